@@ -1,0 +1,78 @@
+"""Everything usage-explore raises on purpose, one tree with one root.
+
+    UsageExploreError
+    ├── QueryError              the question is wrong; `.faults` names each parameter and its cure
+    ├── ScopeError              no organization chosen, or one the asker may not see
+    ├── ConfigurationError      an option or environment variable is wrong
+    ├── DatabaseError
+    │   ├── DatabaseUnavailable     nobody answers, or the connection broke
+    │   ├── StatementTimeout        the statement took longer than allowed
+    │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
+    │   └── NotExact                NaN or infinite quantities where an exact sum was asked for
+    └── LoadError               a file was not loaded; nothing of it was written
+
+Each message is one a user can act on: it names what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class UsageExploreError(Exception):
+    """The root: catch this one to catch them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with one parameter, in words that say how to mend it."""
+
+    parameter: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.message}"
+
+
+class QueryError(UsageExploreError):
+    """The question is wrong. `faults` holds everything wrong with it, not only the first."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    def __reduce__(self) -> tuple[type[QueryError], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
+
+class ScopeError(UsageExploreError):
+    """No organization was chosen, or the one asked for is not for the asker to see."""
+
+
+class ConfigurationError(UsageExploreError):
+    """An option or an environment variable has a value that cannot work."""
+
+
+class DatabaseError(UsageExploreError):
+    """The question is fine, the database could not answer it."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """Nobody answers at the database's address, or the connection broke half-way."""
+
+
+class StatementTimeout(DatabaseError):
+    """The statement ran longer than the statement timeout and was cancelled."""
+
+
+class TableMismatch(DatabaseError):
+    """The table is missing, lacks a column, or the role may not read it."""
+
+
+class NotExact(DatabaseError):
+    """A sum would include NaN or infinite quantities, so no exact answer exists."""
+
+
+class LoadError(UsageExploreError):
+    """A file could not be loaded; nothing of it was written."""
