@@ -1,0 +1,190 @@
+"""Settings: what the options and the environment say. The only module that reads the environment."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import platformdirs
+
+from usage_explore.errors import ConfigurationError
+from usage_explore.schema import DEFAULT_TABLE, split_name
+
+PREFIX = "USAGE_EXPLORE_"
+DEFAULT_STATEMENT_TIMEOUT = timedelta(seconds=30)
+DEFAULT_SETTLE = timedelta(minutes=5)
+DEFAULT_APP_URL = "http://127.0.0.1:8501"
+
+_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_LONGEST = timedelta(days=1)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run works with.
+
+    `database_url` is None for the embedded database, `organization_id` None when it was not chosen;
+    `home` is the folder of the embedded database; `statement_timeout` bounds each statement; `settle` is
+    how far a pinned link stays behind the database's clock; `app_url` is where the app is reached.
+    """
+
+    database_url: str | None = field(default=None, repr=False)
+    organization_id: UUID | None = None
+    table: str = DEFAULT_TABLE
+    home: Path
+    statement_timeout: timedelta = DEFAULT_STATEMENT_TIMEOUT
+    settle: timedelta = DEFAULT_SETTLE
+    app_url: str = DEFAULT_APP_URL
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = {
+            "DATABASE_URL": self.database_url,
+            "ORGANIZATION_ID": self.organization_id and str(self.organization_id),
+            "TABLE": self.table,
+            "HOME": str(self.home),
+            "STATEMENT_TIMEOUT": f"{self.statement_timeout.total_seconds():g}",
+            "SETTLE_TIME": f"{self.settle.total_seconds():g}",
+            "APP_URL": self.app_url,
+        }
+        return {PREFIX + name: value for name, value in values.items() if value}
+
+
+def settings(
+    *,
+    database_url: str | None = None,
+    organization_id: UUID | str | None = None,
+    table: str | None = None,
+    home: Path | str | None = None,
+    statement_timeout: timedelta | float | str | None = None,
+    settle: timedelta | float | str | None = None,
+    app_url: str | None = None,
+) -> Settings:
+    """The settings in force: each override, else its `USAGE_EXPLORE_…` variable, else its default.
+
+    Durations are timedeltas or seconds. An empty variable counts as absent.
+    Raises `ConfigurationError` naming the option and the variable when a value cannot work.
+    """
+    return _settings(
+        os.environ,
+        database_url=database_url,
+        organization_id=organization_id,
+        table=table,
+        home=home,
+        statement_timeout=statement_timeout,
+        settle=settle,
+        app_url=app_url,
+    )
+
+
+def database_url(settings: Settings) -> str:
+    """The configured database URL, else the embedded server's, started on demand.
+
+    Raises `ConfigurationError` when the embedded server's folder cannot be used and `DatabaseUnavailable`
+    when it does not start.
+    """
+    if settings.database_url:
+        return settings.database_url
+    from usage_explore import embedded
+
+    return embedded.start(settings.home)
+
+
+def default_home() -> Path:
+    """The embedded database's folder: the user's data folder, for root one that other OS users can reach."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/usage-explore")
+    return platformdirs.user_data_path("usage-explore", appauthor=False)
+
+
+def _settings(
+    environment: Mapping[str, str],
+    *,
+    database_url: str | None,
+    organization_id: UUID | str | None,
+    table: str | None,
+    home: Path | str | None,
+    statement_timeout: timedelta | float | str | None,
+    settle: timedelta | float | str | None,
+    app_url: str | None,
+) -> Settings:
+    def pick(option: _T | None, variable: str) -> _T | str | None:
+        return option if option is not None else environment.get(PREFIX + variable, "").strip() or None
+
+    url = pick(database_url, "DATABASE_URL")
+    name = pick(table, "TABLE") or DEFAULT_TABLE
+    split_name(name)
+    return Settings(
+        database_url=_url(url) if url else None,
+        organization_id=_organization(pick(organization_id, "ORGANIZATION_ID")),
+        table=name,
+        home=Path(pick(home, "HOME") or default_home()).expanduser().absolute(),
+        statement_timeout=_duration(
+            pick(statement_timeout, "STATEMENT_TIMEOUT"),
+            "statement_timeout",
+            default=DEFAULT_STATEMENT_TIMEOUT,
+            least=timedelta(milliseconds=1),
+        ),
+        settle=_duration(
+            pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)
+        ),
+        app_url=_app_url(pick(app_url, "APP_URL") or DEFAULT_APP_URL),
+    )
+
+
+def _url(value: str) -> str:
+    for scheme in _SCHEMES:
+        if value.startswith(scheme):
+            return "postgresql://" + value.removeprefix(scheme)
+    raise ConfigurationError(
+        "database_url: only PostgreSQL is spoken here; write postgresql://user:password@host:5432/database"
+        " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+    )
+
+
+def _organization(value: UUID | str | None) -> UUID | None:
+    if value is None or isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        raise ConfigurationError(
+            f"organization_id: {value!r} is not a UUID (--organization-id or USAGE_EXPLORE_ORGANIZATION_ID)"
+        ) from None
+
+
+def _duration(
+    value: timedelta | float | str | None, name: str, *, default: timedelta, least: timedelta
+) -> timedelta:
+    if value is None:
+        return default
+    fault = ConfigurationError(
+        f"{name}: {value} is not a number of seconds between {least.total_seconds():g} and"
+        f" {_LONGEST.total_seconds():g} (USAGE_EXPLORE_{name.upper()})"
+    )
+    if not isinstance(value, timedelta):
+        try:
+            seconds = float(value)
+        except ValueError:
+            raise fault from None
+        if not math.isfinite(seconds) or abs(seconds) > _LONGEST.total_seconds():
+            raise fault
+        value = timedelta(seconds=seconds)
+    if not least <= value <= _LONGEST:
+        raise fault
+    return value
+
+
+def _app_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"app_url: {value!r} does not start with http:// or https:// (USAGE_EXPLORE_APP_URL)"
+        )
+    return value.rstrip("/")

@@ -1,0 +1,118 @@
+"""What a table or view looks like in the catalog, and whether it fits the documented columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from usage_explore.schema import events_table, split_name
+
+FITTING = {
+    "uuid": ("uuid",),
+    "text": ("text", "varchar"),
+    "numeric": ("numeric",),
+    "timestamptz": ("timestamptz",),
+    "jsonb": ("jsonb",),
+}
+"""For each documented type, the catalog types that serve as it (domains count as their base type)."""
+
+_KINDS = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+}
+
+_RELATION = """
+SELECT c.oid, n.nspname, c.relname, c.relkind,
+       c.reltuples::bigint,
+       has_table_privilege(c.oid, 'SELECT')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = %(table)s AND c.relkind = ANY (%(kinds)s)
+  AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
+"""
+
+_ATTRIBUTES = """
+SELECT a.attname, coalesce(nullif(b.typname, ''), t.typname), a.attnotnull
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+
+_HYPERTABLE = """
+SELECT EXISTS (
+    SELECT FROM timescaledb_information.hypertables WHERE hypertable_schema = %s AND hypertable_name = %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One column as it is: its name, its catalog type (`float8`, `timestamptz`, …), whether it may be NULL."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One table or view as it is. `rows` is the planner's estimate, negative when never analyzed."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    rows: int
+    readable: bool
+    hypertable: bool
+    columns: dict[str, Attribute]
+
+
+def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> Relation | None:
+    """The table or view called `name` or `schema.name`, as a statement of this session would find it."""
+    schema, table = split_name(table_name)
+    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_KINDS)}).fetchone()
+    if row is None:
+        return None
+    oid, schema, table, kind, rows, readable = row
+    columns = {
+        name: Attribute(name, type_, not required)
+        for name, type_, required in connection.execute(_ATTRIBUTES, [oid]).fetchall()
+    }
+    timescale = connection.execute("SELECT to_regclass('timescaledb_information.hypertables')").fetchone()
+    hypertable = (
+        connection.execute(_HYPERTABLE, [schema, table]).fetchone() if timescale and timescale[0] else None
+    )
+    return Relation(
+        oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable and hypertable[0]), columns
+    )
+
+
+def documented() -> dict[str, tuple[str, bool]]:
+    """The documented columns, in order: catalog type, and whether NULL is allowed."""
+    names = {
+        "UUID": "uuid",
+        "TEXT": "text",
+        "NUMERIC": "numeric",
+        "JSONB": "jsonb",
+        "DATETIME": "timestamptz",
+    }
+    return {
+        column.name: (names[type(column.type).__name__.upper()], bool(column.nullable))
+        for column in events_table().columns
+    }
+
+
+def misfits(found: Relation) -> list[str]:
+    """What is wrong with the columns, one phrase each; empty when every documented column fits."""
+    wrong = []
+    for name, (type_, _) in documented().items():
+        column = found.columns.get(name)
+        if column is None:
+            wrong.append(f"{name} is missing")
+        elif column.type not in FITTING[type_]:
+            wrong.append(f"{name} is {column.type} instead of {type_}")
+    return wrong

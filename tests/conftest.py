@@ -1,0 +1,117 @@
+"""Databases for tests: the embedded PostgreSQL, or the server in USAGE_EXPLORE_TEST_DATABASE_URL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from usage_explore import embedded, writing
+from usage_explore.schema import DEFAULT_TABLE
+
+
+def short_folder() -> Path:
+    """A temporary folder that PostgreSQL's own OS user can enter when the tests run as root."""
+    folder = Path(tempfile.mkdtemp(prefix="usage-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def remove_server(home: Path) -> None:
+    """Stop the server under the folder, whoever left it running, and remove the folder."""
+    if (home / "data").exists():
+        embedded.start(home)
+        embedded.release(home)
+    shutil.rmtree(home)
+
+
+@contextlib.contextmanager
+def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """A new database on the server, a copy of the template; its URL."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    parts = urlsplit(server_url)
+    try:
+        yield urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{name}"))
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> Iterator[None]:
+    """No test sees the settings of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("USAGE_EXPLORE_")]:
+            if name != "USAGE_EXPLORE_TEST_DATABASE_URL":
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A short temporary folder for an embedded server that other OS users can enter; its server is stopped."""
+    folder = short_folder()
+    yield folder
+    remove_server(folder)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A server where databases can be created: its URL, with some database that is not the tests' own."""
+    given = os.environ.get("USAGE_EXPLORE_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    folder = short_folder()
+    yield embedded.start(folder)
+    remove_server(folder)
+
+
+@pytest.fixture
+def database_url(server_url: str) -> Iterator[str]:
+    """A fresh, empty database, dropped afterwards."""
+    with fresh_database(server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _template(server_url: str) -> Iterator[str]:
+    """The name of a database that holds the empty events table, to copy."""
+    with fresh_database(server_url) as url:
+        with writing.connect(url) as connection:
+            writing.ensure_schema(connection, DEFAULT_TABLE)
+        yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+
+
+@pytest.fixture
+def events_database_url(server_url: str, _template: str) -> Iterator[str]:
+    """A fresh database with the empty events table and its indexes, dropped afterwards."""
+    with fresh_database(server_url, template=_template) as url:
+        yield url
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[writing.Connection]:
+    """A connection that may write to the fresh, empty database."""
+    with writing.connect(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def events_connection(events_database_url: str) -> Iterator[writing.Connection]:
+    """A connection that may write to the fresh database with the events table."""
+    with writing.connect(events_database_url) as opened:
+        yield opened
