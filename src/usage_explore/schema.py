@@ -15,12 +15,6 @@ from usage_explore.errors import ConfigurationError
 
 DEFAULT_TABLE = "usage_events"
 
-ID_COLUMNS = ("customer_id", "product_id", "subscription_id")
-"""UUID columns that can be filtered and grouped by."""
-
-TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency")
-"""Text columns that can be filtered and grouped by."""
-
 _NAME = re.compile(r"[^\W\d][\w$]*")
 
 
@@ -54,10 +48,6 @@ def events_table(name: str = DEFAULT_TABLE) -> Table:
     )
 
 
-COLUMNS = tuple(column.name for column in events_table().columns)
-"""The documented column names, in order."""
-
-
 def split_name(name: str) -> tuple[str | None, str]:
     """`schema.table` as (schema, table); `table` as (None, table)."""
     schema, _, table = name.rpartition(".")
@@ -84,3 +74,7 @@ def indexes(table: Table) -> tuple[Index, ...]:
             postgresql_include=["metric_key", "quantity", "customer_id"],
         ),
     )
+
+
+COLUMNS = tuple(column.name for column in events_table().columns)
+"""The documented column names, in order."""

@@ -1,0 +1,125 @@
+"""Where buckets begin and end: the edges of hours, days and weeks in a time zone.
+
+PostgreSQL's `date_trunc(…, zone)` puts an ambiguous midnight after the events of its first hour, so the edges
+are made here, once per question, and handed to the statement as a bound array.
+
+- A day starts at the first instant whose wall clock reads its date or a later one: the first of two
+  midnights, the end of the gap where midnight is skipped. A date that never happened has no bucket.
+- A week starts with its Monday.
+- An hour starts where the wall clock reads :00. Where a clock shifts by less than an hour the offset in force
+  decides and the bucket is cut at the shift.
+
+All instants are aware datetimes in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+Bucket = Literal["hour", "day", "week"]
+
+MAX_AGGREGATE_BUCKETS = 2_400
+"""How many buckets one aggregate may touch."""
+
+_HOUR = timedelta(hours=1)
+_INSTANT = timedelta(microseconds=1)
+
+
+def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
+    """The start of the bucket that holds `instant`."""
+    if bucket == "hour":
+        return _hour_floor(instant, zone)
+    day = _bucket_date(instant, zone)
+    return day_start(_monday(day) if bucket == "week" else day, zone)
+
+
+def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
+    """The end of the bucket that starts at `edge`, which is the start of the next."""
+    if bucket == "hour":
+        return _hour_end(edge, zone)
+    day = _bucket_date(edge, zone)
+    return day_start(_monday(day) + timedelta(days=7) if bucket == "week" else day + timedelta(days=1), zone)
+
+
+def edges(
+    since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo, most: int = MAX_AGGREGATE_BUCKETS
+) -> tuple[datetime, ...]:
+    """The edges of every bucket that `[since, until)` touches, one more than there are buckets.
+
+    Beyond `most` buckets only the last `most` are kept: the first edge then lies after `since`.
+    """
+    start = floor(until - _INSTANT, bucket, zone)
+    found = [following(start, bucket, zone), start]
+    while start > since and len(found) <= most:
+        start = floor(start - _INSTANT, bucket, zone)
+        found.append(start)
+    return tuple(reversed(found))
+
+
+def day_start(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant whose wall clock in `zone` reads `day` or later."""
+    midnight = datetime.combine(day, time())
+    instant = midnight.replace(tzinfo=zone).astimezone(UTC)
+    if _wall(instant, zone) == midnight:
+        return instant
+    return _first(instant - timedelta(hours=25), instant, lambda t: _wall(t, zone) >= midnight)
+
+
+def _bucket_date(instant: datetime, zone: ZoneInfo) -> date:
+    """The date whose day holds `instant`: not the wall clock's where it fell back over midnight."""
+    day = _wall(instant, zone).date()
+    tomorrow = day + timedelta(days=1)
+    return tomorrow if day_start(tomorrow, zone) <= instant else day
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def _hour_floor(instant: datetime, zone: ZoneInfo) -> datetime:
+    phase = _phase(instant, zone)
+    start = instant - _past_hour(instant, phase)
+    if _phase(start, zone) == phase:
+        return start
+    return _first(start, _whole_second(instant), lambda t: _phase(t, zone) == phase)
+
+
+def _hour_end(edge: datetime, zone: ZoneInfo) -> datetime:
+    phase = _phase(edge, zone)
+    end = edge - _past_hour(edge, phase) + _HOUR
+    if _phase(end - _INSTANT, zone) == phase:
+        return end
+    return _first(edge, end, lambda t: _phase(t, zone) != phase)
+
+
+def _phase(instant: datetime, zone: ZoneInfo) -> timedelta:
+    """How far the zone's :00 lies before UTC's at `instant`."""
+    offset = instant.astimezone(zone).utcoffset()
+    assert offset is not None  # noqa: S101 - a ZoneInfo always knows its offset
+    return offset % _HOUR
+
+
+def _past_hour(instant: datetime, phase: timedelta) -> timedelta:
+    return (timedelta(minutes=instant.minute, seconds=instant.second, microseconds=instant.microsecond) + phase) % _HOUR
+
+
+def _wall(instant: datetime, zone: ZoneInfo) -> datetime:
+    return instant.astimezone(zone).replace(tzinfo=None)
+
+
+def _whole_second(instant: datetime) -> datetime:
+    return instant.replace(microsecond=0)
+
+
+def _first(before: datetime, holds: datetime, test: Callable[[datetime], bool]) -> datetime:
+    """The first whole second after `before` and not after `holds` at which `test` is true from then on."""
+    while holds - before > timedelta(seconds=1):
+        middle = _whole_second(before + (holds - before) / 2)
+        if test(middle):
+            holds = middle
+        else:
+            before = middle
+    return holds

@@ -1,0 +1,139 @@
+"""What can be filtered and grouped by, and the canonical form of many-valued filters.
+
+A *group* is a column or a dimension: `metric_key`, `customer_id`, …, `dim:<key>`. The same names serve
+`group_by`, `missing` and, with `not:` before them, exclusions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from usage_explore import parse
+from usage_explore.errors import Fault
+
+Texts = tuple[str, ...]
+"""Distinct texts in code-point order."""
+
+Exclusions = tuple[tuple[str, Texts], ...]
+"""(name, values) pairs in code-point order of the names."""
+
+ID_COLUMNS = ("customer_id", "product_id", "subscription_id")
+"""UUID columns that can be filtered and grouped by."""
+
+TEXT_COLUMNS = ("metric_key", "price_key", "wallet_currency")
+"""Text columns that can be filtered and grouped by."""
+
+GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
+"""Columns that can be grouped by, beside `dim:<key>`."""
+
+DIMENSION = "dim:"
+
+
+class FilterFaults(ValueError):
+    """Faults that name their own parameters, because one field holds several."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def group(value: object, *, none: bool = False) -> str:
+    """A column or `dim:<key>`; also `none` where allowed."""
+    word = parse.text(value)
+    if word.startswith(DIMENSION):
+        if word == DIMENSION:
+            raise ValueError("names no dimension; write dim:<key>, for example dim:model")
+        return word
+    allowed = ("none", *GROUPS) if none else GROUPS
+    if word not in allowed:
+        hint = parse.did_you_mean(word, allowed)
+        raise ValueError(f"{parse.shorten(word)} is not one of {', '.join(allowed)} or dim:<key>{hint}")
+    return word
+
+
+def texts(value: object) -> Texts:
+    """One text or several, none blank."""
+    return tuple(sorted({parse.text(item) for item in _items(value)}))
+
+
+def groups(value: object) -> Texts:
+    """One group or several."""
+    return tuple(sorted({group(item) for item in _items(value)}))
+
+
+def dimension_filters(value: object) -> Exclusions:
+    """Dimension keys, each with the texts it may have; the empty text is a value."""
+    faults: list[Fault] = []
+    found: dict[str, Texts] = {}
+    for key, values in _entries(value):
+        name = DIMENSION + key
+        try:
+            group(name)
+            found[key] = _dimension_texts(values, name)
+        except ValueError as error:
+            faults.append(Fault(name, str(error)))
+    return _canonical(found, faults)
+
+
+def exclusions(value: object) -> Exclusions:
+    """Parameters, each with the values an event must not have; `missing` excludes the absent ones."""
+    faults: list[Fault] = []
+    found: dict[str, Texts] = {}
+    for name, values in _entries(value):
+        try:
+            found[name] = _excluded(name, values)
+        except ValueError as error:
+            faults.append(Fault(f"not:{name}", str(error)))
+    return _canonical(found, faults)
+
+
+def _excluded(name: str, values: object) -> Texts:
+    if name == "missing":
+        return groups(values)
+    try:
+        group(name)
+    except ValueError:
+        known = ("missing", *GROUPS)
+        hint = parse.did_you_mean(name, known)
+        raise ValueError(
+            f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>"
+        ) from None
+    if name in ID_COLUMNS:
+        return tuple(sorted({str(parse.uuid(item)) for item in _items(values)}))
+    if name.startswith(DIMENSION):
+        return _dimension_texts(values, name)
+    return texts(values)
+
+
+def _dimension_texts(values: object, name: str) -> Texts:
+    items = [values] if values is None else _items(values)
+    if None in items:
+        raise ValueError(f"None is not a value; for events without it use missing={name}")
+    return tuple(sorted({parse.text(item, blank=True) for item in items}))
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        items = list(value)
+        if not items:
+            raise ValueError("has no values; leave the parameter out to mean any")
+        return items
+    return [value]
+
+
+def _entries(value: object) -> list[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes):
+        raise ValueError('is not a mapping such as {"model": ["large"]}')
+    entries = list(value)
+    if not all(isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) for entry in entries):
+        raise ValueError('is not a mapping such as {"model": ["large"]}')
+    return cast("list[tuple[str, object]]", entries)
+
+
+def _canonical(found: dict[str, Texts], faults: list[Fault]) -> Exclusions:
+    if faults:
+        raise FilterFaults(faults)
+    return tuple(sorted(found.items()))

@@ -1,0 +1,130 @@
+"""The URL form of a question: (name, value) pairs and query strings, in both directions.
+
+The names are the fields' own, but `dimensions` is written `dim:<key>=<value>` and `exclude` is written
+`not:<parameter>=<value>`. `metric_key` may also carry several values between commas.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from usage_explore import parse
+from usage_explore.errors import Fault, QueryError
+from usage_explore.filters import DIMENSION
+from usage_explore.numbers import rfc3339
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Pairs = list[tuple[str, str]]
+
+NOT = "not:"
+_PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
+_COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
+
+
+def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Pairs:
+    """Parameters in any form as pairs: a query string or whole URL, a mapping, or pairs already."""
+    if isinstance(params, str):
+        return _split(params)
+    if not isinstance(params, Mapping):
+        return [(name, value) for name, value in params]
+    found: Pairs = []
+    for name, value in params.items():
+        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+        found += [(name, item if isinstance(item, str) else str(item)) for item in values if item is not None]
+    return found
+
+
+def names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The parameter names of a question that are fixed words."""
+    return tuple(name for name in model.model_fields if name not in _PREFIXED)
+
+
+def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object], list[Fault]]:
+    """The fields that pairs give a question, and what is wrong with the pairs themselves."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for name, value in given:
+        values[name].append(value)
+    fields: dict[str, object] = {}
+    many: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    faults: list[Fault] = []
+    for name, items in values.items():
+        try:
+            items = [part for item in items for part in _items(name, item)]
+            field = next((field for field, prefix in _PREFIXED.items() if name.startswith(prefix)), None)
+            if field:
+                many[field][name.removeprefix(_PREFIXED[field])] = items
+            elif name not in names(model):
+                hint = parse.did_you_mean(name, (*names(model), "dim:<key>", "not:<parameter>"))
+                raise ValueError(f"unknown parameter{hint}")
+            elif model.model_fields[name].default == ():
+                fields[name] = items
+            elif len(items) > 1:
+                raise ValueError("is given more than once; give it once")
+            else:
+                fields[name] = items[0]
+        except ValueError as error:
+            faults.append(Fault(parse.shorten(name)[1:-1], str(error)))
+    return {**fields, **many}, faults
+
+
+def to_pairs(question: BaseModel) -> tuple[tuple[str, str], ...]:
+    """A question's parameters as pairs, in the order they are declared; defaults are left out."""
+    found: Pairs = []
+    for name, value in question:
+        if value == type(question).model_fields[name].default:
+            continue
+        if name in _PREFIXED:
+            for key, items in value:
+                parameter = _PREFIXED[name] + key
+                found += [(parameter, _written(parameter, item)) for item in items]
+        else:
+            found += [(name, _written(name, item)) for item in (value if isinstance(value, tuple) else [value])]
+    return tuple(found)
+
+
+def query_string(given: Iterable[tuple[str, str]]) -> str:
+    """Pairs as a query string, with `:` and `,` left readable."""
+    return urlencode(list(given), safe=":,")
+
+
+def _written(name: str, value: object) -> str:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    text = str(value)
+    return text.replace("\\", "\\\\").replace(",", "\\,") if name in _COMMA_SEPARATED else text
+
+
+def _items(name: str, value: str) -> list[str]:
+    if name not in _COMMA_SEPARATED:
+        return [value]
+    items, escaped = [""], False
+    for letter in value:
+        if escaped and letter not in ",\\":
+            break
+        if letter == "," and not escaped:
+            items.append("")
+        elif escaped or letter != "\\":
+            items[-1] += letter
+            escaped = False
+        else:
+            escaped = True
+    if escaped:
+        raise ValueError(r"has a lone backslash; write \\ for a backslash and \, for a comma")
+    if "" in items:
+        raise ValueError(r"has an empty item between commas; write \, for a literal comma")
+    return items
+
+
+def _split(params: str) -> Pairs:
+    query = urlsplit(params).query if "://" in params.partition("?")[0] else params.lstrip("?").partition("#")[0]
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict")
+    except ValueError:
+        fault = Fault("query string", "is not valid percent-encoded UTF-8; encode it again")
+        raise QueryError([fault]) from None

@@ -1,0 +1,155 @@
+"""One value at a time: text or a Python value in, the canonical value out.
+
+Every function raises `ValueError` with words that say how to mend the value; it does not know the parameter's
+name. Rules: contract 2.3 and 2.4.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from uuid import UUID
+from zoneinfo import ZoneInfo, available_timezones
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+\- ]\d\d:\d\d)?",
+    re.ASCII,
+)
+_RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdw])?", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean x?` for the nearest known word, or nothing."""
+    words = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    return f", did you mean {words[near[0]]}?" if near else ""
+
+
+def text(value: object, *, blank: bool = False) -> str:
+    """A text PostgreSQL can hold; the empty one only where `blank` says so."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")
+    if not value and not blank:
+        raise ValueError("is blank; give a value or leave the parameter out")
+    if "\0" in value:
+        raise ValueError("contains a NUL character, which no value can hold")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not valid Unicode text") from None
+    return value
+
+
+def choice(value: object, allowed: Iterable[str]) -> str:
+    """One of the `allowed` words."""
+    names = tuple(allowed)
+    word = text(value)
+    if word not in names:
+        raise ValueError(f"{word!r} is not one of {', '.join(names)}{did_you_mean(word, names)}")
+    return word
+
+
+def uuid(value: object) -> UUID:
+    """A UUID, from itself or its hexadecimal text."""
+    if isinstance(value, UUID):
+        return value
+    word = text(value)
+    if not _UUID.fullmatch(word):
+        raise ValueError(f"{shorten(word)} is not a UUID such as 3f2b8c1e-0000-4000-8000-000000000000")
+    return UUID(word)
+
+
+def integer(value: object, low: int, high: int) -> int:
+    """A whole number from `low` to `high`."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        given = shorten(value) if isinstance(value, str) else repr(value)
+        raise ValueError(f"{given} is not a whole number from {low} to {high}")
+    return value
+
+
+def zone_name(value: object) -> str:
+    """An IANA time zone name such as Europe/Berlin."""
+    name = value.key if isinstance(value, ZoneInfo) else text(value)
+    if name not in _zones():
+        raise ValueError(
+            f"{shorten(name)} is not an IANA time zone such as Europe/Berlin{did_you_mean(name, _zones())}"
+        )
+    return name
+
+
+def instant(value: object) -> datetime:
+    """A point in time as an aware datetime in UTC, 1970-01-01 to 2200-01-01, to the microsecond."""
+    found = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
+    if not EARLIEST <= found <= LATEST:
+        raise ValueError("lies outside 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z")
+    return found
+
+
+def moment(value: object) -> datetime | str:
+    """A point in time, or a relative one: `now` or `-30d` (h, d, w), `/d` rounds down to the bucket start."""
+    if isinstance(value, str) and _RELATIVE.fullmatch(value):
+        return value
+    if isinstance(value, str) and re.match(r"now|[-+]?\d+[a-zA-Z]+", value):
+        raise ValueError(
+            f"{shorten(value)} is not a relative time; write now, -24h, -30d or -4w, "
+            "with /h, /d or /w to round down to the start of the hour, day or week"
+        )
+    return instant(value)
+
+
+def shorten(word: str, most: int = 60) -> str:
+    """`word` quoted, cut where it is too long for a message."""
+    return repr(word if len(word) <= most else word[: most - 1] + "…")
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def _from_datetime(value: datetime) -> datetime:
+    if value.utcoffset() is None:
+        raise ValueError("has no time zone; give an aware datetime, e.g. with tzinfo=UTC")
+    if getattr(value, "nanosecond", 0):
+        raise ValueError("has nanoseconds; microseconds are the finest that is kept")
+    return datetime.fromisoformat(value.isoformat()).astimezone(UTC)
+
+
+def _from_text(word: str) -> datetime:
+    found = _RFC3339.fullmatch(word)
+    if not found:
+        raise ValueError(f"{shorten(word)} is not RFC 3339; write a time such as 2026-09-01T00:00:00Z")
+    day, clock, fraction, offset = found.groups()
+    if offset is None:
+        raise ValueError(f"{word!r} has no offset; append Z or an offset such as +02:00")
+    if offset.startswith(" "):
+        raise ValueError(f"{word!r} has a space where + stood; in a URL write %2B for +")
+    if fraction and len(fraction) > 6:
+        raise ValueError(f"{shorten(word)} is finer than microseconds; write at most six decimals")
+    if clock.endswith(":60"):
+        raise ValueError(f"{word!r} is a leap second, which the database cannot hold; write :59 or the next minute")
+    try:
+        naive = datetime.fromisoformat(f"{day}T{clock}.{(fraction or '').ljust(6, '0')}")
+        return naive.replace(tzinfo=_offset(offset)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{word!r} is not a time that exists") from None
+
+
+def _offset(offset: str) -> timezone:
+    if offset in "Zz":
+        return UTC
+    hours, minutes = int(offset[1:3]), int(offset[4:6])
+    if hours > 23 or minutes > 59:
+        raise ValueError
+    shift = timedelta(hours=hours, minutes=minutes)
+    return timezone(-shift if offset[0] == "-" else shift)

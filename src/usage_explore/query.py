@@ -1,0 +1,280 @@
+"""The two questions, as values: which raw events (`EventQuery`), how much over time (`AggregateQuery`).
+
+A question is validated and canonical the moment it exists: tuples sorted, times in UTC, defaults filled. So
+equal questions are equal objects, hashable, and the question is the cache key. Every parameter is declared
+here once; its name, bounds, help and URL form follow from the declaration. Source: contract 2.1 to 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from usage_explore import buckets, parse, windows
+from usage_explore.buckets import Bucket
+from usage_explore.errors import Fault, QueryError
+from usage_explore.filters import (
+    GROUPS,
+    Exclusions,
+    FilterFaults,
+    Texts,
+    dimension_filters,
+    exclusions,
+    group,
+    groups,
+    texts,
+)
+from usage_explore.parameters import from_pairs, pairs, query_string, to_pairs
+
+Metric = Literal["count", "sum_quantity"]
+
+METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
+"""What can be measured, and what the sentence calls it."""
+
+_optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
+_optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
+_moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
+_texts = Annotated[Texts, BeforeValidator(texts)]
+
+
+class Question(BaseModel):
+    """What both questions share: whose events, and which of them. All filters AND together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    organization_id: _optional_uuid = Field(
+        None, description="The organization asked about: a claim that is checked, never a grant."
+    )
+    customer_id: _optional_uuid = Field(None, description="Only this customer's events.")
+    product_id: _optional_uuid = Field(None, description="Only this product's events.")
+    subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.")
+    metric_key: _texts = Field(
+        (),
+        description="Any of these metric keys; repeatable or comma-separated, a literal comma is written \\, "
+        "and a backslash \\\\.",
+        examples=["tokens_in"],
+    )
+    price_key: _texts = Field((), description="Any of these price keys; repeatable.")
+    wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
+    dimensions: Annotated[Exclusions, BeforeValidator(dimension_filters)] = Field(
+        (), description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable."
+    )
+    missing: Annotated[Texts, BeforeValidator(groups)] = Field(
+        (), description="Only events where this column or `dim:<key>` is absent or null; repeatable."
+    )
+    exclude: Annotated[Exclusions, BeforeValidator(exclusions)] = Field(
+        (),
+        description="`not:<parameter>=<value>`: only events without that value, absent ones included; "
+        "`not:missing=<group>` excludes the absent ones; repeatable.",
+    )
+    as_of: _optional_instant = Field(
+        None, description="The answer as it was known then: only events ingested at or before this time."
+    )
+
+    def __init__(self, **given: object) -> None:
+        given = {name: value for name, value in given.items() if value is not None}
+        faults: list[Fault] = []
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            faults = [fault for detail in error.errors() for fault in _faults(detail, type(self))]
+            sound = set(given) - {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+            # what is left may still contradict itself: say that in the same breath
+            super().__init__(**{name: given[name] for name in sound})
+        faults += self._contradictions(set(given))
+        if faults:
+            raise QueryError(faults)
+
+    @classmethod
+    def from_params(cls, params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Self:
+        """The question that URL parameters ask: a query string, a mapping, or (name, value) pairs.
+
+        Raises `QueryError` with every fault of the parameters at once, each with a hint.
+        """
+        fields, faults = from_pairs(cls, pairs(params))
+        try:
+            question = cls(**fields)
+        except QueryError as error:
+            faults += error.faults
+        if faults:
+            raise QueryError(faults)
+        return question
+
+    def to_params(self) -> tuple[tuple[str, str], ...]:
+        """The parameters that ask this question, as (name, value) pairs; defaults are left out."""
+        return to_pairs(self)
+
+    def query_string(self) -> str:
+        """The parameters as a URL query string, without the leading `?`."""
+        return query_string(self.to_params())
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some parameters changed; `None` gives a parameter its default back."""
+        return type(self)(**{**self.given(), **changes})
+
+    def given(self) -> dict[str, Any]:
+        """Every field that differs from its default, by field name."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self if value != fields[name].default}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in self.given().items():
+            if isinstance(value, datetime):
+                value = value.isoformat()
+            elif isinstance(value, UUID):
+                value = str(value)
+            elif value and isinstance(value, tuple) and isinstance(value[0], tuple):
+                value = {key: list(values) for key, values in value}
+            elif isinstance(value, tuple):
+                value = list(value)
+            yield name, value
+
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        raise NotImplementedError
+
+
+class EventQuery(Question):
+    """Which raw events, newest first: ordered by `timestamp` and `id`, both descending.
+
+    `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with
+    every fault at once.
+    """
+
+    limit: Annotated[int, BeforeValidator(partial(parse.integer, low=1, high=100))] = Field(
+        25, ge=1, le=100, description="Events on a page."
+    )
+    cursor: Annotated[str | None, BeforeValidator(parse.text)] = Field(
+        None, description="Where the page begins: the `pagination.cursor` of the previous answer."
+    )
+    occurred_after: _optional_instant = Field(
+        None, description="Only events with `timestamp` at or after this RFC 3339 time.", examples=["2026-09-01T00:00:00Z"]
+    )
+    occurred_before: _optional_instant = Field(
+        None, description="Only events with `timestamp` before this RFC 3339 time.", examples=["2026-10-01T00:00:00Z"]
+    )
+
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        if self.occurred_after and self.occurred_before and self.occurred_after >= self.occurred_before:
+            return [
+                Fault("occurred_after", "is not before occurred_before, so no event can match; swap or widen them"),
+                Fault("occurred_before", "is not after occurred_after, so no event can match; swap or widen them"),
+            ]
+        return []
+
+
+class AggregateQuery(Question):
+    """How much, over time: a metric per bucket of `[since, until)`, by group, the top N and the rest as Other.
+
+    `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. A window may
+    stay relative; `resolve(now)` makes it absolute. Raises `QueryError` with every fault at once.
+    """
+
+    bucket: Annotated[Bucket, BeforeValidator(partial(parse.choice, allowed=("hour", "day", "week")))] = Field(
+        "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
+    )
+    since: _moment = Field(
+        "-30d",
+        description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
+        "-30d/d rounds down to the start of that day in `timezone`.",
+        examples=["-30d", "2026-09-01T00:00:00Z"],
+    )
+    until: _moment = Field("now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"])
+    window: Annotated[
+        windows.CalendarWindow | None, BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month")))
+    ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
+    timezone: Annotated[str, BeforeValidator(parse.zone_name)] = Field(
+        "UTC", description="IANA time zone whose midnights and hours the buckets follow.", examples=["Europe/Berlin"]
+    )
+    metric: Annotated[Metric, BeforeValidator(partial(parse.choice, allowed=METRICS))] = Field(
+        "count", description="What is measured: the number of events, or the exact sum of their quantity."
+    )
+    group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
+        "none", description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.", examples=["dim:model"]
+    )
+    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=10_000))] = Field(
+        8, ge=0, le=10_000, description="Largest series to keep; the rest folds into Other. 0 keeps all."
+    )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone the buckets follow."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The half-open window `[since, until)` of a resolved question. Raises `ValueError` on a relative one."""
+        if not isinstance(self.since, datetime) or not isinstance(self.until, datetime) or self.window:
+            raise ValueError("the window is relative: ask resolve(now) first")
+        return self.since, self.until
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the window moves with the clock."""
+        return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
+
+    def resolve(self, now: datetime) -> AggregateQuery:
+        """The same question with an absolute window, as it is asked at `now`.
+
+        Raises `QueryError` when the window then is empty or inverted, or reaches before 1970.
+        """
+        if not self.is_relative:
+            return self
+        if self.window:
+            since, until = windows.month(self.window, now, self.zone)
+            return self.replace(window=None, since=since, until=until)
+        faults, found = [], {}
+        for name in ("since", "until"):
+            try:
+                found[name] = parse.instant(windows.absolute(getattr(self, name), now, self.zone))
+            except (OverflowError, ValueError):
+                faults.append(Fault(name, f"{getattr(self, name)} reaches before 1970-01-01; name a later time"))
+        if faults:
+            raise QueryError(faults)
+        return self.replace(**found)
+
+    def edges(self) -> tuple[datetime, ...]:
+        """The bucket edges of a resolved question, at most 2,401, counted back from `until`."""
+        return buckets.edges(*self.span, self.bucket, self.zone)
+
+    def pin(self, now: datetime, settle: timedelta) -> AggregateQuery:
+        """The question whose answer never changes: absolute window, `as_of` the settle time before `now`."""
+        return self.resolve(now).replace(as_of=self.as_of or now.astimezone(UTC) - settle)
+
+    def replace(self, **changes: object) -> Self:
+        """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
+        given = self.given()
+        if changes.get("window"):
+            given = {name: value for name, value in given.items() if name not in ("since", "until")}
+        elif changes.get("since") or changes.get("until"):
+            given.pop("window", None)
+        return type(self)(**{**given, **changes})
+
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        if "window" in given:
+            return [
+                Fault(name, "cannot be combined with window; give one or the other")
+                for name in ("since", "until")
+                if name in given
+            ]
+        if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
+            return [
+                Fault("since", "is not before until, so the window is empty; swap or widen them"),
+                Fault("until", "is not after since, so the window is empty; swap or widen them"),
+            ]
+        return []
+
+
+def _faults(detail: Any, model: type[Question]) -> Iterable[Fault]:
+    name = str(detail["loc"][0])
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, FilterFaults):
+        return cause.faults
+    if detail["type"] == "extra_forbidden":
+        return [Fault(name, f"unknown parameter{parse.did_you_mean(name, model.model_fields)}")]
+    return [Fault(name, str(cause) if cause else detail["msg"])]

@@ -1,0 +1,72 @@
+"""Relative times and calendar windows, made absolute for a given now.
+
+`-30d` lies exactly 30 × 24 hours before now. With a rounding, `-30d/d`, it is the start of the local day 30
+days before today's: what a preset means by "the last 30 days". `/h`, `/d` and `/w` name the bucket.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from usage_explore import buckets
+
+CalendarWindow = Literal["this_month", "last_month"]
+
+_UNITS: dict[str, tuple[buckets.Bucket, timedelta]] = {
+    "h": ("hour", timedelta(hours=1)),
+    "d": ("day", timedelta(days=1)),
+    "w": ("week", timedelta(weeks=1)),
+}
+
+
+def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
+    """The instant a moment means at `now`. Raises `OverflowError` before the year 1."""
+    if isinstance(moment, datetime):
+        return moment
+    distance, _, rounding = moment.partition("/")
+    back = timedelta(0)
+    if distance != "now":
+        back = int(distance[1:-1]) * _UNITS[distance[-1]][1]
+    if not rounding:
+        return now - back
+    bucket = _UNITS[rounding][0]
+    if distance[-1] in "dw":
+        # whole local days, however long: count dates, not hours
+        local = now.astimezone(zone)
+        return buckets.floor(_same_clock(local.date() - back, local, zone), bucket, zone)
+    return buckets.floor(now - back, bucket, zone)
+
+
+def month(window: CalendarWindow, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The whole local month that holds `now`, or the one before it."""
+    first = now.astimezone(zone).date().replace(day=1)
+    if window == "last_month":
+        first = _months_after(first, -1)
+    return buckets.day_start(first, zone), buckets.day_start(_months_after(first, 1), zone)
+
+
+def whole_month(since: datetime, until: datetime, zone: ZoneInfo) -> date | None:
+    """The first of the month when `[since, until)` is exactly one local calendar month."""
+    first = since.astimezone(zone).date()
+    if first.day != 1 or since != buckets.day_start(first, zone):
+        return None
+    return first if until == buckets.day_start(_months_after(first, 1), zone) else None
+
+
+def previous(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The window to compare with: the calendar month before a whole month, else the same duration before."""
+    first = whole_month(since, until, zone)
+    if first is not None:
+        return buckets.day_start(_months_after(first, -1), zone), since
+    return since - (until - since), since
+
+
+def _months_after(first: date, months: int) -> date:
+    number = first.year * 12 + first.month - 1 + months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def _same_clock(day: date, local: datetime, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, local.timetz()).replace(tzinfo=zone).astimezone(UTC)
