@@ -39,9 +39,7 @@ def fresh_database(server_url: str, template: str = "template1") -> Iterator[str
     """A new database on the server, a copy of the template; its URL."""
     name = f"test_{uuid.uuid4().hex[:16]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
     parts = urlsplit(server_url)
     try:
         yield urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{name}"))
@@ -62,7 +60,7 @@ def _clean_environment() -> Iterator[None]:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A short temporary folder for an embedded server that other OS users can enter; its server is stopped."""
+    """A short temporary folder for an embedded server that other OS users can enter, and its end."""
     folder = short_folder()
     yield folder
     remove_server(folder)

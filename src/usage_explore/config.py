@@ -132,9 +132,7 @@ def _settings(
             default=DEFAULT_STATEMENT_TIMEOUT,
             least=timedelta(milliseconds=1),
         ),
-        settle=_duration(
-            pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)
-        ),
+        settle=_duration(pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)),
         app_url=_app_url(pick(app_url, "APP_URL") or DEFAULT_APP_URL),
     )
 
@@ -160,9 +158,7 @@ def _organization(value: UUID | str | None) -> UUID | None:
         ) from None
 
 
-def _duration(
-    value: timedelta | float | str | None, name: str, *, default: timedelta, least: timedelta
-) -> timedelta:
+def _duration(value: timedelta | float | str | None, name: str, *, default: timedelta, least: timedelta) -> timedelta:
     if value is None:
         return default
     fault = ConfigurationError(
@@ -184,7 +180,5 @@ def _duration(
 
 def _app_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
-        raise ConfigurationError(
-            f"app_url: {value!r} does not start with http:// or https:// (USAGE_EXPLORE_APP_URL)"
-        )
+        raise ConfigurationError(f"app_url: {value!r} does not start with http:// or https:// (USAGE_EXPLORE_APP_URL)")
     return value.rstrip("/")

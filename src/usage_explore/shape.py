@@ -50,7 +50,7 @@ SELECT EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One column as it is: its name, its catalog type (`float8`, `timestamptz`, …), whether it may be NULL."""
+    """One column as it is: its name, its catalog type (`float8`, `timestamptz`, …), its nullability."""
 
     name: str
     type: str
@@ -83,12 +83,8 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
         for name, type_, required in connection.execute(_ATTRIBUTES, [oid]).fetchall()
     }
     timescale = connection.execute("SELECT to_regclass('timescaledb_information.hypertables')").fetchone()
-    hypertable = (
-        connection.execute(_HYPERTABLE, [schema, table]).fetchone() if timescale and timescale[0] else None
-    )
-    return Relation(
-        oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable and hypertable[0]), columns
-    )
+    hypertable = connection.execute(_HYPERTABLE, [schema, table]).fetchone() if timescale and timescale[0] else None
+    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable and hypertable[0]), columns)
 
 
 def documented() -> dict[str, tuple[str, bool]]:

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.schema import events_table, indexes
@@ -57,8 +57,8 @@ def ensure_schema(connection: Connection, table_name: str) -> bool:
             _create(connection, table)
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
-                f"{table_name}: this role may not create it ({error.diag.message_primary}); run `usage-explore init`"
-                " with a role that may, or name an existing table with --table"
+                f"{table_name}: this role may not create it ({error.diag.message_primary}); run"
+                " `usage-explore init` with a role that may, or name an existing table with --table"
             ) from error
     return True
 
@@ -72,22 +72,23 @@ def is_hypertable(connection: Connection, table_name: str) -> bool:
 def _check(existing: Relation, table_name: str) -> None:
     if existing.kind not in ("table", "partitioned table"):
         raise TableMismatch(
-            f"{table_name}: is a {existing.kind}, which cannot be written to; load into the table behind it, or run"
-            " `usage-explore doctor` to see whether it can be read"
+            f"{table_name}: is a {existing.kind}, which cannot be written to; load into the table behind"
+            " it, or run `usage-explore doctor` to see whether it can be read"
         )
     wrong = misfits(existing)
     if wrong:
         raise TableMismatch(
-            f"{table_name}: exists with other columns ({'; '.join(wrong[:3])}{'; …' if wrong[3:] else ''}) and was"
-            " left alone; `usage-explore doctor` says what differs, or choose another name with --table"
+            f"{table_name}: exists with other columns ({'; '.join(wrong[:3])}{'; …' if wrong[3:] else ''})"
+            " and was left alone; `usage-explore doctor` says what differs; or choose another --table"
         )
 
 
 def _create(connection: Connection, table: Table) -> None:
     if table.schema:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema)))
-    for statement in (CreateTable(table), *map(CreateIndex, indexes(table))):
-        connection.execute(str(statement.compile(dialect=postgresql.dialect())))
+    made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
+    for statement in made:
+        connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
     name = sql.Identifier(*([table.schema] if table.schema else []), table.name)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
     if _timescaledb(connection):
