@@ -96,9 +96,7 @@ def _excluded(name: str, values: object) -> Texts:
     except ValueError:
         known = ("missing", *GROUPS)
         hint = parse.did_you_mean(name, known)
-        raise ValueError(
-            f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>"
-        ) from None
+        raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
         return tuple(sorted({str(parse.uuid(item)) for item in _items(values)}))
     if name.startswith(DIMENSION):

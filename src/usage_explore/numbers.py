@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from functools import reduce
+
+Number = int | Decimal
+
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def plain(value: int | Decimal) -> str:
@@ -16,6 +22,11 @@ def plain(value: int | Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def exact_sum(values: Iterable[Number], zero: Number) -> Number:
+    """The sum to the last digit; the default decimal context would round at 28 digits."""
+    return reduce(lambda a, b: a + b if isinstance(a, int) and isinstance(b, int) else _EXACT.add(a, b), values, zero)
 
 
 def rfc3339(instant: datetime) -> str:

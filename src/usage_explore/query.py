@@ -63,7 +63,8 @@ class Question(BaseModel):
     price_key: _texts = Field((), description="Any of these price keys; repeatable.")
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
     dimensions: Annotated[Exclusions, BeforeValidator(dimension_filters)] = Field(
-        (), description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable."
+        (),
+        description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",
     )
     missing: Annotated[Texts, BeforeValidator(groups)] = Field(
         (), description="Only events where this column or `dim:<key>` is absent or null; repeatable."
@@ -136,7 +137,8 @@ class Question(BaseModel):
             yield name, value
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        raise NotImplementedError
+        """What is wrong between parameters that are each fine; `given` names those that were given."""
+        return []
 
 
 class EventQuery(Question):
@@ -153,17 +155,27 @@ class EventQuery(Question):
         None, description="Where the page begins: the `pagination.cursor` of the previous answer."
     )
     occurred_after: _optional_instant = Field(
-        None, description="Only events with `timestamp` at or after this RFC 3339 time.", examples=["2026-09-01T00:00:00Z"]
+        None,
+        description="Only events with `timestamp` at or after this RFC 3339 time.",
+        examples=["2026-09-01T00:00:00Z"],
     )
     occurred_before: _optional_instant = Field(
-        None, description="Only events with `timestamp` before this RFC 3339 time.", examples=["2026-10-01T00:00:00Z"]
+        None,
+        description="Only events with `timestamp` before this RFC 3339 time.",
+        examples=["2026-10-01T00:00:00Z"],
     )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         if self.occurred_after and self.occurred_before and self.occurred_after >= self.occurred_before:
             return [
-                Fault("occurred_after", "is not before occurred_before, so no event can match; swap or widen them"),
-                Fault("occurred_before", "is not after occurred_after, so no event can match; swap or widen them"),
+                Fault(
+                    "occurred_after",
+                    "is not before occurred_before, so no event can match; swap or widen them",
+                ),
+                Fault(
+                    "occurred_before",
+                    "is not after occurred_after, so no event can match; swap or widen them",
+                ),
             ]
         return []
 
@@ -186,16 +198,21 @@ class AggregateQuery(Question):
     )
     until: _moment = Field("now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"])
     window: Annotated[
-        windows.CalendarWindow | None, BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month")))
+        windows.CalendarWindow | None,
+        BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month"))),
     ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
     timezone: Annotated[str, BeforeValidator(parse.zone_name)] = Field(
-        "UTC", description="IANA time zone whose midnights and hours the buckets follow.", examples=["Europe/Berlin"]
+        "UTC",
+        description="IANA time zone whose midnights and hours the buckets follow.",
+        examples=["Europe/Berlin"],
     )
     metric: Annotated[Metric, BeforeValidator(partial(parse.choice, allowed=METRICS))] = Field(
         "count", description="What is measured: the number of events, or the exact sum of their quantity."
     )
     group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
-        "none", description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.", examples=["dim:model"]
+        "none",
+        description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.",
+        examples=["dim:model"],
     )
     top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=10_000))] = Field(
         8, ge=0, le=10_000, description="Largest series to keep; the rest folds into Other. 0 keeps all."

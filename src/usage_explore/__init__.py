@@ -1,0 +1,25 @@
+"""Explore metered usage exactly: questions as values, answers as frames, charts and links.
+
+>>> from usage_explore import AggregateQuery, connect
+>>> store = connect()  # doctest: +SKIP
+>>> store.aggregate(AggregateQuery(group_by="metric_key")).chart()  # doctest: +SKIP
+"""
+
+from usage_explore.answers import Aggregate, Event, EventPage
+from usage_explore.describe import describe
+from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.store import Store, connect
+
+__all__ = [
+    "Aggregate",
+    "AggregateQuery",
+    "Event",
+    "EventPage",
+    "EventQuery",
+    "QueryError",
+    "Store",
+    "UsageExploreError",
+    "connect",
+    "describe",
+]

@@ -1,0 +1,154 @@
+"""The aggregate as one statement: bucket, rank, fold and zero-fill in the database, exact to the last digit.
+
+One row comes back per series, its points as an array in bucket order; when the answer would have more than
+`MAX_POINTS` points, one row without a series says how many series there are. Steps:
+
+    slots    scan once: events to even slots of time (the largest that fits every bucket edge) and key
+    points   slots to buckets, by the edges computed in Python
+    ranked   keys by total, descending; ties by key in code-point order, the missing key last among its equals
+    series   the top N, and everything below folded into one position
+    cells    points by series
+    filled   every series × every bucket, zero where nothing happened
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Interval,
+    Label,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    func,
+    literal,
+    null,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+
+from usage_explore.query import AggregateQuery
+from usage_explore.statements import conditions, expression
+
+MAX_POINTS = 200_000
+"""How many points (series × buckets) one answer may have."""
+
+_STEPS = tuple(timedelta(hours=hours) for hours in (168, 24, 1)) + (timedelta(minutes=15),)
+_INSTANT = DateTime(timezone=True)
+
+
+def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
+    """The statement for a resolved question.
+
+    Columns: `now` timestamptz, `series_count` bigint, then NULL or `kind` text (all, value, missing, other), `key`
+    text, `total`, `members` bigint (how many keys the series holds), `points` array; ordered as ranked. Counts
+    are bigint, sums numeric. Raises `ValueError` on a relative window, `ScopeError` without an organization.
+    """
+    edges = query.edges()
+    number = BigInteger() if query.metric == "count" else Numeric()
+    grouped = query.group_by != "none"
+    key: list[Label[Any]] = []
+    if grouped:
+        key = [expression(table, query.group_by).cast(Text).label("key")]
+
+    slot = _slot(table.c.timestamp, edges).label("slot")
+    measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
+    slots = (
+        select(slot, *key, measured.label("value")).where(*conditions(table, query)).group_by(slot, *key).cte("slots")
+    )
+    bucket = func.width_bucket(slots.c.slot, literal(list(edges), ARRAY(_INSTANT)).cast(ARRAY(_INSTANT))).label(
+        "bucket"
+    )
+    keys = [slots.c.key] if grouped else []
+    points = select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
+
+    if grouped:
+        ranked, series = _ranked(points, query.top)
+        same_key = and_(
+            func.coalesce(points.c.key, "") == func.coalesce(ranked.c.key, ""),
+            points.c.key.is_(None) == ranked.c.key.is_(None),
+        )
+        cells = (
+            select(ranked.c.position, points.c.bucket, func.sum(points.c.value).label("value"))
+            .join_from(points, ranked, same_key)
+            .group_by(ranked.c.position, points.c.bucket)
+            .cte("cells")
+        )
+    else:
+        series = select(
+            literal(1, Integer).label("position"),
+            literal("all", Text).label("kind"),
+            null().cast(Text).label("key"),
+            func.coalesce(func.sum(points.c.value), 0).label("total"),
+            literal(1, Integer).label("members"),
+        ).cte("series")
+        cells = select(literal(1, Integer).label("position"), points.c.bucket, points.c.value).cte("cells")
+
+    size = len(edges) - 1
+    known = select(func.count()).select_from(series).scalar_subquery()
+    numbered = func.generate_series(1, size).table_valued("at").render_derived(name="numbered")
+    at = numbered.c.at
+    value = func.coalesce(cells.c.value, 0).cast(number)
+    filled = (
+        select(series.c.position, func.array_agg(aggregate_order_by(value, at)).label("points"))
+        .select_from(series)
+        .join(numbered, true())
+        .outerjoin(cells, and_(cells.c.position == series.c.position, cells.c.bucket == at))
+        .where(known * size <= MAX_POINTS)
+        .group_by(series.c.position)
+        .cte("filled")
+    )
+    head = select(func.transaction_timestamp().label("now"), known.label("series_count")).cte("head")
+    body = series.join(filled, filled.c.position == series.c.position)
+    return (
+        select(
+            head.c.now,
+            head.c.series_count,
+            series.c.kind,
+            series.c.key,
+            series.c.total.cast(number).label("total"),
+            series.c.members,
+            filled.c.points,
+        )
+        .select_from(head.outerjoin(body, true()))
+        .order_by(series.c.position)
+    )
+
+
+def _ranked(points: Any, top: int) -> tuple[Any, Any]:
+    total = func.sum(points.c.value)
+    rank = func.row_number().over(order_by=[total.desc(), points.c.key.is_(None), points.c.key.collate("C")])
+    position = func.least(rank, top + 1) if top else rank
+    ranked = select(points.c.key, total.label("total"), position.label("position")).group_by(points.c.key).cte("ranked")
+    folded: ColumnElement[bool] = ranked.c.position > top if top else literal(False)
+    only = func.max(ranked.c.key.collate("C"))
+    series = (
+        select(
+            ranked.c.position,
+            case((folded, "other"), (only.is_(None), "missing"), else_="value").label("kind"),
+            case((~folded, only)).label("key"),
+            func.sum(ranked.c.total).label("total"),
+            func.count().label("members"),
+        )
+        .group_by(ranked.c.position)
+        .cte("series")
+    )
+    return ranked, series
+
+
+def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:
+    """The even slot of time an event falls into, or its very time where no even slot fits the edges."""
+    for step in _STEPS:
+        if all((edge - edges[0]) % step == timedelta(0) for edge in edges):
+            return func.date_bin(literal(step, Interval), timestamp, literal(edges[0], _INSTANT), type_=_INSTANT)
+    return timestamp

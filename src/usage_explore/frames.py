@@ -1,0 +1,49 @@
+"""Answers as pandas frames. Decimals stay `Decimal`: nothing here is a float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from usage_explore.answers import Aggregate, Event
+
+_TIMES = ("timestamp", "ingested_at")
+
+
+def events(rows: Sequence[Event]) -> pd.DataFrame:
+    """One row per event, the table's columns: ids as str, decimals as `Decimal`, times datetime64[us, UTC]."""
+    from usage_explore.answers import Event
+
+    columns: dict[str, Any] = {}
+    for field in fields(Event):
+        values = [getattr(row, field.name) for row in rows]
+        if field.name in _TIMES:
+            columns[field.name] = pd.Series(values, dtype="datetime64[us, UTC]")
+        elif field.name == "id" or field.name.endswith("_id"):
+            columns[field.name] = pd.Series([value and str(value) for value in values], dtype="str")
+        elif field.name in ("quantity", "external_cost_amount", "dimensions"):
+            columns[field.name] = pd.Series(values, dtype="object")
+        else:
+            columns[field.name] = pd.Series(values, dtype="str")
+    return pd.DataFrame(columns)
+
+
+def aggregate(answer: Aggregate) -> pd.DataFrame:
+    """One row per series and bucket; see `Aggregate.frame`."""
+    zone = answer.query.zone
+    cells = [(series, point) for series in answer.series for point in series.points]
+    number = "int64" if answer.query.metric == "count" else "object"
+    columns: dict[str, Any] = {
+        "start": pd.Series([point.start for _, point in cells], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
+        "end": pd.Series([point.end for _, point in cells], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
+        "complete": pd.Series([point.complete for _, point in cells], dtype="bool"),
+        "key": pd.Series([series.key for series, _ in cells], dtype="str"),
+        "kind": pd.Series([series.kind for series, _ in cells], dtype="str"),
+        "label": pd.Series([series.label for series, _ in cells], dtype="str"),
+        "value": pd.Series([point.value for _, point in cells], dtype=number),
+    }
+    return pd.DataFrame(columns)

@@ -1,0 +1,173 @@
+"""A question as SQL, without a connection: pure functions from question to SQLAlchemy `Select`.
+
+`conditions` is the one place that scopes a statement to its organization and applies the filters. Every value
+is a bound parameter; `to_sql` writes them in for reading.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import JSONB
+
+from usage_explore.cursor import Position
+from usage_explore.errors import ScopeError
+from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.query import AggregateQuery, EventQuery, Question
+
+
+def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
+    """The rows a question is about: its organization's, and all its filters, its window included.
+
+    Raises `ScopeError` when the question names no organization.
+    """
+    if query.organization_id is None:
+        raise ScopeError("organization_id: nothing can be asked without an organization; name one")
+    c = table.c
+    found: list[ColumnElement[bool]] = [c.organization_id == query.organization_id]
+    found += [c[name] == value for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
+    for name in ("metric_key", "price_key", "wallet_currency"):
+        if values := getattr(query, name):
+            found.append(_any_of(c[name], values))
+    found += [_any_of(dimension(table, key), values) for key, values in query.dimensions]
+    found += [expression(table, group).is_(None) for group in query.missing]
+    for name, values in query.exclude:
+        if name == "missing":
+            found += [expression(table, group).is_not(None) for group in values]
+        else:
+            column = expression(table, name)
+            found.append(or_(column.is_(None), column.not_in(values)))
+    if query.as_of is not None:
+        found.append(c.ingested_at <= query.as_of)
+    return found + _window(c.timestamp, query)
+
+
+def expression(table: Table, group: str) -> ColumnElement[Any]:
+    """The column, or the dimension as text, that a group names."""
+    return dimension(table, group.removeprefix(DIMENSION)) if group.startswith(DIMENSION) else table.c[group]
+
+
+def dimension(table: Table, key: str) -> ColumnElement[str]:
+    """A dimension as text, NULL where it is absent or null."""
+    return table.c.dimensions.op("->>", return_type=Text())(literal(key, Text))
+
+
+def page(table: Table, query: EventQuery, rows: int, after: Position | None = None) -> Select[Any]:
+    """Up to `rows` events after a position, newest first."""
+    c = table.c
+    statement = select(table).where(*conditions(table, query))
+    if after is not None:
+        statement = statement.where(_keyset(table) < _bound(table, after), c.timestamp <= after.timestamp)
+    return statement.order_by(c.timestamp.desc(), c.id.desc()).limit(rows)
+
+
+def page_before(table: Table, query: EventQuery, rows: int, before: Position) -> Select[Any]:
+    """Up to `rows` events at or before a position, nearest first, which is oldest first."""
+    c = table.c
+    return (
+        select(table)
+        .where(*conditions(table, query))
+        .where(_keyset(table) >= _bound(table, before), c.timestamp >= before.timestamp)
+        .order_by(c.timestamp, c.id)
+        .limit(rows)
+    )
+
+
+def count(table: Table, query: EventQuery) -> Select[int]:
+    """How many events a question finds."""
+    return select(func.count()).select_from(table).where(*conditions(table, query))
+
+
+def values(table: Table, query: Question, group: str, most: int) -> Select[str, int]:
+    """The values a group takes, with their number of events, most frequent first; absent ones left out."""
+    value = expression(table, group).cast(Text)
+    events = func.count()
+    return (
+        select(value.label("value"), events.label("events"))
+        .where(*conditions(table, query), value.is_not(None))
+        .group_by(value)
+        .order_by(events.desc(), value.collate("C"))
+        .limit(most)
+    )
+
+
+def dimension_keys(table: Table, query: Question) -> Select[Any]:
+    """The dimension keys in use, with their number of events, most frequent first."""
+    dimensions = table.c.dimensions
+    objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
+    keys = func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
+    events = func.count()
+    return (
+        select(keys.c.key.label("value"), events.label("events"))
+        .join_from(table, keys, true())
+        .where(*conditions(table, query))
+        .group_by(keys.c.key)
+        .order_by(events.desc(), keys.c.key.collate("C"))
+    )
+
+
+def organizations(table: Table) -> Select[Any]:
+    """Every organization in the table, by skipping through the index from one to the next."""
+    owner = table.c.organization_id
+    nearest = select(owner.label("id")).order_by(owner).limit(1)
+    found = select(nearest.subquery().c.id).cte("found", recursive=True)
+    following = select(nearest.where(owner > found.c.id).scalar_subquery()).where(found.c.id.is_not(None))
+    found = found.union_all(following)
+    return select(found.c.id).where(found.c.id.is_not(None))
+
+
+def now() -> Select[datetime]:
+    """The database's clock, the same for a whole transaction."""
+    return select(func.transaction_timestamp())
+
+
+def to_sql(statement: Select[Any]) -> str:
+    """The statement as SQL that can be pasted into psql, values written in."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[bool]]:
+    since: datetime | None
+    until: datetime | None
+    match query:
+        case AggregateQuery():
+            since, until = query.span
+        case EventQuery():
+            since, until = query.occurred_after, query.occurred_before
+        case _:
+            return []
+    found: list[ColumnElement[bool]] = []
+    if since is not None:
+        found.append(timestamp >= since)
+    if until is not None:
+        found.append(timestamp < until)
+    return found
+
+
+def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[bool]:
+    return column == values[0] if len(values) == 1 else column.in_(values)
+
+
+def _keyset(table: Table) -> Any:
+    return tuple_(table.c.timestamp, table.c.id)
+
+
+def _bound(table: Table, position: Position) -> Any:
+    return tuple_(literal(position.timestamp, table.c.timestamp.type), literal(position.id, table.c.id.type))

@@ -1,0 +1,273 @@
+"""The store: one organization's events in one table, and the only room that talks to the database to read.
+
+Each question is resolved once with the database's clock, inside the READ ONLY transaction that answers it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Table
+
+from usage_explore import aggregation, config, cursor, reading, statements
+from usage_explore.answers import Aggregate, Event, EventPage, Point, Series
+from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
+from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.schema import events_table
+
+_Q = TypeVar("_Q", bound=Question)
+
+
+class Choice(NamedTuple):
+    """A value to pick, and how many events have it."""
+
+    value: str
+    events: int
+
+
+def connect(
+    url: str | None = None,
+    organization_id: UUID | str | None = None,
+    *,
+    table: str | None = None,
+    home: Path | str | None = None,
+    statement_timeout: timedelta | float | None = None,
+) -> Store:
+    """A store on the database at `url`, else the configured one, else the embedded one.
+
+    Without `organization_id` the configured one is taken, else the only one in the table. `table` is a table or
+    view, `name` or `schema.name`; `statement_timeout` a timedelta or seconds, default 30.
+
+    Raises `ConfigurationError` for a value that cannot work. The database itself is asked only later.
+
+    >>> store = connect()  # doctest: +SKIP
+    >>> store.aggregate(AggregateQuery(group_by="metric_key")).frame  # doctest: +SKIP
+    """
+    settings = config.settings(
+        database_url=url,
+        organization_id=organization_id,
+        table=table,
+        home=home,
+        statement_timeout=statement_timeout,
+    )
+    return Store(
+        engine=reading.engine(config.database_url(settings), settings.statement_timeout),
+        table=events_table(settings.table),
+        organization_id=settings.organization_id,
+        settle=settings.settle,
+        app_url=settings.app_url,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Store:
+    """One organization's events. Made by `connect`; holds a pool, so one store serves many threads."""
+
+    engine: Engine
+    table: Table
+    organization_id: UUID | None
+    settle: timedelta
+    app_url: str
+
+    def scoped(self, organization_id: UUID | str) -> Store:
+        """The same store for one organization.
+
+        Raises `ScopeError` when this store is for another one already, or the table has no such organization.
+        """
+        question = Question(organization_id=organization_id)
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(question, connection)
+        return dataclasses.replace(self, organization_id=scoped.organization_id)
+
+    def organizations(self) -> tuple[UUID, ...]:
+        """The organizations that can be chosen: this store's own, else every one in the table."""
+        with reading.transaction(self.engine) as connection:
+            return self._allowed(connection)
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        with reading.transaction(self.engine) as connection:
+            return _now(connection)
+
+    def events(self, query: EventQuery | None = None) -> EventPage:
+        """A page of raw events, newest first.
+
+        Raises `QueryError` for a damaged or foreign cursor, `ScopeError`, `DatabaseError`.
+        """
+        with reading.transaction(self.engine) as connection:
+            query = self._scoped(query or EventQuery(), connection)
+            after = cursor.decode(query.cursor, query) if query.cursor else None
+            rows = connection.execute(statements.page(self.table, query, query.limit + 1, after)).all()
+        return self._page(query, [_event(row) for row in rows])
+
+    def events_before(self, page: EventPage) -> EventPage | None:
+        """The page before `page`, None when `page` is the first."""
+        query = page.query
+        if query.cursor is None:
+            return None
+        after = cursor.decode(query.cursor, query)
+        with reading.transaction(self.engine) as connection:
+            rows = connection.execute(statements.page_before(self.table, query, query.limit + 1, after)).all()
+        if len(rows) <= query.limit:
+            return self.events(query.replace(cursor=None))
+        # the row just above the page before: the one that page begins after
+        position = cursor.Position(rows[-1].timestamp, rows[-1].id)
+        return self.events(query.replace(cursor=cursor.encode(position, query)))
+
+    def count(self, query: EventQuery) -> int:
+        """How many events the question finds on all its pages."""
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(query, connection)
+            return connection.execute(statements.count(self.table, scoped)).scalar_one()
+
+    def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
+        """How much, over time.
+
+        Raises `QueryError` when the window is empty or the answer would have more than 200,000 points,
+        `NotExact` when NaN or infinite quantities would be summed, `ScopeError`, `DatabaseError`.
+        """
+        with reading.transaction(self.engine) as connection:
+            asked = self._scoped(query or AggregateQuery(), connection)
+            now = _now(connection)
+            resolved = asked.resolve(now)
+            edges = resolved.edges()
+            capped = edges[0] > resolved.span[0]
+            if capped:
+                resolved = resolved.replace(since=edges[0])
+            rows = connection.execute(aggregation.aggregate(self.table, resolved)).all()
+        return Aggregate(
+            query=resolved,
+            series=_series(rows, resolved, edges, min(now, resolved.as_of or now)),
+            edges=edges,
+            now=now,
+            capped=capped,
+            app_url=self.app_url,
+            settle=self.settle,
+        )
+
+    def sql(self, query: AggregateQuery | EventQuery) -> str:
+        """The SQL that answers the question, values written in, to paste into psql."""
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(query, connection)
+            if isinstance(scoped, EventQuery):
+                after = cursor.decode(scoped.cursor, scoped) if scoped.cursor else None
+                return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
+            return statements.to_sql(aggregation.aggregate(self.table, scoped.resolve(_now(connection))))
+
+    def metric_keys(self, within: Question | None = None) -> list[Choice]:
+        """The metric keys of the events that `within` finds (default: all), most frequent first."""
+        return self.values("metric_key", within)
+
+    def dimension_keys(self, within: Question | None = None) -> list[Choice]:
+        """The dimension keys of the events that `within` finds (default: all), most frequent first."""
+        return self._choices(within, lambda scoped: statements.dimension_keys(self.table, scoped))
+
+    def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+        """The values of one dimension, as text, most frequent first; at most `most`."""
+        return self.values(f"dim:{key}", within, most)
+
+    def customers(self, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+        """The customers with the most events first; at most `most`."""
+        return self.values("customer_id", within, most)
+
+    def values(self, group: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+        """The values of a column or `dim:<key>`, most frequent first; at most `most`.
+
+        Raises `QueryError` for an unknown group.
+        """
+        AggregateQuery(group_by=group)
+        return self._choices(within, lambda scoped: statements.values(self.table, scoped, group, most))
+
+    def _choices(self, within: Question | None, statement: Any) -> list[Choice]:
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(within or EventQuery(), connection)
+            if isinstance(scoped, AggregateQuery):
+                scoped = scoped.resolve(_now(connection))
+            return [Choice(*row) for row in connection.execute(statement(scoped))]
+
+    def _scoped(self, query: _Q, connection: Connection) -> _Q:
+        """The question with its organization: a claim is checked, a single one is taken without asking."""
+        claim = query.organization_id
+        if self.organization_id is not None and claim in (None, self.organization_id):
+            return query.replace(organization_id=self.organization_id)
+        allowed = self._allowed(connection)
+        if claim in allowed:
+            return query
+        if claim is not None:
+            raise ScopeError(f"organization_id: {claim} is not an organization you may see; choose another one")
+        if len(allowed) == 1:
+            return query.replace(organization_id=allowed[0])
+        if not allowed:
+            raise ScopeError(
+                "organization_id: the table holds no events yet; load some with `usage-explore load FILE` or try "
+                "`usage-explore demo`"
+            )
+        raise ScopeError(
+            f"organization_id: the table holds {len(allowed)} organizations; choose one with organization_id=… "
+            "or USAGE_EXPLORE_ORGANIZATION_ID"
+        )
+
+    def _allowed(self, connection: Connection) -> tuple[UUID, ...]:
+        if self.organization_id is not None:
+            return (self.organization_id,)
+        return tuple(connection.execute(statements.organizations(self.table)).scalars())
+
+    def _page(self, query: EventQuery, events: list[Event]) -> EventPage:
+        more = len(events) > query.limit
+        events = events[: query.limit]
+        following = None
+        if more:
+            following = cursor.encode(cursor.Position(events[-1].timestamp, events[-1].id), query)
+        return EventPage(query=query, events=tuple(events), cursor=following, store=self)
+
+
+def _now(connection: Connection) -> datetime:
+    return connection.execute(statements.now()).scalar_one()
+
+
+def _event(row: Any) -> Event:
+    return Event(**row._mapping)
+
+
+def _series(
+    rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
+) -> tuple[Series, ...]:
+    since, until = query.span
+    size = len(edges) - 1
+    if rows[0].kind is None and rows[0].series_count:
+        number = rows[0].series_count
+        raise QueryError(
+            [
+                Fault(
+                    "top",
+                    f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
+                    f"than {aggregation.MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window",
+                )
+            ]
+        )
+    found = []
+    for row in rows:
+        if row.kind is None:
+            continue
+        if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
+            raise NotExact(
+                "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
+                "Counting (metric=count) still works."
+            )
+        points = tuple(
+            Point(
+                start=start,
+                end=end,
+                value=cast("int | Decimal", value),
+                complete=start >= since and end <= until and end <= closed_until,
+            )
+            for start, end, value in zip(edges, edges[1:], row.points, strict=False)
+        )
+        found.append(Series(row.kind, row.key, row.total, row.members, points))
+    return tuple(found)
