@@ -1,0 +1,168 @@
+"""FOCUS 1.0 exports (the FinOps Foundation's cost and usage format) as usage events.
+
+| FOCUS column | becomes |
+|---|---|
+| SubAccountId, else BillingAccountId | customer_id |
+| ServiceName | product_id |
+| SkuId, else ChargeCategory, else ServiceName | metric_key |
+| SkuPriceId | price_key |
+| ConsumedQuantity, else PricingQuantity, else 0 | quantity |
+| ChargePeriodStart, read as UTC | timestamp |
+| Id, where the export has one | idempotency_key |
+| BilledCost, BillingCurrency | external_cost_amount, external_cost_currency |
+| each key of Tags | dimension `tag:<key>` |
+| every other column, SubAccountId and ServiceName again | dimension of its own name |
+
+An id that is not a UUID becomes a UUIDv5 of its column and text, the same on every machine. NULL, written out or
+empty, is null: an absent dimension. Columns with a UUID keep their text as a dimension, to be recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.load.jsontext import dumps, loads_object
+from usage_explore.load.plan import READERS, Names, Plan, Row, check_mapping
+from usage_explore.load.values import Bad, utc_time_text, uuid_text, words
+
+NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
+"""Of the UUIDv5s made from FOCUS ids. Never to change: stored ids and links depend on it."""
+
+ORGANIZATION = uuid5(NAMESPACE, "organization")
+"""Whose events a FOCUS export's rows are when no organization is named."""
+
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "customer_id": ("SubAccountId", "BillingAccountId"),
+    "product_id": ("ServiceName",),
+    "metric_key": ("SkuId", "ChargeCategory", "ServiceName"),
+    "price_key": ("SkuPriceId",),
+    "quantity": ("ConsumedQuantity", "PricingQuantity"),
+    "timestamp": ("ChargePeriodStart",),
+    "idempotency_key": ("Id",),
+    "external_cost_amount": ("BilledCost",),
+    "external_cost_currency": ("BillingCurrency",),
+}
+"""Documented column -> the FOCUS columns it comes from, the first that is not null."""
+
+TAGS = "Tags"
+TAG_PREFIX = "tag:"
+
+_NEEDED = ("ChargePeriodStart", "BilledCost", "BillingCurrency")
+
+
+@lru_cache(maxsize=65_536)
+def identifier(column: str, text: str) -> str:
+    """The UUID a FOCUS id stands for: itself when it is one, else a UUIDv5 of column and text."""
+    try:
+        return uuid_text(text)
+    except Bad:
+        return str(uuid5(NAMESPACE, f"{column}={text}"))
+
+
+class FocusPlan(Plan):
+    """A FOCUS export. `mapping` (documented column -> FOCUS column) puts another source before the usual ones."""
+
+    assume_utc = True
+
+    def __init__(self, mapping: Mapping[str, str], *, organization_id: UUID | None) -> None:
+        check_mapping(mapping)
+        if "dimensions" in mapping:
+            raise ConfigurationError("map: dimensions of a FOCUS export are its other columns and its Tags")
+        self._mapping = dict(mapping)
+        self._organization = str(organization_id or ORGANIZATION)
+        self._from = {
+            column: ((mapping[column],) if column in mapping else ()) + SOURCES.get(column, ()) for column in READERS
+        }
+        self._consumed = {
+            sources[0] for column, sources in self._from.items() if sources and READERS[column].kind != "uuid"
+        } | {TAGS}
+
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """Source column -> kind of value it must have."""
+        present = set(names)
+        loose = {"uuid": "words"}
+        return {
+            source: loose.get(READERS[column].kind, READERS[column].kind)
+            for column, sources in self._from.items()
+            for source in sources
+            if source in present
+        } | ({TAGS: "object"} if TAGS in present else {})
+
+    def check(self, path: Path, names: Iterable[str]) -> None:
+        """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
+        present = set(names)
+        missing = [name for name in (*_NEEDED, *self._mapping.values()) if name not in present]
+        missing += [
+            " or ".join(self._from[column])
+            for column in ("customer_id", "metric_key")
+            if not present.intersection(self._from[column])
+        ]
+        if missing:
+            raise LoadError(
+                f"{path}: is not a FOCUS export, or not a whole one: {', '.join(missing)} "
+                f"{'are' if len(missing) > 1 else 'is'} missing; without --format focus columns are taken by name"
+            )
+
+    def row(self, record: Mapping[str, Any]) -> Row:
+        """The row. Raises `Bad`."""
+        values = {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}
+        return [self._value(column, values) for column in READERS]
+
+    def faults(self, record: Mapping[str, Any]) -> Names:
+        """Everything wrong with the record."""
+        values = {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}
+        found: Names = []
+        for column in READERS:
+            try:
+                self._value(column, values)
+            except Bad as bad:
+                named = self._first(column, values)
+                found.append((f"{column} (from {named})" if named else column, str(bad)))
+        return found
+
+    def _first(self, column: str, values: Mapping[str, Any]) -> str | None:
+        """The first source of the column that says anything."""
+        for source in self._from[column]:
+            raw = values.get(source)
+            if raw is not None and raw != "":
+                return source
+        return None
+
+    def _value(self, column: str, values: Mapping[str, Any]) -> str | None:
+        if column == "dimensions":
+            return self._dimensions(values)
+        source = self._first(column, values)
+        if source is None:
+            return self._absent(column)
+        reader = READERS[column]
+        if reader.kind == "uuid":
+            return identifier(source, words(values[source]))
+        read: Callable[[object], str] = utc_time_text if reader.kind == "time" else reader.read
+        return read(values[source])
+
+    def _absent(self, column: str) -> str | None:
+        if column == "organization_id":
+            return self._organization
+        if column == "quantity":
+            return "0"
+        if READERS[column].required:
+            raise Bad(f"is missing: {' and '.join(self._from[column])} are null")
+        return None
+
+    def _dimensions(self, values: Mapping[str, Any]) -> str:
+        kept = {name: value for name, value in values.items() if name not in self._consumed}
+        tags = values.get(TAGS)
+        if tags is not None and tags != "":
+            try:
+                given = loads_object(tags)
+            except Bad as bad:
+                raise Bad(f"Tags {bad}") from None
+            for key, value in given.items():
+                if value is not None:
+                    kept[TAG_PREFIX + key] = value
+        return dumps(kept)

@@ -1,0 +1,100 @@
+"""JSON in and out without losing a digit: every number is a `Decimal`, written as it was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from json.encoder import encode_basestring
+from typing import Any
+from uuid import UUID
+
+from usage_explore.load.values import Bad, Unreadable, check_size, shown
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Bad(f"the key {shown(twice)} stands twice in one object")
+    return made
+
+
+def _number(text: str) -> Decimal:
+    return check_size(text) if len(text) > 300 or "e" in text or "E" in text else Decimal(text)
+
+
+def _constant(text: str) -> Any:
+    raise Bad(f"{text} is not finite; NaN and infinite numbers have no exact sum")
+
+
+_DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object)
+
+
+def loads(text: str) -> Any:
+    """The JSON value, numbers as `Decimal`. Raises `Bad` for anything JSON or PostgreSQL would not take."""
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise Bad(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise Bad("is nested too deeply") from None
+
+
+def loads_object(raw: object) -> Mapping[str, Any]:
+    """A JSON object from its text, or one already read. Raises `Bad` for everything else."""
+    value = loads(raw) if isinstance(raw, str) else raw
+    if isinstance(value, Unreadable):
+        raise Bad(value.reason)
+    if not isinstance(value, Mapping):
+        raise Bad(f'{shown(raw)} is not a JSON object; write it like {{"model": "small"}}')
+    return value
+
+
+def dumps(value: object, *, sort: bool = False) -> str:
+    """JSON text PostgreSQL's jsonb takes, numbers digit for digit, object keys sorted when asked.
+
+    Nulls of an Arrow struct stay null. Raises `Bad` for characters or types JSON cannot carry.
+    """
+    try:
+        text = _dumps(value, sort=sort)
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError:
+        raise Bad("has half a surrogate pair in it, which is not text") from None
+    except RecursionError:
+        raise Bad("is nested too deeply") from None
+    return text
+
+
+def _string(value: str) -> str:
+    if "\0" in value:
+        raise Bad("has a NUL character in it, which PostgreSQL cannot keep")
+    return encode_basestring(value)
+
+
+def _dumps(value: object, *, sort: bool) -> str:
+    if type(value) is str:
+        return _string(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Decimal, int)):
+        return str(value)
+    if isinstance(value, float):
+        return str(check_size(repr(value)))
+    if isinstance(value, Mapping):
+        items = sorted(value.items()) if sort else value.items()
+        return "{" + ",".join(f"{_string(k)}:{_dumps(v, sort=sort)}" for k, v in items) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_dumps(item, sort=sort) for item in value) + "]"
+    if isinstance(value, (datetime, date, time)):
+        return _string(value.isoformat())
+    if isinstance(value, (UUID, timedelta)):
+        return _string(str(value))
+    if isinstance(value, Unreadable):
+        raise Bad(value.reason)
+    raise Bad(f"{shown(value)} cannot be written as JSON")

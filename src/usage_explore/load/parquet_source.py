@@ -1,0 +1,147 @@
+"""Parquet, batch by batch. Every type is taken exactly: decimals, integers, times to the microsecond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from usage_explore.errors import LoadError
+from usage_explore.load.sources import Record, Source
+from usage_explore.load.values import EARLIEST, LATEST, Unreadable
+
+BATCH = 5_000
+
+_EPOCH = EARLIEST
+_LAST = (LATEST - EARLIEST) // timedelta(microseconds=1)
+
+Kind = Callable[[Any], bool]
+
+
+def _text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _number(kind: Any) -> bool:
+    return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+FITS: Mapping[str, tuple[Kind, str]] = {
+    "uuid": (
+        lambda kind: _text(kind) or kind == pa.uuid() or kind == pa.binary(16),
+        "make it text or a UUID",
+    ),
+    "words": (
+        lambda kind: _text(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
+        "make it text",
+    ),
+    "number": (lambda kind: _text(kind) or _number(kind), "make it a decimal, an integer or text"),
+    "time": (lambda kind: _text(kind) or pa.types.is_timestamp(kind), "make it a timestamp in UTC"),
+    "object": (
+        lambda kind: _text(kind) or pa.types.is_struct(kind) or pa.types.is_map(kind),
+        "make it JSON text, a struct or a map",
+    ),
+}
+"""Kind of documented column -> (does an Arrow type fit it, what to do when not)."""
+
+
+class ParquetSource(Source):
+    """A Parquet file; `line` of a record is the row's number, from 1."""
+
+    unit = "row"
+    measure = " rows"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+        except pa.ArrowInvalid as error:
+            raise LoadError(f"{path}: is not a Parquet file: {error}") from error
+        self.names = tuple(self._file.schema_arrow.names)
+        self.length = self._file.metadata.num_rows
+        self._row = 0
+
+    @property
+    def position(self) -> int:
+        """Rows read so far."""
+        return self._row
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def check_types(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
+        """Raise `LoadError` where a column's Arrow type cannot feed the column it is meant for."""
+        for name, wanted in columns.items():
+            kind = self._file.schema_arrow.field(name).type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if pa.types.is_null(kind):
+                continue
+            fits, cure = FITS[wanted]
+            if wanted == "time" and assume_utc and pa.types.is_date(kind):
+                continue
+            if not fits(kind):
+                raise LoadError(f"{self.path}: column {name!r} is {kind}, which does not fit; {cure}")
+            if wanted == "time" and pa.types.is_timestamp(kind) and kind.tz is None and not assume_utc:
+                raise LoadError(
+                    f"{self.path}: column {name!r} has no time zone, so its instants are unknown; "
+                    f"set one (pandas: frame[{name!r}].dt.tz_localize('UTC'))"
+                )
+
+    def __iter__(self) -> Iterator[Record]:
+        names = self.names or ()
+        try:
+            for batch in self._file.iter_batches(batch_size=BATCH):
+                columns = [_values(column) for column in batch.columns]
+                for values in zip(*columns, strict=True):
+                    self._row += 1
+                    yield self._row, dict(zip(names, values, strict=True)), None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
+
+
+def _values(column: Any) -> list[Any]:
+    """The column as Python values; None where null, `Unreadable` where no exact value exists.
+
+    A struct has every key in every row, so a null in it says that the row lacks the key.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return _instants(column)
+    if pa.types.is_floating(kind) and kind != pa.float64():
+        numbers = column.to_numpy(zero_copy_only=False)
+        texts = [str(number) for number in numbers.astype(np.float16 if kind == pa.float16() else np.float32)]
+        valid = column.is_valid().to_pylist()
+        return [text if there else None for text, there in zip(texts, valid, strict=True)]
+    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    if pa.types.is_struct(kind):
+        return [value and {key: item for key, item in value.items() if item is not None} for value in values]
+    return values
+
+
+_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
+
+
+def _instants(column: Any) -> list[Any]:
+    """UTC datetimes; without a zone the wall clock is taken as UTC, which `check_types` allows for FOCUS only."""
+    times, over = _PER_UNIT[column.type.unit]
+    return [_instant(ticks, times, over) for ticks in column.cast(pa.int64()).to_pylist()]
+
+
+def _instant(ticks: int | None, times: int, over: int) -> datetime | Unreadable | None:
+    if ticks is None:
+        return None
+    microseconds, rest = divmod(ticks * times, over)
+    if rest:
+        return Unreadable("is finer than a microsecond; round it to microseconds")
+    if not 0 <= microseconds <= _LAST:
+        return Unreadable("is outside 1970-01-01 to 2200-01-01")
+    return _EPOCH + timedelta(microseconds=microseconds)

@@ -1,0 +1,261 @@
+"""From a record of the file to a row of the table, by the documented column names or `--map column=source`."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.load.jsontext import dumps, loads, loads_object
+from usage_explore.load.values import (
+    Bad,
+    key_words,
+    metric_words,
+    number_text,
+    quantity_text,
+    time_text,
+    uuid_text,
+    words,
+)
+from usage_explore.schema import COLUMNS
+
+Row = list[str | None]
+"""Text for every documented column in order. None in id, ingested_at and idempotency_key asks for the default."""
+
+Names = list[tuple[str, str]]
+"""(column, reason) of everything wrong with one record."""
+
+
+_NOWHERE = "\0"
+"""The source of a column that no source feeds, because its own name was mapped elsewhere."""
+
+
+class Reader(NamedTuple):
+    """How a documented column is read: the kind of value, its reader, whether it must be there."""
+
+    kind: str
+    read: Callable[[object], str]
+    required: bool = False
+
+
+def _dimensions(raw: object) -> str:
+    return _dimensions_text(raw) if type(raw) is str else dumps(loads_object(raw))
+
+
+@lru_cache(maxsize=4096)
+def _dimensions_text(text: str) -> str:
+    return dumps(loads_object(text))
+
+
+READERS: Mapping[str, Reader] = {
+    "id": Reader("uuid", uuid_text),
+    "organization_id": Reader("uuid", uuid_text, required=True),
+    "customer_id": Reader("uuid", uuid_text, required=True),
+    "product_id": Reader("uuid", uuid_text),
+    "subscription_id": Reader("uuid", uuid_text),
+    "metric_key": Reader("words", metric_words, required=True),
+    "price_key": Reader("words", words),
+    "quantity": Reader("number", quantity_text, required=True),
+    "timestamp": Reader("time", time_text, required=True),
+    "ingested_at": Reader("time", time_text),
+    "idempotency_key": Reader("words", key_words),
+    "external_cost_amount": Reader("number", number_text),
+    "external_cost_currency": Reader("words", words),
+    "wallet_currency": Reader("words", words),
+    "dimensions": Reader("object", _dimensions),
+}
+"""The documented columns, in order."""
+
+REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
+
+
+class Plan(ABC):
+    """How one file's records become rows."""
+
+    assume_utc = False
+
+    @abstractmethod
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """Source column -> kind of the documented column it feeds, of the columns the file has."""
+
+    @abstractmethod
+    def check(self, path: Path, names: Iterable[str]) -> None:
+        """Raise `LoadError` when a file with these columns cannot be loaded this way, naming the cure."""
+
+    @abstractmethod
+    def row(self, record: Mapping[str, Any]) -> Row:
+        """The row. Raises `Bad` when anything in the record is wrong."""
+
+    @abstractmethod
+    def faults(self, record: Mapping[str, Any]) -> Names:
+        """Everything wrong with a record whose `row` raised."""
+
+
+class DocumentedPlan(Plan):
+    """Documented column names, other names by `mapping` (column -> source), the rest by choice to `dimensions`.
+
+    A blank in a column that is not text counts as absent. A row's own organization wins over `organization_id`.
+    """
+
+    def __init__(self, mapping: Mapping[str, str], *, dimensions: bool, organization_id: UUID | None) -> None:
+        check_mapping(mapping)
+        self._mapping = dict(mapping)
+        self._dimensions = dimensions
+        self._organization = str(organization_id) if organization_id else None
+        taken = set(self._mapping.values())
+        self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self._mapping
+        self._known = frozenset(self._source.values())
+        self._fields = [
+            (self._source.get(column, _NOWHERE), column, reader.read, reader.kind == "words")
+            for column, reader in READERS.items()
+        ]
+        self._required = [list(READERS).index(column) for column in REQUIRED]
+        self._place = list(READERS).index("dimensions")
+        self._tenant = list(READERS).index("organization_id")
+
+    def sources(self, names: Iterable[str]) -> dict[str, str]:
+        """Source column -> kind of value it must have."""
+        present = set(names)
+        return {source: READERS[column].kind for column, source in self._source.items() if source in present}
+
+    def check(self, path: Path, names: Iterable[str]) -> None:
+        """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
+        present = dict.fromkeys(names)
+        for column, source in self._mapping.items():
+            if source not in present:
+                raise LoadError(
+                    f"{path}: has no column {source!r} to map to {column}{_like(source, present)}; "
+                    f"it has {_list(present)}"
+                )
+        if self._source.get("organization_id") not in present and self._organization is None:
+            raise LoadError(
+                f"{path}: whose events are these? Give --organization-id UUID, "
+                "or a column organization_id (--map organization_id=COLUMN)"
+            )
+        missing = [
+            column for column in REQUIRED if column != "organization_id" and self._source.get(column) not in present
+        ]
+        if missing:
+            unknown = [name for name in present if name not in self._known]
+            raise LoadError(
+                f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
+                f"{'are' if len(missing) > 1 else 'is'} missing; "
+                f"say which ones they are with --map {missing[0]}={_guess(missing[0], unknown)}; "
+                f"the file has {_list(present)}"
+            )
+        unknown = [name for name in present if name not in self._known]
+        if unknown and not self._dimensions:
+            raise LoadError(
+                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}"
+                f"{_like(unknown[0], COLUMNS)}; "
+                "keep them as dimensions with --dimensions, or name their meaning with --map column=source"
+            )
+
+    def row(self, record: Mapping[str, Any]) -> Row:
+        """The row. Raises `Bad`."""
+        get = record.get
+        row: Row = []
+        for source, _, read, text in self._fields:
+            raw = get(source)
+            row.append(None if raw is None or (raw == "" and not text) else read(raw))
+        if row[self._tenant] is None:
+            row[self._tenant] = self._organization
+        for place in self._required:
+            if row[place] is None:
+                raise Bad("is missing")
+        if not self._known.issuperset(record):
+            row[self._place] = self._merged(record)
+        elif row[self._place] is None:
+            row[self._place] = "{}"
+        return row
+
+    def _merged(self, record: Mapping[str, Any]) -> str | None:
+        """The dimensions with the further columns of the record among them."""
+        further = {name: value for name, value in record.items() if value is not None and name not in self._known}
+        raw = record.get(self._source.get("dimensions", _NOWHERE))
+        if raw is None or raw == "":
+            return dumps(further)
+        given = loads_object(raw)
+        for name, value in further.items():
+            if name in given and given[name] != value:
+                raise Bad(f"has {name!r} too, with another value than the column {name!r}")
+        return dumps({**given, **further})
+
+    def faults(self, record: Mapping[str, Any]) -> Names:
+        """Everything wrong with the record."""
+        found: Names = []
+        for source, column, read, text in self._fields:
+            raw = record.get(source)
+            if raw is None or (raw == "" and not text):
+                own = column != "organization_id" or self._organization is None
+                if READERS[column].required and own:
+                    found.append((self._named(column), "is missing"))
+                continue
+            try:
+                read(raw)
+            except Bad as bad:
+                found.append((self._named(column), str(bad)))
+        if not found:
+            try:
+                self._merged(record)
+            except Bad as bad:
+                found.append(("dimensions", str(bad)))
+        return found
+
+    def _named(self, column: str) -> str:
+        source = self._mapping.get(column)
+        return f"{column} (from {source!r})" if source else column
+
+
+def check_mapping(mapping: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for a mapping to something that is not a documented column."""
+    for column in mapping:
+        if column not in READERS:
+            raise ConfigurationError(
+                f"map: {column!r} is not a column of the events table{_like(column, COLUMNS)}; "
+                f"there are {', '.join(COLUMNS)}"
+            )
+
+
+def row_hash(row: Row) -> str:
+    """The key of a row that brings none: equal for equal content, whatever the file type or the order of columns."""
+    parts = [
+        value if value is None or READERS[column].kind in {"uuid", "words", "time"} else _canonical(column, value)
+        for column, value in zip(COLUMNS, row, strict=True)
+    ]
+    return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _canonical(column: str, value: str) -> str:
+    if READERS[column].kind == "object":
+        return "{}" if value == "{}" else dumps(loads(value), sort=True)
+    sign = "-" if value.startswith("-") else ""
+    mantissa, _, exponent = value.lstrip("+-").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
+    digits = digits.rstrip("0")
+    return f"{sign}{digits}e{power}" if digits else "0"
+
+
+def _like(name: str, choices: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), {choice.lower(): choice for choice in choices}, n=1)
+    if not near:
+        return ""
+    return f" (did you mean {next(choice for choice in choices if choice.lower() == near[0])}?)"
+
+
+def _guess(column: str, unknown: list[str]) -> str:
+    near = difflib.get_close_matches(column, unknown, n=1, cutoff=0.4)
+    return repr(near[0]) if near and " " in near[0] else near[0] if near else "COLUMN"
+
+
+def _list(names: Iterable[str]) -> str:
+    found = [repr(name) if not name.isidentifier() else name for name in names]
+    return ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")

@@ -1,0 +1,245 @@
+"""`load_files`: every file in a transaction of its own, all of its rows or none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Table
+from tqdm import tqdm
+
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailable,
+    LoadError,
+    TableMismatch,
+    UsageExploreError,
+)
+from usage_explore.load.focus import FocusPlan
+from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
+from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
+from usage_explore.load.sources import Source, open_source
+from usage_explore.load.staging import Connection, Stage
+from usage_explore.load.values import Bad
+from usage_explore.schema import COLUMNS
+from usage_explore.writing import ensure_schema
+
+FORMATS = ("csv", "jsonl", "parquet", "focus")
+
+_KEY = COLUMNS.index("idempotency_key")
+_EVERY = 1_000
+"""Rows between two steps of the progress bar."""
+
+
+def load_files(
+    connection: Connection,
+    table: Table,
+    paths: Iterable[Path | str],
+    *,
+    format: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    dimensions: bool = False,
+    organization_id: UUID | None = None,
+    skip_bad: bool = False,
+    progress: bool = False,
+    settle: timedelta = timedelta(minutes=5),
+) -> list[FileReport]:
+    """Load CSV, JSON Lines and Parquet files into the events table; a report for each, in order.
+
+    `format` is csv, jsonl, parquet or focus (a FOCUS 1.0 export, CSV or Parquet); None goes by the file's name.
+    `mapping` is documented column -> source column. `dimensions` keeps unknown columns as dimensions.
+    `organization_id` is whose events they are where no column says so. `skip_bad` loads the other rows of a file
+    with rejected ones. `settle` is how far pinned links stay behind the clock. The table is made where missing.
+
+    Each file is one transaction, committed when the file is done: the connection must not be in one.
+    Raises `LoadError` for a file that cannot be loaded, of which nothing is written then; files before it stay
+    loaded and are named. `TableMismatch` when the table cannot be written, `DatabaseUnavailable` when the
+    connection breaks.
+    """
+    if format is not None and format not in FORMATS:
+        raise ConfigurationError(f"format: {format!r} is none of {', '.join(FORMATS)}")
+    plan: Plan = (
+        FocusPlan(mapping or {}, organization_id=organization_id)
+        if format == "focus"
+        else DocumentedPlan(mapping or {}, dimensions=dimensions, organization_id=organization_id)
+    )
+    kind = None if format == "focus" else format
+    files = [Path(path) for path in paths]
+    for path in files:
+        with open_source(path, kind) as source:
+            _check(source, plan)
+    name = f"{table.schema}.{table.name}" if table.schema else table.name
+    reports: list[FileReport] = []
+    for path in files:
+        try:
+            with _in_words(path, name):
+                if not reports:
+                    ensure_schema(connection, name)
+                    connection.commit()
+                with open_source(path, kind) as source, connection.transaction():
+                    reports.append(_load(connection, table, source, plan, skip_bad, progress, settle))
+        except (LoadError, DatabaseError) as error:
+            if len(files) > 1:
+                raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
+            raise
+    return reports
+
+
+def _check(source: Source, plan: Plan) -> None:
+    if source.names is not None:
+        plan.check(source.path, source.names)
+        source.check_types(plan.sources(source.names), assume_utc=plan.assume_utc)
+
+
+def _load(
+    connection: Connection,
+    table: Table,
+    source: Source,
+    plan: Plan,
+    skip_bad: bool,
+    progress: bool,
+    settle: timedelta,
+) -> FileReport:
+    rejected = _Rejected(source)
+    stage = Stage(connection, table)
+    with _bar(source, progress) as bar:
+        with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
+            for line, row in _rows(source, plan, rejected, bar):
+                if skip_bad or not rejected.rows:
+                    keyed = row[_KEY] is not None
+                    if not keyed:
+                        row[_KEY] = row_hash(row)
+                    copy.write_row((line, keyed, *row))
+        if rejected.rows and not skip_bad:
+            raise rejected.error()
+        bar.set_postfix_str("writing")
+        already_there = stage.settle_repeats()
+        taken, first = stage.taken_ids(drop=skip_bad)
+        for line, reason in first:
+            rejected.add(line, [("id", reason)])
+        rejected.rows += taken - len(first)
+        if taken and not skip_bad:
+            raise rejected.error()
+        if found := stage.rounded():
+            column, type_, rows = found
+            raise LoadError(
+                f"{source.path}: {count(rows, 'value')} of {column} would be rounded by the table, where the column is "
+                f"{type_}; make it wide enough, or load into a table made by `usage-explore init`"
+            )
+        written = stage.write(settle)
+        bar.set_postfix_str("")
+    return FileReport(
+        path=source.path,
+        loaded=written.loaded,
+        already_there=already_there,
+        rejected=rejected.rows,
+        repeats=written.repeats,
+        identical=written.identical,
+        other_times=written.other_times,
+        backdated=written.backdated,
+        generated_keys=written.generated_keys,
+        settle=settle,
+        writing=written.writing,
+        rejections=tuple(rejected.kept),
+    )
+
+
+class _Rejected:
+    """The rejected rows of a file: all counted, the first kept."""
+
+    def __init__(self, source: Source) -> None:
+        self._path = source.path
+        self._unit = source.unit
+        self.rows = 0
+        self.kept: list[Rejection] = []
+
+    def add(self, line: int, faults: Sequence[tuple[str, str]]) -> None:
+        self.rows += 1
+        for column, reason in faults:
+            if len(self.kept) < KEPT:
+                self.kept.append(Rejection(self._path, self._unit, line, column, reason))
+
+    def error(self) -> LoadError:
+        lines = "\n".join(listed(tuple(self.kept), self.rows))
+        return LoadError(
+            f"{lines}\n{self._path}: {count(self.rows, 'row')} rejected, so nothing of the file was loaded; "
+            "mend them, or load the others with --skip-bad"
+        )
+
+
+def _rows(source: Source, plan: Plan, rejected: _Rejected, bar: Any) -> Iterator[tuple[int, list[str | None]]]:
+    """The rows that can be loaded, with their lines; the others go to `rejected`."""
+    seen: set[str] = set(source.names or ())
+    done = 0
+    for number, (line, record, reason) in enumerate(source, 1):
+        if number % _EVERY == 0:
+            bar.update(source.position - done)
+            done = source.position
+        if record is None:
+            rejected.add(line, [("", reason or "cannot be read")])
+            continue
+        if source.names is None and not seen.issuperset(record):
+            seen.update(record)
+        try:
+            row = plan.row(record)
+        except Bad as bad:
+            rejected.add(line, plan.faults(record) or [("", str(bad))])
+            continue
+        yield line, row
+    bar.update(source.position - done)
+    if source.names is None and seen:
+        plan.check(source.path, sorted(seen))
+
+
+def _bar(source: Source, progress: bool) -> Any:
+    return tqdm(
+        total=source.length,
+        desc=source.path.name,
+        unit=source.measure,
+        unit_scale=True,
+        disable=not progress,
+        file=sys.stderr,
+    )
+
+
+@contextmanager
+def _in_words(path: Path, table_name: str) -> Iterator[None]:
+    """The database's errors in the project's own, each a sentence that says what became of the file."""
+    try:
+        yield
+    except UsageExploreError:
+        raise
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise TableMismatch(
+            f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
+            "on the table and TEMPORARY on the database"
+        ) from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
+            raise _refused(path, error) from error
+        raise DatabaseUnavailable(
+            f"{path}: the connection to the database broke, so nothing of the file was loaded; load it again"
+        ) from error
+    except psycopg.Error as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: psycopg.Error) -> LoadError:
+    said = error.diag.message_primary or str(error)
+    where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
+    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {said}{where}")
+
+
+def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
+    """What a list of files leaves behind when one of them fails."""
+    loaded = ", ".join(f"{report.path} ({count(report.loaded, 'event')})" for report in reports)
+    rest = len(files) - len(reports) - 1
+    said = f"Loaded before: {loaded}." if loaded else "No file was loaded before."
+    return f"{said} Not tried: {count(rest, 'file')} after it." if rest else said

@@ -1,0 +1,159 @@
+"""Which file is which: by its name or the format asked for, opened as a stream of records."""
+
+from __future__ import annotations
+
+import gzip
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+from usage_explore.errors import LoadError
+
+LONGEST_LINE = 16 * 1024 * 1024
+
+SUFFIXES = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
+    ".ndjson": "jsonl",
+    ".ndjson.gz": "jsonl",
+}
+
+
+Record = tuple[int, Mapping[str, Any] | None, str | None]
+"""(line, values by column, None), or (line, None, reason) of a row that cannot be read at all."""
+
+
+class Source(ABC):
+    """A file read once from front to back, never whole.
+
+    The line is the one a row starts on; absent values are left out or None. `names` are the columns where the file
+    declares them, None where each row brings its own. `position` of `length` says how far it is, in `measure`.
+    """
+
+    unit = "line"
+    names: tuple[str, ...] | None = None
+    length: int = 0
+    measure = "B"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Bytes or rows read so far."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Record]:
+        """The rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def check_types(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
+        """Raise `LoadError` where a source column's type cannot feed the column it is meant for."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Lines:
+    """The physical lines of a text file, plain or gzip, as UTF-8 text with what is wrong with each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = 0
+        self.fault: str | None = None
+        self._raw = path.open("rb")
+        self._file: IO[bytes] = self._raw
+        self.length = path.stat().st_size
+        if path.name.endswith(".gz"):
+            self._file = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw, mode="rb"))
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file on disk taken in so far."""
+        return self._raw.tell()
+
+    def read(self) -> str:
+        """The next line with its ending, "" at the end; `fault` says why it is not text, else None."""
+        try:
+            line = self._file.readline(LONGEST_LINE)
+        except (OSError, EOFError) as error:
+            raise LoadError(f"{self.path}: cannot be read after line {self.number:,}: {error}") from error
+        if not line:
+            return ""
+        self.number += 1
+        if len(line) >= LONGEST_LINE:
+            raise LoadError(f"{self.path}, line {self.number:,}: is longer than 16 MiB; is this a text file?")
+        if self.number == 1:
+            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise LoadError(f"{self.path}: is UTF-16; save it as UTF-8")
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        self.fault = "has a NUL character" if b"\0" in line else None
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            self.fault = f"is not UTF-8 text: {error.reason} at byte {error.start + 1}"
+            return line.decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._raw.close()
+
+
+def open_source(path: Path, kind: str | None) -> Source:
+    """The file as a stream of records; `kind` is csv, jsonl or parquet, None to go by the name.
+
+    Raises `LoadError` in one sentence when there is no such file or it is none of these.
+    """
+    if path.is_dir():
+        raise LoadError(f"{path}: is a directory; name the files in it")
+    if not path.exists():
+        raise LoadError(f"{path}: there is no such file")
+    kind = kind or _kind(path)
+    try:
+        if not path.stat().st_size:
+            raise LoadError(f"{path}: is empty")
+        return _opened(path, kind)
+    except OSError as error:
+        raise LoadError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower()
+    for suffix, kind in SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    hint = "; a JSON array has to become one object per line" if name.endswith(".json") else ""
+    raise LoadError(
+        f"{path}: cannot tell what kind of file this is by its name; "
+        f"name it {', '.join(SUFFIXES)}, or say --format csv, jsonl or parquet{hint}"
+    )
+
+
+def _opened(path: Path, kind: str) -> Source:
+    if kind == "csv":
+        from usage_explore.load.csv_source import CsvSource
+
+        return CsvSource(path)
+    if kind == "jsonl":
+        from usage_explore.load.jsonl_source import JsonLinesSource
+
+        return JsonLinesSource(path)
+    from usage_explore.load.parquet_source import ParquetSource
+
+    return ParquetSource(path)

@@ -1,0 +1,231 @@
+"""The database's half of a load: COPY into a temporary table, then one INSERT … SELECT.
+
+All of it happens in one transaction, which the caller holds. Rows with the organization, time and idempotency
+key of a row that was in the table before are left out; whatever else repeats is loaded and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Table
+
+from usage_explore.load.report import KEPT
+from usage_explore.schema import COLUMNS
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+STAGE = sql.Identifier("pg_temp", "usage_explore_load")
+
+_TYPES = {
+    "id": "uuid",
+    "organization_id": "uuid NOT NULL",
+    "customer_id": "uuid",
+    "product_id": "uuid",
+    "subscription_id": "uuid",
+    "quantity": "numeric",
+    "timestamp": "timestamptz NOT NULL",
+    "ingested_at": "timestamptz",
+    "external_cost_amount": "numeric",
+    "dimensions": "jsonb",
+}
+
+_NUMBER_OCCURRENCES = """
+UPDATE {stage} s
+SET occurrence = n.occurrence,
+    idempotency_key = CASE WHEN keyed THEN idempotency_key ELSE idempotency_key || '#' || n.occurrence END
+FROM (
+    SELECT line, row_number() OVER (
+        PARTITION BY organization_id, timestamp, idempotency_key COLLATE "C" ORDER BY line) AS occurrence
+    FROM {stage}) n
+WHERE n.line = s.line AND n.occurrence > 1
+"""
+
+_DROP_KNOWN = """
+DELETE FROM {stage} s
+WHERE EXISTS (
+    SELECT FROM {table} t
+    WHERE t.organization_id = s.organization_id AND t.timestamp = s.timestamp
+      AND t.idempotency_key = s.idempotency_key
+      AND t.timestamp BETWEEN %(first)s AND %(last)s
+      AND t.organization_id = ANY (%(organizations)s))
+"""
+
+_TAKEN_IDS = """
+SELECT s.line, s.id, bool_or(t.id IS NOT NULL)
+FROM (
+    SELECT line, id, organization_id, timestamp, row_number() OVER (
+        PARTITION BY organization_id, timestamp, id ORDER BY line) AS place
+    FROM {stage} WHERE id IS NOT NULL) s
+LEFT JOIN {table} t
+  ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp AND t.id = s.id
+ AND t.timestamp BETWEEN %(first)s AND %(last)s
+WHERE t.id IS NOT NULL OR s.place > 1
+GROUP BY s.line, s.id
+ORDER BY s.line
+"""
+
+_COUNTS = """
+SELECT count(*) FILTER (WHERE keyed AND occurrence > 1),
+       count(*) FILTER (WHERE NOT keyed AND occurrence > 1),
+       count(*) FILTER (WHERE ingested_at < clock_timestamp() - %(settle)s),
+       count(*) FILTER (WHERE NOT keyed)
+FROM {stage}
+"""
+
+_OTHER_TIMES = """
+SELECT count(*) FROM (
+    SELECT FROM {table} t
+    JOIN (SELECT DISTINCT organization_id, idempotency_key FROM {stage} WHERE keyed) s
+      USING (organization_id, idempotency_key)
+    GROUP BY organization_id, idempotency_key
+    HAVING min(t.timestamp) < max(t.timestamp))
+"""
+
+_EXACT_TYPES = """
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+WHERE attrelid = %s::regclass AND attname = ANY (%s)
+  AND format_type(atttypid, atttypmod) NOT IN ('numeric', 'timestamp with time zone')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Rows that were staged, by what became of them."""
+
+    loaded: int
+    already_there: int
+    repeats: int
+    identical: int
+    other_times: int
+    backdated: int
+    generated_keys: int
+    writing: timedelta
+
+
+class Stage:
+    """The temporary table of one file's load. Needs an open transaction, with which the table goes."""
+
+    def __init__(self, connection: Connection, table: Table) -> None:
+        self._connection = connection
+        self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
+        self._name = self._table.as_string(connection)
+        self._span: dict[str, Any] = {}
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_sql_type(column))) for column in COLUMNS
+        )
+        connection.execute("SET LOCAL statement_timeout = 0")
+        connection.execute("SET LOCAL work_mem = '64MB'")
+        self._run("DROP TABLE IF EXISTS {stage}")
+        connection.execute(
+            sql.SQL(
+                "CREATE TEMP TABLE {} (line bigint NOT NULL, keyed boolean NOT NULL, "
+                "occurrence bigint NOT NULL DEFAULT 1, {}) ON COMMIT DROP"
+            ).format(sql.Identifier("usage_explore_load"), columns)
+        )
+
+    def copy_statement(self) -> sql.Composed:
+        """COPY of (line, keyed, the documented columns in order)."""
+        return sql.SQL("COPY {} (line, keyed, {}) FROM STDIN (ENCODING 'UTF8')").format(
+            STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+        )
+
+    def settle_repeats(self) -> int:
+        """Number what repeats in the file, drop what the table had already; the number of rows dropped.
+
+        Loads into one table take turns from here on, so that two of the same file add it once.
+        """
+        self._run("ANALYZE {stage}")
+        self._run(_NUMBER_OCCURRENCES)
+        self._connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtext('usage-explore load ' || %s::regclass::oid))", [self._name]
+        )
+        row = self._run(
+            "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id) FROM {stage}"
+        ).fetchone()
+        first, last, organizations = row or (None, None, None)
+        self._span = {"first": first, "last": last, "organizations": organizations or []}
+        return self._run(_DROP_KNOWN).rowcount if first is not None else 0
+
+    def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
+        """Rows whose given id another row has at the same time: how many, and (line, reason) of the first.
+
+        `drop` takes them out.
+        """
+        if not self._span or self._span["first"] is None:
+            return 0, []
+        if not self._scalar("SELECT EXISTS (SELECT FROM {stage} WHERE id IS NOT NULL)"):
+            return 0, []
+        self._run("CREATE TEMP TABLE usage_explore_taken ON COMMIT DROP AS " + _TAKEN_IDS)
+        found = self._run(
+            "SELECT * FROM pg_temp.usage_explore_taken AS taken (line, id, known) ORDER BY line LIMIT %(kept)s"
+        ).fetchall()
+        number = int(self._scalar("SELECT count(*) FROM pg_temp.usage_explore_taken"))
+        if drop and number:
+            self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_taken)")
+        self._run("DROP TABLE pg_temp.usage_explore_taken")
+        return number, [
+            (
+                line,
+                f"{id_} is the id of "
+                + ("an event in the table" if known else "an earlier row of the file")
+                + " at the same time, with another idempotency key" * known,
+            )
+            for line, id_, known in found
+        ]
+
+    def rounded(self) -> tuple[str, str, int] | None:
+        """(column, its type, rows) where the table's column would round what the file says."""
+        types = self._connection.execute(
+            _EXACT_TYPES, [self._name, ["quantity", "external_cost_amount", "timestamp", "ingested_at"]]
+        ).fetchall()
+        for column, kind in types:
+            name = sql.Identifier(column)
+            statement = sql.SQL("SELECT count(*) FROM {} WHERE {}::{} <> {}").format(STAGE, name, sql.SQL(kind), name)
+            row = self._connection.execute(statement).fetchone()
+            if row and row[0]:
+                return column, kind, int(row[0])
+        return None
+
+    def write(self, settle: timedelta) -> Written:
+        """Insert what is left. `ingested_at`, where not given, is the moment this begins, one for the file."""
+        counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
+        repeats, identical, backdated, generated = map(int, counts)
+        began: datetime = self._scalar("SELECT clock_timestamp()")
+        loaded = self._insert(began)
+        other_times = 0
+        if loaded > generated:
+            other_times = int(self._scalar(_OTHER_TIMES))
+        writing = self._scalar("SELECT clock_timestamp()") - began
+        return Written(loaded, 0, repeats, identical, other_times, backdated, generated, writing)
+
+    def _insert(self, began: datetime) -> int:
+        """Ids not given are a hash of (organization, time, key, occurrence): the same wherever the file is loaded."""
+        values = {
+            "id": "coalesce(id, md5(concat_ws(' ', organization_id, extract(epoch FROM timestamp), occurrence, "
+            "idempotency_key))::uuid)",
+            "ingested_at": "coalesce(ingested_at, %(began)s)",
+        }
+        chosen = sql.SQL(", ").join(
+            sql.SQL(values[column]) if column in values else sql.Identifier(column) for column in COLUMNS
+        )
+        statement = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+            self._table, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), chosen, STAGE
+        )
+        return self._connection.execute(statement, {"began": began}).rowcount
+
+    def _run(self, text: LiteralString, **values: Any) -> psycopg.Cursor[tuple[Any, ...]]:
+        statement = sql.SQL(text).format(stage=STAGE, table=self._table)
+        return self._connection.execute(statement, {"kept": KEPT, **self._span, **values})
+
+    def _scalar(self, text: LiteralString) -> Any:
+        row = self._run(text).fetchone()
+        return row[0] if row else None
+
+
+def _sql_type(column: str) -> Any:
+    return _TYPES.get(column, "text")

@@ -1,0 +1,201 @@
+"""One value from a file, read exactly: each reader gives the text PostgreSQL will parse, or says why not.
+
+A raw value is what a source hands over: text (CSV), a JSON value, or an Arrow value. Nothing here ever makes a
+float: a Parquet float is taken through its shortest repr, so 0.1 is loaded as 0.1.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from uuid import UUID
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+DIGITS_BEFORE_POINT = 131_072
+DIGITS_AFTER_POINT = 16_383
+"""What PostgreSQL's numeric holds."""
+
+QUANTITY_DIGITS = 2_000
+METRIC_BYTES = 1_024
+"""What the covering index (quantity beside metric_key, 2,704 bytes an entry) holds in any mixture."""
+
+_HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+class Bad(ValueError):
+    """A value that cannot be loaded; the message is the reason, to be read after the column's name."""
+
+
+class Unreadable:
+    """Stands in a record for a value its source could not read; every reader refuses it with `reason`."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def shown(raw: object) -> str:
+    """The value as an error message quotes it: one line, 60 characters at most."""
+    text = repr(raw) if isinstance(raw, str) else str(raw)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _refuse(raw: object, expected: str) -> Bad:
+    if isinstance(raw, Unreadable):
+        return Bad(raw.reason)
+    return Bad(f"{shown(raw)} is {expected}")
+
+
+def uuid_text(raw: object) -> str:
+    """A UUID in its usual writing, lower case. With or without hyphens in the file."""
+    if type(raw) is str:
+        text = raw.strip()
+        if _HEX.fullmatch(text):
+            return text.lower() if len(text) == 36 else str(UUID(text))
+    elif isinstance(raw, UUID):
+        return str(raw)
+    elif isinstance(raw, bytes) and len(raw) == 16:
+        return str(UUID(bytes=raw))
+    raise _refuse(raw, "not a UUID")
+
+
+def time_text(raw: object) -> str:
+    """An instant with an offset, as UTC text to the microsecond, from 1970-01-01 to 2200-01-01."""
+    return _in_range(_instant(raw, assume_utc=False), raw)
+
+
+def utc_time_text(raw: object) -> str:
+    """Like `time_text`, but a time without an offset, or a mere date, is UTC (FOCUS exports)."""
+    return _in_range(_instant(raw, assume_utc=True), raw)
+
+
+def _in_range(instant: datetime, raw: object) -> str:
+    if not EARLIEST <= instant <= LATEST:
+        raise Bad(f"{shown(raw)} is outside 1970-01-01 to 2200-01-01")
+    return instant.astimezone(UTC).isoformat()
+
+
+def _instant(raw: object, *, assume_utc: bool) -> datetime:
+    if isinstance(raw, datetime):
+        return raw if raw.tzinfo else raw.replace(tzinfo=UTC)
+    if isinstance(raw, date) and assume_utc:
+        return datetime(raw.year, raw.month, raw.day, tzinfo=UTC)
+    if type(raw) is not str:
+        raise _refuse(raw, "not a time; write it as text like 2026-01-31T08:00:00Z")
+    text = raw.strip()
+    match = _TIME.fullmatch(text)
+    if match is None:
+        if _DAY.fullmatch(text):
+            if not assume_utc:
+                raise Bad(f"{shown(raw)} is a date; write a time with an offset, like {text}T00:00:00Z")
+            text += "T00:00:00Z"
+        else:
+            raise _refuse(raw, "not a time; write it like 2026-01-31T08:00:00Z")
+    else:
+        _, fraction, offset = match.groups()
+        if fraction and len(fraction) > 6:
+            if fraction[6:].strip("0"):
+                raise Bad(f"{shown(raw)} is finer than a microsecond; round it to 6 decimals")
+            text = text.replace(fraction, fraction[:6], 1)
+        if offset is None:
+            if not assume_utc:
+                raise Bad(f"{shown(raw)} has no offset; add Z for UTC, or an offset like +02:00")
+            text += "Z"
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise Bad(f"{shown(raw)} is not a time: {error}") from None
+
+
+def number_text(raw: object) -> str:
+    """A finite decimal number, digit for digit as the file has it."""
+    if type(raw) is str:
+        text = raw.strip()
+    elif isinstance(raw, Decimal) or (isinstance(raw, int) and not isinstance(raw, bool)):
+        text = str(raw)
+    elif isinstance(raw, float):
+        text = repr(raw)
+    else:
+        raise _refuse(raw, "not a number")
+    if _NUMBER.fullmatch(text) is None:
+        raise _number_fault(raw, text)
+    if len(text) > 300 or "e" in text or "E" in text:
+        check_size(text)
+    return text
+
+
+def _number_fault(raw: object, text: str) -> Bad:
+    if text.strip("+-").lower() in {"nan", "snan", "inf", "infinity"}:
+        return Bad(f"{shown(raw)} is not finite; NaN and infinite numbers have no exact sum")
+    if "," in text:
+        return Bad(f"{shown(raw)} has a comma; write no thousands separators and a decimal point, like 1234.5")
+    return Bad(f"{shown(raw)} is not a decimal number")
+
+
+def check_size(text: str) -> Decimal:
+    """The decimal, or `Bad` when PostgreSQL's numeric could not hold it."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise Bad(f"{shown(text)} is not a decimal number") from None
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise _number_fault(text, text)
+    if value.adjusted() >= DIGITS_BEFORE_POINT:
+        raise Bad(f"{shown(text)} is too large; {DIGITS_BEFORE_POINT:,} digits before the point at most")
+    if -exponent > DIGITS_AFTER_POINT:
+        raise Bad(f"{shown(text)} is too fine; {DIGITS_AFTER_POINT:,} decimals at most")
+    return value
+
+
+def quantity_text(raw: object) -> str:
+    """Like `number_text`, with no more digits than the covering index holds."""
+    text = number_text(raw)
+    if len(text) > QUANTITY_DIGITS and sum(map(str.isdigit, text)) > QUANTITY_DIGITS:
+        raise Bad(f"{shown(text)} has more than {QUANTITY_DIGITS:,} digits")
+    return text
+
+
+def words(raw: object) -> str:
+    """Text, exactly as given. A whole or decimal number stands for its own digits."""
+    if type(raw) is str:
+        if not raw.isascii():
+            _check_unicode(raw)
+        if "\0" in raw:
+            raise Bad(f"{shown(raw)} has a NUL character, which PostgreSQL cannot keep")
+        return raw
+    if isinstance(raw, (Decimal, UUID)) or (isinstance(raw, int) and not isinstance(raw, bool)):
+        return str(raw)
+    raise _refuse(raw, "not text")
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Bad(f"{shown(ascii(text))} has half a surrogate pair, which is not text") from None
+
+
+def key_words(raw: object) -> str:
+    """Text that is not blank: an idempotency key."""
+    text = words(raw)
+    if not text:
+        raise Bad("is the empty text; give a key, or leave it out and the row's own hash is taken")
+    return text
+
+
+def metric_words(raw: object) -> str:
+    """Text that is not blank and short enough for the covering index: a metric key."""
+    text = words(raw)
+    if not text:
+        raise Bad("is the empty text; say what was metered")
+    if len(text) > METRIC_BYTES // 4 and len(text.encode()) > METRIC_BYTES:
+        raise Bad(f"{shown(text)} is longer than {METRIC_BYTES:,} bytes")
+    return text
