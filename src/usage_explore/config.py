@@ -44,7 +44,7 @@ class Settings:
     app_url: str = DEFAULT_APP_URL
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process."""
+        """The environment of a child process that works with these settings."""
         values = {
             "DATABASE_URL": self.database_url,
             "ORGANIZATION_ID": self.organization_id and str(self.organization_id),
@@ -54,7 +54,8 @@ class Settings:
             "SETTLE_TIME": f"{self.settle.total_seconds():g}",
             "APP_URL": self.app_url,
         }
-        return {PREFIX + name: value for name, value in values.items() if value}
+        others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return others | {PREFIX + name: value for name, value in values.items() if value}
 
 
 def settings(

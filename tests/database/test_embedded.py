@@ -271,7 +271,7 @@ class TestAsRoot:
         subprocess.run(["umount", str(disk)], check=True)
 
     def test_full_disk_is_a_configuration_error(self, small_disk: Path) -> None:
-        with pytest.raises(ConfigurationError, match="disk of .* is full"):
+        with pytest.raises(ConfigurationError, match=r"disk of .* is full"):
             embedded.start(small_disk)
 
     @pytest.fixture

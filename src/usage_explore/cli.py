@@ -1,0 +1,305 @@
+"""The `usage-explore` command. Each command imports what it needs, so that --help is quick."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from usage_explore.errors import ConfigurationError, QueryError, UsageExploreError
+
+if TYPE_CHECKING:
+    from usage_explore.config import Settings
+    from usage_explore.writing import Connection
+
+_FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
+_MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
+
+
+class _Group(click.Group):
+    """Says what went wrong in words, and ends in order when asked to."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _ending_in_order():
+            try:
+                return super().invoke(ctx)
+            except UsageExploreError as error:
+                _fail(str(error), 2 if isinstance(error, QueryError) else 1)
+            except Exception as error:
+                import psycopg
+
+                if not isinstance(error, psycopg.Error):
+                    raise
+                words = " ".join((error.diag.message_primary or str(error)).split())
+                _fail(f"The database refused: {words}; what was not finished was undone", 1)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: transactions undone, the embedded server released."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        ctx.find_root().ensure_object(dict)[parameter.name] = value
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command takes, before its name or after it."""
+    for option in (
+        click.option(
+            "--home",
+            type=click.Path(path_type=Path),
+            help="Folder of the embedded database.  [env: USAGE_EXPLORE_HOME]",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "--table",
+            metavar="[SCHEMA.]NAME",
+            help="Events table or view, default usage_events.  [env: USAGE_EXPLORE_TABLE]",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "--database-url",
+            metavar="URL",
+            help="PostgreSQL to work with, default the embedded one.  [env: USAGE_EXPLORE_DATABASE_URL]",
+            expose_value=False,
+            callback=_remember,
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+_organization = click.option(
+    "--organization-id",
+    metavar="UUID",
+    help="Whose events.  [env: USAGE_EXPLORE_ORGANIZATION_ID]",
+    expose_value=False,
+    callback=_remember,
+)
+
+
+def _settings() -> Settings:
+    from usage_explore import config
+
+    return config.settings(**click.get_current_context().find_root().ensure_object(dict))
+
+
+@contextmanager
+def _writing() -> Iterator[tuple[Connection, Settings]]:
+    from usage_explore import config, writing
+
+    settings = _settings()
+    connection = writing.connect(config.database_url(settings))
+    try:
+        yield connection, settings
+    finally:
+        connection.close()
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="usage-explore")
+@_common
+def main() -> None:
+    """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
+
+
+@main.command()
+@_common
+def init() -> None:
+    """Create the events table and its indexes where they are missing (a hypertable with TimescaleDB)."""
+    from usage_explore import writing
+
+    with _writing() as (connection, settings):
+        created = writing.ensure_schema(connection, settings.table)
+        kind = "hypertable" if writing.is_hypertable(connection, settings.table) else "table"
+    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
+
+
+@main.command()
+@click.option("--seed", type=int, help="Another seed, other data.  [default: 1]")
+@click.option("--until", metavar="TIME", help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z.")
+@click.option("--days", type=int, help="Whole days before that on the first run.  [default: 120]")
+@click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
+@click.option("--force", is_flag=True, help="Append beside other organizations' events.")
+@_common
+def demo(seed: int | None, until: str | None, days: int | None, incidents: bool, force: bool) -> None:
+    """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
+    from usage_explore import demo, schema, writing
+
+    given = {"seed": seed, "days": days, "until": _instant(until) if until else None}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with _writing() as (connection, settings):
+        if incidents:
+            _print_incidents(demo.incidents(connection))
+            return
+        writing.ensure_schema(connection, settings.table)
+        table = schema.events_table(settings.table)
+        report = demo.append(connection, table, progress=sys.stderr.isatty(), force=force, **chosen)
+    click.echo(str(report))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--format", "format_", type=click.Choice(_FORMATS), default="auto", show_default=True)
+@click.option("--map", "pairs", multiple=True, metavar="COLUMN=SOURCE", help="The file's name of a column; repeatable.")
+@click.option("--dimensions", is_flag=True, help="Keep unknown columns as dimensions.")
+@click.option("--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
+@_organization
+@_common
+def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensions: bool, skip_bad: bool) -> None:
+    """Load events from CSV, Parquet, JSON Lines or FOCUS files; all rows of a file or none.
+
+    Loading the same file twice adds nothing the second time.
+    """
+    from usage_explore.load import load_files
+    from usage_explore.schema import events_table
+
+    mapping = _mapping(pairs)
+    with _writing() as (connection, settings):
+        reports = load_files(
+            connection,
+            events_table(settings.table),
+            files,
+            format=None if format_ == "auto" else format_,
+            mapping=mapping,
+            dimensions=dimensions,
+            organization_id=settings.organization_id,
+            skip_bad=skip_bad,
+            progress=sys.stderr.isatty(),
+            settle=settings.settle,
+        )
+    for report in reports:
+        click.echo(str(report))
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8501 or the next free]")
+@click.option("--no-demo", is_flag=True, help="Start an empty embedded database without demo data.")
+@_organization
+@_common
+def app(port: int | None, no_demo: bool) -> None:
+    """Open the app in a local server; Ctrl-C ends it.
+
+    An embedded database without events gets the demo's first; a database of yours is never written to.
+    """
+    from usage_explore import config, launch, writing
+
+    settings = _settings()
+    url = config.database_url(settings)
+    if settings.database_url is None:
+        with writing.connect(url) as connection:
+            new = writing.ensure_schema(connection, settings.table)
+        if new and not no_demo:
+            click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
+            click.get_current_context().invoke(demo)
+    sys.exit(launch.app(settings, port, click.echo))
+
+
+@main.command()
+@_common
+def doctor() -> None:
+    """Say whether a database fits, and what to do where it does not. Exit code 1 when there are faults."""
+    from usage_explore import config, doctor
+
+    settings = _settings()
+    findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout)
+    for finding in findings:
+        mark, colour = _MARKS[finding.state]
+        click.echo(f"{click.style(mark, fg=colour)}  {finding.name}: {finding.message}")
+        if finding.cure:
+            click.echo("".join(f"           {line}\n" for line in finding.cure.splitlines()), nl=False)
+    faults = sum(finding.state == "fault" for finding in findings)
+    warnings = sum(finding.state == "warning" for finding in findings)
+    click.echo(f"\n{faults} faults, {warnings} warnings in {len(findings)} checks.")
+    if faults:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--query", default="", metavar="QUERY", help="Filters as in a link: metric_key=tokens_in&dim:model=large")
+@_organization
+@_common
+def export(file: Path, query: str) -> None:
+    """Write the events a question finds to FILE: .csv or .parquet, any number of them."""
+    from usage_explore.query import EventQuery
+
+    question = EventQuery.from_params(query.rpartition("?")[2])
+    _store().export(question, file, progress=sys.stderr.isatty())
+    click.echo(f"Wrote {file}.")
+
+
+@main.command()
+@_common
+def organizations() -> None:
+    """List the organizations in the table, one UUID per line."""
+    for organization_id in _store().organizations():
+        click.echo(str(organization_id))
+
+
+def _store() -> Any:
+    from usage_explore.store import connect
+
+    settings = _settings()
+    return connect(
+        settings.database_url,
+        settings.organization_id,
+        table=settings.table,
+        home=settings.home,
+        statement_timeout=settings.statement_timeout,
+    )
+
+
+def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        column, equals, source = pair.partition("=")
+        if not (column and equals and source):
+            raise ConfigurationError(f"--map: {pair!r} is not COLUMN=SOURCE, such as timestamp=occurred_at")
+        if column in mapping:
+            raise ConfigurationError(f"--map: {column} is given twice; keep one")
+        mapping[column] = source
+    return mapping
+
+
+def _instant(value: str) -> datetime:
+    fault = ConfigurationError(f"--until: {value!r} is not an RFC 3339 time with an offset, as 2026-09-01T00:00:00Z")
+    try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        raise fault from None
+    if instant.tzinfo is None:
+        raise fault
+    return instant.astimezone(UTC)
+
+
+def _print_incidents(planted: list[Any]) -> None:
+    if not planted:
+        click.echo("No demo data here; `usage-explore demo` makes it.")
+    for incident in planted:
+        click.echo(f"{incident.day}  {incident.kind:<12}  {incident.events:>7,} events  {incident.sentence}")
