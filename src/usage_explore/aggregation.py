@@ -43,7 +43,7 @@ from usage_explore.statements import conditions, expression
 MAX_POINTS = 200_000
 """How many points (series × buckets) one answer may have."""
 
-_STEPS = tuple(timedelta(hours=hours) for hours in (168, 24, 1)) + (timedelta(minutes=15),)
+_STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
 
 

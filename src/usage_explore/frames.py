@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from usage_explore.arrow import decimal_array
+from usage_explore.numbers import plain
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate, Event
@@ -47,3 +53,28 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
         "value": pd.Series([point.value for _, point in cells], dtype=number),
     }
     return pd.DataFrame(columns)
+
+
+def to_csv(answer: Aggregate) -> bytes:
+    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact."""
+    frame = aggregate(answer)
+    texts = {
+        "start": [start.isoformat() for start in frame["start"]],
+        "end": [end.isoformat() for end in frame["end"]],
+        "value": [plain(value) for value in frame["value"]],
+    }
+    return frame.assign(**texts).to_csv(index=False).encode()
+
+
+def to_parquet(answer: Aggregate) -> bytes:
+    """The answer's frame as Parquet: times timestamp[us, zone], counts int64, sums decimal128(38, s)."""
+    frame = aggregate(answer)
+    table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)
+    if answer.query.metric == "count":
+        table = table.append_column("value", pa.array(frame["value"], pa.int64()))
+    else:
+        values, field = decimal_array(frame["value"])
+        table = table.append_column(field, values)
+    buffer = BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Table
 from usage_explore import aggregation, config, cursor, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage, Point, Series
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
+from usage_explore.export import ExportReport, Progress, export, progress_bar
 from usage_explore.query import AggregateQuery, EventQuery, Question
 from usage_explore.schema import events_table
 
@@ -150,6 +151,18 @@ class Store:
             app_url=self.app_url,
             settle=self.settle,
         )
+
+    def export(self, query: EventQuery, path: Path | str, progress: bool | Progress = True) -> ExportReport:
+        """Write every event of the question to a `.csv` or `.parquet` file, newest first, in bounded memory.
+
+        All pages are written, from the cursor on where there is one. `progress` shows a bar, or is called with
+        (written, total). The file takes its name when it is whole. Raises `ConfigurationError` for a path that
+        cannot be written, `QueryError`, `ScopeError`, `DatabaseError`.
+        """
+        with progress_bar(progress, "export") as show, reading.transaction(self.engine, snapshot=True) as connection:
+            scoped = self._scoped(query, connection)
+            after = cursor.decode(scoped.cursor, scoped) if scoped.cursor else None
+            return export(connection, self.table, scoped, after, Path(path), show)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL that answers the question, values written in, to paste into psql."""

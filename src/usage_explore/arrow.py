@@ -1,0 +1,62 @@
+"""Exact decimals as Arrow columns: decimal128(38, s), s the largest scale there is, else text with a note."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from usage_explore.numbers import plain
+
+_DIGITS = 38
+
+
+@dataclass(frozen=True, slots=True)
+class DecimalSpan:
+    """What a column of decimals must hold: the most fractional and the most integer digits."""
+
+    scale: int
+    integers: int
+    finite: bool = True
+
+    @property
+    def fits(self) -> bool:
+        """Whether decimal128 can hold every value exactly."""
+        return self.finite and self.scale + self.integers <= _DIGITS
+
+    @property
+    def type(self) -> pa.DataType:
+        """The column's type."""
+        return pa.decimal128(_DIGITS, self.scale) if self.fits else pa.string()
+
+    def field(self, name: str) -> pa.Field[pa.DataType]:
+        """The column's field; where it had to become text, the metadata says why."""
+        field = pa.field(name, self.type)
+        if self.fits:
+            return field
+        why = "more than 38 digits" if self.finite else "NaN or infinite values"
+        return field.with_metadata({"usage-explore": f"decimal kept as text: {why}"})
+
+    def __or__(self, other: DecimalSpan) -> DecimalSpan:
+        return DecimalSpan(
+            max(self.scale, other.scale), max(self.integers, other.integers), self.finite and other.finite
+        )
+
+
+def integer_digits(value: int | Decimal) -> int:
+    """How many digits stand before the point; 0 for NaN and infinities."""
+    value = Decimal(value)
+    return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
+
+
+def decimal_array(values: Iterable[Decimal]) -> tuple[pa.Array[Any], pa.Field[pa.DataType]]:
+    """Finite decimals as an exact column, and its field, named `value`."""
+    values = list(values)
+    texts = [plain(value) for value in values]
+    scale = max((len(text.partition(".")[2]) for text in texts), default=0)
+    field = DecimalSpan(scale, max(map(integer_digits, values), default=0)).field("value")
+    array = pa.array(texts, pa.string())
+    return array.cast(field.type), field

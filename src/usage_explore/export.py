@@ -1,0 +1,193 @@
+"""Any number of raw events to a CSV or Parquet file, exact, with bounded memory.
+
+Keyset pages are read in one REPEATABLE READ snapshot, so the file is one moment's answer and the statement
+timeout bounds a page, not the export. The first pass counts and finds the scales, the second writes. The file
+appears under its name only when it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+from typing import Any, Protocol, cast
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from usage_explore import statements
+from usage_explore.arrow import DecimalSpan, integer_digits
+from usage_explore.cursor import Position
+from usage_explore.errors import ConfigurationError
+from usage_explore.query import EventQuery
+
+Progress = Callable[[int, int], None]
+"""Called with how many events are written so far, and how many there are."""
+
+_PAGE = 20_000
+_DECIMALS = ("quantity", "external_cost_amount")
+_RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written where."""
+
+    path: Path
+    events: int
+
+
+class _Writer(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+
+
+def export(
+    connection: Connection, table: Table, query: EventQuery, after: Position | None, path: Path, progress: Progress
+) -> ExportReport:
+    """Write every event of the question after a position, newest first; `.csv` or `.parquet` by the path's ending.
+
+    CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted. Parquet: ids and JSON as text, decimals
+    decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path that cannot be written.
+    """
+    as_csv = _suffix(path) == ".csv"
+    with _whole_file(path) as part:
+        total, spans = _measure(connection, table, query, after)
+        schema = _schema(table, spans, as_csv)
+        written = 0
+        progress(written, total)
+        with _writer(part, schema, as_csv) as writer:
+            for rows in _pages(connection, table, query, after, as_csv):
+                writer.write_table(_arrow(rows, schema))
+                written += len(rows)
+                progress(written, total)
+    return ExportReport(path, written)
+
+
+@contextmanager
+def progress_bar(wanted: bool | Progress, title: str) -> Iterator[Progress]:
+    """How to report progress: a bar in the terminal or notebook, a callable of the caller's, or nothing."""
+    if callable(wanted):
+        yield wanted
+        return
+    from tqdm.auto import tqdm  # a widget in a notebook: chosen, and imported, only when a bar is shown
+
+    with tqdm(desc=title, unit=" events", disable=not wanted) as bar:
+
+        def show(written: int, total: int) -> None:
+            bar.total = total
+            bar.update(written - bar.n)
+
+        yield show
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ConfigurationError(f"path: {path.name!r} ends neither in .csv nor in .parquet; name the format that way")
+    return suffix
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its name when all went well and vanishes otherwise."""
+    try:
+        handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ConfigurationError(
+            f"path: {path.parent} cannot be written to ({error.strerror}); choose another"
+        ) from None
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"path: {path} could not be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _measure(
+    connection: Connection, table: Table, query: EventQuery, after: Position | None
+) -> tuple[int, dict[str, DecimalSpan]]:
+    """How many events there are, and what their decimals need, a page at a time."""
+    total = 0
+    spans = dict.fromkeys(_DECIMALS, DecimalSpan(0, 0))
+    while True:
+        rows = statements.page(table, query, _PAGE, after).subquery()
+        last = func.array_agg(aggregate_order_by(rows.c.id, rows.c.timestamp, rows.c.id))[1]
+        size, timestamp, row_id, *measures = connection.execute(
+            select(func.count(), func.min(rows.c.timestamp), last, *_measures(rows))
+        ).one()
+        if not size:
+            return total, spans
+        total += size
+        after = Position(timestamp, row_id)
+        for name, scale, most in zip(_DECIMALS, measures[::2], measures[1::2], strict=True):
+            spans[name] |= DecimalSpan(scale or 0, integer_digits(most or 0), most is None or most.is_finite())
+
+
+def _measures(rows: Subquery) -> Iterator[ColumnElement[Any]]:
+    for name in _DECIMALS:
+        yield func.max(func.scale(func.trim_scale(rows.c[name])))
+        yield func.max(func.abs(rows.c[name]))
+
+
+def _pages(
+    connection: Connection, table: Table, query: EventQuery, after: Position | None, as_csv: bool
+) -> Iterator[list[Any]]:
+    """The rows, each with its `timestamp` and `id` before the columns as the file has them."""
+    while True:
+        rows = statements.page(table, query, _PAGE, after).subquery()
+        statement = select(
+            rows.c.timestamp.label("at"), rows.c.id.label("row_id"), *(_written(column, as_csv) for column in rows.c)
+        ).order_by(rows.c.timestamp.desc(), rows.c.id.desc())
+        page = list(connection.execute(statement))
+        if not page:
+            return
+        yield page
+        after = Position(page[-1].at, page[-1].row_id)
+
+
+def _written(column: ColumnElement[Any], as_csv: bool) -> ColumnElement[Any]:
+    if isinstance(column.type, Numeric):
+        return func.trim_scale(column).cast(Text)
+    if isinstance(column.type, DateTime):
+        return func.to_char(func.timezone("UTC", column), _RFC3339) if as_csv else column
+    return column if isinstance(column.type, Text) else column.cast(Text)
+
+
+def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Schema:
+    fields: list[pa.Field[Any]] = []
+    for column in table.columns:
+        if as_csv or isinstance(column.type, Uuid):
+            fields.append(pa.field(column.name, pa.string()))
+        elif column.name in spans:
+            fields.append(spans[column.name].field(column.name))
+        elif isinstance(column.type, DateTime):
+            fields.append(pa.field(column.name, pa.timestamp("us", tz="UTC")))
+        else:
+            fields.append(pa.field(column.name, pa.string()))
+    return pa.schema(fields)
+
+
+def _arrow(rows: list[Any], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True))[2:]
+    arrays = [
+        pa.array(values, pa.string()).cast(field.type)
+        if pa.types.is_decimal(field.type)
+        else pa.array(values, field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _writer(path: Path, schema: pa.Schema, as_csv: bool) -> AbstractContextManager[_Writer]:
+    writer = csv.CSVWriter(path, schema) if as_csv else parquet.ParquetWriter(path, schema, compression="zstd")
+    return cast("AbstractContextManager[_Writer]", writer)
