@@ -1,0 +1,264 @@
+"""Append the demo's missing events to an events table, day by day."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Table
+from tqdm import tqdm
+
+from usage_explore.demo import ledger
+from usage_explore.demo.catalogue import ORGANIZATIONS, TENANTS
+from usage_explore.demo.days import EVENTS_PER_DAY
+from usage_explore.demo.kinds import MAIN
+from usage_explore.demo.ledger import Connection
+from usage_explore.demo.planted import Incident, complete_at, planted, whole_day
+from usage_explore.demo.rows import copy_lines
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
+from usage_explore.schema import COLUMNS
+
+DEFAULT_SEED = 1
+DEFAULT_DAYS = 120
+
+_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoReport:
+    """What `append` did: `events` is how many it added, to `days` days; `first_day` is the demo's first day.
+
+    `until` is the instant up to which the demo is loaded now, which is later than the one asked for when the
+    database held more already. `str()` says it in a sentence.
+    """
+
+    events: int
+    days: int
+    first_day: date
+    until: datetime
+
+    def __str__(self) -> str:
+        reach = f"{self.first_day} to {self.until:%Y-%m-%d %H:%M} UTC"
+        if not self.events:
+            return f"Nothing to append: the demo is loaded from {reach}."
+        return f"Appended {self.events:,} demo events to {self.days} days; the demo is loaded from {reach}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Demo:
+    """The demo of one events table: its name for SQL, its name in the ledger, and what its days are made from."""
+
+    name: sql.Identifier
+    key: str
+    seed: int
+    per_day: int
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """The database's refusals in words a user can act on."""
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise TableMismatch(
+            f"table: this role may not write here ({error.diag.message_primary}); use the role that owns the table"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(
+            f"The database broke off: {' '.join(str(error).split())}; whole days are kept, run it again"
+        ) from error
+
+
+@_plain_errors()
+def append(
+    connection: Connection,
+    table: Table,
+    *,
+    seed: int = DEFAULT_SEED,
+    until: datetime | None = None,
+    days: int = DEFAULT_DAYS,
+    progress: bool = False,
+    force: bool = False,
+    per_day: int = EVENTS_PER_DAY,
+) -> DemoReport:
+    """Append the demo events that have arrived by `until` (default: the database's now) and are not there yet.
+
+    The first run begins `days` whole days before the day of `until` (UTC); later runs continue from there,
+    whatever their `days`. A row is in the table once its `ingested_at` is reached, so running up to s and then
+    up to t leaves the same rows as running up to t at once, and an `until` behind what is loaded adds nothing.
+    Each day is one transaction. `per_day` is the size of an average day. The connection is committed.
+
+    Raises `TableMismatch` when the table is missing or may not be written; `ConfigurationError` for a time
+    without an offset, for another seed or size than the demo in the table has, and for a table with other
+    organizations' events but no demo, unless `force`; `DatabaseUnavailable` when the database breaks off.
+    """
+    _check(seed, until, days, per_day)
+    connection.commit()
+    with connection.transaction():
+        demo = _Demo(name=_identifier(table), key=_key(connection, table), seed=seed, per_day=per_day)
+        now = _value(connection, sql.SQL("SELECT clock_timestamp()"))
+        reach = (until or now).astimezone(UTC)
+        ledger.create(connection)
+        ledger.lock(connection)
+        _check_company(connection, demo, force=force)
+        before = ledger.loaded(connection, demo.key)
+    first = min(before, default=reach.date() - timedelta(days=days))
+    span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
+    missing = [day for day in span if _is_missing(before.get(day), day, reach)]
+    added = {
+        day: _append_day(connection, demo, day, reach)
+        for day in tqdm(missing, desc="demo", unit="day", disable=not progress)
+    }
+    if any(added.values()):
+        _vacuum(connection, demo)
+    return DemoReport(
+        events=sum(added.values()),
+        days=sum(count > 0 for count in added.values()),
+        first_day=first,
+        until=max(reach, *before.values()) if before else reach,
+    )
+
+
+def incidents(connection: Connection) -> list[Incident]:
+    """The incidents planted in this database's demo data, oldest first; empty without a demo."""
+    return ledger.incidents(connection)
+
+
+def _check(seed: int, until: datetime | None, days: int, per_day: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ConfigurationError(f"seed: {seed} is not between 0 and 2**63 - 1")
+    if not 1 <= days <= 3660:
+        raise ConfigurationError(f"days: {days} is not between 1 and 3660")
+    if not 1 <= per_day <= 1_000_000:
+        raise ConfigurationError(f"per_day: {per_day} is not between 1 and 1,000,000")
+    if until is None:
+        return
+    if until.tzinfo is None:
+        raise ConfigurationError(f"until: {until.isoformat()} has no offset; write it as {until.isoformat()}Z")
+    if not _FIRST <= until <= _LAST:
+        raise ConfigurationError(f"until: {until.isoformat()} is not between {_FIRST:%Y} and {_LAST:%Y}")
+
+
+def _check_company(connection: Connection, demo: _Demo, *, force: bool) -> None:
+    """Another demo is never mixed in, and the demo into other organizations only where it came first.
+
+    A table that was emptied since starts anew.
+    """
+    there = ledger.made_with(connection, demo.key)
+    holds_ours = _holds_any(connection, demo, _ours())
+    if there and not holds_ours:
+        ledger.forget(connection, demo.key)
+        there = set()
+    if holds_ours and not there:
+        raise ConfigurationError(
+            f"table: {demo.key} holds demo events of which {ledger.DAYS_TABLE} knows nothing, so what is missing"
+            " cannot be told; use a database of its own for the demo"
+        )
+    other = there - {(demo.seed, demo.per_day)}
+    if other:
+        seed, per_day = other.pop()
+        raise ConfigurationError(
+            f"seed: {demo.key} holds the demo of seed {seed} with {per_day} events a day; use the same, or a"
+            " database of its own"
+        )
+    if not there and not force and _holds_any(connection, demo, _others()):
+        raise ConfigurationError(
+            f"table: {demo.key} holds events of organizations that are not the demo's; use a database of its own"
+            " for the demo, or force it to mix them"
+        )
+
+
+def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bool:
+    return loaded_until is None or loaded_until < min(until, complete_at(day))
+
+
+def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime) -> int:
+    """Append what has arrived of the day since it was last looked at; how many events that is."""
+    with connection.transaction():
+        ledger.lock(connection)
+        since = ledger.loaded(connection, demo.key).get(day)
+        if not _is_missing(since, day, until):
+            return 0
+        seen = -1 if since is None else _microseconds(since)
+        added = total = 0
+        copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
+        for tenant in range(len(TENANTS)):
+            rows = whole_day(demo.seed, day, tenant, demo.per_day)
+            rows = rows[rows["ingested_at"] <= _microseconds(until)]
+            fresh = rows[rows["ingested_at"] > seen]
+            if len(fresh):
+                with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
+                    copy.write("".join(copy_lines(fresh, tenant)))
+            if tenant == MAIN:
+                for incident in planted(demo.seed, day, rows, until):
+                    ledger.record_incident(connection, demo.key, incident)
+            added += len(fresh)
+            total += len(rows)
+        ledger.record_day(connection, demo.key, day, seed=demo.seed, per_day=demo.per_day, until=until, events=total)
+    return added
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _identifier(table: Table) -> sql.Identifier:
+    return sql.Identifier(*([table.schema] if table.schema else []), table.name)
+
+
+def _key(connection: Connection, table: Table) -> str:
+    """The table's full name, the same however it was written."""
+    name = _identifier(table).as_string(connection)
+    key = _value(
+        connection,
+        sql.SQL(
+            "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.oid = to_regclass({})"
+        ).format(sql.Literal(name)),
+    )
+    if key is None:
+        raise TableMismatch(f"table: {table.fullname} does not exist; run `usage-explore init`")
+    return str(key)
+
+
+def _holds_any(connection: Connection, demo: _Demo, tests: Iterable[sql.Composed]) -> bool:
+    """Whether the events table has a row that passes one of the tests, each answered by an index."""
+    looks = [sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(demo.name, test) for test in tests]
+    return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(looks))))
+
+
+def _ours() -> list[sql.Composed]:
+    return [sql.SQL("organization_id = {}").format(sql.Literal(each)) for each in ORGANIZATIONS]
+
+
+def _others() -> list[sql.Composed]:
+    """The gaps before, between and after the demo's own organizations."""
+    edges = sorted(ORGANIZATIONS)
+    return [
+        sql.SQL("organization_id < {}").format(sql.Literal(edges[0])),
+        *(
+            sql.SQL("organization_id > {} AND organization_id < {}").format(sql.Literal(low), sql.Literal(high))
+            for low, high in itertools.pairwise(edges)
+        ),
+        sql.SQL("organization_id > {}").format(sql.Literal(edges[-1])),
+    ]
+
+
+def _value(connection: Connection, statement: sql.SQL | sql.Composed) -> Any:
+    row = connection.execute(statement).fetchone()
+    return row[0] if row else None
+
+
+def _vacuum(connection: Connection, demo: _Demo) -> None:
+    """Fresh statistics, and index-only scans that need not visit the table."""
+    connection.autocommit = True
+    try:
+        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(demo.name))
+    finally:
+        connection.autocommit = False
