@@ -300,6 +300,6 @@ def _instant(value: str) -> datetime:
 
 def _print_incidents(planted: list[Any]) -> None:
     if not planted:
-        click.echo("No demo data here; `usage-explore demo` makes it.")
+        click.echo("No planted incidents here; `usage-explore demo` makes some.")
     for incident in planted:
         click.echo(f"{incident.day}  {incident.kind:<12}  {incident.events:>7,} events  {incident.sentence}")

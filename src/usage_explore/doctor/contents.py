@@ -1,0 +1,93 @@
+"""Checks of the rows: whose they are, and what in them would spoil an answer."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from usage_explore import statements
+from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.schema import events_table
+from usage_explore.shape import Relation, documented
+
+_ODD = "IN ('NaN', 'Infinity', '-Infinity')"
+
+
+def organizations(connection: Connection, found: Relation) -> list[Finding]:
+    """How many organizations there are, since every question is about one."""
+    table = events_table()
+    table.name, table.schema = found.name, found.schema
+    ids = [str(row[0]) for row in connection.execute(statements.to_sql(statements.organizations(table))).fetchall()]
+    if not ids:
+        return [
+            Finding(
+                "organizations",
+                "warning",
+                "the table is empty",
+                "Load events with `usage-explore load FILE`, or try `usage-explore demo`.",
+            )
+        ]
+    if len(ids) == 1:
+        return [Finding("organizations", "ok", f"one, {ids[0]}, chosen without asking")]
+    return [
+        Finding(
+            "organizations",
+            "ok",
+            f"{len(ids):,}; choose one with --organization-id or USAGE_EXPLORE_ORGANIZATION_ID, or in the app",
+        )
+    ]
+
+
+def quality(connection: Connection, found: Relation) -> list[Finding]:
+    """One pass over the rows for what would spoil an answer: NaN, NULL, what is no object, the future."""
+    required = [name for name, (_, nullable) in documented().items() if not nullable and found.columns[name].nullable]
+    looks = {
+        "quantity": (
+            f"quantity {_ODD}",
+            "quantities are NaN or infinite",
+            "fault",
+            "They cannot be summed; correct them.",
+        ),
+        "external_cost_amount": (
+            f"external_cost_amount {_ODD}",
+            "costs are NaN or infinite",
+            "fault",
+            "They cannot be summed; correct them.",
+        ),
+        "dimensions": (
+            "jsonb_typeof(dimensions) <> 'object'",
+            "rows have dimensions that are no JSON object, so they have none",
+            "warning",
+            "Write {} where there are none.",
+        ),
+        "ingested_at": (
+            "ingested_at > clock_timestamp() + interval '1 minute'",
+            "rows say they were ingested in the future, so pinned links gain them later",
+            "warning",
+            "Set ingested_at to the database's clock when a row is inserted.",
+        ),
+        **{
+            f"NULL {name}": (f"{name} IS NULL", f"rows have no {name}", "fault", f"Fill {name}, then SET NOT NULL.")
+            for name in required
+        },
+    }
+    columns = [
+        f"count(*) FILTER (WHERE {condition}), min(id::text) FILTER (WHERE {condition})"
+        for condition, *_ in looks.values()
+    ]
+    row = connection.execute(
+        sql.SQL("SELECT {} FROM {}").format(
+            sql.SQL(", ".join(columns)),
+            sql.Identifier(found.schema, found.name),
+        )
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY has one row
+    findings = []
+    for (name, (_, words, state, cure)), number, example in zip(looks.items(), row[::2], row[1::2], strict=True):
+        if number:
+            sample = f", such as id {example}" if example else ""
+            findings.append(
+                Finding(
+                    f"contents: {name}", "fault" if state == "fault" else "warning", f"{number:,} {words}{sample}", cure
+                )
+            )
+    return findings or [Finding("contents", "ok", "every quantity and cost is a number, nothing required is NULL")]
