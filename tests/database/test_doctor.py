@@ -1,0 +1,260 @@
+"""The doctor finds what is wrong, keeps quiet about what is right, and its cures cure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from usage_explore import writing
+from usage_explore.doctor import Finding, examine
+
+TIMEOUT = timedelta(seconds=30)
+
+INSERT = """
+INSERT INTO usage_events
+    (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at, idempotency_key)
+SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', %s, now(), now(), gen_random_uuid()::text
+"""
+
+
+def troubles(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.state != "ok"]
+
+
+def only(findings: list[Finding]) -> Finding:
+    """The one trouble there is."""
+    (trouble,) = troubles(findings)
+    return trouble
+
+
+def add(connection: writing.Connection, quantity: str = "1", organization: int = 1) -> None:
+    connection.execute(INSERT, [uuid.UUID(int=organization), quantity])
+    connection.commit()
+
+
+@pytest.fixture
+def filled(events_database_url: str, events_connection: writing.Connection) -> str:
+    """The URL of a database with one event."""
+    add(events_connection)
+    return events_database_url
+
+
+@pytest.fixture
+def role(server_url: str, filled: str) -> Iterator[str]:
+    """A role that may log in and nothing more."""
+    name = f"reader_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(sql.Identifier(name)))
+    yield name
+    with psycopg.connect(filled, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def as_role(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:secret@{parts.netloc.rpartition('@')[2]}"))
+
+
+def test_own_table_has_no_troubles(filled: str) -> None:
+    assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
+
+
+def test_nobody_answers() -> None:
+    finding = only(examine("postgresql://127.0.0.1:1/nothing", "usage_events", TIMEOUT))
+    assert (finding.name, finding.state) == ("server", "fault")
+    assert "--database-url" in finding.cure
+
+
+def test_missing_table_names_init_and_likely_ones(connection: writing.Connection, database_url: str) -> None:
+    connection.execute("CREATE TABLE metering_events (n int)")
+    connection.commit()
+    finding = only(examine(database_url, "usage_events", TIMEOUT))
+    assert (finding.name, finding.state) == ("table", "fault")
+    assert "usage-explore init" in finding.cure
+    assert "public.metering_events" in finding.cure
+
+
+def test_empty_table_says_how_to_fill_it(events_database_url: str) -> None:
+    finding = only(examine(events_database_url, "usage_events", TIMEOUT))
+    assert (finding.name, finding.state) == ("organizations", "warning")
+    assert "usage-explore demo" in finding.cure
+
+
+@pytest.mark.parametrize("quantity", ["NaN", "Infinity", "-Infinity"])
+def test_quantity_without_an_exact_sum(filled: str, events_connection: writing.Connection, quantity: str) -> None:
+    add(events_connection, quantity)
+    finding = only(examine(filled, "usage_events", TIMEOUT))
+    assert finding.state == "fault"
+    assert finding.message.startswith("1 quantities are NaN or infinite, such as id ")
+
+
+def test_event_from_the_future_is_a_warning(filled: str, events_connection: writing.Connection) -> None:
+    events_connection.execute("UPDATE usage_events SET ingested_at = now() + interval '1 day'")
+    events_connection.commit()
+    assert only(examine(filled, "usage_events", TIMEOUT)).name == "contents: ingested_at"
+
+
+def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
+    filled: str, events_connection: writing.Connection
+) -> None:
+    events_connection.execute("ALTER TABLE usage_events ALTER timestamp DROP NOT NULL")
+    events_connection.commit()
+    loose = only(examine(filled, "usage_events", TIMEOUT))
+    assert (loose.state, loose.message.split()[0]) == ("warning", "timestamp")
+    events_connection.execute("UPDATE usage_events SET timestamp = NULL")
+    events_connection.commit()
+    assert [found.state for found in troubles(examine(filled, "usage_events", TIMEOUT))] == ["warning", "fault"]
+    events_connection.execute("UPDATE usage_events SET timestamp = now()")
+    events_connection.execute(loose.cure)
+    events_connection.commit()
+    assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
+
+
+@pytest.mark.parametrize("name", ["page", "customer", "cover"])
+def test_missing_index_is_a_warning_whose_cure_cures(
+    filled: str, events_connection: writing.Connection, name: str
+) -> None:
+    events_connection.execute(f"DROP INDEX usage_events_{name}")
+    events_connection.commit()
+    found = troubles(examine(filled, "usage_events", TIMEOUT))
+    assert {finding.name for finding in found} == {"index"}
+    assert "CREATE " in found[0].cure
+    assert " CONCURRENTLY " in found[0].cure
+    events_connection.autocommit = True
+    events_connection.execute(found[0].cure)
+    assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
+
+
+def test_index_of_the_other_direction_serves_too(filled: str, events_connection: writing.Connection) -> None:
+    events_connection.execute("DROP INDEX usage_events_page")
+    events_connection.execute("CREATE UNIQUE INDEX ascending ON usage_events (organization_id, timestamp, id)")
+    events_connection.commit()
+    assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
+
+
+def test_index_that_invites_a_skip_scan(filled: str, events_connection: writing.Connection) -> None:
+    events_connection.execute("CREATE INDEX astray ON usage_events (organization_id, metric_key, timestamp)")
+    events_connection.commit()
+    found = troubles(examine(filled, "usage_events", TIMEOUT))
+    if events_connection.info.server_version < 180_000:
+        assert found == []
+        return
+    assert "skip scan" in found[0].message
+    assert found[0].cure.endswith("DROP INDEX CONCURRENTLY astray;")
+
+
+def test_select_is_needed_and_enough(filled: str, events_connection: writing.Connection, role: str) -> None:
+    refused = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
+    assert (refused.name, refused.state) == ("permission", "fault")
+    for statement in refused.cure.split("\n"):
+        events_connection.execute(statement)
+    events_connection.commit()
+    findings = examine(as_role(filled, role), "usage_events", TIMEOUT)
+    assert troubles(findings) == []
+    assert f"{role} may SELECT" in [finding.message for finding in findings]
+
+
+def test_row_level_security_is_said(filled: str, events_connection: writing.Connection, role: str) -> None:
+    events_connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")
+    events_connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
+    events_connection.commit()
+    names = [finding.name for finding in troubles(examine(as_role(filled, role), "usage_events", TIMEOUT))]
+    assert names == ["permission", "organizations"]
+
+
+def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: writing.Connection, role: str) -> None:
+    events_connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
+    events_connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '10s'").format(sql.Identifier(role)))
+    events_connection.commit()
+    finding = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
+    assert finding.name == "time-out"
+    assert finding.cure.endswith("USAGE_EXPLORE_STATEMENT_TIMEOUT=10")
+
+
+def test_look_that_takes_too_long_says_so(connection: writing.Connection, database_url: str) -> None:
+    writing.ensure_schema(connection, "stored")
+    connection.execute(
+        "INSERT INTO stored (id, organization_id, customer_id, metric_key, quantity, timestamp,"
+        " idempotency_key) SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'm', 1,"
+        " now(), 'k'"
+    )
+    connection.execute(
+        "CREATE VIEW slow AS SELECT s.* FROM stored s, "
+        "LATERAL (SELECT s.id, pg_sleep(60) OFFSET 0) AS z WHERE z.id = s.id"
+    )
+    connection.commit()
+    found = troubles(examine(database_url, "slow", timedelta(milliseconds=300)))
+    assert {finding.name for finding in found} >= {"contents"}
+    assert all("longer than the statement timeout" in finding.message for finding in found)
+
+
+def test_nothing_is_written(filled: str, events_connection: writing.Connection) -> None:
+    before = events_connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+    events_connection.commit()
+    examine(filled, "usage_events", TIMEOUT)
+    after = events_connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+    assert before is not None
+    assert after is not None
+    assert after[0] == before[0] + 1
+
+
+OTHER_SHAPES = {
+    "renamed": """
+        CREATE TABLE other AS SELECT gen_random_uuid() AS event_id, gen_random_uuid() AS tenant_id,
+        gen_random_uuid() AS client_id, 'tokens' AS event_name, 1.5::numeric AS value, now() AS occurred_at,
+        now() AS created_at, 'k' AS transaction_id, '{"model": "m"}'::json AS properties, 3 AS shard
+    """,
+    "loose types": """
+        CREATE TABLE other AS SELECT gen_random_uuid()::text AS id, 7 AS organization_id, 'cus_1' AS customer_id,
+        'p'::char(8) AS product_id, 'tokens'::varchar AS metric_key, 0.1::float8 AS quantity,
+        now()::timestamp AS timestamp, current_date AS ingested_at, gen_random_uuid() AS idempotency_key,
+        12 AS external_cost_amount, '{}'::text AS dimensions
+    """,
+    "epochs": """
+        CREATE TABLE other AS SELECT 1 AS id, 'a' AS account_id, 2::bigint AS user_id, 'x' AS metric, 5 AS qty,
+        1790000000 AS ts, 1790000000123::bigint AS received_at
+    """,
+    "almost nothing": """CREATE TABLE other AS SELECT now() AS created_at, 'eu' AS "Region", 'it''s' AS "o'clock" """,
+    "empty": "CREATE TABLE other (org_id text, time timestamp, amount float4, name text, attributes hstore_like)",
+    "own name": """
+        CREATE TABLE usage_events AS SELECT gen_random_uuid() AS id, gen_random_uuid() AS organization_id,
+        now() AS timestamp, 1::float8 AS quantity, 'm' AS metric_key
+    """,
+}
+
+
+@pytest.mark.parametrize("shape", OTHER_SHAPES)
+def test_printed_view_runs_and_has_no_faults(connection: writing.Connection, database_url: str, shape: str) -> None:
+    if "hstore_like" in OTHER_SHAPES[shape]:
+        connection.execute("CREATE DOMAIN hstore_like AS jsonb")
+    connection.execute(OTHER_SHAPES[shape])
+    connection.commit()
+    name = "usage_events" if shape == "own name" else "other"
+    findings = troubles(examine(database_url, name, TIMEOUT))
+    assert any(finding.state == "fault" for finding in findings)
+    (view,) = [finding for finding in findings if finding.name == "view"]
+    assert "--table public.usage_events_view" in view.message
+    connection.execute(view.cure)
+    connection.commit()
+    after = troubles(examine(database_url, "public.usage_events_view", TIMEOUT))
+    assert [finding for finding in after if finding.name != "organizations"] == []
+    rows = connection.execute("SELECT * FROM usage_events_view").fetchall()
+    assert len(rows) == (0 if shape == "empty" else 1)
+
+
+def test_view_keeps_the_values(connection: writing.Connection, database_url: str) -> None:
+    connection.execute(OTHER_SHAPES["epochs"])
+    connection.commit()
+    (view,) = [finding for finding in examine(database_url, "other", TIMEOUT) if finding.name == "view"]
+    connection.execute(view.cure)
+    row = connection.execute(
+        "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM usage_events_view"
+    ).fetchone()
+    assert row == ("2026-09-21 14:13:20+00", "2026-09-21 14:13:20.123+00", "5", "x", "{}")
