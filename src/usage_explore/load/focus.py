@@ -151,7 +151,9 @@ class FocusPlan(Plan):
         if column == "quantity":
             return "0"
         if READERS[column].required:
-            raise Bad(f"is missing: {' and '.join(self._from[column])} are null")
+            raise Bad(
+                f"is missing; {' and '.join(self._from[column])} {'say' if len(self._from[column]) > 1 else 'says'} nothing"
+            )
         return None
 
     def _dimensions(self, values: Mapping[str, Any]) -> str:

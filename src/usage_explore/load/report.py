@@ -70,18 +70,18 @@ class FileReport:
         elif self.already_there == self.rows:
             yield "  every row was in the table already; nothing was added"
         if self.repeats:
-            yield f"  {count(self.repeats, 'row')} repeat an idempotency key and time of the same file; loaded"
+            yield f"  {_rows(self.repeats, 'repeat')} an idempotency key and time of the same file; loaded"
         if self.other_times:
             yield f"  {count(self.other_times, 'idempotency key')} also at another time; loaded"
         if self.identical:
-            yield f"  {count(self.identical, 'row')} without a key equal an earlier row of the file; loaded"
+            yield f"  {_rows(self.identical, 'equal')} an earlier row of the file, without a key; loaded"
         if self.generated_keys:
             yield f"  {count(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         if self.rejected:
             yield from (f"  {line}" for line in listed(self.rejections, self.rejected))
         if self.backdated:
             yield (
-                f"  warning: {count(self.backdated, 'row')} say ingested_at more than {_length(self.settle)} ago: "
+                f"  warning: {_rows(self.backdated, 'say')} ingested_at more than {_length(self.settle)} ago: "
                 "links pinned before this load (as_of) will show them too"
             )
         if self.loaded and self.writing > self.settle:
@@ -94,6 +94,10 @@ class FileReport:
 def count(number: int, noun: str) -> str:
     """`1 row`, `2,000 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _rows(number: int, verb: str) -> str:
+    return f"1 row {verb}s" if number == 1 else f"{number:,} rows {verb}"
 
 
 def listed(rejections: tuple[Rejection, ...], rows: int) -> Iterator[str]:

@@ -1,0 +1,75 @@
+"""A loader bound to a fresh database, and files made of the text a test gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from usage_explore import writing
+from usage_explore.load import FileReport, load_files
+from usage_explore.schema import COLUMNS, events_table
+
+ORG = UUID("00000000-0000-4000-8000-000000000001")
+CUSTOMER = UUID("00000000-0000-4000-8000-0000000000c1")
+
+
+class Loader:
+    """Loads files into `usage_events` of one database and reads the table back."""
+
+    def __init__(self, connection: writing.Connection, folder: Path) -> None:
+        self.connection = connection
+        self.folder = folder
+
+    def file(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def __call__(self, *paths: Path, **options: Any) -> FileReport:
+        options.setdefault("organization_id", ORG)
+        return load_files(self.connection, events_table(), paths, **options)[-1]
+
+    def csv(self, text: str, **options: Any) -> FileReport:
+        return self(self.file("events.csv", text), **options)
+
+    def rows(self, *columns: str) -> list[tuple[Any, ...]]:
+        chosen = ", ".join(columns or COLUMNS)
+        return self.connection.execute(f"SELECT {chosen} FROM usage_events ORDER BY timestamp, id").fetchall()
+
+    def count(self) -> int:
+        row = self.connection.execute("SELECT CASE WHEN to_regclass('usage_events') IS NULL THEN 0 END").fetchone()
+        if row == (0,):
+            return 0
+        return self.connection.execute("SELECT count(*) FROM usage_events").fetchone()[0]
+
+
+@pytest.fixture
+def load(connection: writing.Connection, tmp_path: Path) -> Loader:
+    return Loader(connection, tmp_path)
+
+
+@pytest.fixture
+def table_of() -> Callable[..., str]:
+    """CSV text with the columns every event needs, one default row, changed by keyword; None leaves a column out."""
+
+    def made(*rows: dict[str, str], **columns: str | None) -> str:
+        base = {
+            "customer_id": str(CUSTOMER),
+            "metric_key": "tokens",
+            "quantity": "1",
+            "timestamp": "2026-01-31T08:00:00Z",
+            "idempotency_key": "k1",
+        }
+        names = {**base, **columns, **{name: None for row in rows for name in row if name not in base}}
+        header = [name for name, value in names.items() if value is not None or name not in columns]
+        lines = [",".join(header)]
+        for row in rows or ({},):
+            values = {**base, **columns, **row}
+            lines.append(",".join(values.get(name) or "" for name in header))
+        return "\n".join(lines) + "\n"
+
+    return made

@@ -1,0 +1,273 @@
+"""Which files and columns are taken, and what is said of the others."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from uuid import UUID
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from usage_explore.errors import ConfigurationError, LoadError, TableMismatch
+from usage_explore.load import load_files
+from usage_explore.schema import events_table
+
+HEADER = "customer_id,metric_key,quantity,timestamp,idempotency_key"
+EVENT = {
+    "customer_id": "00000000-0000-4000-8000-0000000000c1",
+    "metric_key": "tokens",
+    "quantity": "1",
+    "timestamp": "2026-01-31T08:00:00Z",
+    "idempotency_key": "k1",
+}
+CUSTOMER = UUID(EVENT["customer_id"])
+ROW = ",".join(EVENT.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("events.csv", "", "is empty"),
+        ("events.jsonl", "", "is empty"),
+        ("events.parquet", "PAR?", "is not a Parquet file"),
+        ("events.csv.gz", "plain text", "cannot be read after line 0"),
+        ("events.xlsx", "x", "cannot tell what kind of file this is by its name"),
+        ("events.json", "[]", "a JSON array has to become one object per line"),
+        ("events.csv", "\n", "there is no header line"),
+        ("events.csv", HEADER.replace(",", ";"), "separated by ';'; save the file with commas"),
+        ("events.csv", f",{HEADER}\n", "column 1 has no name (pandas: to_csv(index=False))"),
+        ("events.csv", f"{HEADER},quantity\n", "the header names 'quantity' more than once"),
+        ("events.csv", HEADER.encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("events.csv", HEADER.encode() + b",caf\xe9\n", "line 1 is not UTF-8 text"),
+        ("events.csv", HEADER.replace("quantity,", ""), "the column quantity is missing"),
+        ("events.csv", HEADER.replace("quantity", "Quantity"), "--map quantity=Quantity"),
+        ("events.csv", f"{HEADER},metrik,region\n", "unknown columns metrik, region"),
+        ("events.csv", f"{HEADER},custmer_id\n", "did you mean customer_id?"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(load, name, content, said):
+    path = load.file(name, content)
+    with pytest.raises(LoadError, match="^" + str(path)) as refused:
+        load(path)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert load.count() == 0
+
+
+def test_missing_files_and_directories_are_named(load):
+    with pytest.raises(LoadError, match="there is no such file"):
+        load(load.folder / "none.csv")
+    with pytest.raises(LoadError, match="is a directory; name the files in it"):
+        load(load.folder)
+
+
+def test_every_file_is_looked_at_before_the_first_is_loaded(load):
+    good = load.file("good.csv", f"{HEADER}\n{ROW}\n")
+    with pytest.raises(LoadError, match="there is no such file"):
+        load(good, load.folder / "none.csv")
+    assert load.count() == 0
+
+
+def test_files_before_a_bad_one_stay_and_are_named(load):
+    good = load.file("good.csv", f"{HEADER}\n{ROW}\n")
+    bad = load.file("bad.csv", f"{HEADER}\n{ROW.replace(',1,', ',x,')}\n")
+    with pytest.raises(LoadError, match=r"Loaded before: .*good.csv \(1 event\)\. Not tried: 1 file after it\."):
+        load(good, bad, good)
+    assert load.count() == 1
+
+
+def test_unknown_columns_need_a_word(load):
+    text = f"{HEADER},region,Model Name\n{ROW},eu,\n"
+    with pytest.raises(LoadError, match=r"unknown columns region, 'Model Name'.*--dimensions.*--map column=source"):
+        load.csv(text)
+    load.csv(text, dimensions=True)
+    assert load.rows("dimensions") == [({"region": "eu"},)]
+
+
+def test_unknown_json_keys_are_found_wherever_they_are(load):
+    lines = [json.dumps(EVENT), json.dumps({**EVENT, "region": 1.5}), json.dumps({**EVENT, "zone": None})]
+    path = load.file("events.jsonl", "\n".join(lines))
+    with pytest.raises(LoadError, match="unknown columns region, zone"):
+        load(path)
+    assert load.count() == 0
+    load(path, dimensions=True)
+    assert sorted(load.rows("dimensions::text")) == [('{"region": 1.5}',), ("{}",), ("{}",)]
+
+
+def test_a_column_joins_the_dimensions_unless_they_disagree(load):
+    text = f'{HEADER},dimensions,region\n{ROW},"{{""model"":""s"",""region"":""eu""}}",'
+    load.csv(text + "eu\n", dimensions=True)
+    assert load.rows("dimensions") == [({"model": "s", "region": "eu"},)]
+    with pytest.raises(LoadError, match="line 2, dimensions: has 'region' too, with another value"):
+        load.csv(text + "us\n", dimensions=True)
+
+
+def test_columns_of_other_names_are_mapped(load):
+    text = HEADER.replace("quantity", "Usage").replace("timestamp", "At") + f"\n{ROW}\n"
+    load.csv(text, mapping={"quantity": "Usage", "timestamp": "At"})
+    assert load.rows("quantity", "metric_key") == [(1, "tokens")]
+
+
+def test_a_mapping_replaces_the_column_of_that_name(load):
+    load.csv(f"{HEADER},Usage\n{ROW},9\n", mapping={"quantity": "Usage"}, dimensions=True)
+    assert load.rows("quantity", "dimensions") == [(9, {"quantity": "1"})]
+
+
+def test_faulty_mappings_name_the_cure(load):
+    text = f"{HEADER}\n{ROW}\n"
+    with pytest.raises(ConfigurationError, match=r"'quantitty' is not a column .*did you mean quantity\?"):
+        load.csv(text, mapping={"quantitty": "quantity"})
+    with pytest.raises(LoadError, match=r"no column 'Metric_key' to map to metric_key \(did you mean metric_key\?\)"):
+        load.csv(text, mapping={"metric_key": "Metric_key"})
+    with pytest.raises(LoadError, match="no column 'Usage' to map to quantity"):
+        load(load.file("events.jsonl", json.dumps(EVENT)), mapping={"quantity": "Usage"})
+    with pytest.raises(ConfigurationError, match="format: 'xml' is none of csv, jsonl, parquet, focus"):
+        load.csv(text, format="xml")
+
+
+def test_a_mapped_fault_names_both_columns(load):
+    text = HEADER.replace("quantity", "Usage") + f"\n{ROW.replace(',1,', ',x,')}\n"
+    with pytest.raises(LoadError, match=r"quantity \(from 'Usage'\): 'x' is not a decimal number"):
+        load.csv(text, mapping={"quantity": "Usage"})
+
+
+def test_whose_events_is_asked_and_the_column_wins(load):
+    with pytest.raises(LoadError, match=r"--organization-id UUID, or a column organization_id"):
+        load.csv(f"{HEADER}\n{ROW}\n", organization_id=None)
+    other = UUID("00000000-0000-4000-8000-000000000002")
+    text = f"{HEADER},organization_id\n{ROW},{other}\n{ROW},\n"
+    with pytest.raises(LoadError, match="line 3, organization_id: is missing"):
+        load.csv(text, organization_id=None)
+    load.csv(text)
+    assert {row[0] for row in load.rows("organization_id")} == {other, UUID("00000000-0000-4000-8000-000000000001")}
+
+
+def test_lines_are_physical_ones(load):
+    quoted = '"to\nkens"'
+    rows = [ROW.replace("tokens", quoted), "", ROW.replace(",1,", ",x,"), "short,row", ROW + ",more"]
+    text = "\ufeff" + "\r\n".join([HEADER, *rows]) + "\r\n"
+    report = load.csv(text, skip_bad=True)
+    assert [(r.line, r.reason) for r in report.rejections] == [
+        (5, "'x' is not a decimal number"),
+        (6, "has 2 fields where the header has 5"),
+        (7, "has 6 fields where the header has 5"),
+    ]
+    assert load.rows("metric_key") == [("to\nkens",)]
+
+
+def test_spoiled_bytes_and_quotes_spoil_their_own_row_only(load):
+    good = ROW.encode()
+    rows = [good.replace(b"tokens", bad) for bad in (b"\xff", b"a\0b", b'"a"b', b"x" * 140_000, b"a\rb")]
+    lines = [HEADER.encode(), *rows, good, good.replace(b"tokens", b'"never closed')]
+    report = load(load.file("events.csv", b"\n".join(lines) + b"\n"), skip_bad=True)
+    assert report.loaded == 1
+    assert [(r.line, r.reason.split(";")[0]) for r in report.rejections] == [
+        (2, "line 2 is not UTF-8 text: invalid start byte at byte 38"),
+        (3, "line 3 has a NUL character"),
+        (4, "is not CSV: ',' expected after '\"'"),
+        (5, "has a field longer than 131,072 characters"),
+        (6, "has a carriage return outside quotes"),
+        (8, "ends inside a quoted field"),
+    ]
+
+
+def test_unquoted_empty_is_null_and_quoted_empty_is_text(load):
+    text = f'{HEADER},price_key,wallet_currency,region,note\n{ROW},,"","","a,"",b"\n'
+    load.csv(text, dimensions=True)
+    assert load.rows("price_key", "wallet_currency", "dimensions") == [(None, "", {"region": "", "note": 'a,",b'})]
+
+
+def test_gzip_is_read(load):
+    load(load.file("a.csv.gz", gzip.compress(f"{HEADER}\n{ROW}\n".encode())))
+    load(load.file("a.jsonl.gz", gzip.compress(json.dumps({**EVENT, "idempotency_key": "k2"}).encode())))
+    assert load.count() == 2
+    whole = gzip.compress("\n".join([HEADER, *[ROW] * 10_000]).encode())
+    with pytest.raises(LoadError, match="cannot be read after line"):
+        load(load.file("b.csv.gz", whole[: len(whole) // 2]))
+    assert load.count() == 2
+
+
+def test_a_header_without_rows_loads_nothing_and_says_so(load):
+    report = load.csv(HEADER)
+    assert (report.loaded, report.rows) == (0, 0)
+    assert "the file has no rows" in str(report)
+
+
+def test_the_table_is_made_on_the_way_and_views_are_refused(load):
+    load.csv(f"{HEADER}\n{ROW}\n")
+    load.connection.execute("CREATE VIEW seen AS SELECT * FROM usage_events")
+    load.connection.commit()
+    with pytest.raises(TableMismatch, match="is a view, which cannot be written to"):
+        load_files(load.connection, events_table("seen"), [load.folder / "events.csv"], organization_id=CUSTOMER)
+    load_files(
+        load.connection,
+        events_table("other.events"),
+        [load.folder / "events.csv"],
+        organization_id=CUSTOMER,
+    )
+    assert load.connection.execute("SELECT count(*) FROM other.events").fetchone() == (1,)
+
+
+def test_a_table_that_would_round_is_refused(load):
+    load.csv(HEADER)
+    load.connection.execute("ALTER TABLE usage_events ALTER quantity TYPE numeric(12, 2)")
+    load.connection.commit()
+    load.csv(f"{HEADER}\n{ROW.replace(',1,', ',1.50,')}\n")
+    with pytest.raises(LoadError, match=r"1 value of quantity would be rounded .* numeric\(12,2\)"):
+        load.csv(f"{HEADER}\n{ROW.replace(',1,', ',1.505,').replace('k1', 'k2')}\n")
+    assert load.count() == 1
+
+
+def test_a_role_that_may_not_insert_is_told_what_it_needs(load):
+    load.csv(HEADER)
+    load.connection.execute("SET ROLE pg_read_all_data")
+    load.connection.commit()
+    with pytest.raises(TableMismatch, match="this role may not load into it"):
+        load.csv(f"{HEADER}\n{ROW}\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("timestamp", pd.Series(pd.to_datetime(["2026-01-31"])), "has no time zone.*tz_localize"),
+        ("quantity", pd.Series([True]), "is bool, which does not fit; make it a decimal"),
+        ("customer_id", pd.Series([5]), "is int64, which does not fit; make it text or a UUID"),
+        ("idempotency_key", pd.Series([5.0]), "is double, which does not fit; make it text"),
+        ("dimensions", pd.Series([1]), "make it JSON text, a struct or a map"),
+    ],
+)
+def test_parquet_types_that_do_not_fit_are_refused(load, column, values, said):
+    path = load.folder / "events.parquet"
+    pd.DataFrame({**{name: [value] for name, value in EVENT.items()}, column: values}).to_parquet(path)
+    with pytest.raises(LoadError, match=f"column '{column}' .*{said}"):
+        load(path)
+
+
+def test_parquet_values_are_taken_exactly(load):
+    path = load.folder / "events.parquet"
+    stamp = 1_769_846_400_123_456
+    table = pa.table(
+        {
+            "customer_id": pa.array([bytes.fromhex(EVENT["customer_id"].replace("-", ""))] * 3, pa.binary(16)),
+            "metric_key": pa.array(["a", "b", "a"]).dictionary_encode(),
+            "quantity": pa.array([0.1, 1e-7, 3.0], pa.float64()),
+            "external_cost_amount": pa.array([0.1, None, 2.5], pa.float32()),
+            "timestamp": pa.array([stamp * 1000, stamp * 1000, stamp * 1000 + 1], pa.timestamp("ns", "Asia/Kathmandu")),
+            "idempotency_key": pa.array([1, 2, 3], pa.int64()),
+            "dimensions": pa.array([{"a": "x", "n": 1.1}, {"a": None, "n": None}, None]),
+            "tags": pa.array([{"t": "1"}, {}, None], pa.map_(pa.string(), pa.string())),
+        }
+    )
+    pq.write_table(table, path)
+    with pytest.raises(LoadError, match="row 3, timestamp: is finer than a microsecond"):
+        load(path, dimensions=True)
+    load(path, dimensions=True, skip_bad=True)
+    rows = load.rows("idempotency_key", "quantity::text", "external_cost_amount::text", "dimensions::text")
+    assert sorted(rows) == [
+        ("1", "0.1", "0.1", '{"a": "x", "n": 1.1, "tags": {"t": "1"}}'),
+        ("2", "0.0000001", None, '{"tags": {}}'),
+    ]
+    assert load.rows("timestamp")[0][0].timestamp() == stamp / 1e6

@@ -1,0 +1,184 @@
+"""Every value that cannot be loaded exactly is refused, with its line, its column and the reason."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from usage_explore.errors import LoadError
+
+COLUMNS = "customer_id,metric_key,quantity,timestamp,idempotency_key"
+GOOD = "00000000-0000-4000-8000-0000000000c1,tokens,1,2026-01-31T08:00:00Z,k1"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("customer_id", "acme", "'acme' is not a UUID"),
+        ("customer_id", "", "is missing"),
+        ("product_id", "12", "'12' is not a UUID"),
+        ("metric_key", "", "is missing"),
+        ("metric_key", '""', "empty text"),
+        ("metric_key", "é" * 600, "longer than 1,024 bytes"),
+        ("idempotency_key", '""', "is the empty text"),
+        ("quantity", "", "is missing"),
+        ("quantity", '"1,5"', "'1,5' has a comma"),
+        ("quantity", '"1,000.5"', "has a comma"),
+        ("quantity", "1_000", "is not a decimal number"),
+        ("quantity", "٣", "is not a decimal number"),
+        ("quantity", "$1", "is not a decimal number"),
+        ("quantity", "NaN", "is not finite"),
+        ("quantity", "-Infinity", "is not finite"),
+        ("quantity", "1e131072", "is too large"),
+        ("quantity", "1e999999999", "is too large"),
+        ("quantity", "1e99999999999999999999", "is not a decimal number"),
+        ("quantity", "1e-16384", "is too fine"),
+        ("quantity", "9" * 2001, "more than 2,000 digits"),
+        ("external_cost_amount", "free", "is not a decimal number"),
+        ("timestamp", "", "is missing"),
+        ("timestamp", "2026-01-31T08:00:00", "has no offset; add Z"),
+        ("timestamp", "2026-01-31", "is a date; write a time with an offset"),
+        ("timestamp", "31.01.2026 08:00", "is not a time"),
+        ("timestamp", "1769846400", "is not a time"),
+        ("timestamp", "2026-02-30T08:00:00Z", "is not a time: day is out of range"),
+        ("timestamp", "2026-01-31T08:00:60Z", "is not a time: second must be in"),
+        ("timestamp", "2026-01-31T08:00:00.1234567Z", "finer than a microsecond"),
+        ("timestamp", "1969-12-31T23:59:59Z", "is outside 1970-01-01 to 2200-01-01"),
+        ("timestamp", "2200-01-01T00:00:00.000001Z", "is outside"),
+        ("ingested_at", "yesterday", "is not a time"),
+        ("dimensions", "{", "is not JSON"),
+        ("dimensions", "[]", "is not a JSON object"),
+        ("dimensions", '"{""a"": NaN}"', "NaN is not finite"),
+        ("dimensions", '"{""a"": 1, ""a"": 2}"', "the key 'a' stands twice"),
+        ("dimensions", '"{""a"": ""\\u0000""}"', "has a NUL character"),
+        ("dimensions", '"{""a"": ""\\ud800""}"', "half a surrogate pair"),
+        ("dimensions", '"{""a"": 1e200000}"', "is too large"),
+        ("dimensions", '"{""a"":' + "[" * 5000 + "]" * 5000 + '}"', "nested too deeply"),
+    ],
+)
+def test_a_bad_value_names_file_line_column_and_reason(load, table_of, column, value, reason):
+    text = table_of({}, {column: value})
+    with pytest.raises(LoadError) as refused:
+        load.csv(text)
+    first = str(refused.value).splitlines()[0]
+    assert first.startswith(f"{load.folder}/events.csv, line 3, {column}: ")
+    assert reason in first
+    assert load.count() == 0
+    report = load.csv(text, skip_bad=True)
+    assert (report.loaded, report.rejected, load.count()) == (1, 1, 1)
+    assert [(r.line, r.column) for r in report.rejections] == [(3, column)]
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("0.00000080000", "0.00000080000"),
+        ("-2.5", "-2.5"),
+        ("1e-7", "0.0000001"),
+        ("1.5E+3", "1500"),
+        (" 7 ", "7"),
+        ("+.5", "0.5"),
+        ("5.", "5"),
+        ("123456789012345678901234567890.123456789012345", "123456789012345678901234567890.123456789012345"),
+        ("0." + "0" * 16382 + "1", "0." + "0" * 16382 + "1"),
+        ("9" * 2000, "9" * 2000),
+    ],
+)
+def test_a_number_is_stored_digit_for_digit(load, table_of, text, stored):
+    load.csv(table_of(external_cost_amount=text))
+    assert load.connection.execute("SELECT external_cost_amount::text FROM usage_events").fetchone() == (stored,)
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00+00:00"),
+        ("2026-01-31t08:00:00z", "2026-01-31T08:00:00+00:00"),
+        ("2026-01-31 08:00:00.123456+00", "2026-01-31T08:00:00.123456+00:00"),
+        ("2026-01-31T08:00:00.120000000+05:45", "2026-01-31T02:15:00.120000+00:00"),
+        ("2026-01-31T08:00-0330", "2026-01-31T11:30:00+00:00"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00+00:00"),
+        ("2200-01-01T00:00:00Z", "2200-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_time_with_an_offset_is_kept_to_the_microsecond(load, table_of, text, stored):
+    load.csv(table_of(timestamp=text, ingested_at=text))
+    [(timestamp, ingested_at)] = load.rows("timestamp", "ingested_at")
+    assert timestamp.isoformat() == ingested_at.isoformat() == stored
+
+
+def test_all_faults_of_a_row_are_listed(load):
+    with pytest.raises(LoadError) as refused:
+        load.csv(f"{COLUMNS}\nacme,tokens,many,today,k\n")
+    lines = str(refused.value).splitlines()
+    assert [line.split(": ")[0].rsplit(", ")[-1] for line in lines[:3]] == ["customer_id", "quantity", "timestamp"]
+    assert "1 row rejected, so nothing of the file was loaded" in lines[3]
+    assert "--skip-bad" in lines[3]
+
+
+def test_the_first_rejections_are_shown_and_all_are_counted(load):
+    bad = GOOD.replace(",1,", ",x,")
+    with pytest.raises(LoadError) as refused:
+        load.csv("\n".join([COLUMNS, *[bad] * 1500]))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 22
+    assert lines[20] == "… the first 20 are shown; 1,500 rows are rejected in all"
+    report = load.csv("\n".join([COLUMNS, *[bad] * 1500]), skip_bad=True)
+    assert (report.loaded, report.rejected, len(report.rejections)) == (0, 1500, 1000)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("quantity", True, "True is not a number"),
+        ("quantity", [1], "is not a number"),
+        ("timestamp", 1769846400, "is not a time; write it as text"),
+        ("customer_id", 5, "5 is not a UUID"),
+        ("metric_key", {"a": 1}, "is not text"),
+        ("metric_key", "a\0b", "NUL character"),
+        ("price_key", "\ud800", "half a surrogate pair"),
+        ("dimensions", "nothing", "is not JSON"),
+        ("dimensions", [], "is not a JSON object"),
+    ],
+)
+def test_a_json_value_of_the_wrong_type_is_refused(load, field, value, reason):
+    event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
+    text = json.dumps(event) + "\n\n" + json.dumps({**event, field: value}) + "\n"
+    with pytest.raises(LoadError) as refused:
+        load(load.file("events.jsonl", text))
+    first = str(refused.value).splitlines()[0]
+    assert f"events.jsonl, line 3, {field}: " in first
+    assert reason in first
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "is not JSON"),
+        (b"[1]", "not an object; write one object per line"),
+        (b'{"quantity": 1, "quantity": 2}', "stands twice"),
+        (b'{"quantity": Infinity}', "not finite"),
+        (b'{"metric_key": "\xff"}', "is not UTF-8 text: invalid start byte at byte 17"),
+        (b'{"metric_key": "\x00"}', "has a NUL character"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_line_that_is_no_json_object_is_refused(load, line, reason):
+    good = json.dumps(dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))).encode()
+    path = load.file("events.jsonl", good + b"\n" + line + b"\n")
+    with pytest.raises(LoadError) as refused:
+        load(path)
+    first = str(refused.value).splitlines()[0]
+    assert "events.jsonl, line 2: " in first
+    assert reason in first
+
+
+def test_json_numbers_never_become_floats(load):
+    event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
+    del event["quantity"]
+    text = json.dumps(event)[:-1] + ', "quantity": 0.1234567890123456789012, "dimensions": {"p": 1.10, "n": null}}'
+    load(load.file("events.jsonl", text))
+    assert load.rows("quantity") == [(Decimal("0.1234567890123456789012"),)]
+    assert load.rows("dimensions::text") == [('{"n": null, "p": 1.10}',)]
