@@ -264,8 +264,24 @@ def test_the_demo_goes_on_beside_events_loaded_after_it(events_connection: writi
 @pytest.mark.parametrize("other", [{"seed": 2}, {"per_day": 301}])
 def test_two_demos_do_not_mix(events_connection: writing.Connection, other: dict[str, int]) -> None:
     append(events_connection)
-    with pytest.raises(ConfigurationError, match="holds the demo of seed 1 with 300 events a day"):
+    with pytest.raises(ConfigurationError, match="the demo in this table was made with"):
         append(events_connection, **other)
+
+
+def test_a_demo_goes_on_with_the_seed_and_size_it_has(events_connection: writing.Connection) -> None:
+    other = second_table(events_connection)
+    append(events_connection, UNTIL - timedelta(days=3), days=5, seed=5)
+    demo.append(events_connection, TABLE, until=UNTIL)
+    append(events_connection, table=other, seed=5)
+    assert_same_demo(events_connection)
+
+
+def test_whether_a_demo_was_started(events_connection: writing.Connection) -> None:
+    assert not demo.started(events_connection, TABLE)
+    append(events_connection, table=second_table(events_connection))
+    assert not demo.started(events_connection, TABLE)
+    append(events_connection)
+    assert demo.started(events_connection, TABLE)
 
 
 def test_a_table_emptied_since_is_filled_anew(events_connection: writing.Connection) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from usage_explore.demo.catalogue import ORGANIZATIONS
 from usage_explore.demo.days import EVENTS_PER_DAY
-from usage_explore.demo.loading import DEFAULT_DAYS, DEFAULT_SEED, DemoReport, append, incidents
+from usage_explore.demo.loading import DEFAULT_DAYS, DEFAULT_SEED, DemoReport, append, incidents, started
 from usage_explore.demo.planted import Incident
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "Incident",
     "append",
     "incidents",
+    "started",
 ]

@@ -65,12 +65,12 @@ def loaded(connection: Connection, events_table: str) -> dict[date, datetime]:
     return dict(rows)
 
 
-def made_with(connection: Connection, events_table: str) -> set[tuple[int, int]]:
-    """The (seed, per_day) that the days in the events table were made with; empty without a demo."""
-    rows = connection.execute(
-        "SELECT DISTINCT seed, per_day FROM usage_explore_demo WHERE events_table = %s", [events_table]
-    )
-    return {(seed, per_day) for seed, per_day in rows}
+def made_with(connection: Connection, events_table: str) -> tuple[int, int] | None:
+    """The (seed, per_day) that the days in the events table were made with; None without a demo."""
+    row = connection.execute(
+        "SELECT seed, per_day FROM usage_explore_demo WHERE events_table = %s LIMIT 1", [events_table]
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
 
 
 def forget(connection: Connection, events_table: str) -> None:

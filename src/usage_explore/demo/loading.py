@@ -80,19 +80,20 @@ def append(
     connection: Connection,
     table: Table,
     *,
-    seed: int = DEFAULT_SEED,
+    seed: int | None = None,
     until: datetime | None = None,
     days: int = DEFAULT_DAYS,
     progress: bool = False,
     force: bool = False,
-    per_day: int = EVENTS_PER_DAY,
+    per_day: int | None = None,
 ) -> DemoReport:
     """Append the demo events that have arrived by `until` (default: the database's now) and are not there yet.
 
     The first run begins `days` whole days before the day of `until` (UTC); later runs continue from there,
     whatever their `days`. A row is in the table once its `ingested_at` is reached, so running up to s and then
     up to t leaves the same rows as running up to t at once, and an `until` behind what is loaded adds nothing.
-    Each day is one transaction. `per_day` is the size of an average day. The connection is committed.
+    Each day is one transaction. `seed` and `per_day`, the size of an average day, are by default those of the
+    demo that is there, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The connection is committed.
 
     Raises `TableMismatch` when the table is missing or may not be written; `ConfigurationError` for a time
     without an offset, for another seed or size than the demo in the table has, and for a table with other
@@ -101,12 +102,18 @@ def append(
     _check(seed, until, days, per_day)
     connection.commit()
     with connection.transaction():
-        demo = _Demo(name=_identifier(table), key=_key(connection, table), seed=seed, per_day=per_day)
         now = _value(connection, sql.SQL("SELECT clock_timestamp()"))
         reach = (until or now).astimezone(UTC)
+        key = _key(connection, table)
         ledger.create(connection)
         ledger.lock(connection)
-        _check_company(connection, demo, force=force)
+        there = _demo_there(connection, table, key, force=force)
+        demo = _Demo(
+            name=_identifier(table),
+            key=key,
+            seed=_same("seed", seed, there and there[0], DEFAULT_SEED),
+            per_day=_same("per_day", per_day, there and there[1], EVENTS_PER_DAY),
+        )
         before = ledger.loaded(connection, demo.key)
     first = min(before, default=reach.date() - timedelta(days=days))
     span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
@@ -130,12 +137,20 @@ def incidents(connection: Connection) -> list[Incident]:
     return ledger.incidents(connection)
 
 
-def _check(seed: int, until: datetime | None, days: int, per_day: int) -> None:
-    if not 0 <= seed < 2**63:
+def started(connection: Connection, table: Table) -> bool:
+    """Whether the events table has a demo, finished or not, that `append` would go on with."""
+    name = sql.Literal(ledger.DAYS_TABLE)
+    if _value(connection, sql.SQL("SELECT to_regclass({}) IS NULL").format(name)):
+        return False
+    return ledger.made_with(connection, _key(connection, table)) is not None
+
+
+def _check(seed: int | None, until: datetime | None, days: int, per_day: int | None) -> None:
+    if seed is not None and not 0 <= seed < 2**63:
         raise ConfigurationError(f"seed: {seed} is not between 0 and 2**63 - 1")
     if not 1 <= days <= 3660:
         raise ConfigurationError(f"days: {days} is not between 1 and 3660")
-    if not 1 <= per_day <= 1_000_000:
+    if per_day is not None and not 1 <= per_day <= 1_000_000:
         raise ConfigurationError(f"per_day: {per_day} is not between 1 and 1,000,000")
     if until is None:
         return
@@ -145,33 +160,37 @@ def _check(seed: int, until: datetime | None, days: int, per_day: int) -> None:
         raise ConfigurationError(f"until: {until.isoformat()} is not between {_FIRST:%Y} and {_LAST:%Y}")
 
 
-def _check_company(connection: Connection, demo: _Demo, *, force: bool) -> None:
-    """Another demo is never mixed in, and the demo into other organizations only where it came first.
+def _demo_there(connection: Connection, table: Table, key: str, *, force: bool) -> tuple[int, int] | None:
+    """Seed and size of the demo in the table; None for a table that may get one.
 
-    A table that was emptied since starts anew.
+    A demo whose table was emptied since is forgotten. Only where the demo came first does it go on beside other
+    organizations without `force`.
     """
-    there = ledger.made_with(connection, demo.key)
-    holds_ours = _holds_any(connection, demo, _ours())
+    there = ledger.made_with(connection, key)
+    holds_ours = _holds_any(connection, table, _ours())
     if there and not holds_ours:
-        ledger.forget(connection, demo.key)
-        there = set()
+        ledger.forget(connection, key)
+        there = None
     if holds_ours and not there:
         raise ConfigurationError(
-            f"table: {demo.key} holds demo events of which {ledger.DAYS_TABLE} knows nothing, so what is missing"
-            " cannot be told; use a database of its own for the demo"
+            f"table: {key} holds demo events of which {ledger.DAYS_TABLE} knows nothing, so what is missing cannot be"
+            " told; use a database of its own for the demo"
         )
-    other = there - {(demo.seed, demo.per_day)}
-    if other:
-        seed, per_day = other.pop()
+    if not there and not force and _holds_any(connection, table, _others()):
         raise ConfigurationError(
-            f"seed: {demo.key} holds the demo of seed {seed} with {per_day} events a day; use the same, or a"
-            " database of its own"
+            f"table: {key} holds events of organizations that are not the demo's; use a database of its own for the"
+            " demo, or mix them with --force (force=True)"
         )
-    if not there and not force and _holds_any(connection, demo, _others()):
+    return there
+
+
+def _same(parameter: str, asked: int | None, there: int | None, default: int) -> int:
+    if asked is not None and there is not None and asked != there:
         raise ConfigurationError(
-            f"table: {demo.key} holds events of organizations that are not the demo's; use a database of its own"
-            " for the demo, or force it to mix them"
+            f"{parameter}: the demo in this table was made with {there}, not {asked}; go on with it, or use a database"
+            " of its own"
         )
+    return next(value for value in (asked, there, default) if value is not None)
 
 
 def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bool:
@@ -227,9 +246,10 @@ def _key(connection: Connection, table: Table) -> str:
     return str(key)
 
 
-def _holds_any(connection: Connection, demo: _Demo, tests: Iterable[sql.Composed]) -> bool:
+def _holds_any(connection: Connection, table: Table, tests: Iterable[sql.Composed]) -> bool:
     """Whether the events table has a row that passes one of the tests, each answered by an index."""
-    looks = [sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(demo.name, test) for test in tests]
+    name = _identifier(table)
+    looks = [sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(name, test) for test in tests]
     return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(looks))))
 
 
