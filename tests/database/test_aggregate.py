@@ -1,0 +1,232 @@
+"""The aggregate equals a plain-Python oracle, and its own laws hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oracle
+import rows
+from oracle import Row, utc
+from random_filters import filters, with_filters
+from usage_explore import AggregateQuery, QueryError, Store, writing
+from usage_explore.errors import NotExact
+from usage_explore.filters import GROUPS
+
+groups = st.sampled_from(["none", "dim:model", "dim:region", "dim:absent", *GROUPS])
+ours = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> tuple[str, datetime, datetime]:
+    """A scene's zone and a window around its odd instant, on a bucket edge or anywhere."""
+    zone, centre = draw(st.sampled_from(rows.SCENES))
+    before = draw(st.integers(0, 3 * 86_400_000_000))
+    length = draw(st.integers(1, 4 * 86_400_000_000))
+    since = centre - timedelta(microseconds=before)
+    if draw(st.booleans()):
+        since = since.replace(minute=0, second=0, microsecond=0)
+    return zone, since, since + timedelta(microseconds=length)
+
+
+@ours
+@given(
+    window=windows(),
+    bucket=st.sampled_from(["hour", "day", "week"]),
+    metric=st.sampled_from(["count", "sum_quantity"]),
+    group_by=groups,
+    top=st.integers(0, 4),
+    chosen=filters(),
+    late=st.one_of(st.none(), st.integers(0, 6 * 86_400)),
+)
+def test_the_answer_is_the_oracle_s(
+    store: Store,
+    own: list[Row],
+    window: tuple[str, datetime, datetime],
+    bucket: str,
+    metric: str,
+    group_by: str,
+    top: int,
+    chosen: dict[str, list[str]],
+    late: int | None,
+) -> None:
+    zone, since, until = window
+    as_of = until + timedelta(seconds=late) if late is not None else None
+    query = with_filters(AggregateQuery, chosen).replace(
+        since=since,
+        until=until,
+        timezone=zone,
+        bucket=bucket,
+        metric=metric,
+        group_by=group_by,
+        top=top,
+        as_of=as_of,
+    )
+    answer = store.aggregate(query)
+
+    passes = oracle.predicate(chosen.items())
+    known = [row for row in own if passes(row) and (as_of is None or row.ingested_at <= as_of)]
+    expected = oracle.aggregate(
+        known, since=since, until=until, bucket=bucket, zone=ZoneInfo(zone), metric=metric, group_by=group_by, top=top
+    )
+    closed = min(answer.now, as_of or answer.now)
+    assert [(s.kind, s.key, s.total) for s in answer.series] == [(e["kind"], e["key"], e["total"]) for e in expected]
+    for found, wanted in zip(answer.series, expected, strict=True):
+        assert [(p.start, p.end, p.value) for p in found.points] == wanted["points"]
+        assert [p.complete for p in found.points] == [
+            start >= since and end <= until and end <= closed for start, end, _ in wanted["points"]
+        ]
+
+
+@ours
+@given(window=windows(), group_by=groups, top=st.integers(0, 3), metric=st.sampled_from(["count", "sum_quantity"]))
+def test_series_sum_to_the_ungrouped_answer(
+    store: Store, window: tuple[str, datetime, datetime], group_by: str, top: int, metric: str
+) -> None:
+    zone, since, until = window
+    query = AggregateQuery(since=since, until=until, timezone=zone, metric=metric, group_by=group_by, top=top)
+    whole = store.aggregate(query.replace(group_by="none")).series[0]
+    sums: dict[datetime, Decimal] = defaultdict(Decimal)
+    for series in store.aggregate(query).series:
+        for point in series.points:
+            sums[point.start] = oracle.EXACT.add(sums[point.start], point.value)
+    for point in whole.points:
+        assert sums[point.start] == point.value
+
+
+@settings(ours, max_examples=40)
+@given(
+    window=windows(), group_by=groups, top=st.integers(0, 2), chosen=filters(), bucket=st.sampled_from(["hour", "day"])
+)
+def test_the_rows_behind_a_point_count_what_it_says(
+    store: Store,
+    window: tuple[str, datetime, datetime],
+    group_by: str,
+    top: int,
+    chosen: dict[str, list[str]],
+    bucket: str,
+) -> None:
+    zone, since, until = window
+    until = min(until, since + timedelta(hours=20)) if bucket == "hour" else until
+    query = with_filters(AggregateQuery, chosen).replace(
+        since=since, until=until, timezone=zone, group_by=group_by, top=top, bucket=bucket
+    )
+    answer = store.aggregate(query)
+    for series in answer.series:
+        assert store.count(answer.events_at(series)) == series.total
+        for point in series.points:
+            if min(point.end, until) > max(point.start, since):
+                assert store.count(answer.events_at(series, point.start, point.end)) == point.value
+
+
+def test_without_events_a_grouping_has_no_series_and_none_has_one(store: Store) -> None:
+    window = {"since": utc(1999, 1, 1), "until": utc(1999, 1, 3)}
+    assert store.aggregate(AggregateQuery(group_by="metric_key", **window)).series == ()
+    (only,) = store.aggregate(AggregateQuery(metric="sum_quantity", **window)).series
+    assert only.kind == "all"
+    assert [point.value for point in only.points] == [0, 0]
+
+
+def test_a_value_spelled_other_never_merges_with_the_fold(store: Store) -> None:
+    query = AggregateQuery(since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", top=0)
+    everything = {series.key: series.total for series in store.aggregate(query).series if series.kind == "value"}
+    folded = store.aggregate(query.replace(top=9))
+    spelled = [series for series in folded.series if series.key == "Other"]
+    assert [(series.kind, series.label, series.total) for series in spelled] == [
+        ("value", "Other", everything["Other"])
+    ]
+    assert [series.kind for series in folded.series].count("other") == 1
+    assert folded.series[-1].kind == "other"
+
+
+def test_the_window_is_capped_and_says_so(store: Store) -> None:
+    until = utc(2026, 11, 1, 4, 30)
+    answer = store.aggregate(
+        AggregateQuery(since=utc(2011, 1, 1), until=until, bucket="hour", timezone="Asia/Kathmandu")
+    )
+    assert answer.capped
+    assert len(answer.series[0].points) == 2_400
+    assert answer.query.since == answer.series[0].points[0].start
+    assert answer.series[0].points[-1].end == utc(2026, 11, 1, 5, 15)
+    exact = store.aggregate(answer.query)
+    assert not exact.capped
+    assert exact.series == answer.series
+
+
+def test_too_many_points_are_refused_with_their_number(store: Store) -> None:
+    query = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 6, 8), bucket="hour", group_by="dim:model", top=0)
+    assert len(store.aggregate(query).series) > 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("usage_explore.aggregation.MAX_POINTS", 2_376)
+        with pytest.raises(QueryError, match=r"top: the answer would have [\d,]+ points .* × 2,376 buckets"):
+            store.aggregate(query)
+        assert store.aggregate(query.replace(group_by="none")).series
+
+
+def test_not_a_number_is_refused_where_it_would_be_summed(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    from dataclasses import replace
+
+    from usage_explore import connect
+
+    rows.insert(events_connection, [replace(own[0], quantity=Decimal("NaN")), replace(own[1], quantity=Decimal(1))])
+    store = connect(events_database_url)
+    around = {"since": own[0].timestamp, "until": own[0].timestamp + timedelta(days=1)}
+    with pytest.raises(NotExact, match="doctor"):
+        store.aggregate(AggregateQuery(metric="sum_quantity", **around))
+    assert store.aggregate(AggregateQuery(**around)).total >= 1
+    store.engine.dispose()
+
+
+def test_the_session_s_zone_changes_nothing(store: Store, both_organizations: Store) -> None:
+    from usage_explore import connect
+
+    url = both_organizations.engine.url.render_as_string(hide_password=False)
+    elsewhere = connect(f"{url}{'&' if '?' in url else '?'}options=-c%20TimeZone%3DAsia/Tokyo", rows.ORGANIZATION)
+    query = AggregateQuery(
+        since=utc(2026, 3, 27), until=utc(2026, 3, 31), timezone="Europe/Berlin", group_by="dim:model"
+    )
+    assert elsewhere.aggregate(query).to_dict() == store.aggregate(query).to_dict()
+    elsewhere.engine.dispose()
+
+
+def test_the_frame_is_tidy_and_exact(store: Store) -> None:
+    query = AggregateQuery(
+        since=utc(2026, 3, 28),
+        until=utc(2026, 3, 31),
+        timezone="Europe/Berlin",
+        metric="sum_quantity",
+        group_by="dim:model",
+    )
+    answer = store.aggregate(query)
+    frame = answer.frame
+    assert list(frame.columns) == ["start", "end", "complete", "key", "kind", "label", "value"]
+    assert str(frame["start"].dtype) == "datetime64[us, Europe/Berlin]"
+    assert all(isinstance(value, Decimal) for value in frame["value"])
+    assert len(frame) == sum(len(series.points) for series in answer.series)
+    assert sorted(frame["end"] - frame["start"])[0] == timedelta(hours=23)
+
+
+def test_the_sql_to_copy_gives_the_same_answer(store: Store) -> None:
+    query = AggregateQuery(
+        since=utc(2026, 10, 20),
+        until=utc(2026, 11, 2),
+        timezone="America/Havana",
+        metric="sum_quantity",
+        group_by="dim:model",
+        top=2,
+        dimensions={"model": ["large", "it's", "größe", "7"]},
+    )
+    answer = store.aggregate(query)
+    with store.engine.connect() as connection:
+        found = connection.exec_driver_sql(store.sql(query).replace("%", "%%")).all()
+    assert [(row.kind, row.key, row.total, row.points) for row in found] == [
+        (series.kind, series.key, series.total, [point.value for point in series.points]) for series in answer.series
+    ]

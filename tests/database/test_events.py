@@ -1,0 +1,199 @@
+"""Listing raw events: filters equal predicates, pages concatenate to the unpaged list, cursors hold."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oracle
+import rows
+from oracle import Row, utc
+from random_filters import filters, with_filters
+from usage_explore import Event, EventQuery, QueryError, Store, connect, writing
+from usage_explore.errors import ScopeError
+
+ours = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def ids(events: Any) -> list[UUID]:
+    return [event.id for event in events]
+
+
+@ours
+@given(
+    chosen=filters(),
+    scene=st.sampled_from(rows.SCENES),
+    before=st.one_of(st.none(), st.integers(0, 200_000)),
+    after=st.one_of(st.none(), st.integers(0, 200_000)),
+    late=st.one_of(st.none(), st.integers(0, 400_000)),
+)
+def test_every_filter_equals_its_predicate(
+    store: Store,
+    own: list[Row],
+    chosen: dict[str, list[str]],
+    scene: tuple[str, Any],
+    before: int | None,
+    after: int | None,
+    late: int | None,
+) -> None:
+    centre = scene[1]
+    occurred_after = centre - timedelta(seconds=before) if before is not None else None
+    occurred_before = centre + timedelta(seconds=after, microseconds=1) if after is not None else None
+    as_of = centre + timedelta(seconds=late) if late is not None else None
+    query = with_filters(EventQuery, chosen).replace(
+        occurred_after=occurred_after, occurred_before=occurred_before, as_of=as_of, limit=100
+    )
+    passes = oracle.predicate(chosen.items())
+    expected = [
+        row
+        for row in oracle.newest_first(own)
+        if passes(row)
+        and (occurred_after is None or row.timestamp >= occurred_after)
+        and (occurred_before is None or row.timestamp < occurred_before)
+        and (as_of is None or row.ingested_at <= as_of)
+    ]
+    page = store.events(query)
+    assert ids(page.events) == ids(expected[:100])
+    assert (page.cursor is not None) == (len(expected) > 100)
+    assert store.count(query) == len(expected)
+
+
+@settings(ours, max_examples=15)
+@given(limits=st.lists(st.integers(1, 100), min_size=1, max_size=5), scene=st.sampled_from(rows.SCENES))
+def test_pages_of_any_size_concatenate_to_the_whole(
+    store: Store, own: list[Row], limits: list[int], scene: tuple[str, Any]
+) -> None:
+    start, end = scene[1] - timedelta(hours=9), scene[1] + timedelta(hours=9)
+    query = EventQuery(occurred_after=start, occurred_before=end)
+    seen: list[UUID] = []
+    cursor: str | None = None
+    for turn in range(10_000):
+        page = store.events(query.replace(limit=limits[turn % len(limits)], cursor=cursor))
+        seen += ids(page.events)
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == ids(row for row in oracle.newest_first(own) if start <= row.timestamp < end)
+
+
+def test_previous_retraces_next(store: Store) -> None:
+    page = store.events(EventQuery(limit=40, occurred_after=utc(2026, 10, 24)))
+    pages = [page]
+    while (following := pages[-1].next()) is not None:
+        pages.append(following)
+    assert len(pages) > 4
+    back = pages[-1]
+    for expected in reversed(pages[:-1]):
+        previous = back.previous()
+        assert previous is not None
+        assert previous == expected
+        back = previous
+    assert back.previous() is None
+
+
+def test_iterating_a_page_gives_every_event_from_there(store: Store, own: list[Row]) -> None:
+    assert ids(store.events(EventQuery(limit=100))) == ids(oracle.newest_first(own))
+
+
+def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    from dataclasses import replace
+
+    tied = [replace(row, id=uuid4(), timestamp=utc(2026, 5, 1)) for row in own[:40]]
+    rows.insert(events_connection, tied)
+    store = connect(events_database_url)
+    page = store.events(EventQuery(limit=7))
+    seen = ids(page.events)
+    while page.cursor:
+        rows.insert(events_connection, [replace(own[0], id=uuid4(), timestamp=utc(2026, 5, 2))])
+        following = page.next()
+        assert following is not None
+        page = following
+        seen += ids(page.events)
+    assert sorted(seen) == sorted(row.id for row in tied)
+    store.engine.dispose()
+
+
+def test_a_cursor_under_other_filters_or_another_organization_is_refused(
+    store: Store, both_organizations: Store
+) -> None:
+    cursor = store.events(EventQuery(metric_key="tokens_in")).cursor
+    again = EventQuery(metric_key="tokens_in", limit=3, cursor=cursor)
+    assert len(store.events(again).events) == 3
+    for other in (
+        again.replace(metric_key="Other"),
+        again.replace(as_of=utc(2026, 11, 1)),
+        again.replace(occurred_before=utc(2026, 11, 1)),
+    ):
+        with pytest.raises(QueryError, match="cursor: belongs to other filters"):
+            store.events(other)
+    with pytest.raises(QueryError, match="cursor: belongs to other filters"):
+        both_organizations.events(again.replace(organization_id=rows.NEIGHBOUR))
+
+
+def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
+    by_id = {row.id: row for row in own}
+    for event in store.events(EventQuery(limit=100)).events:
+        row = by_id[event.id]
+        assert isinstance(event, Event)
+        assert event.quantity == row.quantity
+        assert event.timestamp == row.timestamp
+        assert event.dimensions == json.loads(row.dimensions, parse_float=Decimal)
+        written = event.to_dict()
+        assert Decimal(written["quantity"]) == row.quantity
+        assert "E" not in written["quantity"]
+        json.dumps(written)
+
+
+def test_the_frame_has_every_column_typed_even_when_empty(store: Store) -> None:
+    full = store.events(EventQuery(limit=5)).frame
+    empty = store.events(EventQuery(metric_key="nothing")).frame
+    assert len(empty) == 0
+    assert (full.dtypes == empty.dtypes).all()
+    assert str(full["timestamp"].dtype) == "datetime64[us, UTC]"
+    assert all(isinstance(value, Decimal) for value in full["quantity"])
+
+
+def test_the_answer_has_the_documented_envelope(store: Store) -> None:
+    page = store.events(EventQuery(limit=2)).to_dict()
+    assert page.keys() == {"data", "pagination"}
+    assert page["pagination"].keys() == {"cursor", "has_more", "limit"}
+    assert page["pagination"]["has_more"] is True
+    last = store.events(EventQuery(metric_key="nothing")).to_dict()
+    assert last == {"data": [], "pagination": {"cursor": None, "has_more": False, "limit": 25}}
+
+
+def test_an_organization_is_never_guessed_nor_granted(store: Store, both_organizations: Store) -> None:
+    assert set(both_organizations.organizations()) == {rows.ORGANIZATION, rows.NEIGHBOUR}
+    assert store.organizations() == (rows.ORGANIZATION,)
+    with pytest.raises(ScopeError, match="holds 2 organizations; choose one"):
+        both_organizations.events()
+    with pytest.raises(ScopeError) as foreign:
+        store.events(EventQuery(organization_id=rows.NEIGHBOUR))
+    with pytest.raises(ScopeError) as unknown:
+        store.events(EventQuery(organization_id=uuid4()))
+    assert str(foreign.value).split(" is ")[1] == str(unknown.value).split(" is ")[1]
+    assert both_organizations.events(EventQuery(organization_id=rows.NEIGHBOUR)).events
+
+
+def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
+    from collections import Counter
+
+    metrics = Counter(row.metric_key for row in own)
+    assert {choice.value: choice.events for choice in store.metric_keys()} == metrics
+    keys = Counter(key for row in own for key in json.loads(row.dimensions))
+    assert {choice.value: choice.events for choice in store.dimension_keys()} == keys
+    models = Counter(text for row in own if (text := oracle.group_text(row, "dim:model")) is not None)
+    assert {choice.value: choice.events for choice in store.dimension_values("model")} == models
+    volume = [choice.events for choice in store.customers(EventQuery(occurred_after=utc(2026, 1, 1)))]
+    assert volume == sorted(volume, reverse=True)
+    with pytest.raises(QueryError, match="group_by"):
+        store.values("custmer_id")

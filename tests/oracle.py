@@ -1,0 +1,150 @@
+"""What the answers must be, in plain Python over the same rows: slow, obvious, sharing no code with the package."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+QUARTER = timedelta(minutes=15)
+EXACT = Context(prec=1000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An event as it was inserted; `dimensions` is the JSON text."""
+
+    id: Any
+    organization_id: Any
+    customer_id: Any
+    product_id: Any
+    subscription_id: Any
+    metric_key: str
+    price_key: str | None
+    quantity: Decimal
+    timestamp: datetime
+    ingested_at: datetime
+    idempotency_key: str
+    external_cost_amount: Decimal | None
+    external_cost_currency: str | None
+    wallet_currency: str | None
+    dimensions: str
+
+
+def group_text(row: Row, group: str) -> str | None:
+    """The value of a group as text, as PostgreSQL's `->>` gives it."""
+    if not group.startswith("dim:"):
+        value = getattr(row, group)
+        return None if value is None else str(value)
+    value = json.loads(row.dimensions, parse_float=Decimal).get(group.removeprefix("dim:"))
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | Decimal) else json.dumps(value)
+
+
+def predicate(params: Iterable[tuple[str, list[str]]]) -> Callable[[Row], bool]:
+    """Whether a row passes filters given by parameter name; times and organization are not among them."""
+    tests: list[Callable[[Row], bool]] = []
+    for name, values in params:
+        if name == "missing":
+            tests += [lambda row, group=group: group_text(row, group) is None for group in values]
+        elif name == "not:missing":
+            tests += [lambda row, group=group: group_text(row, group) is not None for group in values]
+        elif name.startswith("not:"):
+            tests.append(lambda row, group=name[4:], values=values: group_text(row, group) not in values)
+        else:
+            tests.append(lambda row, group=name, values=values: group_text(row, group) in values)
+    return lambda row: all(test(row) for test in tests)
+
+
+def edges(since: datetime, until: datetime, bucket: str, zone: ZoneInfo) -> list[datetime]:
+    """Bucket edges by walking through time a quarter of an hour at a step and watching the wall clock."""
+    found: list[datetime] = []
+    instant = since.replace(minute=0, second=0, microsecond=0) - timedelta(days=9)
+    reached = date.min
+    phase = None
+    while instant < until + timedelta(days=9):
+        local = instant.astimezone(zone)
+        offset = local.utcoffset()
+        assert offset is not None
+        if bucket == "hour":
+            if local.minute == 0 or (phase is not None and offset % timedelta(hours=1) != phase):
+                found.append(instant)
+            phase = offset % timedelta(hours=1)
+        else:
+            if local.date() > reached:
+                monday_passed = any(
+                    date.fromordinal(day).weekday() == 0
+                    for day in range(
+                        max(reached.toordinal(), local.date().toordinal() - 8) + 1, local.date().toordinal() + 1
+                    )
+                )
+                if bucket == "day" or monday_passed:
+                    found.append(instant)
+                reached = local.date()
+        instant += QUARTER
+    found = found[1:]
+    first = max(edge for edge in found if edge <= since)
+    last = min(edge for edge in found if edge >= until)
+    return [edge for edge in found if first <= edge <= last]
+
+
+def aggregate(
+    rows: Iterable[Row],
+    *,
+    since: datetime,
+    until: datetime,
+    bucket: str,
+    zone: ZoneInfo,
+    metric: str,
+    group_by: str,
+    top: int,
+) -> list[dict[str, Any]]:
+    """The series of the answer over rows already filtered by everything but the window."""
+    bounds = edges(since, until, bucket, zone)
+    cells: dict[tuple[str | None, int], Any] = defaultdict(Decimal)
+    totals: dict[str | None, Any] = defaultdict(Decimal)
+    for row in rows:
+        if not since <= row.timestamp < until:
+            continue
+        key = None if group_by == "none" else group_text(row, group_by)
+        index = max(number for number, edge in enumerate(bounds) if edge <= row.timestamp)
+        amount = Decimal(1) if metric == "count" else row.quantity
+        cells[key, index] = EXACT.add(cells[key, index], amount)
+        totals[key] = EXACT.add(totals[key], amount)
+
+    def series(kind: str, key: str | None, members: list[str | None]) -> dict[str, Any]:
+        points = []
+        for index in range(len(bounds) - 1):
+            value = Decimal(0)
+            for member in members:
+                value = EXACT.add(value, cells.get((member, index), Decimal(0)))
+            points.append((bounds[index], bounds[index + 1], value))
+        total = Decimal(0)
+        for member in members:
+            total = EXACT.add(total, totals[member])
+        return {"kind": kind, "key": key, "total": total, "points": points}
+
+    if group_by == "none":
+        return [series("all", None, [None])]
+    ranked = sorted(totals, key=lambda key: (-totals[key], key is None, key or ""))
+    kept = ranked[:top] if top else ranked
+    found = [series("missing" if key is None else "value", key, [key]) for key in kept]
+    if top and len(ranked) > top:
+        found.append(series("other", None, ranked[top:]))
+    return found
+
+
+def newest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (row.timestamp, row.id.int), reverse=True)
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
