@@ -74,8 +74,13 @@ def test_every_file_is_looked_at_before_the_first_is_loaded(load):
 def test_files_before_a_bad_one_stay_and_are_named(load):
     good = load.file("good.csv", f"{HEADER}\n{ROW}\n")
     bad = load.file("bad.csv", f"{HEADER}\n{ROW.replace(',1,', ',x,')}\n")
-    with pytest.raises(LoadError, match=r"Loaded before: .*good.csv \(1 event\)\. Not tried: 1 file after it\."):
+    with pytest.raises(LoadError) as refused:
         load(good, bad, good)
+    assert str(refused.value).splitlines()[-3:] == [
+        "Loaded before and kept:",
+        f"{good}: loaded 1 event (0 already there, 0 rejected)",
+        f"Not tried: {good}",
+    ]
     assert load.count() == 1
 
 

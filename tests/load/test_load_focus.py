@@ -194,7 +194,7 @@ def test_another_source_may_be_named(load):
     [
         ({"BilledCost": "free"}, r"line 2, external_cost_amount \(from BilledCost\): 'free' is not a decimal number"),
         ({"ChargePeriodStart": "09/18/2024"}, r"timestamp \(from ChargePeriodStart\): '09/18/2024' is not a time"),
-        ({"ChargePeriodStart": "NULL"}, "timestamp: is missing; ChargePeriodStart says nothing"),
+        ({"ChargePeriodStart": "NULL"}, "timestamp: is missing; there is no value in ChargePeriodStart"),
         ({"Tags": "{"}, "dimensions: Tags is not JSON"),
         ({"SubAccountId": "NULL"}, "customer_id: is missing"),
     ],

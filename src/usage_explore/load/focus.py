@@ -151,9 +151,7 @@ class FocusPlan(Plan):
         if column == "quantity":
             return "0"
         if READERS[column].required:
-            raise Bad(
-                f"is missing; {' and '.join(self._from[column])} {'say' if len(self._from[column]) > 1 else 'says'} nothing"
-            )
+            raise Bad(f"is missing; there is no value in {' or '.join(self._from[column])}")
         return None
 
     def _dimensions(self, values: Mapping[str, Any]) -> str:

@@ -60,11 +60,16 @@ class ParquetSource(Source):
         super().__init__(path)
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
             raise LoadError(f"{path}: is not a Parquet file: {error}") from error
         self.names = tuple(self._file.schema_arrow.names)
         self.length = self._file.metadata.num_rows
         self._row = 0
+        self._times: frozenset[str] = frozenset()
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            self.close()
+            raise LoadError(f"{path}: has {', '.join(map(repr, twice))} more than once")
 
     @property
     def position(self) -> int:
@@ -75,8 +80,9 @@ class ParquetSource(Source):
         """Let go of the file."""
         self._file.close()
 
-    def check_types(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
+    def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
         """Raise `LoadError` where a column's Arrow type cannot feed the column it is meant for."""
+        self._times = frozenset(name for name, wanted in columns.items() if wanted == "time")
         for name, wanted in columns.items():
             kind = self._file.schema_arrow.field(name).type
             if pa.types.is_dictionary(kind):
@@ -98,15 +104,18 @@ class ParquetSource(Source):
         names = self.names or ()
         try:
             for batch in self._file.iter_batches(batch_size=BATCH):
-                columns = [_values(column) for column in batch.columns]
+                columns = [
+                    _values(column, instants=name in self._times)
+                    for name, column in zip(names, batch.columns, strict=True)
+                ]
                 for values in zip(*columns, strict=True):
                     self._row += 1
                     yield self._row, dict(zip(names, values, strict=True)), None
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
 
 
-def _values(column: Any) -> list[Any]:
+def _values(column: Any, *, instants: bool) -> list[Any]:
     """The column as Python values; None where null, `Unreadable` where no exact value exists.
 
     A struct has every key in every row, so a null in it says that the row lacks the key.
@@ -114,7 +123,7 @@ def _values(column: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     kind = column.type
-    if pa.types.is_timestamp(kind):
+    if instants and pa.types.is_timestamp(kind):
         return _instants(column)
     if pa.types.is_floating(kind) and kind != pa.float64():
         numbers = column.to_numpy(zero_copy_only=False)
@@ -131,7 +140,7 @@ _PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_00
 
 
 def _instants(column: Any) -> list[Any]:
-    """UTC datetimes; without a zone the wall clock is taken as UTC, which `check_types` allows for FOCUS only."""
+    """UTC datetimes; without a zone the wall clock is taken as UTC, which `expect` allows for FOCUS only."""
     times, over = _PER_UNIT[column.type.unit]
     return [_instant(ticks, times, over) for ticks in column.cast(pa.int64()).to_pylist()]
 

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import Table
 from tqdm import tqdm
 
@@ -36,6 +37,9 @@ FORMATS = ("csv", "jsonl", "parquet", "focus")
 _KEY = COLUMNS.index("idempotency_key")
 _EVERY = 1_000
 """Rows between two steps of the progress bar."""
+
+_MANY = 10_000
+"""Rows after which the planner is told at once what the table holds now."""
 
 
 def load_files(
@@ -84,18 +88,23 @@ def load_files(
                     ensure_schema(connection, name)
                     connection.commit()
                 with open_source(path, kind) as source, connection.transaction():
+                    _check(source, plan)
                     reports.append(_load(connection, table, source, plan, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
                 raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
             raise
+    if sum(report.loaded for report in reports) >= _MANY:
+        with _in_words(files[-1], name):
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*name.split("."))))
+            connection.commit()
     return reports
 
 
 def _check(source: Source, plan: Plan) -> None:
     if source.names is not None:
         plan.check(source.path, source.names)
-        source.check_types(plan.sources(source.names), assume_utc=plan.assume_utc)
+        source.expect(plan.sources(source.names), assume_utc=plan.assume_utc)
 
 
 def _load(
@@ -239,7 +248,6 @@ def _refused(path: Path, error: psycopg.Error) -> LoadError:
 
 def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
     """What a list of files leaves behind when one of them fails."""
-    loaded = ", ".join(f"{report.path} ({count(report.loaded, 'event')})" for report in reports)
-    rest = len(files) - len(reports) - 1
-    said = f"Loaded before: {loaded}." if loaded else "No file was loaded before."
-    return f"{said} Not tried: {count(rest, 'file')} after it." if rest else said
+    rest = [str(path) for path in files[len(reports) + 1 :]]
+    lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
+    return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)

@@ -57,8 +57,8 @@ class Source(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
-    def check_types(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
-        """Raise `LoadError` where a source column's type cannot feed the column it is meant for."""
+    def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
+        """Say what kind of value each column is to give; `LoadError` where its type cannot."""
 
     def __enter__(self) -> Self:
         return self
@@ -120,12 +120,14 @@ def open_source(path: Path, kind: str | None) -> Source:
 
     Raises `LoadError` in one sentence when there is no such file or it is none of these.
     """
-    if path.is_dir():
-        raise LoadError(f"{path}: is a directory; name the files in it")
-    if not path.exists():
-        raise LoadError(f"{path}: there is no such file")
-    kind = kind or _kind(path)
     try:
+        if path.is_dir():
+            raise LoadError(f"{path}: is a directory; name the files in it")
+        if not path.exists():
+            raise LoadError(f"{path}: there is no such file")
+        if not path.is_file():
+            raise LoadError(f"{path}: is not a file that can be read twice; save it as a file first")
+        kind = kind or _kind(path)
         if not path.stat().st_size:
             raise LoadError(f"{path}: is empty")
         return _opened(path, kind)
