@@ -76,6 +76,16 @@ class Store:
     settle: timedelta
     app_url: str
 
+    def close(self) -> None:
+        """Close every connection of the pool. `with connect() as store:` does it at the end."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def scoped(self, organization_id: UUID | str) -> Store:
         """The same store for one organization.
 

@@ -25,7 +25,7 @@ def both_organizations(server_url: str, _template: str, generated: list[Row]) ->
             rows.insert(connection, generated)
         store = connect(url)
         yield store
-        store.engine.dispose()
+        store.close()
 
 
 @pytest.fixture(scope="session")

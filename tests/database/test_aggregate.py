@@ -182,7 +182,7 @@ def test_not_a_number_is_refused_where_it_would_be_summed(
     with pytest.raises(NotExact, match="doctor"):
         store.aggregate(AggregateQuery(metric="sum_quantity", **around))
     assert store.aggregate(AggregateQuery(**around)).total >= 1
-    store.engine.dispose()
+    store.close()
 
 
 def test_the_session_s_zone_changes_nothing(store: Store, both_organizations: Store) -> None:
@@ -194,7 +194,7 @@ def test_the_session_s_zone_changes_nothing(store: Store, both_organizations: St
         since=utc(2026, 3, 27), until=utc(2026, 3, 31), timezone="Europe/Berlin", group_by="dim:model"
     )
     assert elsewhere.aggregate(query).to_dict() == store.aggregate(query).to_dict()
-    elsewhere.engine.dispose()
+    elsewhere.close()
 
 
 def test_the_frame_is_tidy_and_exact(store: Store) -> None:

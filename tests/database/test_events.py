@@ -119,7 +119,7 @@ def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
         page = following
         seen += ids(page.events)
     assert sorted(seen) == sorted(row.id for row in tied)
-    store.engine.dispose()
+    store.close()
 
 
 def test_a_cursor_under_other_filters_or_another_organization_is_refused(

@@ -1,0 +1,37 @@
+"""Numbers as text are plain and exact, whatever the decimal context."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracle import utc
+from usage_explore.numbers import exact_sum, plain, rfc3339
+
+decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40)
+
+
+@given(decimals)
+def test_plain_text_is_exact_and_has_one_form(value: Decimal) -> None:
+    text = plain(value)
+    assert Decimal(text) == value
+    assert "E" not in text
+    assert text != "-0"
+    assert "." not in text or text[-1] not in "0."
+    assert plain(Decimal(text)) == text
+
+
+@given(st.lists(st.one_of(decimals, st.integers()), max_size=20))
+def test_sums_keep_every_digit(values: list[int | Decimal]) -> None:
+    with localcontext() as context:
+        context.prec = 3
+        total = exact_sum(values, 0)
+    assert Fraction(total) == sum(map(Fraction, values))
+
+
+def test_times_keep_microseconds_and_say_utc() -> None:
+    assert rfc3339(utc(2026, 9, 1)) == "2026-09-01T00:00:00Z"
+    assert rfc3339(utc(2026, 9, 1, 1, 2, 3, 4)) == "2026-09-01T01:02:03.000004Z"

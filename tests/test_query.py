@@ -1,0 +1,309 @@
+"""Questions as values: parse, canonical form, round trips, and faults that name parameter and cure."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracle import utc
+from usage_explore import AggregateQuery, EventQuery, QueryError
+from usage_explore.filters import GROUPS
+from usage_explore.query import Question
+
+API = Path(__file__).parents[1] / ".." / "shared" / "reference" / "usage-events-api.txt"
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
+some_words = st.lists(words, min_size=1, max_size=3)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+group_names = st.one_of(st.sampled_from(GROUPS), words.map("dim:{}".format))
+shared: dict[str, st.SearchStrategy[Any]] = {
+    "organization_id": st.uuids(),
+    "customer_id": st.uuids(),
+    "product_id": st.uuids(),
+    "subscription_id": st.uuids(),
+    "metric_key": some_words,
+    "price_key": some_words,
+    "wallet_currency": some_words,
+    "dimensions": st.dictionaries(
+        words, st.lists(st.one_of(words, st.just("")), min_size=1, max_size=3), min_size=1, max_size=3
+    ),
+    "missing": st.lists(group_names, min_size=1, max_size=3),
+    "exclude": st.dictionaries(
+        st.one_of(st.sampled_from(["metric_key", "price_key"]), words.map("dim:{}".format)),
+        some_words,
+        min_size=1,
+        max_size=3,
+    ),
+    "as_of": moments,
+}
+event_queries = st.fixed_dictionaries(
+    {}, optional={**shared, "limit": st.integers(1, 100), "cursor": words, "occurred_after": moments}
+).map(lambda given: EventQuery(**given))
+aggregate_queries = st.fixed_dictionaries(
+    {},
+    optional={
+        **shared,
+        "bucket": st.sampled_from(["hour", "day", "week"]),
+        "metric": st.sampled_from(["count", "sum_quantity"]),
+        "since": st.one_of(
+            moments.filter(lambda m: m.year < 2190), st.sampled_from(["-30d", "-7d/d", "-1w/w", "now/d", "-36h"])
+        ),
+        "until": st.sampled_from(["now", "-1h", "2199-12-31T00:00:00Z"]),
+        "timezone": st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]),
+        "group_by": st.one_of(st.just("none"), group_names),
+        "top": st.integers(0, 100),
+    },
+).map(lambda given: AggregateQuery(**given))
+questions = st.one_of(event_queries, aggregate_queries)
+
+
+@given(questions)
+def test_params_repr_and_pickle_round_trip(question: Question) -> None:
+    model = type(question)
+    assert model.from_params(question.to_params()) == question
+    assert model.from_params("?" + question.query_string()) == question
+    assert model.from_params(f"http://127.0.0.1:8501/events?{question.query_string()}#top") == question
+    grouped: dict[str, list[str]] = {}
+    for name, value in question.to_params():
+        grouped.setdefault(name, []).append(value)
+    assert model.from_params(grouped) == question
+    assert eval(repr(question)) == question
+    assert pickle.loads(pickle.dumps(question)) == question
+    assert hash(model.from_params(question.to_params())) == hash(question)
+    assert question.replace() == question
+
+
+def test_the_documented_parameters_are_the_declared_ones() -> None:
+    if not API.exists():
+        pytest.skip("the documented API page is not beside this checkout")
+    listing, aggregate = API.read_text().split("Time-bucketed usage aggregate\n")
+    for text, model in ((listing, EventQuery), (aggregate, AggregateQuery)):
+        documented = re.findall(
+            r"^([a-z_]+)(?=[A-Z])", text.split("query Parameters")[1].split("Responses")[0], re.MULTILINE
+        )
+        assert len(documented) >= 8
+        assert set(documented) <= set(model.model_fields)
+
+
+def test_every_parameter_says_what_it_is() -> None:
+    for model in (EventQuery, AggregateQuery):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_equal_questions_are_equal_objects() -> None:
+    berlin = timezone(timedelta(hours=2))
+    a = EventQuery(
+        metric_key=["b", "a", "b"],
+        occurred_after=datetime(2026, 9, 1, 2, tzinfo=berlin),
+        dimensions={"y": "1", "x": ["2", "1"]},
+    )
+    b = EventQuery.from_params("dim:x=1&metric_key=a,b&dim:x=2&occurred_after=2026-09-01T00:00:00Z&dim:y=1&limit=25")
+    assert a == b
+    assert hash(a) == hash(b)
+    assert len({a, b}) == 1
+
+
+def test_metric_keys_split_at_commas_and_unescape() -> None:
+    query = EventQuery.from_params(r"metric_key=a\,b,c&metric_key=d%5C%5C")
+    assert query.metric_key == ("a,b", "c", "d\\")
+    assert EventQuery(metric_key="a,b").metric_key == ("a,b",)
+    assert EventQuery.from_params("dim:model=a,b").dimensions == (("model", ("a,b",)),)
+    assert EventQuery.from_params("not:metric_key=a,b").exclude == (("metric_key", ("a", "b")),)
+
+
+def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
+    assert EventQuery.from_params("dim:model=").dimensions == (("model", ("",)),)
+    assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
+
+
+CUSTOMER = "3f2b8c1e-0000-4000-8000-000000000000"
+FAULTS = {
+    "custmer_id=x": "custmer_id: unknown parameter, did you mean customer_id?",
+    "Limit=3": "Limit: unknown parameter, did you mean limit?",
+    "dimensions=x": "dimensions: unknown parameter",
+    "exclude=x": "exclude: unknown parameter",
+    "bucket=day": "bucket: unknown parameter",
+    "limit=0": "limit: 0 is not a whole number from 1 to 100",
+    "limit=101": "limit: 101 is not a whole number from 1 to 100",
+    "limit=1e1": "limit: '1e1' is not a whole number",
+    "limit=٣": "limit: '٣' is not a whole number",
+    "limit=1&limit=2": "limit: is given more than once",
+    f"customer_id={CUSTOMER}&customer_id={CUSTOMER}": "customer_id: is given more than once",
+    "customer_id=": "customer_id: is blank",
+    "customer_id=12": "customer_id: '12' is not a UUID",
+    "metric_key=": "metric_key: has an empty item",
+    "metric_key=a,,b": "metric_key: has an empty item",
+    r"metric_key=a\x": "metric_key: has a lone backslash",
+    "metric_key=a%5C": "metric_key: has a lone backslash",
+    "price_key=": "price_key: is blank",
+    "price_key=a%00b": "price_key: contains a NUL",
+    "dim:=x": "dim:: names no dimension",
+    "missing=": "missing: is blank",
+    "missing=quantity": "missing: 'quantity' is not one of",
+    "missing=dim:": "missing: names no dimension",
+    "not:limit=3": "not:limit: unknown parameter",
+    "not:custmer_id=3": "not:custmer_id: unknown parameter, did you mean customer_id?",
+    "not:customer_id=3": "not:customer_id: '3' is not a UUID",
+    "not:price_key=": "not:price_key: is blank",
+    "not:missing=none": "not:missing: 'none' is not one of",
+    "occurred_after=2026-09-01": "occurred_after: '2026-09-01' is not RFC 3339",
+    "occurred_after=2026-09-01T00:00:00": "has no offset; append Z",
+    "occurred_after=2026-09-01T00:00:00+02:00": "write %2B for +",
+    "occurred_after=2026-02-30T00:00:00Z": "is not a time that exists",
+    "occurred_after=2026-09-01T24:00:00Z": "is not a time that exists",
+    "occurred_after=2026-12-31T23:59:60Z": "leap second",
+    "occurred_after=2026-09-01T00:00:00.1234567Z": "finer than microseconds",
+    "occurred_after=1969-12-31T23:59:59Z": "occurred_after: lies outside 1970",
+    "occurred_after=2200-01-01T00:00:00.000001Z": "occurred_after: lies outside 1970",
+    "occurred_after=0000-01-01T00:00:00Z": "is not a time that exists",
+    "occurred_after=2026-09-01T00:00:00%2B24:00": "is not a time that exists",
+    "occurred_after=-7d": "occurred_after: '-7d' is not RFC 3339",
+    "as_of=now": "as_of: 'now' is not RFC 3339",
+    "occurred_after=2026-09-02T00:00:00Z&occurred_before=2026-09-01T00:00:00Z": "occurred_after: is not before",
+    "occurred_after=2026-09-01T00:00:00Z&occurred_before=2026-09-01T00:00:00Z": "occurred_before: is not after",
+    "=x": ": unknown parameter",
+    "since%FF=1": "is not valid percent-encoded UTF-8",
+}
+AGGREGATE_FAULTS = {
+    "bucket=days": "bucket: 'days' is not one of hour, day, week, did you mean day?",
+    "bucket=DAY": "bucket: 'DAY' is not one of",
+    "metric=sum": "metric: 'sum' is not one of count, sum_quantity",
+    "group_by=model": "group_by: 'model' is not one of",
+    "group_by=dim:": "group_by: names no dimension",
+    "group_by=": "group_by: is blank",
+    "top=-1": "top: -1 is not a whole number",
+    "timezone=Berlin": "timezone: 'Berlin' is not an IANA time zone",
+    "timezone=localtime": "timezone: 'localtime' is not an IANA time zone",
+    "timezone=europe/berlin": "did you mean Europe/Berlin?",
+    "since=-30m": "since: '-30m' is not a relative time",
+    "since=-0d": "since: '-0d' is not a relative time",
+    "since=30d": "since: '30d' is not a relative time",
+    "until=tomorrow": "until: 'tomorrow' is not RFC 3339",
+    "since=2026-09-02T00:00:00Z&until=2026-09-01T00:00:00Z": "until: is not after since",
+    "window=this_week": "window: 'this_week' is not one of this_month, last_month",
+    "window=this_month&since=-30d": "since: cannot be combined with window",
+    "window=this_month&until=now": "until: cannot be combined with window",
+    "cursor=x": "cursor: unknown parameter",
+}
+
+
+@pytest.mark.parametrize(("params", "said"), FAULTS.items())
+def test_a_faulty_list_is_refused_with_parameter_and_cure(params: str, said: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(said)):
+        EventQuery.from_params(params)
+
+
+@pytest.mark.parametrize(("params", "said"), AGGREGATE_FAULTS.items())
+def test_a_faulty_aggregate_is_refused_with_parameter_and_cure(params: str, said: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(said)):
+        AggregateQuery.from_params(params)
+
+
+def test_all_faults_are_reported_together() -> None:
+    params = (
+        "custmer_id=1&customer_id=x&limit=0&occurred_after=2026-09-02T00:00:00Z"
+        "&occurred_before=2026-09-01T00:00:00Z&dim:=1&not:dim:=2&metric_key=,"
+    )
+    with pytest.raises(QueryError) as caught:
+        EventQuery.from_params(params)
+    assert {fault.parameter for fault in caught.value.faults} == {
+        "custmer_id",
+        "customer_id",
+        "limit",
+        "occurred_after",
+        "occurred_before",
+        "dim:",
+        "not:dim:",
+        "metric_key",
+    }
+    assert pickle.loads(pickle.dumps(caught.value)).faults == caught.value.faults
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"occurred_after": datetime(2026, 9, 1)}, "has no time zone"),  # noqa: DTZ001
+        ({"occurred_after": date(2026, 9, 1)}, "is not text"),
+        ({"occurred_after": pd.Timestamp("2026-09-01T00:00:00.000000001Z")}, "has nanoseconds"),
+        ({"limit": True}, "is not a whole number"),
+        ({"limit": 2.0}, "is not a whole number"),
+        ({"metric_key": []}, "has no values"),
+        ({"metric_key": [1]}, "1 is not text"),
+        ({"metric_key": ["\ud800"]}, "is not valid Unicode"),
+        ({"dimensions": {"model": None}}, "use missing=dim:model"),
+        ({"dimensions": {"model": 7}}, "7 is not text"),
+        ({"dimensions": "model"}, "is not a mapping"),
+        ({"exclude": ["x"]}, "is not a mapping"),
+        ({"custmer_id": "x"}, "did you mean customer_id?"),
+    ],
+)
+def test_python_values_are_checked_as_strictly(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(said)):
+        EventQuery(**given)
+
+
+def test_python_values_of_the_right_kind_are_taken() -> None:
+    customer = uuid4()
+    stamp = pd.Timestamp("2026-09-01T02:00:00.5+02:00")
+    query = EventQuery(customer_id=customer, occurred_after=stamp, metric_key=("b", "a"))
+    assert query.customer_id == customer
+    assert query.occurred_after == utc(2026, 9, 1, 0, 0, 0, 500_000)
+    assert type(query.occurred_after) is datetime
+    assert EventQuery(customer_id=str(customer).upper()).customer_id == customer
+    assert EventQuery.from_params({"customer_id": customer, "limit": 5, "as_of": None}).limit == 5
+
+
+def test_replace_swaps_calendar_and_plain_windows() -> None:
+    query = AggregateQuery(since="-7d", until="-1d", top=3)
+    month = query.replace(window="this_month")
+    assert month == AggregateQuery(window="this_month", top=3)
+    assert month.replace(since="-7d") == AggregateQuery(since="-7d", top=3)
+    assert query.replace(top=None) == AggregateQuery(since="-7d", until="-1d")
+
+
+NOW = utc(2026, 11, 22, 14, 5)
+
+
+@pytest.mark.parametrize(
+    ("params", "since", "until"),
+    [
+        ("", utc(2026, 10, 23, 14, 5), NOW),
+        ("since=-24h/h", utc(2026, 11, 21, 14), NOW),
+        ("since=-30d/d&timezone=Europe/Berlin", utc(2026, 10, 22, 22), NOW),
+        ("since=-1d/d&timezone=Pacific/Auckland", utc(2026, 11, 21, 11), NOW),
+        ("since=-2w/w", utc(2026, 11, 2), NOW),
+        ("since=now/d&until=now", utc(2026, 11, 22), NOW),
+        ("window=this_month&timezone=Asia/Kathmandu", utc(2026, 10, 31, 18, 15), utc(2026, 11, 30, 18, 15)),
+        ("window=last_month&timezone=Europe/Berlin", utc(2026, 9, 30, 22), utc(2026, 10, 31, 23)),
+    ],
+)
+def test_a_window_resolves_in_its_zone(params: str, since: datetime, until: datetime) -> None:
+    resolved = AggregateQuery.from_params(params).resolve(NOW)
+    assert resolved.span == (since, until)
+    assert resolved.resolve(utc(2030, 1, 1)) == resolved
+    assert not resolved.is_relative
+
+
+def test_a_window_that_turns_out_empty_or_too_old_is_refused() -> None:
+    with pytest.raises(QueryError, match=r"since: is not before until.*\n?.*until"):
+        AggregateQuery(until=utc(2020, 1, 1)).resolve(NOW)
+    for since in ("-999999d", "-999999w", "-99999d/d", "-60000w/w"):
+        with pytest.raises(QueryError, match=r"since: .* reaches before 1970"):
+            AggregateQuery(since=since).resolve(NOW)
+
+
+def test_pinning_fixes_window_and_knowledge() -> None:
+    live = AggregateQuery(since="-1d", organization_id=UUID(int=1))
+    pinned = live.pin(NOW, timedelta(minutes=5))
+    assert pinned.span == (NOW - timedelta(days=1), NOW)
+    assert pinned.as_of == NOW - timedelta(minutes=5)
+    assert pinned.pin(utc(2027, 1, 1), timedelta(minutes=5)) == pinned
