@@ -1,0 +1,210 @@
+"""Answers drawn: pure, from an `Aggregate` to an Altair chart that tells what is unfinished, cut or folded.
+
+>>> charts.chart(answer, kind="lines")  # doctest: +SKIP
+
+Every time and every exact number in a chart is text made here, so a browser's zone and its floats change nothing.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal
+
+import altair as alt
+
+from usage_explore.charts import layers, rows, words
+from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, palette
+from usage_explore.charts.picture import image
+from usage_explore.charts.selection import brushed, picked
+from usage_explore.charts.ticks import label_expression, millis, ticks
+from usage_explore.charts.words import summary
+from usage_explore.describe import describe
+
+if TYPE_CHECKING:
+    from usage_explore.answers import Aggregate
+
+__all__ = ["DARK", "LIGHT", "MAX_MARKS", "Kind", "brushed", "chart", "colors", "image", "palette", "picked", "summary"]
+
+Kind = Literal["bars", "lines", "area"]
+
+MAX_MARKS = 2_500
+"""More bars than this are drawn as areas or lines."""
+
+FONT = "sans-serif"
+
+_SHORT = (
+    "abs(datum.value) >= 1e12 ? format(datum.value / 1e12, '.6~r') + ' T' : "
+    "abs(datum.value) >= 1e9 ? format(datum.value / 1e9, '.6~r') + ' B' : "
+    "abs(datum.value) >= 1e6 ? format(datum.value / 1e6, '.6~r') + ' M' : "
+    "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.6~r') + ' k' : format(datum.value, ',.6~r')"
+)
+
+
+def chart(
+    answer: Aggregate,
+    *,
+    kind: Kind = "bars",
+    dark: bool = False,
+    height: int = 360,
+    width: int | Literal["container"] = "container",
+    interactive: bool = True,
+) -> alt.LayerChart:
+    """The answer as stacked bars, lines or stacked areas, the question as its title.
+
+    Interactive, it has three selections: `pick` (a click: fields `start` in milliseconds and `position`, the
+    series' index or -1), `brush` (an interval of time) and `legend` (a click there highlights a series); read them
+    with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
+    value is negative; the subtitle says so.
+    """
+    theme = palette(dark)
+    if words.is_empty(answer):
+        found = _empty(answer, theme, interactive)
+        notes: list[str] = []
+    else:
+        found, notes = _drawn(answer, kind, theme, height, dark, interactive)
+    if note := words.cap_note(answer):
+        notes.insert(0, note)
+    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), 90))
+    if notes:
+        title.subtitle = [f"{note}." for note in notes]
+    return _configured(
+        alt.layer(*found).properties(
+            width=width,
+            height=height,
+            title=title,
+            description=words.summary(answer),
+            background=theme.background,
+            padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
+            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        ),
+        theme,
+    )
+
+
+def _drawn(
+    answer: Aggregate, kind: Kind, theme: Palette, height: int, dark: bool, interactive: bool
+) -> tuple[list[alt.Chart], list[str]]:
+    drawn = rows.lines(answer)
+    actual, notes = _fitting(kind, drawn, answer)
+    points = rows.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
+    bands = rows.buckets(answer, drawn)
+    by_position = colors(answer, dark)
+    canvas = layers.Canvas(
+        palette=theme,
+        colors={line.name: by_position.get(line.position, theme.muted) for line in drawn},
+        lines=drawn,
+        buckets=len(answer.edges) - 1,
+        x=_time_axis(answer),
+        y=_value_axis(answer),
+        legend=_legend(answer, height),
+        interactive=interactive,
+    )
+    shapes = {
+        "bars": lambda: layers.bars(canvas),
+        "lines": lambda: layers.curves(canvas, rows.ends(points)),
+        "area": lambda: layers.areas(canvas, rows.ends(points)),
+    }[actual]()
+    found = [layers.bands(canvas, bands), *shapes]
+    if interactive:
+        found.append(layers.targets(canvas, actual))
+    # the points travel once: the first layer that names them brings them
+    found[1].data = alt.InlineData(values=points, name="points")
+    return found, notes
+
+
+def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tuple[Kind, list[str]]:
+    """The kind that can show these values, and what to say when it is another than was asked for."""
+    notes = []
+    negative = any(value < 0 for line in drawn for value in line.values)
+    buckets = len(answer.edges) - 1
+    marks = sum(1 for line in drawn for value in line.values if value)
+    if kind == "bars" and marks > MAX_MARKS:
+        kind = "lines" if negative else "area"
+        notes.append(f"Drawn as {'lines' if negative else 'areas'}, as {marks:,} bars would be too many to tell apart")
+    elif kind == "area" and negative:
+        kind = "lines"
+        notes.append("Drawn as lines, as areas cannot stack negative values")
+    elif kind == "area" and buckets < 2:
+        kind = "bars"
+    if drawn and len(drawn) < len(answer.series):
+        one = sum(line.position < 0 for line in drawn)
+        rest = len(answer.series) - len(drawn) + one
+        notes.append(f"The {rest:,} smaller series are drawn as one; lower top to fold them")
+    return kind, notes
+
+
+def _time_axis(answer: Aggregate) -> dict[str, Any]:
+    labels = ticks(answer)
+    axis = alt.Axis(
+        values=list(labels),
+        labelExpr=label_expression(labels),
+        title=f"{answer.query.bucket}, {answer.query.timezone}",
+        grid=False,
+        labelOverlap=True,
+        labelFlush=False,
+    )
+    edges = [millis(answer.edges[0]), millis(answer.edges[-1])]
+    return {"axis": axis, "scale": alt.Scale(domain=edges, nice=False, zero=False)}
+
+
+def _value_axis(answer: Aggregate) -> dict[str, Any]:
+    whole = {"tickMinStep": 1} if answer.query.metric == "count" else {}
+    axis = alt.Axis(title=words.unit(answer), labelExpr=_SHORT, tickCount=5, **whole)
+    return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
+
+
+def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
+    if answer.query.group_by == "none":
+        return None
+    return alt.Legend(title=None, orient="right", labelLimit=170, symbolLimit=max(4, (height - 30) // 18))
+
+
+def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Chart]:
+    edges = {"start": millis(answer.edges[0]), "end": millis(answer.edges[-1]), "position": -1, "series": ""}
+    place = alt.X("start:Q", **_time_axis(answer))
+    frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")
+    if interactive:
+        frame = frame.add_params(
+            alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
+            alt.selection_interval(name="brush", encodings=["x"]),
+            alt.selection_point(name="legend", fields=["series"]),
+        )
+    text = (
+        alt.Chart(alt.InlineData(values=[{"text": words.NO_EVENTS}]))
+        .mark_text(fontSize=15, color=theme.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))
+        .encode(text="text:N")
+    )
+    return [frame, text]
+
+
+def _configured(found: alt.LayerChart, theme: Palette) -> alt.LayerChart:
+    return (
+        found.configure(font=FONT)
+        .configure_view(stroke=None)
+        .configure_title(
+            anchor="start",
+            frame="group",
+            color=theme.text,
+            fontSize=15,
+            fontWeight=600,
+            subtitleColor=theme.soft,
+            subtitleFontSize=12,
+            offset=14,
+        )
+        .configure_axis(
+            labelColor=theme.soft,
+            titleColor=theme.soft,
+            titleFontWeight="normal",
+            titleFontSize=12,
+            labelFontSize=12,
+            gridColor=theme.grid,
+            domainColor=theme.grid,
+            tickColor=theme.grid,
+            labelPadding=6,
+            titlePadding=10,
+        )
+        .configure_axisY(domain=False, ticks=False)
+        .configure_legend(
+            labelColor=theme.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
+        )
+    )

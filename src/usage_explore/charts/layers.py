@@ -1,0 +1,198 @@
+"""The layers of a chart: bands that tell a bucket, the marks, and the marks to click."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from usage_explore.charts.palette import Palette
+from usage_explore.charts.rows import Line, Row, split_told
+
+FEW = 60
+"""Up to this many buckets bars have gaps and lines have dots."""
+
+_PALE = 0.25
+_MISSING = 0.3
+_DASH = [3, 2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canvas:
+    """What every layer needs: the palette, the colour of each name, the axes, and whether it is interactive."""
+
+    palette: Palette
+    colors: dict[str, str]
+    lines: tuple[Line, ...]
+    buckets: int
+    x: dict[str, Any]
+    y: dict[str, Any]
+    legend: alt.Legend | None
+    interactive: bool
+
+    def place(self, field: str = "start") -> alt.X:
+        """The time axis on a field."""
+        return alt.X(f"{field}:Q", **self.x)
+
+    def value(self) -> alt.Y:
+        """The value axis."""
+        return alt.Y("high:Q", **self.y)
+
+    def color(self) -> alt.Color:
+        """The colour of a series, and the legend."""
+        return alt.Color("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=self.legend)
+
+    def stroke(self) -> alt.Stroke:
+        """The same colour for outlines."""
+        return alt.Stroke("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=None)
+
+    def fill(self) -> alt.FillOpacity:
+        """How full a complete bucket is painted: (missing) is pale, so its outline shows."""
+        levels = [_MISSING if line.kind == "missing" else 1.0 for line in self.lines]
+        return alt.FillOpacity("series:N", scale=self._scale(levels), sort=None, legend=self.legend)
+
+    def pale(self) -> Any:
+        """How full an unfinished bucket is painted."""
+        return alt.condition(self.is_missing(), alt.value(_MISSING * _PALE), alt.value(_PALE))
+
+    def is_missing(self) -> alt.FieldOneOfPredicate:
+        """The test for rows of the series (missing)."""
+        return alt.FieldOneOfPredicate(field="series", oneOf=[x.name for x in self.lines if x.kind == "missing"])
+
+    def dim(self) -> dict[str, Any]:
+        """The opacity channel: series that the legend does not pick recede."""
+        if not self.interactive:
+            return {}
+        return {"opacity": alt.condition(alt.param(name="legend"), alt.value(1), alt.value(0.12))}
+
+    def _scale(self, values: list[Any]) -> alt.Scale:
+        return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
+
+
+def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
+    """A band per bucket, unseen, that tells every series' exact value."""
+    return (
+        alt.Chart(alt.InlineData(values=rows, name="buckets"))
+        .mark_rect(opacity=0)
+        .encode(x=canvas.place(), x2="end:Q", tooltip=told(canvas.lines))
+    )
+
+
+def bars(canvas: Canvas) -> list[alt.Chart]:
+    """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline."""
+    gap = 1.0 if canvas.buckets <= FEW else 0.25 if canvas.buckets <= 4 * FEW else 0.0
+    base = alt.Chart(alt.NamedData(name="points")).encode(
+        x=canvas.place(),
+        x2="end:Q",
+        y=canvas.value(),
+        y2="low:Q",
+        color=canvas.color(),
+        stroke=canvas.stroke(),
+        **canvas.dim(),
+    )
+    return [
+        base.transform_filter("datum.complete")
+        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap)
+        .encode(
+            fillOpacity=canvas.fill(), strokeOpacity=alt.condition(canvas.is_missing(), alt.value(1), alt.value(0))
+        ),
+        base.transform_filter("!datum.complete")
+        .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap)
+        .encode(fillOpacity=canvas.pale()),
+    ]
+
+
+def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
+    """Stacked areas through the middles of the buckets; unfinished ends pale with a dashed edge."""
+    shared: dict[str, Any] = {
+        "x": canvas.place("middle"),
+        "y": canvas.value(),
+        "color": canvas.color(),
+        **canvas.dim(),
+    }
+    whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
+    end = alt.Chart(alt.InlineData(values=unfinished, name="ends"))
+    return [
+        whole.mark_area().encode(**shared, y2="low:Q", fillOpacity=canvas.fill()),
+        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1).encode(**shared),
+        end.mark_area().encode(**shared, y2="low:Q", detail="run:N", fillOpacity=canvas.pale()),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH).encode(**shared, detail="run:N"),
+    ]
+
+
+def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
+    """Lines through the middles of the buckets; unfinished ends dashed, their dots hollow, (missing) dotted."""
+    shared: dict[str, Any] = {
+        "x": canvas.place("middle"),
+        "y": canvas.value(),
+        "color": canvas.color(),
+        **canvas.dim(),
+    }
+    width = 2 if canvas.buckets <= 4 * FEW else 1
+    dashes = alt.StrokeDash(
+        "series:N",
+        scale=alt.Scale(
+            domain=list(canvas.colors), range=[[1, 3] if line.kind == "missing" else [1, 0] for line in canvas.lines]
+        ),
+        sort=None,
+        legend=canvas.legend,
+    )
+    whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
+    end = alt.Chart(alt.InlineData(values=unfinished, name="ends"))
+    found = [
+        whole.mark_line(strokeWidth=width).encode(**shared, strokeDash=dashes),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail="run:N"),
+    ]
+    if canvas.buckets <= FEW:
+        dots = alt.Chart(alt.NamedData(name="points"))
+        found += [
+            dots.transform_filter("datum.complete").mark_point(filled=True, size=22, opacity=1).encode(**shared),
+            dots.transform_filter("!datum.complete")
+            .mark_point(filled=True, fill=canvas.palette.background, size=26, strokeWidth=1.5, opacity=1)
+            .encode(x=shared["x"], y=shared["y"], stroke=canvas.stroke(), **canvas.dim()),
+        ]
+    return found
+
+
+def targets(canvas: Canvas, kind: str) -> alt.Chart:
+    """What the mouse meets: unseen marks over the seen ones, which hold every selection and the tooltip."""
+    base = (
+        alt.Chart(alt.NamedData(name="points"))
+        .transform_lookup(
+            lookup="start",
+            from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
+        )
+        .encode(color=canvas.color(), y=canvas.value(), tooltip=told(canvas.lines))
+    )
+    if kind == "lines":
+        marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
+    else:
+        marked = base.mark_bar(fillOpacity=0).encode(x=canvas.place(), x2="end:Q", y2="low:Q")
+    ring = alt.condition(alt.param(name="pick"), alt.value(canvas.palette.text), alt.value("transparent"), empty=False)
+    return marked.encode(stroke=ring, strokeWidth=alt.value(1.5)).add_params(*selections())
+
+
+def selections() -> tuple[alt.Parameter, ...]:
+    """The three selections, always under the same names."""
+    return (
+        alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
+        alt.selection_interval(name="brush", encodings=["x"]),
+        alt.selection_point(name="legend", fields=["series"], bind="legend"),
+    )
+
+
+def told(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
+    """The tooltip of a bucket: when, whether it is finished, the total, and every series."""
+    shown, hidden = split_told(drawn)
+    found = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
+    if len(drawn) > 1 or drawn[0].kind != "all":
+        found.append(alt.Tooltip("total:N", title="Total"))
+    found += [alt.Tooltip(f"v{place}:N", title=line.name) for place, line in enumerate(shown)]
+    if hidden:
+        found.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
+    return found
+
+
+def _fields(drawn: tuple[Line, ...]) -> list[str]:
+    return [tip.shorthand.partition(":")[0] for tip in told(drawn)]

@@ -1,0 +1,94 @@
+"""Colours: the same key has the same colour everywhere, told apart also by people who see few colours.
+
+Eight hues, each in two shades, for a light and for a dark background. Grey is Other, slate is (missing); these two
+are told apart by more than colour wherever they are drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usage_explore.answers import Aggregate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Palette:
+    """The colours on one background: `hues` first, `shades` for series nine to sixteen, `muted` beyond."""
+
+    background: str
+    text: str
+    soft: str
+    grid: str
+    hues: tuple[str, ...]
+    shades: tuple[str, ...]
+    muted: str
+    other: str
+    missing: str
+
+
+LIGHT = Palette(
+    background="#ffffff",
+    text="#1f2430",
+    soft="#5f6675",
+    grid="#e7e9ee",
+    hues=("#2f6db5", "#c9650a", "#1b8a5a", "#b5387c", "#6f4bb8", "#0e8c99", "#7d5a26", "#c43c3c"),
+    shades=("#1c416d", "#7a3d06", "#0f5336", "#6d214a", "#432d6f", "#08545c", "#4b3617", "#762424"),
+    muted="#707a8c",
+    other="#8a8f98",
+    missing="#4d5666",
+)
+DARK = Palette(
+    background="#0e1117",
+    text="#eceef2",
+    soft="#a3aab8",
+    grid="#262b36",
+    hues=("#6fa8ff", "#f2994a", "#4cc38a", "#f27eb6", "#b39dff", "#4dd0e1", "#e6c84f", "#ff7b72"),
+    shades=("#b5d2ff", "#f9d0ab", "#aae3c8", "#f9c4de", "#dbd1ff", "#aaeaf2", "#f3e5ab", "#ffc1bd"),
+    muted="#8b95a7",
+    other="#8a8f98",
+    missing="#c3cad6",
+)
+
+
+def palette(dark: bool) -> Palette:
+    """The palette for a dark or a light background."""
+    return DARK if dark else LIGHT
+
+
+def colors(answer: Aggregate, dark: bool = False) -> dict[int, str]:
+    """The colour of every series of the answer, `#rrggbb` by the series' index.
+
+    A key asks for the hue its hash names; where a larger series took it, it gets the next free one.
+    """
+    chosen = palette(dark)
+    fixed = {"other": chosen.other, "missing": chosen.missing, "all": chosen.hues[0]}
+    keys = [series.key or "" for series in answer.series if series.kind == "value"]
+    slots = iter(_slots(keys))
+    wheel = chosen.hues + chosen.shades
+    found = {}
+    for index, series in enumerate(answer.series):
+        if series.kind == "value":
+            slot = next(slots)
+            found[index] = wheel[slot] if slot < len(wheel) else chosen.muted
+        else:
+            found[index] = fixed[series.kind]
+    return found
+
+
+def _slots(keys: Iterable[str]) -> list[int]:
+    size = len(LIGHT.hues)
+    taken: set[int] = set()
+    found = []
+    for key in keys:
+        preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
+        turn = len(taken) // size * size
+        slot = next(
+            turn + (preferred + step) % size for step in range(size) if turn + (preferred + step) % size not in taken
+        )
+        taken.add(slot)
+        found.append(slot)
+    return found

@@ -1,0 +1,58 @@
+"""What was clicked or brushed, back to instants. A selection is what Streamlit or JupyterChart reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from usage_explore.charts.ticks import millis
+
+if TYPE_CHECKING:
+    from usage_explore.answers import Aggregate, Series
+
+
+def brushed(answer: Aggregate, selection: Any) -> tuple[datetime, datetime] | None:
+    """The brushed buckets as `[start, end)`, None when nothing is brushed.
+
+    A bucket is in when its middle is; a brush between two middles takes the bucket it lies in. `selection` is
+    Streamlit's (`event.selection`, or the event) or a JupyterChart's (`chart.selections`).
+    """
+    spans = _part(selection, "brush")
+    if not isinstance(spans, Mapping) or not spans:
+        return None
+    low, high = sorted(float(end) for end in next(iter(spans.values())))
+    edges = [millis(edge) for edge in answer.edges]
+    inside = [index for index in range(len(edges) - 1) if low <= (edges[index] + edges[index + 1]) / 2 <= high]
+    if not inside:
+        middle = (low + high) / 2
+        inside = [index for index in range(len(edges) - 1) if edges[index] <= middle < edges[index + 1]]
+    return (answer.edges[inside[0]], answer.edges[inside[-1] + 1]) if inside else None
+
+
+def picked(answer: Aggregate, selection: Any) -> tuple[Series | None, datetime] | None:
+    """The clicked mark as (series, bucket start), None when nothing is clicked.
+
+    The series is None when the click meant the whole bucket. A selection made on another answer, whose bucket
+    or series is not there any more, is None.
+    """
+    marks = _part(selection, "pick")
+    if isinstance(marks, Mapping):
+        marks = [marks]
+    if not isinstance(marks, Iterable):
+        return None
+    for mark in marks:
+        found = {millis(edge): edge for edge in answer.edges[:-1]}.get(round(float(mark.get("start") or 0)))
+        position = mark.get("position")
+        if found is None or (position is not None and int(position) >= len(answer.series)):
+            continue
+        return (answer.series[int(position)] if position is not None and int(position) >= 0 else None), found
+    return None
+
+
+def _part(selection: Any, name: str) -> Any:
+    if isinstance(selection, Mapping):
+        part = selection.get("selection", selection).get(name)
+    else:
+        part = getattr(getattr(selection, "selection", selection), name, None)
+    return getattr(part, "value", part) if not isinstance(part, Mapping) else part

@@ -1,0 +1,161 @@
+"""What a chart says in words: names of series, exact numbers, bucket labels, notes, and the text summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from usage_explore.describe import describe
+from usage_explore.numbers import Number, exact_sum, plain
+from usage_explore.query import METRICS
+
+if TYPE_CHECKING:
+    from usage_explore.answers import Aggregate, Point, Series
+
+NO_EVENTS = "No events in this window"
+
+_RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", ""}
+"""Names with a meaning of their own in a tooltip or legend; a real value spelled so is quoted."""
+
+
+def exact(value: Number) -> str:
+    """The number to the last digit, thousands separated by commas.
+
+    >>> exact(1234567)
+    '1,234,567'
+    """
+    whole, point, fraction = plain(value).partition(".")
+    sign = "-" if whole.startswith("-") else ""
+    digits = whole.removeprefix("-")
+    groups = [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)]
+    return sign + ",".join(reversed(groups)) + point + fraction
+
+
+def unit(answer: Aggregate) -> str:
+    """What the numbers count: events, or quantity."""
+    return METRICS[answer.query.metric]
+
+
+def names(answer: Aggregate) -> tuple[str, ...]:
+    """A distinct name for every series, its label where nothing else is called so."""
+    found: list[str] = []
+    for series in answer.series:
+        name = series.label
+        if series.kind == "value" and (series.key or "") in _RESERVED - {""}:
+            name = f'"{name}"'
+        found.append(name)
+    seen = Counter(found)
+    for index, series in enumerate(answer.series):
+        while seen[found[index]] > 1:
+            seen[found[index]] -= 1
+            found[index] = f'"{found[index]}"' if series.kind == "value" else f"{found[index]} "
+            seen[found[index]] += 1
+    return tuple(found)
+
+
+def bucket_label(answer: Aggregate, point: Point) -> str:
+    """The bucket in the question's zone: "Sun 25 Oct 2026, 02:00–03:00 (UTC+01:00), Europe/Berlin"."""
+    zone = answer.query.zone
+    start = point.start.astimezone(zone)
+    if answer.query.bucket == "hour":
+        wall = start.replace(tzinfo=None)
+        end = wall + (point.end - point.start)
+        ambiguous = start.replace(fold=0).utcoffset() != start.replace(fold=1).utcoffset()
+        words = f"{_day(start)}, {wall:%H:%M}–{end:%H:%M}" + (f" ({start:UTC%:z})" if ambiguous else "")
+    elif answer.query.bucket == "day":
+        words = _day(start)
+    else:
+        words = f"Week of {_day(start)}"
+    return f"{words}, {answer.query.timezone}"
+
+
+def state(answer: Aggregate, point: Point) -> str:
+    """Whether the bucket is complete, and if not, why not."""
+    if point.complete:
+        return "complete"
+    since, until = answer.query.span
+    reasons = []
+    if point.start < since or point.end > until:
+        reasons.append("cut by the window's edge")
+    if point.end > answer.closed_until and answer.closed_until < until:
+        if point.start >= answer.closed_until:
+            reasons.append("not begun yet")
+        elif answer.query.as_of:
+            reasons.append("still filling at the time of as_of")
+        else:
+            reasons.append("still filling")
+    return "unfinished: " + " and ".join(reasons or ["still filling"])
+
+
+def cap_note(answer: Aggregate) -> str | None:
+    """The cap of the window in words, None where the window is whole."""
+    if not answer.capped:
+        return None
+    return f"Window shortened to the last {len(answer.edges) - 1:,} {answer.query.bucket}s"
+
+
+def is_empty(answer: Aggregate) -> bool:
+    """Whether no event was found."""
+    if not answer.series:
+        return True
+    return (
+        answer.query.metric == "count"
+        and not any(point.value for point in answer.series[0].points)
+        and len(answer.series) == 1
+    )
+
+
+def summary(answer: Aggregate) -> str:
+    """The answer in a few sentences, for those who hear a chart: total, largest series, peak, what is unfinished."""
+    parts = [describe(answer.query)]
+    if note := cap_note(answer):
+        parts.append(note)
+    if is_empty(answer):
+        return ". ".join([*parts, NO_EVENTS]) + "."
+    parts.append(f"Total {exact(answer.total)} {unit(answer)}")
+    if answer.query.group_by != "none":
+        parts.append(_largest(answer))
+    totals = bucket_totals(answer)
+    points = answer.series[0].points
+    peak = max(range(len(points)), key=lambda index: (totals[index], -index))
+    parts.append(f"Peak {exact(totals[peak])} in {bucket_label(answer, points[peak])}")
+    unfinished = [
+        point
+        for point, total in zip(points, totals, strict=True)
+        if not point.complete and not unborn(answer, point, total)
+    ]
+    if unfinished:
+        parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in unfinished[:3]))
+    return ". ".join(parts) + "."
+
+
+def bucket_totals(answer: Aggregate) -> list[Number]:
+    """The exact sum over the series, bucket by bucket."""
+    zero: Number = answer.total * 0
+    columns = zip(*(series.points for series in answer.series), strict=True)
+    return [exact_sum((point.value for point in column), zero) for column in columns]
+
+
+def unborn(answer: Aggregate, point: Point, value: Number) -> bool:
+    """Whether the bucket starts after all that can be known and holds nothing: no zero, just not there yet."""
+    return not value and point.start >= answer.closed_until
+
+
+def _largest(answer: Aggregate) -> str:
+    kept: list[tuple[str, Series]] = list(zip(names(answer), answer.series, strict=True))
+    name, first = kept[0]
+    words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
+    if answer.total > 0 and all(series.total >= 0 for series in answer.series):
+        words += f" ({float(first.total) / float(answer.total):.1%} of the total)"
+    if answer.folded:
+        words += f", {answer.folded:,} folded into Other"
+    return words
+
+
+def _unfinished(answer: Aggregate, point: Point) -> str:
+    return f"{bucket_label(answer, point)}, {state(answer, point).removeprefix('unfinished: ')}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%a} {moment.day} {moment:%b %Y}"
