@@ -2,118 +2,33 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore.errors import ConfigurationError, QueryError, UsageExploreError
+from usage_explore.errors import ConfigurationError
+from usage_explore.options import Group, common, organization, settings_in_force
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
+    from usage_explore.demo import Incident
+    from usage_explore.store import Store
     from usage_explore.writing import Connection
 
 _FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
 
 
-class _Group(click.Group):
-    """Says what went wrong in words, and ends in order when asked to."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _ending_in_order():
-            try:
-                return super().invoke(ctx)
-            except UsageExploreError as error:
-                _fail(str(error), 2 if isinstance(error, QueryError) else 1)
-            except Exception as error:
-                import psycopg
-
-                if not isinstance(error, psycopg.Error):
-                    raise
-                words = " ".join((error.diag.message_primary or str(error)).split())
-                _fail(f"The database refused: {words}; what was not finished was undone", 1)
-
-
-@contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: transactions undone, the embedded server released."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(code)
-
-
-def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
-        ctx.find_root().ensure_object(dict)[parameter.name] = value
-
-
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command takes, before its name or after it."""
-    for option in (
-        click.option(
-            "--home",
-            type=click.Path(path_type=Path),
-            help="Folder of the embedded database.  [env: USAGE_EXPLORE_HOME]",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--table",
-            metavar="[SCHEMA.]NAME",
-            help="Events table or view, default usage_events.  [env: USAGE_EXPLORE_TABLE]",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--database-url",
-            metavar="URL",
-            help="PostgreSQL to work with, default the embedded one.  [env: USAGE_EXPLORE_DATABASE_URL]",
-            expose_value=False,
-            callback=_remember,
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-_organization = click.option(
-    "--organization-id",
-    metavar="UUID",
-    help="Whose events.  [env: USAGE_EXPLORE_ORGANIZATION_ID]",
-    expose_value=False,
-    callback=_remember,
-)
-
-
-def _settings() -> Settings:
-    from usage_explore import config
-
-    return config.settings(**click.get_current_context().find_root().ensure_object(dict))
-
-
 @contextmanager
 def _writing() -> Iterator[tuple[Connection, Settings]]:
     from usage_explore import config, writing
 
-    settings = _settings()
+    settings = settings_in_force()
     connection = writing.connect(config.database_url(settings))
     try:
         yield connection, settings
@@ -121,15 +36,33 @@ def _writing() -> Iterator[tuple[Connection, Settings]]:
         connection.close()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="usage-explore")
-@_common
+@contextmanager
+def _reading() -> Iterator[Store]:
+    from usage_explore.store import connect
+
+    settings = settings_in_force()
+    store = connect(
+        settings.database_url,
+        settings.organization_id,
+        table=settings.table,
+        home=settings.home,
+        statement_timeout=settings.statement_timeout,
+    )
+    try:
+        yield store
+    finally:
+        store.engine.dispose()
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="usage-explore", prog_name="usage-explore")
+@common
 def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
 
 
 @main.command()
-@_common
+@common
 def init() -> None:
     """Create the events table and its indexes where they are missing (a hypertable with TimescaleDB)."""
     from usage_explore import writing
@@ -146,7 +79,7 @@ def init() -> None:
 @click.option("--days", type=int, help="Whole days before that on the first run.  [default: 120]")
 @click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
 @click.option("--force", is_flag=True, help="Append beside other organizations' events.")
-@_common
+@common
 def demo(seed: int | None, until: str | None, days: int | None, incidents: bool, force: bool) -> None:
     """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
     from usage_explore import demo, schema, writing
@@ -169,8 +102,8 @@ def demo(seed: int | None, until: str | None, days: int | None, incidents: bool,
 @click.option("--map", "pairs", multiple=True, metavar="COLUMN=SOURCE", help="The file's name of a column; repeatable.")
 @click.option("--dimensions", is_flag=True, help="Keep unknown columns as dimensions.")
 @click.option("--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
-@_organization
-@_common
+@organization
+@common
 def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensions: bool, skip_bad: bool) -> None:
     """Load events from CSV, Parquet, JSON Lines or FOCUS files; all rows of a file or none.
 
@@ -200,20 +133,22 @@ def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensio
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8501 or the next free]")
 @click.option("--no-demo", is_flag=True, help="Start an empty embedded database without demo data.")
-@_organization
-@_common
+@organization
+@common
 def app(port: int | None, no_demo: bool) -> None:
     """Open the app in a local server; Ctrl-C ends it.
 
     An embedded database without events gets the demo's first; a database of yours is never written to.
     """
-    from usage_explore import config, launch, writing
+    from usage_explore import config, launch, shape, writing
 
-    settings = _settings()
+    settings = settings_in_force()
     url = config.database_url(settings)
     if settings.database_url is None:
         with writing.connect(url) as connection:
-            new = writing.ensure_schema(connection, settings.table)
+            new = shape.relation(connection, settings.table) is None
+            if new:
+                writing.ensure_schema(connection, settings.table)
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
@@ -221,12 +156,12 @@ def app(port: int | None, no_demo: bool) -> None:
 
 
 @main.command()
-@_common
+@common
 def doctor() -> None:
     """Say whether a database fits, and what to do where it does not. Exit code 1 when there are faults."""
     from usage_explore import config, doctor
 
-    settings = _settings()
+    settings = settings_in_force()
     findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
@@ -243,36 +178,24 @@ def doctor() -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--query", default="", metavar="QUERY", help="Filters as in a link: metric_key=tokens_in&dim:model=large")
-@_organization
-@_common
+@organization
+@common
 def export(file: Path, query: str) -> None:
     """Write the events a question finds to FILE: .csv or .parquet, any number of them."""
     from usage_explore.query import EventQuery
 
     question = EventQuery.from_params(query.rpartition("?")[2])
-    _store().export(question, file, progress=sys.stderr.isatty())
-    click.echo(f"Wrote {file}.")
+    with _reading() as store:
+        report = store.export(question, file, progress=sys.stderr.isatty())
+    click.echo(f"Wrote {report.events:,} events to {report.path}.")
 
 
 @main.command()
-@_common
+@common
 def organizations() -> None:
     """List the organizations in the table, one UUID per line."""
-    for organization_id in _store().organizations():
-        click.echo(str(organization_id))
-
-
-def _store() -> Any:
-    from usage_explore.store import connect
-
-    settings = _settings()
-    return connect(
-        settings.database_url,
-        settings.organization_id,
-        table=settings.table,
-        home=settings.home,
-        statement_timeout=settings.statement_timeout,
-    )
+    with _reading() as store:
+        click.echo("".join(f"{organization_id}\n" for organization_id in store.organizations()), nl=False)
 
 
 def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -298,7 +221,7 @@ def _instant(value: str) -> datetime:
     return instant.astimezone(UTC)
 
 
-def _print_incidents(planted: list[Any]) -> None:
+def _print_incidents(planted: list[Incident]) -> None:
     if not planted:
         click.echo("No planted incidents here; `usage-explore demo` makes some.")
     for incident in planted:

@@ -59,7 +59,7 @@ def command(port: int) -> list[str]:
     }
     script = Path(__file__).with_name("app") / "main.py"
     given = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(script), *given]
+    return [sys.executable, "-P", "-m", "streamlit", "run", str(script), *given]
 
 
 def free_port(port: int | None) -> int:

@@ -1,0 +1,218 @@
+"""The command: what it says, where it says it, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from usage_explore import launch, writing
+from usage_explore.cli import main
+from usage_explore.errors import ConfigurationError
+
+Run = Callable[..., Result]
+
+CSV = """\
+id,organization_id,customer_id,metric_key,quantity,timestamp,idempotency_key
+6f1c2d3e-0000-4000-8000-00000000000{n},{owner},6f1c2d3e-0000-4000-8000-0000000000cc,tokens,{n}.5,2026-03-01T00:00:0{n}Z,k{n}
+"""
+OWNERS = ("6f1c2d3e-0000-4000-8000-0000000000aa", "6f1c2d3e-0000-4000-8000-0000000000bb")
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    """Run the command on the fresh database."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["--database-url", database_url, *arguments])
+
+    return run
+
+
+@pytest.fixture
+def loaded(run: Run, tmp_path: Path) -> Run:
+    """The same, with one event of each of two organizations."""
+    for n, owner in enumerate(OWNERS, 1):
+        (tmp_path / f"{n}.csv").write_text(CSV.format(n=n, owner=owner))
+    result = run("load", str(tmp_path / "1.csv"), str(tmp_path / "2.csv"))
+    assert result.exit_code == 0, result.output
+    return run
+
+
+def test_every_command_has_help() -> None:
+    for name, command in main.commands.items():
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0
+        assert command.help
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(main, ["--version"]).output.startswith("usage-explore, version ")
+
+
+def test_init_says_what_it_did(run: Run) -> None:
+    first, second = run("init"), run("init")
+    assert first.output in ("Created the table usage_events.\n", "Created the hypertable usage_events.\n")
+    assert second.output == first.output.replace("Created", "Already there:")
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_options_go_before_or_after_the_command(run: Run, connection: writing.Connection, place: str) -> None:
+    option = ["--table", "metering.events"]
+    result = run(*option, "init") if place == "before" else run("init", *option)
+    assert "metering.events" in result.output
+    assert connection.execute("SELECT to_regclass('metering.events') IS NOT NULL").fetchone() == (True,)
+
+
+def test_load_then_doctor_then_export(loaded: Run, tmp_path: Path) -> None:
+    examined = loaded("doctor")
+    assert (examined.exit_code, "0 faults, 0 warnings" in examined.output) == (0, True)
+    exported = loaded(
+        "export", str(tmp_path / "out.csv"), "--organization-id", OWNERS[1], "--query", "metric_key=tokens"
+    )
+    assert exported.output == f"Wrote 1 events to {tmp_path / 'out.csv'}.\n"
+    assert OWNERS[1] in (tmp_path / "out.csv").read_text()
+    assert OWNERS[0] not in (tmp_path / "out.csv").read_text()
+
+
+def test_query_may_be_a_link(loaded: Run, tmp_path: Path) -> None:
+    link = f"http://127.0.0.1:8501/events?organization_id={OWNERS[0]}&metric_key=other"
+    assert "Wrote 0 events" in loaded("export", str(tmp_path / "out.csv"), "--query", link).output
+
+
+def test_organizations_are_listed(loaded: Run) -> None:
+    assert loaded("organizations").output.split() == list(OWNERS)
+
+
+def test_mapping_names_the_files_columns(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(CSV.format(n=1, owner=OWNERS[0]).replace("timestamp", "at", 1).replace("quantity", "qty", 1))
+    assert run("load", str(path)).exit_code == 1
+    assert "loaded 1 event" in run("load", str(path), "--map", "timestamp=at", "--map", "quantity=qty").output
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        (["timestamp"], "'timestamp' is not COLUMN=SOURCE"),
+        (["=at"], "'=at' is not COLUMN=SOURCE"),
+        (["timestamp=a", "timestamp=b"], "timestamp is given twice"),
+    ],
+)
+def test_bad_mapping_is_refused(run: Run, tmp_path: Path, pairs: list[str], said: str) -> None:
+    arguments = [word for pair in pairs for word in ("--map", pair)]
+    result = run("load", str(tmp_path / "any.csv"), *arguments)
+    assert (result.exit_code, result.stderr.startswith(f"Error: --map: {said}")) == (1, True)
+
+
+def test_demo_appends_and_lists_its_incidents(run: Run) -> None:
+    assert "No planted incidents" in run("demo", "--incidents").output
+    until = ["--until", "2026-09-01T00:00:00Z", "--days", "2"]
+    first, second = run("demo", *until), run("demo", *until)
+    assert first.output.startswith("Appended ")
+    assert second.output.startswith("Nothing to append")
+
+
+@pytest.mark.parametrize("until", ["yesterday", "2026-09-01T00:00:00"])
+def test_until_needs_an_offset(run: Run, until: str) -> None:
+    result = run("demo", "--until", until)
+    assert (result.exit_code, result.stderr.startswith("Error: --until: ")) == (1, True)
+
+
+def test_demo_is_not_mixed_into_somebody_elses_events(loaded: Run) -> None:
+    result = loaded("demo", "--days", "1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: table: ")
+
+
+def test_wrong_question_is_code_2(loaded: Run, tmp_path: Path) -> None:
+    result = loaded("export", str(tmp_path / "out.csv"), "--query", "metrik_key=tokens")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: metrik_key: unknown parameter")
+
+
+def test_several_organizations_need_a_choice(loaded: Run, tmp_path: Path) -> None:
+    result = loaded("export", str(tmp_path / "out.csv"))
+    assert (result.exit_code, result.stderr.startswith("Error: organization_id: ")) == (1, True)
+
+
+def test_database_that_is_away_is_one_sentence() -> None:
+    result = CliRunner().invoke(main, ["init", "--database-url", "postgresql://127.0.0.1:1/nothing"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: The database does not answer: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_databases_refusal_is_one_sentence(run: Run, connection: writing.Connection) -> None:
+    connection.execute("CREATE TABLE usage_events_cover ()")
+    connection.commit()
+    result = run("init")
+    assert result.exit_code == 1
+    assert result.stderr.startswith('Error: The database refused: relation "usage_events_cover" already exists')
+
+
+def test_doctor_fails_where_there_are_faults(run: Run) -> None:
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "FAULT    table: usage_events does not exist" in result.output
+    assert "1 faults" in result.output
+
+
+def test_table_name_that_cannot_be_one(run: Run) -> None:
+    assert run("doctor", "--table", "a b").stderr.startswith("Error: table: 'a b' is not a table name")
+
+
+def test_taken_port_is_refused() -> None:
+    with socket.create_server((launch.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"--port: {port} is in use"):
+            launch.free_port(port)
+    assert launch.free_port(port) == port
+
+
+@pytest.fixture
+def app(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """The app on an embedded database without events, in a process group of its own."""
+    port = launch.free_port(None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "usage_explore", "app", "--home", str(home), "--port", str(port), "--no-demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("whom", ["the command", "its group"])
+def test_app_answers_and_ends_in_order(
+    app: subprocess.Popen[str], home: Path, number: signal.Signals, whom: str
+) -> None:
+    assert app.stdout is not None
+    line = next(line for line in app.stdout if "usage-explore is at" in line)
+    url = line.split()[3]
+    assert url.startswith("http://127.0.0.1:")
+    with urlopen(f"{url}/_stcore/health") as response:
+        assert response.status == 200
+    assert (home / "data" / "postmaster.pid").exists()
+    (app.send_signal if whom == "the command" else lambda sent: os.killpg(app.pid, sent))(number)
+    rest = app.communicate(timeout=60)[0]
+    assert "Traceback" not in rest
+    assert not (home / "data" / "postmaster.pid").exists()
+
+
+def test_commands_are_the_documented_ones() -> None:
+    assert isinstance(main, click.Group)
+    assert sorted(main.commands) == ["app", "demo", "doctor", "export", "init", "load", "organizations"]

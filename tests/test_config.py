@@ -1,0 +1,128 @@
+"""An option beats the environment, the environment beats the default, and a wrong value is named."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from usage_explore import config
+from usage_explore.config import Settings, settings
+from usage_explore.errors import ConfigurationError
+
+ORGANIZATION = "6f1c2d3e-0000-4000-8000-000000000001"
+
+FULL = {
+    "DATABASE_URL": "postgresql://someone:secret@db.example:5432/usage",
+    "ORGANIZATION_ID": ORGANIZATION,
+    "TABLE": "metering.events",
+    "HOME": "/srv/usage",
+    "STATEMENT_TIMEOUT": "2.5",
+    "SETTLE_TIME": "0",
+    "APP_URL": "https://usage.example/",
+}
+
+MEANT = Settings(
+    database_url="postgresql://someone:secret@db.example:5432/usage",
+    organization_id=UUID(ORGANIZATION),
+    table="metering.events",
+    home=Path("/srv/usage"),
+    statement_timeout=timedelta(seconds=2.5),
+    settle=timedelta(0),
+    app_url="https://usage.example",
+)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in FULL.items():
+        monkeypatch.setenv(f"USAGE_EXPLORE_{name}", value)
+
+
+def test_defaults() -> None:
+    assert settings() == Settings(
+        database_url=None,
+        organization_id=None,
+        table="usage_events",
+        home=config.default_home(),
+        statement_timeout=timedelta(seconds=30),
+        settle=timedelta(minutes=5),
+        app_url="http://127.0.0.1:8501",
+    )
+
+
+@pytest.mark.usefixtures("environment")
+def test_environment_is_read() -> None:
+    assert settings() == MEANT
+
+
+@pytest.mark.usefixtures("environment")
+def test_option_beats_environment() -> None:
+    assert settings(table="other", statement_timeout=timedelta(seconds=7)) == replace(
+        MEANT, table="other", statement_timeout=timedelta(seconds=7)
+    )
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_blank_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    absent = settings()
+    monkeypatch.setenv(f"USAGE_EXPLORE_{name}", " ")
+    assert settings() == absent
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("meant", [MEANT, Settings(home=Path("/srv/other"))], ids=["full", "bare"])
+def test_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, meant: Settings) -> None:
+    child = meant.environment()
+    for name in FULL:
+        monkeypatch.delenv(f"USAGE_EXPLORE_{name}")
+    for name, value in child.items():
+        monkeypatch.setenv(name, value)
+    assert settings() == meant
+    assert child["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_every_spelling_of_a_postgresql_url(scheme: str) -> None:
+    assert settings(database_url=f"{scheme}://host/db").database_url == "postgresql://host/db"
+
+
+def test_password_is_not_shown() -> None:
+    assert "secret" not in repr(MEANT)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "sqlite:///usage.db", "database_url: only PostgreSQL"),
+        ("DATABASE_URL", "mysql://user:hunter2@host/db", "database_url: only PostgreSQL"),
+        ("ORGANIZATION_ID", "acme", "organization_id: 'acme' is not a UUID"),
+        ("TABLE", "a;b", "table: 'a;b' is not a table name"),
+        ("STATEMENT_TIMEOUT", "0", "statement_timeout: 0 is not a number of seconds"),
+        ("STATEMENT_TIMEOUT", "soon", "statement_timeout: soon is not a number of seconds"),
+        ("STATEMENT_TIMEOUT", "nan", "statement_timeout: nan is not a number of seconds"),
+        ("STATEMENT_TIMEOUT", "1e99", "statement_timeout: 1e99 is not a number of seconds"),
+        ("SETTLE_TIME", "-1", "settle_time: -1 is not a number of seconds"),
+        ("APP_URL", "usage.example", "app_url: 'usage.example' does not start with"),
+    ],
+)
+def test_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(f"USAGE_EXPLORE_{name}", value)
+    with pytest.raises(ConfigurationError) as error:
+        settings()
+    assert str(error.value).startswith(said)
+    assert "hunter2" not in str(error.value)
+
+
+def test_configured_url_starts_no_server(tmp_path: Path) -> None:
+    chosen = settings(database_url="postgresql://host/db", home=tmp_path / "home")
+    assert config.database_url(chosen) == "postgresql://host/db"
+    assert not (tmp_path / "home").exists()
+
+
+def test_embedded_server_is_the_default(home: Path) -> None:
+    assert config.database_url(settings(home=home)).startswith("postgresql://postgres@/usage_explore?host=")
