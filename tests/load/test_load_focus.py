@@ -204,6 +204,12 @@ def test_faults_name_the_focus_column(load, changes, said):
         focus(load, {**ROW, **changes})
 
 
+def test_an_export_without_the_format_is_recognised(load):
+    path = load.file("focus.csv", ",".join(ROW))
+    with pytest.raises(LoadError, match="this looks like a FOCUS export; load it with --format focus"):
+        load(path)
+
+
 def test_a_file_that_is_no_focus_export_is_refused(load):
     path = load.file("events.csv", "quantity,timestamp\n1,2026-01-31T08:00:00Z\n")
     with pytest.raises(LoadError, match="is not a FOCUS export, or not a whole one: ChargePeriodStart, BilledCost"):

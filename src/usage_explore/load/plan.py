@@ -127,6 +127,8 @@ class DocumentedPlan(Plan):
     def check(self, path: Path, names: Iterable[str]) -> None:
         """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
         present = dict.fromkeys(names)
+        if not self._mapping and present.keys() >= {"ChargePeriodStart", "BilledCost"}:
+            raise LoadError(f"{path}: this looks like a FOCUS export; load it with --format focus")
         for column, source in self._mapping.items():
             if source not in present:
                 raise LoadError(

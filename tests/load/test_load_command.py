@@ -1,0 +1,71 @@
+"""The `load` command and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from usage_explore.cli import main
+
+ORG = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def run(database_url, tmp_path):
+    def command(*arguments: str | Path) -> Result:
+        words = ["load", *map(str, arguments), "--database-url", database_url]
+        return CliRunner().invoke(main, words)
+
+    return command
+
+
+def test_a_file_is_loaded_and_the_second_time_it_says_so(run, load, table_of):
+    path = load.file("events.csv", table_of().replace("quantity", "Usage"))
+    words = [path, "--map", "quantity=Usage", "--organization-id", ORG]
+    first, again = run(*words), run(*words)
+    assert first.exit_code == again.exit_code == 0
+    assert first.stdout == f"{path}: loaded 1 event (0 already there, 0 rejected)\n"
+    assert again.stdout.splitlines() == [
+        f"{path}: loaded 0 events (1 already there, 0 rejected)",
+        "  every row was in the table already; nothing was added",
+    ]
+
+
+def test_rejected_rows_end_the_command_unless_skipped(run, load, table_of):
+    path = load.file("events.csv", table_of({}, {"quantity": "x", "idempotency_key": "k2"}))
+    refused = run(path, "--organization-id", ORG)
+    assert refused.exit_code == 1
+    assert f"Error: {path}, line 3, quantity: 'x' is not a decimal number" in refused.stderr
+    assert load.count() == 0
+    skipped = run(path, "--organization-id", ORG, "--skip-bad")
+    assert skipped.exit_code == 0
+    assert skipped.stdout.splitlines() == [
+        f"{path}: loaded 1 event (0 already there, 1 rejected)",
+        f"  {path}, line 3, quantity: 'x' is not a decimal number",
+    ]
+
+
+def test_the_organization_of_the_environment_is_the_option(run, load, table_of, monkeypatch):
+    path = load.file("events.csv", table_of())
+    asked = run(path)
+    assert asked.exit_code == 1
+    assert "Give --organization-id UUID" in asked.stderr
+    monkeypatch.setenv("USAGE_EXPLORE_ORGANIZATION_ID", ORG)
+    assert run(path).exit_code == 0
+    assert [str(row[0]) for row in load.rows("organization_id")] == [ORG]
+
+
+def test_progress_goes_to_the_end_or_is_silent(load, table_of, capsys):
+    import pandas as pd
+
+    rows = [{"idempotency_key": f"k{i}"} for i in range(2500)]
+    load.csv(table_of(*rows), progress=True)
+    assert "100%" in capsys.readouterr().err
+    path = load.folder / "events.parquet"
+    pd.read_csv(load.folder / "events.csv", dtype=str).to_parquet(path)
+    load(path, progress=True)
+    assert "2.50k/2.50k" in capsys.readouterr().err
+    load(path, progress=False)
+    assert capsys.readouterr().err == ""
