@@ -1,0 +1,44 @@
+# Everything a checkout needs, from a fresh machine: `make app`, `make test`.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: app test lint notebooks pictures constraints clean
+
+app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
+	$(BIN)/usage-explore demo
+	$(BIN)/usage-explore app
+
+test: $(VENV)/.dev  ## every test, in a real database and a real browser
+	.ci/browser $(BIN)/python
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## linter, formatter, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+
+notebooks: $(VENV)/.dev  ## JupyterLab on the first notebook, with demo data
+	$(BIN)/usage-explore demo
+	$(BIN)/jupyter lab notebooks/01-explore.ipynb
+
+constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --universal --upgrade --no-annotate --no-header --no-emit-index-url \
+		--extra dev --quiet --output-file constraints.txt pyproject.toml
+
+clean:  ## remove the virtual environment and what the tools left
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+
+$(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ $(VENV)/.app
+
+$(VENV)/.python:
+	.ci/venv $(PYTHON) $(VENV)
+	touch $@
