@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from usage_explore import writing
@@ -50,6 +53,31 @@ class Loader:
 @pytest.fixture
 def load(connection: writing.Connection, tmp_path: Path) -> Loader:
     return Loader(connection, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _one_database(server_url: str) -> Iterator[writing.Connection]:
+    """One database for a module's many small tests, with the events table."""
+    name = f"load_{uuid.uuid4().hex[:16]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    try:
+        with writing.connect(url) as opened:
+            writing.ensure_schema(opened, "usage_events")
+            yield opened
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def load_again(_one_database: writing.Connection, tmp_path: Path) -> Loader:
+    """Like `load`, quicker: a table that other tests have used, emptied."""
+    _one_database.rollback()
+    _one_database.execute("TRUNCATE usage_events")
+    _one_database.commit()
+    return Loader(_one_database, tmp_path)
 
 
 @pytest.fixture

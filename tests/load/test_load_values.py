@@ -58,16 +58,16 @@ GOOD = "00000000-0000-4000-8000-0000000000c1,tokens,1,2026-01-31T08:00:00Z,k1"
         ("dimensions", '"{""a"":' + "[" * 5000 + "]" * 5000 + '}"', "nested too deeply"),
     ],
 )
-def test_a_bad_value_names_file_line_column_and_reason(load, table_of, column, value, reason):
+def test_a_bad_value_names_file_line_column_and_reason(load_again, table_of, column, value, reason):
     text = table_of({}, {column: value})
     with pytest.raises(LoadError) as refused:
-        load.csv(text)
+        load_again.csv(text)
     first = str(refused.value).splitlines()[0]
-    assert first.startswith(f"{load.folder}/events.csv, line 3, {column}: ")
+    assert first.startswith(f"{load_again.folder}/events.csv, line 3, {column}: ")
     assert reason in first
-    assert load.count() == 0
-    report = load.csv(text, skip_bad=True)
-    assert (report.loaded, report.rejected, load.count()) == (1, 1, 1)
+    assert load_again.count() == 0
+    report = load_again.csv(text, skip_bad=True)
+    assert (report.loaded, report.rejected, load_again.count()) == (1, 1, 1)
     assert [(r.line, r.column) for r in report.rejections] == [(3, column)]
 
 
@@ -86,9 +86,9 @@ def test_a_bad_value_names_file_line_column_and_reason(load, table_of, column, v
         ("9" * 2000, "9" * 2000),
     ],
 )
-def test_a_number_is_stored_digit_for_digit(load, table_of, text, stored):
-    load.csv(table_of(external_cost_amount=text))
-    assert load.connection.execute("SELECT external_cost_amount::text FROM usage_events").fetchone() == (stored,)
+def test_a_number_is_stored_digit_for_digit(load_again, table_of, text, stored):
+    load_again.csv(table_of(external_cost_amount=text))
+    assert load_again.connection.execute("SELECT external_cost_amount::text FROM usage_events").fetchone() == (stored,)
 
 
 @pytest.mark.parametrize(
@@ -103,29 +103,29 @@ def test_a_number_is_stored_digit_for_digit(load, table_of, text, stored):
         ("2200-01-01T00:00:00Z", "2200-01-01T00:00:00+00:00"),
     ],
 )
-def test_a_time_with_an_offset_is_kept_to_the_microsecond(load, table_of, text, stored):
-    load.csv(table_of(timestamp=text, ingested_at=text))
-    [(timestamp, ingested_at)] = load.rows("timestamp", "ingested_at")
+def test_a_time_with_an_offset_is_kept_to_the_microsecond(load_again, table_of, text, stored):
+    load_again.csv(table_of(timestamp=text, ingested_at=text))
+    [(timestamp, ingested_at)] = load_again.rows("timestamp", "ingested_at")
     assert timestamp.isoformat() == ingested_at.isoformat() == stored
 
 
-def test_all_faults_of_a_row_are_listed(load):
+def test_all_faults_of_a_row_are_listed(load_again):
     with pytest.raises(LoadError) as refused:
-        load.csv(f"{COLUMNS}\nacme,tokens,many,today,k\n")
+        load_again.csv(f"{COLUMNS}\nacme,tokens,many,today,k\n")
     lines = str(refused.value).splitlines()
     assert [line.split(": ")[0].rsplit(", ")[-1] for line in lines[:3]] == ["customer_id", "quantity", "timestamp"]
     assert "1 row rejected, so nothing of the file was loaded" in lines[3]
     assert "--skip-bad" in lines[3]
 
 
-def test_the_first_rejections_are_shown_and_all_are_counted(load):
+def test_the_first_rejections_are_shown_and_all_are_counted(load_again):
     bad = GOOD.replace(",1,", ",x,")
     with pytest.raises(LoadError) as refused:
-        load.csv("\n".join([COLUMNS, *[bad] * 1500]))
+        load_again.csv("\n".join([COLUMNS, *[bad] * 1500]))
     lines = str(refused.value).splitlines()
     assert len(lines) == 22
     assert lines[20] == "… the first 20 are shown; 1,500 rows are rejected in all"
-    report = load.csv("\n".join([COLUMNS, *[bad] * 1500]), skip_bad=True)
+    report = load_again.csv("\n".join([COLUMNS, *[bad] * 1500]), skip_bad=True)
     assert (report.loaded, report.rejected, len(report.rejections)) == (0, 1500, 1000)
 
 
@@ -143,11 +143,11 @@ def test_the_first_rejections_are_shown_and_all_are_counted(load):
         ("dimensions", [], "is not a JSON object"),
     ],
 )
-def test_a_json_value_of_the_wrong_type_is_refused(load, field, value, reason):
+def test_a_json_value_of_the_wrong_type_is_refused(load_again, field, value, reason):
     event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
     text = json.dumps(event) + "\n\n" + json.dumps({**event, field: value}) + "\n"
     with pytest.raises(LoadError) as refused:
-        load(load.file("events.jsonl", text))
+        load_again(load_again.file("events.jsonl", text))
     first = str(refused.value).splitlines()[0]
     assert f"events.jsonl, line 3, {field}: " in first
     assert reason in first
@@ -165,20 +165,20 @@ def test_a_json_value_of_the_wrong_type_is_refused(load, field, value, reason):
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_line_that_is_no_json_object_is_refused(load, line, reason):
+def test_a_line_that_is_no_json_object_is_refused(load_again, line, reason):
     good = json.dumps(dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))).encode()
-    path = load.file("events.jsonl", good + b"\n" + line + b"\n")
+    path = load_again.file("events.jsonl", good + b"\n" + line + b"\n")
     with pytest.raises(LoadError) as refused:
-        load(path)
+        load_again(path)
     first = str(refused.value).splitlines()[0]
     assert "events.jsonl, line 2: " in first
     assert reason in first
 
 
-def test_json_numbers_never_become_floats(load):
+def test_json_numbers_never_become_floats(load_again):
     event = dict(zip(COLUMNS.split(","), GOOD.split(","), strict=True))
     del event["quantity"]
     text = json.dumps(event)[:-1] + ', "quantity": 0.1234567890123456789012, "dimensions": {"p": 1.10, "n": null}}'
-    load(load.file("events.jsonl", text))
-    assert load.rows("quantity") == [(Decimal("0.1234567890123456789012"),)]
-    assert load.rows("dimensions::text") == [('{"n": null, "p": 1.10}',)]
+    load_again(load_again.file("events.jsonl", text))
+    assert load_again.rows("quantity") == [(Decimal("0.1234567890123456789012"),)]
+    assert load_again.rows("dimensions::text") == [('{"n": null, "p": 1.10}',)]

@@ -83,7 +83,7 @@ SELECT count(*) FROM (
     JOIN (SELECT DISTINCT organization_id, idempotency_key FROM {stage} WHERE keyed) s
       USING (organization_id, idempotency_key)
     GROUP BY organization_id, idempotency_key
-    HAVING min(t.timestamp) < max(t.timestamp))
+    HAVING min(t.timestamp) < max(t.timestamp)) AS keys
 """
 
 _EXACT_TYPES = """

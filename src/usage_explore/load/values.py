@@ -171,7 +171,9 @@ def words(raw: object) -> str:
         if "\0" in raw:
             raise Bad(f"{shown(raw)} has a NUL character, which PostgreSQL cannot keep")
         return raw
-    if isinstance(raw, (Decimal, UUID)) or (isinstance(raw, int) and not isinstance(raw, bool)):
+    if isinstance(raw, Decimal):
+        return f"{raw:f}"
+    if isinstance(raw, UUID) or (isinstance(raw, int) and not isinstance(raw, bool)):
         return str(raw)
     raise _refuse(raw, "not text")
 
