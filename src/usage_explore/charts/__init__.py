@@ -62,13 +62,14 @@ def chart(
         notes: list[str] = []
     else:
         found, notes = _drawn(answer, kind, theme, height, dark, interactive)
-    if note := words.cap_note(answer):
-        notes.insert(0, note)
-    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), 90))
+    notes = [*words.notes(answer), *notes]
+    letters = 80 if width == "container" else max(20, width // 9)
+    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), letters))
     if notes:
-        title.subtitle = [f"{note}." for note in notes]
+        title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
+    layered = alt.LayerChart(layer=found)
     return _configured(
-        alt.layer(*found).properties(
+        layered.properties(
             width=width,
             height=height,
             title=title,
@@ -104,12 +105,21 @@ def _drawn(
         "lines": lambda: layers.curves(canvas, rows.ends(points)),
         "area": lambda: layers.areas(canvas, rows.ends(points)),
     }[actual]()
-    found = [layers.bands(canvas, bands), *shapes]
+    # the points travel once: the first layer that names them brings them
+    shapes[0].data = alt.InlineData(values=points, name="points")
+    found = [*_future(answer, canvas, bands), layers.bands(canvas, bands), *shapes]
+    if canvas.legend is not None:
+        found.append(layers.key(canvas))
     if interactive:
         found.append(layers.targets(canvas, actual))
-    # the points travel once: the first layer that names them brings them
-    found[1].data = alt.InlineData(values=points, name="points")
     return found, notes
+
+
+def _future(answer: Aggregate, canvas: layers.Canvas, bands: list[rows.Row]) -> list[alt.Chart]:
+    """The buckets after the last one with anything to tell, when they have not begun."""
+    start = max((band["end"] for band in bands), default=millis(answer.edges[0]))
+    end = millis(answer.edges[-1])
+    return layers.not_yet(canvas, start, end) if start < end else []
 
 
 def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tuple[Kind, list[str]]:
@@ -129,7 +139,7 @@ def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tup
     if drawn and len(drawn) < len(answer.series):
         one = sum(line.position < 0 for line in drawn)
         rest = len(answer.series) - len(drawn) + one
-        notes.append(f"The {rest:,} smaller series are drawn as one; lower top to fold them")
+        notes.append(f"The {rest:,} smaller series are drawn as one; the table and the downloads have them all")
     return kind, notes
 
 
@@ -138,7 +148,7 @@ def _time_axis(answer: Aggregate) -> dict[str, Any]:
     axis = alt.Axis(
         values=list(labels),
         labelExpr=label_expression(labels),
-        title=f"{answer.query.bucket}, {answer.query.timezone}",
+        title=f"{'week beginning' if answer.query.bucket == 'week' else answer.query.bucket} ({answer.query.timezone})",
         grid=False,
         labelOverlap=True,
         labelFlush=False,
@@ -148,15 +158,16 @@ def _time_axis(answer: Aggregate) -> dict[str, Any]:
 
 
 def _value_axis(answer: Aggregate) -> dict[str, Any]:
-    whole = {"tickMinStep": 1} if answer.query.metric == "count" else {}
-    axis = alt.Axis(title=words.unit(answer), labelExpr=_SHORT, tickCount=5, **whole)
+    axis = alt.Axis(title=words.unit(answer), labelExpr=_SHORT, tickCount=5)
+    if answer.query.metric == "count":
+        axis.tickMinStep = 1
     return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
 
 
 def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
     if answer.query.group_by == "none":
         return None
-    return alt.Legend(title=None, orient="right", labelLimit=170, symbolLimit=max(4, (height - 30) // 18))
+    return alt.Legend(title=None, orient="right", labelLimit=170, symbolLimit=max(4, (height - 60) // 20))
 
 
 def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Chart]:
@@ -178,7 +189,7 @@ def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Cha
 
 
 def _configured(found: alt.LayerChart, theme: Palette) -> alt.LayerChart:
-    return (
+    configured: alt.LayerChart = (
         found.configure(font=FONT)
         .configure_view(stroke=None)
         .configure_title(
@@ -208,3 +219,4 @@ def _configured(found: alt.LayerChart, theme: Palette) -> alt.LayerChart:
             labelColor=theme.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
         )
     )
+    return configured

@@ -15,6 +15,7 @@ FEW = 60
 
 _PALE = 0.25
 _MISSING = 0.3
+_FRAME = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
 _DASH = [3, 2]
 
 
@@ -60,6 +61,11 @@ class Canvas:
         """The test for rows of the series (missing)."""
         return alt.FieldOneOfPredicate(field="series", oneOf=[x.name for x in self.lines if x.kind == "missing"])
 
+    def shape(self) -> alt.Shape:
+        """The legend's symbol of a series: a frame for (missing)."""
+        shapes = [_FRAME if line.kind == "missing" else "square" for line in self.lines]
+        return alt.Shape("series:N", scale=self._scale(shapes), sort=None, legend=self.legend)
+
     def dim(self) -> dict[str, Any]:
         """The opacity channel: series that the legend does not pick recede."""
         if not self.interactive:
@@ -72,11 +78,30 @@ class Canvas:
 
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A band per bucket, unseen, that tells every series' exact value."""
-    return (
-        alt.Chart(alt.InlineData(values=rows, name="buckets"))
-        .mark_rect(opacity=0)
-        .encode(x=canvas.place(), x2="end:Q", tooltip=told(canvas.lines))
+    band = alt.Chart(alt.InlineData(values=rows, name="buckets")).mark_rect(opacity=0)
+    encoded: alt.Chart = band.encode(x=canvas.place(), x2="end:Q", tooltip=told(canvas.lines))
+    return encoded
+
+
+def key(canvas: Canvas) -> alt.Chart:
+    """Nothing to see but the legend's symbols."""
+    names = [{"series": line.name} for line in canvas.lines]
+    point = alt.Chart(alt.InlineData(values=names, name="key")).mark_point(filled=True, size=0, opacity=1)
+    encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
+    return encoded
+
+
+def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
+    """The part of the window that has not begun: shaded, so that it does not read as zero."""
+    base = alt.Chart(
+        alt.InlineData(values=[{"start": start, "end": end, "middle": (start + end) // 2}], name="not_yet")
     )
+    return [
+        base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2="end:Q"),
+        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8).encode(
+            x=canvas.place("middle")
+        ),
+    ]
 
 
 def bars(canvas: Canvas) -> list[alt.Chart]:
@@ -141,7 +166,7 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(alt.InlineData(values=unfinished, name="ends"))
     found = [
-        whole.mark_line(strokeWidth=width).encode(**shared, strokeDash=dashes),
+        whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
         end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail="run:N"),
     ]
     if canvas.buckets <= FEW:
@@ -170,7 +195,8 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
     else:
         marked = base.mark_bar(fillOpacity=0).encode(x=canvas.place(), x2="end:Q", y2="low:Q")
     ring = alt.condition(alt.param(name="pick"), alt.value(canvas.palette.text), alt.value("transparent"), empty=False)
-    return marked.encode(stroke=ring, strokeWidth=alt.value(1.5)).add_params(*selections())
+    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.value(1.5)).add_params(*selections())
+    return encoded
 
 
 def selections() -> tuple[alt.Parameter, ...]:

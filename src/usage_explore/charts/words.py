@@ -95,6 +95,25 @@ def cap_note(answer: Aggregate) -> str | None:
     return f"Window shortened to the last {len(answer.edges) - 1:,} {answer.query.bucket}s"
 
 
+def notes(answer: Aggregate) -> list[str]:
+    """What one has to know to read the chart: the cap, and what unfinished looks like."""
+    found = [note] if (note := cap_note(answer)) else []
+    if unfinished(answer):
+        found.append("Pale and dashed: unfinished")
+    return found
+
+
+def unfinished(answer: Aggregate) -> list[Point]:
+    """The buckets that are not complete and not merely in the future."""
+    if is_empty(answer):
+        return []
+    return [
+        point
+        for point, total in zip(answer.series[0].points, bucket_totals(answer), strict=True)
+        if not point.complete and not unborn(answer, point, total)
+    ]
+
+
 def is_empty(answer: Aggregate) -> bool:
     """Whether no event was found."""
     if not answer.series:
@@ -120,13 +139,8 @@ def summary(answer: Aggregate) -> str:
     points = answer.series[0].points
     peak = max(range(len(points)), key=lambda index: (totals[index], -index))
     parts.append(f"Peak {exact(totals[peak])} in {bucket_label(answer, points[peak])}")
-    unfinished = [
-        point
-        for point, total in zip(points, totals, strict=True)
-        if not point.complete and not unborn(answer, point, total)
-    ]
-    if unfinished:
-        parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in unfinished[:3]))
+    if open_buckets := unfinished(answer):
+        parts.append("Unfinished: " + "; ".join(_unfinished(answer, point) for point in open_buckets))
     return ". ".join(parts) + "."
 
 
