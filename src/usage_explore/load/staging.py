@@ -98,7 +98,6 @@ class Written:
     """Rows that were staged, by what became of them."""
 
     loaded: int
-    already_there: int
     repeats: int
     identical: int
     other_times: int
@@ -201,7 +200,7 @@ class Stage:
         if loaded > generated:
             other_times = int(self._scalar(_OTHER_TIMES))
         writing = self._scalar("SELECT clock_timestamp()") - began
-        return Written(loaded, 0, repeats, identical, other_times, backdated, generated, writing)
+        return Written(loaded, repeats, identical, other_times, backdated, generated, writing)
 
     def _insert(self, began: datetime) -> int:
         """Ids not given are a hash of (organization, time, key, occurrence): the same wherever the file is loaded."""
