@@ -1,0 +1,124 @@
+"""The filters of a page as chips, and the picker that adds one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import streamlit as st
+
+from usage_explore.app import edits, words
+from usage_explore.app.controls import group_label, groups
+from usage_explore.app.data import Source
+from usage_explore.app.edits import TESTS, Filter, Test
+from usage_explore.app.navigate import View, go
+from usage_explore.errors import QueryError
+from usage_explore.filters import ID_COLUMNS
+from usage_explore.query import AggregateQuery
+
+_OPEN = "add_filter"
+
+
+def chips(view: View, source: Source) -> None:
+    """Draw one chip for each filter, each removed by a click, then the picker and a reset."""
+    query = view.query
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
+        found = edits.filters(query)
+        for each in found:
+            st.button(
+                str(each),
+                key=f"chip {each.group} {each.test}",
+                icon=":material/close:",
+                icon_position="right",
+                help=f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500],
+                on_click=lambda each=each: go(lambda: view.asking(edits.without_filter(query, each))),
+            )
+        if query.as_of:
+            st.button(
+                f"as known at {query.as_of:%Y-%m-%d %H:%M} UTC",
+                key="chip as_of",
+                icon=":material/close:",
+                icon_position="right",
+                help="Only events ingested by then are counted, so these numbers do not change. Click to lift it.",
+                on_click=lambda: go(lambda: view.asking(query.replace(as_of=None))),
+            )
+        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_OPEN, on_change="rerun")
+        if popover.open:
+            with popover:
+                _picker(view, source)
+        if len(found) + bool(query.as_of) > 1:
+            st.button(
+                "Reset filters",
+                type="tertiary",
+                key="reset_filters",
+                on_click=lambda: go(lambda: view.asking(edits.without_filters(query).replace(as_of=None))),
+            )
+
+
+def _picker(view: View, source: Source) -> None:
+    """Pick a field, a test and values; the counts are of the events that the other filters leave."""
+    options = [group for group in groups(source) if group != "none"]
+    group = st.selectbox("Field", options, format_func=group_label, key="filter_group")
+    test: Test = st.segmented_control(
+        "Test", TESTS, key="filter_test", default="is", required=True, label_visibility="collapsed"
+    )
+    values: tuple[str, ...] = ()
+    if test in ("is", "is not"):
+        values = _values(view, source, group, test)
+    st.button(
+        "Add filter",
+        type="primary",
+        key="filter_apply",
+        disabled=test in ("is", "is not") and not values,
+        on_click=_add,
+        args=(view, Filter(group, test, values)),
+    )
+
+
+def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ...]:
+    within = edits.without_group(view.query, group)
+    if isinstance(within, AggregateQuery):
+        # other buckets, groups or series to keep find the same events
+        within = within.replace(bucket=None, metric=None, group_by=None, top=None)
+    else:
+        within = within.replace(cursor=None, limit=None)
+    try:
+        found = source.values(group, within)
+    except QueryError as error:
+        st.warning(str(error))
+        return ()
+    counts = {choice.value: choice.events for choice in found}
+    if not counts:
+        st.caption("No event here has one; type a value to filter by it anyway.")
+    one = group in ID_COLUMNS and test == "is"
+    key = f"filter_values {group} {test}"
+    if key not in st.session_state:
+        present = next((each for each in edits.filters(view.query) if (each.group, each.test) == (group, test)), None)
+        st.session_state[key] = list(present.values) if present else []
+    picked = st.multiselect(
+        "Value" if one else "Values",
+        [*counts, *(value for value in st.session_state[key] if value not in counts)],
+        key=key,
+        max_selections=1 if one else None,
+        format_func=lambda value: _labelled(value, counts),
+        accept_new_options=True,
+        placeholder="Pick, or type a value",
+    )
+    if group in ID_COLUMNS:
+        for value in picked:
+            try:
+                UUID(value)
+            except ValueError:
+                st.warning(f"{value} is not a UUID.")
+                return ()
+    return tuple(picked)
+
+
+def _labelled(value: str, counts: dict[str, int]) -> str:
+    name = value or "(empty)"
+    return f"{name}  ·  {words.plural(counts[value], 'event')}" if value in counts else name
+
+
+def _add(view: View, added: Filter) -> None:
+    st.session_state[_OPEN] = False
+    st.session_state.pop(f"filter_values {added.group} {added.test}", None)
+    go(lambda: view.asking(edits.with_filter(view.query, added)))

@@ -1,0 +1,124 @@
+"""What the pages ask the store, remembered for a minute.
+
+Answers are frozen values, so sessions share them as they are. The resolved question is the key, with live ones
+rounded down to the minute: nobody sees numbers older than the header says. Errors are never remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import streamlit as st
+
+from usage_explore import config
+from usage_explore.answers import Aggregate, EventPage
+from usage_explore.comparison import Comparison, compare
+from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.store import Choice, Store, connect
+
+_MINUTE, _TEN_MINUTES = 60, 600
+_KEYS: dict[str | type[Any], Callable[[Any], Any]] = {AggregateQuery: repr, EventQuery: repr}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One organization's store, and the database's clock rounded down to the minute."""
+
+    store: Store
+    now: datetime
+
+    def aggregate(self, query: AggregateQuery) -> Aggregate:
+        """The answer to a question, live ones as of this minute."""
+        return _aggregate(self.store, query.resolve(self.now), self.now)
+
+    def comparison(self, answer: Aggregate) -> Comparison | None:
+        """The answer beside the period before it."""
+        return _comparison(self.store, answer, answer.query, self.now)
+
+    def page(self, query: EventQuery) -> EventPage:
+        """A page of events, as of this minute."""
+        return _page(self.store, query, self.now)
+
+    def count(self, query: EventQuery) -> int:
+        """How many events the question finds on all its pages, as of this minute."""
+        return _count(self.store, query.replace(cursor=None, limit=None), self.now)
+
+    def sql(self, query: AggregateQuery | EventQuery) -> str:
+        """The SQL of the question, live ones as of this minute."""
+        return _sql(self.store, query.resolve(self.now) if isinstance(query, AggregateQuery) else query)
+
+    def dimension_keys(self) -> tuple[str, ...]:
+        """Every dimension key in the organization's events, most frequent first; looked up every ten minutes."""
+        return _dimension_keys(self.store, self.store.organization_id)
+
+    def values(self, group: str, within: Question) -> tuple[Choice, ...]:
+        """The values of a group among the events of a question; looked up every ten minutes."""
+        return _values(self.store, group, within)
+
+
+@st.cache_resource(show_spinner=False)
+def store() -> Store:
+    """The store that every session shares, on the configured database."""
+    return connect()
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
+def organizations() -> tuple[UUID, ...]:
+    """The organizations that can be chosen."""
+    return store().organizations()
+
+
+def source(organization_id: UUID) -> Source:
+    """The organization's events, at this minute of the database's clock. Raises `ScopeError`, `DatabaseError`."""
+    scoped = _scoped(organization_id)
+    return Source(scoped, scoped.now().replace(second=0, microsecond=0))
+
+
+def wake() -> None:
+    """Bring the embedded server back when it stopped, then ask the database its time. Raises `DatabaseError`."""
+    config.database_url(config.settings())
+    store().now()
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)
+def _scoped(organization_id: UUID) -> Store:
+    return store().scoped(organization_id)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _aggregate(_store: Store, query: AggregateQuery, now: datetime) -> Aggregate:
+    return _store.aggregate(query)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _comparison(_store: Store, _answer: Aggregate, query: AggregateQuery, now: datetime) -> Comparison | None:
+    return compare(_store, _answer)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _page(_store: Store, query: EventQuery, now: datetime) -> EventPage:
+    return _store.events(query)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=200, show_spinner=False, hash_funcs=_KEYS)
+def _count(_store: Store, query: EventQuery, now: datetime) -> int:
+    return _store.count(query)
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+def _sql(_store: Store, query: AggregateQuery | EventQuery) -> str:
+    return _store.sql(query)
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Looking for dimensions")
+def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, ...]:
+    return tuple(choice.value for choice in _store.dimension_keys())
+
+
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
+def _values(_store: Store, group: str, within: Question) -> tuple[Choice, ...]:
+    return tuple(_store.values(group, within))

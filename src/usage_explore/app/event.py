@@ -1,0 +1,96 @@
+"""One event in full: every column exactly, its dimensions to read, and what its customer did around that time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import streamlit as st
+
+from usage_explore.answers import Event, EventPage
+from usage_explore.app import words
+from usage_explore.app.data import Source
+from usage_explore.app.navigate import go
+from usage_explore.app.pages import Pages
+from usage_explore.app.table import cells
+from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.query import AggregateQuery, EventQuery
+
+_AROUND = timedelta(hours=1)
+
+
+def in_full(pages: Pages, view: EventsView, source: Source, page: EventPage) -> None:
+    """Draw the event that the view names, on whichever page it is now."""
+    if view.event is None:
+        return
+    event = _find(*view.event, view.query, source, page)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("**Event in full**", width="content")
+        st.space("stretch")
+        st.button(
+            "Close",
+            type="tertiary",
+            icon=":material/close:",
+            key="close_event",
+            on_click=lambda: go(lambda: view.replace(event=None)),
+        )
+    if event is None:
+        st.info("This event is not among the events of this question; widen the window or remove a filter.")
+        return
+    texts = cells(event, view.timezone)
+    del texts["dimensions"]
+    heading = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
+    rows = {heading.get(name, name): words.plain(text) for name, text in texts.items()}
+    st.table({**rows, "organization_id": str(event.organization_id)}, border="horizontal")
+    st.markdown("**dimensions**")
+    st.code(words.pretty_json(event.dimensions), language="json", wrap_lines=True)
+    around = _around(event)
+    st.page_link(
+        pages.events,
+        label="Everything of this customer around that time",
+        icon=":material/person_search:",
+        query_params=EventsView(around, view.timezone).to_params(),
+    )
+    st.page_link(
+        pages.explore,
+        label="This customer's usage in the days around",
+        icon=":material/bar_chart:",
+        query_params=_usage_around(event, view.timezone).to_params(),
+    )
+
+
+def _find(moment: datetime, identity: UUID, query: EventQuery, source: Source, page: EventPage) -> Event | None:
+    """The event on this page, else wherever the question has it: at that very microsecond."""
+    for event in page.events:
+        if event.id == identity:
+            return event
+    after, before = moment, moment + timedelta(microseconds=1)
+    if (query.occurred_after and query.occurred_after > moment) or (
+        query.occurred_before and query.occurred_before <= moment
+    ):
+        return None
+    there = query.replace(cursor=None, limit=100, occurred_after=after, occurred_before=before)
+    return next((event for event in source.page(there) if event.id == identity), None)
+
+
+def _around(event: Event) -> EventQuery:
+    return EventQuery(
+        organization_id=event.organization_id,
+        customer_id=event.customer_id,
+        occurred_after=event.timestamp - _AROUND,
+        occurred_before=event.timestamp + _AROUND,
+    )
+
+
+def _usage_around(event: Event, timezone: str) -> ExploreView:
+    hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
+    query = AggregateQuery(
+        organization_id=event.organization_id,
+        customer_id=event.customer_id,
+        since=hour - timedelta(days=3),
+        until=hour + timedelta(days=3),
+        bucket="hour",
+        group_by="metric_key",
+        timezone=timezone,
+    )
+    return ExploreView(query)

@@ -1,0 +1,172 @@
+"""The Events page: raw events newest first, page by page, one of them in full, and all of them as a file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+
+from usage_explore.answers import EventPage
+from usage_explore.app import data, edits, event, organization, url, words
+from usage_explore.app.chips import chips
+from usage_explore.app.data import Source
+from usage_explore.app.export import export
+from usage_explore.app.header import header
+from usage_explore.app.navigate import changed, follow, go, notice
+from usage_explore.app.pages import Pages
+from usage_explore.app.problems import sentence, shown
+from usage_explore.app.share import share
+from usage_explore.app.table import events_table
+from usage_explore.app.views import EventsView, ExploreView, shared_filters
+from usage_explore.describe import describe
+from usage_explore.query import AggregateQuery
+
+_LIMITS = (25, 50, 100)
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
+    view = EventsView.from_params(url.read())
+    organization_id = organization.chosen(view)
+    if organization_id is None:
+        return
+    view = view.replace(query=view.query.replace(organization_id=organization_id))
+    source = data.source(organization_id)
+    url.write(view.to_params())
+    header(
+        pages,
+        view,
+        now=source.now,
+        timezone=view.timezone,
+        in_zone=lambda zone: view.replace(timezone=zone),
+        links=(_explore_view(view).to_params(), view.to_params()),
+        share=lambda: share("events", _pinned(view, source).to_params(), source.store.settle, source.store.app_url),
+    )
+    _window(view, source)
+    chips(view, source)
+    notice()
+    with shown():
+        _page(pages, view, source)
+
+
+def _page(pages: Pages, view: EventsView, source: Source) -> None:
+    page = source.page(view.query)
+    if not page.events:
+        advice = "remove a filter or widen the window" if edits.filters(view.query) else "widen the window"
+        sentence(f"No events match. To see some, {advice}.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="pager"):
+        _pager(view, page, source)
+    left, right = st.columns([5, 3], gap="medium") if view.event else (st.container(), None)
+    with left:
+        # a table for each page and each open event: its selection is in the URL, not in the browser
+        key = f"events {view.query.cursor} {view.event}"
+        events_table(
+            page.events,
+            view.timezone,
+            height=min(35 * len(page.events) + 40, 780),
+            key=key,
+            on_select=lambda: _select(view, page, st.session_state[key]),
+            selection_mode="single-row",
+        )
+    if right and view.event:
+        with right:
+            event.in_full(pages, view, source, page)
+    export(view.query, source)
+
+
+def _pager(view: EventsView, page: EventPage, source: Source) -> None:
+    query = view.query
+    number = source.count(query)
+    st.markdown(
+        f"**{words.plural(number, 'event')}**, {words.plain(describe(query).partition(', ')[2])}", width="content"
+    )
+    st.space("stretch")
+    key = follow("limit", query.limit)
+    st.selectbox(
+        "Events on a page",
+        sorted({*_LIMITS, query.limit}),
+        key=key,
+        format_func=lambda limit: f"{limit} a page",
+        on_change=changed(key, lambda limit: view.asking(query.replace(limit=limit))),
+        label_visibility="collapsed",
+        width=130,
+    )
+    first = query.cursor is None
+    at = partial(_at, view)
+    st.button("Newest", key="newest", disabled=first, on_click=lambda: go(lambda: at(None)))
+    st.button(
+        "Newer",
+        key="newer",
+        icon=":material/chevron_left:",
+        disabled=first,
+        on_click=lambda: go(lambda: at(_before(page))),
+    )
+    st.button(
+        "Older",
+        key="older",
+        icon=":material/chevron_right:",
+        icon_position="right",
+        disabled=page.cursor is None,
+        on_click=lambda: go(lambda: at(page.cursor)),
+    )
+
+
+def _before(page: EventPage) -> str | None:
+    previous = page.previous()
+    return previous.query.cursor if previous else None
+
+
+def _at(view: EventsView, cursor: str | None) -> EventsView:
+    return view.replace(query=view.query.replace(cursor=cursor), event=None)
+
+
+def _select(view: EventsView, page: EventPage, selected: Any) -> None:
+    rows = selected["selection"]["rows"]
+    event = page.events[rows[0]] if rows else None
+    go(lambda: view.replace(event=event and (event.timestamp, event.id)))
+
+
+def _window(view: EventsView, source: Source) -> None:
+    """From and up to, both optional, on the zone's clock."""
+    query = view.query
+    zone = ZoneInfo(view.timezone)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="window"):
+        for name, label in (("occurred_after", "Events from"), ("occurred_before", "up to")):
+            edge: datetime | None = getattr(query, name)
+            there = edge.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0) if edge else None
+            key = follow(name, there)
+            st.datetime_input(
+                label,
+                value=None,
+                key=key,
+                format="YYYY-MM-DD",
+                on_change=changed(key, partial(_moved, view, name)),
+                width=230,
+            )
+        st.caption(f"{view.timezone}; the end is not included", width="content")
+
+
+def _moved(view: EventsView, name: str, picked: datetime | None) -> EventsView:
+    moment = picked.replace(tzinfo=ZoneInfo(view.timezone)) if picked else None
+    return view.asking(view.query.replace(**{name: moment}))
+
+
+def _pinned(view: EventsView, source: Source) -> EventsView:
+    """The same events for good: only what had arrived by the settle time before now."""
+    settled = view.query.as_of or source.now - source.store.settle
+    # a cursor belongs to the question that made it: the pinned one starts from its first page
+    return view.asking(view.query.replace(as_of=settled)).replace(event=view.event)
+
+
+def _explore_view(view: EventsView) -> ExploreView:
+    """The Explore page for the same filters, and the same window where it has two ends."""
+    query = view.query
+    window: dict[str, Any] = {"since": "-30d/d"}
+    if query.occurred_after and query.occurred_before:
+        window = {"since": query.occurred_after, "until": query.occurred_before}
+    shared = shared_filters(query)
+    return ExploreView(AggregateQuery(**shared, **window, timezone=view.timezone, group_by="metric_key"))

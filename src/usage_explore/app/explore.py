@@ -1,0 +1,121 @@
+"""The Explore page: a question, its chart, its ranking, and the events behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from usage_explore import charts
+from usage_explore.answers import Aggregate, Series
+from usage_explore.app import data, edits, organization, url
+from usage_explore.app.chips import chips
+from usage_explore.app.controls import controls
+from usage_explore.app.data import Source
+from usage_explore.app.header import header
+from usage_explore.app.headline import headline
+from usage_explore.app.navigate import go, notice
+from usage_explore.app.pages import Pages
+from usage_explore.app.problems import sentence, shown
+from usage_explore.app.ranking import ranking
+from usage_explore.app.share import share
+from usage_explore.app.tabs import tabs
+from usage_explore.app.views import EventsView, ExploreView, shared_filters
+from usage_explore.query import EventQuery
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
+    view = ExploreView.from_params(url.read())
+    organization_id = organization.chosen(view)
+    if organization_id is None:
+        return
+    view = view.replace(query=view.query.replace(organization_id=organization_id))
+    source = data.source(organization_id)
+    url.write(view.to_params())
+    resolved = view.query.resolve(source.now)
+    header(
+        pages,
+        view,
+        now=source.now,
+        timezone=view.query.timezone,
+        in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
+        links=(view.to_params(), _events_view(view, source).to_params()),
+        share=lambda: share(
+            "",
+            view.replace(query=resolved.pin(source.now, source.store.settle)).to_params(),
+            source.store.settle,
+            source.store.app_url,
+        ),
+    )
+    controls(view, source)
+    chips(view, source)
+    notice()
+    with shown():
+        _answer(pages, view, source)
+
+
+def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
+    answer = source.aggregate(view.query)
+    comparison = source.comparison(answer)
+    if not answer.series or (
+        answer.total == 0 and not any(point.value for each in answer.series for point in each.points)
+    ):
+        _nothing(view, answer)
+        return
+    headline(answer, comparison)
+    dark = st.context.theme.type == "dark"
+    if answer.query.group_by == "none":
+        _chart(view, answer, dark)
+    else:
+        left, right = st.columns([5, 3], gap="medium")
+        with left:
+            _chart(view, answer, dark)
+        with right:
+            ranking(answer, comparison, dark, lambda series: _narrow(view, answer, series))
+    tabs(pages, view, source, answer)
+
+
+def _chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
+    """The chart; its own selection and the one in the URL are kept the same by starting it afresh where they differ."""
+    shown_by_url = (view.series, view.span)
+    if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
+        st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
+        st.session_state["chart_picked"] = shown_by_url
+    key = f"chart {st.session_state.get('chart_epoch', 0)}"
+    st.altair_chart(
+        charts.chart(answer, kind=view.chart, dark=dark),
+        theme=None,
+        key=key,
+        on_select=lambda: _select(view, answer, st.session_state[key]),
+        selection_mode=["pick", "brush"],
+    )
+
+
+def _select(view: ExploreView, answer: Aggregate, event: Any) -> None:
+    """A bar was clicked or a span brushed: hold it in the URL."""
+    series: Series | None = None
+    span = charts.brushed(answer, event)
+    if span is None and (found := charts.picked(answer, event)):
+        series, start = found
+        span = start, answer.edges[answer.edges.index(start) + 1]
+    picked = ((series.kind, series.key) if series else None), span
+    st.session_state["chart_picked"] = picked
+    go(lambda: view.replace(series=picked[0], span=picked[1]))
+
+
+def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
+    go(lambda: view.asking(edits.into(answer, view.query, series)))
+
+
+def _nothing(view: ExploreView, answer: Aggregate) -> None:
+    advice = "remove a filter or widen the window" if edits.filters(view.query) else "widen the window"
+    sentence(f"No events match {charts.summary(answer).partition('. ')[0]}. To see some, {advice}.")
+
+
+def _events_view(view: ExploreView, source: Source) -> EventsView:
+    """The Events page for the same filters and window; a live window stays open at its end."""
+    since, until = view.query.resolve(source.now).span
+    live = view.query.until == "now" and not view.query.window
+    query = EventQuery(**shared_filters(view.query), occurred_after=since, occurred_before=None if live else until)
+    return EventsView(query, view.query.timezone)

@@ -1,0 +1,55 @@
+"""All events of a question as a file, however many: written on the server with progress, then downloaded."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+from usage_explore.app import words
+from usage_explore.app.data import Source
+from usage_explore.app.problems import shown
+from usage_explore.query import EventQuery
+
+_KINDS = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.apache.parquet")}
+
+
+def export(query: EventQuery, source: Source) -> None:
+    """Draw a button for each kind of file; pressed, the file is made and offered."""
+    whole = query.replace(cursor=None, limit=None)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export"):
+        st.caption(f"Export all {words.plural(source.count(query), 'event')}, exact:", width="content")
+        wanted = [
+            suffix
+            for suffix, (label, _) in _KINDS.items()
+            if st.button(f"Prepare {label}", key=f"export {suffix}", icon=":material/file_save:")
+        ]
+    for suffix in wanted:
+        with shown():
+            _make(whole, suffix, source)
+
+
+def _make(query: EventQuery, suffix: str, source: Source) -> None:
+    label, kind = _KINDS[suffix]
+    bar = st.progress(0.0, f"Writing {label}")
+
+    def progress(written: int, total: int) -> None:
+        share = written / total if total else 1.0
+        bar.progress(min(share, 1.0), f"Writing {label}: {written:,} of {words.plural(total, 'event')}")
+
+    with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
+        path = Path(folder) / f"usage-events.{suffix}"
+        report = source.store.export(query, path, progress=progress)
+        content = path.read_bytes()
+    bar.empty()
+    st.download_button(
+        f"Download {label}: {words.plural(report.events, 'event')}, {words.size(len(content))}",
+        content,
+        path.name,
+        kind,
+        key=f"exported {suffix}",
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+    )

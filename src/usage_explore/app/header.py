@@ -1,0 +1,59 @@
+"""The top line: where we are, whose events, in which zone, as of when, and the link to share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo, available_timezones
+
+import streamlit as st
+
+from usage_explore.app import organization, words
+from usage_explore.app.navigate import View, changed, follow
+from usage_explore.app.pages import Pages
+from usage_explore.app.url import Pairs
+
+
+def header(
+    pages: Pages,
+    view: View,
+    *,
+    now: datetime,
+    timezone: str,
+    in_zone: Callable[[str], View],
+    links: tuple[Pairs, Pairs],
+    share: Callable[[], None],
+) -> None:
+    """Draw the header; `links` are the parameters that Explore and Events are opened with."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
+        st.markdown("**usage-explore**", width="content")
+        for page, pairs in zip(pages, links, strict=True):
+            st.page_link(page, query_params=pairs)
+        organization.picker(view)
+        st.space("stretch")
+        key = follow("timezone", timezone)
+        st.selectbox(
+            "Time zone",
+            _zones(),
+            key=key,
+            on_change=changed(key, in_zone),
+            label_visibility="collapsed",
+            width=190,
+            help="All bucket edges and all times on the page follow this zone.",
+        )
+        st.caption(
+            f"as of {words.clock(now, ZoneInfo(timezone))}",
+            width="content",
+            help=f"Numbers are as the database knew them at {words.local(now, ZoneInfo(timezone))} ({timezone}).",
+        )
+        with st.popover("Share", icon=":material/share:"):
+            share()
+    if organization.is_demo(view.query.organization_id):
+        st.caption("Demo data, made up. Load your own events with `usage-explore load FILE`.")
+
+
+@st.cache_data(show_spinner=False)
+def _zones() -> tuple[str, ...]:
+    """UTC first, then the world's cities; the same names that a link may carry."""
+    names = sorted(available_timezones() - {"localtime", "Factory", "UTC"})
+    return ("UTC", *(name for name in names if "/" in name), *(name for name in names if "/" not in name))

@@ -1,0 +1,54 @@
+"""From a widget to the address bar: callbacks that write the changed view, widgets that follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from usage_explore.app import url
+from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.errors import QueryError
+from usage_explore.parameters import query_string
+
+View = ExploreView | EventsView
+
+# Streamlit reads at most 1,000 parameters and silently none of a longer link; its server takes 64 kB.
+MOST_PARAMETERS, LONGEST = 950, 60_000
+
+_ABSENT = object()
+
+
+def follow(key: str, value: object) -> str:
+    """Make the widget of that key show what the URL says; gives the key back."""
+    if st.session_state.get(key, _ABSENT) != value:
+        st.session_state[key] = value
+    return key
+
+
+def go(view: Callable[[], View]) -> None:
+    """Show another view, as a new entry in the browser's history; where there is none, keep this one and say why."""
+    try:
+        pairs = view().to_params()
+        if not fits(pairs):
+            raise QueryError([])
+        url.write(pairs)
+    except QueryError as error:
+        st.session_state["notice"] = str(error) or "That needs more filters than a link can hold; narrow it first."
+
+
+def changed(key: str, view: Callable[[Any], View]) -> Callable[[], None]:
+    """A widget's callback: the view that its new value makes."""
+    return lambda: go(lambda: view(st.session_state[key]))
+
+
+def fits(pairs: url.Pairs) -> bool:
+    """Whether a link can hold the parameters."""
+    return len(pairs) <= MOST_PARAMETERS and len(query_string(pairs)) <= LONGEST
+
+
+def notice() -> None:
+    """What the last callback could not do, said once."""
+    if text := st.session_state.pop("notice", None):
+        st.warning(text, icon=":material/info:")

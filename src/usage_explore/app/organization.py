@@ -1,0 +1,95 @@
+"""Which organization: the one in the link, the only one, or a choice; never a default among several."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import streamlit as st
+
+from usage_explore.app import data
+from usage_explore.app.edits import without_filters
+from usage_explore.app.navigate import View, changed, follow, go
+from usage_explore.demo import ORGANIZATIONS
+from usage_explore.errors import ScopeError
+
+
+def name(organization_id: UUID) -> str:
+    """What to call an organization: its name in the demo, else its id."""
+    return ORGANIZATIONS.get(organization_id, str(organization_id))
+
+
+def is_demo(organization_id: UUID | None) -> bool:
+    """Whether its events were made up."""
+    return organization_id in ORGANIZATIONS
+
+
+def chosen(view: View) -> UUID | None:
+    """The organization to show, written into the link; None after offering a choice instead. Raises `ScopeError`."""
+    if view.query.organization_id:
+        return view.query.organization_id
+    found = data.organizations()
+    if not found:
+        data.organizations.clear()
+        raise ScopeError(
+            "There are no events yet. Load some with `usage-explore load FILE`, or make demo data with "
+            "`usage-explore demo`; then reload this page."
+        )
+    if len(found) > 1:
+        _choice(view, found)
+        return None
+    return found[0]
+
+
+def picker(view: View) -> None:
+    """The organization in the header; another one keeps the window and the grouping, not the filters."""
+    shown = view.query.organization_id
+    options = tuple(dict.fromkeys((*data.organizations(), shown)))
+    key = follow("organization", shown)
+    st.selectbox(
+        "Organization",
+        options,
+        key=key,
+        format_func=name,
+        on_change=changed(key, lambda picked: of(view, picked)),
+        label_visibility="collapsed",
+        width=210,
+        disabled=len(options) == 1,
+    )
+
+
+def of(view: View, organization_id: UUID) -> View:
+    """The view of an organization; of another one than before without its filters, which would find nothing."""
+    query = view.query
+    if query.organization_id not in (None, organization_id):
+        query = without_filters(query)
+    if query == view.query.replace(organization_id=organization_id):
+        return view
+    # a first choice keeps everything the link says
+    if view.query.organization_id is None:
+        return view.replace(query=query.replace(organization_id=organization_id))
+    return view.asking(query.replace(organization_id=organization_id))
+
+
+def _choice(view: View, found: tuple[UUID, ...]) -> None:
+    st.subheader("Whose events?", anchor=False)
+    st.caption(f"The table holds the events of {len(found):,} organizations. Choose one; the link will name it.")
+    if len(found) > 12:
+        key = "organization_choice"
+        st.selectbox(
+            "Organization",
+            found,
+            index=None,
+            key=key,
+            format_func=name,
+            placeholder="Choose an organization",
+            on_change=changed(key, lambda picked: of(view, picked)),
+            width=420,
+        )
+        return
+    for each in found:
+        st.button(
+            name(each),
+            key=f"organization_{each}",
+            on_click=lambda each=each: go(lambda: of(view, each)),
+            width=420,
+        )

@@ -1,0 +1,60 @@
+"""Errors as sentences: what is wrong and what to do, never a stack trace, never a number beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from usage_explore.app import data, words
+from usage_explore.errors import DatabaseUnavailable, QueryError, UsageExploreError
+
+_PATIENCE = 2  # seconds between looks at a database that is away
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Run a part of a page; where it fails on purpose, say so in its place."""
+    try:
+        yield
+    except QueryError as error:
+        _bad_link(error)
+    except DatabaseUnavailable as error:
+        _away(error)
+    except UsageExploreError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
+
+
+def sentence(text: str, icon: str = ":material/info:") -> None:
+    """One calm sentence where otherwise there would be nothing."""
+    st.info(text, icon=icon)
+
+
+def _bad_link(error: QueryError) -> None:
+    lines = "\n".join(f"- **{words.plain(fault.parameter)}**: {words.plain(fault.message)}" for fault in error.faults)
+    st.error(f"This link cannot be shown:\n\n{lines}", icon=":material/link_off:")
+    st.button("Start over", on_click=st.query_params.clear, key="start_over")
+
+
+def _away(error: DatabaseUnavailable) -> None:
+    st.error(
+        f"{words.plain(str(error))}\n\nNothing is shown until it answers again; this page looks every "
+        f"{_PATIENCE} seconds and continues by itself.",
+        icon=":material/cloud_off:",
+    )
+    st.session_state["away_since"] = time.monotonic()
+    _watch()
+
+
+@st.fragment(run_every=_PATIENCE)
+def _watch() -> None:
+    """Look whether the database is back; not at once, or a database that fails half-way would be asked in a loop."""
+    if time.monotonic() - st.session_state["away_since"] < _PATIENCE / 2:
+        return
+    try:
+        data.wake()
+    except UsageExploreError:
+        return
+    st.rerun()

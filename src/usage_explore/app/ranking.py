@@ -1,0 +1,82 @@
+"""The ranking: each series with its total, share, change and shape; a click on its name filters to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from usage_explore import charts
+from usage_explore.answers import Aggregate, Series
+from usage_explore.app import words
+from usage_explore.comparison import Comparison
+from usage_explore.describe import group_name
+from usage_explore.filters import ID_COLUMNS
+
+_WIDEST = 16
+
+
+def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow: Callable[[Series], None]) -> None:
+    """Draw it; `narrow` is called with the series whose name was clicked."""
+    colours = charts.colors(answer, dark)
+    total = answer.total
+    totals = [words.exact(series.total) for series in answer.series]
+    fits = all(len(text) <= _WIDEST for text in totals)
+    name = group_name(answer.query.group_by).capitalize()
+    frame = pd.DataFrame(
+        {
+            "": "■",
+            name: [_label(answer, series) for series in answer.series],
+            "Total": totals if fits else [words.short(series.total) for series in answer.series],
+            "Share": [words.share(series.total, total) for series in answer.series],
+            "Change": _changes(answer, comparison),
+            "Shape": [[float(point.value) for point in series.points][-200:] for series in answer.series],
+        }
+    )
+    key = "ranking"
+
+    def clicked() -> None:
+        click = st.session_state[key]
+        if click is not None and click["row"] < len(answer.series):
+            narrow(answer.series[click["row"]])
+
+    config: dict[str, Any] = {
+        "": st.column_config.TextColumn("", width=20),
+        name: st.column_config.ButtonColumn(
+            name, key=key, on_click=clicked, type="tertiary", help="Click a name to filter to it"
+        ),
+        "Total": st.column_config.TextColumn(
+            "Total" if fits else "Total, rounded", alignment="right", help="Exact totals are in the Data tab"
+        ),
+        "Share": st.column_config.TextColumn("Share", alignment="right"),
+        "Change": st.column_config.TextColumn(
+            "Change", alignment="right", help=comparison.label if comparison else "No earlier period"
+        ),
+        "Shape": st.column_config.AreaChartColumn("Shape", help="The series over the window", color="gray"),
+    }
+    styled = frame.style.apply(
+        lambda column: [f"color: {colours[index]}" for index in range(len(column))], axis=0, subset=[""]
+    )
+    st.dataframe(
+        styled,
+        hide_index=True,
+        column_config=config,
+        height=390,
+        alt=f"{name} ranked by total",
+    )
+
+
+def _label(answer: Aggregate, series: Series) -> str:
+    if series.kind == "other":
+        return f"Other ({series.members:,})"
+    if answer.query.group_by in ID_COLUMNS and series.key:
+        return f"{series.key[:8]}…"
+    return series.label
+
+
+def _changes(answer: Aggregate, comparison: Comparison | None) -> list[str]:
+    if comparison is None:
+        return ["–"] * len(answer.series)
+    return [words.change(each.ratio) if each.before or each.now else "–" for each in comparison.series]

@@ -1,0 +1,171 @@
+"""What lies under the chart: the events behind it, its data, its code, its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pandas as pd
+import streamlit as st
+
+from usage_explore import charts, frames
+from usage_explore.answers import Aggregate, Series
+from usage_explore.app import words
+from usage_explore.app.data import Source
+from usage_explore.app.navigate import fits, go
+from usage_explore.app.pages import Pages
+from usage_explore.app.table import events_table
+from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.describe import span_words
+from usage_explore.query import METRICS
+
+_NAMES = ("Events behind this", "Data", "Code", "Download")
+_MOST_ROWS = 20_000
+
+
+def tabs(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
+    """Draw the tabs; only the open one asks for anything."""
+    draw: tuple[Callable[[], None], ...] = (
+        lambda: _events(pages, view, source, answer),
+        lambda: _data(answer),
+        lambda: _code(view, source),
+        lambda: _download(view, answer),
+    )
+    for tab, content in zip(st.tabs(list(_NAMES), key="tab", on_change="rerun"), draw, strict=True):
+        if tab.open:
+            with tab:
+                content()
+
+
+def picked_series(view: ExploreView, answer: Aggregate) -> Series | None:
+    """The picked series in this answer; all series in one when none is picked or the picked one is not there."""
+    for series in answer.series:
+        if view.series == (series.kind, series.key):
+            return series
+    return None
+
+
+def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
+    series = picked_series(view, answer)
+    if view.series and series is None:
+        st.info("The picked series is not in this answer any more; these are the events of all series.")
+    everything = Series("all", None, answer.total, 1, ())
+    query = answer.events_at(series or everything, *(view.span or ()))
+    number = source.count(query)
+    page = source.page(query)
+    target = EventsView(query, answer.query.timezone)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        of = f"{series.label}, " if series and series.kind != "all" else ""
+        since, until = view.span or answer.query.span
+        span = span_words(since.astimezone(answer.query.zone), until.astimezone(answer.query.zone))
+        shown = f", the newest {len(page.events)} shown" if number > len(page.events) else ""
+        st.markdown(
+            f"**{words.plural(number, 'event')}** · {words.plain(of)}{span}, {answer.query.timezone}{shown}",
+            width="content",
+        )
+        if fits(target.to_params()):
+            st.page_link(
+                pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target.to_params()
+            )
+        if view.series or view.span:
+            st.button(
+                "Clear selection",
+                type="tertiary",
+                icon=":material/close:",
+                key="clear_selection",
+                on_click=lambda: go(lambda: view.replace(series=None, span=None)),
+            )
+        else:
+            st.caption("Click a bar, or drag over a span, to see its events.", width="content")
+    if page.events:
+        events_table(page.events, answer.query.timezone, height=380)
+    else:
+        st.info("No events here.")
+
+
+def _data(answer: Aggregate) -> None:
+    zone = answer.query.zone
+    rows = [(series, point) for series in answer.series for point in series.points]
+    if len(rows) > _MOST_ROWS:
+        st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
+        rows = rows[:_MOST_ROWS]
+    value = METRICS[answer.query.metric].capitalize()
+    frame = pd.DataFrame(
+        {
+            f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, point in rows],
+            "End": [words.local(point.end, zone) for _, point in rows],
+            "Series": [series.label for series, _ in rows],
+            "Kind": [series.kind for series, _ in rows],
+            value: [words.exact(point.value) for _, point in rows],
+            "Complete": ["yes" if point.complete else "no" for _, point in rows],
+        },
+        dtype="object",
+    )
+    config = {value: st.column_config.TextColumn(value, alignment="right", width="medium")}
+    st.dataframe(frame, hide_index=True, column_config=config, height=420, alt="The chart's numbers, exact")
+
+
+def _code(view: ExploreView, source: Source) -> None:
+    st.markdown("**Python**")
+    st.code(
+        "from usage_explore import AggregateQuery, connect\n\n"
+        "store = connect()\n"
+        f"query = {_wrapped(repr(view.query))}\n"
+        "answer = store.aggregate(query)\n"
+        f"answer.chart({'' if view.chart == 'bars' else f'kind={view.chart!r}'})",
+        language="python",
+    )
+    st.markdown("**SQL**")
+    st.caption("One statement, values written in; times are absolute, as of this minute.")
+    st.code(source.sql(view.query), language="sql", height=320)
+
+
+def _download(view: ExploreView, answer: Aggregate) -> None:
+    name = f"usage {answer.query.span[0]:%Y-%m-%d} {answer.query.span[1]:%Y-%m-%d}".replace(" ", "-")
+
+    def picture(suffix: Literal["png", "svg"]) -> bytes:
+        drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)
+        return charts.image(drawn, suffix)
+
+    st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
+    with st.container(horizontal=True, gap="small"):
+        for label, suffix, kind, content in (
+            ("Data, CSV", "csv", "text/csv", lambda: frames.to_csv(answer)),
+            ("Data, Parquet", "parquet", "application/vnd.apache.parquet", lambda: frames.to_parquet(answer)),
+            ("Chart, PNG", "png", "image/png", lambda: picture("png")),
+            ("Chart, SVG", "svg", "image/svg+xml", lambda: picture("svg")),
+        ):
+            st.download_button(
+                label,
+                content,
+                f"{name}.{suffix}",
+                kind,
+                key=f"download {suffix}",
+                on_click="ignore",
+                icon=":material/download:",
+            )
+
+
+def _wrapped(text: str) -> str:
+    """A call over several lines where one would be long."""
+    if len(text) <= 80:
+        return text
+    head, _, rest = text.partition("(")
+    depth, lines, line = 0, [], ""
+    quote = ""
+    for letter in rest[:-1]:
+        if quote:
+            quote = "" if letter == quote and not line.endswith("\\") else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            depth -= 1
+        if letter == "," and not depth and not quote:
+            lines.append(line.strip())
+            line = ""
+        else:
+            line += letter
+    lines.append(line.strip())
+    return f"{head}(\n" + "".join(f"    {each},\n" for each in lines if each) + ")"
