@@ -114,7 +114,15 @@ class _Server:
         self.data = home / "data"
         self.log = home / "server.log"
         self.account = account()
-        home.mkdir(mode=0o755 if self.account else 0o700, parents=True, exist_ok=True)
+        self.make(home)
+
+    def make(self, folder: Path) -> None:
+        """The folder and those above it, whatever the umask: open to the server's user when that is another."""
+        if not folder.exists():
+            self.make(folder.parent)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+                folder.chmod(0o755 if self.account else 0o700)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

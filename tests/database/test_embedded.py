@@ -241,6 +241,14 @@ class TestAsRoot:
             embedded.start(closed / "home")
         assert closed.stat().st_mode & 0o777 == 0o700
 
+    def test_new_folders_can_be_entered_whatever_the_umask(self, home: Path) -> None:
+        before = os.umask(0o077)
+        try:
+            assert one(embedded.start(home / "new" / "home"), "SELECT 1") == 1
+        finally:
+            os.umask(before)
+            embedded.release(home / "new" / "home")
+
     def test_closed_python_environment_gets_a_copy_of_the_programs(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
