@@ -94,6 +94,12 @@ def count(table: Table, query: EventQuery) -> Select[int]:
     return select(func.count()).select_from(table).where(*conditions(table, query))
 
 
+def extent(table: Table, query: EventQuery) -> Select[datetime, datetime]:
+    """The times of the first and the last event, from the two ends of the index."""
+    timestamp = table.c.timestamp
+    return select(func.min(timestamp), func.max(timestamp)).where(*conditions(table, query))
+
+
 def values(table: Table, query: Question, group: str, most: int) -> Select[str, int]:
     """The values a group takes, with their number of events, most frequent first; absent ones left out."""
     value = expression(table, group).cast(Text)

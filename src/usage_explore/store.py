@@ -137,6 +137,13 @@ class Store:
             scoped = self._scoped(query, connection)
             return connection.execute(statements.count(self.table, scoped)).scalar_one()
 
+    def extent(self) -> tuple[datetime, datetime] | None:
+        """When the organization's first and last event occurred, None where there are none."""
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(EventQuery(), connection)
+            first, last = connection.execute(statements.extent(self.table, scoped)).one()
+        return None if first is None else (first, last)
+
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """How much, over time.
 

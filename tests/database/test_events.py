@@ -197,3 +197,7 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
     assert volume == sorted(volume, reverse=True)
     with pytest.raises(QueryError, match="group_by"):
         store.values("custmer_id")
+
+
+def test_the_extent_is_the_first_and_last_event(store: Store, own: list[Row]) -> None:
+    assert store.extent() == (min(row.timestamp for row in own), max(row.timestamp for row in own))
