@@ -32,11 +32,18 @@ def remove_server(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str, template: str = "template1") -> Iterator[str]:
+def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
     """A new database on the server, a copy of the template; its URL."""
     name = f"test_{uuid.uuid4().hex[:16]}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        for patience in range(20, -1, -1):
+            try:
+                admin.execute(create)
+                break
+            except psycopg.errors.ObjectInUse:  # TimescaleDB's scheduler looks into every database
+                if not patience:
+                    raise
     parts = urlsplit(server_url)
     try:
         yield urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{name}"))

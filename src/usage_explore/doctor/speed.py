@@ -85,7 +85,7 @@ def indexes(connection: Connection, found: Relation) -> list[Finding]:
         _Btree(name, unique, whole, tuple(keys), tuple(descending), frozenset(columns))
         for name, unique, whole, keys, descending, columns in connection.execute(_INDEXES, [found.oid]).fetchall()
     ]
-    return [*_wanted(there, found), *_unique(there), *_astray(there, connection.info.server_version)]
+    return [*_wanted(there, found), *_unique(there), *_astray(there, found, connection.info.server_version)]
 
 
 def _wanted(there: list[_Btree], found: Relation) -> list[Finding]:
@@ -130,16 +130,17 @@ def _unique(there: list[_Btree]) -> list[Finding]:
     ]
 
 
-def _astray(there: list[_Btree], version: int) -> list[Finding]:
+def _astray(there: list[_Btree], found: Relation, version: int) -> list[Finding]:
     if version < _SKIP_SCAN_SINCE:
         return []
+    drop = "DROP INDEX" if found.hypertable or found.kind == "partitioned table" else "DROP INDEX CONCURRENTLY"
     return [
         Finding(
             "index",
             "warning",
             f"{index.name} ({', '.join(index.keys)}) tempts PostgreSQL 18 into a skip scan on wide aggregates,"
             " which makes them several times slower",
-            f"Where nothing else needs it: DROP INDEX CONCURRENTLY {quoted(index.name)};",
+            f"Where nothing else needs it: {drop} {quoted(index.name, found.schema)};",
         )
         for index in there
         if index.whole and index.keys[0] == "organization_id" and index.keys[1:2] not in ((), ("timestamp",), ("id",))
