@@ -107,11 +107,11 @@ def _drawn(
     }[actual]()
     # the points travel once: the first layer that names them brings them
     shapes[0].data = alt.InlineData(values=points, name="points")
-    found = [*_future(answer, canvas, bands), layers.bands(canvas, bands), *shapes]
-    if canvas.legend is not None:
-        found.append(layers.key(canvas))
-    if interactive:
-        found.append(layers.targets(canvas, actual))
+    found = [layers.key(canvas), *_future(answer, canvas, bands), *shapes]
+    if interactive and len(points) > MAX_MARKS:
+        found.append(layers.bucket_targets(canvas, bands))
+    elif interactive:
+        found = [found[0], layers.bands(canvas, bands), *found[1:], layers.targets(canvas, actual)]
     return found, notes
 
 
@@ -175,11 +175,7 @@ def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Cha
     place = alt.X("start:Q", **_time_axis(answer))
     frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")
     if interactive:
-        frame = frame.add_params(
-            alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
-            alt.selection_interval(name="brush", encodings=["x"]),
-            alt.selection_point(name="legend", fields=["series"]),
-        )
+        frame = frame.add_params(*layers.selections(), alt.selection_point(name="legend", fields=["series"]))
     text = (
         alt.Chart(alt.InlineData(values=[{"text": words.NO_EVENTS}]))
         .mark_text(fontSize=15, color=theme.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))

@@ -46,12 +46,12 @@ class Canvas:
 
     def stroke(self) -> alt.Stroke:
         """The same colour for outlines."""
-        return alt.Stroke("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=None)
+        return alt.Stroke("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=self.legend)
 
     def fill(self) -> alt.FillOpacity:
         """How full a complete bucket is painted: (missing) is pale, so its outline shows."""
         levels = [_MISSING if line.kind == "missing" else 1.0 for line in self.lines]
-        return alt.FillOpacity("series:N", scale=self._scale(levels), sort=None, legend=self.legend)
+        return alt.FillOpacity("series:O", scale=self._scale(levels), sort=None, legend=None)
 
     def pale(self) -> Any:
         """How full an unfinished bucket is painted."""
@@ -84,11 +84,11 @@ def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
 
 
 def key(canvas: Canvas) -> alt.Chart:
-    """Nothing to see but the legend's symbols."""
+    """Nothing to see but the legend. It comes first, as Vega-Lite listens to the first layer's legend only."""
     names = [{"series": line.name} for line in canvas.lines]
     point = alt.Chart(alt.InlineData(values=names, name="key")).mark_point(filled=True, size=0, opacity=1)
     encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
-    return encoded
+    return encoded.add_params(highlight()) if canvas.interactive else encoded
 
 
 def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
@@ -194,17 +194,33 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
         marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
     else:
         marked = base.mark_bar(fillOpacity=0).encode(x=canvas.place(), x2="end:Q", y2="low:Q")
+    return _selectable(marked, canvas)
+
+
+def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
+    """The same for a chart with very many points: one unseen mark per bucket, where a click means the bucket."""
+    base = alt.Chart(alt.InlineData(values=rows, name="buckets")).mark_rect(fillOpacity=0)
+    return _selectable(
+        base.encode(x=canvas.place(), x2="end:Q", color=canvas.color(), tooltip=told(canvas.lines)), canvas
+    )
+
+
+def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     ring = alt.condition(alt.param(name="pick"), alt.value(canvas.palette.text), alt.value("transparent"), empty=False)
     encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.value(1.5)).add_params(*selections())
     return encoded
 
 
+def highlight() -> alt.Parameter:
+    """The selection `legend`: the series whose legend entries are clicked."""
+    return alt.selection_point(name="legend", fields=["series"], bind="legend")
+
+
 def selections() -> tuple[alt.Parameter, ...]:
-    """The three selections, always under the same names."""
+    """The selections `pick` and `brush`, which one layer holds."""
     return (
         alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
         alt.selection_interval(name="brush", encodings=["x"]),
-        alt.selection_point(name="legend", fields=["series"], bind="legend"),
     )
 
 
