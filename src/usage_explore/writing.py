@@ -103,7 +103,7 @@ def _timescaledb(connection: Connection) -> bool:
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'),"
         " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
-        " AND current_setting('shared_preload_libraries') LIKE '%timescaledb%'"
+        " AND EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.max_background_workers')"  # it is preloaded
     ).fetchone()
     installed, offered = row or (False, False)
     if installed or not offered:
@@ -113,8 +113,7 @@ def _timescaledb(connection: Connection) -> bool:
             connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     except psycopg.errors.InsufficientPrivilege:
         _log.warning(
-            "TimescaleDB is on this server, but this role may not create its extension: %s",
-            "the events table becomes a plain table",
+            "TimescaleDB is on this server, but this role may not create its extension; the events table is a plain one"
         )
         return False
     return True

@@ -89,6 +89,14 @@ def test_role_that_may_not_create_is_told_so(connection: writing.Connection) -> 
     connection.rollback()
 
 
+def test_ordinary_role_that_may_create_makes_it(connection: writing.Connection) -> None:
+    connection.execute("CREATE ROLE somebody")
+    connection.execute("GRANT CREATE ON SCHEMA public TO somebody")
+    connection.execute("SET ROLE somebody")
+    assert writing.ensure_schema(connection, "usage_events") is True
+    connection.rollback()
+
+
 def test_outer_transaction_decides(connection: writing.Connection, database_url: str) -> None:
     connection.execute("SELECT 1")
     writing.ensure_schema(connection, "usage_events")
