@@ -101,6 +101,7 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
         max_selections=1 if one else None,
         format_func=lambda value: _labelled(value, counts),
         accept_new_options=True,
+        select_all=False,
         placeholder="Pick, or type a value",
     )
     if group in ID_COLUMNS:

@@ -22,7 +22,7 @@ _TOPS = (3, 5, 8, 12, 20, 50, 0)
 def controls(view: ExploreView, source: Source) -> None:
     """Draw them; each change is a new view in the address bar."""
     query = view.query
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="controls"):
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="controls"):
         key = follow("metric", query.metric)
         st.segmented_control(
             "Show",
@@ -70,16 +70,21 @@ def controls(view: ExploreView, source: Source) -> None:
                 key, lambda picked: view.asking(with_preset(query, picked, source.now)) if picked else view
             ),
         )
-        key = follow("chart_kind", view.chart)
-        st.segmented_control(
-            "as",
-            get_args(ChartKind),
-            key=key,
-            required=True,
-            on_change=changed(key, lambda picked: view.replace(chart=picked)),
-        )
     if preset(query) == "custom":
         _exact_range(view, source)
+
+
+def chart_kind(view: ExploreView) -> None:
+    """How the answer is drawn."""
+    key = follow("chart_kind", view.chart)
+    st.segmented_control(
+        "Drawn as",
+        get_args(ChartKind),
+        key=key,
+        required=True,
+        label_visibility="collapsed",
+        on_change=changed(key, lambda picked: view.replace(chart=picked)),
+    )
 
 
 def groups(source: Source, *shown: str) -> tuple[str, ...]:

@@ -45,11 +45,13 @@ def in_full(pages: Pages, view: EventsView, source: Source, page: EventPage) -> 
     st.markdown("**dimensions**")
     st.code(words.pretty_json(event.dimensions), language="json", wrap_lines=True)
     around = _around(event)
-    st.page_link(
-        pages.events,
-        label="Everything of this customer around that time",
+    # a page link to the page it is on would leave the address bar as it was
+    st.button(
+        "Everything of this customer around that time",
+        key="around",
+        type="tertiary",
         icon=":material/person_search:",
-        query_params=EventsView(around, view.timezone).to_params(),
+        on_click=lambda: go(lambda: EventsView(around, view.timezone)),
     )
     st.page_link(
         pages.explore,

@@ -63,12 +63,14 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
     left, right = st.columns([5, 3], gap="medium") if view.event else (st.container(), None)
     with left:
         # a table for each page and each open event: its selection is in the URL, not in the browser
+        rows = [row for row, each in enumerate(page.events) if view.event == (each.timestamp, each.id)]
         key = f"events {view.query.cursor} {view.event}"
         events_table(
             page.events,
             view.timezone,
-            height=min(35 * len(page.events) + 40, 780),
+            height="content" if len(page.events) <= 25 else 900,
             key=key,
+            selection_default={"selection": {"rows": rows}},
             on_select=lambda: _select(view, page, st.session_state[key]),
             selection_mode="single-row",
         )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from usage_explore import charts
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import data, edits, organization, url
 from usage_explore.app.chips import chips
-from usage_explore.app.controls import controls
+from usage_explore.app.controls import chart_kind, controls
 from usage_explore.app.data import Source
+from usage_explore.app.drawing import chart
 from usage_explore.app.header import header
 from usage_explore.app.headline import headline
 from usage_explore.app.navigate import go, notice
@@ -49,7 +48,9 @@ def draw(pages: Pages) -> None:
         ),
     )
     controls(view, source)
-    chips(view, source)
+    with st.container(horizontal=True, vertical_alignment="center", key="filters"):
+        chips(view, source)
+        chart_kind(view)
     notice()
     with shown():
         _answer(pages, view, source)
@@ -66,42 +67,14 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     headline(answer, comparison)
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
-        _chart(view, answer, dark)
+        chart(view, answer, dark)
     else:
         left, right = st.columns([5, 3], gap="medium")
         with left:
-            _chart(view, answer, dark)
+            chart(view, answer, dark)
         with right:
             ranking(answer, comparison, dark, lambda series: _narrow(view, answer, series))
     tabs(pages, view, source, answer)
-
-
-def _chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
-    """The chart; its own selection and the one in the URL are kept the same by starting it afresh where they differ."""
-    shown_by_url = (view.series, view.span)
-    if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
-        st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
-        st.session_state["chart_picked"] = shown_by_url
-    key = f"chart {st.session_state.get('chart_epoch', 0)}"
-    st.altair_chart(
-        charts.chart(answer, kind=view.chart, dark=dark),
-        theme=None,
-        key=key,
-        on_select=lambda: _select(view, answer, st.session_state[key]),
-        selection_mode=["pick", "brush"],
-    )
-
-
-def _select(view: ExploreView, answer: Aggregate, event: Any) -> None:
-    """A bar was clicked or a span brushed: hold it in the URL."""
-    series: Series | None = None
-    span = charts.brushed(answer, event)
-    if span is None and (found := charts.picked(answer, event)):
-        series, start = found
-        span = start, answer.edges[answer.edges.index(start) + 1]
-    picked = ((series.kind, series.key) if series else None), span
-    st.session_state["chart_picked"] = picked
-    go(lambda: view.replace(series=picked[0], span=picked[1]))
 
 
 def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:

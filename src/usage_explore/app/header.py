@@ -30,6 +30,8 @@ def header(
         for page, pairs in zip(pages, links, strict=True):
             st.page_link(page, query_params=pairs)
         organization.picker(view)
+        if organization.is_demo(view.query.organization_id):
+            st.badge("Demo data", color="gray", help="Made up. Load your own events with `usage-explore load FILE`.")
         st.space("stretch")
         key = follow("timezone", timezone)
         st.selectbox(
@@ -48,8 +50,6 @@ def header(
         )
         with st.popover("Share", icon=":material/share:"):
             share()
-    if organization.is_demo(view.query.organization_id):
-        st.caption("Demo data, made up. Load your own events with `usage-explore load FILE`.")
 
 
 @st.cache_data(show_spinner=False)

@@ -12,40 +12,43 @@ from usage_explore.query import METRICS
 
 
 def headline(answer: Aggregate, comparison: Comparison | None) -> None:
-    """Draw them; the exact total is in the tooltip."""
+    """Draw them in one line; the exact numbers are in the tooltips."""
     unit = METRICS[answer.query.metric]
-    columns = st.columns([1, 1.4, 1.2, 2], gap="medium")
-    columns[0].metric(
-        unit.capitalize(),
-        words.short(answer.total),
-        help=f"Exactly {words.exact(answer.total)} {unit}",
-    )
-    with columns[1]:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
+        _number(words.short(answer.total), unit, f"Exactly {words.exact(answer.total)} {unit}.")
         _change(comparison, unit)
-    if answer.query.group_by != "none":
-        with columns[2]:
+        if answer.query.group_by != "none":
             _series(answer)
 
 
 def _change(comparison: Comparison | None, unit: str) -> None:
     if comparison is None:
-        st.metric("Change", "–", help="There is no earlier period to compare with.")
+        _number("–", "no earlier period to compare with", "The earlier period is empty or out of reach.")
         return
-    before = comparison.total
-    value = words.change(before.ratio) if before.now != before.before else "no change"
-    st.metric(
-        comparison.label[:1].upper() + comparison.label[1:],
-        value if before.before or before.now else "–",
-        help=f"{words.exact(before.now)} {unit}, before {words.exact(before.before)}",
+    total = comparison.total
+    if not total.before:
+        value = "new" if total.now else "–"
+    elif total.now == total.before:
+        value = "no change"
+    else:
+        value = words.change(total.ratio)
+    _number(
+        value,
+        comparison.label,
+        f"{words.exact(total.now)} {unit}, before {words.exact(total.before)}.",
     )
 
 
 def _series(answer: Aggregate) -> None:
-    folded = answer.folded
     number = sum(series.members for series in answer.series)
-    name = group_name(answer.query.group_by)
-    st.metric(
-        f"Distinct {name}",
-        f"{number:,}",
-        help=f"{folded:,} of them are folded into Other" if folded else "Each is drawn on its own",
+    noun = f"distinct {group_name(answer.query.group_by)}" + ("" if number == 1 else " values")
+    folded = f", {answer.folded:,} in Other" if answer.folded else ""
+    _number(
+        f"{number:,}", noun + folded, "Other holds the smallest ones; keep more of them apart with the control above."
+    )
+
+
+def _number(value: str, meaning: str, explained: str) -> None:
+    st.subheader(
+        f"{words.plain(value)} :small[:gray[{words.plain(meaning)}]]", anchor=False, width="content", help=explained
     )

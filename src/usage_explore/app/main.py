@@ -8,10 +8,15 @@ from usage_explore.app import events, explore
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
 
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#2f6db5" d="M1 9h4v6H1z"/>'
+    '<path fill="#c9650a" d="M6 5h4v10H6z"/><path fill="#1b8a5a" d="M11 1h4v14h-4z"/></svg>'
+)
+
 
 def run(first: str = "explore") -> None:
     """Draw the page that the address names; `first` is the one at `/`."""
-    st.set_page_config(page_title="usage-explore", page_icon=":material/monitoring:", layout="wide")
+    st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
 
     def explore_page() -> None:
         with shown():

@@ -15,7 +15,7 @@ from usage_explore.comparison import Comparison
 from usage_explore.describe import group_name
 from usage_explore.filters import ID_COLUMNS
 
-_WIDEST = 16
+_WIDEST, _LONGEST = 16, 200
 
 
 def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow: Callable[[Series], None]) -> None:
@@ -32,7 +32,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
             "Total": totals if fits else [words.short(series.total) for series in answer.series],
             "Share": [words.share(series.total, total) for series in answer.series],
             "Change": _changes(answer, comparison),
-            "Shape": [[float(point.value) for point in series.points][-200:] for series in answer.series],
+            "Shape": [_shape(series) for series in answer.series],
         }
     )
     key = "ranking"
@@ -45,7 +45,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
     config: dict[str, Any] = {
         "": st.column_config.TextColumn("", width=20),
         name: st.column_config.ButtonColumn(
-            name, key=key, on_click=clicked, type="tertiary", help="Click a name to filter to it"
+            name, key=key, on_click=clicked, type="tertiary", alignment="left", help="Click a name to filter to it"
         ),
         "Total": st.column_config.TextColumn(
             "Total" if fits else "Total, rounded", alignment="right", help="Exact totals are in the Data tab"
@@ -63,7 +63,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
         styled,
         hide_index=True,
         column_config=config,
-        height=390,
+        height="auto" if len(answer.series) <= 10 else 390,
         alt=f"{name} ranked by total",
     )
 
@@ -74,6 +74,12 @@ def _label(answer: Aggregate, series: Series) -> str:
     if answer.query.group_by in ID_COLUMNS and series.key:
         return f"{series.key[:8]}…"
     return series.label
+
+
+def _shape(series: Series) -> list[float]:
+    """The finished buckets: an unfinished one would look like a drop."""
+    finished = [float(point.value) for point in series.points if point.complete]
+    return (finished or [float(point.value) for point in series.points])[-_LONGEST:]
 
 
 def _changes(answer: Aggregate, comparison: Comparison | None) -> list[str]:

@@ -49,7 +49,8 @@ def change(ratio: Decimal | None) -> str:
     percent = ratio * 100
     if abs(percent) >= 1000:
         return f"{'+' if percent > 0 else '−'}{short(abs(percent))} %"
-    return f"{percent:+.1f} %".replace("-", "−")
+    text = f"{percent:+.1f} %".replace("-", "−")
+    return "0.0 %" if text in ("+0.0 %", "−0.0 %") else text
 
 
 def local(moment: datetime, zone: ZoneInfo) -> str:

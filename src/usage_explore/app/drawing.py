@@ -1,0 +1,61 @@
+"""The chart on the page, and what is clicked or brushed in it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from usage_explore import charts
+from usage_explore.answers import Aggregate, Series
+from usage_explore.app import words
+from usage_explore.app.navigate import go
+from usage_explore.app.views import ChartKind, ExploreView
+from usage_explore.query import AggregateQuery
+
+
+def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
+    """Draw the chart under its title. Its own selection and the URL's are kept the same: where they differ, afresh."""
+    shown_by_url = (view.series, view.span)
+    if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
+        st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
+        st.session_state["chart_picked"] = shown_by_url
+    key = f"chart {st.session_state.get('chart_epoch', 0)}"
+    spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
+    _title(spec.pop("title"))
+    st.vega_lite_chart(
+        spec=spec,
+        theme=None,
+        key=key,
+        on_select=lambda: _select(view, answer, st.session_state[key]),
+        selection_mode=["pick", "brush"],
+    )
+
+
+@st.cache_resource(ttl=60, max_entries=20, show_spinner=False, hash_funcs={AggregateQuery: repr})
+def _spec(
+    _answer: Aggregate, query: AggregateQuery, capped: bool, now: datetime, kind: ChartKind, dark: bool
+) -> dict[str, Any]:
+    """The chart as Vega-Lite; the charts' own tests check it against the schema, which takes longer than drawing."""
+    found: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
+    return found
+
+
+def _title(title: dict[str, Any]) -> None:
+    """The chart's title as the page's text: it wraps on a narrow screen and is read out."""
+    notes = "  \n".join(words.plain(note) for note in title.get("subtitle", ()))
+    sentence = words.plain(" ".join(title["text"]))
+    st.markdown(f"**{sentence}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+
+
+def _select(view: ExploreView, answer: Aggregate, event: Any) -> None:
+    """A bar was clicked or a span brushed: hold it in the URL."""
+    series: Series | None = None
+    span = charts.brushed(answer, event)
+    if span is None and (found := charts.picked(answer, event)):
+        series, start = found
+        span = start, answer.edges[answer.edges.index(start) + 1]
+    picked = ((series.kind, series.key) if series else None), span
+    st.session_state["chart_picked"] = picked
+    go(lambda: view.replace(series=picked[0], span=picked[1]))
