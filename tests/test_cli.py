@@ -116,10 +116,13 @@ def test_bad_mapping_is_refused(run: Run, tmp_path: Path, pairs: list[str], said
 
 def test_demo_appends_and_lists_its_incidents(run: Run) -> None:
     assert "No planted incidents" in run("demo", "--incidents").output
-    until = ["--until", "2026-09-01T00:00:00Z", "--days", "2"]
+    until = ["--until", "2026-09-03T00:00:00Z", "--days", "2"]
     first, second = run("demo", *until), run("demo", *until)
     assert first.output.startswith("Appended ")
     assert second.output.startswith("Nothing to append")
+    header, *lines = run("demo", "--incidents").output.splitlines()
+    assert header.split() == ["day", "kind", "events", "what"]
+    assert [line.split()[:2] for line in lines] == [["2026-09-02", "mispriced_cost"]]
 
 
 @pytest.mark.parametrize("until", ["yesterday", "2026-09-01T00:00:00"])

@@ -224,5 +224,8 @@ def _instant(value: str) -> datetime:
 def _print_incidents(planted: list[Incident]) -> None:
     if not planted:
         click.echo("No planted incidents here; `usage-explore demo` makes some.")
+        return
+    width = max(len(incident.kind) for incident in planted)
+    click.echo(f"{'day':<10}  {'kind':<{width}}  {'events':>7}  what")
     for incident in planted:
-        click.echo(f"{incident.day}  {incident.kind:<12}  {incident.events:>7,} events  {incident.sentence}")
+        click.echo(f"{incident.day}  {incident.kind:<{width}}  {incident.events:>7,}  {incident.sentence}")
