@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -41,15 +41,16 @@ _AWAY = (
 )
 
 
-def engine(url: str, statement_timeout: timedelta) -> Engine:
+def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] | None = None) -> Engine:
     """A pool of at most 10 connections to `url`, each checked before use, that can only read.
 
-    Every statement is bounded by `statement_timeout`. Nothing connects yet. Raises `ConfigurationError`
+    Every statement is bounded by `statement_timeout`. `revive` is called before each new connection: it starts an
+    embedded server that has gone. Nothing connects yet. Raises `ConfigurationError`
     when the URL cannot be read.
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "database_url: cannot be read; write postgresql://user:password@host:5432/database"
         ) from None
@@ -63,7 +64,7 @@ def engine(url: str, statement_timeout: timedelta) -> Engine:
             "-c jit=off",
         ]
     ).strip()
-    return create_engine(
+    made = create_engine(
         parsed.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
         json_deserializer=partial(json.loads, parse_float=Decimal),
         pool_pre_ping=True,
@@ -78,6 +79,13 @@ def engine(url: str, statement_timeout: timedelta) -> Engine:
             "prepare_threshold": None,  # a plan made for the very values, not a generic one
         },
     )
+    if revive is not None:
+
+        def before(*_: object) -> None:
+            revive()
+
+        event.listen(made, "do_connect", before)
+    return made
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -57,8 +58,10 @@ def connect(
         home=home,
         statement_timeout=statement_timeout,
     )
+    url = config.database_url(settings)
+    revive = None if settings.database_url else partial(config.database_url, settings)
     return Store(
-        engine=reading.engine(config.database_url(settings), settings.statement_timeout),
+        engine=reading.engine(url, settings.statement_timeout, revive),
         table=events_table(settings.table),
         organization_id=settings.organization_id,
         settle=settings.settle,

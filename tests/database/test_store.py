@@ -1,0 +1,118 @@
+"""How the store reaches its database, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+import rows
+from oracle import Row
+from usage_explore import AggregateQuery, EventQuery, Store, config, connect, writing
+from usage_explore.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    ScopeError,
+    StatementTimeout,
+    TableMismatch,
+)
+
+
+def test_transactions_are_read_only_bounded_and_in_utc(store: Store) -> None:
+    with store.engine.connect() as connection:
+        shown = [
+            connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("transaction_read_only", "default_transaction_read_only", "statement_timeout", "TimeZone")
+        ]
+    assert shown == ["on", "on", "30s", "UTC"]
+
+
+def test_a_statement_that_takes_too_long_is_cut_off_with_advice(events_database_url: str, own: list[Row]) -> None:
+    with writing.connect(events_database_url) as connection:
+        rows.insert(connection, own[:3])
+        connection.execute("ALTER TABLE usage_events RENAME TO slow_events")
+        connection.execute("CREATE VIEW usage_events AS SELECT e.* FROM slow_events e, LATERAL pg_sleep(0.4)")
+        connection.commit()
+    with connect(events_database_url, rows.ORGANIZATION, statement_timeout=timedelta(milliseconds=200)) as store:
+        with pytest.raises(StatementTimeout, match="narrow the window"):
+            store.aggregate(AggregateQuery(since="2000-01-01T00:00:00Z", bucket="week"))
+        assert store.now()
+
+
+def test_a_missing_table_is_named_with_its_cure(database_url: str) -> None:
+    with connect(database_url, rows.ORGANIZATION) as store, pytest.raises(TableMismatch, match="usage-explore init"):
+        store.events()
+
+
+def test_an_empty_table_says_what_to_run(events_database_url: str) -> None:
+    with connect(events_database_url) as store:
+        assert store.organizations() == ()
+        with pytest.raises(ScopeError, match="usage-explore demo"):
+            store.aggregate()
+
+
+def test_a_single_organization_is_taken_without_asking(events_database_url: str, own: list[Row]) -> None:
+    with writing.connect(events_database_url) as connection:
+        rows.insert(connection, own[:5])
+    with connect(events_database_url) as store:
+        page = store.events()
+        assert page.query.organization_id == rows.ORGANIZATION
+        assert len(page.events) == 5
+
+
+def test_another_table_or_view_can_be_named(events_database_url: str, own: list[Row]) -> None:
+    with writing.connect(events_database_url) as connection:
+        rows.insert(connection, own[:5])
+        connection.execute("CREATE SCHEMA metering")
+        connection.execute("CREATE VIEW metering.raw AS SELECT * FROM usage_events")
+        connection.commit()
+    with connect(events_database_url, table="metering.raw") as store:
+        assert store.count(EventQuery()) == 5
+
+
+def test_nobody_answering_is_said_in_one_sentence() -> None:
+    with (
+        connect("postgresql://127.0.0.1:9/none", rows.ORGANIZATION) as store,
+        pytest.raises(DatabaseUnavailable, match="does not answer"),
+    ):
+        store.now()
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "not a url", "postgresql://[::1/x"])
+def test_an_unreadable_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="database_url"):
+        connect(url)
+
+
+def test_a_broken_connection_is_replaced(events_database_url: str, own: list[Row]) -> None:
+    with writing.connect(events_database_url) as connection:
+        rows.insert(connection, own[:5])
+        with connect(events_database_url) as store:
+            assert store.count(EventQuery()) == 5
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert store.count(EventQuery()) == 5
+
+
+def test_an_embedded_server_that_was_killed_is_started_again(home: Path) -> None:
+    url = config.database_url(config.settings(home=home))
+    with writing.connect(url) as connection:
+        writing.ensure_schema(connection, "usage_events")
+    with connect(home=home) as store:
+        assert store.organizations() == ()
+        postmaster = int((home / "data" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGKILL)
+        for _ in range(2):
+            try:
+                assert store.organizations() == ()
+                break
+            except DatabaseUnavailable:  # the connection died in our hands; the next one is new
+                continue
+        else:
+            pytest.fail("the store did not come back")
