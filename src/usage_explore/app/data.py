@@ -60,7 +60,7 @@ class Source:
         return _values(self.store, group, within)
 
 
-@st.cache_resource(show_spinner=False)
+@st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store that every session shares, on the configured database."""
     return connect()

@@ -49,7 +49,7 @@ def short_value(group: str, value: str) -> str:
     """A value as a chip shows it: ids by their first eight digits, the empty text as (empty)."""
     if group in ID_COLUMNS:
         return f"{value[:8]}…"
-    return value if len(value) <= 40 else f"{value[:39]}…"[:40] if value else "(empty)"
+    return (value if len(value) <= 40 else f"{value[:39]}…") or "(empty)"
 
 
 def filters(query: Question) -> list[Filter]:

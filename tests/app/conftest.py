@@ -1,0 +1,59 @@
+"""The app's script run in this process, on a small demo database that never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from demo_database import demo_database
+from opening import MAIN, Open, opened
+from usage_explore import Store, connect
+
+
+@pytest.fixture(scope="session")
+def demo_url(server_url: str, _template: str) -> Iterator[str]:
+    with demo_database(server_url, _template) as url:
+        yield url
+
+
+@pytest.fixture
+def store(demo_url: str) -> Iterator[Store]:
+    with connect(demo_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Point the app at a database; nothing is remembered from the test before."""
+
+    def point(url: str, **settings: str) -> None:
+        monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", url)
+        for name, value in settings.items():
+            monkeypatch.setenv(f"USAGE_EXPLORE_{name}", value)
+        st.cache_resource.clear()
+
+    yield point
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def explore(use: Callable[..., None], demo_url: str) -> Open:
+    """Open the Explore page with these parameters."""
+    use(demo_url)
+    return lambda **parameters: opened(AppTest.from_file(MAIN, default_timeout=60), parameters)
+
+
+@pytest.fixture
+def events(use: Callable[..., None], demo_url: str) -> Open:
+    """Open the Events page with these parameters."""
+    use(demo_url)
+    return lambda **parameters: opened(AppTest.from_function(_events_page, default_timeout=60), parameters)
+
+
+def _events_page() -> None:
+    from usage_explore.app.main import run
+
+    run("events")

@@ -1,0 +1,219 @@
+"""What each page shows in each of its states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import sql
+from streamlit.testing.v1 import AppTest
+
+from demo_database import ACME, BIRCH, WINDOW
+from opening import MAIN, Open, opened
+from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore.app import words
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "dim:model"}
+
+
+def charts(app: AppTest) -> int:
+    return len(app.get("vega_lite_chart"))
+
+
+def text(app: AppTest) -> str:
+    found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning]
+    return "\n".join(each.value.replace("\\", "") for each in found)
+
+
+def test_a_link_shows_its_numbers(explore: Open, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK))
+    app = explore(**LINK)
+    assert charts(app) == 1
+    assert words.short(answer.total) in text(app)
+    assert "Events per day by model, 1–28 Sep 2026, UTC" in text(app)
+    assert f"{answer.folded:,} in Other" in text(app)
+    assert words.plural(answer.total, "event") in text(app)
+
+
+def test_the_widgets_follow_the_url(explore: Open) -> None:
+    app = explore(**LINK, bucket="week", metric="sum_quantity", chart="lines", timezone="Europe/Berlin")
+    assert [app.session_state[key] for key in ("bucket", "metric", "chart_kind", "timezone", "preset")] == [
+        "week",
+        "sum_quantity",
+        "lines",
+        "Europe/Berlin",
+        "custom",
+    ]
+    app.query_params["bucket"] = "hour"
+    app.run()
+    assert app.session_state["bucket"] == "hour"
+
+
+def test_a_widget_writes_the_url(explore: Open) -> None:
+    app = explore(**LINK)
+    app.selectbox(key="group_by").select("customer_id").run()
+    assert app.query_params["group_by"] == "customer_id"
+    assert app.query_params["organization_id"] == ACME
+    app.selectbox(key="timezone").select("Asia/Kathmandu").run()
+    assert app.query_params["timezone"] == "Asia/Kathmandu"
+    assert app.query_params["group_by"] == "customer_id"
+
+
+def test_a_chip_removes_its_filter(explore: Open) -> None:
+    app = explore(**LINK, metric_key=["tokens_in", "tokens_out"], **{"not:dim:region": "us-west"})
+    app.button(key="chip metric_key is").click().run()
+    assert "metric_key" not in app.query_params
+    assert app.query_params["not:dim:region"] == "us-west"
+
+
+def test_every_fault_of_a_bad_link_is_told_and_nothing_is_shown(explore: Open) -> None:
+    app = explore(organization_id=ACME, custmer_id="x", bucket="month", chart="pie", span="yesterday")
+    told = app.error[0].value.replace("\\", "")
+    for fault in ("custmer_id**: unknown parameter, did you mean customer_id?", "bucket**", "chart**", "span**"):
+        assert fault in told
+    assert len(told.splitlines()) == 6
+    assert not charts(app)
+    assert not app.dataframe
+    app.button(key="start_over").click().run()
+    assert not app.error
+
+
+def test_a_link_cannot_smuggle_markdown_into_the_page(explore: Open) -> None:
+    app = explore(organization_id=ACME, bucket="[click](http://example.com)")
+    assert "\\[click\\]" in app.error[0].value
+
+
+def test_nothing_found_is_said_with_what_to_do(explore: Open) -> None:
+    app = explore(**LINK, metric_key="no such metric")
+    assert not charts(app)
+    assert "remove a filter" in text(app)
+
+
+def test_a_capped_window_is_said_in_words(explore: Open) -> None:
+    app = explore(organization_id=ACME, bucket="hour", since="2026-01-01T00:00:00Z", until="2026-09-29T00:00:00Z")
+    assert "Window shortened to the last 2,400 hours" in text(app)
+
+
+def test_several_organizations_are_a_choice_and_no_default(explore: Open) -> None:
+    app = explore(**{**LINK, "organization_id": []})
+    assert not charts(app)
+    assert [button.label for button in app.button] == ["Acme AI", "Birch Labs", "Cedar Studio"]
+    app.button(key=f"organization_{BIRCH}").click().run()
+    assert app.query_params["organization_id"] == BIRCH
+    assert app.query_params["group_by"] == "dim:model"
+    assert charts(app) == 1
+
+
+def test_an_only_organization_is_taken_and_written_into_the_link(use: Callable[..., None], demo_url: str) -> None:
+    use(demo_url, ORGANIZATION_ID=BIRCH)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), dict(WINDOW))
+    assert app.query_params["organization_id"] == BIRCH
+    assert charts(app) == 1
+
+
+def test_an_organization_that_is_not_there_shows_nothing(explore: Open) -> None:
+    app = explore(**{**LINK, "organization_id": "00000000-0000-4000-8000-000000000000"})
+    assert "not an organization you may see" in text(app)
+    assert not charts(app)
+
+
+def test_a_table_without_events_says_what_to_run(use: Callable[..., None], events_database_url: str) -> None:
+    use(events_database_url)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
+    assert "usage-explore demo" in text(app)
+    assert not charts(app)
+
+
+def test_a_database_without_the_table_says_what_to_run(use: Callable[..., None], database_url: str) -> None:
+    use(database_url)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
+    assert "usage-explore init" in text(app)
+
+
+def test_a_timed_out_statement_says_what_to_do(use: Callable[..., None], demo_url: str) -> None:
+    use(demo_url, STATEMENT_TIMEOUT="0.001", ORGANIZATION_ID=ACME)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), LINK)
+    assert "narrow the window" in text(app)
+    assert not charts(app)
+
+
+@contextlib.contextmanager
+def away(url: str, server_url: str) -> Iterator[None]:
+    """The database takes no connections, and those it had are cut."""
+    name = sql.Identifier(urlsplit(url).path[1:])
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [urlsplit(url).path[1:]]
+        )
+        yield
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+
+
+@pytest.mark.parametrize("which", ["explore", "events"])
+def test_a_database_that_is_away_is_said_and_its_return_noticed(
+    which: str, request: pytest.FixtureRequest, demo_url: str, server_url: str
+) -> None:
+    link = LINK if which == "explore" else {"organization_id": ACME}
+    app = request.getfixturevalue(which)(**link)
+    tables = len(app.dataframe)
+    assert tables
+    with away(demo_url, server_url):
+        app.run()
+        assert not app.exception
+        assert "does not answer" in text(app)
+        assert not charts(app)
+        assert not app.dataframe
+    app.run()
+    assert not app.error
+    assert len(app.dataframe) == tables
+
+
+def test_the_events_page_counts_what_it_pages_through(events: Open, store: Store) -> None:
+    query = EventQuery(organization_id=ACME, metric_key="images")
+    app = events(organization_id=ACME, metric_key="images")
+    assert words.plural(store.count(query), "event") in text(app)
+    assert len(app.dataframe[0].value) == 25
+
+
+def test_pages_forward_and_back_are_the_same_pages(events: Open, store: Store) -> None:
+    expected = store.events(EventQuery(organization_id=ACME))
+    app = events(organization_id=ACME)
+    seen = [list(app.dataframe[0].value["Id"])]
+    for _ in range(2):
+        app.button(key="older").click().run()
+        seen.append(list(app.dataframe[0].value["Id"]))
+    for page in seen:
+        assert page == [str(event.id) for event in expected.events]
+        expected = expected.next() or expected
+    assert app.query_params["cursor"]
+    for page in reversed(seen[:-1]):
+        app.button(key="newer").click().run()
+        assert list(app.dataframe[0].value["Id"]) == page
+    assert "cursor" not in app.query_params
+
+
+def test_a_damaged_cursor_is_an_error(events: Open) -> None:
+    app = events(organization_id=ACME, cursor="nonsense")
+    assert "cursor" in text(app)
+    assert not app.dataframe
+
+
+def test_one_event_in_full_from_its_link(events: Open, store: Store) -> None:
+    event = next(iter(store.events(EventQuery(organization_id=ACME, metric_key="gpu_seconds")).events))
+    app = events(organization_id=ACME, event=f"{event.timestamp.isoformat()}/{event.id}".replace("+00:00", "Z"))
+    shown = {name: value.replace("\\", "") for name, value in app.table[0].value["value"].items()}
+    assert shown["idempotency_key"] == event.idempotency_key
+    assert shown["quantity"] == words.exact(event.quantity)
+    app.button(key="around").click().run()
+    assert app.query_params["customer_id"] == str(event.customer_id)
+
+
+def test_times_are_shown_in_the_zone_and_say_so(events: Open, store: Store) -> None:
+    first = store.events(EventQuery(organization_id=ACME)).frame["timestamp"][0]
+    app = events(organization_id=ACME, timezone="Asia/Kathmandu")
+    shown = app.dataframe[0].value["Time (Asia/Kathmandu)"][0]
+    assert shown.startswith(first.tz_convert("Asia/Kathmandu").strftime("%Y-%m-%d %H:%M:%S"))

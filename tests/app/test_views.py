@@ -1,0 +1,130 @@
+"""Links and views, filters and chips: each way and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_explore import AggregateQuery, EventQuery, QueryError
+from usage_explore.app import edits, words
+from usage_explore.app.edits import Filter
+from usage_explore.app.views import EventsView, ExploreView
+
+ID = "0a0a0a0a-0000-4000-8000-000000000001"
+NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)
+keys = st.text(min_size=1, max_size=8).filter(lambda text: "\0" not in text and text.isprintable())
+values = st.lists(keys, min_size=1, max_size=3, unique=True).map(lambda found: tuple(sorted(found)))
+groups = st.sampled_from(["metric_key", "price_key", "wallet_currency"]) | keys.map("dim:{}".format)
+filters = st.one_of(
+    st.builds(Filter, groups, st.sampled_from(["is", "is not"]), values),
+    st.builds(Filter, groups, st.sampled_from(["is missing", "is not missing"])),
+    st.builds(Filter, st.just("customer_id"), st.sampled_from(["is", "is not"]), st.just((ID,))),
+)
+spans = st.tuples(
+    st.datetimes(datetime(1990, 1, 1), datetime(2020, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.datetimes(datetime(2020, 1, 2), datetime(2090, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+series = st.one_of(
+    st.tuples(st.just("value"), st.text(max_size=8).filter(lambda text: "\0" not in text)),
+    st.tuples(st.sampled_from(["all", "missing", "other"]), st.none()),
+)
+
+
+@given(filters, st.sampled_from(["bars", "lines", "area"]), st.none() | series, st.none() | spans)
+def test_an_explore_view_is_its_parameters(one, chart, picked, span) -> None:
+    view = ExploreView(edits.with_filter(AggregateQuery(organization_id=ID), one), chart, picked, span)
+    assert ExploreView.from_params(view.to_params()) == view
+
+
+@given(filters, st.none() | st.tuples(spans.map(lambda span: span[0]), st.uuids()))
+def test_an_events_view_is_its_parameters(one, event) -> None:
+    view = EventsView(edits.with_filter(EventQuery(organization_id=ID), one), "Asia/Kathmandu", event)
+    assert EventsView.from_params(view.to_params()) == view
+
+
+@given(st.lists(filters, max_size=5))
+def test_every_filter_has_a_chip_that_removes_it(several) -> None:
+    query = EventQuery(organization_id=ID)
+    for each in several:
+        query = edits.with_filter(query, each)
+    chips = edits.filters(query)
+    assert len(chips) == len({(each.group, each.test) for each in several})
+    for chip in chips:
+        assert chip not in edits.filters(edits.without_filter(query, chip))
+        assert edits.with_filter(edits.without_filter(query, chip), chip) == query
+    assert edits.without_filters(query) == EventQuery(organization_id=ID)
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("name", [name for name in edits.PRESETS if name != "custom"])
+def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: str) -> None:
+    query = edits.with_preset(AggregateQuery(timezone="Asia/Kathmandu"), name, NOW)
+    assert edits.preset(query) == name
+    moved = edits.with_bucket(query, bucket)
+    assert edits.preset(moved) == name
+    resolved = moved.resolve(NOW)
+    if not name.endswith("month"):
+        assert resolved.edges()[0] == resolved.since
+
+
+def test_custom_starts_from_the_window_that_is_shown() -> None:
+    query = AggregateQuery(since="-7d/d", timezone="Europe/Berlin")
+    custom = edits.with_preset(query, "custom", NOW)
+    assert custom.span == query.resolve(NOW).span
+    assert edits.preset(custom) == "custom"
+
+
+def test_the_page_without_parameters_is_a_start_and_a_link_is_taken_at_its_word() -> None:
+    assert ExploreView.from_params(()).query == AggregateQuery(since="-30d/d", group_by="metric_key")
+    assert ExploreView.from_params((("organization_id", ID),)).query == AggregateQuery(organization_id=ID)
+
+
+def test_all_faults_of_a_link_are_told_at_once() -> None:
+    with pytest.raises(QueryError) as raised:
+        ExploreView.from_params((("bucket", "month"), ("chart", "pie"), ("series", "value"), ("span", "x/y")))
+    assert {fault.parameter for fault in raised.value.faults} == {"bucket", "chart", "series", "span"}
+
+
+@pytest.mark.parametrize(
+    ("value", "short", "exact"),
+    [
+        (0, "0", "0"),
+        (9871, "9,871", "9,871"),
+        (12480000, "12.48 M", "12,480,000"),
+        (-84213, "−84.21 k", "−84,213"),
+        (Decimal("0.000000000000001"), "0.000000000001", "0.000000000000001"),
+        (Decimal("1734502117.123456789"), "1.73 B", "1,734,502,117.123456789"),
+        (
+            Decimal("12345678901234567890123456789.5"),
+            "12,345,678,901,234,567.89 T",
+            "12,345,678,901,234,567,890,123,456,789.5",
+        ),
+    ],
+)
+def test_numbers_are_short_in_headlines_and_exact_elsewhere(value, short, exact) -> None:
+    assert words.exact(value) == exact
+    assert words.short(value) == short or len(words.short(value)) < len(exact)
+
+
+def test_an_hour_that_comes_twice_is_told_apart() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    first, second = (words.local(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), berlin) for hour in (0, 1))
+    assert (first, second) == ("2026-10-25 02:30:00 +0200", "2026-10-25 02:30:00 +0100")
+    assert words.local(datetime(2026, 10, 25, 12, 0, 0, 120, tzinfo=UTC), berlin) == "2026-10-25 13:00:00.00012"
+
+
+def test_json_keeps_every_digit() -> None:
+    value = {"a": Decimal("1.10"), "b": [Decimal("12345678901234567890.123"), "1.10", None]}
+    assert words.compact_json(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
+
+
+def test_ids_are_shortened_in_chips_only() -> None:
+    assert str(Filter("customer_id", "is", (ID,))) == "customer is 0a0a0a0a…"
+    assert str(Filter("dim:model", "is not", ("", "x", "y"))) == "model is not (empty), x and 1 more"
+    assert UUID(edits.filters(EventQuery(customer_id=ID))[0].values[0]) == UUID(ID)

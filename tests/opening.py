@@ -1,0 +1,22 @@
+"""Opening the app's pages in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+import usage_explore.app
+
+MAIN = str(Path(usage_explore.app.__file__).with_name("main.py"))
+
+Open = Callable[..., AppTest]
+
+
+def opened(app: AppTest, parameters: dict[str, str | list[str]]) -> AppTest:
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception, [each.value for each in app.exception]
+    return app
