@@ -1,0 +1,77 @@
+"""The built wheel carries the app and works outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder the wheel was unpacked into, built from a copy so that nothing is left in the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "copy"
+    shutil.copytree(CHECKOUT / "src", copy / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, copy)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(copy)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture
+def environment(installed: Path, home: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("USAGE_EXPLORE_")}
+    return {**inherited, "PYTHONPATH": str(installed), "USAGE_EXPLORE_HOME": str(home)}
+
+
+@pytest.fixture
+def app(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-P", "-m", "usage_explore", "app", "--no-demo"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process
+    process.terminate()
+    process.wait(30)
+    process.stdout.close()
+
+
+def test_the_package_is_whole(installed: Path) -> None:
+    packed = {str(path.relative_to(installed)) for path in (installed / "usage_explore").rglob("*") if path.is_file()}
+    source = {
+        str(path.relative_to(CHECKOUT / "src"))
+        for path in (CHECKOUT / "src" / "usage_explore").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == source
+
+
+def test_the_command_runs_from_elsewhere(installed: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    where = "import usage_explore; print(usage_explore.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert Path(found.stdout.strip()).is_relative_to(installed)
+
+
+def test_the_app_is_served_from_the_wheel(app: subprocess.Popen[str]) -> None:
+    assert app.stdout is not None
+    said = next(line for line in app.stdout if "http://" in line)
+    address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
+    with urlopen(f"{address}/_stcore/health", timeout=10) as answer:
+        assert answer.read() == b"ok"
+    with urlopen(address, timeout=10) as answer:
+        assert b"<title>" in answer.read()
