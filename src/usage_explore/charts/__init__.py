@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import altair as alt
 
 from usage_explore.charts import layers, rows, words
-from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, palette
+from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, theme
 from usage_explore.charts.picture import image
 from usage_explore.charts.selection import brushed, picked
-from usage_explore.charts.ticks import label_expression, millis, ticks
+from usage_explore.charts.ticks import label_expression, millis, tick_labels
 from usage_explore.charts.words import summary
 from usage_explore.describe import describe
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate
 
-__all__ = ["DARK", "LIGHT", "MAX_MARKS", "Kind", "brushed", "chart", "colors", "image", "palette", "picked", "summary"]
+__all__ = ["DARK", "LIGHT", "MAX_MARKS", "Kind", "brushed", "chart", "colors", "image", "picked", "summary", "theme"]
 
 Kind = Literal["bars", "lines", "area"]
 
@@ -56,12 +56,12 @@ def chart(
     with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
     value is negative; the subtitle says so.
     """
-    theme = palette(dark)
+    look = theme(dark)
     if words.is_empty(answer):
-        found = _empty(answer, theme, interactive)
+        found = _empty(answer, look, interactive)
         notes: list[str] = []
     else:
-        found, notes = _drawn(answer, kind, theme, height, dark, interactive)
+        found, notes = _drawn(answer, kind, look, height, dark, interactive)
     notes = [*words.notes(answer), *notes]
     letters = 80 if width == "container" else max(20, width // 9)
     title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), letters))
@@ -74,16 +74,16 @@ def chart(
             height=height,
             title=title,
             description=words.summary(answer),
-            background=theme.background,
+            background=look.background,
             padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
             autosize=alt.AutoSizeParams(type="fit", contains="padding"),
         ),
-        theme,
+        look,
     )
 
 
 def _drawn(
-    answer: Aggregate, kind: Kind, theme: Palette, height: int, dark: bool, interactive: bool
+    answer: Aggregate, kind: Kind, look: Palette, height: int, dark: bool, interactive: bool
 ) -> tuple[list[alt.Chart], list[str]]:
     drawn = rows.lines(answer)
     actual, notes = _fitting(kind, drawn, answer)
@@ -91,8 +91,8 @@ def _drawn(
     bands = rows.buckets(answer, drawn)
     by_position = colors(answer, dark)
     canvas = layers.Canvas(
-        palette=theme,
-        colors={line.name: by_position.get(line.position, theme.muted) for line in drawn},
+        palette=look,
+        colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
         lines=drawn,
         buckets=len(answer.edges) - 1,
         x=_time_axis(answer),
@@ -105,10 +105,11 @@ def _drawn(
         "lines": lambda: layers.curves(canvas, rows.ends(points)),
         "area": lambda: layers.areas(canvas, rows.ends(points)),
     }[actual]()
+    clickable = len(points) <= MAX_MARKS
     # the points travel once: the first layer that names them brings them
-    shapes[0].data = alt.InlineData(values=points, name="points")
+    shapes[0].data = layers.inline(rows.lean(points, clickable=clickable), "points")
     found = [layers.key(canvas), *_future(answer, canvas, bands), *shapes]
-    if interactive and len(points) > MAX_MARKS:
+    if interactive and not clickable:
         found.append(layers.bucket_targets(canvas, bands))
     elif interactive:
         found = [found[0], layers.bands(canvas, bands), *found[1:], layers.targets(canvas, actual)]
@@ -144,7 +145,7 @@ def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tup
 
 
 def _time_axis(answer: Aggregate) -> dict[str, Any]:
-    labels = ticks(answer)
+    labels = tick_labels(answer)
     axis = alt.Axis(
         values=list(labels),
         labelExpr=label_expression(labels),
@@ -170,7 +171,7 @@ def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
     return alt.Legend(title=None, orient="right", labelLimit=170, symbolLimit=max(4, (height - 60) // 20))
 
 
-def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Chart]:
+def _empty(answer: Aggregate, look: Palette, interactive: bool) -> list[alt.Chart]:
     edges = {"start": millis(answer.edges[0]), "end": millis(answer.edges[-1]), "position": -1, "series": ""}
     place = alt.X("start:Q", **_time_axis(answer))
     frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")
@@ -178,41 +179,41 @@ def _empty(answer: Aggregate, theme: Palette, interactive: bool) -> list[alt.Cha
         frame = frame.add_params(*layers.selections(), alt.selection_point(name="legend", fields=["series"]))
     text = (
         alt.Chart(alt.InlineData(values=[{"text": words.NO_EVENTS}]))
-        .mark_text(fontSize=15, color=theme.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))
+        .mark_text(fontSize=15, color=look.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))
         .encode(text="text:N")
     )
     return [frame, text]
 
 
-def _configured(found: alt.LayerChart, theme: Palette) -> alt.LayerChart:
+def _configured(found: alt.LayerChart, look: Palette) -> alt.LayerChart:
     configured: alt.LayerChart = (
         found.configure(font=FONT)
         .configure_view(stroke=None)
         .configure_title(
             anchor="start",
             frame="group",
-            color=theme.text,
+            color=look.text,
             fontSize=15,
             fontWeight=600,
-            subtitleColor=theme.soft,
+            subtitleColor=look.soft,
             subtitleFontSize=12,
             offset=14,
         )
         .configure_axis(
-            labelColor=theme.soft,
-            titleColor=theme.soft,
+            labelColor=look.soft,
+            titleColor=look.soft,
             titleFontWeight="normal",
             titleFontSize=12,
             labelFontSize=12,
-            gridColor=theme.grid,
-            domainColor=theme.grid,
-            tickColor=theme.grid,
+            gridColor=look.grid,
+            domainColor=look.grid,
+            tickColor=look.grid,
             labelPadding=6,
             titlePadding=10,
         )
         .configure_axisY(domain=False, ticks=False)
         .configure_legend(
-            labelColor=theme.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
+            labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
         )
     )
     return configured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,14 @@ class Canvas:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
 
 
+def inline(rows: list[Row], name: str) -> alt.InlineData:
+    """The rows under a name, given once; as text, since Altair would check and copy every row for seconds."""
+    return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"), name=name)
+
+
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A band per bucket, unseen, that tells every series' exact value."""
-    band = alt.Chart(alt.InlineData(values=rows, name="buckets")).mark_rect(opacity=0)
+    band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
     encoded: alt.Chart = band.encode(x=canvas.place(), x2="end:Q", tooltip=told(canvas.lines))
     return encoded
 
@@ -86,16 +92,14 @@ def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
 def key(canvas: Canvas) -> alt.Chart:
     """Nothing to see but the legend. It comes first, as Vega-Lite listens to the first layer's legend only."""
     names = [{"series": line.name} for line in canvas.lines]
-    point = alt.Chart(alt.InlineData(values=names, name="key")).mark_point(filled=True, size=0, opacity=1)
+    point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1)
     encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
     return encoded.add_params(highlight()) if canvas.interactive else encoded
 
 
 def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
     """The part of the window that has not begun: shaded, so that it does not read as zero."""
-    base = alt.Chart(
-        alt.InlineData(values=[{"start": start, "end": end, "middle": (start + end) // 2}], name="not_yet")
-    )
+    base = alt.Chart(inline([{"start": start, "end": end, "middle": (start + end) // 2}], "not_yet"))
     return [
         base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2="end:Q"),
         base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8).encode(
@@ -137,7 +141,7 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
         **canvas.dim(),
     }
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
-    end = alt.Chart(alt.InlineData(values=unfinished, name="ends"))
+    end = alt.Chart(inline(unfinished, "ends"))
     return [
         whole.mark_area().encode(**shared, y2="low:Q", fillOpacity=canvas.fill()),
         whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1).encode(**shared),
@@ -164,7 +168,7 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
         legend=canvas.legend,
     )
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
-    end = alt.Chart(alt.InlineData(values=unfinished, name="ends"))
+    end = alt.Chart(inline(unfinished, "ends"))
     found = [
         whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
         end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail="run:N"),
@@ -199,7 +203,7 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
 
 def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """The same for a chart with very many points: one unseen mark per bucket, where a click means the bucket."""
-    base = alt.Chart(alt.InlineData(values=rows, name="buckets")).mark_rect(fillOpacity=0)
+    base = alt.Chart(inline(rows, "buckets")).mark_rect(fillOpacity=0)
     return _selectable(
         base.encode(x=canvas.place(), x2="end:Q", color=canvas.color(), tooltip=told(canvas.lines)), canvas
     )

@@ -54,7 +54,7 @@ DARK = Palette(
 )
 
 
-def palette(dark: bool) -> Palette:
+def theme(dark: bool) -> Palette:
     """The palette for a dark or a light background."""
     return DARK if dark else LIGHT
 
@@ -64,7 +64,7 @@ def colors(answer: Aggregate, dark: bool = False) -> dict[int, str]:
 
     A key asks for the hue its hash names; where a larger series took it, it gets the next free one.
     """
-    chosen = palette(dark)
+    chosen = theme(dark)
     fixed = {"other": chosen.other, "missing": chosen.missing, "all": chosen.hues[0]}
     keys = [series.key or "" for series in answer.series if series.kind == "value"]
     slots = iter(_slots(keys))

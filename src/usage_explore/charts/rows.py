@@ -82,10 +82,15 @@ def stacked(answer: Aggregate, drawn: tuple[Line, ...], *, stack: bool, zeros: b
                         "low": base,
                         "high": base + size,
                         "complete": point.complete,
-                        "exact": words.exact(value),
                     }
                 )
     return found
+
+
+def lean(points: list[Row], *, clickable: bool) -> list[Row]:
+    """The points with what their layers read alone; a chart of many points is not clicked point by point."""
+    dropped = {"index"} if clickable else {"index", "start", "end", "position"}
+    return [{name: value for name, value in row.items() if name not in dropped} for row in points]
 
 
 def ends(points: list[Row]) -> list[Row]:

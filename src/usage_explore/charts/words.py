@@ -62,7 +62,7 @@ def bucket_label(answer: Aggregate, point: Point) -> str:
         wall = start.replace(tzinfo=None)
         end = wall + (point.end - point.start)
         ambiguous = start.replace(fold=0).utcoffset() != start.replace(fold=1).utcoffset()
-        words = f"{_day(start)}, {wall:%H:%M}–{end:%H:%M}" + (f" ({start:UTC%:z})" if ambiguous else "")
+        words = f"{_day(start)}, {wall:%H:%M}–{end:%H:%M}" + (f" (UTC{start.isoformat()[-6:]})" if ambiguous else "")
     elif answer.query.bucket == "day":
         words = _day(start)
     else:
@@ -76,16 +76,14 @@ def state(answer: Aggregate, point: Point) -> str:
         return "complete"
     since, until = answer.query.span
     reasons = []
-    if point.start < since or point.end > until:
+    if point.start < since or (point.end > until and until < answer.closed_until):
         reasons.append("cut by the window's edge")
-    if point.end > answer.closed_until and answer.closed_until < until:
+    if point.end > answer.closed_until and until >= answer.closed_until:
         if point.start >= answer.closed_until:
             reasons.append("not begun yet")
-        elif answer.query.as_of:
-            reasons.append("still filling at the time of as_of")
         else:
-            reasons.append("still filling")
-    return "unfinished: " + " and ".join(reasons or ["still filling"])
+            reasons.append("still filling at as_of" if answer.query.as_of else "still filling")
+    return "unfinished: " + " and ".join(reasons)
 
 
 def cap_note(answer: Aggregate) -> str | None:

@@ -1,0 +1,493 @@
+"""Charts: every specification compiles, and what it tells is what the answer says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+import vl_convert
+
+from usage_explore import charts
+from usage_explore.answers import Aggregate, Kind, Point, Series
+from usage_explore.charts import palette, rows, ticks, words
+from usage_explore.numbers import exact_sum
+from usage_explore.query import AggregateQuery
+
+NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
+KINDS: tuple[charts.Kind, ...] = ("bars", "lines", "area")
+ALL: list[tuple[Kind, str | None]] = [("all", None)]
+EVERY: list[tuple[Kind, str | None]] = [
+    ("value", "gpt-x"),
+    ("missing", None),
+    ("value", ""),
+    ("value", "Other"),
+    ("value", "title"),
+    ("value", "Total"),
+    ("value", "(missing)"),
+    ("other", None),
+]
+MANY: list[tuple[Kind, str | None]] = [*(("value", f"v{n}") for n in range(60)), ("other", None)]
+
+Value = Callable[[int, int], int | str]
+
+
+def _varied(rank: int, index: int) -> str:
+    return str(random.Random(rank * 10_000 + index).randrange(1, 9_000_000)) + ".125"
+
+
+def answer(
+    keys: list[tuple[Kind, str | None]],
+    since: str = "2026-10-20T00:00:00Z",
+    until: str = "2026-11-05T14:05:00Z",
+    *,
+    value: Value = _varied,
+    now: datetime = NOW,
+    capped: bool = False,
+    **question: Any,
+) -> Aggregate:
+    """An answer with the values of `value(rank, bucket)`, 0 where the bucket has not begun."""
+    group = "none" if keys == ALL else "dim:model"
+    query = AggregateQuery(**{"metric": "sum_quantity", "group_by": group, "since": since, "until": until, **question})
+    edges = query.edges()
+    span_since, span_until = query.span
+    number: Any = int if query.metric == "count" else Decimal
+    found = []
+    for rank, (kind, key) in enumerate(keys):
+        points = tuple(
+            Point(
+                start,
+                end,
+                number(0 if start >= now else value(rank, index)),
+                start >= span_since and end <= min(span_until, now),
+            )
+            for index, (start, end) in enumerate(itertools.pairwise(edges))
+        )
+        total = exact_sum((point.value for point in points), number(0))
+        found.append(Series(kind, key, total, 33 if kind == "other" else 1, points))
+    return Aggregate(
+        query=query,
+        series=tuple(found),
+        edges=edges,
+        now=now,
+        capped=capped,
+        app_url="http://127.0.0.1:8501",
+        settle=timedelta(minutes=5),
+    )
+
+
+CASES: dict[str, Callable[[], Aggregate]] = {
+    "none": lambda: answer(ALL, metric="count", value=lambda _, index: index * 7),
+    "every kind of series": lambda: answer(EVERY),
+    "more series than hues": lambda: answer(MANY[:12]),
+    "more series than can be drawn": lambda: answer(MANY),
+    "negative": lambda: answer(EVERY, value=lambda rank, index: (-1) ** (rank + index) * 50),
+    "no events": lambda: answer([]),
+    "zero events": lambda: answer(ALL, metric="count", value=lambda *_: 0),
+    "zero quantity": lambda: answer(ALL, value=lambda *_: 0),
+    "one bucket": lambda: answer(EVERY, "2026-11-04T00:00:00Z", "2026-11-05T00:00:00Z"),
+    "one unfinished bucket": lambda: answer(EVERY, "2026-11-05T01:00:00Z", "2026-11-05T03:00:00Z"),
+    "this month": lambda: answer(EVERY, "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
+    "all in the future": lambda: answer(EVERY, "2026-12-01T00:00:00Z", "2026-12-08T00:00:00Z"),
+    "days over a clock change": lambda: answer(EVERY, "2026-10-22T22:00:00Z", timezone="Europe/Berlin"),
+    "an hour twice": lambda: answer(
+        EVERY, "2026-10-24T20:30:00Z", "2026-10-25T05:00:00Z", bucket="hour", timezone="Europe/Berlin"
+    ),
+    "half an hour twice": lambda: answer(
+        EVERY, "2026-04-04T10:00:00Z", "2026-04-04T20:00:00Z", bucket="hour", timezone="Australia/Lord_Howe"
+    ),
+    "midnight twice": lambda: answer(EVERY, "2026-10-30T04:00:00Z", "2026-11-04T05:00:00Z", timezone="America/Havana"),
+    "a date that never was": lambda: answer(
+        EVERY, "2011-12-27T10:00:00Z", "2012-01-03T10:00:00Z", timezone="Pacific/Apia"
+    ),
+    "weeks": lambda: answer(EVERY, "2026-08-01T00:00:00Z", bucket="week", timezone="Asia/Kathmandu"),
+    "two years of weeks": lambda: answer(EVERY, "2024-11-01T00:00:00Z", bucket="week"),
+    "capped hours": lambda: answer(EVERY, "2026-07-28T14:00:00Z", bucket="hour", capped=True),
+    "enormous": lambda: answer(ALL, value=lambda _, index: f"{index - 3}e400"),
+    "tiny": lambda: answer(ALL, value=lambda _, index: f"{index}e-30"),
+}
+
+
+def svg(chart: Any) -> str:
+    """The chart as SVG; whatever Vega warns about would be an empty or wrong picture."""
+    return charts.image(chart, "svg").decode()
+
+
+def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The rows of a chart's data set."""
+    for layer in spec["layer"]:
+        if layer.get("data", {}).get("name") == name and "values" in layer["data"]:
+            return list(json.loads(layer["data"]["values"]))
+    return []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_chart_compiles_and_has_its_words(case: str, kind: charts.Kind, dark: bool) -> None:
+    asked = CASES[case]()
+    drawing = svg(charts.chart(asked, kind=kind, dark=dark))
+    assert "2026" in drawing or "2012" in drawing or "2024" in drawing
+    assert "NaN" not in drawing
+    assert charts.LIGHT.background in drawing or charts.DARK.background in drawing
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_chart_for_a_file_has_no_selections(kind: charts.Kind) -> None:
+    spec = charts.chart(answer(EVERY), kind=kind, interactive=False).to_dict()
+    assert "params" not in spec
+    assert "param" not in json.dumps(spec["layer"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_three_selections_are_always_there(case: str) -> None:
+    for kind in KINDS:
+        spec = charts.chart(CASES[case](), kind=kind).to_dict()
+        assert {param["name"] for param in spec["params"]} == {"pick", "brush", "legend"}
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_pictures(form: Any) -> None:
+    picture = charts.image(charts.chart(answer(EVERY)), form)
+    assert picture.startswith(b"\x89PNG" if form == "png" else b"<svg")
+
+
+def test_another_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="png or svg"):
+        charts.image(charts.chart(answer(EVERY)), "gif")  # type: ignore[arg-type]
+
+
+def test_the_browsers_zone_has_no_say() -> None:
+    spec = charts.chart(CASES["an hour twice"]()).to_dict()
+    assert '"temporal"' not in json.dumps(spec)
+    assert "time" not in json.dumps(spec["layer"][0]["encoding"])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("no events", "zero events")])
+def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
+    asked = CASES[case]()
+    spec = charts.chart(asked).to_dict()
+    drawn = rows.lines(asked)
+    shown, hidden = rows.split_told(drawn)
+    by_start = {row["start"]: row for row in data(spec, "buckets")}
+    for index, point in enumerate(asked.series[0].points):
+        column = [series.points[index].value for series in asked.series]
+        row = by_start.get(ticks.millis(point.start))
+        if row is None:
+            assert point.start >= NOW
+            assert not any(column)
+            continue
+        assert row["total"] == words.exact(exact_sum(column, column[0] * 0))
+        assert [row[f"v{place}"] for place in range(len(shown))] == [words.exact(x.values[index]) for x in shown]
+        told = [x.values[index] for x in shown + hidden]
+        assert exact_sum(told, column[0] * 0) == exact_sum(column, column[0] * 0)
+        assert (row["state"] == "complete") is point.complete
+
+
+def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
+    named = words.names(answer(EVERY))
+    assert len(set(named)) == len(EVERY)
+    assert not {"title", "image", "Total", "State"} & set(named)
+    assert named[-1] == "Other"
+    assert named[1] == "(missing)"
+
+
+def test_an_unfinished_bucket_says_why() -> None:
+    cut = answer(ALL, "2026-11-01T12:00:00Z", "2026-11-10T00:00:00Z")
+    states = [words.state(cut, point) for point in cut.series[0].points]
+    assert states[0] == "unfinished: cut by the window's edge"
+    assert states[1:4] == ["complete"] * 3
+    assert states[4] == "unfinished: still filling"
+    assert states[5] == "unfinished: not begun yet"
+    live = answer(ALL, "2026-11-01T00:00:00Z", "2026-11-05T14:05:00Z")
+    assert "still filling" in words.state(live, live.series[0].points[-1])
+    past = answer(ALL, "2026-11-01T00:00:00Z", "2026-11-03T12:00:00Z")
+    assert words.state(past, past.series[0].points[-1]) == "unfinished: cut by the window's edge"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_not_begun_is_not_drawn_as_zero(kind: charts.Kind) -> None:
+    month = CASES["this month"]()
+    spec = charts.chart(month, kind=kind).to_dict()
+    begun = [ticks.millis(point.start) for point in month.series[0].points if point.start < NOW]
+    assert {row["start"] for row in data(spec, "points")} == set(begun)
+    assert [row["start"] for row in data(spec, "buckets")] == begun
+    assert "not yet" in svg(charts.chart(month, kind=kind))
+
+
+def test_future_dated_events_are_drawn() -> None:
+    asked = answer(EVERY, "2026-11-01T00:00:00Z", "2026-11-12T00:00:00Z", now=datetime(2026, 11, 30, tzinfo=UTC))
+    early = Aggregate(**{**asked.__dict__, "now": NOW})
+    assert len(data(charts.chart(early).to_dict(), "buckets")) == 11
+
+
+def test_stacks_meet_and_negatives_go_down_from_zero() -> None:
+    asked = CASES["negative"]()
+    drawn = rows.stacked(asked, rows.lines(asked), stack=True, zeros=False)
+    for _, column in itertools.groupby(sorted(drawn, key=lambda row: row["start"]), key=lambda row: row["start"]):
+        up = down = 0.0
+        for row in column:
+            if row["high"] >= row["low"]:
+                assert row["low"] == up
+                up = row["high"]
+            else:
+                assert row["low"] == down
+                down = row["high"]
+
+
+def test_no_two_buckets_share_a_place() -> None:
+    for case in ("an hour twice", "half an hour twice", "midnight twice", "a date that never was"):
+        asked = CASES[case]()
+        buckets = data(charts.chart(asked).to_dict(), "buckets")
+        assert [(row["start"], row["end"]) for row in buckets] == [
+            (ticks.millis(start), ticks.millis(end)) for start, end in itertools.pairwise(asked.edges)
+        ]
+        assert len({row["when"] for row in buckets}) == len(buckets)
+
+
+def test_an_hour_that_comes_twice_says_which() -> None:
+    asked = CASES["an hour twice"]()
+    labels = [words.bucket_label(asked, point) for point in asked.series[0].points]
+    assert "Sun 25 Oct 2026, 02:00–03:00 (UTC+02:00), Europe/Berlin" in labels
+    assert "Sun 25 Oct 2026, 02:00–03:00 (UTC+01:00), Europe/Berlin" in labels
+    assert "Sun 25 Oct 2026, 03:00–04:00, Europe/Berlin" in labels
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Pacific/Apia"])
+def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
+    for hours in (1, 5, 24, 40, 24 * 3, 24 * 8, 24 * 31, 24 * 92, 24 * 400):
+        since = (NOW - timedelta(hours=hours)).isoformat()
+        asked = answer([], since, bucket=bucket, timezone=zone)
+        found = ticks.tick_labels(asked)
+        assert 1 <= len(found) <= ticks.MOST
+        assert list(found) == sorted(found)
+        assert len(next(iter(found.values()))) == 2
+        assert ticks.millis(asked.edges[0]) <= min(found) < ticks.millis(asked.edges[-1])
+        for place, lines in found.items():
+            wall = datetime.fromtimestamp(place / 1000, UTC).astimezone(ZoneInfo(zone))
+            assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}") or bucket == "week"
+
+
+def test_many_bars_become_areas_and_say_so() -> None:
+    asked = CASES["capped hours"]()
+    spec = charts.chart(asked).to_dict()
+    marks = [layer["mark"]["type"] for layer in spec["layer"]]
+    assert "area" in marks
+    assert "bar" not in marks
+    subtitle = " ".join(spec["title"]["subtitle"])
+    assert "Drawn as areas" in subtitle
+    assert f"Window shortened to the last {len(asked.edges) - 1:,} hours." in subtitle
+
+
+def test_areas_of_negative_values_become_lines_and_say_so() -> None:
+    spec = charts.chart(CASES["negative"](), kind="area").to_dict()
+    assert "area" not in [layer["mark"]["type"] for layer in spec["layer"]]
+    assert "Drawn as lines" in " ".join(spec["title"]["subtitle"])
+
+
+def test_series_beyond_the_drawn_ones_are_one_and_said() -> None:
+    asked = CASES["more series than can be drawn"]()
+    drawn = rows.lines(asked)
+    assert len(drawn) == rows.MAX_DRAWN
+    assert drawn[-1].kind == "other"
+    for index, total in enumerate(words.bucket_totals(asked)):
+        assert exact_sum((line.values[index] for line in drawn), Decimal(0)) == total
+    assert "drawn as one" in " ".join(charts.chart(asked).to_dict()["title"]["subtitle"])
+
+
+def test_no_events_are_said_not_drawn() -> None:
+    for case in ("no events", "zero events"):
+        assert "No events in this window" in svg(charts.chart(CASES[case]()))
+        assert "No events in this window" in charts.summary(CASES[case]())
+    assert "No events" not in svg(charts.chart(CASES["zero quantity"]()))
+
+
+def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
+    asked = answer(
+        [("value", "large"), ("value", "small"), ("other", None)],
+        "2026-11-03T00:00:00Z",
+        value=lambda rank, index: f"{(3 - rank) * 1000 * (index + 1)}.5",
+    )
+    said = charts.summary(asked)
+    assert "Total 36,004.5 quantity" in said
+    assert "largest large with 18,001.5 (50.0% of the total), 33 folded into Other" in said
+    assert "Peak 18,001.5 in Thu 5 Nov 2026, UTC" in said
+    assert "Unfinished: Thu 5 Nov 2026, UTC" in said
+    assert charts.chart(asked).to_dict()["description"] == said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (-1234, "-1,234"),
+        (Decimal("-999.50"), "-999.5"),
+        (Decimal("1E-7"), "0.0000001"),
+        (Decimal("12345678901234567890123456789012345.6789"), "12,345,678,901,234,567,890,123,456,789,012,345.6789"),
+    ],
+)
+def test_exact_numbers_are_written_out(value: int | Decimal, text: str) -> None:
+    assert words.exact(value) == text
+
+
+# --- colours ---------------------------------------------------------------------------------------------------
+
+
+def test_a_key_keeps_its_colour_whatever_its_rank() -> None:
+    for key in ("gpt-x", "tokens_in", "", "eu-west-1"):
+        alone = charts.colors(answer([("value", key)]))[0]
+        assert charts.colors(answer([("missing", None), ("value", key), ("other", None)]))[1] == alone
+        assert charts.colors(answer([("value", key)]), dark=True)[0] in palette.DARK.hues
+
+
+def test_eight_keys_have_eight_colours() -> None:
+    for start in range(0, 48, 8):
+        keys: list[tuple[Kind, str | None]] = [("value", f"v{n}") for n in range(start, start + 8)]
+        assert set(charts.colors(answer(keys)).values()) == set(palette.LIGHT.hues)
+
+
+def test_sixteen_keys_have_sixteen_colours_and_the_rest_is_muted() -> None:
+    found = charts.colors(answer(MANY))
+    assert len({found[index] for index in range(16)}) == 16
+    assert {found[index] for index in range(16, 60)} == {palette.LIGHT.muted}
+    assert found[60] == palette.LIGHT.other
+
+
+def _linear(color: str) -> np.ndarray[Any, Any]:
+    channels = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def _contrast(one: str, two: str) -> float:
+    weights = np.array([0.2126, 0.7152, 0.0722])
+    low, high = sorted((float(_linear(one) @ weights), float(_linear(two) @ weights)))
+    return (high + 0.05) / (low + 0.05)
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1
+SIGHT = {
+    "full": np.eye(3),
+    "without red": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "without green": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "without blue": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+def _oklab(linear: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    to_cones = np.array(
+        [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ]
+    )
+    to_lab = np.array(
+        [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ]
+    )
+    return np.asarray(to_lab @ np.cbrt(to_cones @ np.clip(linear, 0, 1)))
+
+
+PALETTES = (palette.LIGHT, palette.DARK)
+
+
+@pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
+def test_colours_stand_out_from_their_background(shown: palette.Palette) -> None:
+    for color in (*shown.hues, *shown.shades, shown.muted, shown.other, shown.missing):
+        assert _contrast(color, shown.background) >= 3, color
+    for color in (shown.text, shown.soft):
+        assert _contrast(color, shown.background) >= 4.5, color
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+@pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
+def test_the_hues_are_told_apart_by_every_eye(shown: palette.Palette, sight: str) -> None:
+    seen = {color: _oklab(SIGHT[sight] @ _linear(color)) for color in (*shown.hues, shown.other)}
+    for one, two in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[two]) >= 0.06, (one, two)
+
+
+# --- selections ------------------------------------------------------------------------------------------------
+
+
+def test_a_brush_takes_the_buckets_whose_middle_it_covers() -> None:
+    asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z")
+    edges = asked.edges
+    low, high = ticks.millis(edges[2]) + 1000, ticks.millis(edges[5]) - 1000
+    for selection in (
+        {"brush": {"start": [low, high]}},
+        {"brush": {"start": [high, low]}, "pick": {}},
+        {"selection": {"brush": {"middle": [low, high]}}},
+        SimpleNamespace(brush=SimpleNamespace(value={"start": [low, high]})),
+    ):
+        assert charts.brushed(asked, selection) == (edges[2], edges[5])
+
+
+def test_a_brush_within_one_bucket_takes_it() -> None:
+    asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z")
+    low = ticks.millis(asked.edges[3]) + 60_000
+    assert charts.brushed(asked, {"brush": {"start": [low, low + 60_000]}}) == asked.edges[3:5]
+
+
+@pytest.mark.parametrize("selection", [{}, {"brush": {}}, {"brush": None}, None, {"brush": {"start": [0, 1]}}])
+def test_no_brush_is_none(selection: Any) -> None:
+    assert charts.brushed(answer(EVERY), selection) is None
+
+
+def test_a_brush_goes_back_over_the_hour_that_comes_twice() -> None:
+    asked = CASES["an hour twice"]()
+    for start, end in itertools.pairwise(asked.edges):
+        inside = [ticks.millis(start) + 1, ticks.millis(end) - 1]
+        assert charts.brushed(asked, {"brush": {"start": inside}}) == (start, end)
+
+
+def test_a_click_gives_series_and_bucket() -> None:
+    asked = answer(EVERY)
+    start = asked.edges[4]
+    mark = {"start": ticks.millis(start), "position": 2}
+    for selection in (
+        {"pick": [mark]},
+        {"selection": {"pick": [mark], "brush": {}}},
+        SimpleNamespace(pick=SimpleNamespace(value=[mark])),
+    ):
+        assert charts.picked(asked, selection) == (asked.series[2], start)
+    assert charts.picked(asked, {"pick": [{**mark, "position": -1}]}) == (None, start)
+
+
+@pytest.mark.parametrize(
+    "selection", [{}, {"pick": {}}, {"pick": []}, {"pick": [{"start": 5, "position": 0}]}, {"pick": [{}]}]
+)
+def test_no_click_is_none(selection: Any) -> None:
+    assert charts.picked(answer(EVERY), selection) is None
+
+
+def test_a_click_on_a_series_that_left_is_none() -> None:
+    asked = answer(EVERY)
+    mark = {"start": ticks.millis(asked.edges[0]), "position": 99}
+    assert charts.picked(asked, {"pick": [mark]}) is None
+
+
+def test_vega_says_nothing_about_a_chart(capfd: pytest.CaptureFixture[str]) -> None:
+    spec = charts.chart(answer(EVERY)).to_dict()
+    vl_convert.vegalite_to_vega(json.dumps({**spec, "width": 900}))
+    printed = capfd.readouterr()
+    assert not printed.out + printed.err
