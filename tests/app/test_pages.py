@@ -89,7 +89,7 @@ def test_a_link_cannot_smuggle_markdown_into_the_page(explore: Open) -> None:
 def test_nothing_found_is_said_with_what_to_do(explore: Open) -> None:
     app = explore(**LINK, metric_key="no such metric")
     assert not charts(app)
-    assert "remove a filter" in text(app)
+    assert "Remove a filter" in text(app)
 
 
 def test_a_capped_window_is_said_in_words(explore: Open) -> None:
@@ -217,3 +217,26 @@ def test_times_are_shown_in_the_zone_and_say_so(events: Open, store: Store) -> N
     app = events(organization_id=ACME, timezone="Asia/Kathmandu")
     shown = app.dataframe[0].value["Time (Asia/Kathmandu)"][0]
     assert shown.startswith(first.tz_convert("Asia/Kathmandu").strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def test_a_window_before_or_after_all_events_offers_theirs(explore: Open) -> None:
+    app = explore(organization_id=ACME, since="2030-01-01T00:00:00Z", until="2030-02-01T00:00:00Z", bucket="hour")
+    assert "events lie within 31 Aug – 30 Sep 2026, UTC" in text(app)
+    app.button(key="show_extent").click().run()
+    assert charts(app) == 1
+    assert app.query_params["since"] == "2026-08-31T00:00:00Z"
+
+
+def test_quantities_that_cancel_out_are_not_nothing(
+    use: Callable[..., None], events_database_url: str, events_connection: psycopg.Connection
+) -> None:
+    events_connection.execute(
+        "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)"
+        " SELECT gen_random_uuid(), %s, %s, 'x', 0, '2026-09-01T12:00Z', g::text FROM generate_series(1, 3) g",
+        [ACME, ACME],
+    )
+    events_connection.commit()
+    use(events_database_url)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), {**WINDOW, "metric": "sum_quantity"})
+    assert charts(app) == 1
+    assert "0 quantity" in text(app).replace(":small[:gray[", "")

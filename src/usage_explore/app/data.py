@@ -14,7 +14,6 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.comparison import Comparison, compare
 from usage_explore.query import AggregateQuery, EventQuery, Question
@@ -51,6 +50,10 @@ class Source:
         """The SQL of the question, live ones as of this minute."""
         return _sql(self.store, query.resolve(self.now) if isinstance(query, AggregateQuery) else query)
 
+    def extent(self) -> tuple[datetime, datetime] | None:
+        """When the organization's first and last event occurred, None where there are none."""
+        return _extent(self.store, self.store.organization_id, self.now)
+
     def dimension_keys(self) -> tuple[str, ...]:
         """Every dimension key in the organization's events, most frequent first; looked up every ten minutes."""
         return _dimension_keys(self.store, self.store.organization_id)
@@ -79,8 +82,7 @@ def source(organization_id: UUID) -> Source:
 
 
 def wake() -> None:
-    """Bring the embedded server back when it stopped, then ask the database its time. Raises `DatabaseError`."""
-    config.database_url(config.settings())
+    """Ask the database its time, which starts an embedded one that stopped. Raises `DatabaseError`."""
     store().now()
 
 
@@ -112,6 +114,11 @@ def _count(_store: Store, query: EventQuery, now: datetime) -> int:
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _sql(_store: Store, query: AggregateQuery | EventQuery) -> str:
     return _store.sql(query)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
+    return _store.extent()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Looking for dimensions")

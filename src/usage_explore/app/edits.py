@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
+from usage_explore import buckets
 from usage_explore.answers import Aggregate, Series
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS
@@ -149,6 +150,15 @@ def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQue
     if name == "24h" and query.bucket != "hour":
         query = query.replace(bucket="hour")
     return query.replace(window=None, since=f"-{name}/{query.bucket[0]}", until=None)
+
+
+def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> AggregateQuery:
+    """The question over the whole local days from the first to the last event."""
+    zone = query.zone
+    since = buckets.day_start(first.astimezone(zone).date(), zone)
+    until = buckets.day_start(last.astimezone(zone).date() + timedelta(days=1), zone)
+    bucket = "week" if until - since > timedelta(days=buckets.MAX_AGGREGATE_BUCKETS) else "day"
+    return query.replace(window=None, since=since, until=until, bucket=bucket)
 
 
 def with_bucket(query: AggregateQuery, bucket: str) -> AggregateQuery:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore import charts
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import data, edits, organization, url
 from usage_explore.app.chips import chips
@@ -20,6 +19,7 @@ from usage_explore.app.ranking import ranking
 from usage_explore.app.share import share
 from usage_explore.app.tabs import tabs
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
+from usage_explore.describe import describe, span_words
 from usage_explore.query import EventQuery
 
 
@@ -59,10 +59,8 @@ def draw(pages: Pages) -> None:
 def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     answer = source.aggregate(view.query)
     comparison = source.comparison(answer)
-    if not answer.series or (
-        answer.total == 0 and not any(point.value for each in answer.series for point in each.points)
-    ):
-        _nothing(view, answer)
+    if _is_empty(answer, source):
+        _nothing(view, source)
         return
     headline(answer, comparison)
     dark = st.context.theme.type == "dark"
@@ -77,13 +75,32 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     tabs(pages, view, source, answer)
 
 
+def _is_empty(answer: Aggregate, source: Source) -> bool:
+    """Whether no event was found. Quantities that add up to zero are not nothing."""
+    if any(point.value for series in answer.series for point in series.points):
+        return False
+    return not answer.series or not source.count(answer.events_at(answer.series[0]))
+
+
 def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
     go(lambda: view.asking(edits.into(answer, view.query, series)))
 
 
-def _nothing(view: ExploreView, answer: Aggregate) -> None:
-    advice = "remove a filter or widen the window" if edits.filters(view.query) else "widen the window"
-    sentence(f"No events match {charts.summary(answer).partition('. ')[0]}. To see some, {advice}.")
+def _nothing(view: ExploreView, source: Source) -> None:
+    """No event: say so, and where there are some."""
+    query = view.query
+    said = [f"No events match: {describe(query.resolve(source.now))}."]
+    if edits.filters(query):
+        said.append("Remove a filter or widen the window.")
+    extent = source.extent()
+    if extent is None:
+        sentence(" ".join([*said, "This organization has no events."]))
+        return
+    first, last = (moment.astimezone(query.zone) for moment in extent)
+    wide = edits.with_extent(query, first, last)
+    days = span_words(*(edge.astimezone(query.zone) for edge in wide.span))
+    sentence(" ".join([*said, f"This organization's events lie within {days}, {query.timezone}."]))
+    st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))
 
 
 def _events_view(view: ExploreView, source: Source) -> EventsView:

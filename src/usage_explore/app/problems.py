@@ -29,7 +29,7 @@ def shown() -> Iterator[None]:
 
 def sentence(text: str, icon: str = ":material/info:") -> None:
     """One calm sentence where otherwise there would be nothing."""
-    st.info(text, icon=icon)
+    st.info(words.plain(text), icon=icon)
 
 
 def _bad_link(error: QueryError) -> None:

@@ -1,0 +1,103 @@
+"""One app server on a small demo database that never changes, and a real browser to visit it with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from browsing import Site
+from demo_database import demo_database
+from usage_explore import Store, config, connect, launch
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def site(server_url: str, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    log = tmp_path_factory.mktemp("app") / "log"
+    with demo_database(server_url, _template) as database_url, log.open("wb") as output:
+        port = launch.free_port(None)
+        url = f"http://127.0.0.1:{port}"
+        settings = config.settings(database_url=database_url, app_url=url)
+        environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}
+        process = subprocess.Popen(launch.command(port), env=environment, stdout=output, stderr=output)
+        try:
+            _wait(process, url, log)
+            yield Site(url, database_url)
+        finally:
+            process.terminate()
+            process.wait(20)
+        said = log.read_text()
+        assert "Traceback" not in said, said
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        try:
+            with urlopen(f"{url}/_stcore/health", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"the app does not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def store(site: Site) -> Iterator[Store]:
+    with connect(site.database_url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, else Playwright's own; without either these tests are skipped, in CI they fail."""
+    with sync_playwright() as playwright:
+        browser = _launched(playwright)
+        if browser is None:
+            reason = "no browser: apt-get install chromium, or playwright install chromium"
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        yield browser
+        browser.close()
+
+
+def _launched(playwright: Playwright) -> Browser | None:
+    for path in ("/usr/bin/chromium", playwright.chromium.executable_path):
+        if Path(path).exists():
+            return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    return None
+
+
+@pytest.fixture
+def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
+    """Open an address of the app in a fresh browser; nothing may be fetched from elsewhere."""
+    contexts = []
+    strangers: list[str] = []
+
+    def watched(request: Any) -> None:
+        if urlsplit(request.url).hostname not in ("127.0.0.1", None, ""):
+            strangers.append(request.url)
+
+    def open_page(address: str, **options: Any) -> Page:
+        context = chromium.new_context(viewport={"width": 1400, "height": 1200}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", watched)
+        page.goto(address if address.startswith("http") else site.url + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not strangers

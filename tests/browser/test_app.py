@@ -1,0 +1,235 @@
+"""The walk of an analyst through the app, and the links that must survive it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+from psycopg import sql
+
+from browsing import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
+from demo_database import ACME, CEDAR, WINDOW
+from usage_explore import AggregateQuery, EventQuery, Store, writing
+from usage_explore.app import words
+
+pytestmark = pytest.mark.browser
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
+
+Visit = Callable[..., Page]
+
+
+def test_a_link_shows_the_same_in_a_fresh_browser_and_in_any_time_zone(visit: Visit) -> None:
+    link = address("", **LINK, metric="sum_quantity", bucket="week", timezone="America/Havana", chart="lines")
+    seen = []
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        page = settled(visit(link, timezone_id=zone, locale="en-US"))
+        for name in ("quantity", "week", "lines", "Custom"):
+            expect(choice(page, name)).to_be_checked()
+        expect(page.get_by_text("America/Havana").first).to_be_visible()
+        inputs = [each.inner_text() for each in page.locator('[data-testid="stDateTimeInput"]').all()]
+        page.get_by_role("tab", name="Data").click()
+        settled(page)
+        seen.append((picture(page), inputs, parameters(page)))
+    assert seen[0] == seen[1]
+
+
+def test_back_and_forward_restore_what_was_shown(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    shown = [picture(page)]
+    for name in ("week", "quantity", "lines"):
+        choice(page, name).click()
+        settled(page)
+        shown.append(picture(page))
+    assert len(set(shown)) == 4
+    for expected in reversed(shown[:-1]):
+        page.go_back()
+        settled(page)
+        assert picture(page) == expected
+    for name in ("day", "events", "bars"):
+        expect(choice(page, name)).to_be_checked()
+    for expected in shown[1:]:
+        page.go_forward()
+        settled(page)
+        assert picture(page) == expected
+
+
+def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    choice(page, "7 d").click()
+    settled(page)
+    assert parameters(page)["since"] == ["-7d/d"]
+    choice(page, "hour").click()
+    settled(page)
+    assert parameters(page)["since"] == ["-7d/h"]
+    choice(page, "Last month").click()
+    settled(page)
+    assert parameters(page)["window"] == ["last_month"]
+    assert "since" not in parameters(page)
+
+
+def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    before = picture(page)
+    page.get_by_role("button", name="Filter", exact=True).click()
+    values = page.get_by_role("combobox", name="Values")
+    values.click()
+    values.fill("images")
+    page.get_by_role("option", name="images · ").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Add filter").click()
+    sees(page, "metric key is images")
+    assert parameters(page)["metric_key"] == ["images"]
+    assert picture(page) != before
+    total = store.aggregate(AggregateQuery(**LINK, metric_key="images")).total
+    sees(page, words.plural(total, "event"))
+    page.get_by_role("button", name="metric key is images").click()
+    settled(page)
+    assert "metric_key" not in parameters(page)
+    assert picture(page) == before
+
+
+def test_a_bar_opens_as_many_events_as_it_says_and_back_closes_them(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK)))
+    bar = max(bars(page, "tokens_in"), key=lambda bar: bar.value)
+    page.mouse.click(bar.x, bar.y)
+    sees(page, words.plural(int(bar.value), "event") + " ·")
+    assert parameters(page)["series"] == ["value:tokens_in"]
+    picked = page.url
+    page.go_back()
+    settled(page)
+    assert "series" not in parameters(page)
+    page.mouse.click(bar.x, bar.y)
+    sees(page, words.plural(int(bar.value), "event") + " ·")
+    page.get_by_role("link", name="Open in Events").click()
+    sees(page, words.plural(int(bar.value), "event") + ",")
+    assert parameters(page)["metric_key"] == ["tokens_in"]
+    sees(visit(picked), words.plural(int(bar.value), "event") + " ·")
+
+
+def test_a_brush_lists_the_events_of_whole_buckets(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    few = bars(page, "tokens_in")[3:6]
+    page.mouse.move(few[0].x - 6, few[0].y - 30)
+    page.mouse.down()
+    page.mouse.move(few[-1].x + 6, few[-1].y - 20, steps=6)
+    page.mouse.up()
+    page.wait_for_url("**span=*")
+    settled(page)
+    (span,) = parameters(page)["span"]
+    since, until = span.split("/")
+    number = store.count(EventQuery(organization_id=ACME, occurred_after=since, occurred_before=until))
+    sees(page, words.plural(number, "event") + " ·")
+
+
+def test_the_pinned_link_does_not_move_when_late_events_arrive(visit: Visit, site: Site) -> None:
+    cedar = {**LINK, "organization_id": CEDAR}
+    page = settled(visit(address("", **cedar)))
+    page.get_by_role("button", name="Share").click()
+    pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
+    assert "as_of=" in pinned
+    before = picture(page)
+    with writing.connect(site.database_url) as connection:
+        connection.execute(
+            "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
+            " idempotency_key) SELECT gen_random_uuid(), %s, %s, 'late', 1, '2026-09-10T12:00Z', 'late' || g"
+            " FROM generate_series(1, 500) g",
+            [CEDAR, CEDAR],
+        )
+        connection.commit()
+    old = settled(visit(pinned))
+    assert picture(old) == before
+    expect(old.get_by_text("as known at").first).to_be_visible()
+    sees(visit(address("", **cedar, metric_key="late")), "500 events")
+
+
+def test_pages_of_events_forward_and_back(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("events", organization_id=ACME)))
+    expect(page.get_by_role("button", name="Newer")).to_be_disabled()
+    cursors = []
+    expected = store.events(EventQuery(organization_id=ACME))
+    for _ in range(2):
+        page.get_by_role("button", name="Older").click()
+        page.wait_for_url(re.compile("cursor="))
+        settled(page)
+        cursors += parameters(page)["cursor"]
+        assert cursors[-1] == expected.cursor
+        expected = expected.next() or expected
+        page.wait_for_timeout(200)
+    page.get_by_role("button", name="Newer").click()
+    page.wait_for_url(lambda url: cursors[0] in url)
+    settled(page)
+    page.go_back()
+    settled(page)
+    assert parameters(page)["cursor"] == [cursors[1]]
+
+
+def test_one_event_and_what_its_customer_did_around_it(visit: Visit, store: Store) -> None:
+    event = store.events(EventQuery(organization_id=ACME)).events[1]
+    page = settled(visit(address("events", organization_id=ACME)))
+    box = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 16, box["y"] + 35 + 35 + 17)
+    sees(page, event.idempotency_key)
+    assert parameters(page)["event"][0].endswith(str(event.id))
+    page.get_by_role("button", name="Everything of this customer").click()
+    page.wait_for_url(re.compile("customer_id="))
+    settled(page)
+    assert parameters(page)["customer_id"] == [str(event.customer_id)]
+    page.go_back()
+    sees(page, event.idempotency_key)
+
+
+def test_an_export_holds_every_event(visit: Visit, store: Store) -> None:
+    number = store.count(EventQuery(organization_id=ACME, metric_key="images"))
+    page = settled(visit(address("events", organization_id=ACME, metric_key="images")))
+    page.get_by_role("button", name="Prepare CSV").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=f"Download CSV: {words.plural(number, 'event')}").click()
+    assert download.value.path().read_text().count("\n") == number + 1
+
+
+def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, store: Store, server_url: str) -> None:
+    page = settled(visit(address("", **LINK)))
+    before = picture(page)
+    name = store.engine.url.database or ""
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        try:
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            choice(page, "week").click()
+            expect(page.locator(ALERT)).to_contain_text("does not answer")
+            expect(page.locator(CHART)).to_have_count(0)
+        finally:
+            admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+    page.wait_for_selector(CHART)
+    settled(page)
+    expect(page.locator(ALERT)).to_have_count(0)
+    expect(choice(page, "week")).to_be_checked()
+    page.go_back()
+    settled(page)
+    assert picture(page) == before
+
+
+def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK, custmer_id="x", bucket="month")))
+    for words_ in ("did you mean customer_id?", "'month' is not one of hour, day, week"):
+        expect(page.locator(ALERT)).to_contain_text(words_)
+    expect(page.locator(CHART)).to_have_count(0)
+    page.get_by_role("button", name="Start over").click()
+    expect(page.get_by_text("Whose events?")).to_be_visible()
+    page.get_by_role("button", name="Acme AI").click()
+    page.wait_for_url(re.compile(f"organization_id={ACME}"))
+
+
+def test_the_chart_follows_the_theme(visit: Visit) -> None:
+    link = address("", **LINK)
+    light, dark = (settled(visit(link, color_scheme=scheme)) for scheme in ("light", "dark"))
+    colours = "selector => getComputedStyle(document.querySelector(selector)).backgroundColor"
+    assert light.evaluate(colours, CHART) == light.evaluate(colours, ".stApp")
+    assert dark.evaluate(colours, CHART) == dark.evaluate(colours, ".stApp")
+    assert light.evaluate(colours, CHART) != dark.evaluate(colours, CHART)

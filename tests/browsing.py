@@ -1,0 +1,77 @@
+"""What a visitor of the app does and sees, in a real browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from playwright.sync_api import Locator, Page, expect
+
+CHART = '[data-testid="stVegaLiteChart"] svg.marks'
+ALERT = '[data-testid="stAlert"]'
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running app, and the database it shows."""
+
+    url: str
+    database_url: str
+
+
+def address(page: str, **parameters: str | list[str]) -> str:
+    return f"/{page}?{urlencode(parameters, doseq=True)}"
+
+
+def settled(page: Page) -> Page:
+    """Wait until the page has drawn its chart or table, or said why not, and runs no more."""
+    page.wait_for_selector(f'{CHART}, {ALERT}, [data-testid="stDataFrame"]')
+    page.wait_for_timeout(300)
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    page.wait_for_timeout(200)
+    return page
+
+
+def choice(page: Page, name: str) -> Locator:
+    """A segment of a segmented control."""
+    return page.get_by_role("radio", name=name, exact=True)
+
+
+def parameters(page: Page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query, keep_blank_values=True)
+
+
+def sees(page: Page, text: str) -> None:
+    """Wait until the text is on the page, and the page is at rest."""
+    expect(page.get_by_text(text).first).to_be_visible()
+    settled(page)
+
+
+def picture(page: Page) -> str:
+    """The chart as the browser drew it, without the numbers a rendering gives its parts."""
+    return str(
+        page.evaluate(
+            "selector => document.querySelector(selector).outerHTML.replace(/clip\\d+|gradient_\\d+/g, 'part')", CHART
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the chart: how high it is, and where its middle is on the screen."""
+
+    value: float
+    x: float
+    y: float
+
+
+def bars(page: Page, series: str) -> list[Bar]:
+    """The finished bars of a series, as their accessible labels tell them."""
+    found = []
+    for each in page.locator(f'{CHART} [aria-label*="series: {series};"][aria-label*="State: complete"]').all():
+        told = dict(part.split(": ", 1) for part in (each.get_attribute("aria-label") or "").split("; "))
+        box = each.bounding_box()
+        assert box
+        value = float(told["high"]) - float(told["low"])
+        found.append(Bar(value, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2))
+    return found
