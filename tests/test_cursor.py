@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from datetime import timedelta
 from uuid import UUID
 
@@ -41,6 +42,15 @@ def test_any_changed_byte_is_noticed(position: Position, place: int, change: int
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(QueryError, match="cursor: is damaged"):
         decode(text, QUERY)
+
+
+@pytest.mark.parametrize("micros", [2**63 - 1, -(2**63)])
+def test_a_cursor_beyond_the_calendar_is_damaged(micros: int) -> None:
+    body = base64.urlsafe_b64decode(encode(Position(utc(2026, 1, 1), UUID(int=7)), QUERY) + "==")[:-4]
+    body = body[:1] + micros.to_bytes(8, signed=True) + body[9:]
+    forged = base64.urlsafe_b64encode(body + hashlib.blake2b(body, digest_size=4).digest()).rstrip(b"=").decode()
+    with pytest.raises(QueryError, match="cursor: is damaged"):
+        decode(forged, QUERY)
 
 
 @pytest.mark.parametrize("tail", ["=", "==", " ", "\n", "A", "%"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pickle
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -244,11 +248,60 @@ def test_all_faults_are_reported_together() -> None:
         ({"dimensions": "model"}, "is not a mapping"),
         ({"exclude": ["x"]}, "is not a mapping"),
         ({"custmer_id": "x"}, "did you mean customer_id?"),
+        ({"\ud800": "x"}, r"\ud800: unknown parameter"),
+        ({"dimensions": {"\ud800": "x"}}, r"dim:\ud800: is not valid Unicode"),
+        ({"exclude": {"\ud800": "x"}}, r"not:\ud800: unknown parameter"),
+        ({"limit": 10**5000}, "this int is not a whole number"),
+        ({"metric_key": [10**5000]}, "this int is not text"),
+        ({"occurred_after": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "lies outside 1970"),
+        ({"as_of": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))}, "lies outside 1970"),
     ],
 )
 def test_python_values_are_checked_as_strictly(given: dict[str, Any], said: str) -> None:
     with pytest.raises(QueryError, match=re.escape(said)):
         EventQuery(**given)
+
+
+def test_a_zone_without_a_name_is_refused() -> None:
+    nameless = ZoneInfo.from_file(BytesIO((resources.files("tzdata.zoneinfo") / "UTC").read_bytes()))
+    with pytest.raises(QueryError, match="timezone: None is not text"):
+        AggregateQuery(timezone=nameless)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ("http://[::1?custmer_id=x", "did you mean customer_id?"),
+        ("dim:url=http://x/y&custmer_id=x", "did you mean customer_id?"),
+        ("/events?custmer_id=x", "did you mean customer_id?"),
+        ({"metric_key": []}, "metric_key: has no values"),
+        ({"metric_key": [None]}, "metric_key: has no values"),
+        ({"limit": b"5"}, "is not a whole number"),
+        ({5: "x"}, "5: unknown parameter"),
+        ([(5, "x")], "5: unknown parameter"),
+        ([("dim:\ud800", "x")], "is not valid Unicode"),
+        ([("metric_key", 5), ("limit", 101)], "limit: 101 is not"),
+    ],
+)
+def test_odd_parameters_never_widen_the_answer(params: Any, said: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(said)):
+        EventQuery.from_params(params)
+
+
+def test_a_link_keeps_every_filter() -> None:
+    assert EventQuery.from_params("dim:url=http://x/y&price_key=a").to_params() == (
+        ("price_key", "a"),
+        ("dim:url", "http://x/y"),
+    )
+    assert EventQuery.from_params("http://[::1]:8501/events?price_key=a#b").price_key == ("a",)
+    assert EventQuery.from_params("/events?price_key=a").price_key == ("a",)
+
+
+def test_a_key_given_twice_means_any_of_its_values() -> None:
+    assert EventQuery(dimensions=[("m", "a"), ("m", "b")]) == EventQuery(dimensions={"m": ["a", "b"]})
+    assert EventQuery(exclude=[("missing", "dim:m"), ("missing", "dim:n")]).exclude == (
+        ("missing", ("dim:m", "dim:n")),
+    )
 
 
 def test_python_values_of_the_right_kind_are_taken() -> None:
@@ -260,6 +313,7 @@ def test_python_values_of_the_right_kind_are_taken() -> None:
     assert type(query.occurred_after) is datetime
     assert EventQuery(customer_id=str(customer).upper()).customer_id == customer
     assert EventQuery.from_params({"customer_id": customer, "limit": 5, "as_of": None}).limit == 5
+    assert type(EventQuery(limit=np.int64(5)).limit) is int
 
 
 def test_replace_swaps_calendar_and_plain_windows() -> None:
@@ -281,6 +335,7 @@ NOW = utc(2026, 11, 22, 14, 5)
         ("since=-30d/d&timezone=Europe/Berlin", utc(2026, 10, 22, 22), NOW),
         ("since=-1d/d&timezone=Pacific/Auckland", utc(2026, 11, 21, 11), NOW),
         ("since=-2w/w", utc(2026, 11, 2), NOW),
+        ("since=-1d/h", utc(2026, 11, 21, 14), NOW),
         ("since=now/d&until=now", utc(2026, 11, 22), NOW),
         ("window=this_month&timezone=Asia/Kathmandu", utc(2026, 10, 31, 18, 15), utc(2026, 11, 30, 18, 15)),
         ("window=last_month&timezone=Europe/Berlin", utc(2026, 9, 30, 22), utc(2026, 10, 31, 23)),
@@ -291,6 +346,29 @@ def test_a_window_resolves_in_its_zone(params: str, since: datetime, until: date
     assert resolved.span == (since, until)
     assert resolved.resolve(utc(2030, 1, 1)) == resolved
     assert not resolved.is_relative
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "since", "start"),
+    [
+        # the second 00:30 of the day, counted back to a day without a 00:30
+        ("America/Havana", utc(2026, 11, 1, 5, 30), "-238d/d", utc(2026, 3, 8, 5)),
+        # 23:15 for the second time: the day of the first midnight has begun
+        ("America/St_Johns", utc(2010, 11, 7, 2, 45), "now/d", utc(2010, 11, 7, 2, 30)),
+        ("America/St_Johns", utc(2010, 11, 7, 2, 45), "-1d/d", utc(2010, 11, 6, 2, 30)),
+        ("Europe/Berlin", utc(2026, 10, 25, 1, 30), "now/h", utc(2026, 10, 25, 1)),
+        ("Europe/Berlin", utc(2026, 10, 26, 1, 30), "-1d/h", utc(2026, 10, 25, 0)),
+        ("Europe/Berlin", utc(2026, 10, 26, 1, 30), "-24h/h", utc(2026, 10, 25, 1)),
+    ],
+)
+def test_rounding_counts_the_days_that_buckets_show(zone: str, now: datetime, since: str, start: datetime) -> None:
+    assert AggregateQuery(since=since, timezone=zone).resolve(now).since == start
+
+
+def test_a_month_begins_with_its_first_bucket() -> None:
+    query = AggregateQuery(window="this_month", timezone="America/St_Johns")
+    assert query.resolve(utc(1993, 10, 31, 2, 45)).since == utc(1993, 10, 1, 2, 30)
+    assert query.resolve(utc(2009, 11, 1, 2, 45)).since == utc(2009, 11, 1, 2, 30)
 
 
 def test_a_window_that_turns_out_empty_or_too_old_is_refused() -> None:
@@ -307,3 +385,5 @@ def test_pinning_fixes_window_and_knowledge() -> None:
     assert pinned.span == (NOW - timedelta(days=1), NOW)
     assert pinned.as_of == NOW - timedelta(minutes=5)
     assert pinned.pin(utc(2027, 1, 1), timedelta(minutes=5)) == pinned
+    unsettled = live.replace(as_of=NOW + timedelta(days=1))
+    assert unsettled.pin(NOW, timedelta(minutes=5)) == pinned

@@ -32,7 +32,7 @@ def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     """The start of the bucket that holds `instant`."""
     if bucket == "hour":
         return _hour_floor(instant, zone)
-    day = _bucket_date(instant, zone)
+    day = local_date(instant, zone)
     return day_start(_monday(day) if bucket == "week" else day, zone)
 
 
@@ -40,7 +40,7 @@ def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     """The end of the bucket that starts at `edge`, which is the start of the next."""
     if bucket == "hour":
         return _hour_end(edge, zone)
-    day = _bucket_date(edge, zone)
+    day = local_date(edge, zone)
     return day_start(_monday(day) + timedelta(days=7) if bucket == "week" else day + timedelta(days=1), zone)
 
 
@@ -68,8 +68,8 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
     return _first(instant - timedelta(hours=25), instant, lambda t: _wall(t, zone) >= midnight)
 
 
-def _bucket_date(instant: datetime, zone: ZoneInfo) -> date:
-    """The date whose day holds `instant`: not the wall clock's where it fell back over midnight."""
+def local_date(instant: datetime, zone: ZoneInfo) -> date:
+    """The local date whose day holds `instant`: not the wall clock's where it fell back over midnight."""
     day = _wall(instant, zone).date()
     tomorrow = day + timedelta(days=1)
     return tomorrow if day_start(tomorrow, zone) <= instant else day

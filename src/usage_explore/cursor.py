@@ -49,14 +49,15 @@ def decode(cursor: str, query: EventQuery) -> Position:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         body, checksum = raw[:-_CHECKSUM], raw[-_CHECKSUM:]
         version, micros, row, fingerprint = _LAYOUT.unpack(body)
+        position = Position(_EPOCH + micros * _MICROSECOND, UUID(bytes=row))
         canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == cursor
-    except (binascii.Error, struct.error, ValueError):
+    except (binascii.Error, struct.error, ValueError, OverflowError):
         raise _fault("is damaged; start again without it") from None
     if checksum != _digest(body, _CHECKSUM) or version != _VERSION or not canonical:
         raise _fault("is damaged; start again without it")
     if fingerprint != _fingerprint(query):
         raise _fault("belongs to other filters; repeat the filters it was made with, or start again without it")
-    return Position(_EPOCH + micros * _MICROSECOND, UUID(bytes=row))
+    return position
 
 
 def _fingerprint(query: EventQuery) -> bytes:

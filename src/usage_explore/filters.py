@@ -70,9 +70,9 @@ def dimension_filters(value: object) -> Exclusions:
         name = DIMENSION + key
         try:
             group(name)
-            found[key] = _dimension_texts(values, name)
+            found[key] = _both(found.get(key), _dimension_texts(values, name))
         except ValueError as error:
-            faults.append(Fault(name, str(error)))
+            faults.append(Fault(parse.named(name), str(error)))
     return _canonical(found, faults)
 
 
@@ -82,9 +82,9 @@ def exclusions(value: object) -> Exclusions:
     found: dict[str, Texts] = {}
     for name, values in _entries(value):
         try:
-            found[name] = _excluded(name, values)
+            found[name] = _both(found.get(name), _excluded(name, values))
         except ValueError as error:
-            faults.append(Fault(f"not:{name}", str(error)))
+            faults.append(Fault(parse.named(f"not:{name}"), str(error)))
     return _canonical(found, faults)
 
 
@@ -129,6 +129,10 @@ def _entries(value: object) -> list[tuple[str, object]]:
     if not all(isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) for entry in entries):
         raise ValueError('is not a mapping such as {"model": ["large"]}')
     return cast("list[tuple[str, object]]", entries)
+
+
+def _both(some: Texts | None, more: Texts) -> Texts:
+    return tuple(sorted({*some, *more})) if some else more
 
 
 def _canonical(found: dict[str, Texts], faults: list[Fault]) -> Exclusions:

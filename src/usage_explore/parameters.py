@@ -6,11 +6,12 @@ The names are the fields' own, but `dimensions` is written `dim:<key>=<value>` a
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from usage_explore import parse
 from usage_explore.errors import Fault, QueryError
@@ -25,6 +26,7 @@ Pairs = list[tuple[str, str]]
 NOT = "not:"
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
 
 
 def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Pairs:
@@ -32,11 +34,19 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
     if isinstance(params, str):
         return _split(params)
     if not isinstance(params, Mapping):
-        return [(name, value) for name, value in params]
+        return [(str(name), str(value)) for name, value in params]
     found: Pairs = []
+    faults: list[Fault] = []
     for name, value in params.items():
-        values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
-        found += [(name, item if isinstance(item, str) else str(item)) for item in values if item is not None]
+        if value is None:
+            continue
+        values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value
+        items = [(str(name), str(item)) for item in values if item is not None]
+        if not items:
+            faults.append(Fault(parse.named(str(name)), "has no values; leave the parameter out to mean any"))
+        found += items
+    if faults:
+        raise QueryError(faults)
     return found
 
 
@@ -69,7 +79,7 @@ def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object],
             else:
                 fields[name] = items[0]
         except ValueError as error:
-            faults.append(Fault(parse.shorten(name)[1:-1], str(error)))
+            faults.append(Fault(parse.named(name), str(error)))
     return {**fields, **many}, faults
 
 
@@ -122,7 +132,8 @@ def _items(name: str, value: str) -> list[str]:
 
 
 def _split(params: str) -> Pairs:
-    query = urlsplit(params).query if "://" in params.partition("?")[0] else params.lstrip("?").partition("#")[0]
+    query = params.partition("#")[0]
+    query = query.partition("?")[2] if _ADDRESS.match(query) else query.lstrip("?")
     try:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:

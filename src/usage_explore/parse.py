@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from operator import index
+from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -36,7 +38,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def text(value: object, *, blank: bool = False) -> str:
     """A text PostgreSQL can hold; the empty one only where `blank` says so."""
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text")
+        raise ValueError(f"{shorten(value)} is not text")
     if not value and not blank:
         raise ValueError("is blank; give a value or leave the parameter out")
     if "\0" in value:
@@ -53,7 +55,7 @@ def choice(value: object, allowed: Iterable[str]) -> str:
     names = tuple(allowed)
     word = text(value)
     if word not in names:
-        raise ValueError(f"{word!r} is not one of {', '.join(names)}{did_you_mean(word, names)}")
+        raise ValueError(f"{shorten(word)} is not one of {', '.join(names)}{did_you_mean(word, names)}")
     return word
 
 
@@ -69,17 +71,19 @@ def uuid(value: object) -> UUID:
 
 def integer(value: object, low: int, high: int) -> int:
     """A whole number from `low` to `high`."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        given = shorten(value) if isinstance(value, str) else repr(value)
-        raise ValueError(f"{given} is not a whole number from {low} to {high}")
-    return value
+    number: int | None = None
+    if isinstance(value, str):
+        number = int(value) if _INTEGER.fullmatch(value) else None
+    elif isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        number = index(value)  # numpy's integers too
+    if number is None or not low <= number <= high:
+        raise ValueError(f"{shorten(value if number is None else number)} is not a whole number from {low} to {high}")
+    return number
 
 
 def zone_name(value: object) -> str:
     """An IANA time zone name such as Europe/Berlin."""
-    name = value.key if isinstance(value, ZoneInfo) else text(value)
+    name = text(value.key if isinstance(value, ZoneInfo) else value)
     if name not in _zones():
         raise ValueError(
             f"{shorten(name)} is not an IANA time zone such as Europe/Berlin{did_you_mean(name, _zones())}"
@@ -90,7 +94,7 @@ def zone_name(value: object) -> str:
 def instant(value: object) -> datetime:
     """A point in time as an aware datetime in UTC, 1970-01-01 to 2200-01-01, to the microsecond."""
     found = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
-    if not EARLIEST <= found <= LATEST:
+    if found is None or not EARLIEST <= found <= LATEST:
         raise ValueError("lies outside 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z")
     return found
 
@@ -107,9 +111,20 @@ def moment(value: object) -> datetime | str:
     return instant(value)
 
 
-def shorten(word: str, most: int = 60) -> str:
-    """`word` quoted, cut where it is too long for a message."""
-    return repr(word if len(word) <= most else word[: most - 1] + "…")
+def shorten(value: object, most: int = 60) -> str:
+    """`value` as Python writes it, cut where it is too long for a message."""
+    if isinstance(value, str):
+        return repr(str(value) if len(value) <= most else value[: most - 1] + "…")
+    try:
+        words = repr(value)
+    except ValueError:  # Python writes no integer of thousands of digits
+        return f"this {type(value).__name__}"
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def named(word: str) -> str:
+    """A parameter's name for a message: cut, and escaped where no text could carry it."""
+    return shorten(word)[1:-1]
 
 
 @lru_cache(maxsize=1)
@@ -117,12 +132,16 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
-def _from_datetime(value: datetime) -> datetime:
+def _from_datetime(value: datetime) -> datetime | None:
+    """The instant in UTC, None where the calendar ends before it."""
     if value.utcoffset() is None:
         raise ValueError("has no time zone; give an aware datetime, e.g. with tzinfo=UTC")
     if getattr(value, "nanosecond", 0):
         raise ValueError("has nanoseconds; microseconds are the finest that is kept")
-    return datetime.fromisoformat(value.isoformat()).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(value.isoformat()).astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def _from_text(word: str) -> datetime:

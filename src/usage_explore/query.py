@@ -79,12 +79,17 @@ class Question(BaseModel):
     )
 
     def __init__(self, **given: object) -> None:
-        given = {name: value for name, value in given.items() if value is not None}
-        faults: list[Fault] = []
+        known = type(self).model_fields
+        faults = [
+            Fault(parse.named(name), f"unknown parameter{parse.did_you_mean(name, known)}")
+            for name in given
+            if name not in known
+        ]
+        given = {name: value for name, value in given.items() if name in known and value is not None}
         try:
             super().__init__(**given)
         except ValidationError as error:
-            faults = [fault for detail in error.errors() for fault in _faults(detail, type(self))]
+            faults += [fault for detail in error.errors() for fault in _faults(detail)]
             sound = set(given) - {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
             # what is left may still contradict itself: say that in the same breath
             super().__init__(**{name: given[name] for name in sound})
@@ -260,8 +265,9 @@ class AggregateQuery(Question):
         return buckets.edges(*self.span, self.bucket, self.zone)
 
     def pin(self, now: datetime, settle: timedelta) -> AggregateQuery:
-        """The question whose answer never changes: absolute window, `as_of` the settle time before `now`."""
-        return self.resolve(now).replace(as_of=self.as_of or now.astimezone(UTC) - settle)
+        """The question whose answer never changes: absolute window, `as_of` at least the settle time before `now`."""
+        settled = now.astimezone(UTC) - settle
+        return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
 
     def replace(self, **changes: object) -> Self:
         """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
@@ -287,11 +293,8 @@ class AggregateQuery(Question):
         return []
 
 
-def _faults(detail: Any, model: type[Question]) -> Iterable[Fault]:
-    name = str(detail["loc"][0])
+def _faults(detail: Any) -> Iterable[Fault]:
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, FilterFaults):
         return cause.faults
-    if detail["type"] == "extra_forbidden":
-        return [Fault(name, f"unknown parameter{parse.did_you_mean(name, model.model_fields)}")]
-    return [Fault(name, str(cause) if cause else detail["msg"])]
+    return [Fault(str(detail["loc"][0]), str(cause) if cause else detail["msg"])]

@@ -26,22 +26,25 @@ def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
     if isinstance(moment, datetime):
         return moment
     distance, _, rounding = moment.partition("/")
-    back = timedelta(0)
-    if distance != "now":
-        back = int(distance[1:-1]) * _UNITS[distance[-1]][1]
+    if distance == "now":
+        unit, back = "h", timedelta(0)
+    else:
+        unit, back = distance[-1], int(distance[1:-1]) * _UNITS[distance[-1]][1]
     if not rounding:
         return now - back
     bucket = _UNITS[rounding][0]
-    if distance[-1] in "dw":
-        # whole local days, however long: count dates, not hours
-        local = now.astimezone(zone)
-        return buckets.floor(_same_clock(local.date() - back, local, zone), bucket, zone)
-    return buckets.floor(now - back, bucket, zone)
+    if unit == "h":
+        then = now - back
+    elif bucket == "hour":
+        then = _same_clock(now, back, zone)
+    else:
+        then = buckets.day_start(buckets.local_date(now, zone) - back, zone)
+    return buckets.floor(then, bucket, zone)
 
 
 def month(window: CalendarWindow, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """The whole local month that holds `now`, or the one before it."""
-    first = now.astimezone(zone).date().replace(day=1)
+    first = buckets.local_date(now, zone).replace(day=1)
     if window == "last_month":
         first = _months_after(first, -1)
     return buckets.day_start(first, zone), buckets.day_start(_months_after(first, 1), zone)
@@ -68,5 +71,6 @@ def _months_after(first: date, months: int) -> date:
     return date(number // 12, number % 12 + 1, 1)
 
 
-def _same_clock(day: date, local: datetime, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, local.timetz()).replace(tzinfo=zone).astimezone(UTC)
+def _same_clock(now: datetime, back: timedelta, zone: ZoneInfo) -> datetime:
+    """When the clock read the same, whole days before: they may be 23 or 25 hours long."""
+    return (now.astimezone(zone).replace(tzinfo=None, fold=0) - back).replace(tzinfo=zone).astimezone(UTC)
