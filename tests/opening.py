@@ -19,4 +19,5 @@ def opened(app: AppTest, parameters: dict[str, str | list[str]]) -> AppTest:
         app.query_params[name] = value
     app.run()
     assert not app.exception, [each.value for each in app.exception]
+    assert not any("not foreseen" in each.value for each in app.error)
     return app

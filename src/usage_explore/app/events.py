@@ -43,7 +43,7 @@ def draw(pages: Pages) -> None:
         timezone=view.timezone,
         in_zone=lambda zone: view.replace(timezone=zone),
         links=(_explore_view(view).to_params(), view.to_params()),
-        share=lambda: share("events", _pinned(view, source).to_params(), source.store.settle, source.store.app_url),
+        share=lambda: share("events", _pinned(view, source), source.store.app_url),
     )
     _window(view, source)
     chips(view, source)

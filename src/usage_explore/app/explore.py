@@ -41,10 +41,7 @@ def draw(pages: Pages) -> None:
         in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
         links=(view.to_params(), _events_view(view, source).to_params()),
         share=lambda: share(
-            "",
-            view.replace(query=resolved.pin(source.now, source.store.settle)).to_params(),
-            source.store.settle,
-            source.store.app_url,
+            "", view.replace(query=resolved.pin(source.now, source.store.settle)), source.store.app_url
         ),
     )
     controls(view, source)

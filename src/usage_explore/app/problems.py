@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import streamlit as st
 
 from usage_explore.app import data, words
 from usage_explore.errors import DatabaseUnavailable, QueryError, UsageExploreError
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 2  # seconds between looks at a database that is away
 
@@ -25,6 +28,12 @@ def shown() -> Iterator[None]:
         _away(error)
     except UsageExploreError as error:
         st.error(words.plain(str(error)), icon=":material/error:")
+    except Exception:
+        _log.exception("A page failed unexpectedly")
+        st.error(
+            "This page failed in a way that was not foreseen; the server's log says how. Nothing was changed.",
+            icon=":material/error:",
+        )
 
 
 def sentence(text: str, icon: str = ":material/info:") -> None:

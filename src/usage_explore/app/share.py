@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import streamlit as st
 
 from usage_explore.app import url
-from usage_explore.app.url import Pairs
+from usage_explore.app.navigate import View
 
 
-def share(page: str, pinned: Pairs, settle: timedelta, configured: str) -> None:
-    """Draw the pinned link to copy, and say what it promises."""
+def share(page: str, pinned: View, configured: str) -> None:
+    """Draw the link to a pinned view, to copy, and say what it promises."""
     st.markdown("**Pinned link**")
-    st.code(url.address(page, pinned, configured), language=None, wrap_lines=True)
-    minutes = f"{settle.total_seconds() / 60:g}"
+    st.code(url.address(page, pinned.to_params(), configured), language=None, wrap_lines=True)
     st.caption(
-        "Absolute times, and only events that had arrived "
-        f"{minutes} minutes ago: it shows the same numbers whenever it is opened, whatever arrives late. "
-        "The address bar holds the live link, which keeps moving with the clock."
+        f"Absolute times, and only events that had arrived by {pinned.query.as_of:%Y-%m-%d %H:%M:%S} UTC: it shows "
+        "the same numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which "
+        "keeps moving with the clock."
     )
