@@ -129,15 +129,16 @@ def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
-def test_every_chart_compiles_and_has_its_words(case: str, kind: charts.Kind, dark: bool) -> None:
-    asked = CASES[case]()
-    drawing = svg(charts.chart(asked, kind=kind, dark=dark))
-    assert "2026" in drawing or "2012" in drawing or "2024" in drawing
+def test_every_chart_compiles(case: str, kind: charts.Kind) -> None:
+    # every case is seen light and dark, every kind too; the pair of all three only costs time
+    dark = (list(CASES).index(case) + KINDS.index(kind)) % 2 == 1
+    drawing = svg(charts.chart(CASES[case](), kind=kind, dark=dark))
+    assert (charts.DARK if dark else charts.LIGHT).background in drawing
+    assert "20" in drawing
     assert "NaN" not in drawing
-    assert charts.LIGHT.background in drawing or charts.DARK.background in drawing
+    assert "Infinity" not in drawing
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -423,7 +424,7 @@ def test_colours_stand_out_from_their_background(shown: palette.Palette) -> None
 def test_the_hues_are_told_apart_by_every_eye(shown: palette.Palette, sight: str) -> None:
     seen = {color: _oklab(SIGHT[sight] @ _linear(color)) for color in (*shown.hues, shown.other)}
     for one, two in itertools.combinations(seen, 2):
-        assert np.linalg.norm(seen[one] - seen[two]) >= 0.06, (one, two)
+        assert np.linalg.norm(seen[one] - seen[two]) >= 0.075, (one, two)
 
 
 # --- selections ------------------------------------------------------------------------------------------------
