@@ -1,0 +1,74 @@
+"""Notebooks run from top to bottom on a small demo, and say what to run where there are no events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from usage_explore import demo, writing
+from usage_explore.schema import events_table
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def run(path: Path, database_url: str, folder: Path) -> Any:
+    """The notebook, executed by a fresh kernel in a folder of its own."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env={**os.environ, "USAGE_EXPLORE_DATABASE_URL": database_url})
+    return notebook
+
+
+def outputs(notebook: Any, cell_id: str) -> str:
+    """Everything a cell shows, as text."""
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    texts = []
+    for output in cell.outputs:
+        texts.append(output.get("text", ""))
+        texts += [str(value) for value in output.get("data", {}).values()]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_prose_and_clean_code(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown"
+    for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
+        if cell.cell_type == "code":
+            assert before.cell_type == "markdown", f"{cell.id} has no words before it"
+            assert not cell.outputs
+            assert cell.execution_count is None
+
+
+def test_the_explore_notebook_answers_on_demo_data(
+    events_connection: writing.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    demo.append(events_connection, events_table(), days=33, per_day=400)
+    shown = run(NOTEBOOKS / "01-explore.ipynb", events_database_url, tmp_path)
+    for cell in shown.cells:
+        for output in cell.get("outputs", []):
+            assert output.get("name") != "stderr" or "export" in output["text"], output["text"]
+    checks = outputs(shown, "exact") + outputs(shown, "filters") + outputs(shown, "zones")
+    assert checks.count(": True") + checks.count(":  True") == 4
+    assert "False" not in checks
+    assert "No events in this window" not in outputs(shown, "chart")
+    assert "application/vnd.jupyter.widget-view+json" in str(
+        next(cell for cell in shown.cells if cell.id == "brush").outputs
+    )
+    assert "events." in outputs(shown, "events")
+    assert 'href="http://127.0.0.1:8501/?' in outputs(shown, "link")
+    assert "events in" in outputs(shown, "export")
+
+
+def test_a_notebook_without_events_says_what_to_run(database_url: str, tmp_path: Path) -> None:
+    with pytest.raises(CellExecutionError, match="usage-explore demo"):
+        run(NOTEBOOKS / "01-explore.ipynb", database_url, tmp_path)
