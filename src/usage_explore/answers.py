@@ -274,5 +274,5 @@ def _json_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_json_numbers(item) for item in value]
     if isinstance(value, Decimal):
-        return float(value) if repr(float(value)) == str(value) else str(value)
+        return float(value) if repr(float(value)) == str(value) else format(value, "f")
     return value

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -22,6 +21,9 @@ from usage_explore.errors import (
     StatementTimeout,
     TableMismatch,
 )
+
+_DEEPEST = 100
+"""How many levels of nested dimensions are read as such."""
 
 _MISMATCH = (
     psycopg.errors.UndefinedTable,
@@ -66,7 +68,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
     ).strip()
     made = create_engine(
         parsed.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
-        json_deserializer=partial(json.loads, parse_float=Decimal),
+        json_deserializer=_json,
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=5,
@@ -106,6 +108,29 @@ def transaction(engine: Engine, *, snapshot: bool = False) -> Iterator[Connectio
         raise _translated(error.orig, error.connection_invalidated) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be asked: {error}") from error
+
+
+def _json(given: bytes | str) -> Any:
+    """JSON with its numbers exact; nested deeper than Python likes to go, it stays text."""
+    text = given if isinstance(given, str) else given.decode()
+    try:
+        value = json.loads(text, parse_float=Decimal, parse_int=_integer)
+    except RecursionError:
+        return text
+    level = [value]
+    for _ in range(_DEEPEST):
+        nested = [item for item in level if isinstance(item, dict | list)]
+        if not nested:
+            return value
+        level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    return text
+
+
+def _integer(digits: str) -> int | Decimal:
+    try:
+        return int(digits)
+    except ValueError:  # Python reads no integer of thousands of digits
+        return Decimal(digits)
 
 
 def _translated(error: Any, broken: bool) -> DatabaseError:

@@ -15,6 +15,8 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    all_,
+    any_,
     case,
     func,
     literal,
@@ -24,7 +26,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
@@ -52,7 +54,7 @@ def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
             found += [expression(table, group).is_not(None) for group in values]
         else:
             column = expression(table, name)
-            found.append(or_(column.is_(None), column.not_in(values)))
+            found.append(or_(column.is_(None), column != all_(_array(column, values))))
     if query.as_of is not None:
         found.append(c.ingested_at <= query.as_of)
     return found + _window(c.timestamp, query)
@@ -145,7 +147,7 @@ def now() -> Select[datetime]:
 
 def to_sql(statement: Select[Any]) -> str:
     """The statement as SQL that can be pasted into psql, values written in."""
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
     return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
@@ -168,7 +170,12 @@ def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[
 
 
 def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[bool]:
-    return column == values[0] if len(values) == 1 else column.in_(values)
+    return column == values[0] if len(values) == 1 else column == any_(_array(column, values))
+
+
+def _array(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[Any]:
+    """The values as one bound parameter: there may be more of them than a statement may have parameters."""
+    return literal(list(values), ARRAY(column.type)).cast(ARRAY(column.type))
 
 
 def _keyset(table: Table) -> Any:

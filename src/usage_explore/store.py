@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, cursor, reading, statements
+from usage_explore import aggregation, config, cursor, filters, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage, Point, Series
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, export, progress_bar
@@ -156,11 +156,8 @@ class Store:
         with reading.transaction(self.engine) as connection:
             asked = self._scoped(query or AggregateQuery(), connection)
             now = _now(connection)
-            resolved = asked.resolve(now)
+            resolved, capped = _in_effect(asked, now)
             edges = resolved.edges()
-            capped = edges[0] > resolved.span[0]
-            if capped:
-                resolved = resolved.replace(since=edges[0])
             rows = connection.execute(aggregation.aggregate(self.table, resolved)).all()
         return Aggregate(
             query=resolved,
@@ -191,7 +188,8 @@ class Store:
             if isinstance(scoped, EventQuery):
                 after = cursor.decode(scoped.cursor, scoped) if scoped.cursor else None
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
-            return statements.to_sql(aggregation.aggregate(self.table, scoped.resolve(_now(connection))))
+            effective, _ = _in_effect(scoped, _now(connection))
+            return statements.to_sql(aggregation.aggregate(self.table, effective))
 
     def metric_keys(self, within: Question | None = None) -> list[Choice]:
         """The metric keys of the events that `within` finds (default: all), most frequent first."""
@@ -214,7 +212,10 @@ class Store:
 
         Raises `QueryError` for an unknown group.
         """
-        AggregateQuery(group_by=group)
+        try:
+            filters.group(group)
+        except ValueError as error:
+            raise QueryError([Fault("group_by", str(error))]) from None
         return self._choices(within, lambda scoped: statements.values(self.table, scoped, group, most))
 
     def _choices(self, within: Question | None, statement: Any) -> list[Choice]:
@@ -262,6 +263,14 @@ class Store:
 
 def _now(connection: Connection) -> datetime:
     return connection.execute(statements.now()).scalar_one()
+
+
+def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bool]:
+    """The question with an absolute window of no more buckets than are allowed, and whether that cut it."""
+    resolved = query.resolve(now)
+    first = resolved.edges()[0]
+    capped = first > resolved.span[0]
+    return resolved.replace(since=first) if capped else resolved, capped
 
 
 def _event(row: Any) -> Event:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,7 +18,7 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import AggregateQuery, QueryError, Store, writing
+from usage_explore import AggregateQuery, QueryError, Store, connect, writing
 from usage_explore.errors import NotExact
 from usage_explore.filters import GROUPS
 
@@ -172,10 +175,6 @@ def test_too_many_points_are_refused_with_their_number(store: Store) -> None:
 def test_not_a_number_is_refused_where_it_would_be_summed(
     events_database_url: str, events_connection: writing.Connection, own: list[Row]
 ) -> None:
-    from dataclasses import replace
-
-    from usage_explore import connect
-
     rows.insert(events_connection, [replace(own[0], quantity=Decimal("NaN")), replace(own[1], quantity=Decimal(1))])
     store = connect(events_database_url)
     around = {"since": own[0].timestamp, "until": own[0].timestamp + timedelta(days=1)}
@@ -186,8 +185,6 @@ def test_not_a_number_is_refused_where_it_would_be_summed(
 
 
 def test_the_session_s_zone_changes_nothing(store: Store, both_organizations: Store) -> None:
-    from usage_explore import connect
-
     url = both_organizations.engine.url.render_as_string(hide_password=False)
     elsewhere = connect(f"{url}{'&' if '?' in url else '?'}options=-c%20TimeZone%3DAsia/Tokyo", rows.ORGANIZATION)
     query = AggregateQuery(
@@ -214,19 +211,43 @@ def test_the_frame_is_tidy_and_exact(store: Store) -> None:
     assert sorted(frame["end"] - frame["start"])[0] == timedelta(hours=23)
 
 
-def test_the_sql_to_copy_gives_the_same_answer(store: Store) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dimensions": {"model": ["large", "it's", "größe", "7"]}},
+        {"dimensions": {"100%": "50%"}},
+        {"exclude": {"dim:model": ["%s", "%%", "a\\b", ":x"], "customer_id": rows.CUSTOMERS[:2]}},
+        {"bucket": "hour", "since": utc(2026, 3, 1)},
+    ],
+    ids=["quotes", "percent", "exclusions", "capped"],
+)
+def test_the_sql_to_copy_gives_the_same_answer(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row], changes: dict[str, Any]
+) -> None:
+    marked = [replace(row, id=uuid4(), dimensions='{"100%": "50%", "model": "%s"}') for row in own[:40]]
+    rows.insert(events_connection, own + marked)
+    with connect(events_database_url) as store:
+        query = AggregateQuery(
+            since=utc(2011, 10, 20),
+            until=utc(2026, 11, 2),
+            bucket="week",
+            timezone="America/Havana",
+            metric="sum_quantity",
+            group_by="dim:model",
+            top=2,
+        ).replace(**changes)
+        answer = store.aggregate(query)
+        assert answer.series
+        found = events_connection.execute(store.sql(query)).fetchall()  # no parameters: as psql would send it
+        assert [(kind, key, total, points) for _, _, kind, key, total, _, points in found] == [
+            (series.kind, series.key, series.total, [point.value for point in series.points])
+            for series in answer.series
+        ]
+
+
+def test_any_number_of_values_can_be_asked_for(store: Store) -> None:
+    many = [str(number) for number in range(70_000)]
     query = AggregateQuery(
-        since=utc(2026, 10, 20),
-        until=utc(2026, 11, 2),
-        timezone="America/Havana",
-        metric="sum_quantity",
-        group_by="dim:model",
-        top=2,
-        dimensions={"model": ["large", "it's", "größe", "7"]},
+        since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", dimensions={"model": many}
     )
-    answer = store.aggregate(query)
-    with store.engine.connect() as connection:
-        found = connection.exec_driver_sql(store.sql(query).replace("%", "%%")).all()
-    assert [(row.kind, row.key, row.total, row.points) for row in found] == [
-        (series.kind, series.key, series.total, [point.value for point in series.points]) for series in answer.series
-    ]
+    assert [series.key for series in store.aggregate(query).series] == ["7"]

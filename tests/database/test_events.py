@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -105,8 +106,6 @@ def test_iterating_a_page_gives_every_event_from_there(store: Store, own: list[R
 def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
     events_database_url: str, events_connection: writing.Connection, own: list[Row]
 ) -> None:
-    from dataclasses import replace
-
     tied = [replace(row, id=uuid4(), timestamp=utc(2026, 5, 1)) for row in own[:40]]
     rows.insert(events_connection, tied)
     store = connect(events_database_url)
@@ -153,6 +152,29 @@ def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
         json.dumps(written)
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "written"),
+    [
+        ('{"a": 1e5000}', {"a": "1" + 5000 * "0"}),
+        ('{"a": 0.0000001, "b": 1.50, "c": 0.5}', {"a": "0.0000001", "b": "1.50", "c": 0.5}),
+        ("[" * 3000 + "]" * 3000, "[" * 3000 + "]" * 3000),
+        ('{"a": ' * 101 + "1" + "}" * 101, '{"a": ' * 101 + "1" + "}" * 101),
+        ("null", None),
+        ('["a"]', ["a"]),
+    ],
+    ids=["huge", "fractions", "deep", "nested", "null", "array"],
+)
+def test_no_event_s_dimensions_keep_the_page_from_being_shown(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row], dimensions: str, written: Any
+) -> None:
+    rows.insert(events_connection, [replace(own[0], dimensions=dimensions)])
+    with connect(events_database_url) as store:
+        page = store.events()
+    assert page.to_dict()["data"][0]["dimensions"] == written
+    json.dumps(page.to_dict(), allow_nan=False)
+    assert len(page.frame) == 1
+
+
 def test_the_frame_has_every_column_typed_even_when_empty(store: Store) -> None:
     full = store.events(EventQuery(limit=5)).frame
     empty = store.events(EventQuery(metric_key="nothing")).frame
@@ -195,8 +217,9 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
     assert {choice.value: choice.events for choice in store.dimension_values("model")} == models
     volume = [choice.events for choice in store.customers(EventQuery(occurred_after=utc(2026, 1, 1)))]
     assert volume == sorted(volume, reverse=True)
-    with pytest.raises(QueryError, match="group_by"):
-        store.values("custmer_id")
+    for wrong in ("custmer_id", "none"):
+        with pytest.raises(QueryError, match="group_by"):
+            store.values(wrong)
 
 
 def test_the_extent_is_the_first_and_last_event(store: Store, own: list[Row]) -> None:
