@@ -240,3 +240,34 @@ def test_quantities_that_cancel_out_are_not_nothing(
     app = opened(AppTest.from_file(MAIN, default_timeout=60), {**WINDOW, "metric": "sum_quantity"})
     assert charts(app) == 1
     assert "0 quantity" in text(app).replace(":small[:gray[", "")
+
+
+def test_the_python_and_the_sql_give_the_numbers_on_the_page(explore: Open, store: Store) -> None:
+    odd = ["a,b", "back\\slash", 'it\'s "quoted"']
+    filters = {
+        "not:metric_key": [text.replace("\\", "\\\\").replace(",", "\\,") for text in odd],
+        "dim:region": "us-east",
+    }
+    app = explore(**LINK, **filters)
+    app.session_state["tab"] = "Code"
+    app.run()
+    python, sql_text = (each.value for each in app.code[1:])
+    names: dict[str, object] = {}
+    exec(python, names)
+    answer = names["answer"]
+    assert words.short(answer.total) in text(app)  # type: ignore[attr-defined]
+    with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as opened:
+        rows = opened.execute(sql_text).fetchall()
+    assert len(rows) == len(answer.series)  # type: ignore[attr-defined]
+
+
+def test_a_comparison_with_a_time_before_the_first_event_says_so(explore: Open) -> None:
+    early = {**LINK, "since": "2026-09-10T00:00:00Z"}
+    assert "which has none before 31 Aug 2026" in text(explore(**early))
+    assert "which has none before" not in text(explore(**{**LINK, "since": "2026-09-20T00:00:00Z"}))
+
+
+def test_a_link_stays_as_it_was_typed(explore: Open) -> None:
+    app = explore(**LINK, bucket="day", top="8")
+    assert app.query_params["bucket"] == "day"
+    assert app.query_params["top"] == "8"

@@ -111,7 +111,6 @@ def _exact_range(view: ExploreView, source: Source) -> None:
             st.datetime_input(
                 label,
                 key=key,
-                required=True,
                 format="YYYY-MM-DD",
                 on_change=changed(key, partial(_moved, view, source, name)),
                 width=230,
@@ -119,7 +118,9 @@ def _exact_range(view: ExploreView, source: Source) -> None:
         st.caption(f"{query.timezone}; the end is not included", width="content")
 
 
-def _moved(view: ExploreView, source: Source, name: str, picked: datetime) -> ExploreView:
+def _moved(view: ExploreView, source: Source, name: str, picked: datetime | None) -> ExploreView:
+    if picked is None:
+        return view
     resolved = view.query.resolve(source.now)
     changes = {"since": resolved.since, "until": resolved.until, name: picked.replace(tzinfo=resolved.zone)}
     return view.asking(view.query.replace(window=None, **changes))

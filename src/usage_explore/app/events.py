@@ -12,6 +12,7 @@ import streamlit as st
 from usage_explore.answers import EventPage
 from usage_explore.app import data, edits, event, organization, url, words
 from usage_explore.app.chips import chips
+from usage_explore.app.code import python_and_sql
 from usage_explore.app.data import Source
 from usage_explore.app.export import export
 from usage_explore.app.header import header
@@ -21,7 +22,7 @@ from usage_explore.app.problems import sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.table import events_table
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
-from usage_explore.describe import describe
+from usage_explore.describe import filter_words, span_words
 from usage_explore.query import AggregateQuery
 
 _LIMITS = (25, 50, 100)
@@ -29,13 +30,14 @@ _LIMITS = (25, 50, 100)
 
 def draw(pages: Pages) -> None:
     """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    view = EventsView.from_params(url.read())
+    given = url.read()
+    view = EventsView.from_params(given)
     organization_id = organization.chosen(view)
     if organization_id is None:
         return
     view = view.replace(query=view.query.replace(organization_id=organization_id))
     source = data.source(organization_id)
-    url.write(view.to_params())
+    organization.write(view, given)
     header(
         pages,
         view,
@@ -78,14 +80,16 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
         with right:
             event.in_full(pages, view, source, page)
     export(view.query, source)
+    code = st.expander("Code for this view", key="code", on_change="rerun")
+    if code.open:
+        with code:
+            python_and_sql(view.query, "page = store.events(query)\npage.frame", source)
 
 
 def _pager(view: EventsView, page: EventPage, source: Source) -> None:
     query = view.query
     number = source.count(query)
-    st.markdown(
-        f"**{words.plural(number, 'event')}**, {words.plain(describe(query).partition(', ')[2])}", width="content"
-    )
+    st.markdown(f"**{words.plural(number, 'event')}**, {words.plain(_sentence(view))}", width="content")
     st.space("stretch")
     key = follow("limit", query.limit)
     st.selectbox(
@@ -115,6 +119,19 @@ def _pager(view: EventsView, page: EventPage, source: Source) -> None:
         disabled=page.cursor is None,
         on_click=lambda: go(lambda: at(page.cursor)),
     )
+
+
+def _sentence(view: EventsView) -> str:
+    """The question in words, its window on the clock of the page's zone."""
+    query, zone = view.query, ZoneInfo(view.timezone)
+    after, before = (edge and edge.astimezone(zone) for edge in (query.occurred_after, query.occurred_before))
+    window = ""
+    if after and before:
+        window = f"{span_words(after, before)}, {view.timezone}"
+    elif after or before:
+        edge = after or before
+        window = f"{'from' if after else 'before'} {words.local(edge, zone) if edge else ''}, {view.timezone}"
+    return ", ".join(part for part in ("newest first", window, *filter_words(query)) if part)
 
 
 def _before(page: EventPage) -> str | None:

@@ -25,13 +25,14 @@ from usage_explore.query import EventQuery
 
 def draw(pages: Pages) -> None:
     """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    view = ExploreView.from_params(url.read())
+    given = url.read()
+    view = ExploreView.from_params(given)
     organization_id = organization.chosen(view)
     if organization_id is None:
         return
     view = view.replace(query=view.query.replace(organization_id=organization_id))
     source = data.source(organization_id)
-    url.write(view.to_params())
+    organization.write(view, given)
     resolved = view.query.resolve(source.now)
     header(
         pages,
@@ -59,7 +60,8 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(view, source)
         return
-    headline(answer, comparison)
+    extent = source.extent()
+    headline(answer, comparison, extent and extent[0])
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
         chart(view, answer, dark)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
 from usage_explore.answers import Aggregate
@@ -11,17 +13,17 @@ from usage_explore.describe import group_name
 from usage_explore.query import METRICS
 
 
-def headline(answer: Aggregate, comparison: Comparison | None) -> None:
-    """Draw them in one line; the exact numbers are in the tooltips."""
+def headline(answer: Aggregate, comparison: Comparison | None, first: datetime | None) -> None:
+    """Draw them in one line; the exact numbers are in the tooltips. `first` is when the first event occurred."""
     unit = METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         _number(words.short(answer.total), unit, f"Exactly {words.exact(answer.total)} {unit}.")
-        _change(comparison, unit)
+        _change(answer, comparison, first, unit)
         if answer.query.group_by != "none":
             _series(answer)
 
 
-def _change(comparison: Comparison | None, unit: str) -> None:
+def _change(answer: Aggregate, comparison: Comparison | None, first: datetime | None, unit: str) -> None:
     if comparison is None:
         _number("–", "no earlier period to compare with", "The earlier period is empty or out of reach.")
         return
@@ -32,9 +34,13 @@ def _change(comparison: Comparison | None, unit: str) -> None:
         value = "no change"
     else:
         value = words.change(total.ratio)
+    label = comparison.label
+    if total.before and first and comparison.since < first:
+        # the earlier period is only partly there: a rise would be no rise
+        label += f", which has none before {words.date(first.astimezone(answer.query.zone))}"
     _number(
         value,
-        comparison.label,
+        label,
         f"{words.exact(total.now)} {unit}, before {words.exact(total.before)}.",
     )
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import data
+from usage_explore.app import data, url
 from usage_explore.app.edits import without_filters
 from usage_explore.app.navigate import View, changed, follow, go
 from usage_explore.demo import ORGANIZATIONS
@@ -24,7 +24,7 @@ def is_demo(organization_id: UUID | None) -> bool:
 
 
 def chosen(view: View) -> UUID | None:
-    """The organization to show, written into the link; None after offering a choice instead. Raises `ScopeError`."""
+    """The organization to show; None after offering a choice instead. Raises `ScopeError`."""
     if view.query.organization_id:
         return view.query.organization_id
     found = data.organizations()
@@ -38,6 +38,12 @@ def chosen(view: View) -> UUID | None:
         _choice(view, found)
         return None
     return found[0]
+
+
+def write(view: View, given: url.Pairs) -> None:
+    """Write the organization into a link that lacks it; every other link stays as it was typed."""
+    if "organization_id" not in dict(given):
+        url.write(view.to_params())
 
 
 def picker(view: View) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 from usage_explore import charts, frames
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import words
+from usage_explore.app.code import python_and_sql
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
@@ -106,18 +107,8 @@ def _data(answer: Aggregate) -> None:
 
 
 def _code(view: ExploreView, source: Source) -> None:
-    st.markdown("**Python**")
-    st.code(
-        "from usage_explore import AggregateQuery, connect\n\n"
-        "store = connect()\n"
-        f"query = {_wrapped(repr(view.query))}\n"
-        "answer = store.aggregate(query)\n"
-        f"answer.chart({'' if view.chart == 'bars' else f'kind={view.chart!r}'})",
-        language="python",
-    )
-    st.markdown("**SQL**")
-    st.caption("One statement, values written in; times are absolute, as of this minute.")
-    st.code(source.sql(view.query), language="sql", height=320)
+    kind = "" if view.chart == "bars" else f"kind={view.chart!r}"
+    python_and_sql(view.query, f"answer = store.aggregate(query)\nanswer.chart({kind})", source)
 
 
 def _download(view: ExploreView, answer: Aggregate) -> None:
@@ -144,28 +135,3 @@ def _download(view: ExploreView, answer: Aggregate) -> None:
                 on_click="ignore",
                 icon=":material/download:",
             )
-
-
-def _wrapped(text: str) -> str:
-    """A call over several lines where one would be long."""
-    if len(text) <= 80:
-        return text
-    head, _, rest = text.partition("(")
-    depth, lines, line = 0, [], ""
-    quote = ""
-    for letter in rest[:-1]:
-        if quote:
-            quote = "" if letter == quote and not line.endswith("\\") else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "([{":
-            depth += 1
-        elif letter in ")]}":
-            depth -= 1
-        if letter == "," and not depth and not quote:
-            lines.append(line.strip())
-            line = ""
-        else:
-            line += letter
-    lines.append(line.strip())
-    return f"{head}(\n" + "".join(f"    {each},\n" for each in lines if each) + ")"

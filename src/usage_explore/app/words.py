@@ -64,6 +64,11 @@ def local(moment: datetime, zone: ZoneInfo) -> str:
     return text
 
 
+def date(moment: datetime) -> str:
+    """A day: 5 Nov 2026."""
+    return f"{moment.day} {moment:%b %Y}"
+
+
 def clock(moment: datetime, zone: ZoneInfo) -> str:
     """Hours and minutes on the zone's clock."""
     return f"{moment.astimezone(zone):%H:%M}"

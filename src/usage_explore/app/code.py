@@ -1,0 +1,30 @@
+"""The code that asks a view's question again, to copy."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from usage_explore.app.data import Source
+from usage_explore.query import AggregateQuery, EventQuery
+
+
+def python_and_sql(query: AggregateQuery | EventQuery, then: str, source: Source) -> None:
+    """Draw a notebook cell that runs as it is, ending in `then`, and the SQL statement."""
+    name = type(query).__name__
+    st.markdown("**Python**")
+    st.code(
+        f"from usage_explore import {name}, connect\n\nstore = connect()\nquery = {_written(query)}\n{then}",
+        language="python",
+    )
+    st.markdown("**SQL**")
+    st.caption("One statement, values written in; times are absolute, as of this minute.")
+    st.code(source.sql(query), language="sql", height=320)
+
+
+def _written(query: AggregateQuery | EventQuery) -> str:
+    """The question's repr, a parameter a line where it is long."""
+    text = repr(query)
+    if len(text) <= 80:
+        return text
+    lines = "".join(f"    {name}={value!r},\n" for name, value in query.__repr_args__())
+    return f"{type(query).__name__}(\n{lines})"
