@@ -230,6 +230,20 @@ def test_future_dated_events_are_drawn() -> None:
     assert len(data(charts.chart(early).to_dict(), "buckets")) == 11
 
 
+@pytest.mark.parametrize("kind", ["lines", "area"])
+def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.Kind) -> None:
+    asked = answer(
+        EVERY[:2],
+        "2026-10-01T00:00:00Z",
+        "2026-12-31T00:00:00Z",
+        now=datetime(2027, 1, 1, tzinfo=UTC),
+        value=lambda _, index: 5 if index < 36 or index == 80 else 0,
+    )
+    early = Aggregate(**{**asked.__dict__, "now": NOW})
+    found = data(charts.chart(early, kind=kind).to_dict(), "dots")
+    assert [row["start"] for row in found] == [ticks.millis(asked.edges[80])] * 2
+
+
 def test_stacks_meet_and_negatives_go_down_from_zero() -> None:
     asked = CASES["negative"]()
     drawn = rows.stacked(asked, rows.lines(asked), stack=True, zeros=False)

@@ -105,6 +105,9 @@ def _drawn(
         "lines": lambda: layers.curves(canvas, rows.ends(points)),
         "area": lambda: layers.areas(canvas, rows.ends(points)),
     }[actual]()
+    dotted = points if actual == "lines" and canvas.buckets <= layers.FEW else rows.lonely(points)
+    if actual != "bars" and dotted:
+        shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
     # the points travel once: the first layer that names them brings them
     shapes[0].data = layers.inline(rows.lean(points, clickable=clickable), "points")

@@ -169,19 +169,22 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     )
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
-    found = [
+    return [
         whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
         end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail="run:N"),
     ]
-    if canvas.buckets <= FEW:
-        dots = alt.Chart(alt.NamedData(name="points"))
-        found += [
-            dots.transform_filter("datum.complete").mark_point(filled=True, size=22, opacity=1).encode(**shared),
-            dots.transform_filter("!datum.complete")
-            .mark_point(filled=True, fill=canvas.palette.background, size=26, strokeWidth=1.5, opacity=1)
-            .encode(x=shared["x"], y=shared["y"], stroke=canvas.stroke(), **canvas.dim()),
-        ]
-    return found
+
+
+def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
+    """Dots on points; hollow where the bucket is unfinished."""
+    base = alt.Chart(inline(rows, "dots")).encode(x=canvas.place("middle"), y=canvas.value(), **canvas.dim())
+    hollow: dict[str, Any] = {"filled": True, "fill": canvas.palette.background, "strokeWidth": 1.5, "opacity": 1}
+    return [
+        base.transform_filter("datum.complete")
+        .mark_point(filled=True, size=22, opacity=1)
+        .encode(color=canvas.color()),
+        base.transform_filter("!datum.complete").mark_point(size=26, **hollow).encode(stroke=canvas.stroke()),
+    ]
 
 
 def targets(canvas: Canvas, kind: str) -> alt.Chart:

@@ -96,13 +96,10 @@ def lean(points: list[Row], *, clickable: bool) -> list[Row]:
 def ends(points: list[Row]) -> list[Row]:
     """The unfinished ends of lines and areas: each incomplete point joined to its neighbours, run by run.
 
-    `run` tells the runs of a series apart; a run of one is a dot.
+    `run` tells the runs of a series apart.
     """
     found: list[Row] = []
-    by_series: dict[str, list[Row]] = {}
-    for row in points:
-        by_series.setdefault(row["series"], []).append(row)
-    for rows in by_series.values():
+    for rows in _by_series(points):
         joined = [
             row
             for place, row in enumerate(rows)
@@ -112,6 +109,11 @@ def ends(points: list[Row]) -> list[Row]:
         for run, members in groupby(enumerate(joined), key=lambda pair: pair[1]["index"] - pair[0]):
             found += [{**row, "run": run} for _, row in members]
     return found
+
+
+def lonely(points: list[Row]) -> list[Row]:
+    """The points without a neighbour in their series, which no line reaches."""
+    return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
 
 
 def buckets(answer: Aggregate, drawn: tuple[Line, ...]) -> list[Row]:
@@ -143,6 +145,13 @@ def split_told(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, .
     other = tuple(line for line in drawn if line.kind == "other")
     kept = drawn[: MAX_TOLD - len(other)]
     return kept + other, drawn[len(kept) : len(drawn) - len(other)]
+
+
+def _by_series(points: list[Row]) -> list[list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in points:
+        found.setdefault(row["series"], []).append(row)
+    return list(found.values())
 
 
 def _neighbours(rows: list[Row], place: int) -> list[Row]:
