@@ -136,7 +136,7 @@ def _measure(
 def _measures(rows: Subquery) -> Iterator[ColumnElement[Any]]:
     for name in _DECIMALS:
         yield func.max(func.scale(func.trim_scale(rows.c[name])))
-        yield func.max(func.abs(rows.c[name]))
+        yield func.max(func.abs(rows.c[name].cast(Numeric)))
 
 
 def _pages(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import csv, parquet
 
 from usage_explore.arrow import decimal_array
 from usage_explore.numbers import plain
@@ -56,14 +56,17 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
 
 
 def to_csv(answer: Aggregate) -> bytes:
-    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact."""
+    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted."""
     frame = aggregate(answer)
     texts = {
         "start": [start.isoformat() for start in frame["start"]],
         "end": [end.isoformat() for end in frame["end"]],
         "value": [plain(value) for value in frame["value"]],
     }
-    return frame.assign(**texts).to_csv(index=False).encode()
+    columns = {name: texts.get(name) or pa.array(frame[name], from_pandas=True) for name in frame.columns}
+    buffer = BytesIO()
+    csv.write_csv(pa.table(columns), buffer)  # pandas leaves a lone carriage return unquoted
+    return buffer.getvalue()
 
 
 def to_parquet(answer: Aggregate) -> bytes:

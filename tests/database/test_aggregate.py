@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from io import StringIO
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -18,7 +21,7 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import AggregateQuery, QueryError, Store, connect, writing
+from usage_explore import AggregateQuery, QueryError, Store, connect, frames, writing
 from usage_explore.errors import NotExact
 from usage_explore.filters import GROUPS
 
@@ -251,3 +254,20 @@ def test_any_number_of_values_can_be_asked_for(store: Store) -> None:
         since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", dimensions={"model": many}
     )
     assert [series.key for series in store.aggregate(query).series] == ["7"]
+
+
+def test_the_csv_comes_back_whatever_the_keys_are(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    keys = ["=1+1", "a\nb", "a\r\nb", "a\rb", 'q"q', "a,b", " lead", "\t", "NULL"]
+    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=json.dumps({"m": key})) for key in keys])
+    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in ("{}", '{"m": ""}')])
+    with connect(events_database_url) as store:
+        day = own[0].timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+        query = AggregateQuery(since=day, until=day + timedelta(days=1), group_by="dim:m", top=0, metric="sum_quantity")
+        written = frames.to_csv(store.aggregate(query)).decode()
+    lines = list(csv.DictReader(StringIO(written, newline="")))
+    assert sorted(line["key"] for line in lines) == sorted([*keys, "", ""])
+    assert {Decimal(line["value"]) for line in lines} == {own[0].quantity}
+    assert ',"","value","(empty)"' in written
+    assert ',,"missing","(missing)"' in written

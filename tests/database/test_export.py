@@ -22,6 +22,7 @@ from oracle import Row, utc
 from usage_explore import EventQuery, Store, connect, writing
 from usage_explore.errors import ConfigurationError, StatementTimeout
 from usage_explore.numbers import plain
+from usage_explore.schema import COLUMNS
 
 QUERY = EventQuery(occurred_after=utc(2026, 10, 1), metric_key=["tokens_in", "a,b"])
 
@@ -87,6 +88,18 @@ def test_parquet_scale_is_the_largest_there_is(
     assert b"NaN or infinite" in (table.schema.field("quantity").metadata or {})[b"usage-explore"]
     assert "Infinity" in table["quantity"].to_pylist()
     store.close()
+
+
+def test_a_view_with_whole_quantities_is_exported(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row], tmp_path: Path
+) -> None:
+    rows.insert(events_connection, [replace(own[0], quantity=Decimal(7))])
+    columns = ", ".join(f"{name}::int" if name == "quantity" else name for name in COLUMNS)
+    events_connection.execute(f"CREATE VIEW whole AS SELECT {columns} FROM usage_events")
+    events_connection.commit()
+    with connect(events_database_url, table="whole") as store:
+        store.export(EventQuery(), tmp_path / "whole.parquet", progress=False)
+    assert parquet.read_table(tmp_path / "whole.parquet")["quantity"].to_pylist() == [Decimal(7)]
 
 
 def test_an_empty_export_is_a_file_with_its_columns(store: Store, tmp_path: Path) -> None:
