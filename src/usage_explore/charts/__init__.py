@@ -33,6 +33,7 @@ MAX_MARKS = 2_500
 FONT = "sans-serif"
 
 _SHORT = (
+    "abs(datum.value) >= 1e15 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
     "abs(datum.value) >= 1e12 ? format(datum.value / 1e12, '.6~r') + ' T' : "
     "abs(datum.value) >= 1e9 ? format(datum.value / 1e9, '.6~r') + ' B' : "
     "abs(datum.value) >= 1e6 ? format(datum.value / 1e6, '.6~r') + ' M' : "
