@@ -12,7 +12,7 @@ from psycopg import sql
 
 from browsing import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
 from demo_database import ACME, CEDAR, WINDOW
-from usage_explore import AggregateQuery, EventQuery, Store, writing
+from usage_explore import AggregateQuery, EventQuery, Store, frames, writing
 from usage_explore.app import words
 
 pytestmark = pytest.mark.browser
@@ -108,6 +108,33 @@ def test_a_bar_opens_as_many_events_as_it_says_and_back_closes_them(visit: Visit
     sees(page, words.plural(int(bar.value), "event") + ",")
     assert parameters(page)["metric_key"] == ["tokens_in"]
     sees(visit(picked), words.plural(int(bar.value), "event") + " ·")
+
+
+def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(**LINK, top=3))
+    for row, series in ((0, answer.series[0]), (3, answer.series[3])):
+        page = settled(visit(address("", **LINK, top="3")))
+        box = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + 70, box["y"] + 35 * (row + 1) + 17)
+        page.wait_for_url(re.compile("metric_key="))
+        sees(page, words.plural(int(series.total), "event") + " ·")
+
+
+def test_the_downloads_hold_the_answer(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    page.get_by_role("tab", name="Download").click()
+    settled(page)
+    contents = {}
+    for name in ("Data, CSV", "Data, Parquet", "Chart, PNG", "Chart, SVG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        contents[name] = download.value.path().read_bytes()
+    answer = store.aggregate(AggregateQuery(**LINK))
+    assert contents["Data, CSV"] == frames.to_csv(answer)
+    assert contents["Data, Parquet"].startswith(b"PAR1")
+    assert contents["Chart, PNG"].startswith(b"\x89PNG")
+    assert b"</svg>" in contents["Chart, SVG"]
 
 
 def test_a_brush_lists_the_events_of_whole_buckets(visit: Visit, store: Store) -> None:

@@ -66,6 +66,7 @@ def controls(view: ExploreView, source: Source) -> None:
             tuple(PRESETS),
             key=key,
             format_func=PRESETS.__getitem__,
+            wrap=True,
             on_change=changed(
                 key, lambda picked: view.asking(with_preset(query, picked, source.now)) if picked else view
             ),

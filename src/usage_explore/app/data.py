@@ -91,7 +91,7 @@ def _scoped(organization_id: UUID) -> Store:
     return store().scoped(organization_id)
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
+@st.cache_resource(ttl=_MINUTE, max_entries=30, show_spinner=False, hash_funcs=_KEYS)
 def _aggregate(_store: Store, query: AggregateQuery, now: datetime) -> Aggregate:
     return _store.aggregate(query)
 
@@ -121,7 +121,7 @@ def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple
     return _store.extent()
 
 
-@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Looking for dimensions")
+@st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, refresh_mode="background")
 def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, ...]:
     return tuple(choice.value for choice in _store.dimension_keys())
 

@@ -45,7 +45,13 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
     config: dict[str, Any] = {
         "": st.column_config.TextColumn("", width=20),
         name: st.column_config.ButtonColumn(
-            name, key=key, on_click=clicked, type="tertiary", alignment="left", help="Click a name to filter to it"
+            name,
+            key=key,
+            on_click=clicked,
+            type="tertiary",
+            alignment="left",
+            width=150,
+            help="Click a name to filter to it",
         ),
         "Total": st.column_config.TextColumn(
             "Total" if fits else "Total, rounded", alignment="right", help="Exact totals are in the Data tab"
