@@ -6,6 +6,7 @@ import pickle
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from importlib import resources
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,14 @@ def test_the_documented_parameters_are_the_declared_ones() -> None:
 def test_every_parameter_says_what_it_is() -> None:
     for model in (EventQuery, AggregateQuery):
         assert all(field.description for field in model.model_fields.values())
+
+
+def test_help_shows_every_parameter_in_plain_words() -> None:
+    for model in (EventQuery, AggregateQuery):
+        shown = str(signature(model))
+        assert list(signature(model).parameters) == list(model.model_fields)
+        assert "Validator" not in shown
+        assert all(f"    {name}: " in (model.__doc__ or "") for name in model.model_fields)
 
 
 def test_equal_questions_are_equal_objects() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from usage_explore import frames
+from usage_explore.describe import describe
 from usage_explore.filters import DIMENSION
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.parameters import query_string
@@ -83,6 +85,13 @@ class EventPage:
             yield from page.events
             page = page.next()
 
+    def __repr__(self) -> str:
+        more = "more to come" if self.cursor else "the last page"
+        return f"<EventPage: {len(self.events):,} events, {more}; {describe(self.query)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=20)}"
+
     def url(self) -> str:
         """The link that opens this very page in the app."""
         return link(self.store.app_url, "events", self.query)
@@ -117,7 +126,7 @@ class Series:
     key: str | None
     total: Number
     members: int
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = field(repr=False)
 
     @property
     def label(self) -> str:
@@ -157,6 +166,13 @@ class Aggregate:
         """The sum over all series."""
         zero: Number = 0 if self.query.metric == "count" else Decimal(0)
         return exact_sum((series.total for series in self.series), zero)
+
+    def __repr__(self) -> str:
+        size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
+        return f"<Aggregate: {size}, total {plain(self.total)}; {describe(self.query)}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
 
     @property
     def folded(self) -> int:

@@ -55,6 +55,13 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def totals(answer: Aggregate) -> pd.DataFrame:
+    """One row per series, as ranked: its `label` (index), `kind` and `total`, plainly written."""
+    labels = pd.Index([series.label for series in answer.series], dtype="str", name=answer.query.group_by)
+    kinds = [series.kind for series in answer.series]
+    return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=labels)
+
+
 def to_csv(answer: Aggregate) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted."""
     frame = aggregate(answer)

@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from inspect import Parameter, Signature, cleandoc
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
@@ -53,6 +54,20 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
 def names(model: type[BaseModel]) -> tuple[str, ...]:
     """The parameter names of a question that are fixed words."""
     return tuple(name for name in model.model_fields if name not in _PREFIXED)
+
+
+def explain(model: type[BaseModel]) -> None:
+    """Let `help` and a notebook's tooltip say what each parameter is, in the words of its declaration."""
+    fields = model.model_fields.items()
+    model.__signature__ = Signature(
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in fields
+        ]
+    )
+    many = "several values are a list; `dimensions` and `exclude` are mappings from name to values"
+    said = "\n".join(f"    {name}: {field.description}" for name, field in fields)
+    model.__doc__ = f"{cleandoc(model.__doc__ or '')}\n\nParameters ({many}):\n{said}"
 
 
 def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object], list[Fault]]:

@@ -30,7 +30,7 @@ from usage_explore.filters import (
     groups,
     texts,
 )
-from usage_explore.parameters import from_pairs, pairs, query_string, to_pairs
+from usage_explore.parameters import explain, from_pairs, pairs, query_string, to_pairs
 
 Metric = Literal["count", "sum_quantity"]
 
@@ -77,6 +77,11 @@ class Question(BaseModel):
     as_of: _optional_instant = Field(
         None, description="The answer as it was known then: only events ingested at or before this time."
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        explain(cls)
 
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields

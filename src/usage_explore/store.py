@@ -79,6 +79,10 @@ class Store:
     settle: timedelta
     app_url: str
 
+    def __repr__(self) -> str:
+        organization = self.organization_id or "not chosen"
+        return f"<Store: {self.table.fullname} at {self.engine.url!r}, organization {organization}>"
+
     def close(self) -> None:
         """Close every connection of the pool. `with connect() as store:` does it at the end."""
         self.engine.dispose()

@@ -21,7 +21,7 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import AggregateQuery, QueryError, Store, connect, frames, writing
+from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect, frames, writing
 from usage_explore.errors import NotExact
 from usage_explore.filters import GROUPS
 
@@ -271,3 +271,18 @@ def test_the_csv_comes_back_whatever_the_keys_are(
     assert {Decimal(line["value"]) for line in lines} == {own[0].quantity}
     assert ',"","value","(empty)"' in written
     assert ',,"missing","(missing)"' in written
+
+
+def test_a_notebook_shows_an_answer_in_a_few_lines(store: Store) -> None:
+    query = AggregateQuery(since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", top=3)
+    answer = store.aggregate(query)
+    assert repr(answer).startswith(f"<Aggregate: 4 series × 334 buckets, total {answer.total}; Events per day by model")
+    assert answer._repr_html_().count("<tr") == 2 + 4
+    assert "points" not in repr(answer.series[0])
+    page = store.events(EventQuery(metric_key="<b>"))
+    assert repr(page) == "<EventPage: 0 events, the last page; Events, newest first, metric key is <b>>"
+    assert "<b>" not in page._repr_html_()
+    assert store.events()._repr_html_().count("<tr") < 25
+    assert repr(store).startswith("<Store: usage_events at postgresql")
+    assert str(rows.ORGANIZATION) in repr(store)
+    assert store.aggregate(query.replace(metric_key="nothing"))._repr_html_()
