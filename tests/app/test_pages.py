@@ -15,6 +15,7 @@ from demo_database import ACME, BIRCH, WINDOW
 from opening import MAIN, Open, opened
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.app import words
+from usage_explore.errors import StatementTimeout
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "dim:model"}
 
@@ -254,6 +255,7 @@ def test_the_python_and_the_sql_give_the_numbers_on_the_page(explore: Open, stor
     python, sql_text = (each.value for each in app.code[1:])
     names: dict[str, object] = {}
     exec(python, names)
+    names["store"].close()  # type: ignore[attr-defined]
     answer = names["answer"]
     assert words.short(answer.total) in text(app)  # type: ignore[attr-defined]
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as opened:
@@ -271,3 +273,28 @@ def test_a_link_stays_as_it_was_typed(explore: Open) -> None:
     app = explore(**LINK, bucket="day", top="8")
     assert app.query_params["bucket"] == "day"
     assert app.query_params["top"] == "8"
+
+
+def test_a_picked_time_outside_the_window_is_said(explore: Open) -> None:
+    app = explore(**LINK, span="2020-01-01T00:00:00Z/2020-01-02T00:00:00Z")
+    assert "outside the window" in text(app)
+    app.button(key="clear_selection").click().run()
+    assert "span" not in app.query_params
+
+
+def test_values_are_never_read_as_markdown(explore: Open) -> None:
+    app = explore(**LINK, **{"not:metric_key": "*bold* [x](http://example.com) :smile: $a$"})
+    label = app.button(key="chip metric_key is not").label
+    assert "\\*bold\\* \\[x\\]\\(" in label
+
+
+def test_events_that_cannot_be_counted_in_time_are_shown_all_the_same(
+    events: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(self: Store, query: EventQuery) -> int:
+        raise StatementTimeout("too slow")
+
+    monkeypatch.setattr(Store, "count", slow)
+    app = events(organization_id=ACME)
+    assert "More events than could be counted in time" in text(app)
+    assert len(app.dataframe[0].value) == 25

@@ -253,6 +253,12 @@ def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) ->
     page.wait_for_url(re.compile(f"organization_id={ACME}"))
 
 
+def test_a_link_that_is_not_utf8_is_a_bad_link(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK) + "&metric_key=%FF"))
+    expect(page.locator(ALERT)).to_contain_text("percent-encoded")
+    expect(page.locator(CHART)).to_have_count(0)
+
+
 def test_the_chart_follows_the_theme(visit: Visit) -> None:
     link = address("", **LINK)
     light, dark = (settled(visit(link, color_scheme=scheme)) for scheme in ("light", "dark"))

@@ -25,11 +25,11 @@ def chips(view: View, source: Source) -> None:
         found = edits.filters(query)
         for each in found:
             st.button(
-                str(each),
+                words.plain(str(each)),
                 key=f"chip {each.group} {each.test}",
                 icon=":material/close:",
                 icon_position="right",
-                help=f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500],
+                help=words.plain(f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500]),
                 on_click=lambda each=each: go(lambda: view.asking(edits.without_filter(query, each))),
             )
         if query.as_of:
@@ -84,7 +84,7 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
     try:
         found = source.values(group, within)
     except QueryError as error:
-        st.warning(str(error))
+        st.warning(words.plain(str(error)))
         return ()
     counts = {choice.value: choice.events for choice in found}
     if not counts:
@@ -109,7 +109,7 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
             try:
                 UUID(value)
             except ValueError:
-                st.warning(f"{value} is not a UUID.")
+                st.warning(words.plain(f"{value} is not a UUID."))
                 return ()
     return tuple(picked)
 

@@ -20,7 +20,7 @@ from usage_explore.app.navigate import changed, follow, go, notice
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.share import share
-from usage_explore.app.table import events_table
+from usage_explore.app.table import counted, events_table
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import filter_words, span_words
 from usage_explore.query import AggregateQuery
@@ -61,7 +61,8 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
         sentence(f"No events match. To see some, {advice}.")
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="pager"):
-        _pager(view, page, source)
+        heading = st.empty()
+        _pager(view, page)
     left, right = st.columns([5, 3], gap="medium") if view.event else (st.container(), None)
     with left:
         # a table for each page and each open event: its selection is in the URL, not in the browser
@@ -79,17 +80,18 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
     if right and view.event:
         with right:
             event.in_full(pages, view, source, page)
-    export(view.query, source)
+    # counting may take longer than the rows: they are there first
+    number = counted(view.query, source)
+    heading.markdown(f"**{number}**, {words.plain(_sentence(view))}", width="content")
+    export(view.query, number, source)
     code = st.expander("Code for this view", key="code", on_change="rerun")
     if code.open:
         with code:
             python_and_sql(view.query, "page = store.events(query)\npage.frame", source)
 
 
-def _pager(view: EventsView, page: EventPage, source: Source) -> None:
+def _pager(view: EventsView, page: EventPage) -> None:
     query = view.query
-    number = source.count(query)
-    st.markdown(f"**{words.plural(number, 'event')}**, {words.plain(_sentence(view))}", width="content")
     st.space("stretch")
     key = follow("limit", query.limit)
     st.selectbox(

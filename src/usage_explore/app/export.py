@@ -15,11 +15,11 @@ from usage_explore.query import EventQuery
 _KINDS = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.apache.parquet")}
 
 
-def export(query: EventQuery, source: Source) -> None:
-    """Draw a button for each kind of file; pressed, the file is made and offered."""
+def export(query: EventQuery, number: str, source: Source) -> None:
+    """Draw a button for each kind of file; pressed, the file is made and offered. `number` says how many events."""
     whole = query.replace(cursor=None, limit=None)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export"):
-        st.caption(f"Export all {words.plural(source.count(query), 'event')}, exact:", width="content")
+        st.caption(f"Export all, exact ({number}):", width="content")
         wanted = [
             suffix
             for suffix, (label, _) in _KINDS.items()

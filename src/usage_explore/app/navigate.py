@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from usage_explore.app import url
+from usage_explore.app import url, words
 from usage_explore.app.views import EventsView, ExploreView
-from usage_explore.errors import QueryError
+from usage_explore.errors import UsageExploreError
 from usage_explore.parameters import query_string
 
 View = ExploreView | EventsView
@@ -31,11 +31,13 @@ def go(view: Callable[[], View]) -> None:
     """Show another view, as a new entry in the browser's history; where there is none, keep this one and say why."""
     try:
         pairs = view().to_params()
-        if not fits(pairs):
-            raise QueryError([])
+    except UsageExploreError as error:
+        st.session_state["notice"] = str(error)
+        return
+    if fits(pairs):
         url.write(pairs)
-    except QueryError as error:
-        st.session_state["notice"] = str(error) or "That needs more filters than a link can hold; narrow it first."
+    else:
+        st.session_state["notice"] = "That needs more filters than a link can hold; narrow it first."
 
 
 def changed(key: str, view: Callable[[Any], View]) -> Callable[[], None]:
@@ -51,4 +53,4 @@ def fits(pairs: url.Pairs) -> bool:
 def notice() -> None:
     """What the last callback could not do, said once."""
     if text := st.session_state.pop("notice", None):
-        st.warning(text, icon=":material/info:")
+        st.warning(words.plain(text), icon=":material/info:")

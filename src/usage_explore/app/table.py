@@ -11,6 +11,9 @@ import streamlit as st
 
 from usage_explore.answers import Event
 from usage_explore.app import words
+from usage_explore.app.data import Source
+from usage_explore.errors import StatementTimeout
+from usage_explore.query import EventQuery
 
 _HEADINGS = {
     "metric_key": "Metric",
@@ -39,6 +42,14 @@ def events_table(events: Sequence[Event], timezone: str, **options: Any) -> Any:
         "Customer": st.column_config.TextColumn("Customer", width="small"),
     }
     return st.dataframe(frame, hide_index=True, column_config=config, alt="Usage events, newest first", **options)
+
+
+def counted(query: EventQuery, source: Source) -> str:
+    """How many events the question finds, in words, also where counting them takes longer than is allowed."""
+    try:
+        return words.plural(source.count(query), "event")
+    except StatementTimeout:
+        return "More events than could be counted in time"
 
 
 def cells(event: Event, timezone: str) -> dict[str, str]:

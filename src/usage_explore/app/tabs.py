@@ -15,7 +15,7 @@ from usage_explore.app.code import python_and_sql
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
-from usage_explore.app.table import events_table
+from usage_explore.app.table import counted, events_table
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.describe import span_words
 from usage_explore.query import METRICS
@@ -50,38 +50,46 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
     series = picked_series(view, answer)
     if view.series and series is None:
         st.info("The picked series is not in this answer any more; these are the events of all series.")
+    since, until = answer.query.span
+    if view.span and not (view.span[0] < until and since < view.span[1]):
+        st.info("The picked time lies outside the window; widen the window or clear the selection.")
+        _clear(view)
+        return
     everything = Series("all", None, answer.total, 1, ())
     query = answer.events_at(series or everything, *(view.span or ()))
-    number = source.count(query)
     page = source.page(query)
     target = EventsView(query, answer.query.timezone)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        of = f"{series.label}, " if series and series.kind != "all" else ""
-        since, until = view.span or answer.query.span
-        span = span_words(since.astimezone(answer.query.zone), until.astimezone(answer.query.zone))
-        shown = f", the newest {len(page.events)} shown" if number > len(page.events) else ""
-        st.markdown(
-            f"**{words.plural(number, 'event')}** · {words.plain(of)}{span}, {answer.query.timezone}{shown}",
-            width="content",
-        )
+        heading = st.empty()
         if fits(target.to_params()):
             st.page_link(
                 pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target.to_params()
             )
         if view.series or view.span:
-            st.button(
-                "Clear selection",
-                type="tertiary",
-                icon=":material/close:",
-                key="clear_selection",
-                on_click=lambda: go(lambda: view.replace(series=None, span=None)),
-            )
+            _clear(view)
         else:
             st.caption("Click a bar, or drag over a span, to see its events.", width="content")
     if page.events:
         events_table(page.events, answer.query.timezone, height=380)
     else:
         st.info("No events here.")
+    # counting may take longer than the rows: they are there first
+    zone = answer.query.zone
+    of = f"{series.label}, " if series and series.kind != "all" else ""
+    span = span_words(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
+    more = f", the newest {len(page.events)} shown" if page.cursor else ""
+    sentence = words.plain(f"{of}{span}, {answer.query.timezone}{more}")
+    heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
+
+
+def _clear(view: ExploreView) -> None:
+    st.button(
+        "Clear selection",
+        type="tertiary",
+        icon=":material/close:",
+        key="clear_selection",
+        on_click=lambda: go(lambda: view.replace(series=None, span=None)),
+    )
 
 
 def _data(answer: Aggregate) -> None:

@@ -7,14 +7,22 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from usage_explore import parameters
 from usage_explore.parameters import query_string
 
 Pairs = tuple[tuple[str, str], ...]
 
 
 def read() -> Pairs:
-    """The parameters in the address bar, repeated ones and blank values kept."""
+    """The parameters in the address bar, repeated ones and blank values kept.
+
+    Raises `QueryError` when it is not valid UTF-8: Streamlit reads such a text as another one.
+    """
+    context = get_script_run_ctx()
+    if context is not None:
+        parameters.pairs(context.query_string)
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 
@@ -23,7 +31,7 @@ def write(pairs: Iterable[tuple[str, str]]) -> None:
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in pairs:
         values[name].append(value)
-    if {name: sorted(found) for name, found in values.items()} != _grouped(read()):
+    if {name: sorted(found) for name, found in values.items()} != _shown():
         st.query_params.from_dict(values)
 
 
@@ -34,8 +42,5 @@ def address(page: str, pairs: Iterable[tuple[str, str]], otherwise: str) -> str:
     return urlunsplit(parts._replace(path=f"{path}/{page}", query=query_string(pairs), fragment=""))
 
 
-def _grouped(pairs: Pairs) -> dict[str, list[str]]:
-    values: defaultdict[str, list[str]] = defaultdict(list)
-    for name, value in pairs:
-        values[name].append(value)
-    return {name: sorted(found) for name, found in values.items()}
+def _shown() -> dict[str, list[str]]:
+    return {name: sorted(st.query_params.get_all(name)) for name in st.query_params}
