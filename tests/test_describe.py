@@ -24,6 +24,7 @@ SENTENCES = {
         "metric key is not x, region is there"
     ),
     "metric_key=a,b,c,d": "Events per day, last 30 days, UTC, metric key is any of 4 values",
+    f"dim:model={'x' * 3000}": f"Events per day, last 30 days, UTC, model is {'x' * 59}…",
     "as_of=2026-09-01T08:30:05Z": "Events per day, last 30 days, UTC, as known at 1 Sep 2026 08:30:05 UTC",
 }
 

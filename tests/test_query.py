@@ -138,6 +138,9 @@ def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
     assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
 
 
+DEEP: list[Any] = []
+for _ in range(5_000):
+    DEEP = [DEEP]
 CUSTOMER = "3f2b8c1e-0000-4000-8000-000000000000"
 FAULTS = {
     "custmer_id=x": "custmer_id: unknown parameter, did you mean customer_id?",
@@ -260,6 +263,8 @@ def test_all_faults_are_reported_together() -> None:
         ({"\ud800": "x"}, r"\ud800: unknown parameter"),
         ({"dimensions": {"\ud800": "x"}}, r"dim:\ud800: is not valid Unicode"),
         ({"exclude": {"\ud800": "x"}}, r"not:\ud800: unknown parameter"),
+        ({"occurred_after": timedelta(days=1)}, "is not text such as 2026-09-01T00:00:00Z, nor an aware datetime"),
+        ({"metric_key": [DEEP]}, "this list is not text"),
         ({"limit": 10**5000}, "this int is not a whole number"),
         ({"metric_key": [10**5000]}, "this int is not text"),
         ({"occurred_after": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "lies outside 1970"),

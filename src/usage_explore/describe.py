@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 from usage_explore.filters import DIMENSION
 from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question
 
+_LONGEST = 60
+"""How many characters of a value a sentence shows."""
+
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -98,10 +101,13 @@ def _occurred(query: EventQuery) -> str:
 
 
 def _any_of(values: tuple[str, ...]) -> str:
-    shown = [value or "(empty)" for value in values]
-    if len(shown) > 3:
-        return f"any of {len(shown)} values"
-    return " or ".join(shown)
+    if len(values) > 3:
+        return f"any of {len(values):,} values"
+    return " or ".join(_short(value) or "(empty)" for value in values)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
 
 
 def _date(day: datetime) -> str:

@@ -7,12 +7,11 @@ appears under its name only when it is whole.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkstemp
+from secrets import token_hex
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -96,16 +95,14 @@ def _suffix(path: Path) -> str:
 def _whole_file(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its name when all went well and vanishes otherwise."""
     try:
-        handle, name = mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
+        part = path.with_name(f".{path.name}.{token_hex(4)}")
+        part.touch(exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
             f"path: {path.parent} cannot be written to ({error.strerror}); choose another"
         ) from None
-    part = Path(name)
     try:
         yield part
-        part.chmod(0o644)
         part.replace(path)
     except OSError as error:
         raise ConfigurationError(f"path: {path} could not be written: {error.strerror}") from error

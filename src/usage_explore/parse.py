@@ -93,6 +93,8 @@ def zone_name(value: object) -> str:
 
 def instant(value: object) -> datetime:
     """A point in time as an aware datetime in UTC, 1970-01-01 to 2200-01-01, to the microsecond."""
+    if not isinstance(value, datetime | str):
+        raise ValueError(f"{shorten(value)} is not text such as 2026-09-01T00:00:00Z, nor an aware datetime")
     found = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
     if found is None or not EARLIEST <= found <= LATEST:
         raise ValueError("lies outside 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z")
@@ -117,7 +119,7 @@ def shorten(value: object, most: int = 60) -> str:
         return repr(str(value) if len(value) <= most else value[: most - 1] + "…")
     try:
         words = repr(value)
-    except ValueError:  # Python writes no integer of thousands of digits
+    except (ValueError, RecursionError):  # Python writes no integer of thousands of digits, no list as deep
         return f"this {type(value).__name__}"
     return words if len(words) <= most else words[: most - 1] + "…"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,15 @@ def test_an_empty_export_is_a_file_with_its_columns(store: Store, tmp_path: Path
     assert (tmp_path / "none.csv").read_text().startswith('"id","organization_id"')
     store.export(nothing, tmp_path / "none.parquet", progress=False)
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_an_export_is_as_private_as_any_new_file(store: Store, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        store.export(QUERY, tmp_path / "mine.csv", progress=False)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "mine.csv").stat().st_mode & 0o777 == 0o600
 
 
 def test_an_export_goes_on_from_a_cursor(store: Store, own: list[Row], tmp_path: Path) -> None:
