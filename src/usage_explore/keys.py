@@ -1,0 +1,121 @@
+"""API keys of the HTTP door: made here, shown once, kept as hashes in one file, each for one organization.
+
+As soon as the file holds a key, even a revoked one, the door asks for one. A key is `ue_<id>_<secret>`; the secret
+has 256 random bits, so its SHA-256 is enough. The file is read at each request: revoking takes effect at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from usage_explore.errors import ConfigurationError
+from usage_explore.numbers import rfc3339
+
+_PREFIX = "ue"
+_NOBODY = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key as it is kept: everything but the secret. `created` and `revoked` are RFC 3339 times."""
+
+    id: str
+    name: str
+    organization_id: UUID
+    digest: str
+    created: str
+    revoked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys in one file, which need not exist yet."""
+
+    path: Path
+
+    def listed(self) -> tuple[Key, ...]:
+        """Every key, revoked ones included, oldest first.
+
+        Raises `ConfigurationError` when the file cannot be read: a broken file lets nobody in.
+        """
+        try:
+            entries = json.loads(self.path.read_text())["keys"]
+            return tuple(Key(**{**entry, "organization_id": UUID(entry["organization_id"])}) for entry in entries)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise ConfigurationError(f"keys: {self.path} cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError(
+                f"keys: {self.path} is damaged; restore it, or remove it and make new keys"
+            ) from error
+
+    def create(self, organization_id: UUID, name: str) -> str:
+        """A new key for one organization: the text to hand over, which is kept nowhere."""
+        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+        text = f"{_PREFIX}_{key_id}_{secret}"
+        key = Key(
+            id=key_id,
+            name=name,
+            organization_id=organization_id,
+            digest=_digest(text),
+            created=rfc3339(datetime.now(UTC).replace(microsecond=0)),
+        )
+        with self._changing() as keys:
+            keys.append(key)
+        return text
+
+    def revoke(self, key_id: str) -> Key:
+        """The key, from now on refused. Raises `ConfigurationError` when there is none of that id."""
+        with self._changing() as keys:
+            for place, key in enumerate(keys):
+                if key.id == key_id:
+                    keys[place] = replace(key, revoked=key.revoked or rfc3339(datetime.now(UTC).replace(microsecond=0)))
+                    return keys[place]
+        raise ConfigurationError(f"key: there is no {key_id!r}; `usage-explore keys list` shows the ids")
+
+    def find(self, text: str) -> Key | None:
+        """The key that `text` is, None when it is none or revoked. Takes the same time for every wrong one."""
+        parts = text.split("_", 2)
+        key_id = parts[1] if len(parts) == 3 else ""
+        known = next((key for key in self.listed() if key.id == key_id), None)
+        matches = hmac.compare_digest(_digest(text), known.digest if known else _NOBODY)
+        return known if known and matches and known.revoked is None else None
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[Key]]:
+        """The keys to change in place; written whole, readable by its owner alone, one writer at a time."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                keys = list(self.listed())
+                yield keys
+                part = self.path.with_suffix(".part")
+                with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                    json.dump({"keys": [_entry(key) for key in keys]}, file, indent=2)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(self.path)
+        except OSError as error:
+            raise ConfigurationError(f"keys: {self.path} cannot be written ({error.strerror})") from error
+
+
+def _entry(key: Key) -> dict[str, Any]:
+    return {**asdict(key), "organization_id": str(key.organization_id)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

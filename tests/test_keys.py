@@ -1,0 +1,82 @@
+"""API keys: shown once, kept as hashes, one organization each, revocable at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import stat
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from usage_explore.errors import ConfigurationError
+from usage_explore.keys import Keyring
+
+ACME = UUID("0a0a0a0a-0000-4000-8000-000000000001")
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Keyring:
+    return Keyring(tmp_path / "home" / "keys.json")
+
+
+def test_a_key_opens_its_organization_and_is_kept_nowhere(ring: Keyring) -> None:
+    assert ring.listed() == ()
+    text = ring.create(ACME, "billing bot")
+    found = ring.find(text)
+    assert found is not None
+    assert (found.organization_id, found.name) == (ACME, "billing bot")
+    stored = ring.path.read_text()
+    assert text not in stored
+    assert text.split("_", 2)[2] not in stored
+    assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
+
+
+def test_a_revoked_key_is_refused_at_once_and_stays_listed(ring: Keyring) -> None:
+    text, other = ring.create(ACME, "a"), ring.create(uuid4(), "b")
+    key = ring.find(text)
+    assert key is not None
+    first = ring.revoke(key.id)
+    assert ring.find(text) is None
+    assert ring.find(other) is not None
+    assert ring.revoke(key.id) == first
+    assert [kept.name for kept in ring.listed()] == ["a", "b"]
+    with pytest.raises(ConfigurationError, match="keys list"):
+        ring.revoke("nobody")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.text(), st.just("ue__"), st.text().map("ue_{}".format)))
+def test_nothing_else_opens_anything(ring: Keyring, text: str) -> None:
+    if not ring.listed():
+        ring.create(ACME, "a")
+    assert ring.find(text) is None
+    assert ring.find(f"ue_{ring.listed()[0].id}_{text}") is None
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"keys": [{"id": 1}]}', '{"keys": 3}', "\0"])
+def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
+    text = ring.create(ACME, "a")
+    ring.path.write_text(content)
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        ring.find(text)
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        ring.create(ACME, "b")
+    assert ring.path.read_text() == content
+
+
+def _create(path: Path) -> None:
+    for _ in range(5):
+        Keyring(path).create(ACME, "x")
+
+
+def test_two_writers_lose_no_key(ring: Keyring) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_create, args=(ring.path,)) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len({key.id for key in ring.listed()}) == 15
