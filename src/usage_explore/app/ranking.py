@@ -11,11 +11,12 @@ import streamlit as st
 from usage_explore import charts
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import words
+from usage_explore.charts.words import names
 from usage_explore.comparison import Comparison
 from usage_explore.describe import group_name
 from usage_explore.filters import ID_COLUMNS
 
-_WIDEST, _LONGEST = 16, 200
+_WIDEST, _FEW, _LONGEST = 16, 48, 200
 
 
 def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow: Callable[[Series], None]) -> None:
@@ -28,7 +29,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
     frame = pd.DataFrame(
         {
             "": "■",
-            name: [_label(answer, series) for series in answer.series],
+            name: [_label(answer, *each) for each in zip(answer.series, names(answer), strict=True)],
             "Total": totals if fits else [words.short(series.total) for series in answer.series],
             "Share": [words.share(series.total, total) for series in answer.series],
             "Change": _changes(answer, comparison),
@@ -42,6 +43,9 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
         if click is not None and click["row"] < len(answer.series):
             narrow(answer.series[click["row"]])
 
+    # bars show a spike as it is, where there is room for them; lines smooth it
+    shape = st.column_config.BarChartColumn if len(answer.edges) <= _FEW else st.column_config.LineChartColumn
+    lowest = min([0.0, *(value for values in frame["Shape"] for value in values)])
     config: dict[str, Any] = {
         "": st.column_config.TextColumn("", width=20),
         name: st.column_config.ButtonColumn(
@@ -60,7 +64,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
         "Change": st.column_config.TextColumn(
             "Change", alignment="right", help=comparison.label if comparison else "No earlier period"
         ),
-        "Shape": st.column_config.AreaChartColumn("Shape", help="The series over the window", color="gray"),
+        "Shape": shape("Shape", help="The finished buckets of the window, from zero", color="gray", y_min=lowest),
     }
     styled = frame.style.apply(
         lambda column: [f"color: {colours[index]}" for index in range(len(column))], axis=0, subset=[""]
@@ -74,12 +78,13 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
     )
 
 
-def _label(answer: Aggregate, series: Series) -> str:
+def _label(answer: Aggregate, series: Series, called: str) -> str:
+    """The series as the legend calls it; ids by their first digits, Other with how many it holds."""
     if series.kind == "other":
-        return f"Other ({series.members:,})"
+        return f"{called} ({series.members:,})"
     if answer.query.group_by in ID_COLUMNS and series.key:
         return f"{series.key[:8]}…"
-    return series.label
+    return called
 
 
 def _shape(series: Series) -> list[float]:
