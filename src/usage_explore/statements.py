@@ -116,7 +116,7 @@ def values(table: Table, query: Question, group: str, most: int) -> Select[str, 
 
 
 def dimension_keys(table: Table, query: Question) -> Select[Any]:
-    """The dimension keys in use, with their number of events, most frequent first."""
+    """The dimension keys in use, the empty one left out, with their number of events, most frequent first."""
     dimensions = table.c.dimensions
     objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
     keys = func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
@@ -124,7 +124,7 @@ def dimension_keys(table: Table, query: Question) -> Select[Any]:
     return (
         select(keys.c.key.label("value"), events.label("events"))
         .join_from(table, keys, true())
-        .where(*conditions(table, query))
+        .where(*conditions(table, query), keys.c.key != "")
         .group_by(keys.c.key)
         .order_by(events.desc(), keys.c.key.collate("C"))
     )

@@ -81,7 +81,8 @@ class Store:
 
     def __repr__(self) -> str:
         organization = self.organization_id or "not chosen"
-        return f"<Store: {self.table.fullname} at {self.engine.url!r}, organization {organization}>"
+        address = self.engine.url.set(drivername="postgresql", query={})  # repr hides the password, a query's it shows
+        return f"<Store: {self.table.fullname} at {address!r}, organization {organization}>"
 
     def close(self) -> None:
         """Close every connection of the pool. `with connect() as store:` does it at the end."""
@@ -200,7 +201,10 @@ class Store:
         return self.values("metric_key", within)
 
     def dimension_keys(self, within: Question | None = None) -> list[Choice]:
-        """The dimension keys of the events that `within` finds (default: all), most frequent first."""
+        """The dimension keys of the events that `within` finds (default: all), most frequent first.
+
+        The empty key is left out: nothing can be asked about it.
+        """
         return self._choices(within, lambda scoped: statements.dimension_keys(self.table, scoped))
 
     def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:

@@ -222,5 +222,22 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
             store.values(wrong)
 
 
+def test_every_dimension_key_that_can_be_picked_can_be_asked_for(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    rows.insert(events_connection, [replace(own[0], dimensions='{"": 1, " ": 2, "a:b": 3, "100%": 4, "k\\\\": 5}')])
+    with connect(events_database_url) as store:
+        keys = [choice.value for choice in store.dimension_keys()]
+        assert keys == [" ", "100%", "a:b", "k\\"]
+        for key in keys:
+            assert store.count(EventQuery(exclude={"missing": f"dim:{key}"})) == 1
+
+
+def test_a_store_shows_no_password() -> None:
+    shown = repr(connect("postgresql://me:secret@127.0.0.1/db?password=secret", rows.ORGANIZATION))
+    assert "secret" not in shown
+    assert "127.0.0.1/db" in shown
+
+
 def test_the_extent_is_the_first_and_last_event(store: Store, own: list[Row]) -> None:
     assert store.extent() == (min(row.timestamp for row in own), max(row.timestamp for row in own))
