@@ -401,3 +401,4 @@ def test_pinning_fixes_window_and_knowledge() -> None:
     assert pinned.pin(utc(2027, 1, 1), timedelta(minutes=5)) == pinned
     unsettled = live.replace(as_of=NOW + timedelta(days=1))
     assert unsettled.pin(NOW, timedelta(minutes=5)) == pinned
+    assert EventQuery(limit=7).pin(NOW, timedelta(minutes=5)) == EventQuery(limit=7, as_of=pinned.as_of)

@@ -129,6 +129,15 @@ class Question(BaseModel):
         """A copy with some parameters changed; `None` gives a parameter its default back."""
         return type(self)(**{**self.given(), **changes})
 
+    def resolve(self, now: datetime) -> Self:
+        """The same question with absolute times, as it is asked at `now`: only an aggregate's may be relative."""
+        return self
+
+    def pin(self, now: datetime, settle: timedelta) -> Self:
+        """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`."""
+        settled = now.astimezone(UTC) - settle
+        return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
+
     def given(self) -> dict[str, Any]:
         """Every field that differs from its default, by field name."""
         fields = type(self).model_fields
@@ -245,7 +254,7 @@ class AggregateQuery(Question):
         """Whether the window moves with the clock."""
         return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
 
-    def resolve(self, now: datetime) -> AggregateQuery:
+    def resolve(self, now: datetime) -> Self:
         """The same question with an absolute window, as it is asked at `now`.
 
         Raises `QueryError` when the window then is empty or inverted, or reaches before 1970.
@@ -268,11 +277,6 @@ class AggregateQuery(Question):
     def edges(self) -> tuple[datetime, ...]:
         """The bucket edges of a resolved question, at most 2,401, counted back from `until`."""
         return buckets.edges(*self.span, self.bucket, self.zone)
-
-    def pin(self, now: datetime, settle: timedelta) -> AggregateQuery:
-        """The question whose answer never changes: absolute window, `as_of` at least the settle time before `now`."""
-        settled = now.astimezone(UTC) - settle
-        return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
 
     def replace(self, **changes: object) -> Self:
         """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
