@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate, Series
+from usage_explore.answers import Aggregate, Kind, Series
 from usage_explore.app import words
 from usage_explore.app.navigate import go
-from usage_explore.app.views import ChartKind, ExploreView
+from usage_explore.app.views import ChartKind, ExploreView, Span
+from usage_explore.charts.ticks import millis
 from usage_explore.query import AggregateQuery
 
 
@@ -20,10 +21,12 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
     shown_by_url = (view.series, view.span)
     if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
         st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
-        st.session_state["chart_picked"] = shown_by_url
+        st.session_state["chart_picked"] = st.session_state["chart_start"] = shown_by_url
     key = f"chart {st.session_state.get('chart_epoch', 0)}"
     spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
     _title(spec.pop("title"))
+    start = _marked(answer, *st.session_state.get("chart_start", (None, None)))
+    spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
     st.vega_lite_chart(
         spec=spec,
         theme=None,
@@ -40,6 +43,17 @@ def _spec(
     """The chart as Vega-Lite; the charts' own tests check it against the schema, which takes longer than drawing."""
     found: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
     return found
+
+
+def _marked(answer: Aggregate, series: tuple[Kind, str | None] | None, span: Span | None) -> dict[str, dict[str, Any]]:
+    """What a chart begins with: the bar or the span that the link it was opened by names."""
+    if span is None or not {*span} <= {*answer.edges}:
+        return {}
+    start, end = map(millis, span)
+    if series is None:
+        return {"brush": {"value": {"x": [start, end]}}}
+    place = next((place for place, each in enumerate(answer.series) if (each.kind, each.key) == series), None)
+    return {} if place is None else {"pick": {"value": [{"start": start, "position": place}]}}
 
 
 def _title(title: dict[str, Any]) -> None:
