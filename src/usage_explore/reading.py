@@ -78,6 +78,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
             "options": options,
             "connect_timeout": 10,
             "application_name": "usage-explore",
+            "client_encoding": "utf8",  # whatever the database's own is
             "prepare_threshold": None,  # a plan made for the very values, not a generic one
         },
     )

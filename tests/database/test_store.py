@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -15,6 +19,7 @@ from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store, config, connect, writing
 from usage_explore.errors import (
     ConfigurationError,
+    DatabaseError,
     DatabaseUnavailable,
     ScopeError,
     StatementTimeout,
@@ -86,6 +91,23 @@ def test_nobody_answering_is_said_in_one_sentence() -> None:
 def test_an_unreadable_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="database_url"):
         connect(url)
+
+
+def test_a_database_of_few_letters_says_which_it_lacks(server_url: str, own: list[Row]) -> None:
+    name = f"latin_{uuid4().hex[:8]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+        try:
+            url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+            with writing.connect(url) as connection:
+                writing.ensure_schema(connection, "usage_events")
+                rows.insert(connection, [replace(own[0], price_key="größe")])
+            with connect(url) as store:
+                assert store.events(EventQuery(price_key="größe")).events[0].price_key == "größe"
+                with pytest.raises(DatabaseError, match="no equivalent in encoding"):
+                    store.count(EventQuery(price_key="😀"))
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_broken_connection_is_replaced(events_database_url: str, own: list[Row]) -> None:
