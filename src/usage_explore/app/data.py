@@ -48,7 +48,7 @@ class Source:
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the question, live ones as of this minute."""
-        return _sql(self.store, query.resolve(self.now) if isinstance(query, AggregateQuery) else query)
+        return _sql(self.store, query.resolve(self.now))
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""

@@ -178,9 +178,9 @@ def _moved(view: EventsView, name: str, picked: datetime | None) -> EventsView:
 
 def _pinned(view: EventsView, source: Source) -> EventsView:
     """The same events for good: only what had arrived by the settle time before now."""
-    settled = view.query.as_of or source.now - source.store.settle
     # a cursor belongs to the question that made it: the pinned one starts from its first page
-    return view.asking(view.query.replace(as_of=settled)).replace(event=view.event)
+    pinned = view.query.replace(cursor=None).pin(source.now, source.store.settle)
+    return view.asking(pinned).replace(event=view.event)
 
 
 def _explore_view(view: EventsView) -> ExploreView:
