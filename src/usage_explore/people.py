@@ -1,0 +1,72 @@
+"""Who may see which organizations in the app: a table in a TOML file, by e-mail address.
+
+    ["ana@example.com"]
+    organizations = ["1ed3d322-7883-5d6d-a210-80e3680a7cba"]
+
+    ["audit@example.com"]
+    organizations = "all"
+
+As soon as the file is there, the app asks everybody to sign in. Addresses compare without case. The file is read
+at each look: taking somebody out takes effect at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from usage_explore.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one person may see: these organizations, or every one."""
+
+    organizations: frozenset[UUID]
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The allow-table in one file, which need not exist."""
+
+    path: Path
+
+    @property
+    def required(self) -> bool:
+        """Whether the app must ask people to sign in."""
+        return self.path.exists()
+
+    def grant(self, email: str) -> Grant | None:
+        """What the person may see, None when nothing.
+
+        Raises `ConfigurationError` when the file cannot be read: a broken table lets nobody in.
+        """
+        return self._table().get(email.strip().casefold())
+
+    def _table(self) -> dict[str, Grant]:
+        try:
+            entries = tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigurationError(f"people: {self.path} cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise ConfigurationError(f"people: {self.path} is not TOML: {error}") from error
+        return {email.strip().casefold(): self._grant(email, entry) for email, entry in entries.items()}
+
+    def _grant(self, email: str, entry: Any) -> Grant:
+        named = entry.get("organizations") if isinstance(entry, dict) and set(entry) == {"organizations"} else None
+        if named == "all":
+            return Grant(frozenset(), every=True)
+        try:
+            if not isinstance(named, list):
+                raise ValueError
+            return Grant(frozenset(UUID(organization) for organization in named))
+        except (ValueError, AttributeError, TypeError):
+            raise ConfigurationError(
+                f'people: {self.path}: ["{email}"] needs one line, organizations = "all" or a list of UUIDs in quotes'
+            ) from None

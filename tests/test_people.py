@@ -1,0 +1,57 @@
+"""The allow-table: who may see which organizations, and that a broken one lets nobody in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from usage_explore.errors import ConfigurationError
+from usage_explore.people import Grant, People
+
+ACME = UUID("0a0a0a0a-0000-4000-8000-000000000001")
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> People:
+    path = tmp_path / "people.toml"
+    path.write_text(
+        f'["Ana@Example.com"]\norganizations = ["{ACME}"]\n["audit@example.com"]\norganizations = "all"\n'
+        '["new@example.com"]\norganizations = []\n'
+    )
+    return People(path)
+
+
+def test_people_see_what_the_table_says(people: People) -> None:
+    assert people.required
+    assert people.grant("ana@example.COM ") == Grant(frozenset({ACME}))
+    assert people.grant("audit@example.com") == Grant(frozenset(), every=True)
+    assert people.grant("new@example.com") == Grant(frozenset())
+    assert people.grant("eve@example.com") is None
+    assert people.grant("") is None
+
+
+def test_without_a_table_nobody_is_asked_and_nobody_is_granted(tmp_path: Path) -> None:
+    people = People(tmp_path / "none.toml")
+    assert not people.required
+    assert people.grant("ana@example.com") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not toml",
+        '["a@b.c"]\norganizations = "some"',
+        '["a@b.c"]\norganizations = ["x"]',
+        '["a@b.c"]\norganizations = [7]',
+        '["a@b.c"]\norganization = ["x"]',
+        '["a@b.c"]\norganizations = "all"\nrole = "x"',
+        '"a@b.c" = "all"',
+    ],
+)
+def test_a_broken_table_lets_nobody_in(people: People, text: str) -> None:
+    people.path.write_text(text)
+    assert people.required
+    with pytest.raises(ConfigurationError, match="people: "):
+        people.grant("ana@example.com")
