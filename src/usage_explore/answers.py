@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from usage_explore import frames
+from usage_explore import frames, parameters
 from usage_explore.describe import describe
 from usage_explore.filters import DIMENSION
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
@@ -213,7 +213,7 @@ class Aggregate:
             "as_of",
             "organization_id",
         }
-        for name, value in query.to_params():
+        for name, value in parameters.values(query):
             if name not in plain_names:
                 filters.setdefault(name, []).append(value)
         since, until = query.span

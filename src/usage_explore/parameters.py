@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from inspect import Parameter, Signature, cleandoc
 from typing import TYPE_CHECKING
@@ -100,17 +100,18 @@ def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object],
 
 def to_pairs(question: BaseModel) -> tuple[tuple[str, str], ...]:
     """A question's parameters as pairs, in the order they are declared; defaults are left out."""
-    found: Pairs = []
+    return tuple((name, _escaped(name, text)) for name, text in values(question))
+
+
+def values(question: BaseModel) -> Iterator[tuple[str, str]]:
+    """Each parameter with each of its values as plain text, as `to_pairs` but without escapes."""
     for name, value in question:
         if value == type(question).model_fields[name].default:
             continue
         if name in _PREFIXED:
-            for key, items in value:
-                parameter = _PREFIXED[name] + key
-                found += [(parameter, _written(parameter, item)) for item in items]
+            yield from ((_PREFIXED[name] + key, item) for key, items in value for item in items)
         else:
-            found += [(name, _written(name, item)) for item in (value if isinstance(value, tuple) else [value])]
-    return tuple(found)
+            yield from ((name, _text(item)) for item in (value if isinstance(value, tuple) else [value]))
 
 
 def query_string(given: Iterable[tuple[str, str]]) -> str:
@@ -118,10 +119,11 @@ def query_string(given: Iterable[tuple[str, str]]) -> str:
     return urlencode(list(given), safe=":,")
 
 
-def _written(name: str, value: object) -> str:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    text = str(value)
+def _text(value: object) -> str:
+    return rfc3339(value) if isinstance(value, datetime) else str(value)
+
+
+def _escaped(name: str, text: str) -> str:
     return text.replace("\\", "\\\\").replace(",", "\\,") if name in _COMMA_SEPARATED else text
 
 

@@ -286,3 +286,34 @@ def test_a_notebook_shows_an_answer_in_a_few_lines(store: Store) -> None:
     assert repr(store).startswith("<Store: usage_events at postgresql")
     assert str(rows.ORGANIZATION) in repr(store)
     assert store.aggregate(query.replace(metric_key="nothing"))._repr_html_()
+
+
+def test_the_answer_echoes_the_question_as_it_took_effect(store: Store) -> None:
+    query = AggregateQuery(
+        since=utc(2026, 10, 20),
+        until=utc(2026, 10, 22),
+        metric_key=["a,b", "back\\slash"],
+        dimensions={"model": ["", "large"]},
+        exclude={"missing": ["price_key"], "metric_key": ["x,y"]},
+        as_of=utc(2026, 11, 1),
+    )
+    answer = store.aggregate(query).to_dict()
+    assert {name: answer[name] for name in ("bucket", "group_by", "metric", "timezone", "top", "as_of", "capped")} == {
+        "bucket": "day",
+        "group_by": "none",
+        "metric": "count",
+        "timezone": "UTC",
+        "top": 8,
+        "as_of": "2026-11-01T00:00:00Z",
+        "capped": False,
+    }
+    assert (answer["since"], answer["until"]) == ("2026-10-20T00:00:00Z", "2026-10-22T00:00:00Z")
+    assert answer["filters"] == {
+        "metric_key": ["a,b", "back\\slash"],
+        "dim:model": ["", "large"],
+        "not:metric_key": ["x,y"],
+        "not:missing": ["price_key"],
+    }
+    (series,) = answer["series"]
+    assert series.keys() == {"key", "kind", "label", "total", "points"}
+    assert all(point.keys() == {"start", "end", "value", "complete"} for point in series["points"])

@@ -101,6 +101,25 @@ def test_event_from_the_future_is_a_warning(filled: str, events_connection: writ
     assert only(examine(filled, "usage_events", TIMEOUT)).name == "contents: ingested_at"
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("price_key = ''", "contents: blank price_key"),
+        ("wallet_currency = ''", "contents: blank wallet_currency"),
+        ("metric_key = ''", "contents: blank metric_key"),
+        ("timestamp = 'infinity'", "contents: timestamp"),
+        ("timestamp = '0044-03-15 BC'", "contents: timestamp"),
+    ],
+)
+def test_what_no_question_could_name_is_a_warning(
+    filled: str, events_connection: writing.Connection, change: str, name: str
+) -> None:
+    events_connection.execute(f"UPDATE usage_events SET {change}")
+    events_connection.commit()
+    finding = only(examine(filled, "usage_events", TIMEOUT))
+    assert (finding.name, finding.state) == (name, "warning")
+
+
 def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
     filled: str, events_connection: writing.Connection
 ) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
-import psycopg
 import pytest
 
+from servers import fresh_database
 from usage_explore import writing
 from usage_explore.load import FileReport, load_files
 from usage_explore.schema import COLUMNS, events_table
@@ -58,17 +56,9 @@ def load(connection: writing.Connection, tmp_path: Path) -> Loader:
 @pytest.fixture(scope="module")
 def _one_database(server_url: str) -> Iterator[writing.Connection]:
     """One database for a module's many small tests, with the events table."""
-    name = f"load_{uuid.uuid4().hex[:16]}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
-    try:
-        with writing.connect(url) as opened:
-            writing.ensure_schema(opened, "usage_events")
-            yield opened
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(server_url) as url, writing.connect(url) as opened:
+        writing.ensure_schema(opened, "usage_events")
+        yield opened
 
 
 @pytest.fixture

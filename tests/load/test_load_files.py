@@ -180,9 +180,17 @@ def test_spoiled_bytes_and_quotes_spoil_their_own_row_only(load):
 
 
 def test_unquoted_empty_is_null_and_quoted_empty_is_text(load):
-    text = f'{HEADER},price_key,wallet_currency,region,note\n{ROW},,"","","a,"",b"\n'
+    text = f'{HEADER},price_key,region,note\n{ROW},,"","a,"",b"\n'
     load.csv(text, dimensions=True)
-    assert load.rows("price_key", "wallet_currency", "dimensions") == [(None, "", {"region": "", "note": 'a,",b'})]
+    assert load.rows("price_key", "dimensions") == [(None, {"region": "", "note": 'a,",b'})]
+
+
+@pytest.mark.parametrize("column", ["price_key", "wallet_currency", "external_cost_currency"])
+def test_an_empty_text_that_no_filter_could_name_is_refused(load, column):
+    with pytest.raises(LoadError, match=f"{column}: is the empty text; leave it out"):
+        load.csv(f'{HEADER},{column}\n{ROW},""\n')
+    load.csv(f"{HEADER},{column}\n{ROW},\n")
+    assert load.rows(column) == [(None,)]
 
 
 def test_gzip_is_read(load):

@@ -187,14 +187,14 @@ events = st.fixed_dictionaries(
         "product_id": st.none() | st.uuids(),
         "subscription_id": st.none() | st.uuids(),
         "metric_key": texts.filter(bool),
-        "price_key": st.none() | texts,
+        "price_key": st.none() | texts.filter(bool),
         "quantity": numbers,
         "timestamp": times,
         "ingested_at": times,
         "idempotency_key": texts.filter(bool),
         "external_cost_amount": st.none() | numbers,
-        "external_cost_currency": st.none() | texts,
-        "wallet_currency": st.none() | texts,
+        "external_cost_currency": st.none() | texts.filter(bool),
+        "wallet_currency": st.none() | texts.filter(bool),
         "dimensions": st.dictionaries(texts, json_values, max_size=3),
     }
 )

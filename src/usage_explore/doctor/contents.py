@@ -6,6 +6,7 @@ from psycopg import sql
 
 from usage_explore import statements
 from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.filters import TEXT_COLUMNS
 from usage_explore.schema import events_table
 from usage_explore.shape import Relation, documented
 
@@ -65,6 +66,21 @@ def quality(connection: Connection, found: Relation) -> list[Finding]:
             "warning",
             "Set ingested_at to the database's clock when a row is inserted.",
         ),
+        "timestamp": (
+            "timestamp < '1970-01-01Z' OR timestamp >= '2200-01-01Z'",
+            "rows lie outside 1970 to 2200, where no question reaches",
+            "warning",
+            "Correct their timestamp.",
+        ),
+        **{
+            f"blank {name}": (
+                f"{name} = ''",
+                f"rows have an empty {name}, which no filter can name",
+                "warning",
+                f"Fill {name}{'' if name == 'metric_key' else ', or set it to NULL'}.",
+            )
+            for name in TEXT_COLUMNS
+        },
         **{
             f"NULL {name}": (f"{name} IS NULL", f"rows have no {name}", "fault", f"Fill {name}, then SET NOT NULL.")
             for name in required

@@ -15,13 +15,13 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load.jsontext import dumps, loads, loads_object
 from usage_explore.load.values import (
     Bad,
+    code_words,
     key_words,
     metric_words,
     number_text,
     quantity_text,
     time_text,
     uuid_text,
-    words,
 )
 from usage_explore.schema import COLUMNS
 
@@ -60,14 +60,14 @@ READERS: Mapping[str, Reader] = {
     "product_id": Reader("uuid", uuid_text),
     "subscription_id": Reader("uuid", uuid_text),
     "metric_key": Reader("words", metric_words, required=True),
-    "price_key": Reader("words", words),
+    "price_key": Reader("words", code_words),
     "quantity": Reader("number", quantity_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
     "idempotency_key": Reader("words", key_words),
     "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("words", words),
-    "wallet_currency": Reader("words", words),
+    "external_cost_currency": Reader("words", code_words),
+    "wallet_currency": Reader("words", code_words),
     "dimensions": Reader("object", _dimensions),
 }
 """The documented columns, in order."""

@@ -193,6 +193,14 @@ def key_words(raw: object) -> str:
     return text
 
 
+def code_words(raw: object) -> str:
+    """Text that is not blank: a price key or a currency. A blank one could not be asked for."""
+    text = words(raw)
+    if not text:
+        raise Bad("is the empty text; leave it out where there is none")
+    return text
+
+
 def metric_words(raw: object) -> str:
     """Text that is not blank and short enough for the covering index: a metric key."""
     text = words(raw)
