@@ -506,3 +506,23 @@ def test_vega_says_nothing_about_a_chart(capfd: pytest.CaptureFixture[str]) -> N
     vl_convert.vegalite_to_vega(json.dumps({**spec, "width": 900}))
     printed = capfd.readouterr()
     assert not printed.out + printed.err
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "area"])
+def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
+    every = "".join(map(chr, range(1, 32))) + "\ufffe\uffff\x7f\x85😀\\u0002"
+    edges = [datetime(2026, 9, day, tzinfo=UTC) for day in (1, 2, 3)]
+    points = tuple(Point(start, end, 1, True) for start, end in itertools.pairwise(edges))
+    answer = Aggregate(
+        query=AggregateQuery(group_by="dim:\x02", metric_key=[*every, "x\x1f"], since=edges[0], until=edges[-1]),
+        series=tuple(Series("value", key, 2, 1, points) for key in (every, "a\x01", "a\x02")),
+        edges=tuple(edges),
+        now=edges[-1],
+        capped=False,
+        app_url="",
+        settle=timedelta(0),
+    )
+    drawn = charts.image(charts.chart(answer, kind=kind, interactive=False), "svg").decode()
+    assert "a␁" in drawn
+    assert "a␂" in drawn
+    assert charts.image(charts.chart(answer, kind=kind, interactive=False), "png").startswith(b"\x89PNG")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 import vl_convert as vlc
+
+_UNDRAWABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)(\\(?:u00(?:0[0-8bcef]|1[0-9a-f])|ufff[ef]|[bf]))", re.IGNORECASE)
 
 
 def image(chart: Any, form: Literal["png", "svg"]) -> bytes:
     """The chart as PNG (twice the pixels) or SVG; one that fills its container is made 960 wide.
 
-    Raises `ValueError` for another form.
+    Control characters, which no SVG can hold, are drawn as their symbols. Raises `ValueError` for another form.
     """
-    spec = json.dumps(sized(chart.to_dict()))
+    spec = json.dumps(_drawable(sized(chart.to_dict())))
     if form == "svg":
         return vlc.vegalite_to_svg(spec).encode()
     if form == "png":
@@ -24,3 +28,21 @@ def image(chart: Any, form: Literal["png", "svg"]) -> bytes:
 def sized(spec: dict[str, Any]) -> dict[str, Any]:
     """The specification with a width in pixels."""
     return {**spec, "width": 960} if spec.get("width") == "container" else spec
+
+
+def _drawable(value: Any, *, encoded: bool = False) -> Any:
+    """The specification without characters on which vl-convert ends the whole process; `encoded`: JSON in a string."""
+    if isinstance(value, dict):
+        return {key: _drawable(item, encoded=key == "values") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_drawable(item) for item in value]
+    if isinstance(value, str):
+        if encoded:
+            value = _ESCAPED.sub(lambda found: found[1] + _symbol(json.loads(f'"{found[2]}"')), value)
+        return _UNDRAWABLE.sub(lambda found: _symbol(found[0]), value)
+    return value
+
+
+def _symbol(character: str) -> str:
+    """The picture Unicode has for a control character: others stay others."""
+    return chr(0x2400 + ord(character)) if ord(character) < 32 else "\ufffd"
