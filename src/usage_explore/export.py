@@ -1,4 +1,4 @@
-"""Any number of raw events to a CSV or Parquet file, exact, with bounded memory.
+"""Any number of raw events as CSV or Parquet, exact, with bounded memory.
 
 Keyset pages are read in one REPEATABLE READ snapshot, so the file is one moment's answer and the statement
 timeout bounds a page, not the export. The first pass counts and finds the scales, the second writes. The file
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Protocol, cast
@@ -60,11 +61,32 @@ def export(
         written = 0
         progress(written, total)
         with _writer(part, schema, as_csv) as writer:
-            for rows in _pages(connection, table, query, after, as_csv):
+            for rows in _pages(connection, table, query, after, as_csv, _PAGE):
                 writer.write_table(_arrow(rows, schema))
                 written += len(rows)
                 progress(written, total)
     return ExportReport(path, written)
+
+
+def csv_pages(connection: Connection, table: Table, query: EventQuery, after: Position | None) -> Iterator[bytes]:
+    """The bytes of a CSV export, a page of events at a time; the header comes with the first."""
+    schema = _schema(table, {}, as_csv=True)
+    header = True
+    for rows in _pages(connection, table, query, after, True, _PAGE):
+        yield _csv(rows, schema, header)
+        header = False
+    if header:
+        yield _csv([], schema, header)
+
+
+def csv_page(
+    connection: Connection, table: Table, query: EventQuery, after: Position | None
+) -> tuple[bytes, Position | None]:
+    """One page of `query.limit` events as a CSV export has them, and where the next one begins, None after the last."""
+    rows = next(_pages(connection, table, query, after, True, query.limit + 1), [])
+    kept = rows[: query.limit]
+    following = Position(kept[-1].at, kept[-1].row_id) if len(rows) > len(kept) else None
+    return _csv(kept, _schema(table, {}, as_csv=True), header=True), following
 
 
 @contextmanager
@@ -137,11 +159,11 @@ def _measures(rows: Subquery) -> Iterator[ColumnElement[Any]]:
 
 
 def _pages(
-    connection: Connection, table: Table, query: EventQuery, after: Position | None, as_csv: bool
+    connection: Connection, table: Table, query: EventQuery, after: Position | None, as_csv: bool, size: int
 ) -> Iterator[list[Any]]:
     """The rows, each with its `timestamp` and `id` before the columns as the file has them."""
     while True:
-        rows = statements.page(table, query, _PAGE, after).subquery()
+        rows = statements.page(table, query, size, after).subquery()
         statement = select(
             rows.c.timestamp.label("at"), rows.c.id.label("row_id"), *(_written(column, as_csv) for column in rows.c)
         ).order_by(rows.c.timestamp.desc(), rows.c.id.desc())
@@ -175,7 +197,7 @@ def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Sch
 
 
 def _arrow(rows: list[Any], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True))[2:]
+    columns = list(zip(*rows, strict=True))[2:] if rows else [()] * len(schema)
     arrays = [
         pa.array(values, pa.string()).cast(field.type)
         if pa.types.is_decimal(field.type)
@@ -183,6 +205,12 @@ def _arrow(rows: list[Any], schema: pa.Schema) -> pa.Table:
         for values, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _csv(rows: list[Any], schema: pa.Schema, header: bool) -> bytes:
+    sink = BytesIO()
+    csv.write_csv(_arrow(rows, schema), sink, csv.WriteOptions(include_header=header))
+    return sink.getvalue()
 
 
 def _writer(path: Path, schema: pa.Schema, as_csv: bool) -> AbstractContextManager[_Writer]:

@@ -6,7 +6,7 @@ Each question is resolved once with the database's clock, inside the READ ONLY t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table
 from usage_explore import aggregation, config, cursor, filters, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage, Point, Series
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
-from usage_explore.export import ExportReport, Progress, export, progress_bar
+from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.query import AggregateQuery, EventQuery, Question
 from usage_explore.schema import events_table
 
@@ -121,7 +121,7 @@ class Store:
         """
         with reading.transaction(self.engine) as connection:
             query = self._scoped(query or EventQuery(), connection)
-            after = cursor.decode(query.cursor, query) if query.cursor else None
+            after = _position(query)
             rows = connection.execute(statements.page(self.table, query, query.limit + 1, after)).all()
         return self._page(query, [_event(row) for row in rows])
 
@@ -183,15 +183,31 @@ class Store:
         """
         with progress_bar(progress, "export") as show, reading.transaction(self.engine, snapshot=True) as connection:
             scoped = self._scoped(query, connection)
-            after = cursor.decode(scoped.cursor, scoped) if scoped.cursor else None
+            after = _position(scoped)
             return export(connection, self.table, scoped, after, Path(path), show)
+
+    def export_csv(self, query: EventQuery) -> Generator[bytes]:
+        """The bytes of `export`'s CSV as they are read, one connection held until the generator ends or is closed.
+
+        Raises what `export` raises, when the bytes are asked for.
+        """
+        with reading.transaction(self.engine, snapshot=True) as connection:
+            scoped = self._scoped(query, connection)
+            yield from csv_pages(connection, self.table, scoped, _position(scoped))
+
+    def events_csv(self, query: EventQuery) -> tuple[bytes, str | None]:
+        """The page that `events` gives, as `export` writes it to CSV, and its cursor."""
+        with reading.transaction(self.engine) as connection:
+            scoped = self._scoped(query, connection)
+            page, following = csv_page(connection, self.table, scoped, _position(scoped))
+        return page, cursor.encode(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL that answers the question, values written in, to paste into psql."""
         with reading.transaction(self.engine) as connection:
             scoped = self._scoped(query, connection)
             if isinstance(scoped, EventQuery):
-                after = cursor.decode(scoped.cursor, scoped) if scoped.cursor else None
+                after = _position(scoped)
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
             effective, _ = _in_effect(scoped, _now(connection))
             return statements.to_sql(aggregation.aggregate(self.table, effective))
@@ -267,6 +283,10 @@ class Store:
         if more:
             following = cursor.encode(cursor.Position(events[-1].timestamp, events[-1].id), query)
         return EventPage(query=query, events=tuple(events), cursor=following, store=self)
+
+
+def _position(query: EventQuery) -> cursor.Position | None:
+    return cursor.decode(query.cursor, query) if query.cursor else None
 
 
 def _now(connection: Connection) -> datetime:
