@@ -156,6 +156,20 @@ def app(port: int | None, no_demo: bool) -> None:
 
 
 @main.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8600 or the next free]")
+@organization
+@common
+def api(port: int | None) -> None:
+    """Serve the HTTP API alone on 127.0.0.1; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
+    from usage_explore import launch, serving
+
+    settings = settings_in_force()
+    port = launch.free_port(port, first=8600)
+    click.echo(f"The API is at http://{launch.HOST}:{port}/api/openapi.json  (Ctrl-C ends it)")
+    serving.run(settings, launch.HOST, port)
+
+
+@main.command()
 @common
 def doctor() -> None:
     """Say whether a database fits, and what to do where it does not. Exit code 1 when there are faults."""

@@ -47,7 +47,7 @@ def app(settings: Settings, port: int | None, say: Callable[[str], object]) -> i
 
 
 def command(port: int) -> list[str]:
-    """The command line that serves the packaged app on the port."""
+    """The command line that serves the packaged app and the API on the port."""
     options = {
         "server.address": HOST,
         "server.port": port,
@@ -57,17 +57,17 @@ def command(port: int) -> list[str]:
         "client.toolbarMode": "viewer",
         "logger.hideWelcomeMessage": "true",
     }
-    script = Path(__file__).with_name("app") / "main.py"
+    script = Path(__file__).with_name("app") / "server.py"
     given = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-P", "-m", "streamlit", "run", str(script), *given]
 
 
-def free_port(port: int | None) -> int:
-    """The port when it is free, without one the first free from 8501.
+def free_port(port: int | None, first: int = _PORT) -> int:
+    """The port when it is free, without one the first free from `first`.
 
     Raises `ConfigurationError` when there is none.
     """
-    for candidate in [port] if port else range(_PORT, _PORT + 100):
+    for candidate in [port] if port else range(first, first + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -75,7 +75,7 @@ def free_port(port: int | None) -> int:
             except OSError:
                 continue
         return candidate
-    raise ConfigurationError(f"--port: {port or f'{_PORT} and the next ones'} is in use; choose another one")
+    raise ConfigurationError(f"--port: {port or f'{first} and the next ones'} is in use; choose another one")
 
 
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:

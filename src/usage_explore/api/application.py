@@ -1,0 +1,148 @@
+"""The FastAPI application: its routes, their place in the OpenAPI document, the middleware around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from usage_explore.api import declared, document, problems
+from usage_explore.api.asking import Limits
+from usage_explore.api.caching import GZIP_FROM
+from usage_explore.api.door import Door
+from usage_explore.api.endpoints import Endpoints
+from usage_explore.api.exporting import Exporting
+from usage_explore.api.negotiation import CSV, PNG, SVG
+from usage_explore.api.problems import Kind
+from usage_explore.api.question import View
+from usage_explore.api.requests import Requests
+from usage_explore.api.schemas import components
+from usage_explore.api.scope import Scope, this_machine
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.store import Store
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_EVENTS = "/v1/usage-events"
+
+
+def create_app(
+    store: Store | Callable[[], Store], *, scope: Scope = this_machine, limits: Limits | None = None
+) -> FastAPI:
+    """The HTTP door to a store, to be mounted under `/api`.
+
+    A callable is asked for the store when the first question comes. `scope` narrows the store to what the asker
+    of a request may see. `app.state.door.close()` closes a store that was made here.
+    """
+    door = Door(store, scope, limits or Limits())
+    endpoints = Endpoints(door)
+    app = FastAPI(
+        title=document.TITLE,
+        description=document.DESCRIPTION,
+        version=version("usage-explore"),
+        openapi_url=None,  # served below, with the parameters that the questions declare
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers=problems.handlers(),
+        middleware=[Middleware(Requests), Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=6)],
+    )
+    app.state.door = door
+    aggregate = declared.parameters(AggregateQuery)
+    picture = [*aggregate, *declared.parameters(View)]
+    sums = document.failures(Kind.NOT_EXACT)
+    _add(
+        app,
+        _EVENTS,
+        endpoints.events,
+        "List usage events",
+        "Raw events, newest first. All filters AND together.",
+        declared.parameters(EventQuery),
+        document.answers("EventPage", CSV, description="A page of events.", link=True) | document.failures(),
+    )
+    _add(
+        app,
+        f"{_EVENTS}/aggregate",
+        endpoints.aggregate,
+        "Time-bucketed usage aggregate",
+        "A metric per bucket of the window, by group, the largest series and the rest as Other. Totals are exact.",
+        aggregate,
+        document.answers("Aggregate", CSV, description="The question as it took effect, and its series.") | sums,
+    )
+    for name, endpoint, media_type in (("png", endpoints.png, PNG), ("svg", endpoints.svg, SVG)):
+        _add(
+            app,
+            f"{_EVENTS}/aggregate.{name}",
+            endpoint,
+            f"The aggregate as {name.upper()}",
+            "The chart itself, so that a link can be an image.",
+            picture,
+            document.answers(None, media_type, description="The chart.") | sums,
+        )
+    _add(
+        app,
+        f"{_EVENTS}/export",
+        Exporting(door).events,
+        "Export usage events",
+        "Any number of events as CSV, streamed from one snapshot. `limit` has no place here; `cursor` begins further "
+        "on. What ends without the last chunk of its transfer is not whole.",
+        declared.parameters(EventQuery, without=("limit",)),
+        document.STREAM | document.failures(Kind.HTTP_VERSION),
+    )
+    _add(app, "/healthz", endpoints.alive, "Is the process there", "", [], document.STATE)
+    _add(
+        app,
+        "/readyz",
+        endpoints.ready,
+        "Can questions be answered",
+        "The database answers in a short time and the table fits.",
+        [],
+        document.STATE | document.NOT_READY,
+    )
+    _describe(app)
+    return app
+
+
+def _add(
+    app: FastAPI,
+    path: str,
+    endpoint: Endpoint,
+    summary: str,
+    description: str,
+    parameters: list[dict[str, Any]],
+    responses: dict[int | str, dict[str, Any]],
+) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["GET"],
+        response_class=Response,
+        operation_id=summary.lower().replace(" ", "-"),
+        summary=summary,
+        description=description,
+        responses=responses,
+        openapi_extra={"parameters": parameters} if parameters else None,
+    )
+    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _describe(app: FastAPI) -> None:
+    """Serve the OpenAPI document, naming the place the application is mounted at."""
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
+    )
+    found["components"] = {"schemas": components()}
+
+    async def openapi(request: Request) -> Response:
+        servers = [{"url": request.scope.get("root_path") or "/"}]
+        return JSONResponse({**found, "servers": servers}, headers={"Cache-Control": "no-cache"})
+
+    app.openapi = lambda: found  # type: ignore[method-assign]
+    app.add_api_route("/openapi.json", openapi, methods=["GET", "HEAD"], include_in_schema=False)

@@ -1,0 +1,76 @@
+"""The OpenAPI 3.1 document's words: what each operation answers, in which forms, with which problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from usage_explore.api import problems
+from usage_explore.api.negotiation import CSV, JSON
+from usage_explore.api.problems import Kind
+from usage_explore.api.schemas import ref
+
+Answers = dict[int | str, dict[str, Any]]
+
+TITLE = "usage-explore"
+DESCRIPTION = """\
+Metered usage events, exactly: the raw events, and how much over time. The same questions, names, defaults, answers
+and errors as the Python package, the app and its links.
+
+Decimals are strings, written plainly, exact to the last digit; times are RFC 3339 in UTC. Unknown parameters are
+errors. Every error is `application/problem+json` and names each faulty parameter.
+
+The answer to a pinned question, one with an organization, an absolute window and an `as_of` that lies at least the
+settle time before now, never changes: it may be kept for ever and carries an ETag. No other answer may be kept."""
+
+_HEADERS = {
+    "X-Request-ID": {"description": "Finds the request in the server's log.", "schema": {"type": "string"}},
+}
+_KEPT = {
+    "ETag": {"description": "Where the answer never changes.", "schema": {"type": "string"}},
+    "Cache-Control": {"schema": {"type": "string"}},
+}
+_RETRY = {
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
+}
+_QUESTION = (Kind.QUERY, Kind.FORBIDDEN, Kind.NOT_ACCEPTABLE, Kind.TOO_LONG, Kind.INTERNAL, Kind.UNAVAILABLE)
+
+
+def answers(schema: str | None, *others: str, description: str, link: bool = False) -> Answers:
+    """A 200 in JSON, of the named schema, and in other forms; and the 304 to who has it already."""
+    content: dict[str, Any] = {JSON: {"schema": ref(schema)}} if schema else {}
+    content |= {other: {"schema": {"type": "string"}} for other in others}
+    headers = {**_HEADERS, **_KEPT}
+    if link:
+        headers["Link"] = {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}
+    return {
+        "200": {"description": description, "headers": headers, "content": content},
+        "304": {"description": "The client has this very answer already.", "headers": headers},
+    }
+
+
+def failures(*more: Kind) -> Answers:
+    """The problems a question can end in, by status."""
+    found: Answers = {}
+    for kind in (*_QUESTION, Kind.MISMATCH, Kind.TIMEOUT, *more):
+        known = found.get(str(kind.status.value), {})
+        words = f"{kind.title}. {kind.when}"
+        found[str(kind.status.value)] = {
+            "description": f"{known.get('description', '')} {words}".strip(),
+            "headers": {**_HEADERS, **(_RETRY if kind is Kind.UNAVAILABLE else known.get("headers", {}))},
+            "content": {problems.MEDIA_TYPE: {"schema": ref("Problem")}},
+        }
+    return found
+
+
+def one(status: int, description: str, content: dict[str, Any]) -> Answers:
+    """A single answer by status."""
+    return {str(status): {"description": description, "headers": _HEADERS, "content": content}}
+
+
+STATE = one(200, "All is well.", {JSON: {"schema": ref("State")}})
+NOT_READY = one(503, "Not ready to answer questions.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}})
+STREAM = one(
+    200,
+    "Every event, newest first. A stream that breaks ends with a line `# error: …` and a connection cut short.",
+    {CSV: {"schema": {"type": "string"}}},
+)

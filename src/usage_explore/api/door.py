@@ -1,0 +1,67 @@
+"""What every endpoint shares: the store, the asker's scope, a turn, a thread, and the words when it is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from usage_explore.api import asking
+from usage_explore.api.asking import Limits, Turns
+from usage_explore.api.problems import Kind, Problem
+from usage_explore.api.scope import Scope
+from usage_explore.errors import Fault, ScopeError
+from usage_explore.query import Question
+from usage_explore.store import Store
+
+_T = TypeVar("_T")
+
+
+class Door:
+    """One store behind HTTP. The store may be made on the first question, so that a late database only delays."""
+
+    def __init__(self, store: Store | Callable[[], Store], scope: Scope, limits: Limits) -> None:
+        self._make = store
+        self._store: Store | None = None
+        self._making = threading.Lock()
+        self._scope = scope
+        self.limits = limits
+        self._questions = Turns(limits.questions, limits.patience)
+        self.exports = Turns(limits.exports, limits.patience)
+
+    def store(self) -> Store:
+        """The store, made when it is first needed."""
+        with self._making:
+            if self._store is None:
+                self._store = self._make if isinstance(self._make, Store) else self._make()
+                asking.watch(self._store.engine)
+            return self._store
+
+    def seen_by(self, request: Request) -> Store:
+        """The store as the asker may see it."""
+        return self._scope(request, self.store())
+
+    async def ask(self, request: Request, question: Question, work: Callable[[Store], _T]) -> _T:
+        """What `work` finds for the asker, in its turn. Raises `Problem`, `ClientGone` and the store's errors."""
+        async with self._questions.one():
+            try:
+                return await asking.answer(request, lambda: work(self.seen_by(request)))
+            except ScopeError:
+                raise refused(question) from None
+
+    def close(self) -> None:
+        """Close the store, if this door made it."""
+        with self._making:
+            if self._store is not None and not isinstance(self._make, Store):
+                self._store.close()
+                self._store = None
+
+
+def refused(question: Question) -> Problem:
+    """Why there is no organization to answer for, in words that tell nothing about the others."""
+    if question.organization_id is None:
+        words = "is missing, and there is not exactly one to take; write organization_id=<UUID>"
+        return Problem(Kind.QUERY, "Say whose events you ask about.", [Fault("organization_id", words)])
+    return Problem(Kind.FORBIDDEN, "organization_id: this is not an organization you may see; choose another one.")

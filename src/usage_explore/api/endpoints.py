@@ -1,0 +1,125 @@
+"""The operations: each reads its question, asks the store in a thread, and writes the answer as it was asked for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from usage_explore import charts, frames
+from usage_explore.answers import Aggregate
+from usage_explore.api import asking, health
+from usage_explore.api.caching import answered, is_pinned
+from usage_explore.api.door import Door
+from usage_explore.api.negotiation import CSV, JSON, PNG, SVG, chosen
+from usage_explore.api.question import View, asked, asked_with_view, pairs
+from usage_explore.errors import Fault, QueryError
+from usage_explore.parameters import query_string
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.store import Store
+
+MAX_DRAWN = 20_000
+"""Points that a picture may have."""
+
+_LONGEST_LINK = 4_000
+_SVG_ALONE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    pinned: bool
+    cursor: str | None = None
+
+
+class Endpoints:
+    """The endpoints of one door."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    async def events(self, request: Request) -> Response:
+        """A page of raw events."""
+        form = _form(request, JSON, CSV)
+        question = asked(EventQuery, pairs(request))
+
+        def work(store: Store) -> _Answer:
+            pinned = question.as_of is not None and is_pinned(store, question, store.now())
+            if form == CSV:
+                body, cursor = store.events_csv(question)
+                return _Answer(body, pinned, cursor)
+            page = store.events(question)
+            return _Answer(_json(page.to_dict()), pinned, page.cursor)
+
+        body, pinned, cursor = await self.door.ask(request, question, work)
+        return answered(request, body, form, pinned=pinned, headers=_next(question, cursor))
+
+    async def aggregate(self, request: Request) -> Response:
+        """How much, over time."""
+        form = _form(request, JSON, CSV)
+        question = asked(AggregateQuery, pairs(request))
+
+        def work(store: Store) -> _Answer:
+            answer = store.aggregate(question)
+            body = frames.to_csv(answer) if form == CSV else _json(answer.to_dict())
+            return _Answer(body, is_pinned(store, question, answer.now))
+
+        body, pinned, _ = await self.door.ask(request, question, work)
+        return answered(request, body, form, pinned=pinned)
+
+    async def png(self, request: Request) -> Response:
+        """The chart as PNG."""
+        return await self._picture(request, PNG, "png")
+
+    async def svg(self, request: Request) -> Response:
+        """The chart as SVG."""
+        return await self._picture(request, SVG, "svg", _SVG_ALONE)
+
+    async def alive(self, request: Request) -> Response:
+        """The process is there."""
+        return answered(request, _json({"state": "ok"}), _form(request, JSON), pinned=False)
+
+    async def ready(self, request: Request) -> Response:
+        """The database answers and the table fits."""
+        form = _form(request, JSON)
+        await asking.answer(request, lambda: health.probe(self.door.store()), within=health.PATIENCE)
+        return answered(request, _json({"state": "ok"}), form, pinned=False)
+
+    async def _picture(
+        self, request: Request, media_type: str, form: Literal["png", "svg"], headers: dict[str, str] | None = None
+    ) -> Response:
+        _form(request, media_type)
+        question, view = asked_with_view(AggregateQuery, pairs(request))
+
+        def work(store: Store) -> _Answer:
+            answer = store.aggregate(question)
+            return _Answer(_drawn(answer, view, form), is_pinned(store, question, answer.now))
+
+        body, pinned, _ = await self.door.ask(request, question, work)
+        return answered(request, body, media_type, pinned=pinned, headers=headers)
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _form(request: Request, *offers: str) -> str:
+    return chosen(",".join(request.headers.getlist("accept")), offers)
+
+
+def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
+    points = sum(len(series.points) for series in answer.series)
+    if points > MAX_DRAWN:
+        words = f"the picture would have {points:,} points, more than {MAX_DRAWN:,}; keep fewer series"
+        raise QueryError([Fault("top", words)])
+    chart = charts.chart(answer, kind=view.chart, dark=view.theme == "dark", width=960, interactive=False)
+    return charts.image(chart, form)
+
+
+def _next(question: EventQuery, cursor: str | None) -> dict[str, str]:
+    """The next page as a link relative to this one, where it is short enough for a header."""
+    if cursor is None:
+        return {}
+    address = "?" + query_string(question.replace(cursor=cursor).to_params())
+    return {"Link": f'<{address}>; rel="next"'} if len(address) <= _LONGEST_LINK else {}

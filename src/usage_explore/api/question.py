@@ -1,0 +1,85 @@
+"""The question a request asks: the raw query string, read by the package's own `from_params` and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from usage_explore import parameters, parse
+from usage_explore.api.problems import Kind, Problem
+from usage_explore.errors import Fault, QueryError
+from usage_explore.query import Question
+
+_Q = TypeVar("_Q", bound=Question)
+
+MAX_LENGTH = 65_536
+"""Bytes that a query string may have."""
+
+
+class View(BaseModel):
+    """How a picture of an aggregate is drawn."""
+
+    chart: Literal["bars", "lines", "area"] = Field("bars", description="The kind of chart.")
+    theme: Literal["light", "dark"] = Field("light", description="Colours for a light or a dark page.")
+
+
+def pairs(request: Request) -> parameters.Pairs:
+    """The request's parameters. Raises `QueryError` for a query string that is none, `Problem` (414) for a long one."""
+    raw = request.scope["query_string"]
+    if len(raw) > MAX_LENGTH:
+        raise Problem(
+            Kind.TOO_LONG, f"The query string has {len(raw):,} bytes, more than {MAX_LENGTH:,}; ask for less."
+        )
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise QueryError([Fault("query string", "is not valid percent-encoded UTF-8; encode it again")]) from None
+    if "#" in text:  # what a fragment would hide must not widen the answer
+        raise QueryError([Fault("query string", "contains a raw #; in a URL write %23 for it")])
+    return parameters.pairs("?" + text)  # with the ? no part of it is taken for an address
+
+
+def asked(model: type[_Q], given: Iterable[tuple[str, str]], *, without: tuple[str, ...] = ()) -> _Q:
+    """The question that parameters ask; those in `without` are unknown here. Raises `QueryError` with every fault."""
+    given = list(given)
+    faults = [
+        Fault(name, "unknown parameter here; the answer has every page")
+        for name in dict.fromkeys(name for name, _ in given)
+        if name in without
+    ]
+    try:
+        question = model.from_params([pair for pair in given if pair[0] not in without])
+    except QueryError as error:
+        raise QueryError([*faults, *error.faults]) from None
+    if faults:
+        raise QueryError(faults)
+    return question
+
+
+def asked_with_view(model: type[_Q], given: Iterable[tuple[str, str]]) -> tuple[_Q, View]:
+    """The question, and how its picture is drawn. Raises `QueryError` with every fault of both."""
+    given = list(given)
+    names = tuple(View.model_fields)
+    view, faults = _view([pair for pair in given if pair[0] in names])
+    try:
+        question = model.from_params([pair for pair in given if pair[0] not in names])
+    except QueryError as error:
+        raise QueryError([*error.faults, *faults]) from None
+    if faults:
+        raise QueryError(faults)
+    return question, view
+
+
+def _view(given: parameters.Pairs) -> tuple[View, list[Fault]]:
+    fields, faults = parameters.from_pairs(View, given)
+    chosen: dict[str, str] = {}
+    allowed = {name: schema["enum"] for name, schema in View.model_json_schema()["properties"].items()}
+    for name, value in fields.items():
+        try:
+            chosen[name] = parse.choice(value, allowed[name])
+        except ValueError as error:
+            faults.append(Fault(name, str(error)))
+    return View.model_validate(chosen), faults

@@ -1,0 +1,73 @@
+"""The HTTP door on the generated rows, behind a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+import rows
+from doors import asking
+from oracle import Row
+from servers import fresh_database
+from usage_explore import Store, connect, writing
+from usage_explore.schema import COLUMNS
+
+
+@pytest.fixture(scope="session")
+def generated() -> list[Row]:
+    return rows.generate(per_scene=60)
+
+
+@pytest.fixture(scope="session")
+def everyone(server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
+    """A store on the generated rows of two organizations that was not told which."""
+    with fresh_database(server_url, template=_template) as url:
+        with writing.connect(url) as connection:
+            rows.insert(connection, generated)
+        store = connect(url)
+        yield store
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def store(everyone: Store) -> Store:
+    return everyone.scoped(rows.ORGANIZATION)
+
+
+@pytest.fixture(scope="session")
+def own(generated: list[Row]) -> list[Row]:
+    return [row for row in generated if row.organization_id == rows.ORGANIZATION]
+
+
+@pytest.fixture(scope="session")
+def client(store: Store) -> Iterator[httpx.Client]:
+    """Asks the door of one organization."""
+    with asking(store) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def stranger(everyone: Store) -> Iterator[httpx.Client]:
+    """Asks the door of a store that holds two organizations and was not told which."""
+    with asking(everyone) as opened:
+        yield opened
+
+
+@pytest.fixture
+def slow() -> Callable[[str], None]:
+    """Makes a view `slow` that takes a minute to read, in a database with the events table."""
+
+    def make(url: str) -> None:
+        columns = ", ".join(f"e.{name}" for name in COLUMNS if name != "quantity")
+        with writing.connect(url) as connection:
+            rows.insert(connection, rows.generate(per_scene=1))
+            connection.execute(
+                f"""
+                CREATE VIEW slow AS SELECT {columns}, e.quantity
+                FROM usage_events e CROSS JOIN LATERAL (SELECT pg_sleep(60) WHERE e.id IS NOT NULL OFFSET 0) AS pause
+                """
+            )
+
+    return make

@@ -1,0 +1,151 @@
+"""The HTTP answer is the package's answer, for any question."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oracle
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT
+from oracle import Row, utc
+from random_filters import filters, with_filters
+from usage_explore import AggregateQuery, EventQuery, Store
+
+few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def got(client: httpx.Client, path: str, query_string: str = "") -> dict[str, Any]:
+    answer = client.get(f"{path}?{query_string}")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@few
+@given(chosen=filters(), limit=st.integers(1, 100))
+def test_a_page_is_the_packages_page(
+    client: httpx.Client, store: Store, chosen: dict[str, list[str]], limit: int
+) -> None:
+    query = with_filters(EventQuery, chosen).replace(limit=limit)
+    assert got(client, EVENTS, query.query_string()) == store.events(query).to_dict()
+
+
+@few
+@given(
+    chosen=filters(),
+    bucket=st.sampled_from(["hour", "day", "week"]),
+    metric=st.sampled_from(["count", "sum_quantity"]),
+    group_by=st.sampled_from(["none", "metric_key", "dim:model", "customer_id", "wallet_currency"]),
+    top=st.integers(0, 5),
+    scene=st.sampled_from(rows.SCENES),
+    as_of=st.none() | st.just(utc(2026, 6, 3)),
+)
+def test_an_aggregate_is_the_packages_aggregate(
+    client: httpx.Client, store: Store, chosen: dict[str, list[str]], scene: tuple[str, datetime], **rest: Any
+) -> None:
+    zone, centre = scene
+    window = {"since": centre - timedelta(days=2), "until": centre + timedelta(days=2), "timezone": zone}
+    query = with_filters(AggregateQuery, chosen).replace(**window, **rest)
+    assert got(client, AGGREGATE, query.query_string()) == store.aggregate(query).to_dict()
+
+
+@pytest.mark.parametrize("limit", [7, 100])
+def test_pages_concatenate_to_the_unpaged_list(client: httpx.Client, own: list[Row], limit: int) -> None:
+    found: list[str] = []
+    address: str | None = f"{EVENTS}?limit={limit}"
+    while address:
+        answer = client.get(address)
+        page = answer.json()
+        found += [event["id"] for event in page["data"]]
+        pagination = page["pagination"]
+        assert pagination["limit"] == limit
+        assert pagination["has_more"] == (pagination["cursor"] is not None)
+        assert pagination["has_more"] == ("next" in answer.links)
+        # the link is relative to the page it came with
+        address = str(answer.url.join(answer.links["next"]["url"])) if pagination["has_more"] else None
+    assert found == [str(row.id) for row in oracle.newest_first(own)]
+
+
+def test_an_event_has_every_column_as_the_contract_says(client: httpx.Client, own: list[Row]) -> None:
+    (event,) = got(client, EVENTS, "limit=1")["data"]
+    row = oracle.newest_first(own)[0]
+    assert event == {
+        "id": str(row.id),
+        "organization_id": str(rows.ORGANIZATION),
+        "customer_id": str(row.customer_id),
+        "product_id": row.product_id and str(row.product_id),
+        "subscription_id": None,
+        "metric_key": row.metric_key,
+        "price_key": row.price_key,
+        "quantity": event["quantity"],
+        "timestamp": row.timestamp.isoformat().replace("+00:00", "Z"),
+        "ingested_at": row.ingested_at.isoformat().replace("+00:00", "Z"),
+        "idempotency_key": row.idempotency_key,
+        "external_cost_amount": None,
+        "external_cost_currency": None,
+        "wallet_currency": row.wallet_currency,
+        "dimensions": json.loads(row.dimensions),
+    }
+    assert isinstance(event["quantity"], str)
+    assert Decimal(event["quantity"]) == row.quantity
+    UUID(event["id"])
+
+
+def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client) -> None:
+    answer = got(client, AGGREGATE, "metric_key=Other&metric_key=tokens_in&not:dim:model=large&since=-2d&top=3")
+    assert set(answer) == {
+        *("bucket", "group_by", "metric", "since", "until", "series"),
+        *("timezone", "top", "as_of", "capped", "filters"),
+    }
+    assert (answer["bucket"], answer["group_by"], answer["metric"]) == ("day", "none", "count")
+    assert (answer["timezone"], answer["top"], answer["as_of"], answer["capped"]) == ("UTC", 3, None, False)
+    assert answer["filters"] == {"metric_key": ["Other", "tokens_in"], "not:dim:model": ["large"]}
+    since, until = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
+    assert until - since == timedelta(days=2)
+    (series,) = answer["series"]
+    assert set(series) == {"key", "kind", "label", "total", "points"}
+    assert (series["key"], series["kind"], series["label"]) == (None, "all", "All")
+    point = series["points"][-1]
+    assert set(point) == {"start", "end", "value", "complete"}
+    assert point["complete"] is False
+    assert datetime.fromisoformat(point["end"]) > datetime.now(UTC)
+
+
+def test_a_capped_window_says_so(client: httpx.Client) -> None:
+    answer = got(client, AGGREGATE, "bucket=hour&since=2026-01-01T00:00:00Z&until=2026-11-01T00:00:00Z")
+    assert answer["capped"] is True
+    assert len(answer["series"][0]["points"]) == 2_400
+    assert answer["since"] == "2026-07-24T00:00:00Z"
+
+
+def test_sums_are_exact_text_and_counts_are_integers(client: httpx.Client, store: Store) -> None:
+    window = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
+    summed = got(client, AGGREGATE, f"{window}&metric=sum_quantity")["series"][0]
+    counted = got(client, AGGREGATE, window)["series"][0]
+    exact = store.aggregate(AggregateQuery.from_params(f"{window}&metric=sum_quantity")).total
+    assert Decimal(summed["total"]) == exact
+    assert all(isinstance(point["value"], str) and "e" not in point["value"].lower() for point in summed["points"])
+    assert all(isinstance(point["value"], int) for point in counted["points"])
+
+
+def test_an_open_door_takes_the_organization_from_the_question(stranger: httpx.Client, everyone: Store) -> None:
+    for organization in (rows.ORGANIZATION, rows.NEIGHBOUR):
+        found = got(stranger, EVENTS, f"organization_id={organization}&limit=100")
+        assert {event["organization_id"] for event in found["data"]} == {str(organization)}
+        assert found == everyone.events(EventQuery(organization_id=organization, limit=100)).to_dict()
+
+
+def test_head_answers_without_a_body(client: httpx.Client) -> None:
+    for path in (EVENTS, AGGREGATE, EXPORT, "/healthz", "/readyz", "/openapi.json"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")

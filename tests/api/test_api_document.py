@@ -1,0 +1,159 @@
+"""The OpenAPI document says what the questions declare and what the answers are, no more and no less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+import schemathesis
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT
+from usage_explore import AggregateQuery, EventQuery, parse
+from usage_explore.api import declared
+from usage_explore.api.question import View
+from usage_explore.filters import GROUPS
+from usage_explore.query import Question
+
+PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz"}
+SPREAD = {"dimensions": "dim", "exclude": "not"}
+
+
+@pytest.fixture(scope="module")
+def document(client: httpx.Client) -> dict[str, Any]:
+    answer = client.get("/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def parameters(document: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in document["paths"][path]["get"].get("parameters", [])}
+
+
+def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+
+
+def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], client: httpx.Client) -> None:
+    assert document["openapi"] == "3.1.0"
+    assert set(document["paths"]) == PATHS
+    assert all(set(operations) == {"get"} for operations in document["paths"].values())
+    assert document["servers"] == [{"url": "/api"}]
+    schemathesis.openapi.from_dict(document).validate()
+
+
+@pytest.mark.parametrize(
+    ("path", "models", "without"),
+    [
+        (EVENTS, [EventQuery], set()),
+        (AGGREGATE, [AggregateQuery], set()),
+        (f"{AGGREGATE}.png", [AggregateQuery, View], set()),
+        (f"{AGGREGATE}.svg", [AggregateQuery, View], set()),
+        (EXPORT, [EventQuery], {"limit"}),
+    ],
+)
+def test_the_parameters_are_the_declared_fields(
+    document: dict[str, Any], path: str, models: list[type[Question]], without: set[str]
+) -> None:
+    fields = {
+        SPREAD.get(name, name): field
+        for model in models
+        for name, field in model.model_fields.items()
+        if name not in without
+    }
+    found = parameters(document, path)
+    assert set(found) == set(fields)
+    for name, field in fields.items():
+        parameter, schema = found[name], found[name]["schema"]
+        assert (parameter["in"], parameter["required"]) == ("query", False)
+        assert parameter["description"] == field.description
+        assert schema.get("default") == (field.default or None if field.default != 0 else 0)
+        bounds = {bound for each in field.metadata for bound in (getattr(each, "ge", None), getattr(each, "le", None))}
+        assert {schema.get("minimum"), schema.get("maximum")} - {None} == bounds - {None}
+        assert bool(field.examples) == ("examples" in schema)
+
+
+def test_many_values_and_free_names(document: dict[str, Any]) -> None:
+    found = parameters(document, EVENTS)
+    for name in ("metric_key", "price_key", "wallet_currency", "missing"):
+        assert (found[name]["schema"]["type"], found[name]["explode"]) == ("array", True)
+    for name, good, bad in (
+        ("dim", {"dim:model": "large", "dim:a b": ""}, {"model": "large"}),
+        ("not", {"not:missing": "dim:model", "not:dim:x": "", "not:customer_id": "…"}, {"not:limit": "5"}),
+    ):
+        schema = found[name]["schema"]
+        assert (schema["type"], schema["additionalProperties"], found[name]["explode"]) == ("object", False, True)
+        jsonschema.validate(good, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+        EventQuery.from_params(good if name == "dim" else {"not:missing": "dim:model", "not:dim:x": ""})
+
+
+@given(
+    st.from_regex(r"(now|-\d{0,7}[hdwm]?)(/[hdwm])?", fullmatch=True)
+    | st.sampled_from(["now/d", "-1h/h", "+1d", "-0d", "-30d/d/d", "NOW"])
+)
+def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
+    (schema,) = (each["schema"] for each in declared.parameters(AggregateQuery) if each["name"] == "since")
+    pattern = {"type": "string", "pattern": schema["anyOf"][1]["pattern"]}
+    try:
+        known = isinstance(parse.moment(text), str)
+    except ValueError:
+        known = False
+    assert jsonschema.Draft202012Validator(pattern).is_valid(text) == known
+
+
+@pytest.mark.parametrize("group", ["none", *GROUPS, "dim:model", "dim:a b", "dim:", "Model", "metric", ""])
+def test_the_document_takes_the_groups_that_are_read(group: str) -> None:
+    (schema,) = (each["schema"] for each in declared.parameters(AggregateQuery) if each["name"] == "group_by")
+    try:
+        known = bool(AggregateQuery(group_by=group))
+    except ValueError:
+        known = False
+    except Exception:
+        known = False
+    assert jsonschema.Draft202012Validator(schema).is_valid(group) == known
+
+
+def strict(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if "properties" in schema and not (schema.get("additionalProperties") is False and schema.get("required")):
+        return False
+    return all(map(strict, schema.values()))
+
+
+def test_the_answers_are_described_strictly(document: dict[str, Any], client: httpx.Client) -> None:
+    assert strict(document["components"]["schemas"])
+    window = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
+    for name, path in (
+        ("EventPage", f"{EVENTS}?limit=100"),
+        ("Aggregate", f"{AGGREGATE}?{window}&group_by=dim:model&top=2&as_of=2026-11-20T00:00:00Z"),
+        ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_quantity&missing=dim:region"),
+        ("State", "/healthz"),
+        ("Problem", f"{EVENTS}?limit=0"),
+        ("Problem", "/nothing"),
+        ("Problem", f"{EVENTS}?organization_id={rows.NEIGHBOUR}"),
+    ):
+        answer = client.get(path).json()
+        validator(document, name).validate(answer)
+        assert not validator(document, name).is_valid({**answer, "more": 1})
+
+
+def test_schemathesis_finds_nothing(client: httpx.Client, tmp_path: Path) -> None:
+    """All checks but one, which cannot know which cursors and windows go together."""
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}openapi.json", "--checks=all"]
+    options = ["--exclude-checks=positive_data_acceptance", "--max-examples=15", "--seed=1", "--no-color"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]

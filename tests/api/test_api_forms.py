@@ -1,0 +1,196 @@
+"""The forms of an answer: JSON, CSV, pictures, compressed or not, kept or asked again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT
+from usage_explore import AggregateQuery, EventQuery, Store, frames
+from usage_explore.api.negotiation import chosen
+from usage_explore.api.problems import Problem
+
+WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
+JSON, CSV = "application/json", "text/csv"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (None, JSON),
+        ("", JSON),
+        ("*/*", JSON),
+        ("text/csv", CSV),
+        ("TEXT/CSV; charset=UTF-8", CSV),
+        ("text/*", CSV),
+        ("text/csv, application/json", JSON),
+        ("text/csv, application/json;q=0.9", CSV),
+        ("application/json;q=0.5, text/csv;q=0.6", CSV),
+        ("*/*, application/json;q=0", CSV),
+        ("*/*;q=0.1, text/csv", CSV),
+        ("text/html, application/xhtml+xml, */*;q=0.8", JSON),
+        ("application/json;q=1.5, text/csv;q=0.1", CSV),
+        ("application/*;q=0.2, text/csv;q=0.3, application/json;q=0.4", JSON),
+        ("text/csv;header=absent, application/json;q=0.1", JSON),
+    ],
+)
+def test_the_client_ranks_the_forms(accept: str | None, form: str) -> None:
+    assert chosen(accept, (JSON, CSV)) == form
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "*/*;q=0", "json", "text/csv;q=x", ",;"])
+def test_no_form_is_acceptable(accept: str) -> None:
+    with pytest.raises(Problem, match="takes none"):
+        chosen(accept, (JSON, CSV))
+
+
+def test_a_page_as_csv_is_the_exports_page(client: httpx.Client, store: Store, tmp_path: Path) -> None:
+    store.export(EventQuery(), tmp_path / "all.csv", progress=False)
+    exported = (tmp_path / "all.csv").read_bytes()
+    header, _, _ = exported.partition(b"\n")
+    found = [header + b"\n"]
+    address: str | None = f"{EVENTS}?limit=100"
+    while address:
+        answer = client.get(address, headers={"Accept": CSV})
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        first, _, rest = answer.content.partition(b"\n")
+        assert first == header
+        found.append(rest)
+        address = str(answer.url.join(answer.links["next"]["url"])) if "next" in answer.links else None
+    assert b"".join(found) == exported
+
+
+def test_a_page_as_csv_and_as_json_go_on_at_the_same_place(client: httpx.Client) -> None:
+    address = f"{EVENTS}?limit=3&metric_key=a%5C,b"
+    links = [client.get(address, headers={"Accept": form}).links["next"]["url"] for form in (JSON, CSV)]
+    assert links[0] == links[1]
+    assert client.get(f"{EVENTS}?metric_key=nothing", headers={"Accept": CSV}).text.count("\n") == 1
+
+
+def test_an_aggregate_as_csv_is_its_frame(client: httpx.Client, store: Store) -> None:
+    query = f"{WINDOW}&group_by=dim:model&metric=sum_quantity&timezone=Europe/Berlin&bucket=week"
+    answer = client.get(f"{AGGREGATE}?{query}", headers={"Accept": CSV})
+    assert answer.content == frames.to_csv(store.aggregate(AggregateQuery.from_params(query)))
+    assert len(list(csv.DictReader(io.StringIO(answer.text)))) > 100
+
+
+@pytest.mark.parametrize("chart", ["bars", "lines", "area"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_link_can_be_a_picture(client: httpx.Client, chart: str, theme: str) -> None:
+    query = f"{WINDOW}&group_by=metric_key&bucket=week&chart={chart}&theme={theme}"
+    png, svg = client.get(f"{AGGREGATE}.png?{query}"), client.get(f"{AGGREGATE}.svg?{query}")
+    assert png.headers["content-type"] == "image/png"
+    assert png.content.startswith(b"\x89PNG")
+    assert svg.headers["content-type"] == "image/svg+xml"
+    assert svg.text.startswith("<svg")
+    assert "tokens_in" in svg.text
+    assert "sandbox" in svg.headers["content-security-policy"]
+    assert ("#0e1117" in svg.text) == (theme == "dark")
+
+
+def test_long_answers_are_compressed_for_those_who_take_it(client: httpx.Client) -> None:
+    for path in (f"{EVENTS}?limit=100", f"{AGGREGATE}?{WINDOW}", f"{AGGREGATE}.svg?{WINDOW}", EXPORT):
+        plain = client.get(path, headers={"Accept-Encoding": "identity"})
+        packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content
+        for answer in (plain, packed):
+            assert {"accept", "authorization", "accept-encoding"} <= {
+                name.strip().lower() for name in answer.headers["vary"].split(",")
+            }
+
+
+SETTLED = "2026-11-20T00:00:00Z"
+
+
+@pytest.mark.parametrize("query", [f"as_of={SETTLED}", f"as_of={SETTLED}&limit=100&metric_key=Other"])
+def test_a_pinned_page_is_kept_for_ever(client: httpx.Client, query: str) -> None:
+    for form in (JSON, CSV):
+        _kept(client, f"{EVENTS}?{query}", form)
+
+
+def test_a_pinned_aggregate_is_kept_for_ever(client: httpx.Client) -> None:
+    for path, form in ((AGGREGATE, JSON), (AGGREGATE, CSV), (f"{AGGREGATE}.png", "*/*"), (f"{AGGREGATE}.svg", "*/*")):
+        _kept(client, f"{path}?{WINDOW}&as_of={SETTLED}", form)
+
+
+def _kept(client: httpx.Client, address: str, form: str) -> None:
+    answer = client.get(address, headers={"Accept": form})
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+    tag = answer.headers["etag"]
+    assert tag.startswith('"')
+    for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = client.get(address, headers={"Accept": form, "If-None-Match": given})
+        assert (again.status_code, again.content) == (304, b"")
+        assert (again.headers["etag"], again.headers["cache-control"]) == (tag, answer.headers["cache-control"])
+        assert "authorization" in again.headers["vary"].lower()
+    assert client.get(address, headers={"Accept": form, "If-None-Match": '"other"'}).content == answer.content
+
+
+def test_other_bytes_have_another_tag(client: httpx.Client) -> None:
+    address = f"{EVENTS}?as_of={SETTLED}"
+    tags = {
+        client.get(address, headers={"Accept": form, "Accept-Encoding": coding}).headers["etag"]
+        for form in (JSON, CSV)
+        for coding in ("gzip", "identity")
+    }
+    assert len(tags) == 4
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        EVENTS,
+        AGGREGATE,
+        f"{AGGREGATE}?{WINDOW}",
+        f"{AGGREGATE}?since=-30d&as_of={SETTLED}",
+        f"{AGGREGATE}?since=2026-05-01T00:00:00Z&as_of={SETTLED}",
+        f"{AGGREGATE}?window=last_month&as_of={SETTLED}",
+        f"{EVENTS}?as_of=2199-01-01T00:00:00Z",
+        f"{AGGREGATE}?{WINDOW}&as_of=2199-01-01T00:00:00Z",
+        "/healthz",
+        "/readyz",
+    ],
+)
+def test_everything_else_is_asked_again(client: httpx.Client, address: str) -> None:
+    answer = client.get(address, headers={"If-None-Match": "*"})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+def test_what_is_not_settled_yet_is_asked_again(client: httpx.Client, store: Store) -> None:
+    now = store.now()
+    for age, kept in ((store.settle + timedelta(seconds=5), True), (store.settle - timedelta(seconds=60), False)):
+        as_of = (now - age).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for address in (f"{EVENTS}?as_of={as_of}", f"{AGGREGATE}?{WINDOW}&as_of={as_of}"):
+            assert ("etag" in client.get(address).headers) == kept
+
+
+def test_the_packages_pinned_link_is_kept_for_ever(client: httpx.Client, store: Store) -> None:
+    query = store.aggregate(AggregateQuery.from_params("since=-30d")).url(pinned=True).partition("?")[2]
+    assert "etag" in client.get(f"{AGGREGATE}?{query}").headers
+
+
+def test_without_an_organization_nothing_is_kept(everyone: Store, stranger: httpx.Client, client: httpx.Client) -> None:
+    address = f"{EVENTS}?as_of={SETTLED}"
+    assert "etag" in stranger.get(f"{address}&organization_id={rows.ORGANIZATION}").headers
+    assert "etag" in client.get(address).headers
+    assert "etag" not in stranger.get(address).headers
+
+
+def test_every_answer_has_a_request_id(client: httpx.Client) -> None:
+    for path in (EVENTS, "/nothing", "/healthz", f"{EVENTS}?x=1"):
+        given = client.get(path, headers={"X-Request-ID": "abc-1.2_3"})
+        assert given.headers["x-request-id"] == "abc-1.2_3"
+        for wrong in ("", "a b", "x" * 65, "a/b"):
+            made = client.get(path, headers={"X-Request-ID": wrong}).headers["x-request-id"]
+            assert made not in ("", wrong)
+        assert given.headers["x-content-type-options"] == "nosniff"
