@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -199,6 +201,16 @@ def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
     assert not {"title", "image", "Total", "State"} & set(named)
     assert named[-1] == "Other"
     assert named[1] == "(missing)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_name_is_told_as_it_is(kind: charts.Kind) -> None:
+    odd = ["a\nb", "a\\", '\\"', '"a', "\u2028", "\t", "__proto__", "constructor", "404", "${x}"]
+    found = svg(charts.chart(answer([("value", name) for name in odd]), kind=kind))
+    labels = [html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', found) if "State: " in label]
+    assert labels
+    for label in labels:
+        assert re.search(".*".join(re.escape(f"; \u2060{name}: ") for name in odd), label, re.DOTALL)
 
 
 def test_an_unfinished_bucket_says_why() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ _PALE = 0.25
 _MISSING = 0.3
 _FRAME = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
 _DASH = [3, 2]
+_ESCAPED = re.compile(r"[\\\n\r\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +239,18 @@ def told(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
     found = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
     if len(drawn) > 1 or drawn[0].kind != "all":
         found.append(alt.Tooltip("total:N", title="Total"))
-    found += [alt.Tooltip(f"v{place}:N", title=line.name) for place, line in enumerate(shown)]
+    found += [alt.Tooltip(f"v{place}:N", title=_property(line.name)) for place, line in enumerate(shown)]
     if hidden:
         found.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
     return found
+
+
+def _property(name: str) -> str:
+    """The name as Vega-Lite can write it into its JavaScript, where it escapes nothing but quotes.
+
+    The invisible mark before it keeps 404 in its place and __proto__ from being refused.
+    """
+    return "\u2060" + _ESCAPED.sub(lambda found: json.dumps(found[0])[1:-1], name)
 
 
 def _fields(drawn: tuple[Line, ...]) -> list[str]:
