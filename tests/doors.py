@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
-from usage_explore import Store
+from usage_explore import Store, writing
 from usage_explore.api import create_app
 from usage_explore.serving import standalone
 
@@ -58,3 +58,24 @@ def raw(client: httpx.Client, target: bytes, version: bytes = b"1.1") -> tuple[i
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+def eventually(happened: Callable[[], object], patience: float = 20) -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def working(connection: writing.Connection) -> list[int]:
+    """The server processes of stores that run a statement in this database."""
+    found = connection.execute(
+        """
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'usage-explore' AND state = 'active'
+          AND pid <> pg_backend_pid() ORDER BY pid
+        """
+    ).fetchall()
+    connection.rollback()
+    return [pid for (pid,) in found]

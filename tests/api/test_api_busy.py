@@ -1,0 +1,95 @@
+"""Nobody waits for ever, and who goes away takes the statement along."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from usage_explore import Store, connect, writing
+from usage_explore.api import Limits
+
+PATHS = [EVENTS, AGGREGATE, f"{AGGREGATE}.svg", EXPORT]
+
+
+@pytest.fixture
+def slow_store(events_database_url: str, slow: Callable[[str], None]) -> Iterator[Store]:
+    slow(events_database_url)
+    with connect(events_database_url, rows.ORGANIZATION, table="slow") as store:
+        yield store
+
+
+@contextlib.contextmanager
+def waiting(client: httpx.Client, path: str) -> Iterator[socket.socket]:
+    """A client that asked and waits."""
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
+        connection.sendall(f"GET /api{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield connection
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_going_away_cancels_the_statement(slow_store: Store, events_connection: writing.Connection, path: str) -> None:
+    with asking(slow_store) as client:
+        with waiting(client, path):
+            eventually(lambda: working(events_connection))
+        eventually(lambda: not working(events_connection))
+        eventually(lambda: slow_store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_cancelled_question_hits_nobody_else(slow_store: Store, events_connection: writing.Connection) -> None:
+    with asking(slow_store) as client, waiting(client, EVENTS):
+        eventually(lambda: len(working(events_connection)) == 1)
+        (kept,) = working(events_connection)
+        with waiting(client, AGGREGATE):
+            eventually(lambda: len(working(events_connection)) == 2)
+        eventually(lambda: working(events_connection) == [kept])
+
+
+def test_questions_beyond_the_limit_wait_a_bounded_time(
+    slow_store: Store, events_connection: writing.Connection
+) -> None:
+    limits = Limits(questions=1, exports=1, patience=0.2)
+    with asking(slow_store, limits=limits) as client:
+        with waiting(client, EVENTS):
+            eventually(lambda: working(events_connection))
+            refused(client.get(AGGREGATE))
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/healthz").status_code == 200
+            with waiting(client, EXPORT):
+                eventually(lambda: len(working(events_connection)) == 2)
+                refused(client.get(EXPORT))
+        eventually(lambda: not working(events_connection))
+
+
+def test_a_pool_that_others_use_up_is_waited_for_a_bounded_time(events_database_url: str) -> None:
+    with connect(events_database_url, rows.ORGANIZATION) as store, contextlib.ExitStack() as others:
+        store.engine.pool._timeout = 0.2  # type: ignore[attr-defined]
+        for _ in range(10):
+            others.enter_context(store.engine.connect())
+        with asking(store) as client:
+            for path in [*PATHS, "/readyz"]:
+                refused(client.get(path))
+            others.close()
+            assert client.get(EVENTS).status_code == 200
+
+
+def test_lost_connections_are_replaced(client: httpx.Client, store: Store, server_url: str) -> None:
+    assert client.get(EVENTS).status_code == 200
+    with writing.connect(server_url) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [store.engine.url.database],
+        )
+    assert client.get(EVENTS).status_code == 200
+
+
+def refused(answer: httpx.Response) -> None:
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:usage-explore:problem:unavailable"
+    assert int(answer.headers["retry-after"]) > 0

@@ -1,0 +1,142 @@
+"""A streamed export is the file export's bytes, whole; or it is visibly broken; and it holds nothing for nobody."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from psycopg import sql
+
+import rows
+from doors import EVENTS, EXPORT, asking, eventually, working
+from oracle import Row, newest_first
+from usage_explore import EventQuery, Store, connect, writing
+from usage_explore.api import Limits
+
+PAGE = 97
+
+
+@pytest.fixture(autouse=True)
+def _small_pages() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("usage_explore.export._PAGE", PAGE)
+        yield
+
+
+@pytest.fixture
+def halfway(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> str:
+    """A view that takes a minute to read once it comes to a row in the middle; the URL of its database."""
+    rows.insert(events_connection, own)
+    events_connection.execute(
+        f"""
+        CREATE VIEW halfway AS SELECT e.* FROM usage_events e
+        CROSS JOIN LATERAL (SELECT CASE WHEN e.id = '{newest_first(own)[len(own) // 2].id}' THEN pg_sleep(60) END
+                            OFFSET 0) AS pause
+        """
+    )
+    for plan in ("seqscan", "bitmapscan", "sort"):  # read along the index, so that the row is met on its page
+        events_connection.execute(
+            sql.SQL("ALTER DATABASE {} SET {} = off").format(
+                sql.Identifier(events_connection.info.dbname), sql.SQL(f"enable_{plan}")
+            )
+        )
+    events_connection.commit()
+    return events_database_url
+
+
+def broken(answer: httpx.Response) -> bytes:
+    """What comes of an answer before the client notices that it is cut short."""
+    received = []
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        received.extend(iter(answer.iter_bytes()))
+    return b"".join(received)
+
+
+@pytest.mark.parametrize("query_string", ["", "metric_key=a%5C,b&not:dim:model=large", "metric_key=nothing"])
+def test_the_stream_is_the_file(client: httpx.Client, store: Store, tmp_path: Path, query_string: str) -> None:
+    store.export(EventQuery.from_params(query_string), tmp_path / "events.csv", progress=False)
+    answer = client.get(f"{EXPORT}?{query_string}")
+    assert answer.content == (tmp_path / "events.csv").read_bytes()
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-disposition"] == 'attachment; filename="usage-events.csv"'
+
+
+def test_an_export_goes_on_from_a_cursor(client: httpx.Client) -> None:
+    cursor = client.get(f"{EVENTS}?limit=60").json()["pagination"]["cursor"]
+    whole, rest = client.get(EXPORT).content, client.get(f"{EXPORT}?cursor={cursor}").content
+    header = whole[: whole.index(b"\n") + 1]
+    assert whole.endswith(rest.removeprefix(header))
+    assert len(whole.splitlines()) - len(rest.splitlines()) == 60
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_broken_export_is_never_taken_for_whole(halfway: str, coding: str) -> None:
+    with connect(halfway) as store, asking(store) as client:
+        whole = client.get(EXPORT).content
+    with connect(halfway, table="halfway", statement_timeout=0.5) as store, asking(store) as client:
+        with client.stream("GET", EXPORT, headers={"Accept-Encoding": coding}) as answer:
+            assert answer.status_code == 200
+            received = broken(answer)
+        assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        sound, mark, said = received.rpartition(b"# error: ")
+        assert mark
+        assert b"took longer than allowed" in said
+        assert answer.headers["x-request-id"].encode() in said
+        assert said.endswith(b"\n")
+        assert whole.startswith(sound)
+        assert PAGE < sound.count(b"\n") < whole.count(b"\n")
+
+
+def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connection: writing.Connection) -> None:
+    with connect(halfway, table="halfway") as store, asking(store) as client:
+        with client.stream("GET", EXPORT) as answer:
+            eventually(lambda: working(events_connection))
+            events_connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY (%s)",
+                [working(events_connection)],
+            )
+            received = broken(answer)
+        assert b"# error: The database does not answer" in received
+        assert client.get("/readyz").status_code == 200
+
+
+def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: writing.Connection) -> None:
+    with connect(halfway, table="halfway") as store, asking(store, limits=Limits(exports=1, patience=5)) as client:
+        for _ in range(3):
+            with client.stream("GET", EXPORT) as answer:
+                pieces = answer.iter_bytes()
+                assert next(pieces).startswith(b'"id"')
+                eventually(lambda: working(events_connection))
+                assert len(working(events_connection)) == 1
+            eventually(lambda: not working(events_connection))
+            eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
+
+
+def test_who_takes_nothing_is_left_after_a_while(
+    events_database_url: str, events_connection: writing.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_explore.export._PAGE", 5_000)
+    events_connection.execute(
+        """
+        INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)
+        SELECT gen_random_uuid(), %s, gen_random_uuid(), repeat('m', 200), i, now() - i * interval '1 s', i
+        FROM generate_series(1, 60000) AS i
+        """,
+        [rows.ORGANIZATION],
+    )
+    events_connection.commit()
+    with connect(events_database_url) as store, asking(store, limits=Limits(stall=0.3)) as client:
+        with socket.socket() as idle:
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            idle.connect((client.base_url.host, client.base_url.port))
+            idle.sendall(b"GET /api/v1/usage-events/export HTTP/1.1\r\nHost: x\r\n\r\n")
+            eventually(lambda: store.engine.pool.checkedout() == 1)  # type: ignore[attr-defined]
+            eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
+            received = b"".join(iter(lambda: idle.recv(1_000_000), b""))
+        assert not received.endswith(b"0\r\n\r\n")
+        assert len(client.get(EXPORT).content.splitlines()) == 60_001

@@ -1,0 +1,59 @@
+"""The same paths beside the app and alone, started by their commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+import rows
+from usage_explore import config, launch, writing
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_both_commands_serve_the_api(
+    events_database_url: str, events_connection: writing.Connection, tmp_path: Path, alone: bool
+) -> None:
+    rows.insert(events_connection, rows.generate(per_scene=1))
+    port = launch.free_port(None, first=8700)
+    url = f"http://127.0.0.1:{port}"
+    settings = config.settings(database_url=events_database_url, organization_id=rows.ORGANIZATION, app_url=url)
+    word = "api" if alone else "app"
+    command = [sys.executable, "-P", "-m", "usage_explore", word, "--port", str(port)]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=settings.environment(), stdout=output, stderr=output, cwd=tmp_path)
+    try:
+        _wait(process, f"{url}/api/healthz")
+        with httpx.Client(base_url=url) as client:
+            assert client.get("/api/readyz").json() == {"state": "ok"}
+            page = client.get("/api/v1/usage-events?limit=3").json()
+            assert len(page["data"]) == 3
+            assert client.get("/api/openapi.json").json()["servers"] == [{"url": "/api"}]
+            assert client.get("/api/nothing").headers["content-type"] == "application/problem+json"
+            assert client.get("/api/v1/usage-events/export").text.count("\n") > 3
+            front = client.get("/")
+            assert front.status_code == (404 if alone else 200)
+            assert ("<title>" in front.text) == (not alone)
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code in (0, 143), log.read_text()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _wait(process: subprocess.Popen[bytes], address: str) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        try:
+            httpx.get(address, timeout=1)
+        except httpx.TransportError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("nothing answers")
