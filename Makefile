@@ -23,6 +23,10 @@ notebooks: $(VENV)/.dev  ## JupyterLab on the first notebook, with demo data
 	$(BIN)/usage-explore demo
 	$(BIN)/jupyter lab notebooks/01-explore.ipynb
 
+pictures: $(VENV)/.dev  ## renew the README's pictures of the app
+	$(BIN)/usage-explore demo
+	$(BIN)/python docs/pictures.py
+
 constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --upgrade --no-annotate --no-header --no-emit-index-url \

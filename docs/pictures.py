@@ -1,0 +1,55 @@
+"""Take the README's pictures of the app on demo data: `make pictures`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from usage_explore import AggregateQuery, EventQuery
+from usage_explore.demo import ORGANIZATIONS
+
+HERE = Path(__file__).parent
+ACME = next(organization_id for organization_id, name in ORGANIZATIONS.items() if name == "Acme AI")
+EXPLORE = AggregateQuery(
+    organization_id=ACME, metric="sum_quantity", group_by="dim:model", since="-30d/d", timezone="Europe/Berlin"
+)
+HOURS = AggregateQuery(organization_id=ACME, group_by="metric_key", bucket="hour", since="-24h/h")
+EVENTS = EventQuery(organization_id=ACME, metric_key="tokens_out", dimensions={"region": "eu-central"})
+PICTURES = {
+    "explore-light": ("", EXPLORE.query_string(), "light"),
+    "explore-dark": ("", f"{HOURS.query_string()}&chart=lines", "dark"),
+    "events-light": ("events", EVENTS.query_string(), "light"),
+}
+
+
+def take(browser: Browser, address: str, name: str) -> None:
+    page_name, query, scheme = PICTURES[name]
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 900}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = context.new_page()
+    page.goto(f"{address}/{page_name}?{query}")
+    page.wait_for_selector("[data-testid=stDataFrame] canvas")
+    page.wait_for_timeout(3_000)
+    page.screenshot(path=HERE / f"{name}.png")
+    context.close()
+
+
+def main() -> None:
+    command = [sys.executable, "-m", "usage_explore", "app"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app, sync_playwright() as playwright:
+        assert app.stdout is not None
+        said = next(line for line in app.stdout if "http://" in line)
+        address = next(word for word in said.split() if word.startswith("http://"))
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        for name in PICTURES:
+            take(browser, address, name)
+        browser.close()
+        app.terminate()
+
+
+if __name__ == "__main__":
+    main()
