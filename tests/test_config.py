@@ -21,6 +21,8 @@ FULL = {
     "ORGANIZATION_ID": ORGANIZATION,
     "TABLE": "metering.events",
     "HOME": "/srv/usage",
+    "KEYS": "/etc/usage/keys.json",
+    "PEOPLE": "/etc/usage/people.toml",
     "STATEMENT_TIMEOUT": "2.5",
     "SETTLE_TIME": "0",
     "APP_URL": "https://usage.example/",
@@ -31,6 +33,8 @@ MEANT = Settings(
     organization_id=UUID(ORGANIZATION),
     table="metering.events",
     home=Path("/srv/usage"),
+    keys=Path("/etc/usage/keys.json"),
+    people=Path("/etc/usage/people.toml"),
     statement_timeout=timedelta(seconds=2.5),
     settle=timedelta(0),
     app_url="https://usage.example",
@@ -49,6 +53,8 @@ def test_defaults() -> None:
         organization_id=None,
         table="usage_events",
         home=config.default_home(),
+        keys=config.default_home() / "keys.json",
+        people=config.default_home() / "people.toml",
         statement_timeout=timedelta(seconds=30),
         settle=timedelta(minutes=5),
         app_url="http://127.0.0.1:8501",
@@ -75,7 +81,7 @@ def test_blank_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch, name: 
 
 
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("meant", [MEANT, Settings(home=Path("/srv/other"))], ids=["full", "bare"])
+@pytest.mark.parametrize("meant", [MEANT, settings(home="/srv/other")], ids=["full", "bare"])
 def test_child_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, meant: Settings) -> None:
     child = meant.environment()
     for name in FULL:

@@ -31,7 +31,8 @@ class Settings:
     """What a run works with.
 
     `database_url` is None for the embedded database, `organization_id` None when it was not chosen;
-    `home` is the folder of the embedded database; `statement_timeout` bounds each statement; `settle` is
+    `home` is the folder of the embedded database, `keys` the file of the API keys, `people` the table of who may see
+    which organizations in the app; `statement_timeout` bounds each statement; `settle` is
     how far a pinned link stays behind the database's clock; `app_url` is where the app is reached.
     """
 
@@ -39,6 +40,8 @@ class Settings:
     organization_id: UUID | None = None
     table: str = DEFAULT_TABLE
     home: Path
+    keys: Path
+    people: Path
     statement_timeout: timedelta = DEFAULT_STATEMENT_TIMEOUT
     settle: timedelta = DEFAULT_SETTLE
     app_url: str = DEFAULT_APP_URL
@@ -50,6 +53,8 @@ class Settings:
             "ORGANIZATION_ID": self.organization_id and str(self.organization_id),
             "TABLE": self.table,
             "HOME": str(self.home),
+            "KEYS": str(self.keys),
+            "PEOPLE": str(self.people),
             "STATEMENT_TIMEOUT": f"{self.statement_timeout.total_seconds():g}",
             "SETTLE_TIME": f"{self.settle.total_seconds():g}",
             "APP_URL": self.app_url,
@@ -64,6 +69,8 @@ def settings(
     organization_id: UUID | str | None = None,
     table: str | None = None,
     home: Path | str | None = None,
+    keys: Path | str | None = None,
+    people: Path | str | None = None,
     statement_timeout: timedelta | float | str | None = None,
     settle: timedelta | float | str | None = None,
     app_url: str | None = None,
@@ -79,6 +86,8 @@ def settings(
         organization_id=organization_id,
         table=table,
         home=home,
+        keys=keys,
+        people=people,
         statement_timeout=statement_timeout,
         settle=settle,
         app_url=app_url,
@@ -112,6 +121,8 @@ def _settings(
     organization_id: UUID | str | None,
     table: str | None,
     home: Path | str | None,
+    keys: Path | str | None,
+    people: Path | str | None,
     statement_timeout: timedelta | float | str | None,
     settle: timedelta | float | str | None,
     app_url: str | None,
@@ -122,11 +133,14 @@ def _settings(
     url = pick(database_url, "DATABASE_URL")
     name = pick(table, "TABLE") or DEFAULT_TABLE
     split_name(name)
+    folder = _path(pick(home, "HOME") or default_home())
     return Settings(
         database_url=_url(url) if url else None,
         organization_id=_organization(pick(organization_id, "ORGANIZATION_ID")),
         table=name,
-        home=Path(pick(home, "HOME") or default_home()).expanduser().absolute(),
+        home=folder,
+        keys=_path(pick(keys, "KEYS") or folder / "keys.json"),
+        people=_path(pick(people, "PEOPLE") or folder / "people.toml"),
         statement_timeout=_duration(
             pick(statement_timeout, "STATEMENT_TIMEOUT"),
             "statement_timeout",
@@ -136,6 +150,10 @@ def _settings(
         settle=_duration(pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)),
         app_url=_app_url(pick(app_url, "APP_URL") or DEFAULT_APP_URL),
     )
+
+
+def _path(value: Path | str) -> Path:
+    return Path(value).expanduser().absolute()
 
 
 def _url(value: str) -> str:

@@ -6,7 +6,8 @@ Each question is resolved once with the database's clock, inside the READ ONLY t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -71,13 +72,17 @@ def connect(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
-    """One organization's events. Made by `connect`; holds a pool, so one store serves many threads."""
+    """One organization's events. Made by `connect`; holds a pool, so one store serves many threads.
+
+    `allowed` names the organizations that who asks may see, None for every one.
+    """
 
     engine: Engine
     table: Table
     organization_id: UUID | None
     settle: timedelta
     app_url: str
+    allowed: frozenset[UUID] | None = None
 
     def __repr__(self) -> str:
         organization = self.organization_id or "not chosen"
@@ -99,13 +104,16 @@ class Store:
 
         Raises `ScopeError` when this store is for another one already, or the table has no such organization.
         """
-        question = Question(organization_id=organization_id)
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(question, connection)
-        return dataclasses.replace(self, organization_id=scoped.organization_id)
+        with self._asking(Question(organization_id=organization_id)) as (_, scoped):
+            return dataclasses.replace(self, organization_id=scoped.organization_id)
+
+    def restricted(self, organizations: Iterable[UUID]) -> Store:
+        """The same store for somebody who may see only these organizations; never more than before."""
+        named = frozenset(organizations)
+        return dataclasses.replace(self, allowed=named if self.allowed is None else self.allowed & named)
 
     def organizations(self) -> tuple[UUID, ...]:
-        """The organizations that can be chosen: this store's own, else every one in the table."""
+        """The organizations that can be chosen: this store's own, else every one in the table that is allowed."""
         with reading.transaction(self.engine) as connection:
             return self._allowed(connection)
 
@@ -119,8 +127,7 @@ class Store:
 
         Raises `QueryError` for a damaged or foreign cursor, `ScopeError`, `DatabaseError`.
         """
-        with reading.transaction(self.engine) as connection:
-            query = self._scoped(query or EventQuery(), connection)
+        with self._asking(query or EventQuery()) as (connection, query):
             after = _position(query)
             rows = connection.execute(statements.page(self.table, query, query.limit + 1, after)).all()
         return self._page(query, [_event(row) for row in rows])
@@ -131,7 +138,7 @@ class Store:
         if query.cursor is None:
             return None
         after = cursor.decode(query.cursor, query)
-        with reading.transaction(self.engine) as connection:
+        with self._asking(query) as (connection, query):
             rows = connection.execute(statements.page_before(self.table, query, query.limit + 1, after)).all()
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
@@ -141,14 +148,12 @@ class Store:
 
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(query, connection)
+        with self._asking(query) as (connection, scoped):
             return connection.execute(statements.count(self.table, scoped)).scalar_one()
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(EventQuery(), connection)
+        with self._asking(EventQuery()) as (connection, scoped):
             first, last = connection.execute(statements.extent(self.table, scoped)).one()
         return None if first is None else (first, last)
 
@@ -158,8 +163,7 @@ class Store:
         Raises `QueryError` when the window is empty or the answer would have more than 200,000 points,
         `NotExact` when NaN or infinite quantities would be summed, `ScopeError`, `DatabaseError`.
         """
-        with reading.transaction(self.engine) as connection:
-            asked = self._scoped(query or AggregateQuery(), connection)
+        with self._asking(query or AggregateQuery()) as (connection, asked):
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
             edges = resolved.edges()
@@ -181,8 +185,7 @@ class Store:
         (written, total). The file takes its name when it is whole. Raises `ConfigurationError` for a path that
         cannot be written, `QueryError`, `ScopeError`, `DatabaseError`.
         """
-        with progress_bar(progress, "export") as show, reading.transaction(self.engine, snapshot=True) as connection:
-            scoped = self._scoped(query, connection)
+        with progress_bar(progress, "export") as show, self._asking(query, snapshot=True) as (connection, scoped):
             after = _position(scoped)
             return export(connection, self.table, scoped, after, Path(path), show)
 
@@ -191,21 +194,18 @@ class Store:
 
         Raises what `export` raises, when the bytes are asked for.
         """
-        with reading.transaction(self.engine, snapshot=True) as connection:
-            scoped = self._scoped(query, connection)
+        with self._asking(query, snapshot=True) as (connection, scoped):
             yield from csv_pages(connection, self.table, scoped, _position(scoped))
 
     def events_csv(self, query: EventQuery) -> tuple[bytes, str | None]:
         """The page that `events` gives, as `export` writes it to CSV, and its cursor."""
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(query, connection)
+        with self._asking(query) as (connection, scoped):
             page, following = csv_page(connection, self.table, scoped, _position(scoped))
         return page, cursor.encode(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL that answers the question, values written in, to paste into psql."""
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(query, connection)
+        with self._asking(query) as (connection, scoped):
             if isinstance(scoped, EventQuery):
                 after = _position(scoped)
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
@@ -243,24 +243,41 @@ class Store:
         return self._choices(within, lambda scoped: statements.values(self.table, scoped, group, most))
 
     def _choices(self, within: Question | None, statement: Any) -> list[Choice]:
-        with reading.transaction(self.engine) as connection:
-            scoped = self._scoped(within or EventQuery(), connection)
+        with self._asking(within or EventQuery()) as (connection, scoped):
             if isinstance(scoped, AggregateQuery):
                 scoped = scoped.resolve(_now(connection))
             return [Choice(*row) for row in connection.execute(statement(scoped))]
 
+    @contextmanager
+    def _asking(self, query: _Q, *, snapshot: bool = False) -> Iterator[tuple[Connection, _Q]]:
+        """A transaction to answer the question in, and the question with its organization.
+
+        What is not the asker's is refused before the database is touched: it takes as long whether it exists or not.
+        """
+        claim = query.organization_id or self.organization_id
+        if claim is not None and not self._may_see(claim):
+            raise _refused(claim)
+        with reading.transaction(self.engine, snapshot=snapshot) as connection:
+            yield connection, self._scoped(query, connection)
+
+    def _may_see(self, organization_id: UUID) -> bool:
+        own = self.organization_id in (None, organization_id)
+        return own and (self.allowed is None or organization_id in self.allowed)
+
     def _scoped(self, query: _Q, connection: Connection) -> _Q:
         """The question with its organization: a claim is checked, a single one is taken without asking."""
-        claim = query.organization_id
-        if self.organization_id is not None and claim in (None, self.organization_id):
+        if self.organization_id is not None:
             return query.replace(organization_id=self.organization_id)
+        claim = query.organization_id
         allowed = self._allowed(connection)
         if claim in allowed:
             return query
         if claim is not None:
-            raise ScopeError(f"organization_id: {claim} is not an organization you may see; choose another one")
+            raise _refused(claim)
         if len(allowed) == 1:
             return query.replace(organization_id=allowed[0])
+        if not allowed and self.allowed is not None:
+            raise ScopeError("organization_id: there are no events here that you may see; ask whoever runs the server")
         if not allowed:
             raise ScopeError(
                 "organization_id: the table holds no events yet; load some with `usage-explore load FILE` or try "
@@ -273,8 +290,9 @@ class Store:
 
     def _allowed(self, connection: Connection) -> tuple[UUID, ...]:
         if self.organization_id is not None:
-            return (self.organization_id,)
-        return tuple(connection.execute(statements.organizations(self.table)).scalars())
+            return (self.organization_id,) if self._may_see(self.organization_id) else ()
+        found = connection.execute(statements.organizations(self.table)).scalars()
+        return tuple(organization_id for organization_id in found if self._may_see(organization_id))
 
     def _page(self, query: EventQuery, events: list[Event]) -> EventPage:
         more = len(events) > query.limit
@@ -283,6 +301,10 @@ class Store:
         if more:
             following = cursor.encode(cursor.Position(events[-1].timestamp, events[-1].id), query)
         return EventPage(query=query, events=tuple(events), cursor=following, store=self)
+
+
+def _refused(organization_id: UUID) -> ScopeError:
+    return ScopeError(f"organization_id: {organization_id} is not an organization you may see; choose another one")
 
 
 def _position(query: EventQuery) -> cursor.Position | None:
