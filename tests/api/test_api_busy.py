@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -93,3 +94,21 @@ def refused(answer: httpx.Response) -> None:
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:usage-explore:problem:unavailable"
     assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_picture_waits_its_turn_and_holds_nobody_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    def drawn(*_: object) -> bytes:
+        begun.set()
+        end.wait(30)
+        return b"<svg/>"
+
+    monkeypatch.setattr("usage_explore.api.endpoints._drawn", drawn)
+    with asking(store, limits=Limits(questions=1, pictures=1, patience=0.2)) as client:
+        with waiting(client, f"{AGGREGATE}.svg"):
+            assert begun.wait(30)
+            refused(client.get(f"{AGGREGATE}.svg"))
+            assert client.get(AGGREGATE).status_code == 200
+            end.set()
+        assert client.get(f"{AGGREGATE}.svg").content == b"<svg/>"

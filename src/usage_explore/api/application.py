@@ -24,7 +24,7 @@ from usage_explore.api.problems import Kind
 from usage_explore.api.question import View
 from usage_explore.api.requests import Requests
 from usage_explore.api.schemas import components
-from usage_explore.api.scope import Scope, this_machine
+from usage_explore.api.scope import Access
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.store import Store
 
@@ -34,14 +34,15 @@ _EVENTS = "/v1/usage-events"
 
 
 def create_app(
-    store: Store | Callable[[], Store], *, scope: Scope = this_machine, limits: Limits | None = None
+    store: Store | Callable[[], Store], *, access: Access | None = None, limits: Limits | None = None
 ) -> FastAPI:
     """The HTTP door to a store, to be mounted under `/api`.
 
-    A callable is asked for the store when the first question comes. `scope` narrows the store to what the asker
-    of a request may see. `app.state.door.close()` closes a store that was made here.
+    A callable is asked for the store when the first question comes. `access` decides what the asker of a request
+    may see, by default everything for the one person on this machine. `app.state.door.close()` closes a store that
+    was made here.
     """
-    door = Door(store, scope, limits or Limits())
+    door = Door(store, access or Access(), limits or Limits())
     endpoints = Endpoints(door)
     app = FastAPI(
         title=document.TITLE,
@@ -61,7 +62,7 @@ def create_app(
     _add(
         app,
         _EVENTS,
-        endpoints.events,
+        door.admitting(endpoints.events),
         "List usage events",
         "Raw events, newest first. All filters AND together.",
         declared.parameters(EventQuery),
@@ -70,7 +71,7 @@ def create_app(
     _add(
         app,
         f"{_EVENTS}/aggregate",
-        endpoints.aggregate,
+        door.admitting(endpoints.aggregate),
         "Time-bucketed usage aggregate",
         "A metric per bucket of the window, by group, the largest series and the rest as Other. Totals are exact.",
         aggregate,
@@ -80,7 +81,7 @@ def create_app(
         _add(
             app,
             f"{_EVENTS}/aggregate.{name}",
-            endpoint,
+            door.admitting(endpoint),
             f"The aggregate as {name.upper()}",
             "The chart itself, so that a link can be an image.",
             picture,
@@ -89,24 +90,24 @@ def create_app(
     _add(
         app,
         f"{_EVENTS}/export",
-        Exporting(door).events,
+        door.admitting(Exporting(door).events),
         "Export usage events",
         "Any number of events as CSV, streamed from one snapshot. `limit` has no place here; `cursor` begins further "
         "on. What ends without the last chunk of its transfer is not whole.",
         declared.parameters(EventQuery, without=("limit",)),
         document.STREAM | document.failures(Kind.HTTP_VERSION),
     )
-    _add(app, "/healthz", endpoints.alive, "Is the process there", "", [], document.STATE)
+    _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, document.STATE)
     _add(
         app,
         "/readyz",
         endpoints.ready,
         "Can questions be answered",
         "The database answers in a short time and the table fits.",
-        [],
+        None,
         document.STATE | document.NOT_READY,
     )
-    _describe(app)
+    _describe(app, door.access)
     return app
 
 
@@ -116,9 +117,10 @@ def _add(
     endpoint: Endpoint,
     summary: str,
     description: str,
-    parameters: list[dict[str, Any]],
+    parameters: list[dict[str, Any]] | None,
     responses: dict[int | str, dict[str, Any]],
 ) -> None:
+    """Add a path; one without parameters is no question and open to everybody."""
     app.add_api_route(
         path,
         endpoint,
@@ -128,21 +130,24 @@ def _add(
         summary=summary,
         description=description,
         responses=responses,
-        openapi_extra={"parameters": parameters} if parameters else None,
+        openapi_extra={"security": []} if parameters is None else {"parameters": parameters},
     )
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def _describe(app: FastAPI) -> None:
-    """Serve the OpenAPI document, naming the place the application is mounted at."""
+def _describe(app: FastAPI, access: Access) -> None:
+    """Serve the OpenAPI document, naming the place the application is mounted at and whether keys are needed."""
     found = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )
-    found["components"] = {"schemas": components()}
+    found["components"] = {"schemas": components(), "securitySchemes": document.SECURITY_SCHEMES}
 
     async def openapi(request: Request) -> Response:
         servers = [{"url": request.scope.get("root_path") or "/"}]
-        return JSONResponse({**found, "servers": servers}, headers={"Cache-Control": "no-cache"})
+        security: list[dict[str, list[str]]] = [{document.KEY: []}]
+        if not access.needs_key():
+            security.append({})
+        return JSONResponse({**found, "servers": servers, "security": security}, headers={"Cache-Control": "no-cache"})
 
     app.openapi = lambda: found  # type: ignore[method-assign]
     app.add_api_route("/openapi.json", openapi, methods=["GET", "HEAD"], include_in_schema=False)

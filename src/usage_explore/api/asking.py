@@ -89,12 +89,13 @@ class Limits:
     """How much is done at once.
 
     `questions` answered at the same time and `exports` streamed beside them (together fewer than the pool's 10
-    connections, so that readiness can still be asked), `patience` seconds waited for a turn, `stall` seconds
-    waited for a client that takes nothing of its export.
+    connections, so that readiness can still be asked), `pictures` drawn, which holds no connection, `patience`
+    seconds waited for a turn, `stall` seconds waited for a client that takes nothing of its export.
     """
 
     questions: int = 6
     exports: int = 3
+    pictures: int = 1
     patience: float = 10
     stall: float = 60
 

@@ -32,7 +32,31 @@ _KEPT = {
 _RETRY = {
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
 }
-_QUESTION = (Kind.QUERY, Kind.FORBIDDEN, Kind.NOT_ACCEPTABLE, Kind.TOO_LONG, Kind.INTERNAL, Kind.UNAVAILABLE)
+_QUESTION = (
+    Kind.QUERY,
+    Kind.UNAUTHORIZED,
+    Kind.FORBIDDEN,
+    Kind.NOT_ACCEPTABLE,
+    Kind.TOO_LONG,
+    Kind.MISDIRECTED,
+    Kind.INTERNAL,
+    Kind.UNAVAILABLE,
+)
+_CHALLENGE = {
+    "WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}},
+}
+
+KEY = "key"
+SECURITY_SCHEMES = {
+    KEY: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "ue_<id>_<secret>",
+        "description": "An API key of one organization, made by `usage-explore keys create`. A server for the one "
+        "person on its machine has no keys and asks for none.",
+    }
+}
+_MORE: dict[Kind, dict[str, Any]] = {Kind.UNAVAILABLE: _RETRY, Kind.UNAUTHORIZED: _CHALLENGE}
 
 
 def answers(schema: str | None, *others: str, description: str, link: bool = False) -> Answers:
@@ -56,7 +80,7 @@ def failures(*more: Kind) -> Answers:
         words = f"{kind.title}. {kind.when}"
         found[str(kind.status.value)] = {
             "description": f"{known.get('description', '')} {words}".strip(),
-            "headers": {**_HEADERS, **(_RETRY if kind is Kind.UNAVAILABLE else known.get("headers", {}))},
+            "headers": {**_HEADERS, **known.get("headers", {}), **_MORE.get(kind, {})},
             "content": {problems.MEDIA_TYPE: {"schema": ref("Problem")}},
         }
     return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from usage_explore.api import asking
 from usage_explore.api.asking import Limits, Turns
 from usage_explore.api.problems import Kind, Problem
-from usage_explore.api.scope import Scope
+from usage_explore.api.scope import Access
 from usage_explore.errors import Fault, ScopeError
 from usage_explore.query import Question
 from usage_explore.store import Store
@@ -22,13 +24,14 @@ _T = TypeVar("_T")
 class Door:
     """One store behind HTTP. The store may be made on the first question, so that a late database only delays."""
 
-    def __init__(self, store: Store | Callable[[], Store], scope: Scope, limits: Limits) -> None:
+    def __init__(self, store: Store | Callable[[], Store], access: Access, limits: Limits) -> None:
         self._make = store
         self._store: Store | None = None
         self._making = threading.Lock()
-        self._scope = scope
+        self.access = access
         self.limits = limits
         self._questions = Turns(limits.questions, limits.patience)
+        self.pictures = Turns(limits.pictures, limits.patience)
         self.exports = Turns(limits.exports, limits.patience)
 
     def store(self) -> Store:
@@ -39,9 +42,23 @@ class Door:
                 asking.watch(self._store.engine)
             return self._store
 
+    def admitting(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint for those who may ask; the others learn nothing, not even what is wrong with their question."""
+
+        async def admitted(request: Request) -> Response:
+            request.state.organization_id = self.access.organization(request)
+            return await endpoint(request)
+
+        return admitted
+
     def seen_by(self, request: Request) -> Store:
-        """The store as the asker may see it."""
-        return self._scope(request, self.store())
+        """The store as the asker, who was admitted, may see it. Raises `Problem` (403) where that is nothing."""
+        store, own = self.store(), request.state.organization_id
+        if own is None:
+            return store
+        if store.organization_id not in (None, own):
+            raise Problem(Kind.FORBIDDEN, "The key is for an organization that this server does not show.")
+        return dataclasses.replace(store.restricted([own]), organization_id=own)
 
     async def ask(self, request: Request, question: Question, work: Callable[[Store], _T]) -> _T:
         """What `work` finds for the asker, in its turn. Raises `Problem`, `ClientGone` and the store's errors."""

@@ -92,11 +92,13 @@ class Endpoints:
         _form(request, media_type)
         question, view = asked_with_view(AggregateQuery, pairs(request))
 
-        def work(store: Store) -> _Answer:
+        def work(store: Store) -> tuple[Aggregate, bool]:
             answer = store.aggregate(question)
-            return _Answer(_drawn(answer, view, form), is_pinned(store, question, answer.now))
+            return answer, is_pinned(store, question, answer.now)
 
-        body, pinned, _ = await self.door.ask(request, question, work)
+        answer, pinned = await self.door.ask(request, question, work)
+        async with self.door.pictures.one():
+            body = await asking.answer(request, lambda: _drawn(answer, view, form))
         return answered(request, body, media_type, pinned=pinned, headers=headers)
 
 

@@ -45,6 +45,11 @@ class Kind(Enum):
         self.when = when
 
     QUERY = (HTTPStatus.BAD_REQUEST, "The question is wrong", "Each fault is named in `errors`.")
+    UNAUTHORIZED = (
+        HTTPStatus.UNAUTHORIZED,
+        "An API key is needed",
+        "The key is missing, wrong or revoked: the answer is the same.",
+    )
     FORBIDDEN = (
         HTTPStatus.FORBIDDEN,
         "Not an organization you may see",
@@ -63,6 +68,11 @@ class Kind(Enum):
         "NaN or infinite quantities would be summed; counting still works.",
     )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The question is too long", "The query string is too long.")
+    MISDIRECTED = (
+        HTTPStatus.MISDIRECTED_REQUEST,
+        "Only this machine is answered",
+        "There are no API keys, and the request does not come from this machine under its own name.",
+    )
     INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here", "A fault of the server.")
     UNAVAILABLE = (
         HTTPStatus.SERVICE_UNAVAILABLE,
