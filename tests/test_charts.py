@@ -201,16 +201,18 @@ def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
     assert not {"title", "image", "Total", "State"} & set(named)
     assert named[-1] == "Other"
     assert named[1] == "(missing)"
+    assert words.names(answer([("value", "constructor"), ("value", "__proto__")])) == ('"constructor"', '"__proto__"')
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_name_is_told_as_it_is(kind: charts.Kind) -> None:
     odd = ["a\nb", "a\\", '\\"', '"a', "\u2028", "\t", "__proto__", "constructor", "404", "${x}"]
-    found = svg(charts.chart(answer([("value", name) for name in odd]), kind=kind))
+    asked = answer([("value", key) for key in odd])
+    found = svg(charts.chart(asked, kind=kind))
     labels = [html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', found) if "State: " in label]
     assert labels
     for label in labels:
-        assert re.search(".*".join(re.escape(f"; \u2060{name}: ") for name in odd), label, re.DOTALL)
+        assert re.search(".*".join(re.escape(f"; \u2060{name}: ") for name in words.names(asked)), label, re.DOTALL)
 
 
 def test_an_unfinished_bucket_says_why() -> None:
@@ -220,6 +222,10 @@ def test_an_unfinished_bucket_says_why() -> None:
     assert states[1:4] == ["complete"] * 3
     assert states[4] == "unfinished: still filling"
     assert states[5] == "unfinished: not begun yet"
+    by_the_minute = answer(ALL, "2026-11-01T12:00:00Z", "2026-11-05T14:04:30Z")
+    assert words.state(by_the_minute, by_the_minute.series[0].points[-1]) == "unfinished: still filling"
+    earlier = answer(ALL, "2026-11-01T12:00:00Z", "2026-11-05T13:00:00Z")
+    assert words.state(earlier, earlier.series[0].points[-1]) == "unfinished: cut by the window's edge"
     live = answer(ALL, "2026-11-01T00:00:00Z", "2026-11-05T14:05:00Z")
     assert "still filling" in words.state(live, live.series[0].points[-1])
     past = answer(ALL, "2026-11-01T00:00:00Z", "2026-11-03T12:00:00Z")

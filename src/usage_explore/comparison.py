@@ -20,6 +20,8 @@ from usage_explore.query import AggregateQuery
 if TYPE_CHECKING:
     from usage_explore.store import Store
 
+_DAYS = timedelta(days=3)  # shorter durations are told to the minute
+
 _Totals = dict[tuple[str, str | None], Number]
 
 
@@ -114,7 +116,9 @@ def _label(query: AggregateQuery, cut: bool, elapsed: timedelta) -> str:
 
 def _duration(length: timedelta) -> str:
     hours, minutes = divmod(round(length / timedelta(minutes=1)), 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "day"), (hours, "hour"), (minutes if not days else 0, "minute")]
+    days = 0
+    if length >= _DAYS or not (minutes or hours % 24):
+        days, hours = divmod(hours, 24)
+    parts = [(days, "day"), (hours, "hour"), (0 if days else minutes, "minute")]
     words = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
     return " ".join(words) or "moment"

@@ -286,6 +286,34 @@ def test_values_are_never_read_as_markdown(explore: Open) -> None:
     app = explore(**LINK, **{"not:metric_key": "*bold* [x](http://example.com) :smile: $a$"})
     label = app.button(key="chip metric_key is not").label
     assert "\\*bold\\* \\[x\\]\\(" in label
+    # Streamlit finds :names: of emoji and icons after all escaping
+    assert "\\:\u2060smile\\:" in label
+    assert words.plain("14:05:30") == "14\\:05\\:30"
+
+
+def test_a_pinned_link_says_when_its_numbers_were_known(explore: Open) -> None:
+    app = explore(**LINK, as_of="2026-09-20T12:30:00Z", timezone="Asia/Kathmandu")
+    assert "as of 20 Sep 2026 18:15" in text(app)
+
+
+def test_a_value_called_other_is_not_taken_for_the_fold(
+    use: Callable[..., None], events_database_url: str, events_connection: psycopg.Connection
+) -> None:
+    events_connection.execute(
+        "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)"
+        " SELECT gen_random_uuid(), %s, %s, 'Other', 1, '2026-09-01T12:00Z', g::text FROM generate_series(1, 3) g",
+        [ACME, ACME],
+    )
+    events_connection.commit()
+    use(events_database_url)
+    app = opened(
+        AppTest.from_file(MAIN, default_timeout=60), {**LINK, "group_by": "metric_key", "series": "value:Other"}
+    )
+    assert '3 events** · "Other"' in text(app)
+
+
+def test_a_bad_parameter_without_a_name_is_told(explore: Open) -> None:
+    assert "a parameter without a name" in text(explore(**LINK, **{"": "x"}))
 
 
 def test_events_that_cannot_be_counted_in_time_are_shown_all_the_same(

@@ -63,6 +63,22 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
     assert found.total == Change(40, 40)
 
 
+@pytest.mark.parametrize(
+    ("duration", "label"),
+    [
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=24, minutes=54), "24 hours 54 minutes"),
+        (timedelta(hours=25), "25 hours"),
+        (timedelta(days=7, hours=12, minutes=54), "7 days 12 hours"),
+    ],
+)
+def test_the_label_says_how_long_the_period_is(daily: Store, duration: timedelta, label: str) -> None:
+    query = AggregateQuery(since=utc(2026, 3, 2), until=utc(2026, 3, 2) + duration)
+    found = compare(daily, daily.aggregate(query))
+    assert found is not None
+    assert found.label == f"vs the {label} before"
+
+
 def test_an_unfinished_window_is_cut_on_both_sides(daily: Store) -> None:
     known = utc(2026, 3, 11, 12)
     query = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1), as_of=known, group_by="metric_key", top=1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from usage_explore import buckets
 from usage_explore.answers import Event, EventPage
 from usage_explore.app import words
 from usage_explore.app.data import Source
@@ -85,7 +87,7 @@ def _around(event: Event) -> EventQuery:
 
 
 def _usage_around(event: Event, timezone: str) -> ExploreView:
-    hour = event.timestamp.replace(minute=0, second=0, microsecond=0)
+    hour = buckets.floor(event.timestamp, "hour", ZoneInfo(timezone))
     query = AggregateQuery(
         organization_id=event.organization_id,
         customer_id=event.customer_id,

@@ -61,8 +61,9 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
         sentence(f"No events match. To see some, {advice}.")
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="pager"):
-        heading = st.empty()
+        # before the heading: what Streamlit lays over a table's right corner must not cover a button
         _pager(view, page)
+        heading = st.empty()
     left, right = st.columns([5, 3], gap="medium") if view.event else (st.container(), None)
     with left:
         # a table for each page and each open event: its selection is in the URL, not in the browser
@@ -92,7 +93,6 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
 
 def _pager(view: EventsView, page: EventPage) -> None:
     query = view.query
-    st.space("stretch")
     key = follow("limit", query.limit)
     st.selectbox(
         "Events on a page",

@@ -33,6 +33,9 @@ def header(
         if organization.is_demo(view.query.organization_id):
             st.badge("Demo data", color="gray", help="Made up. Load your own events with `usage-explore load FILE`.")
         st.space("stretch")
+        zone = ZoneInfo(timezone)
+        known = min(now, view.query.as_of or now).astimezone(zone)
+        day = "" if known.date() == now.astimezone(zone).date() else f"{words.date(known)} "
         key = follow("timezone", timezone)
         st.selectbox(
             "Time zone",
@@ -44,9 +47,9 @@ def header(
             help="All bucket edges and all times on the page follow this zone.",
         )
         st.caption(
-            f"as of {words.clock(now, ZoneInfo(timezone))}",
+            f"as of {day}{words.clock(known, zone)}",
             width="content",
-            help=f"Numbers are as the database knew them at {words.local(now, ZoneInfo(timezone))} ({timezone}).",
+            help=f"Numbers are as the database knew them at {words.local(known, zone)} ({timezone}).",
         )
         with st.popover("Share", icon=":material/share:"):
             share()

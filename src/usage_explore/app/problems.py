@@ -42,7 +42,10 @@ def sentence(text: str, icon: str = ":material/info:") -> None:
 
 
 def _bad_link(error: QueryError) -> None:
-    lines = "\n".join(f"- **{words.plain(fault.parameter)}**: {words.plain(fault.message)}" for fault in error.faults)
+    lines = "\n".join(
+        f"- **{words.plain(fault.parameter) or 'a parameter without a name'}**: {words.plain(fault.message)}"
+        for fault in error.faults
+    )
     st.error(f"This link cannot be shown:\n\n{lines}", icon=":material/link_off:")
     st.button("Start over", on_click=st.query_params.clear, key="start_over")
 

@@ -17,6 +17,7 @@ from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.table import counted, events_table
 from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.charts.words import names
 from usage_explore.describe import span_words
 from usage_explore.query import METRICS
 
@@ -75,7 +76,7 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
         st.info("No events here.")
     # counting may take longer than the rows: they are there first
     zone = answer.query.zone
-    of = f"{series.label}, " if series and series.kind != "all" else ""
+    of = f"{names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
     span = span_words(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
     sentence = words.plain(f"{of}{span}, {answer.query.timezone}{more}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from usage_explore import numbers
 from usage_explore.numbers import Number
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
+_NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
 _STEPS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 
 
@@ -101,7 +103,9 @@ def size(octets: int) -> str:
 
 def plain(text: str) -> str:
     """Text from data or a link as Markdown that shows it as it is."""
-    return "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in text)
+    escaped = "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in text)
+    # Streamlit looks for :names: of emoji and icons after Markdown is done: an invisible mark parts them
+    return _NAMED.sub("\\\\:\u2060", escaped)
 
 
 def _rounded(number: Decimal, size: int) -> str:

@@ -248,7 +248,7 @@ def told(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
 def _property(name: str) -> str:
     """The name as Vega-Lite can write it into its JavaScript, where it escapes nothing but quotes.
 
-    The invisible mark before it keeps 404 in its place and __proto__ from being refused.
+    The invisible mark before it keeps 404 in its place: JavaScript puts numbers first.
     """
     return "\u2060" + _ESCAPED.sub(lambda found: json.dumps(found[0])[1:-1], name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usage_explore.describe import describe
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 
 NO_EVENTS = "No events in this window"
 
-_RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", ""}
-"""Names with a meaning of their own in a tooltip or legend; a real value spelled so is quoted."""
+_LIVE = timedelta(minutes=1)
+"""A window that ends so shortly before now is a live one: the app asks by the full minute."""
+
+_OBJECT = {
+    *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__", "constructor"),
+    *("hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"),
+}
+_RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", "", *_OBJECT}
+"""Names with a meaning of their own in a tooltip or legend, or in JavaScript; a real value spelled so is quoted."""
 
 
 def exact(value: Number) -> str:
@@ -75,10 +82,11 @@ def state(answer: Aggregate, point: Point) -> str:
     if point.complete:
         return "complete"
     since, until = answer.query.span
+    filling = point.end > answer.closed_until and until >= answer.closed_until - _LIVE
     reasons = []
-    if point.start < since or (point.end > until and until < answer.closed_until):
+    if point.start < since or (point.end > until and not filling):
         reasons.append("cut by the window's edge")
-    if point.end > answer.closed_until and until >= answer.closed_until:
+    if filling:
         if point.start >= answer.closed_until:
             reasons.append("not begun yet")
         else:
