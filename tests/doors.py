@@ -13,14 +13,23 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from usage_explore import Store, writing
 from usage_explore.api import create_app
+from usage_explore.api.scope import Access
 from usage_explore.serving import standalone
 
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
 EXPORT = f"{EVENTS}/export"
+
+
+class Trusting(Access):
+    """Answers whoever asks, by whatever name: for tests of something else."""
+
+    def __call__(self, request: Request) -> None:
+        return None
 
 
 @contextlib.contextmanager
@@ -42,7 +51,8 @@ def running(app: Starlette, request_line: int = 65_536) -> Iterator[str]:
 
 @contextlib.contextmanager
 def asking(store: Store | Callable[[], Store], request_line: int = 65_536, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a real server on the store."""
+    """A client of a real server on the store, which trusts everybody unless `scope` is given."""
+    options = {"scope": Trusting(), **options}
     with (
         running(standalone(create_app(store, **options)), request_line) as address,
         httpx.Client(base_url=f"{address}/api", timeout=30) as client,

@@ -47,6 +47,10 @@ class People:
         """
         return self._table().get(email.strip().casefold())
 
+    def check(self) -> None:
+        """Raise `ConfigurationError` when the file is there and cannot be read."""
+        self._table()
+
     def _table(self) -> dict[str, Grant]:
         try:
             entries = tomllib.loads(self.path.read_text(encoding="utf-8"))

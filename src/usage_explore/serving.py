@@ -12,10 +12,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
 
+from usage_explore import config
 from usage_explore.api import create_app
 from usage_explore.api.problems import handlers
 from usage_explore.api.requests import Requests
+from usage_explore.api.scope import Access
 from usage_explore.config import Settings
+from usage_explore.keys import Keyring
+from usage_explore.people import People
 from usage_explore.store import Store, connect
 
 PREFIX = "/api"
@@ -25,7 +29,12 @@ _REQUEST_LINE = 131_072  # bytes of a request's line and headers
 
 def mount() -> Mount:
     """The API as a route for another application; the configured store is made on the first question."""
-    return Mount(PREFIX, app=create_app(connect))
+    return Mount(PREFIX, app=create_app(connect, scope=access(config.settings())))
+
+
+def access(settings: Settings) -> Access:
+    """Who may ask, by the configured keys; where the app asks people to sign in, the API asks for a key."""
+    return Access(Keyring(settings.keys), People(settings.people))
 
 
 def standalone(api: FastAPI) -> Starlette:
@@ -59,7 +68,7 @@ def run(settings: Settings, host: str, port: int) -> None:
         )
 
     uvicorn.run(
-        standalone(create_app(store)),
+        standalone(create_app(store, scope=access(settings))),
         host=host,
         port=port,
         log_config=None,

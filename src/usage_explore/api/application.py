@@ -34,15 +34,15 @@ _EVENTS = "/v1/usage-events"
 
 
 def create_app(
-    store: Store | Callable[[], Store], *, access: Access | None = None, limits: Limits | None = None
+    store: Store | Callable[[], Store], *, scope: Access | None = None, limits: Limits | None = None
 ) -> FastAPI:
     """The HTTP door to a store, to be mounted under `/api`.
 
-    A callable is asked for the store when the first question comes. `access` decides what the asker of a request
+    A callable is asked for the store when the first question comes. `scope` decides what the asker of a request
     may see, by default everything for the one person on this machine. `app.state.door.close()` closes a store that
     was made here.
     """
-    door = Door(store, access or Access(), limits or Limits())
+    door = Door(store, scope or Access(), limits or Limits())
     endpoints = Endpoints(door)
     app = FastAPI(
         title=document.TITLE,
@@ -107,7 +107,7 @@ def create_app(
         None,
         document.STATE | document.NOT_READY,
     )
-    _describe(app, door.access)
+    _describe(app, door.scope)
     return app
 
 
@@ -135,7 +135,7 @@ def _add(
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
 
 
-def _describe(app: FastAPI, access: Access) -> None:
+def _describe(app: FastAPI, scope: Access) -> None:
     """Serve the OpenAPI document, naming the place the application is mounted at and whether keys are needed."""
     found = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
@@ -145,7 +145,7 @@ def _describe(app: FastAPI, access: Access) -> None:
     async def openapi(request: Request) -> Response:
         servers = [{"url": request.scope.get("root_path") or "/"}]
         security: list[dict[str, list[str]]] = [{document.KEY: []}]
-        if not access.needs_key():
+        if not scope.needs_key():
             security.append({})
         return JSONResponse({**found, "servers": servers, "security": security}, headers={"Cache-Control": "no-cache"})
 

@@ -24,11 +24,11 @@ _T = TypeVar("_T")
 class Door:
     """One store behind HTTP. The store may be made on the first question, so that a late database only delays."""
 
-    def __init__(self, store: Store | Callable[[], Store], access: Access, limits: Limits) -> None:
+    def __init__(self, store: Store | Callable[[], Store], scope: Access, limits: Limits) -> None:
         self._make = store
         self._store: Store | None = None
         self._making = threading.Lock()
-        self.access = access
+        self.scope = scope
         self.limits = limits
         self._questions = Turns(limits.questions, limits.patience)
         self.pictures = Turns(limits.pictures, limits.patience)
@@ -46,7 +46,7 @@ class Door:
         """The endpoint for those who may ask; the others learn nothing, not even what is wrong with their question."""
 
         async def admitted(request: Request) -> Response:
-            request.state.organization_id = self.access.organization(request)
+            request.state.organization_id = self.scope(request)
             return await endpoint(request)
 
         return admitted

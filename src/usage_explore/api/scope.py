@@ -38,7 +38,7 @@ class Access:
         except ConfigurationError:
             return True
 
-    def organization(self, request: Request) -> UUID | None:
+    def __call__(self, request: Request) -> UUID | None:
         """The one organization that the asker may see, None for every one the server may.
 
         Raises `Problem`: 401 where a key is missing, wrong or revoked, with the same words for all three; 421 where

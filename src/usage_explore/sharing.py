@@ -1,0 +1,54 @@
+"""May the server listen where others can reach it? Only with access control; what is missing is said.
+
+Nothing in the environment overrides these checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from usage_explore.config import Settings
+from usage_explore.errors import ConfigurationError
+from usage_explore.keys import Keyring
+from usage_explore.people import People
+
+THIS_MACHINE = "127.0.0.1"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether only this machine reaches the address; a name other than localhost may lead anywhere."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_api(host: str, settings: Settings) -> None:
+    """Raise `ConfigurationError` where the API would be open to others."""
+    if is_this_machine(host):
+        return
+    if not any(key.revoked is None for key in Keyring(settings.keys).listed()):
+        raise _refused(host, [f"an API key (`usage-explore keys create`; there is none in {settings.keys})"])
+
+
+def check_app(host: str, settings: Settings, sign_in_lacks: Iterable[str]) -> None:
+    """Raise `ConfigurationError` where the app would be open to others.
+
+    `sign_in_lacks` says what the configuration of the sign-in lacks, nothing where it is whole.
+    """
+    if is_this_machine(host):
+        return
+    people = People(settings.people)
+    missing = [] if people.required else [f"the table of who may see what ({settings.people})"]
+    people.check()
+    missing += sign_in_lacks
+    if missing:
+        raise _refused(host, missing)
+
+
+def _refused(host: str, missing: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"--host: at {host} others could reach everything; what keeps them out is missing: {'; '.join(missing)}. "
+        f"See SECURITY.md, or leave --host out to serve this machine alone"
+    )
