@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -67,16 +68,11 @@ def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
     assert ring.path.read_text() == content
 
 
-def _create(path: Path) -> None:
-    for _ in range(5):
-        Keyring(path).create(ACME, "x")
-
-
 def test_two_writers_lose_no_key(ring: Keyring) -> None:
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_create, args=(ring.path,)) for _ in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    program = (
+        "import sys, uuid, pathlib; from usage_explore.keys import Keyring; "
+        "[Keyring(pathlib.Path(sys.argv[1])).create(uuid.uuid4(), 'x') for _ in range(5)]"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(ring.path)]) for _ in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     assert len({key.id for key in ring.listed()}) == 15
