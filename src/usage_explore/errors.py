@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 
 class UsageExploreError(Exception):
@@ -48,6 +49,11 @@ class QueryError(UsageExploreError):
 
 class ScopeError(UsageExploreError):
     """No organization was chosen, or the one asked for is not for the asker to see."""
+
+    @classmethod
+    def refusing(cls, organization_id: UUID) -> ScopeError:
+        """The error for an organization that is not the asker's or does not exist: the same words for both."""
+        return cls(f"organization_id: {organization_id} is not an organization you may see; choose another one")
 
 
 class ConfigurationError(UsageExploreError):

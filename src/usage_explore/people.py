@@ -28,6 +28,13 @@ class Grant:
     organizations: frozenset[UUID]
     every: bool = False
 
+    def allows(self, organization_id: UUID) -> bool:
+        """Whether the person may see the organization."""
+        return self.every or organization_id in self.organizations
+
+
+EVERYTHING = Grant(frozenset(), every=True)
+
 
 @dataclass(frozen=True, slots=True)
 class People:
@@ -65,7 +72,7 @@ class People:
     def _grant(self, email: str, entry: Any) -> Grant:
         named = entry.get("organizations") if isinstance(entry, dict) and set(entry) == {"organizations"} else None
         if named == "all":
-            return Grant(frozenset(), every=True)
+            return EVERYTHING
         try:
             if not isinstance(named, list):
                 raise ValueError

@@ -256,7 +256,7 @@ class Store:
         """
         claim = query.organization_id or self.organization_id
         if claim is not None and not self._may_see(claim):
-            raise _refused(claim)
+            raise ScopeError.refusing(claim)
         with reading.transaction(self.engine, snapshot=snapshot) as connection:
             yield connection, self._scoped(query, connection)
 
@@ -273,7 +273,7 @@ class Store:
         if claim in allowed:
             return query
         if claim is not None:
-            raise _refused(claim)
+            raise ScopeError.refusing(claim)
         if len(allowed) == 1:
             return query.replace(organization_id=allowed[0])
         if not allowed and self.allowed is not None:
@@ -301,10 +301,6 @@ class Store:
         if more:
             following = cursor.encode(cursor.Position(events[-1].timestamp, events[-1].id), query)
         return EventPage(query=query, events=tuple(events), cursor=following, store=self)
-
-
-def _refused(organization_id: UUID) -> ScopeError:
-    return ScopeError(f"organization_id: {organization_id} is not an organization you may see; choose another one")
 
 
 def _position(query: EventQuery) -> cursor.Position | None:

@@ -2,6 +2,9 @@
 
 Answers are frozen values, so sessions share them as they are. The resolved question is the key, with live ones
 rounded down to the minute: nobody sees numbers older than the header says. Errors are never remembered.
+
+Every session shares what is remembered: what the asker may see is decided before each look, and each answer is kept
+under its organization.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore.answers import Aggregate, EventPage
+from usage_explore.app import asker
 from usage_explore.comparison import Comparison, compare
+from usage_explore.errors import ScopeError
 from usage_explore.query import AggregateQuery, EventQuery, Question
 from usage_explore.store import Choice, Store, connect
 
@@ -32,23 +37,23 @@ class Source:
 
     def aggregate(self, query: AggregateQuery) -> Aggregate:
         """The answer to a question, live ones as of this minute."""
-        return _aggregate(self.store, query.resolve(self.now), self.now)
+        return _aggregate(self.store, self.store.organization_id, query.resolve(self.now), self.now)
 
     def comparison(self, answer: Aggregate) -> Comparison | None:
         """The answer beside the period before it."""
-        return _comparison(self.store, answer, answer.query, self.now)
+        return _comparison(self.store, self.store.organization_id, answer, answer.query, self.now)
 
     def page(self, query: EventQuery) -> EventPage:
         """A page of events, as of this minute."""
-        return _page(self.store, query, self.now)
+        return _page(self.store, self.store.organization_id, query, self.now)
 
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages, as of this minute."""
-        return _count(self.store, query.replace(cursor=None, limit=None), self.now)
+        return _count(self.store, self.store.organization_id, query.replace(cursor=None, limit=None), self.now)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the question, live ones as of this minute."""
-        return _sql(self.store, query.resolve(self.now))
+        return _sql(self.store, self.store.organization_id, query.resolve(self.now))
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
@@ -60,7 +65,7 @@ class Source:
 
     def values(self, group: str, within: Question) -> tuple[Choice, ...]:
         """The values of a group among the events of a question; looked up every ten minutes."""
-        return _values(self.store, group, within)
+        return _values(self.store, self.store.organization_id, group, within)
 
 
 @st.cache_resource(show_spinner=False, on_release=Store.close)
@@ -69,14 +74,24 @@ def store() -> Store:
     return connect()
 
 
-@st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def organizations() -> tuple[UUID, ...]:
-    """The organizations that can be chosen."""
-    return store().organizations()
+    """The organizations that the asker can choose. Raises `ScopeError` where nothing is theirs to see."""
+    granted = asker.grant()
+    found = tuple(each for each in _organizations() if granted.allows(each))
+    if not found:
+        _organizations.clear()
+    if not found and not granted.every:
+        raise ScopeError("There are no events here that you may see; ask whoever runs this server.")
+    return found
 
 
 def source(organization_id: UUID) -> Source:
-    """The organization's events, at this minute of the database's clock. Raises `ScopeError`, `DatabaseError`."""
+    """The organization's events, at this minute of the database's clock.
+
+    Raises `ScopeError` where it is not the asker's to see, `DatabaseError`.
+    """
+    if not asker.grant().allows(organization_id):
+        raise ScopeError.refusing(organization_id)
     scoped = _scoped(organization_id)
     return Source(scoped, scoped.now().replace(second=0, microsecond=0))
 
@@ -86,33 +101,40 @@ def wake() -> None:
     store().now()
 
 
+@st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
+def _organizations() -> tuple[UUID, ...]:
+    return store().organizations()
+
+
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)
 def _scoped(organization_id: UUID) -> Store:
     return store().scoped(organization_id)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=30, show_spinner=False, hash_funcs=_KEYS)
-def _aggregate(_store: Store, query: AggregateQuery, now: datetime) -> Aggregate:
+def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuery, now: datetime) -> Aggregate:
     return _store.aggregate(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
-def _comparison(_store: Store, _answer: Aggregate, query: AggregateQuery, now: datetime) -> Comparison | None:
+def _comparison(
+    _store: Store, organization_id: UUID | None, _answer: Aggregate, query: AggregateQuery, now: datetime
+) -> Comparison | None:
     return compare(_store, _answer)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
-def _page(_store: Store, query: EventQuery, now: datetime) -> EventPage:
+def _page(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> EventPage:
     return _store.events(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=200, show_spinner=False, hash_funcs=_KEYS)
-def _count(_store: Store, query: EventQuery, now: datetime) -> int:
+def _count(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> int:
     return _store.count(query)
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
-def _sql(_store: Store, query: AggregateQuery | EventQuery) -> str:
+def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | EventQuery) -> str:
     return _store.sql(query)
 
 
@@ -127,5 +149,5 @@ def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, .
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
-def _values(_store: Store, group: str, within: Question) -> tuple[Choice, ...]:
+def _values(_store: Store, organization_id: UUID | None, group: str, within: Question) -> tuple[Choice, ...]:
     return tuple(_store.values(group, within))

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
 
-from usage_explore.app import organization, words
+from usage_explore.app import asker, organization, words
 from usage_explore.app.navigate import View, changed, follow
 from usage_explore.app.pages import Pages
 from usage_explore.app.url import Pairs
@@ -53,6 +53,7 @@ def header(
         )
         with st.popover("Share", icon=":material/share:"):
             share()
+        asker.account()
 
 
 @st.cache_data(show_spinner=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import events, explore
+from usage_explore.app import asker, events, explore
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
 
@@ -20,11 +20,13 @@ def run(first: str = "explore") -> None:
 
     def explore_page() -> None:
         with shown():
-            explore.draw(pages)
+            if asker.admitted():
+                explore.draw(pages)
 
     def events_page() -> None:
         with shown():
-            events.draw(pages)
+            if asker.admitted():
+                events.draw(pages)
 
     pages = Pages(
         explore=st.Page(explore_page, title="Explore", url_path="explore", default=first == "explore"),

@@ -29,7 +29,6 @@ def chosen(view: View) -> UUID | None:
         return view.query.organization_id
     found = data.organizations()
     if not found:
-        data.organizations.clear()
         raise ScopeError(
             "There are no events yet. Load some with `usage-explore load FILE`, or make demo data with "
             "`usage-explore demo`; then reload this page."

@@ -1,0 +1,133 @@
+"""Who asks, and what they may see: decided here alone, at every look, before anything remembered is shown.
+
+Without a table of people everything is for the one person on this machine. As soon as there is one, everybody signs
+in (Streamlit's OpenID Connect) and sees what the table grants to their e-mail address. A mistake in the configuration
+lets nobody in and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from usage_explore import config
+from usage_explore.app import words
+from usage_explore.config import Settings
+from usage_explore.errors import ConfigurationError, ScopeError
+from usage_explore.people import EVERYTHING, Grant, People
+from usage_explore.sharing import is_this_machine
+
+_NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+_SECRET = 32  # characters that nobody guesses
+
+
+def grant() -> Grant:
+    """What the asker may see.
+
+    Raises `ScopeError` when that is nothing, `ConfigurationError` when nobody can be let in.
+    """
+    settings = config.settings()
+    people = People(settings.people)
+    if not people.required:
+        _only_this_machine(settings)
+        return EVERYTHING
+    _check_sign_in(people)
+    found = _granted(people)
+    if found is None:
+        raise ScopeError("Nothing here is yours to see; sign in, or ask whoever runs this server.")
+    return found
+
+
+def admitted() -> bool:
+    """Whether there is something for the asker to see; else it is said what to do instead.
+
+    Raises `ConfigurationError` when nobody can be let in.
+    """
+    people = People(config.settings().people)
+    if not people.required:
+        grant()
+        return True
+    _check_sign_in(people)
+    if not _is_signed_in():
+        st.subheader("usage-explore", anchor=False)
+        st.caption("Sign in to see your organization's usage. Afterwards open your link again, if you came by one.")
+        st.button("Sign in", on_click=st.login, key="sign_in", type="primary")
+        return False
+    if _granted(people) is None:
+        st.info(
+            f"You are signed in as {words.plain(_name())}, and no organization here is shown to you; "
+            "ask whoever runs this server.",
+            icon=":material/info:",
+        )
+        st.button("Sign out", on_click=st.logout, key="sign_out")
+        return False
+    return True
+
+
+def account() -> None:
+    """Draw who is signed in and the way out; nothing where nobody signs in."""
+    if not People(config.settings().people).required:
+        return
+    with st.popover("Account", icon=":material/person:"):
+        st.caption(f"Signed in as {words.plain(_name())}")
+        st.button("Sign out", on_click=st.logout, key="sign_out")
+
+
+def sign_in_lacks() -> list[str]:
+    """What the configuration of the sign-in lacks, in words; nothing where it is whole."""
+    found = st.secrets.get("auth") if st.secrets.load_if_toml_exists() else None
+    if not isinstance(found, Mapping):
+        return ["the sign-in's [auth] section in .streamlit/secrets.toml (is it there, and valid TOML?)"]
+    lacking = [f"auth.{name} in .streamlit/secrets.toml" for name in _NEEDED if not found.get(name)]
+    if not lacking and len(str(found["cookie_secret"])) < _SECRET:
+        lacking.append(f"an auth.cookie_secret of at least {_SECRET} random characters in .streamlit/secrets.toml")
+    return lacking
+
+
+def _check_sign_in(people: People) -> None:
+    people.check()
+    if lacking := sign_in_lacks():
+        raise ConfigurationError(f"Nobody can sign in yet; what is missing: {'; '.join(lacking)}.")
+
+
+def _granted(people: People) -> Grant | None:
+    """What the table grants to the person who signed in, None where that is nothing."""
+    user = _user()
+    email = user.get("email")
+    # a provider that says nothing about it is trusted, one that says no is believed
+    verified = str(user.get("email_verified", True)).lower() == "true"
+    if not (_is_signed_in() and verified and isinstance(email, str)):
+        return None
+    found = people.grant(email)
+    return found if found and (found.every or found.organizations) else None
+
+
+def _only_this_machine(settings: Settings) -> None:
+    """Raise `ConfigurationError` where others could reach the app, by its address or by a name that leads here."""
+    address = str(st.get_option("server.address") or "every address")
+    if not is_this_machine(address):
+        raise ConfigurationError(
+            f"This server listens at {address}, where others reach it, and nothing keeps them out; so nobody is let "
+            f"in. Make the table of who may see what ({settings.people}), or listen at 127.0.0.1. See SECURITY.md."
+        )
+    host = urlsplit(f"//{st.context.headers.get('Host') or address}").hostname or ""
+    if not is_this_machine(host) and host != urlsplit(settings.app_url).hostname:
+        raise ConfigurationError(
+            "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
+            "name in USAGE_EXPLORE_APP_URL."
+        )
+
+
+def _is_signed_in() -> bool:
+    return _user().get("is_logged_in") is True
+
+
+def _user() -> Mapping[str, Any]:
+    return st.user.to_dict()
+
+
+def _name() -> str:
+    return str(_user().get("email") or _user().get("name") or "somebody without an e-mail address")
