@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.key_commands import keys
 from usage_explore.options import Group, common, organization, settings_in_force
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def _reading() -> Iterator[Store]:
 @common
 def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
+
+
+main.add_command(keys)
 
 
 @main.command()
@@ -130,19 +134,33 @@ def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensio
         click.echo(str(report))
 
 
+_HOST = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen at; one that others reach needs access control first.",
+)
+
+
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8501 or the next free]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen at.  [default: 8501 or the next free]")
+@_HOST
 @click.option("--no-demo", is_flag=True, help="Start an empty embedded database without demo data.")
 @organization
 @common
-def app(port: int | None, no_demo: bool) -> None:
+def app(port: int | None, host: str, no_demo: bool) -> None:
     """Open the app in a local server; Ctrl-C ends it.
 
     An embedded database without events gets the demo's first; a database of yours is never written to.
     """
-    from usage_explore import config, launch, shape, writing
+    from usage_explore import config, launch, shape, sharing, writing
 
     settings = settings_in_force()
+    if not sharing.is_this_machine(host):
+        from usage_explore.app import asker
+
+        sharing.check_app(host, settings, asker.sign_in_lacks())
     url = config.database_url(settings)
     if settings.database_url is None:
         with writing.connect(url) as connection:
@@ -152,21 +170,23 @@ def app(port: int | None, no_demo: bool) -> None:
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
-    sys.exit(launch.app(settings, port, click.echo))
+    sys.exit(launch.app(settings, port, click.echo, host))
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8600 or the next free]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen at.  [default: 8600 or the next free]")
+@_HOST
 @organization
 @common
-def api(port: int | None) -> None:
-    """Serve the HTTP API alone on 127.0.0.1; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
-    from usage_explore import launch, serving
+def api(port: int | None, host: str) -> None:
+    """Serve the HTTP API alone; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
+    from usage_explore import launch, serving, sharing
 
     settings = settings_in_force()
-    port = launch.free_port(port, first=8600)
-    click.echo(f"The API is at http://{launch.HOST}:{port}/api/openapi.json  (Ctrl-C ends it)")
-    serving.run(settings, launch.HOST, port)
+    sharing.check_api(host, settings)
+    port = launch.free_port(port, first=8600, host=host)
+    click.echo(f"The API is at {launch.address(host, port)}/api/openapi.json  (Ctrl-C ends it)")
+    serving.run(settings, host, port)
 
 
 @main.command()

@@ -1,0 +1,179 @@
+"""Listening where others reach it: refused without access control, whatever the environment says; and making keys."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+import rows
+from doors import EVENTS, eventually
+from usage_explore import config, connect, embedded, launch, sharing, writing
+from usage_explore.cli import main
+from usage_explore.errors import ConfigurationError
+from usage_explore.keys import Keyring
+
+Run = Callable[..., Result]
+
+ELSEWHERE = ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1", "usage.example", "localhost.example", "", "127.0.0.1.", "0"]
+HERE = ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LOCALHOST"]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in a folder of its own, with nothing of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = ["--database-url", "postgresql://127.0.0.1:1/nowhere", "--home", str(tmp_path)]
+    return lambda *arguments: CliRunner().invoke(main, [*url, *arguments])
+
+
+def shared(home: Path) -> config.Settings:
+    return config.settings(home=home)
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_elsewhere_needs_access_control(tmp_path: Path, host: str) -> None:
+    settings = shared(tmp_path)
+    with pytest.raises(ConfigurationError, match="keys create"):
+        sharing.check_api(host, settings)
+    for lacks in ([], ["the sign-in"]):
+        with pytest.raises(ConfigurationError, match=r"people\.toml"):
+            sharing.check_app(host, settings, lacks)
+    key = Keyring(settings.keys).create(rows.ORGANIZATION, "a")
+    settings.people.write_text("")
+    sharing.check_api(host, settings)
+    sharing.check_app(host, settings, [])
+    with pytest.raises(ConfigurationError, match="missing: the sign-in"):
+        sharing.check_app(host, settings, ["the sign-in"])
+    Keyring(settings.keys).revoke(key.split("_")[1])
+    settings.people.write_text("[")
+    with pytest.raises(ConfigurationError, match="keys create"):
+        sharing.check_api(host, settings)
+    with pytest.raises(ConfigurationError, match="not TOML"):
+        sharing.check_app(host, settings, [])
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_this_machine_needs_none(tmp_path: Path, host: str) -> None:
+    sharing.check_api(host, shared(tmp_path))
+    sharing.check_app(host, shared(tmp_path), ["the sign-in"])
+
+
+@pytest.mark.parametrize("command", ["api", "app"])
+def test_the_commands_refuse_to_listen(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "0.0.0.0")
+    result = run(command, "--host", "0.0.0.0")
+    assert result.exit_code == 1
+    assert "what keeps them out is missing" in result.output
+    assert ("[auth]" in result.output) == (command == "app")
+
+
+def test_an_address_of_another_machine_is_named(run: Run) -> None:
+    run("keys", "create", "--name", "a", "--organization-id", str(rows.ORGANIZATION))
+    result = run("api", "--host", "192.0.2.7")
+    assert result.exit_code == 1
+    assert "192.0.2.7 is not an address of this machine" in result.output
+
+
+def test_a_key_is_shown_once_listed_and_revoked(run: Run, tmp_path: Path) -> None:
+    made = run("keys", "create", "--name", "billing bot", "--organization-id", str(rows.ORGANIZATION))
+    assert made.exit_code == 0, made.output
+    text = made.stdout.strip()
+    key = Keyring(tmp_path / "keys.json").find(text)
+    assert key is not None
+    assert (key.organization_id, key.name) == (rows.ORGANIZATION, "billing bot")
+    listed = run("keys", "list").output
+    assert text.split("_", 2)[2] not in listed
+    assert all(word in listed for word in (key.id, str(rows.ORGANIZATION), "billing bot", "valid"))
+    assert run("keys", "revoke", key.id).output == f"Revoked {key.id} (billing bot).\n"
+    assert "revoked" in run("keys", "list").output
+    assert Keyring(tmp_path / "keys.json").find(text) is None
+    unknown = run("keys", "revoke", "nothing")
+    assert (unknown.exit_code, "keys list" in unknown.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--name", "a"], "--organization-id: is missing"),
+        (["--name", " ", "--organization-id", str(rows.ORGANIZATION)], "--name"),
+        (["--name", "a\nb", "--organization-id", str(rows.ORGANIZATION)], "--name"),
+        (["--name", "a", "--organization-id", "x"], "is not a UUID"),
+    ],
+)
+def test_a_key_needs_an_organization_and_a_name(run: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = run("keys", "create", *arguments)
+    assert result.exit_code == 1
+    assert said in result.output
+    assert not (tmp_path / "keys.json").exists()
+
+
+def test_keys_can_be_made_before_the_embedded_database(home: Path) -> None:
+    place = home / "new"
+    Keyring(place / "keys.json").create(rows.ORGANIZATION, "a")
+    try:
+        with connect(embedded.start(place)) as store:
+            assert store.now()
+    finally:
+        embedded.release(place)
+
+
+def _other_address() -> str | None:
+    """An address of this machine that others reach, found without sending anything."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        found = str(probe.getsockname()[0])
+        return None if sharing.is_this_machine(found) else found
+    return None
+
+
+@pytest.fixture
+def open_door(events_database_url: str, events_connection: writing.Connection, tmp_path: Path) -> Iterator[int]:
+    """The API alone, listening everywhere, with one key; its port."""
+    rows.insert(events_connection, rows.generate(per_scene=1))
+    settings = config.settings(database_url=events_database_url, home=tmp_path)
+    (tmp_path / "key").write_text(Keyring(settings.keys).create(rows.ORGANIZATION, "a"))
+    port = launch.free_port(None, first=8750)
+    command = [sys.executable, "-P", "-m", "usage_explore", "api", "--host", "0.0.0.0", "--port", str(port)]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=settings.environment(), stdout=output, stderr=output, cwd=tmp_path)
+    try:
+        eventually(lambda: _answers(port) or process.poll() is not None, patience=60)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+    text = log.read_text()
+    assert "Traceback" not in text, text
+    assert (tmp_path / "key").read_text() not in text, "a key is in the log"
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/api/healthz").status_code == 200
+    return False
+
+
+def test_listening_everywhere_stays_closed_when_the_keys_go(open_door: int, tmp_path: Path) -> None:
+    key = {"Authorization": f"Bearer {(tmp_path / 'key').read_text()}"}
+    address = _other_address()
+    question = {"organization_id": str(rows.ORGANIZATION)}
+    for host in filter(None, ("127.0.0.1", address)):
+        url = f"http://{host}:{open_door}/api{EVENTS}"
+        assert httpx.get(url, params=question, headers=key).status_code == 200
+        assert httpx.get(url, params=question).status_code == 401
+    (tmp_path / "keys.json").unlink()
+    if address is None:
+        pytest.skip("this machine has no address that others reach")
+    url = f"http://{address}:{open_door}/api{EVENTS}"
+    for headers in ({}, {"Host": "localhost"}, {"Host": "127.0.0.1"}, key):
+        assert httpx.get(url, params=question, headers=headers).status_code == 421
