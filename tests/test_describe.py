@@ -25,6 +25,9 @@ SENTENCES = {
     ),
     "metric_key=a,b,c,d": "Events per day, last 30 days, UTC, metric key is any of 4 values",
     f"dim:model={'x' * 3000}": f"Events per day, last 30 days, UTC, model is {'x' * 59}…",
+    "since=2026-10-25T00:30:00Z&until=2026-10-25T01:30:00.25Z&timezone=Europe/Berlin": (
+        "Events per day, 25 Oct 2026 02:30 +0200 to 25 Oct 2026 02:30:00.25 +0100, Europe/Berlin"
+    ),
     "as_of=2026-09-01T08:30:05Z": "Events per day, last 30 days, UTC, as known at 1 Sep 2026 08:30:05 UTC",
 }
 

@@ -115,5 +115,10 @@ def _date(day: datetime) -> str:
 
 
 def _moment(moment: datetime) -> str:
+    """A time on its zone's clock, with its offset where that clock shows it twice."""
     clock = f"{moment:%H:%M}" if not (moment.second or moment.microsecond) else f"{moment:%H:%M:%S}"
+    if moment.microsecond:
+        clock += f".{moment.microsecond:06d}".rstrip("0")
+    if moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset():
+        clock += f" {moment:%z}"
     return f"{_date(moment)} {clock}"

@@ -128,3 +128,7 @@ def test_ids_are_shortened_in_chips_only() -> None:
     assert str(Filter("customer_id", "is", (ID,))) == "customer is 0a0a0a0a…"
     assert str(Filter("dim:model", "is not", ("", "x", "y"))) == "model is not (empty), x and 1 more"
     assert UUID(edits.filters(EventQuery(customer_id=ID))[0].values[0]) == UUID(ID)
+
+
+def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
+    assert str(Filter("dim:model", "is", ("", "(empty)"))) == 'model is (empty), "(empty)"'

@@ -115,7 +115,7 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
 
 
 def _labelled(value: str, counts: dict[str, int]) -> str:
-    name = value or "(empty)"
+    name = edits.named_value(value)
     return f"{name}  ·  {words.plural(counts[value], 'event')}" if value in counts else name
 
 

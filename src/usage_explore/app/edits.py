@@ -50,7 +50,12 @@ def short_value(group: str, value: str) -> str:
     """A value as a chip shows it: ids by their first eight digits, the empty text as (empty)."""
     if group in ID_COLUMNS:
         return f"{value[:8]}…"
-    return (value if len(value) <= 40 else f"{value[:39]}…") or "(empty)"
+    return named_value(value if len(value) <= 40 else f"{value[:39]}…")
+
+
+def named_value(value: str) -> str:
+    """What to call a value: the empty text (empty), one that is spelled so in quotes."""
+    return f'"{value}"' if value == "(empty)" else value or "(empty)"
 
 
 def filters(query: Question) -> list[Filter]:

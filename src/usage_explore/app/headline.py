@@ -15,7 +15,7 @@ from usage_explore.query import METRICS
 
 def headline(answer: Aggregate, comparison: Comparison | None, first: datetime | None) -> None:
     """Draw them in one line; the exact numbers are in the tooltips. `first` is when the first event occurred."""
-    unit = METRICS[answer.query.metric]
+    unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         _number(words.short(answer.total), unit, f"Exactly {words.exact(answer.total)} {unit}.")
         _change(answer, comparison, first, unit)

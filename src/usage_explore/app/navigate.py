@@ -53,4 +53,4 @@ def fits(pairs: url.Pairs) -> bool:
 def notice() -> None:
     """What the last callback could not do, said once."""
     if text := st.session_state.pop("notice", None):
-        st.warning(words.plain(text), icon=":material/info:")
+        st.warning(words.plain(text).replace("\n", "  \n"), icon=":material/info:")
