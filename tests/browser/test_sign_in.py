@@ -1,0 +1,165 @@
+"""Signing in with a real provider in a real browser: who sees what, who is refused, and the way out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from joserfc.jwk import RSAKey
+from playwright.sync_api import Browser, Page, expect
+
+from browsing import CHART, Site, address
+from demo_database import ACME, BIRCH, WINDOW
+from doors import eventually
+from provider import CLIENT, SECRET, Provider, provider
+from usage_explore import config, launch
+
+pytestmark = pytest.mark.browser
+
+TABLE = f"""
+["ana@example.com"]
+organizations = ["{ACME}"]
+["bob@example.com"]
+organizations = ["{BIRCH}"]
+"""
+NUMBERS = address("explore", **WINDOW, group_by="customer_id")
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Provider]:
+    with provider() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "people.toml"
+
+
+@pytest.fixture(scope="module")
+def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
+    """The address of an app where people sign in, on the same database."""
+    people.write_text(TABLE)
+    folder = people.parent
+    port = launch.free_port(None, first=8900)
+    url = f"http://127.0.0.1:{port}"
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "secrets.toml").write_text(
+        f'[auth]\nredirect_uri = "{url}/oauth2callback"\ncookie_secret = "{"c" * 40}"\nclient_id = "{CLIENT}"\n'
+        f'client_secret = "{SECRET}"\nserver_metadata_url = "{issuer.url}/.well-known/openid-configuration"\n'
+    )
+    settings = config.settings(database_url=site.database_url, app_url=url, people=people, keys=folder / "keys.json")
+    environment = {**settings.environment(), "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(launch.command(port), env=environment, stdout=output, stderr=output, cwd=folder)
+    try:
+        eventually(lambda: _answers(f"{url}/_stcore/health") or process.poll() is not None, patience=60)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def arrive(chromium: Browser, shared: str, issuer: Provider, people: Path) -> Iterator[Callable[..., Page]]:
+    """Come with a fresh browser and sign in as somebody."""
+    contexts = []
+    people.write_text(TABLE)
+
+    def arrive(**claims: object) -> Page:
+        issuer.claims = claims
+        context = chromium.new_context(viewport={"width": 1400, "height": 1200})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(shared)
+        with page.expect_response(lambda response: "/oauth2callback" in response.url):
+            page.get_by_role("button", name="Sign in").click()
+        page.wait_for_load_state("networkidle")
+        return page
+
+    yield arrive
+    for context in contexts:
+        context.close()
+
+
+def test_people_see_their_own_and_never_each_others(arrive: Callable[..., Page], shared: str, people: Path) -> None:
+    ana, bob = (arrive(email=f"{name}@example.com", email_verified=True) for name in ("ana", "bob"))
+    for page, own, other in ((ana, ACME, BIRCH), (bob, BIRCH, ACME)):
+        expect(page.get_by_role("button", name="Account")).to_be_visible()
+        page.goto(shared + NUMBERS)
+        expect(page.locator(CHART)).to_be_visible()
+        assert f"organization_id={own}" in page.url
+        page.goto(f"{shared}{NUMBERS}&organization_id={other}")
+        expect(page.get_by_text("is not an organization you may see")).to_be_visible()
+        assert not page.locator(CHART).count()
+    ana.goto(shared + NUMBERS)
+    expect(ana.locator(CHART)).to_be_visible()
+    people.write_text(TABLE.replace("ana@", "anna@"))
+    ana.reload()
+    expect(ana.get_by_text("no organization here is shown to you")).to_be_visible()
+    assert not ana.locator(CHART).count()
+
+
+def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
+    page = arrive(email="ana@example.com", email_verified=True)
+    page.get_by_role("button", name="Account").click()
+    expect(page.get_by_text("Signed in as ana@example.com")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    page.goto(shared + NUMBERS)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert not page.locator(CHART).count()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email": "eve@example.com", "email_verified": True},
+        {"email": "ana@example.com", "email_verified": False},
+        {"name": "ana@example.com"},
+    ],
+)
+def test_who_is_granted_nothing_is_told_so(arrive: Callable[..., Page], claims: dict[str, object]) -> None:
+    page = arrive(**claims)
+    expect(page.get_by_text("no organization here is shown to you")).to_be_visible()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_a_token_that_the_provider_did_not_sign_is_no_sign_in(arrive: Callable[..., Page], issuer: Provider) -> None:
+    issuer.signer = RSAKey.generate_key(2048, {"kid": "one"}, private=True)
+    try:
+        page = arrive(email="ana@example.com", email_verified=True)
+    finally:
+        issuer.signer = issuer.key
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_cookie_of_ones_own_making_is_no_sign_in(chromium: Browser, shared: str) -> None:
+    context = chromium.new_context()
+    value = '{"email": "ana@example.com", "is_logged_in": true, "origin": "' + shared + '"}'
+    context.add_cookies([{"name": "_streamlit_user", "value": value, "url": shared}])
+    page = context.new_page()
+    page.goto(shared)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    context.close()
+
+
+def test_beside_an_app_with_people_the_api_needs_a_key(shared: str) -> None:
+    with pytest.raises(HTTPError) as refused:
+        urlopen(f"{shared}/api/v1/usage-events?organization_id={ACME}", timeout=20)
+    assert refused.value.code == 401
+    refused.value.close()
