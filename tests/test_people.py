@@ -32,6 +32,13 @@ def test_people_see_what_the_table_says(people: People) -> None:
     assert people.grant("") is None
 
 
+def test_a_link_that_leads_nowhere_grants_nothing(tmp_path: Path) -> None:
+    people = People(tmp_path / "people.toml")
+    people.path.symlink_to(tmp_path / "gone.toml")
+    assert people.required
+    assert people.grant("ana@example.com") is None
+
+
 def test_without_a_table_nobody_is_asked_and_nobody_is_granted(tmp_path: Path) -> None:
     people = People(tmp_path / "none.toml")
     assert not people.required

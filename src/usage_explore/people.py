@@ -44,8 +44,8 @@ class People:
 
     @property
     def required(self) -> bool:
-        """Whether the app must ask people to sign in."""
-        return self.path.exists()
+        """Whether the app must ask people to sign in; a link that leads nowhere lets nobody in."""
+        return self.path.exists() or self.path.is_symlink()
 
     def grant(self, email: str) -> Grant | None:
         """What the person may see, None when nothing.
