@@ -179,6 +179,8 @@ def test_pages_of_events_forward_and_back(visit: Visit, store: Store) -> None:
     cursors = []
     expected = store.events(EventQuery(organization_id=ACME))
     for _ in range(2):
+        # over the table Streamlit's toolbar appears, which must not cover a button
+        page.locator('[data-testid="stDataFrame"]').hover()
         page.get_by_role("button", name="Older").click()
         page.wait_for_url(re.compile("cursor="))
         settled(page)

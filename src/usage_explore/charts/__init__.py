@@ -172,7 +172,9 @@ def _value_axis(answer: Aggregate) -> dict[str, Any]:
 def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
     if answer.query.group_by == "none":
         return None
-    return alt.Legend(title=None, orient="right", labelLimit=170, symbolLimit=max(4, (height - 60) // 20))
+    # on a phone the names leave the marks more room
+    limit = alt.ExprRef("containerSize()[0] < 500 ? 80 : 170")
+    return alt.Legend(title=None, orient="right", labelLimit=limit, symbolLimit=max(4, (height - 60) // 20))
 
 
 def _empty(answer: Aggregate, look: Palette, interactive: bool) -> list[alt.Chart]:
