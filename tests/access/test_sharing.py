@@ -68,12 +68,25 @@ def test_this_machine_needs_none(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["api", "app"])
-def test_the_commands_refuse_to_listen(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setenv("STREAMLIT_SERVER_ADDRESS", "0.0.0.0")
-    result = run(command, "--host", "0.0.0.0")
-    assert result.exit_code == 1
-    assert "what keeps them out is missing" in result.output
-    assert ("[auth]" in result.output) == (command == "app")
+def test_the_commands_refuse_to_listen(tmp_path: Path, command: str) -> None:
+    environment = {
+        **shared(tmp_path).environment(),
+        "HOME": str(tmp_path),
+        "STREAMLIT_SERVER_ADDRESS": "0.0.0.0",
+        "USAGE_EXPLORE_HOST": "0.0.0.0",
+    }
+    # in a process of its own: Streamlit keeps the settings it has read once
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "usage_explore", command, "--host", "0.0.0.0"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "what keeps them out is missing" in result.stderr
+    assert ("[auth]" in result.stderr) == (command == "app")
+    assert not (tmp_path / "data").exists(), "a database was started"
 
 
 def test_an_address_of_another_machine_is_named(run: Run) -> None:
