@@ -1,5 +1,8 @@
-"""The app, for `streamlit run app.py`; `usage-explore app` serves the same one without a checkout."""
+"""The app and the API, for `streamlit run app.py`; `usage-explore app` serves the same ones without a checkout."""
 
-from usage_explore.app.main import run
+from streamlit import App
 
-run()
+from usage_explore.app import main
+from usage_explore.serving import mount
+
+app = App(main.__file__, routes=[mount()])

@@ -6,20 +6,19 @@ Each question is resolved once with the database's clock, inside the READ ONLY t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import aggregation, config, cursor, filters, reading, statements
-from usage_explore.answers import Aggregate, Event, EventPage, Point, Series
-from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
+from usage_explore.answers import Aggregate, Event, EventPage
+from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.query import AggregateQuery, EventQuery, Question
 from usage_explore.schema import events_table
@@ -170,7 +169,7 @@ class Store:
             rows = connection.execute(aggregation.aggregate(self.table, resolved)).all()
         return Aggregate(
             query=resolved,
-            series=_series(rows, resolved, edges, min(now, resolved.as_of or now)),
+            series=aggregation.series(rows, resolved, edges, min(now, resolved.as_of or now)),
             edges=edges,
             now=now,
             capped=capped,
@@ -321,41 +320,3 @@ def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bo
 
 def _event(row: Any) -> Event:
     return Event(**row._mapping)
-
-
-def _series(
-    rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
-) -> tuple[Series, ...]:
-    since, until = query.span
-    size = len(edges) - 1
-    if rows[0].kind is None and rows[0].series_count:
-        number = rows[0].series_count
-        raise QueryError(
-            [
-                Fault(
-                    "top",
-                    f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
-                    f"than {aggregation.MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window",
-                )
-            ]
-        )
-    found = []
-    for row in rows:
-        if row.kind is None:
-            continue
-        if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
-            raise NotExact(
-                "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
-                "Counting (metric=count) still works."
-            )
-        points = tuple(
-            Point(
-                start=start,
-                end=end,
-                value=cast("int | Decimal", value),
-                complete=start >= since and end <= until and end <= closed_until,
-            )
-            for start, end, value in zip(edges, edges[1:], row.points, strict=False)
-        )
-        found.append(Series(row.kind, row.key, row.total, row.members, points))
-    return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -243,7 +244,7 @@ def test_quantities_that_cancel_out_are_not_nothing(
     assert "0 quantity" in text(app).replace(":small[:gray[", "")
 
 
-def test_the_python_and_the_sql_give_the_numbers_on_the_page(explore: Open, store: Store) -> None:
+def test_the_python_the_request_and_the_sql_give_the_numbers_on_the_page(explore: Open, store: Store) -> None:
     odd = ["a,b", "back\\slash", 'it\'s "quoted"']
     filters = {
         "not:metric_key": [text.replace("\\", "\\\\").replace(",", "\\,") for text in odd],
@@ -252,7 +253,7 @@ def test_the_python_and_the_sql_give_the_numbers_on_the_page(explore: Open, stor
     app = explore(**LINK, **filters)
     app.session_state["tab"] = "Code"
     app.run()
-    python, sql_text = (each.value for each in app.code[1:])
+    python, request, sql_text = (each.value for each in app.code[1:])
     names: dict[str, object] = {}
     exec(python, names)
     names["store"].close()  # type: ignore[attr-defined]
@@ -261,6 +262,10 @@ def test_the_python_and_the_sql_give_the_numbers_on_the_page(explore: Open, stor
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as opened:
         rows = opened.execute(sql_text).fetchall()
     assert len(rows) == len(answer.series)  # type: ignore[attr-defined]
+    command, address = shlex.split(request)
+    assert command == "curl"
+    assert urlsplit(address).path == "/api/v1/usage-events/aggregate"
+    assert AggregateQuery.from_params(address) == names["query"]
 
 
 def test_a_comparison_with_a_time_before_the_first_event_says_so(explore: Open) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+
 import streamlit as st
 
+from usage_explore.app import url
 from usage_explore.app.data import Source
 from usage_explore.query import AggregateQuery, EventQuery
 
+_DOORS = {AggregateQuery: "api/v1/usage-events/aggregate", EventQuery: "api/v1/usage-events"}
 
-def python_and_sql(query: AggregateQuery | EventQuery, then: str, source: Source) -> None:
-    """Draw a notebook cell that runs as it is, ending in `then`, and the SQL statement."""
+
+def snippets(query: AggregateQuery | EventQuery, then: str, source: Source) -> None:
+    """Draw a notebook cell that runs as it is, ending in `then`, the HTTP request, and the SQL statement."""
     name = type(query).__name__
     st.markdown("**Python**")
     st.code(
         f"from usage_explore import {name}, connect\n\nstore = connect()\nquery = {_written(query)}\n{then}",
         language="python",
     )
+    st.markdown("**HTTP**")
+    address = url.address(_DOORS[type(query)], query.to_params(), source.store.app_url)
+    st.code(f"curl {shlex.quote(address)}", language="bash", wrap_lines=True)
     st.markdown("**SQL**")
     st.caption("One statement, values written in; times are absolute, as of this minute.")
     st.code(source.sql(query), language="sql", height=320)

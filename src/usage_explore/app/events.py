@@ -12,7 +12,7 @@ import streamlit as st
 from usage_explore.answers import EventPage
 from usage_explore.app import data, edits, event, organization, url, words
 from usage_explore.app.chips import chips
-from usage_explore.app.code import python_and_sql
+from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
 from usage_explore.app.export import export
 from usage_explore.app.header import header
@@ -88,7 +88,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
     code = st.expander("Code for this view", key="code", on_change="rerun")
     if code.open:
         with code:
-            python_and_sql(view.query, "page = store.events(query)\npage.frame", source)
+            snippets(view.query, "page = store.events(query)\npage.frame", source)
 
 
 def _pager(view: EventsView, page: EventPage) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 from usage_explore import charts, frames
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import words
-from usage_explore.app.code import python_and_sql
+from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
@@ -117,7 +117,7 @@ def _data(answer: Aggregate) -> None:
 
 def _code(view: ExploreView, source: Source) -> None:
     kind = "" if view.chart == "bars" else f"kind={view.chart!r}"
-    python_and_sql(view.query, f"answer = store.aggregate(query)\nanswer.chart({kind})", source)
+    snippets(view.query, f"answer = store.aggregate(query)\nanswer.chart({kind})", source)
 
 
 def _download(view: ExploreView, answer: Aggregate) -> None:
