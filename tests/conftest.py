@@ -9,8 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import rows
+from oracle import Row
 from servers import fresh_database, remove_server, short_folder
-from usage_explore import embedded, writing
+from usage_explore import Store, connect, embedded, writing
 from usage_explore.schema import DEFAULT_TABLE
 
 
@@ -79,3 +81,31 @@ def events_connection(events_database_url: str) -> Iterator[writing.Connection]:
     """A connection that may write to the fresh database with the events table."""
     with writing.connect(events_database_url) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def generated() -> list[Row]:
+    return rows.generate()
+
+
+@pytest.fixture(scope="session")
+def everyone(server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
+    """A store on the generated rows that was not told which organization."""
+    with fresh_database(server_url, template=_template) as url:
+        with writing.connect(url) as connection:
+            rows.insert(connection, generated)
+        store = connect(url)
+        yield store
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def store(everyone: Store) -> Store:
+    """A store for the generated rows' main organization."""
+    return everyone.scoped(rows.ORGANIZATION)
+
+
+@pytest.fixture(scope="session")
+def own(generated: list[Row]) -> list[Row]:
+    """The main organization's rows."""
+    return [row for row in generated if row.organization_id == rows.ORGANIZATION]

@@ -13,23 +13,14 @@ from typing import Any
 import httpx
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
 
 from usage_explore import Store, writing
 from usage_explore.api import create_app
-from usage_explore.api.scope import Access
 from usage_explore.serving import standalone
 
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
 EXPORT = f"{EVENTS}/export"
-
-
-class Trusting(Access):
-    """Answers whoever asks, by whatever name: for tests of something else."""
-
-    def __call__(self, request: Request) -> None:
-        return None
 
 
 @contextlib.contextmanager
@@ -51,8 +42,7 @@ def running(app: Starlette, request_line: int = 65_536) -> Iterator[str]:
 
 @contextlib.contextmanager
 def asking(store: Store | Callable[[], Store], request_line: int = 65_536, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a real server on the store, which trusts everybody unless `scope` is given."""
-    options = {"scope": Trusting(), **options}
+    """A client of a real server on the store."""
     with (
         running(standalone(create_app(store, **options)), request_line) as address,
         httpx.Client(base_url=f"{address}/api", timeout=30) as client,
@@ -64,7 +54,7 @@ def raw(client: httpx.Client, target: bytes, version: bytes = b"1.1") -> tuple[i
     """The status, headers and body of a GET for a target that no well-behaved client would send."""
     address = (client.base_url.host, client.base_url.port or 80)
     with socket.create_connection(address, timeout=30) as connection:
-        connection.sendall(b"GET /api%s HTTP/%s\r\nHost: x\r\nConnection: close\r\n\r\n" % (target, version))
+        connection.sendall(b"GET /api%s HTTP/%s\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (target, version))
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
@@ -79,12 +69,12 @@ def eventually(happened: Callable[[], object], patience: float = 20) -> None:
 
 
 def working(connection: writing.Connection) -> list[int]:
-    """The server processes of stores that run a statement in this database."""
+    """The server processes of stores whose statement has come to a `pg_sleep` in this database."""
     found = connection.execute(
         """
         SELECT pid FROM pg_stat_activity
         WHERE datname = current_database() AND application_name = 'usage-explore' AND state = 'active'
-          AND pid <> pg_backend_pid() ORDER BY pid
+          AND wait_event = 'PgSleep' ORDER BY pid
         """
     ).fetchall()
     connection.rollback()

@@ -9,36 +9,8 @@ import pytest
 
 import rows
 from doors import asking
-from oracle import Row
-from servers import fresh_database
-from usage_explore import Store, connect, writing
+from usage_explore import Store, writing
 from usage_explore.schema import COLUMNS
-
-
-@pytest.fixture(scope="session")
-def generated() -> list[Row]:
-    return rows.generate(per_scene=60)
-
-
-@pytest.fixture(scope="session")
-def everyone(server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
-    """A store on the generated rows of two organizations that was not told which."""
-    with fresh_database(server_url, template=_template) as url:
-        with writing.connect(url) as connection:
-            rows.insert(connection, generated)
-        store = connect(url)
-        yield store
-        store.close()
-
-
-@pytest.fixture(scope="session")
-def store(everyone: Store) -> Store:
-    return everyone.scoped(rows.ORGANIZATION)
-
-
-@pytest.fixture(scope="session")
-def own(generated: list[Row]) -> list[Row]:
-    return [row for row in generated if row.organization_id == rows.ORGANIZATION]
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def slow_store(events_database_url: str, slow: Callable[[str], None]) -> Iterato
 def waiting(client: httpx.Client, path: str) -> Iterator[socket.socket]:
     """A client that asked and waits."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as connection:
-        connection.sendall(f"GET /api{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET /api{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         yield connection
 
 

@@ -134,7 +134,7 @@ def test_who_takes_nothing_is_left_after_a_while(
         with socket.socket() as idle:
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             idle.connect((client.base_url.host, client.base_url.port))
-            idle.sendall(b"GET /api/v1/usage-events/export HTTP/1.1\r\nHost: x\r\n\r\n")
+            idle.sendall(b"GET /api/v1/usage-events/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
             eventually(lambda: store.engine.pool.checkedout() == 1)  # type: ignore[attr-defined]
             eventually(lambda: store.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]
             received = b"".join(iter(lambda: idle.recv(1_000_000), b""))

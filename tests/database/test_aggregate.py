@@ -187,8 +187,8 @@ def test_not_a_number_is_refused_where_it_would_be_summed(
     store.close()
 
 
-def test_the_session_s_zone_changes_nothing(store: Store, both_organizations: Store) -> None:
-    url = both_organizations.engine.url.render_as_string(hide_password=False)
+def test_the_session_s_zone_changes_nothing(store: Store, everyone: Store) -> None:
+    url = everyone.engine.url.render_as_string(hide_password=False)
     elsewhere = connect(f"{url}{'&' if '?' in url else '?'}options=-c%20TimeZone%3DAsia/Tokyo", rows.ORGANIZATION)
     query = AggregateQuery(
         since=utc(2026, 3, 27), until=utc(2026, 3, 31), timezone="Europe/Berlin", group_by="dim:model"

@@ -121,9 +121,7 @@ def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
     store.close()
 
 
-def test_a_cursor_under_other_filters_or_another_organization_is_refused(
-    store: Store, both_organizations: Store
-) -> None:
+def test_a_cursor_under_other_filters_or_another_organization_is_refused(store: Store, everyone: Store) -> None:
     cursor = store.events(EventQuery(metric_key="tokens_in")).cursor
     again = EventQuery(metric_key="tokens_in", limit=3, cursor=cursor)
     assert len(store.events(again).events) == 3
@@ -135,7 +133,7 @@ def test_a_cursor_under_other_filters_or_another_organization_is_refused(
         with pytest.raises(QueryError, match="cursor: belongs to other filters"):
             store.events(other)
     with pytest.raises(QueryError, match="cursor: belongs to other filters"):
-        both_organizations.events(again.replace(organization_id=rows.NEIGHBOUR))
+        everyone.events(again.replace(organization_id=rows.NEIGHBOUR))
 
 
 def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
@@ -193,17 +191,17 @@ def test_the_answer_has_the_documented_envelope(store: Store) -> None:
     assert last == {"data": [], "pagination": {"cursor": None, "has_more": False, "limit": 25}}
 
 
-def test_an_organization_is_never_guessed_nor_granted(store: Store, both_organizations: Store) -> None:
-    assert set(both_organizations.organizations()) == {rows.ORGANIZATION, rows.NEIGHBOUR}
+def test_an_organization_is_never_guessed_nor_granted(store: Store, everyone: Store) -> None:
+    assert set(everyone.organizations()) == {rows.ORGANIZATION, rows.NEIGHBOUR}
     assert store.organizations() == (rows.ORGANIZATION,)
     with pytest.raises(ScopeError, match="holds 2 organizations; choose one"):
-        both_organizations.events()
+        everyone.events()
     with pytest.raises(ScopeError) as foreign:
         store.events(EventQuery(organization_id=rows.NEIGHBOUR))
     with pytest.raises(ScopeError) as unknown:
         store.events(EventQuery(organization_id=uuid4()))
     assert str(foreign.value).split(" is ")[1] == str(unknown.value).split(" is ")[1]
-    assert both_organizations.events(EventQuery(organization_id=rows.NEIGHBOUR)).events
+    assert everyone.events(EventQuery(organization_id=rows.NEIGHBOUR)).events
 
 
 def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
