@@ -134,7 +134,8 @@ def aggregate(
 
     if group_by == "none":
         return [series("all", None, [None])]
-    ranked = sorted(totals, key=lambda key: (-totals[key], key is None, key or ""))
+    # copy_negate, because a minus sign would round to the context's 28 digits and make ties
+    ranked = sorted(totals, key=lambda key: (totals[key].copy_negate(), key is None, key or ""))
     kept = ranked[:top] if top else ranked
     found = [series("missing" if key is None else "value", key, [key]) for key in kept]
     if top and len(ranked) > top:
