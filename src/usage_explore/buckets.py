@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -44,6 +45,7 @@ def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     return day_start(_monday(day) + timedelta(days=7) if bucket == "week" else day + timedelta(days=1), zone)
 
 
+@lru_cache(maxsize=32)  # one question asks several times: to see the cap, to make its statement, to read its rows
 def edges(
     since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo, most: int = MAX_AGGREGATE_BUCKETS
 ) -> tuple[datetime, ...]:

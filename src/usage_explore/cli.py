@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,20 +39,10 @@ def _writing() -> Iterator[tuple[Connection, Settings]]:
 
 @contextmanager
 def _reading() -> Iterator[Store]:
-    from usage_explore.store import connect
+    from usage_explore.store import opened
 
-    settings = settings_in_force()
-    store = connect(
-        settings.database_url,
-        settings.organization_id,
-        table=settings.table,
-        home=settings.home,
-        statement_timeout=settings.statement_timeout,
-    )
-    try:
+    with opened(settings_in_force()) as store:
         yield store
-    finally:
-        store.engine.dispose()
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -245,14 +235,12 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _instant(value: str) -> datetime:
-    fault = ConfigurationError(f"--until: {value!r} is not an RFC 3339 time with an offset, as 2026-09-01T00:00:00Z")
+    from usage_explore import parse
+
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        raise fault from None
-    if instant.tzinfo is None:
-        raise fault
-    return instant.astimezone(UTC)
+        return parse.instant(value)
+    except ValueError as error:
+        raise ConfigurationError(f"--until: {error}") from None
 
 
 def _print_incidents(planted: list[Incident]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +21,7 @@ from usage_explore.api.scope import Access
 from usage_explore.config import Settings
 from usage_explore.keys import Keyring
 from usage_explore.people import People
-from usage_explore.store import Store, connect
+from usage_explore.store import connect, opened
 
 PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
@@ -58,17 +59,8 @@ def run(settings: Settings, host: str, port: int) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("usage_explore").setLevel(logging.INFO)
 
-    def store() -> Store:
-        return connect(
-            settings.database_url,
-            settings.organization_id,
-            table=settings.table,
-            home=settings.home,
-            statement_timeout=settings.statement_timeout,
-        )
-
     uvicorn.run(
-        standalone(create_app(store, scope=access(settings))),
+        standalone(create_app(partial(opened, settings), scope=access(settings))),
         host=host,
         port=port,
         log_config=None,

@@ -58,6 +58,11 @@ def connect(
         home=home,
         statement_timeout=statement_timeout,
     )
+    return opened(settings)
+
+
+def opened(settings: config.Settings) -> Store:
+    """The store that settings describe, on their database or the embedded one. Raises `ConfigurationError`."""
     url = config.database_url(settings)
     revive = None if settings.database_url else partial(config.database_url, settings)
     return Store(

@@ -16,8 +16,7 @@ import schemathesis
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from oracle import Row
-from servers import fresh_database
-from usage_explore import Store, connect, writing
+from usage_explore import Store
 from usage_explore.api.scope import Access
 from usage_explore.keys import Keyring
 from usage_explore.people import People
@@ -33,20 +32,6 @@ QUESTIONS: dict[str, dict[str, str]] = {
 }
 OPEN = ("/healthz", "/readyz", "/openapi.json")
 BOTH = (rows.ORGANIZATION, rows.NEIGHBOUR)
-
-
-@pytest.fixture(scope="module")
-def generated() -> list[Row]:
-    return rows.generate(per_scene=8)
-
-
-@pytest.fixture(scope="module")
-def everyone(server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
-    with fresh_database(server_url, template=_template) as url:
-        with writing.connect(url) as connection:
-            rows.insert(connection, generated)
-        with connect(url) as store:
-            yield store
 
 
 @pytest.fixture
