@@ -20,10 +20,9 @@ from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-Bucket = Literal["hour", "day", "week"]
+from usage_explore.limits import MAX_AGGREGATE_BUCKETS as MAX_AGGREGATE_BUCKETS
 
-MAX_AGGREGATE_BUCKETS = 2_400
-"""How many buckets one aggregate may touch."""
+Bucket = Literal["hour", "day", "week"]
 
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)

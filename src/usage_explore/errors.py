@@ -5,7 +5,7 @@
     ├── ScopeError              no organization chosen, or one the asker may not see
     ├── ConfigurationError      an option or environment variable is wrong
     ├── DatabaseError
-    │   ├── DatabaseUnavailable     nobody answers, or the connection broke
+    │   ├── DatabaseUnavailable     nobody answers, the connection broke, or the server has no room
     │   ├── StatementTimeout        the statement took longer than allowed
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN or infinite quantities where an exact sum was asked for
@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
+
+from usage_explore.limits import MAX_FAULTS
 
 
 class UsageExploreError(Exception):
@@ -37,10 +39,14 @@ class Fault:
 
 
 class QueryError(UsageExploreError):
-    """The question is wrong. `faults` holds everything wrong with it, not only the first."""
+    """The question is wrong. `faults` holds everything wrong with it, not only the first; beyond 100 their number."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
+        found = tuple(faults)
+        if len(found) > MAX_FAULTS:
+            more = len(found) - MAX_FAULTS + 1
+            found = (*found[: MAX_FAULTS - 1], Fault("…", f"and {more:,} more faults; mend these first"))
+        self.faults = found
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
     def __reduce__(self) -> tuple[type[QueryError], tuple[tuple[Fault, ...]]]:
@@ -65,7 +71,23 @@ class DatabaseError(UsageExploreError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """Nobody answers at the database's address, or the connection broke half-way."""
+    """Nobody answers at the database's address, the connection broke half-way, or the server has no room just now.
+
+    `public` says it without addresses or paths, for those who only ask questions.
+    """
+
+    def __init__(
+        self, message: str, public: str = "The database does not answer, or is busy; try again shortly."
+    ) -> None:
+        super().__init__(message, public)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def public(self) -> str:
+        """The words for everybody."""
+        return str(self.args[1])
 
 
 class StatementTimeout(DatabaseError):

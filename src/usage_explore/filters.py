@@ -6,11 +6,13 @@ A *group* is a column or a dimension: `metric_key`, `customer_id`, …, `dim:<ke
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
 from usage_explore import parse
 from usage_explore.errors import Fault
+from usage_explore.limits import MAX_DIMENSIONS, MAX_KEY_BYTES, MAX_VALUES
 
 Texts = tuple[str, ...]
 """Distinct texts in code-point order."""
@@ -28,6 +30,8 @@ GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
 """Columns that can be grouped by, beside `dim:<key>`."""
 
 DIMENSION = "dim:"
+NOT = "not:"
+_ABSENT = ("missing", f"{NOT}missing")
 
 
 class FilterFaults(ValueError):
@@ -44,6 +48,11 @@ def group(value: object, *, none: bool = False) -> str:
     if word.startswith(DIMENSION):
         if word == DIMENSION:
             raise ValueError("names no dimension; write dim:<key>, for example dim:model")
+        size = len(word.removeprefix(DIMENSION).encode())
+        if size > MAX_KEY_BYTES:
+            raise ValueError(
+                f"names a dimension of {size:,} bytes, more than the {MAX_KEY_BYTES:,} that a key may have"
+            )
         return word
     allowed = ("none", *GROUPS) if none else GROUPS
     if word not in allowed:
@@ -88,6 +97,32 @@ def exclusions(value: object) -> Exclusions:
     return _canonical(found, faults)
 
 
+def excess(given: Iterable[tuple[str, str]], group_by: str, kept: int) -> list[Fault]:
+    """What is too much about filters that are each fine, given as (parameter, value) pairs.
+
+    `kept` series count with the values, and `group_by` with the dimensions, so that the rows behind each series of the
+    answer can be asked for within the same bounds: behind Other are those without any of the kept series' values.
+    """
+    faults = []
+    pairs = list(given)
+    if len(pairs) > MAX_VALUES:
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        said = f"makes it {len(pairs):,} values in all filters, more than {MAX_VALUES:,}; give fewer values"
+        faults.append(Fault(parse.named(name), said))
+    elif len(pairs) + kept > MAX_VALUES:
+        said = (
+            f"keeps {kept:,} series beside {len(pairs):,} filter values, together more than {MAX_VALUES:,}; keep fewer"
+        )
+        faults.append(Fault("top", said))
+    named = {(value if name in _ABSENT else name.removeprefix(NOT)): name for name, value in reversed(pairs)}
+    named.setdefault(group_by, "group_by")
+    dimensions = [name for group, name in named.items() if group.startswith(DIMENSION)]
+    if len(dimensions) > MAX_DIMENSIONS:
+        said = f"makes it {len(dimensions):,} dimensions in one question, more than {MAX_DIMENSIONS:,}; name fewer"
+        faults.append(Fault(parse.named(dimensions[-1]), said))
+    return faults
+
+
 def _excluded(name: str, values: object) -> Texts:
     if name == "missing":
         return groups(values)
@@ -107,7 +142,7 @@ def _excluded(name: str, values: object) -> Texts:
 def _dimension_texts(values: object, name: str) -> Texts:
     items = [values] if values is None else _items(values)
     if None in items:
-        raise ValueError(f"None is not a value; for events without it use missing={name}")
+        raise ValueError(f"None is not a value; for events without it use missing={parse.named(name)}")
     return tuple(sorted({parse.text(item, blank=True) for item in items}))
 
 

@@ -17,6 +17,8 @@ from urllib.parse import parse_qsl, urlencode
 from usage_explore import parse
 from usage_explore.errors import Fault, QueryError
 from usage_explore.filters import DIMENSION
+from usage_explore.filters import NOT as NOT
+from usage_explore.limits import MAX_PARAMETERS, MAX_QUERY_STRING
 from usage_explore.numbers import rfc3339
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[str, str]]
 
-NOT = "not:"
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
@@ -114,6 +115,12 @@ def values(question: BaseModel) -> Iterator[tuple[str, str]]:
             yield from ((name, _text(item)) for item in (value if isinstance(value, tuple) else [value]))
 
 
+def filter_values(question: BaseModel) -> Iterator[tuple[str, str]]:
+    """The pairs of the parameters that may have several values."""
+    fields = type(question).model_fields
+    return (pair for pair in values(question) if pair[0] not in fields or fields[pair[0]].default == ())
+
+
 def query_string(given: Iterable[tuple[str, str]]) -> str:
     """Pairs as a query string, with `:` and `,` left readable."""
     return urlencode(list(given), safe=":,")
@@ -151,8 +158,16 @@ def _items(name: str, value: str) -> list[str]:
 def _split(params: str) -> Pairs:
     query = params.partition("#")[0]
     query = query.partition("?")[2] if _ADDRESS.match(query) else query.lstrip("?")
+    size, number = len(query.encode(errors="surrogatepass")), query.count("&") + 1
+    if size > MAX_QUERY_STRING:
+        raise _unreadable(f"has {size:,} bytes, more than {MAX_QUERY_STRING:,}; ask for less")
+    if number > MAX_PARAMETERS:
+        raise _unreadable(f"has {number:,} parameters, more than {MAX_PARAMETERS:,}; ask for less")
     try:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:
-        fault = Fault("query string", "is not valid percent-encoded UTF-8; encode it again")
-        raise QueryError([fault]) from None
+        raise _unreadable("is not valid percent-encoded UTF-8; encode it again") from None
+
+
+def _unreadable(words: str) -> QueryError:
+    return QueryError([Fault("query string", words)])

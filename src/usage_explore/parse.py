@@ -16,6 +16,8 @@ from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+from usage_explore.limits import MAX_VALUE_BYTES
+
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -26,17 +28,20 @@ _RFC3339 = re.compile(
 _RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdw])?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
+_LONGEST_WORD = 60
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean x?` for the nearest known word, or nothing."""
+    if len(word) > _LONGEST_WORD:
+        return ""
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     return f", did you mean {words[near[0]]}?" if near else ""
 
 
 def text(value: object, *, blank: bool = False) -> str:
-    """A text PostgreSQL can hold; the empty one only where `blank` says so."""
+    """A text PostgreSQL can hold, at most `MAX_VALUE_BYTES` long; the empty one only where `blank` says so."""
     if not isinstance(value, str):
         raise ValueError(f"{shorten(value)} is not text")
     if not value and not blank:
@@ -44,9 +49,11 @@ def text(value: object, *, blank: bool = False) -> str:
     if "\0" in value:
         raise ValueError("contains a NUL character, which no value can hold")
     try:
-        value.encode()
+        size = len(value.encode())
     except UnicodeEncodeError:
         raise ValueError("is not valid Unicode text") from None
+    if size > MAX_VALUE_BYTES:
+        raise ValueError(f"has {size:,} bytes, more than the {MAX_VALUE_BYTES:,} that a value may have; shorten it")
     return value
 
 
@@ -113,15 +120,16 @@ def moment(value: object) -> datetime | str:
     return instant(value)
 
 
-def shorten(value: object, most: int = 60) -> str:
-    """`value` as Python writes it, cut where it is too long for a message."""
+def shorten(value: object, most: int = _LONGEST_WORD) -> str:
+    """`value` as Python writes it, cut where it is too long for a message, and without control characters."""
     if isinstance(value, str):
         return repr(str(value) if len(value) <= most else value[: most - 1] + "…")
     try:
         words = repr(value)
-    except (ValueError, RecursionError):  # Python writes no integer of thousands of digits, no list as deep
+    except Exception:  # an integer of thousands of digits, a list that deep, somebody's own class
         return f"this {type(value).__name__}"
-    return words if len(words) <= most else words[: most - 1] + "…"
+    words = words if len(words) <= most else words[: most - 1] + "…"
+    return words if words.isprintable() else repr(words)
 
 
 def named(word: str) -> str:
@@ -152,18 +160,20 @@ def _from_text(word: str) -> datetime:
         raise ValueError(f"{shorten(word)} is not RFC 3339; write a time such as 2026-09-01T00:00:00Z")
     day, clock, fraction, offset = found.groups()
     if offset is None:
-        raise ValueError(f"{word!r} has no offset; append Z or an offset such as +02:00")
+        raise ValueError(f"{shorten(word)} has no offset; append Z or an offset such as +02:00")
     if offset.startswith(" "):
-        raise ValueError(f"{word!r} has a space where + stood; in a URL write %2B for +")
+        raise ValueError(f"{shorten(word)} has a space where + stood; in a URL write %2B for +")
     if fraction and len(fraction) > 6:
         raise ValueError(f"{shorten(word)} is finer than microseconds; write at most six decimals")
     if clock.endswith(":60"):
-        raise ValueError(f"{word!r} is a leap second, which the database cannot hold; write :59 or the next minute")
+        raise ValueError(
+            f"{shorten(word)} is a leap second, which the database cannot hold; write :59 or the next minute"
+        )
     try:
         naive = datetime.fromisoformat(f"{day}T{clock}.{(fraction or '').ljust(6, '0')}")
         return naive.replace(tzinfo=_offset(offset)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"{word!r} is not a time that exists") from None
+        raise ValueError(f"{shorten(word)} is not a time that exists") from None
 
 
 def _offset(offset: str) -> timezone:

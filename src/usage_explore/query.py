@@ -25,12 +25,14 @@ from usage_explore.filters import (
     FilterFaults,
     Texts,
     dimension_filters,
+    excess,
     exclusions,
     group,
     groups,
     texts,
 )
-from usage_explore.parameters import explain, from_pairs, pairs, query_string, to_pairs
+from usage_explore.limits import MAX_TOP
+from usage_explore.parameters import explain, filter_values, from_pairs, pairs, query_string, to_pairs
 
 Metric = Literal["count", "sum_quantity"]
 
@@ -157,7 +159,11 @@ class Question(BaseModel):
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         """What is wrong between parameters that are each fine; `given` names those that were given."""
-        return []
+        return excess(filter_values(self), *self._kept())
+
+    def _kept(self) -> tuple[str, int]:
+        """The grouping, and how many series it keeps at least: what a drill into the answer adds to the filters."""
+        return "none", 0
 
 
 class EventQuery(Question):
@@ -185,8 +191,9 @@ class EventQuery(Question):
     )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
+        found = super()._contradictions(given)
         if self.occurred_after and self.occurred_before and self.occurred_after >= self.occurred_before:
-            return [
+            found += [
                 Fault(
                     "occurred_after",
                     "is not before occurred_before, so no event can match; swap or widen them",
@@ -196,7 +203,7 @@ class EventQuery(Question):
                     "is not after occurred_after, so no event can match; swap or widen them",
                 ),
             ]
-        return []
+        return found
 
 
 class AggregateQuery(Question):
@@ -233,8 +240,8 @@ class AggregateQuery(Question):
         description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.",
         examples=["dim:model"],
     )
-    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=10_000))] = Field(
-        8, ge=0, le=10_000, description="Largest series to keep; the rest folds into Other. 0 keeps all."
+    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=MAX_TOP))] = Field(
+        8, ge=0, le=MAX_TOP, description="Largest series to keep; the rest folds into Other. 0 keeps all."
     )
 
     @property
@@ -287,19 +294,23 @@ class AggregateQuery(Question):
             given.pop("window", None)
         return type(self)(**{**given, **changes})
 
+    def _kept(self) -> tuple[str, int]:
+        return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
+
     def _contradictions(self, given: set[str]) -> list[Fault]:
+        found = super()._contradictions(given)
         if "window" in given:
-            return [
+            return found + [
                 Fault(name, "cannot be combined with window; give one or the other")
                 for name in ("since", "until")
                 if name in given
             ]
         if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
-            return [
+            found += [
                 Fault("since", "is not before until, so the window is empty; swap or widen them"),
                 Fault("until", "is not after since, so the window is empty; swap or widen them"),
             ]
-        return []
+        return found
 
 
 def _faults(detail: Any) -> Iterable[Fault]:

@@ -11,12 +11,10 @@ from starlette.requests import Request
 from usage_explore import parameters, parse
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import Fault, QueryError
+from usage_explore.limits import MAX_QUERY_STRING
 from usage_explore.query import Question
 
 _Q = TypeVar("_Q", bound=Question)
-
-MAX_LENGTH = 65_536
-"""Bytes that a query string may have."""
 
 
 class View(BaseModel):
@@ -29,10 +27,9 @@ class View(BaseModel):
 def pairs(request: Request) -> parameters.Pairs:
     """The request's parameters. Raises `QueryError` for a query string that is none, `Problem` (414) for a long one."""
     raw = request.scope["query_string"]
-    if len(raw) > MAX_LENGTH:
-        raise Problem(
-            Kind.TOO_LONG, f"The query string has {len(raw):,} bytes, more than {MAX_LENGTH:,}; ask for less."
-        )
+    if len(raw) > MAX_QUERY_STRING:
+        words = f"The query string has {len(raw):,} bytes, more than {MAX_QUERY_STRING:,}; ask for less."
+        raise Problem(Kind.TOO_LONG, words)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
