@@ -10,84 +10,74 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from usage_explore.errors import (
-    ConfigurationError,
-    DatabaseError,
-    DatabaseUnavailable,
-    StatementTimeout,
-    TableMismatch,
-)
+from usage_explore import network
+from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
+from usage_explore.translation import translated
 
 _DEEPEST = 100
 """How many levels of nested dimensions are read as such."""
 
-_MISMATCH = (
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.DatatypeMismatch,
-    psycopg.errors.InvalidSchemaName,
-    psycopg.errors.InsufficientPrivilege,
-)
-_AWAY = (
-    psycopg.errors.AdminShutdown,
-    psycopg.errors.CrashShutdown,
-    psycopg.errors.CannotConnectNow,
-    psycopg.errors.TooManyConnections,
-    psycopg.errors.IdleSessionTimeout,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-)
+_FORGOTTEN = 300_000
+"""Milliseconds that a transaction of ours may lie idle: longer than a slow client may pause its export."""
 
 
 def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] | None = None) -> Engine:
     """A pool of at most 10 connections to `url`, each checked before use, that can only read.
 
-    Every statement is bounded by `statement_timeout`. `revive` is called before each new connection: it starts an
-    embedded server that has gone. Nothing connects yet. Raises `ConfigurationError`
-    when the URL cannot be read.
+    Every statement is bounded by `statement_timeout`, and shortly after it a server that stays silent is given up.
+    `revive` is called before each new connection: it starts an embedded server that has gone. Nothing connects yet.
+    Raises `ConfigurationError` when the URL cannot be read.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "database_url: cannot be read; write postgresql://user:password@host:5432/database"
-        ) from None
-    given = parsed.query.get("options", "")
-    options = " ".join(
-        [
-            given if isinstance(given, str) else " ".join(given),
-            f"-c statement_timeout={int(statement_timeout.total_seconds() * 1000)}",
-            "-c default_transaction_read_only=on",
-            "-c TimeZone=UTC",
-            "-c jit=off",
-        ]
-    ).strip()
+    given = network.parameters(url)
+    settings = {
+        "statement_timeout": int(statement_timeout.total_seconds() * 1000),
+        "idle_in_transaction_session_timeout": _FORGOTTEN,
+        "tcp_keepalives_idle": 60,  # the server, too, forgets a client that the network has lost
+        "tcp_keepalives_interval": 10,
+        "tcp_keepalives_count": 6,
+        "default_transaction_read_only": "on",
+        "TimeZone": "UTC",
+        "jit": "off",
+    }
+    ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    given |= {
+        "options": f"{given.get('options', '')} {ours}".strip(),
+        "application_name": "usage-explore",
+        "client_encoding": "utf8",  # whatever the database's own is
+        "prepare_threshold": None,  # a plan made for the very values, not a generic one
+    }
     made = create_engine(
-        parsed.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
+        _address(url, given),
         json_deserializer=_json,
         pool_pre_ping=True,
         pool_size=5,
         max_overflow=5,
         pool_timeout=10,
         execution_options={"postgresql_readonly": True},
-        connect_args={
-            "options": options,
-            "connect_timeout": 10,
-            "application_name": "usage-explore",
-            "client_encoding": "utf8",  # whatever the database's own is
-            "prepare_threshold": None,  # a plan made for the very values, not a generic one
-        },
     )
-    if revive is not None:
 
-        def before(*_: object) -> None:
-            revive()
+    def connected(_dialect: object, _record: object, _arguments: object, more: dict[str, Any]) -> network.Connection:
+        if revive is not None:
+            try:
+                revive()
+            except ConfigurationError as error:  # its disk is full: the question can wait, the settings are fine
+                raise DatabaseUnavailable(str(error)) from error
+        return network.Connection.connect(**given, context=more["context"])
 
-        event.listen(made, "do_connect", before)
+    def taken(connection: network.Connection, *_: object) -> None:
+        connection.allow(statement_timeout)
+
+    def returned(connection: network.Connection | None, *_: object) -> None:
+        if connection is not None:  # looking whether it is alive needs no work
+            connection.patience = network.PATIENCE
+
+    event.listen(made, "do_connect", connected)
+    event.listen(made, "checkout", taken)
+    event.listen(made, "checkin", returned)
     return made
 
 
@@ -106,7 +96,10 @@ def transaction(engine: Engine, *, snapshot: bool = False) -> Iterator[Connectio
     except PoolTimeout:
         raise DatabaseUnavailable("The database is busy: all connections are in use; try again shortly.") from None
     except DBAPIError as error:
-        raise _translated(error.orig, error.connection_invalidated) from error
+        connecting = error.statement is None
+        raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
+    except psycopg.Error as error:  # of who asks the driver itself
+        raise translated(error, broken=error.sqlstate is None) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be asked: {error}") from error
 
@@ -134,22 +127,20 @@ def _integer(digits: str) -> int | Decimal:
         return Decimal(digits)
 
 
-def _translated(error: Any, broken: bool) -> DatabaseError:
-    words = " ".join(str(getattr(getattr(error, "diag", None), "message_primary", None) or error).split())
-    if isinstance(error, psycopg.errors.QueryCanceled):
-        return StatementTimeout(
-            "The statement took longer than the statement timeout and was cancelled; narrow the window, "
-            "add a filter, or raise the timeout (USAGE_EXPLORE_STATEMENT_TIMEOUT, in seconds)."
+def _address(url: str, given: dict[str, Any]) -> URL:
+    """The URL as SQLAlchemy shows it; of several hosts, which it cannot read, the first."""
+    try:
+        if "," not in given.get("host", ""):
+            return make_url(url).set(drivername="postgresql+psycopg").difference_update_query(["options"])
+        return URL.create(
+            "postgresql+psycopg",
+            username=given.get("user"),
+            password=given.get("password"),
+            host=given["host"].split(",")[0],
+            port=int(given.get("port", "5432").split(",")[0]),
+            database=given.get("dbname"),
         )
-    if isinstance(error, _MISMATCH):
-        return TableMismatch(
-            f"The table does not fit: {words}. Run `usage-explore doctor` to see what to do, "
-            "or `usage-explore init` where there is no table yet."
-        )
-    if isinstance(error, _AWAY) or broken or _is_connection_error(error):
-        return DatabaseUnavailable(f"The database does not answer: {words}")
-    return DatabaseError(f"The database refused the statement: {words}")
-
-
-def _is_connection_error(error: Any) -> bool:
-    return isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:2] == "08")
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "database_url: cannot be read; write postgresql://user:password@host:5432/database"
+        ) from None

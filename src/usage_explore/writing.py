@@ -11,9 +11,11 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
+from usage_explore import network
+from usage_explore.errors import ConfigurationError, TableMismatch
 from usage_explore.schema import events_table, indexes
 from usage_explore.shape import Relation, misfits, relation
+from usage_explore.translation import translated
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -26,14 +28,13 @@ def connect(url: str) -> Connection:
 
     Raises `ConfigurationError` for a URL that cannot be read, `DatabaseUnavailable` when nobody answers.
     """
+    given = network.parameters(url)
+    if "," in given.get("host", ""):  # of several servers, the one that takes writes
+        given.setdefault("target_session_attrs", "read-write")
     try:
-        connection = psycopg.connect(url, application_name="usage-explore")
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(
-            f"database_url: {error}; write postgresql://user:password@host:5432/database"
-        ) from None
+        connection = psycopg.connect(**given | {"application_name": "usage-explore"})
     except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"The database does not answer: {' '.join(str(error).split())}") from None
+        raise translated(error, broken=True) from None
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
     return connection
@@ -44,10 +45,11 @@ def ensure_schema(connection: Connection, table_name: str) -> bool:
 
     All or nothing, in one transaction, and safe when several processes do it at once. An existing table with
     the documented columns is left as it is: False. Raises `TableMismatch` for a view or a table of another
-    shape, and when the role may not create tables.
+    shape, and when the role may not create tables, `ConfigurationError` where the database takes no writes.
     """
     table = events_table(table_name)
     with connection.transaction():
+        _check_writable(connection)
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore ensure_schema'))")
         existing = relation(connection, table_name)
         if existing is not None:
@@ -61,6 +63,16 @@ def ensure_schema(connection: Connection, table_name: str) -> bool:
                 " `usage-explore init` with a role that may, or name an existing table with --table"
             ) from error
     return True
+
+
+def _check_writable(connection: Connection) -> None:
+    row = connection.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')").fetchone()
+    replica, read_only = row or (False, "off")
+    if replica or read_only == "on":
+        raise ConfigurationError(
+            f"database_url: this database is read-only ({'a replica' if replica else 'its default'}), so nothing can be"
+            " written to it; name the primary with --database-url or USAGE_EXPLORE_DATABASE_URL. Reading works here."
+        )
 
 
 def is_hypertable(connection: Connection, table_name: str) -> bool:

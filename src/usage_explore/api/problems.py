@@ -157,7 +157,7 @@ def of(error: Exception) -> Problem:
         case StatementTimeout():
             return Problem(Kind.TIMEOUT, "The statement took longer than allowed; narrow the window or add a filter.")
         case DatabaseUnavailable():
-            return Problem(Kind.UNAVAILABLE, "The database does not answer, or is busy; try again shortly.")
+            return Problem(Kind.UNAVAILABLE, error.public)
         case TableMismatch():
             return Problem(
                 Kind.MISMATCH, "The events table is missing or does not fit; `usage-explore doctor` says what to do."

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 
+from usage_explore import network
 from usage_explore.doctor import contents, server, speed, structure
 from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.shape import Relation, misfits, relation
@@ -42,11 +43,13 @@ def examine(url: str, table_name: str, statement_timeout: timedelta) -> list[Fin
     """
     relation_name = table_name
     try:
-        connection = psycopg.connect(
-            url, autocommit=True, options=_OPTIONS, connect_timeout=10, application_name="usage-explore doctor"
+        connection = network.Connection.connect(
+            **network.parameters(url)
+            | {"autocommit": True, "options": _OPTIONS, "application_name": "usage-explore doctor"}
         )
     except psycopg.Error as error:
         return [server.unreachable(error)]
+    connection.allow(statement_timeout)
     with connection:
         findings = [*server.version(connection), *server.timeouts(connection, statement_timeout)]
         connection.execute(

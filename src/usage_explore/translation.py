@@ -1,0 +1,86 @@
+"""The database's errors in our words: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import psycopg
+
+from usage_explore.errors import DatabaseError, DatabaseUnavailable, StatementTimeout, TableMismatch
+
+_MISMATCH = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.DatatypeMismatch,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.InsufficientPrivilege,
+)
+_AWAY = (
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CrashShutdown,
+    psycopg.errors.CannotConnectNow,
+    psycopg.errors.IdleSessionTimeout,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+_CROWDED = re.compile("too many (clients|connections)|connection slots are reserved|no more connections allowed")
+"""What PostgreSQL and pgbouncer say at the door, where libpq passes no code on."""
+
+
+def translated(error: Any, *, broken: bool) -> DatabaseError:
+    """The error of ours that psycopg's `error` is; `broken` says that the connection was lost or never made."""
+    words = said(error)
+    match error:
+        case psycopg.errors.QueryCanceled() if "user request" in words:
+            return DatabaseUnavailable("The statement was cancelled in the database; ask again.")
+        case psycopg.errors.QueryCanceled():
+            return StatementTimeout(
+                "The statement took longer than the statement timeout and was cancelled; narrow the window, "
+                "add a filter, or raise the timeout (USAGE_EXPLORE_STATEMENT_TIMEOUT, in seconds)."
+            )
+        case psycopg.errors.SerializationFailure() | psycopg.errors.DeadlockDetected():
+            return DatabaseUnavailable(
+                "The database is a replica and cancelled the statement to keep up with its primary; ask again. "
+                "Where it happens often, max_standby_streaming_delay or hot_standby_feedback gives more time.",
+                "The database cancelled the statement to keep up with its primary; ask again.",
+            )
+        case psycopg.errors.DiskFull():
+            return DatabaseUnavailable(
+                f"The database server's disk is full: {words}. Make room there, or narrow the window meanwhile.",
+                "The database server's disk is full; narrow the window, or try again when there is room.",
+            )
+        case psycopg.errors.ConfigurationLimitExceeded() | psycopg.errors.OutOfMemory():
+            return DatabaseUnavailable(
+                f"The statement needs more room than the database server gives it: {words}. Narrow the window, "
+                "add a filter, or ask whoever runs the server for more.",
+                "The statement needs more room than the database server gives it; narrow the window or add a filter.",
+            )
+        case psycopg.errors.TooManyConnections():
+            return _crowded(words)
+        case psycopg.Error() if isinstance(error, _MISMATCH):
+            return TableMismatch(
+                f"The table does not fit: {words}. Run `usage-explore doctor` to see what to do, "
+                "or `usage-explore init` where there is no table yet."
+            )
+    if broken and _CROWDED.search(words):
+        return _crowded(words)
+    state = error.sqlstate or ""
+    if broken or isinstance(error, _AWAY) or state.startswith("08"):
+        return DatabaseUnavailable(f"The database does not answer: {words}")
+    if not state:
+        return DatabaseError(f"The statement could not be sent to the database: {words}")
+    return DatabaseError(f"The database refused the statement: {words}")
+
+
+def said(error: psycopg.Error) -> str:
+    """What the database said, in one line."""
+    return " ".join((error.diag.message_primary or str(error)).split())
+
+
+def _crowded(words: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The database has too many connections and takes no more: {words}. Try again shortly; where it stays so, "
+        "raise max_connections or the role's CONNECTION LIMIT.",
+        "The database has too many connections right now; try again shortly.",
+    )
