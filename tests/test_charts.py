@@ -21,6 +21,7 @@ import vl_convert
 from usage_explore import charts
 from usage_explore.answers import Aggregate, Kind, Point, Series
 from usage_explore.charts import palette, rows, ticks, words
+from usage_explore.errors import QueryError
 from usage_explore.numbers import exact_sum
 from usage_explore.query import AggregateQuery
 
@@ -113,7 +114,7 @@ CASES: dict[str, Callable[[], Aggregate]] = {
     "weeks": lambda: answer(EVERY, "2026-08-01T00:00:00Z", bucket="week", timezone="Asia/Kathmandu"),
     "two years of weeks": lambda: answer(EVERY, "2024-11-01T00:00:00Z", bucket="week"),
     "capped hours": lambda: answer(EVERY, "2026-07-28T14:00:00Z", bucket="hour", capped=True),
-    "enormous": lambda: answer(ALL, value=lambda _, index: f"{index - 3}e400"),
+    "enormous": lambda: answer(ALL, value=lambda _, index: f"{index - 3}e280"),
     "tiny": lambda: answer(ALL, value=lambda _, index: f"{index}e-30"),
 }
 
@@ -544,3 +545,23 @@ def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
     assert "a␁" in drawn
     assert "a␂" in drawn
     assert charts.image(charts.chart(answer, kind=kind, interactive=False), "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("value", ["1E+290", "-1E+290", "1E-290", "3E-289"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.Kind) -> None:
+    drawn = charts.image(charts.chart(answer(EVERY, value=lambda *_: value), kind=kind), "svg").decode()
+    assert "NaN" not in drawn
+    assert "Infinity" not in drawn
+
+
+@pytest.mark.parametrize("value", ["1E+291", "-1E+5000", "1E-291", "1E-16383"])
+def test_values_that_no_chart_can_hold_are_refused_in_words(value: str) -> None:
+    asked = answer(EVERY, value=lambda *_: value)
+    with pytest.raises(QueryError, match=r"metric: the values are too (large|small) to draw.* CSV and JSON"):
+        charts.chart(asked)
+    assert charts.summary(asked)
+
+
+def test_a_count_can_always_be_drawn() -> None:
+    assert charts.undrawable(answer(ALL, metric="count", value=lambda *_: 2**62)) is None

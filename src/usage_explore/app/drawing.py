@@ -11,13 +11,20 @@ from usage_explore import charts
 from usage_explore.answers import Aggregate, Kind, Series
 from usage_explore.app import words
 from usage_explore.app.navigate import go
+from usage_explore.app.problems import sentence
 from usage_explore.app.views import ChartKind, ExploreView, Span
 from usage_explore.charts.ticks import millis
 from usage_explore.query import AggregateQuery
 
 
 def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
-    """Draw the chart under its title. Its own selection and the URL's are kept the same: where they differ, afresh."""
+    """Draw the chart under its title. Its own selection and the URL's are kept the same: where they differ, afresh.
+
+    Where the values cannot be drawn a sentence says so.
+    """
+    if why := charts.undrawable(answer):
+        sentence(f"There is no chart: {why}.")
+        return
     shown_by_url = (view.series, view.span)
     if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
         st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1

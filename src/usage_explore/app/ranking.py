@@ -33,7 +33,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
             "Total": totals if fits else [words.short(series.total) for series in answer.series],
             "Share": [words.share(series.total, total) for series in answer.series],
             "Change": _changes(answer, comparison),
-            "Shape": [_shape(series) for series in answer.series],
+            "Shape": [[] if charts.undrawable(answer) else _shape(series) for series in answer.series],
         }
     )
     key = "ranking"

@@ -127,14 +127,18 @@ def _download(view: ExploreView, answer: Aggregate) -> None:
         drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)
         return charts.image(drawn, suffix)
 
-    st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
-    with st.container(horizontal=True, gap="small"):
-        for label, suffix, kind, content in (
-            ("Data, CSV", "csv", "text/csv", lambda: frames.to_csv(answer)),
-            ("Data, Parquet", "parquet", "application/vnd.apache.parquet", lambda: frames.to_parquet(answer)),
+    files: list[tuple[str, str, str, Callable[[], bytes]]] = [
+        ("Data, CSV", "csv", "text/csv", lambda: frames.to_csv(answer)),
+        ("Data, Parquet", "parquet", "application/vnd.apache.parquet", lambda: frames.to_parquet(answer)),
+    ]
+    if not charts.undrawable(answer):
+        files += [
             ("Chart, PNG", "png", "image/png", lambda: picture("png")),
             ("Chart, SVG", "svg", "image/svg+xml", lambda: picture("svg")),
-        ):
+        ]
+    st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
+    with st.container(horizontal=True, gap="small"):
+        for label, suffix, kind, content in files:
             st.download_button(
                 label,
                 content,

@@ -10,24 +10,26 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from usage_explore import numbers
+from usage_explore.charts import words as charts
 from usage_explore.numbers import Number
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
+_LEAST, _MOST = -12, 18  # powers of ten between which a number is written without an exponent
 _STEPS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 
 
 def exact(value: Number) -> str:
     """Every digit, thousands apart: 12,480,000.5."""
-    whole, point, fraction = numbers.plain(value).partition(".")
-    sign, digits = ("−", whole[1:]) if whole.startswith("-") else ("", whole)
-    return f"{sign}{int(digits):,}{point}{fraction}"
+    return charts.exact(value).replace("-", "−")
 
 
 def short(value: Number) -> str:
-    """About four digits: 12.48 M, 84.2 k, 9,871, 0.0312."""
+    """About four digits: 12.48 M, 84.2 k, 9,871, 0.0312; 1.234E+21 where units have no name."""
     number = Decimal(value)
     size = number.adjusted() if number else 0
+    if not _LEAST < size < _MOST:
+        return f"{number:.3E}".replace("-", "−")
     for power, unit in _STEPS:
         if size >= max(power, 4):
             return f"{_rounded(number.scaleb(-power), size - power)} {unit}"
@@ -41,6 +43,8 @@ def share(part: Number, whole: Number) -> str:
     ratio = Decimal(part) / Decimal(whole) * 100
     if ratio and abs(ratio) < Decimal("0.1"):
         return "< 0.1 %" if ratio > 0 else "> −0.1 %"
+    if abs(ratio) >= 1000:
+        return f"{short(ratio)} %"
     return f"{ratio:.1f} %".replace("-", "−")
 
 
@@ -109,7 +113,7 @@ def plain(text: str) -> str:
 
 
 def _rounded(number: Decimal, size: int) -> str:
-    places = max(0, 3 - max(size, 0)) if size >= 0 else min(3 - size, 12)
+    places = max(0, 3 - max(size, 0)) if size >= 0 else 3 - size
     if size >= 3 and number == number.to_integral_value():
         places = 0
     elif size < 3:

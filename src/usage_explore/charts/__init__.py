@@ -17,13 +17,27 @@ from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, theme
 from usage_explore.charts.picture import image
 from usage_explore.charts.selection import brushed, picked
 from usage_explore.charts.ticks import label_expression, millis, tick_labels
-from usage_explore.charts.words import summary
+from usage_explore.charts.words import summary, undrawable
 from usage_explore.describe import describe
+from usage_explore.errors import Fault, QueryError
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate
 
-__all__ = ["DARK", "LIGHT", "MAX_MARKS", "Kind", "brushed", "chart", "colors", "image", "picked", "summary", "theme"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "MAX_MARKS",
+    "Kind",
+    "brushed",
+    "chart",
+    "colors",
+    "image",
+    "picked",
+    "summary",
+    "theme",
+    "undrawable",
+]
 
 Kind = Literal["bars", "lines", "area"]
 
@@ -56,7 +70,11 @@ def chart(
     series' index or -1), `brush` (an interval of time) and `legend` (a click there highlights a series); read them
     with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
     value is negative; the subtitle says so.
+
+    Raises `QueryError`, naming `metric`, when the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
     """
+    if reason := undrawable(answer):
+        raise QueryError([Fault("metric", reason)])
     look = theme(dark)
     if words.is_empty(answer):
         found = _empty(answer, look, interactive)

@@ -23,8 +23,6 @@ MAX_DRAWN = 40
 MAX_TOLD = 20
 """How many series a tooltip tells one by one."""
 
-_HUGE = 1e290
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -62,7 +60,7 @@ def stacked(answer: Aggregate, drawn: tuple[Line, ...], *, stack: bool, zeros: b
             value = line.values[index]
             if words.unborn(answer, point, value):
                 continue
-            size = _float(value)
+            size = float(value)
             base = 0.0
             if stack:
                 base = down if size < 0 else up
@@ -165,10 +163,3 @@ def _neighbours(rows: list[Row], place: int) -> list[Row]:
 def _sums(several: list[Line]) -> tuple[Number, ...]:
     zero = several[0].values[0] * 0
     return tuple(exact_sum(column, zero) for column in zip(*(line.values for line in several), strict=True))
-
-
-def _float(value: Number) -> float:
-    try:
-        return max(-_HUGE, min(_HUGE, float(value)))
-    except OverflowError:
-        return _HUGE if value > 0 else -_HUGE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.describe import describe
@@ -12,6 +13,9 @@ from usage_explore.query import METRICS
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate, Point, Series
+
+DRAWABLE = Decimal("1e-290"), Decimal("1e290")
+"""Between these a chart can tell values apart: beyond lies what no float holds."""
 
 NO_EVENTS = "No events in this window"
 
@@ -131,6 +135,21 @@ def is_empty(answer: Aggregate) -> bool:
     )
 
 
+def undrawable(answer: Aggregate) -> str | None:
+    """Why the values cannot be drawn, and what to do about it; None where they can."""
+    if answer.query.metric == "count":
+        return None
+    values = (Decimal(point.value).copy_abs() for series in answer.series for point in series.points)
+    largest = max(values, default=Decimal(0))
+    least, most = DRAWABLE
+    if not largest or least <= largest <= most:
+        return None
+    return (
+        f"the values are too {'large' if largest > most else 'small'} to draw, as no chart goes beyond 1E±290; "
+        "the table, CSV and JSON have them exactly, and metric=count can be drawn"
+    )
+
+
 def summary(answer: Aggregate) -> str:
     """The answer in a few sentences, for those who hear a chart: total, largest series, peak, what is unfinished."""
     parts = [describe(answer.query)]
@@ -167,7 +186,7 @@ def _largest(answer: Aggregate) -> str:
     name, first = kept[0]
     words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
     if answer.total > 0 and all(series.total >= 0 for series in answer.series):
-        words += f" ({float(first.total) / float(answer.total):.1%} of the total)"
+        words += f" ({Decimal(first.total) / Decimal(answer.total):.1%} of the total)"
     if answer.folded:
         words += f", {answer.folded:,} folded into Other"
     return words
