@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: app test lint notebooks pictures constraints clean
+.PHONY: app test lint notebooks pictures soak constraints clean
 
 app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
 	$(BIN)/usage-explore demo
@@ -26,6 +26,10 @@ notebooks: $(VENV)/.dev  ## JupyterLab on the first notebook, with demo data
 pictures: $(VENV)/.dev  ## renew the README's pictures of the app
 	$(BIN)/usage-explore demo
 	$(BIN)/python docs/pictures.py
+
+soak: $(VENV)/.dev  ## 50 clients for 10 minutes over app and API; SOAK="--clients 50 --minutes 10" changes that
+	.ci/browser $(BIN)/python
+	$(BIN)/python benchmarks/soak.py $(SOAK)
 
 constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
 	$(BIN)/pip install --quiet uv
