@@ -230,6 +230,11 @@ def _in_words(path: Path, table_name: str) -> Iterator[None]:
             f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
             "on the table and TEMPORARY on the database"
         ) from error
+    except psycopg.errors.DiskFull as error:
+        raise LoadError(
+            f"{path}: the database server's disk is full, so nothing of the file was loaded "
+            f"({error.diag.message_primary}); make room there, then load it again"
+        ) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
             raise _refused(path, error) from error

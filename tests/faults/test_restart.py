@@ -1,0 +1,71 @@
+"""The database goes away and comes back, and the same store goes on."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+import httpx
+import pytest
+
+import rows
+from breaking import Server, refused
+from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from usage_explore import EventQuery, Store, connect, writing
+from usage_explore.errors import DatabaseUnavailable, UsageExploreError
+
+Mode = Literal["fast", "immediate"]
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_idle_connections_and_a_running_statement_survive_a_restart(
+    server: Server, store: Store, client: httpx.Client, mode: Mode
+) -> None:
+    before = store.count(EventQuery())
+    caught: list[UsageExploreError] = []
+
+    def ask(slow: Store) -> None:
+        with pytest.raises(UsageExploreError) as failed:
+            slow.events()
+        caught.append(failed.value)
+
+    with connect(server.url, rows.ORGANIZATION, table="slow") as slow:
+        waiting = threading.Thread(target=ask, args=[slow])
+        waiting.start()
+        with writing.connect(server.url) as looking:
+            eventually(lambda: working(looking))
+        server.stop(mode)
+        waiting.join(30)
+    assert isinstance(caught[0], DatabaseUnavailable)
+    assert "does not answer" in str(caught[0])
+    with pytest.raises(DatabaseUnavailable, match=r"does not answer: .*refused"):
+        store.count(EventQuery())
+    for path in (EVENTS, AGGREGATE, EXPORT, "/readyz"):
+        said = refused(client.get(path))
+        assert str(server.port) not in said
+    assert client.get("/healthz").status_code == 200
+    server.start()
+    assert store.count(EventQuery()) == before
+    for path in (EVENTS, AGGREGATE, EXPORT, "/readyz"):
+        assert client.get(path).status_code == 200
+
+
+def test_an_export_half_way_says_that_it_is_not_whole(
+    server: Server, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_explore.export._PAGE", 100)
+    whole = client.get(EXPORT).content
+    with connect(server.url, rows.ORGANIZATION, table="halfway") as halfway, asking(halfway) as slow:
+        received = []
+        with slow.stream("GET", EXPORT) as answer, writing.connect(server.url) as looking:
+            eventually(lambda: working(looking))
+            server.stop("immediate")
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+                received.extend(iter(answer.iter_bytes()))
+    sound, mark, said = b"".join(received).rpartition(b"# error: ")
+    assert mark
+    assert b"not whole" in said
+    assert len(sound) > 1_000
+    assert whole.startswith(sound)
+    server.start()
+    assert client.get(EXPORT).content == whole
