@@ -3,6 +3,8 @@
 from streamlit import App
 
 from usage_explore.app import main
+from usage_explore.logs import to_standard_error
 from usage_explore.serving import mount
 
+to_standard_error()
 app = App(main.__file__, routes=[mount()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ from usage_explore.serving import standalone
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
 EXPORT = f"{EVENTS}/export"
+
+
+def command(word: str, port: int, *options: str) -> list[str]:
+    """The command line that serves the app or the API on the port."""
+    return [sys.executable, "-P", "-m", "usage_explore", word, "--port", str(port), *options]
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
-    sys.exit(launch.app(settings, port, click.echo, host))
+    launch.app(settings, port, click.echo, host)
 
 
 @main.command()

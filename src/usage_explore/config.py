@@ -94,6 +94,11 @@ def settings(
     )
 
 
+def put_in_force(settings: Settings) -> None:
+    """Make these the settings of this process: what `settings()` finds from now on."""
+    os.environ.update(settings.environment())
+
+
 def database_url(settings: Settings) -> str:
     """The configured database URL, else the embedded server's, started on demand.
 

@@ -1,20 +1,29 @@
-"""The API served: alone under uvicorn, or mounted beside the app; the same paths, under /api, in both."""
+"""The API served: alone under uvicorn, or mounted beside the app; the same paths, under /api, in both.
+
+Told to stop (SIGTERM, Ctrl-C), a server takes no more requests and lets running questions and exports end; what is not
+done after the grace is cancelled in the database and says so to who waits. Told twice, it ends at once.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 
-from usage_explore import config
-from usage_explore.api import create_app
+from usage_explore import config, logs, work
+from usage_explore.api import asking, create_app
 from usage_explore.api.problems import handlers
 from usage_explore.api.requests import Requests
 from usage_explore.api.scope import Access
@@ -25,6 +34,7 @@ from usage_explore.store import connect, opened
 
 PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
+_LAST = 5  # seconds more in which they say that they did not
 _REQUEST_LINE = 131_072  # bytes of a request's line and headers
 
 
@@ -55,18 +65,52 @@ def standalone(api: FastAPI) -> Starlette:
 
 
 def run(settings: Settings, host: str, port: int) -> None:
-    """Serve the API until told to stop; running questions may end first."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("usage_explore").setLevel(logging.INFO)
+    """Serve the API alone until told to stop."""
+    serve(standalone(create_app(partial(opened, settings), scope=access(settings))), host, port)
 
-    uvicorn.run(
-        standalone(create_app(partial(opened, settings), scope=access(settings))),
+
+def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bool, **options: Any) -> None:
+    """Serve an application until told to stop; `started` is called once it answers. Logs go to standard error."""
+    logs.to_standard_error()
+    config = uvicorn.Config(
+        app,
         host=host,
         port=port,
         log_config=None,
-        log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=_GRACE + _LAST,
         h11_max_incomplete_event_size=_REQUEST_LINE,
+        **options,
     )
+    _Server(config, started).run()
+    work.cancel_everything(_LAST)
+
+
+class _Server(uvicorn.Server):
+    """Ends in order at the first signal, at once at the second."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._when_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        logs.to_standard_error()  # once more: by now the libraries have made theirs
+        if self.started:
+            self._when_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came; uvicorn's own way would end the process by it, not with 0."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what runs end; after the grace, say so where it did not."""
+        over = asyncio.get_running_loop().call_later(_GRACE, asking.stopping().set)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            over.cancel()

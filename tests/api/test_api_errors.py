@@ -22,6 +22,7 @@ from usage_explore import Store, connect, writing
 from usage_explore.api.question import pairs
 from usage_explore.errors import QueryError
 from usage_explore.limits import MAX_QUERY_STRING
+from usage_explore.logs import Lines
 
 PICTURE = f"{AGGREGATE}.svg"
 QUESTIONS = [EVENTS, AGGREGATE, PICTURE, f"{AGGREGATE}.png", EXPORT]
@@ -206,8 +207,9 @@ def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCap
             answer = client.get(path, headers={"X-Request-ID": "find-me"})
             assert problem(answer, 500, "internal")["request_id"] == "find-me"
             assert "secret" not in answer.text
-    assert "find-me" in caplog.text
-    assert "the secret inside" in caplog.text
+    lines = [json.loads(Lines().format(record)) for record in caplog.records if record.message == "request"]
+    assert [line["request_id"] for line in lines] == ["find-me"] * len(QUESTIONS)
+    assert all(line["level"] == "error" and "the secret inside" in line["trace"] for line in lines)
 
 
 def test_too_many_points_for_a_picture(client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from browsing import Site
 from demo_database import demo_database
+from doors import command
 from usage_explore import Store, config, connect, launch
 
 Visit = Callable[..., Page]
@@ -30,7 +31,7 @@ def site(server_url: str, _template: str, tmp_path_factory: pytest.TempPathFacto
         url = f"http://127.0.0.1:{port}"
         settings = config.settings(database_url=database_url, app_url=url)
         environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}
-        process = subprocess.Popen(launch.command(port), env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output)
         try:
             _wait(process, url, log)
             yield Site(url, database_url)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from browsing import CHART, Site, address
 from demo_database import ACME, BIRCH, WINDOW
-from doors import eventually
+from doors import command, eventually
 from provider import CLIENT, SECRET, Provider, provider
 from usage_explore import config, launch
 
@@ -56,7 +56,7 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
     environment = {**settings.environment(), "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(launch.command(port), env=environment, stdout=output, stderr=output, cwd=folder)
+        process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
     try:
         eventually(lambda: _answers(f"{url}/_stcore/health") or process.poll() is not None, patience=60)
         yield url

@@ -1,28 +1,25 @@
 """The store works in threads, a bounded number of them; who goes away takes the statement along.
 
-A question waits a bounded time for its turn. While it runs, the request is watched: when the client hangs up, the
-statement is cancelled in the database and the connection returns to the pool.
+A question waits a bounded time for its turn. While it runs, the request is watched: when the client hangs up, or the
+server stops and the grace is over, the statement is cancelled in the database and the connection returns to the pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
-import psycopg
 from anyio import to_thread
-from sqlalchemy import Engine, event
 from starlette.requests import Request
 from starlette.types import Receive
 
 from usage_explore.api import problems
+from usage_explore.work import Work, working
 
 _T = TypeVar("_T")
 
@@ -34,54 +31,8 @@ class ClientGone(Exception):
     """Nobody is there any more to take the answer."""
 
 
-class Work:
-    """The connections that one request's work holds at this moment."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: list[psycopg.Connection[Any]] = []
-
-    def took(self, connection: psycopg.Connection[Any]) -> None:
-        """A connection left the pool for this work."""
-        with self._lock:
-            self._held.append(connection)
-
-    def gave(self, connection: psycopg.Connection[Any]) -> None:
-        """A connection goes back to the pool."""
-        with self._lock:
-            if connection in self._held:
-                self._held.remove(connection)
-
-    def cancel(self) -> None:
-        """Cancel what runs on the connections; none returns to the pool meanwhile, so nobody else is hit."""
-        with self._lock:
-            for connection in self._held:
-                with contextlib.suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=1)
-
-
 _endings: set[asyncio.Future[None]] = set()
 """Work that nobody waits for any more, until it has ended."""
-
-_current: ContextVar[Work | None] = ContextVar("work", default=None)
-
-
-def watch(engine: Engine) -> None:
-    """Let the engine's pool tell the work of a request which connections it holds."""
-    if not event.contains(engine, "checkout", _checkout):
-        event.listen(engine, "checkout", _checkout)
-        event.listen(engine, "checkin", _checkin)
-
-
-@contextlib.contextmanager
-def working(work: Work | None = None) -> Iterator[Work]:
-    """Everything that is asked inside, in threads started from here too, belongs to one work."""
-    work = work or Work()
-    token = _current.set(work)
-    try:
-        yield work
-    finally:
-        _current.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +75,22 @@ class Turns:
 async def answer(request: Request, work: Callable[[], _T], within: float | None = None) -> _T:
     """What `work` returns, done in a thread; cancelled in the database when the client goes away.
 
-    Raises `ClientGone`, and `Problem` (503) at once when it takes longer than `within` seconds.
+    Raises `ClientGone`, and `Problem` (503) at once when it takes longer than `within` seconds or the server stops.
     """
     with working() as held:
         running = asyncio.ensure_future(to_thread.run_sync(work, limiter=threads()))
     gone = asyncio.ensure_future(hung_up(request.receive))
+    over = asyncio.ensure_future(stopping().wait())
     try:
-        await asyncio.wait({running, gone}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, gone, over}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             return running.result()
         if gone.done():
             raise ClientGone
-        raise problems.busy()
+        raise problems.stopped() if over.done() else problems.busy()
     finally:
         gone.cancel()
+        over.cancel()
         if within is None:
             await ended(running, held)
         else:
@@ -161,6 +114,19 @@ async def hung_up(receive: Receive) -> None:
         pass
 
 
+_stopping: anyio.lowlevel.RunVar[asyncio.Event] = anyio.lowlevel.RunVar("usage_explore_api_stopping")
+
+
+def stopping() -> asyncio.Event:
+    """Set when this event loop's server stops and what still runs has had its grace."""
+    try:
+        return _stopping.get()
+    except LookupError:
+        event = asyncio.Event()
+        _stopping.set(event)
+        return event
+
+
 _limiter: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar("usage_explore_api_threads")
 
 
@@ -172,13 +138,3 @@ def threads() -> anyio.CapacityLimiter:
         limiter = anyio.CapacityLimiter(64)
         _limiter.set(limiter)
         return limiter
-
-
-def _checkout(connection: psycopg.Connection[Any], *_: object) -> None:
-    if (work := _current.get()) is not None:
-        work.took(connection)
-
-
-def _checkin(connection: psycopg.Connection[Any] | None, *_: object) -> None:
-    if connection is not None and (work := _current.get()) is not None:
-        work.gave(connection)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
+from usage_explore import work
 from usage_explore.api import asking
 from usage_explore.api.asking import Limits, Turns
 from usage_explore.api.problems import Kind, Problem
@@ -39,7 +40,7 @@ class Door:
         with self._making:
             if self._store is None:
                 self._store = self._make if isinstance(self._make, Store) else self._make()
-                asking.watch(self._store.engine)
+                work.watch(self._store.engine)
             return self._store
 
     def admitting(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -60,11 +61,12 @@ class Door:
             raise Problem(Kind.FORBIDDEN, "The key is for an organization that this server does not show.")
         return dataclasses.replace(store.restricted([own]), organization_id=own)
 
-    async def ask(self, request: Request, question: Question, work: Callable[[Store], _T]) -> _T:
-        """What `work` finds for the asker, in its turn. Raises `Problem`, `ClientGone` and the store's errors."""
+    async def ask(self, request: Request, question: Question, find: Callable[[Store], _T]) -> _T:
+        """What `find` finds for the asker, in its turn. Raises `Problem`, `ClientGone` and the store's errors."""
+        request.state.question = question
         async with self._questions.one():
             try:
-                return await asking.answer(request, lambda: work(self.seen_by(request)))
+                return await asking.answer(request, lambda: find(self.seen_by(request)))
             except ScopeError:
                 raise refused(question) from None
 

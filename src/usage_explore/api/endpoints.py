@@ -30,7 +30,9 @@ _SVG_ALONE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-
 class _Answer(NamedTuple):
     body: bytes
     pinned: bool
+    rows: int | None  # None where nobody counted them
     cursor: str | None = None
+    question: AggregateQuery | None = None  # as it took effect
 
 
 class Endpoints:
@@ -48,12 +50,13 @@ class Endpoints:
             pinned = question.as_of is not None and is_pinned(store, question, store.now())
             if form == CSV:
                 body, cursor = store.events_csv(question)
-                return _Answer(body, pinned, cursor)
+                return _Answer(body, pinned, None, cursor)
             page = store.events(question)
-            return _Answer(_json(page.to_dict()), pinned, page.cursor)
+            return _Answer(_json(page.to_dict()), pinned, len(page.events), page.cursor)
 
-        body, pinned, cursor = await self.door.ask(request, question, work)
-        return answered(request, body, form, pinned=pinned, headers=_next(question, cursor))
+        answer = await self.door.ask(request, question, work)
+        request.state.rows = answer.rows
+        return answered(request, answer.body, form, pinned=answer.pinned, headers=_next(question, answer.cursor))
 
     async def aggregate(self, request: Request) -> Response:
         """How much, over time."""
@@ -63,10 +66,11 @@ class Endpoints:
         def work(store: Store) -> _Answer:
             answer = store.aggregate(question)
             body = frames.to_csv(answer) if form == CSV else _json(answer.to_dict())
-            return _Answer(body, is_pinned(store, question, answer.now))
+            return _Answer(body, is_pinned(store, question, answer.now), _points(answer), question=answer.query)
 
-        body, pinned, _ = await self.door.ask(request, question, work)
-        return answered(request, body, form, pinned=pinned)
+        found = await self.door.ask(request, question, work)
+        request.state.question, request.state.rows = found.question, found.rows
+        return answered(request, found.body, form, pinned=found.pinned)
 
     async def png(self, request: Request) -> Response:
         """The chart as PNG."""
@@ -97,9 +101,14 @@ class Endpoints:
             return answer, is_pinned(store, question, answer.now)
 
         answer, pinned = await self.door.ask(request, question, work)
+        request.state.question, request.state.rows = answer.query, _points(answer)
         async with self.door.pictures.one():
             body = await asking.answer(request, lambda: _drawn(answer, view, form))
         return answered(request, body, media_type, pinned=pinned, headers=headers)
+
+
+def _points(answer: Aggregate) -> int:
+    return sum(len(series.points) for series in answer.series)
 
 
 def _json(value: dict[str, Any]) -> bytes:
@@ -111,7 +120,7 @@ def _form(request: Request, *offers: str) -> str:
 
 
 def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
-    points = sum(len(series.points) for series in answer.series)
+    points = _points(answer)
     if points > MAX_DRAWN:
         words = f"the picture would have {points:,} points, more than {MAX_DRAWN:,}; keep fewer series"
         raise QueryError([Fault("top", words)])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -25,10 +24,9 @@ from usage_explore.api.problems import Kind, Problem
 from usage_explore.api.question import asked, pairs
 from usage_explore.errors import ScopeError
 from usage_explore.query import EventQuery
+from usage_explore.work import Work, working
 
 _T = TypeVar("_T")
-
-_log = logging.getLogger("usage_explore.api")
 
 _PIECE = 65_536
 _HEADERS = {
@@ -53,6 +51,7 @@ class Exporting:
         question = asked(EventQuery, pairs(request), without=("limit",))
         if request.scope["http_version"] == "1.0":
             raise Problem(Kind.HTTP_VERSION, "Ask with HTTP/1.1; HTTP/1.0 takes a broken export for a whole one.")
+        request.state.question = question
         if request.method == "HEAD":
             return Response(headers=_HEADERS, media_type=CSV)
         async with contextlib.AsyncExitStack() as holding:
@@ -75,18 +74,22 @@ class Pages:
 
     def __init__(self, chunks: Generator[bytes]) -> None:
         self._chunks = chunks
-        self._work = asking.Work()
+        self._work = Work()
 
     async def next(self, gone: asyncio.Future[None]) -> bytes | None:
-        """The next chunk, None after the last. Raises `ClientGone`, and the store's errors."""
+        """The next chunk, None after the last. Raises `ClientGone`, a `Problem` at the end, the store's errors."""
         making = self._started(lambda: next(self._chunks, None))
-        watched: set[asyncio.Future[Any]] = {making, gone}
+        over = asyncio.ensure_future(asking.stopping().wait())
+        watched: set[asyncio.Future[Any]] = {making, gone, over}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 raise asking.ClientGone
+            if over.done():
+                raise problems.stopped()
             return making.result()
         finally:
+            over.cancel()
             await asking.ended(making, self._work)
 
     async def close(self) -> None:
@@ -94,7 +97,7 @@ class Pages:
         await self._started(self._chunks.close)
 
     def _started(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        with asking.working(self._work):
+        with working(self._work):
             return asyncio.ensure_future(to_thread.run_sync(work, limiter=asking.threads()))
 
 
@@ -115,7 +118,8 @@ class Streamed(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, or break off without the end."""
-        request_id = problems.request_id(Request(scope))
+        request = Request(scope)
+        request_id = problems.request_id(request)
         async with self._holding:
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -126,11 +130,13 @@ class Streamed(Response):
             except asking.ClientGone:
                 return
             except TimeoutError:
-                _log.warning("%s the client took nothing of its export for %g s", request_id, self._stall)
+                request.state.failure = Problem(
+                    Kind.UNAVAILABLE, f"The client took nothing of its export for {self._stall:g} s."
+                )
                 return
             except Exception as error:
                 problem = problems.of(error)
-                _log.warning("%s the export broke: %s", request_id, error)
+                request.state.failure = error
                 words = f"# error: {problem.detail} This file is not whole. (request {request_id})\n"
                 await self._send(words.encode(), send)
                 return

@@ -7,7 +7,6 @@ each parameter of a wrong question; `request_id` finds the request in the server
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum
@@ -32,8 +31,6 @@ MEDIA_TYPE = "application/problem+json"
 URN = "urn:usage-explore:problem:"
 RETRY_AFTER = 5
 """Seconds after which asking again makes sense when the database is away or busy."""
-
-_log = logging.getLogger("usage_explore.api")
 
 
 class Kind(Enum):
@@ -140,6 +137,11 @@ def busy() -> Problem:
     return Problem(Kind.UNAVAILABLE, "Too many questions are being answered right now; try again shortly.")
 
 
+def stopped() -> Problem:
+    """The server was told to end, and what runs has had its grace."""
+    return Problem(Kind.UNAVAILABLE, "The server is being stopped; try again shortly.")
+
+
 def request_id(request: Request) -> str:
     """What the log calls the request."""
     return str(request.scope.get("state", {}).get("request_id") or uuid.uuid4().hex)
@@ -167,11 +169,9 @@ def of(error: Exception) -> Problem:
 
 
 async def of_ours(request: Request, error: Exception) -> Response:
-    """Answer an error that was raised on purpose."""
-    problem = of(error)
-    if problem.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.warning("%s %s", request_id(request), error, exc_info=error if problem.kind is Kind.INTERNAL else None)
-    return problem.response(request_id(request))
+    """Answer an error that was raised on purpose; the request's line in the log names it."""
+    request.state.failure = error
+    return of(error).response(request_id(request))
 
 
 async def of_routing(request: Request, error: Exception) -> Response:

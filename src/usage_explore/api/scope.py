@@ -51,6 +51,7 @@ class Access:
         if key is None:
             words = "Send an API key of this server as `Authorization: Bearer ue_…`; whoever runs it makes one."
             raise Problem(Kind.UNAUTHORIZED, words, headers={"WWW-Authenticate": "Bearer"})
+        request.state.asker = {"key": key.id, "name": key.name}
         return key.organization_id
 
 

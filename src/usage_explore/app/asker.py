@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore import config
 from usage_explore.app import words
@@ -65,6 +66,12 @@ def admitted() -> bool:
         st.button("Sign out", on_click=st.logout, key="sign_out")
         return False
     return True
+
+
+def known() -> str | None:
+    """The e-mail address of who asks, None where nobody signs in or the work is nobody's in particular."""
+    found = _user().get("email") if get_script_run_ctx(suppress_warning=True) else None
+    return found if isinstance(found, str) else None
 
 
 def account() -> None:

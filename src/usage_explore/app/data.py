@@ -9,20 +9,27 @@ under its organization.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import streamlit as st
 
+from usage_explore import logs, work
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import asker
 from usage_explore.comparison import Comparison, compare
 from usage_explore.errors import ScopeError
+from usage_explore.export import ExportReport, Progress
 from usage_explore.query import AggregateQuery, EventQuery, Question
 from usage_explore.store import Choice, Store, connect
+
+_log = logging.getLogger(__name__)
 
 _MINUTE, _TEN_MINUTES = 60, 600
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = {AggregateQuery: repr, EventQuery: repr}
@@ -51,6 +58,11 @@ class Source:
         """How many events the question finds on all its pages, as of this minute."""
         return _count(self.store, self.store.organization_id, query.replace(cursor=None, limit=None), self.now)
 
+    def export(self, query: EventQuery, path: Path, progress: Progress) -> ExportReport:
+        """Write the question's events to a file, all pages of them."""
+        with _asking("export", self.store.organization_id, query):
+            return self.store.export(query, path, progress=progress)
+
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the question, live ones as of this minute."""
         return _sql(self.store, self.store.organization_id, query.resolve(self.now))
@@ -71,7 +83,9 @@ class Source:
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store that every session shares, on the configured database."""
-    return connect()
+    made = connect()
+    work.watch(made.engine)
+    return made
 
 
 def organizations() -> tuple[UUID, ...]:
@@ -103,7 +117,8 @@ def wake() -> None:
 
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def _organizations() -> tuple[UUID, ...]:
-    return store().organizations()
+    with _asking("organizations", None):
+        return store().organizations()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)
@@ -113,24 +128,28 @@ def _scoped(organization_id: UUID) -> Store:
 
 @st.cache_resource(ttl=_MINUTE, max_entries=30, show_spinner=False, hash_funcs=_KEYS)
 def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuery, now: datetime) -> Aggregate:
-    return _store.aggregate(query)
+    with _asking("aggregate", organization_id, query):
+        return _store.aggregate(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _comparison(
     _store: Store, organization_id: UUID | None, _answer: Aggregate, query: AggregateQuery, now: datetime
 ) -> Comparison | None:
-    return compare(_store, _answer)
+    with _asking("comparison", organization_id, query):
+        return compare(_store, _answer)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _page(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> EventPage:
-    return _store.events(query)
+    with _asking("events", organization_id, query):
+        return _store.events(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=200, show_spinner=False, hash_funcs=_KEYS)
 def _count(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> int:
-    return _store.count(query)
+    with _asking("count", organization_id, query):
+        return _store.count(query)
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
@@ -140,14 +159,31 @@ def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | Ev
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
 def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
-    return _store.extent()
+    with _asking("extent", organization_id):
+        return _store.extent()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, refresh_mode="background")
 def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, ...]:
-    return tuple(choice.value for choice in _store.dimension_keys())
+    with _asking("dimension keys", organization_id):
+        return tuple(choice.value for choice in _store.dimension_keys())
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Question) -> tuple[Choice, ...]:
-    return tuple(_store.values(group, within))
+    with _asking("values", organization_id, within, group=group):
+        return tuple(_store.values(group, within))
+
+
+@contextmanager
+def _asking(what: str, organization_id: UUID | None, question: Question | None = None, **more: str) -> Iterator[None]:
+    """Around what really reaches the database: a line in the log, and an end when the server stops."""
+    asked = {
+        "asks": what,
+        "organization_id": organization_id and str(organization_id),
+        "question": question and logs.told(question),
+        "asker": asker.known(),
+        **more,
+    }
+    with logs.noting(_log, "question", **asked), work.working():
+        yield

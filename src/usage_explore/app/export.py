@@ -40,7 +40,7 @@ def _make(query: EventQuery, suffix: str, source: Source) -> None:
 
     with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
         path = Path(folder) / f"usage-events.{suffix}"
-        report = source.store.export(query, path, progress=progress)
+        report = source.export(query, path, progress)
         content = path.read_bytes()
     bar.empty()
     st.download_button(

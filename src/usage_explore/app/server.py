@@ -1,9 +1,37 @@
 """The app and the API in one process: what `usage-explore app` serves."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from streamlit import App
+from streamlit.web import bootstrap
 
-from usage_explore.serving import mount
+from usage_explore import serving
 
-app = App(Path(__file__).with_name("main.py"), routes=[mount()])
+_LONGEST_MESSAGE = 16 * 2**20  # bytes that a browser may send at once
+_PING = 30  # seconds
+
+
+def run(host: str, port: int, started: Callable[[], object]) -> None:
+    """Serve both until told to stop, with the settings in force; `started` is called once they answer."""
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "viewer",
+        "logger.level": "warning",
+    }
+    bootstrap.load_config_options(options)
+    serving.serve(
+        App(Path(__file__).with_name("main.py"), routes=[serving.mount()]),
+        host,
+        port,
+        started,
+        ws="websockets-sansio",
+        ws_max_size=_LONGEST_MESSAGE,
+        ws_ping_interval=_PING,
+        ws_ping_timeout=_PING,
+        ws_per_message_deflate=False,
+    )
