@@ -3,8 +3,7 @@
 One row comes back per series, its points as an array in bucket order; when the answer would have more than
 `MAX_POINTS` points, one row without a series says how many series there are. Steps:
 
-    slots    scan once: events to even slots of time (the largest that fits every bucket edge) and key
-    points   slots to buckets, by the edges computed in Python
+    points   events, or rows of the rollup, to buckets and keys (module `points`)
     ranked   keys by total, descending; ties by key in code-point order, the missing key last among its equals
     series   the top N, and everything below folded into one position
     cells    points by series
@@ -14,17 +13,14 @@ One row comes back per series, its points as an array in bucket order; when the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    DateTime,
     Integer,
-    Interval,
-    Label,
     Numeric,
     Select,
     Table,
@@ -37,44 +33,29 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from usage_explore.answers import Point, Series
 from usage_explore.errors import Fault, NotExact, QueryError
+from usage_explore.points import events_points, rollup_points
 from usage_explore.query import AggregateQuery
-from usage_explore.statements import conditions, expression
+from usage_explore.rollup.serving import Serving
 
 MAX_POINTS = 200_000
 """How many points (series × buckets) one answer may have."""
 
-_STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
-_INSTANT = DateTime(timezone=True)
 
-
-def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
-    """The statement for a resolved question.
+def aggregate(table: Table, query: AggregateQuery, serving: Serving | None = None) -> Select[Any]:
+    """The statement for a resolved question, from the rollup where `serving` says how, else from the events.
 
     Columns: `now` timestamptz, `series_count` bigint, then NULL or `kind` text (all, value, missing, other), `key`
     text, `total`, `members` bigint (how many keys the series holds), `points` array; ordered as ranked. Counts
     are bigint, sums numeric. Raises `ValueError` on a relative window, `ScopeError` without an organization.
     """
-    edges = query.edges()
+    size = len(query.edges()) - 1
     number = BigInteger() if query.metric == "count" else Numeric()
     grouped = query.group_by != "none"
-    key: list[Label[Any]] = []
-    if grouped:
-        key = [expression(table, query.group_by).cast(Text).label("key")]
-
-    slot = _slot(table.c.timestamp, edges).label("slot")
-    measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
-    slots = (
-        select(slot, *key, measured.label("value")).where(*conditions(table, query)).group_by(slot, *key).cte("slots")
-    )
-    bucket = func.width_bucket(slots.c.slot, literal(list(edges), ARRAY(_INSTANT)).cast(ARRAY(_INSTANT))).label(
-        "bucket"
-    )
-    keys = [slots.c.key] if grouped else []
-    points = select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
+    points = events_points(table, query) if serving is None else rollup_points(table, query, serving)
 
     if grouped:
         ranked, series = _ranked(points, query.top)
@@ -98,7 +79,6 @@ def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
         ).cte("series")
         cells = select(literal(1, Integer).label("position"), points.c.bucket, points.c.value).cte("cells")
 
-    size = len(edges) - 1
     known = select(func.count()).select_from(series).scalar_subquery()
     numbered = func.generate_series(1, size).table_valued("at").render_derived(name="numbered")
     at = numbered.c.at
@@ -190,11 +170,3 @@ def _ranked(points: Any, top: int) -> tuple[Any, Any]:
         .cte("series")
     )
     return ranked, series
-
-
-def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:
-    """The even slot of time an event falls into, or its very time where no even slot fits the edges."""
-    for step in _STEPS:
-        if all((edge - edges[0]) % step == timedelta(0) for edge in edges):
-            return func.date_bin(literal(step, Interval), timestamp, literal(edges[0], _INSTANT), type_=_INSTANT)
-    return timestamp

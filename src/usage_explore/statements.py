@@ -6,8 +6,11 @@ is a bound parameter; `to_sql` writes them in for reading.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     Column,
@@ -15,6 +18,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Uuid,
     all_,
     any_,
     case,
@@ -30,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
-from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query import AggregateQuery, EventQuery, Question
 
 
@@ -39,25 +43,37 @@ def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
 
     Raises `ScopeError` when the question names no organization.
     """
-    if query.organization_id is None:
-        raise ScopeError("organization_id: nothing can be asked without an organization; name one")
     c = table.c
-    found: list[ColumnElement[bool]] = [c.organization_id == query.organization_id]
-    found += [c[name] == value for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
-    for name in ("metric_key", "price_key", "wallet_currency"):
-        if values := getattr(query, name):
-            found.append(_any_of(c[name], values))
-    found += [_any_of(dimension(table, key), values) for key, values in query.dimensions]
-    found += [expression(table, group).is_(None) for group in query.missing]
-    for name, values in query.exclude:
-        if name == "missing":
-            found += [expression(table, group).is_not(None) for group in values]
-        else:
-            column = expression(table, name)
-            found.append(or_(column.is_(None), column != all_(_array(column, values))))
+    found = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     if query.as_of is not None:
         found.append(c.ingested_at <= query.as_of)
     return found + _window(c.timestamp, query)
+
+
+def scope(organization: ColumnElement[UUID], query: Question) -> ColumnElement[bool]:
+    """The one place that keeps a statement to the question's organization. Raises `ScopeError` when there is none."""
+    if query.organization_id is None:
+        raise ScopeError("organization_id: nothing can be asked without an organization; name one")
+    return organization == query.organization_id
+
+
+def filters(column: Callable[[str], ColumnElement[Any]], query: Question) -> list[ColumnElement[bool]]:
+    """The question's filters but its times, on the columns that `column` gives for a group."""
+    found: list[ColumnElement[bool]] = []
+    for name in ID_COLUMNS:
+        if (value := getattr(query, name)) is not None:
+            owner = column(name)
+            found.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
+    found += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    found += [_any_of(column(DIMENSION + key), values) for key, values in query.dimensions]
+    found += [column(group).is_(None) for group in query.missing]
+    for name, values in query.exclude:
+        if name == "missing":
+            found += [column(group).is_not(None) for group in values]
+        else:
+            excluded = column(name)
+            found.append(or_(excluded.is_(None), excluded != all_(_array(excluded, values))))
+    return found
 
 
 def expression(table: Table, group: str) -> ColumnElement[Any]:

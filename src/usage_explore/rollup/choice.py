@@ -1,0 +1,119 @@
+"""Which dimensions the rollup keeps, and at which grain: measured from each organization's newest events.
+
+A dimension's *share* is how many rollup rows one event needs. Few values keep hours; many, such as customers, keep
+days; what would hardly shrink, such as a request's own id, is left out. All of an organization's dimensions together
+stay within a budget, the cheapest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from psycopg import sql
+from sqlalchemy import Table
+
+from usage_explore.filters import GROUPS
+from usage_explore.rollup.catalogue import Entry
+from usage_explore.rollup.filling import identifier
+from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
+from usage_explore.writing import Connection
+
+SAMPLE = 100_000
+"""Newest events of an organization that are measured."""
+
+MOST_HOURLY = Decimal("0.08")
+MOST_DAILY = Decimal("0.12")
+BUDGET = Decimal("0.30")
+"""Rollup rows per event: of one dimension by the hour, by the day, and of all together. A row takes about as much room
+as half an event, its index included."""
+
+LONGEST_VALUE = 500
+"""Bytes of a value beyond which its dimension is left out: the index could not hold it."""
+
+_COLUMNS = ", ".join(f"('{name}', e.{name}::text)" for name in GROUPS if name != "metric_key")
+
+_MEASURE = f"""
+WITH sample AS MATERIALIZED (
+    SELECT * FROM {{events}} WHERE organization_id = %(organization)s ORDER BY timestamp DESC, id DESC LIMIT {SAMPLE}
+), keys AS (
+    SELECT DISTINCT key FROM sample,
+        jsonb_object_keys(CASE jsonb_typeof(dimensions) WHEN 'object' THEN dimensions END) AS k (key)
+), parts AS (
+    SELECT v.dimension, v.value, e.metric_key, date_bin('1 hour', e.timestamp, '1970-01-01') AS hour,
+           date_bin('1 hour', e.ingested_at, '1970-01-01') AS ingested
+    FROM sample e, LATERAL (
+        VALUES ('none', NULL), {_COLUMNS}
+        UNION ALL SELECT 'dim:' || keys.key, e.dimensions ->> keys.key FROM keys WHERE keys.key <> ''
+        UNION ALL SELECT 'keys', k.key
+            FROM jsonb_object_keys(CASE jsonb_typeof(e.dimensions) WHEN 'object' THEN e.dimensions END) AS k (key)
+    ) AS v (dimension, value)
+), hours AS (
+    SELECT dimension, value, metric_key, hour, ingested FROM parts GROUP BY 1, 2, 3, 4, 5
+)
+SELECT dimension, count(*),
+       count(DISTINCT (value, metric_key, date_bin('1 day', hour, '1970-01-01'),
+                       date_bin('1 day', ingested, '1970-01-01'))),
+       count(DISTINCT value), coalesce(max(octet_length(value)), 0), (SELECT count(*) FROM sample)
+FROM hours GROUP BY 1
+"""  # noqa: S608 - our own column names
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A dimension in the sample: rollup rows per event at each grain, distinct values, the longest one's bytes."""
+
+    dimension: str
+    hourly: Decimal
+    daily: Decimal
+    values: int
+    longest: int
+
+
+def measure(connection: Connection, events: Table, organization_id: UUID) -> list[Measured]:
+    """Every column and dimension key of the organization's newest events."""
+    rows = connection.execute(
+        sql.SQL(_MEASURE).format(events=identifier(events)), {"organization": organization_id}
+    ).fetchall()
+    return [
+        Measured(dimension, Decimal(hours) / size, Decimal(days) / size, values, longest)
+        for dimension, hours, days, values, longest, size in rows
+    ]
+
+
+def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[Entry], now: datetime) -> list[Entry]:
+    """New lines of the catalogue for what was measured: what is kept stays as it is, what was set by hand too."""
+    fixed = {entry.dimension: entry for entry in before if entry.by_hand or entry.grain is not None}
+    spent = sum((entry.share or Decimal(0) for entry in fixed.values() if entry.grain), Decimal(0))
+    chosen: list[Entry] = []
+    for measured in sorted(found, key=_cost):
+        if measured.dimension in fixed:
+            chosen.append(replace(fixed[measured.dimension], chosen_at=now))
+            continue
+        grain, share = None, measured.daily
+        for fine, needed, most in ((HOUR, measured.hourly, MOST_HOURLY), (DAY, measured.daily, MOST_DAILY)):
+            if needed <= most and spent + needed <= BUDGET and measured.longest <= LONGEST_VALUE:
+                grain, share = fine, needed
+                spent += needed
+                break
+        chosen.append(
+            Entry(
+                organization_id=organization_id,
+                dimension=measured.dimension,
+                grain=grain,
+                watermark=None,
+                by_hand=False,
+                share=round(share, 6),
+                chosen_at=now,
+            )
+        )
+    return chosen
+
+
+def _cost(measured: Measured) -> tuple[bool, Decimal]:
+    """What all others build on first, then the cheapest at the grain it would have."""
+    share = measured.hourly if measured.hourly <= MOST_HOURLY else measured.daily
+    return measured.dimension not in (NONE, KEYS), share

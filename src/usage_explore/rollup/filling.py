@@ -1,0 +1,132 @@
+"""From events to rollup rows, as SQL: the one statement that refreshing, rebuilding, loading and verifying share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from sqlalchemy import Table
+
+from usage_explore.filters import GROUPS
+from usage_explore.rollup.serving import DAY, HOUR, KEYS, Kept, floor
+from usage_explore.rollup.tables import rollup_table
+
+_OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in GROUPS if name != "metric_key")
+
+_SLOTS = """
+       date_bin(p.grain, e.timestamp, timestamptz '1970-01-01 00:00:00+00') AS slot,
+       date_bin(CASE WHEN p.grain = interval '1 day' AND e.ingested_at < p.today
+                     THEN interval '1 day' ELSE interval '1 hour' END,
+                e.ingested_at, timestamptz '1970-01-01 00:00:00+00') AS ingested,
+       count(*) AS events, sum(e.quantity) AS quantity
+"""
+
+_FROM = """
+FROM pieces p JOIN {events} e
+  ON e.organization_id = p.organization_id AND e.ingested_at >= p.since AND e.ingested_at < p.until
+"""
+
+_WITHIN = """
+  AND e.organization_id = ANY (%(organizations)s)
+  AND e.ingested_at >= %(first)s::timestamptz AND e.ingested_at < %(last)s::timestamptz
+GROUP BY 1, 2, 3, 4, 5, 6
+"""
+
+ROWS = f"""
+WITH pieces AS MATERIALIZED (
+    SELECT * FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(grains)s::interval[], %(since)s::timestamptz[],
+                         %(until)s::timestamptz[], %(today)s::timestamptz[])
+        AS p (organization_id, dimension, grain, since, until, today))
+SELECT e.organization_id, p.dimension,
+       CASE p.dimension WHEN 'none' THEN NULL {_OWN_COLUMNS} ELSE e.dimensions ->> substr(p.dimension, 5) END AS value,
+       e.metric_key, {_SLOTS} {_FROM}
+WHERE p.dimension <> '{KEYS}' {_WITHIN}
+UNION ALL
+SELECT e.organization_id, p.dimension, keys.value, e.metric_key, {_SLOTS} {_FROM}
+CROSS JOIN LATERAL
+    jsonb_object_keys(CASE jsonb_typeof(e.dimensions) WHEN 'object' THEN e.dimensions END) AS keys (value)
+WHERE p.dimension = '{KEYS}' {_WITHIN}
+"""  # noqa: S608 - our own column names
+"""The rollup's rows for some pieces, from `{events}`; parameters as `parameters` gives them."""
+
+COLUMNS = sql.SQL("organization_id, dimension, value, metric_key, slot, ingested, events, quantity")
+
+BEGINNING = "-infinity"
+"""Before everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is ingested in `[since, until)` of one kept dimension; `since` None is the beginning.
+
+    Days of ingestion that are over before `until` become one slot for a day's grain; for a dimension that is built
+    further than `until` already, `watermark` says how far.
+    """
+
+    organization_id: UUID
+    dimension: str
+    grain: timedelta
+    since: datetime | None
+    until: datetime
+    watermark: datetime | None = None
+
+    @property
+    def today(self) -> datetime:
+        """The first day whose ingestion is not over."""
+        return floor(self.watermark or self.until, DAY)
+
+
+def parameters(pieces: Sequence[Piece]) -> dict[str, Any]:
+    """What `ROWS` is run with. There must be a piece."""
+    since = [piece.since.isoformat() if piece.since else BEGINNING for piece in pieces]
+    return {
+        "owners": [piece.organization_id for piece in pieces],
+        "dimensions": [piece.dimension for piece in pieces],
+        "grains": [piece.grain for piece in pieces],
+        "since": since,
+        "until": [piece.until for piece in pieces],
+        "today": [piece.today for piece in pieces],
+        "organizations": sorted({piece.organization_id for piece in pieces}),
+        "first": BEGINNING if BEGINNING in since else min(since),
+        "last": max(piece.until for piece in pieces),
+    }
+
+
+def fill(events: Table, source: sql.Identifier | None = None) -> sql.Composed:
+    """INSERT the rows of some pieces, from the events or another table with their columns."""
+    rows = sql.SQL(ROWS).format(events=source or identifier(events))
+    return sql.SQL("INSERT INTO {} ({}) {} ORDER BY organization_id, dimension, slot").format(
+        identifier(rollup_table(events)), COLUMNS, rows
+    )
+
+
+def empty(events: Table) -> sql.Composed:
+    """DELETE the rows of some pieces."""
+    return sql.SQL(
+        "DELETE FROM {} r USING unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(since)s::timestamptz[],"
+        " %(until)s::timestamptz[]) AS p (organization_id, dimension, since, until)"
+        " WHERE r.organization_id = p.organization_id AND r.dimension = p.dimension"
+        " AND r.ingested >= p.since AND r.ingested < p.until"
+    ).format(identifier(rollup_table(events)))
+
+
+def identifier(table: Table) -> sql.Identifier:
+    """The table's name for SQL."""
+    return sql.Identifier(*filter(None, (table.schema, table.name)))
+
+
+def piece_of(organization_id: UUID, kept: Kept, since: datetime | None, until: datetime) -> Piece:
+    """What is ingested in `[since, until)` and kept already, widened to whole slots of ingestion."""
+    slot = DAY if kept.grain == DAY else HOUR
+    return Piece(
+        organization_id=organization_id,
+        dimension=kept.dimension,
+        grain=kept.grain,
+        since=floor(since, slot) if since else None,
+        until=min(floor(until + slot - timedelta(microseconds=1), slot), kept.watermark),
+        watermark=kept.watermark,
+    )

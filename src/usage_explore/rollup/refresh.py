@@ -1,0 +1,161 @@
+"""Bring the rollup up to the watermark, a piece at a time; each piece is a transaction, so it can stop anywhere.
+
+Several may run at once: they take turns, and each goes on where the rows are then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg import sql
+from sqlalchemy import Table
+
+from usage_explore.rollup.catalogue import Entry, entries, lock
+from usage_explore.rollup.filling import Piece, empty, fill, identifier, parameters, piece_of
+from usage_explore.rollup.serving import DAY, HOUR, floor
+from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.writing import Connection
+
+Progress = Callable[[datetime, datetime], object]
+"""Called with how far the rows reach, and how far they shall."""
+
+_FIRST_STEP = DAY
+_LONGEST_STEP = 64 * DAY
+_QUICK, _SLOW = 2.0, 8.0
+_MANY = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refreshed:
+    """What a refresh did: `rows` rows were added in `steps` steps, up to `watermark`."""
+
+    rows: int
+    steps: int
+    watermark: datetime
+
+
+def advance(connection: Connection, events: Table, target: datetime, progress: Progress | None = None) -> Refreshed:
+    """Add what was ingested before `target`, which is cut to the hour, to every kept dimension."""
+    target = floor(target, HOUR)
+    step, rows, steps = _FIRST_STEP, 0, 0
+    while True:
+        began = time.monotonic()
+        with connection.transaction():
+            lock(connection, events)
+            done = _step(connection, events, target, step)
+        if done is None:
+            break
+        reached, added = done
+        rows, steps = rows + added, steps + 1
+        if progress:
+            progress(reached, target)
+        took = time.monotonic() - began
+        if took < _QUICK:
+            step = min(step * 2, _LONGEST_STEP)
+        elif took > _SLOW:
+            step = max(step / 2, HOUR)
+    if rows >= _MANY:
+        _settle_pages(connection, events)
+    return Refreshed(rows=rows, steps=steps, watermark=target)
+
+
+def rebuild(
+    connection: Connection, events: Table, organizations: Sequence[UUID], since: datetime | None, until: datetime
+) -> int:
+    """Make the rows of what was ingested in `[since, until)` anew from the events; the rows written.
+
+    Belongs into a transaction that holds the `lock`.
+    """
+    pieces = [
+        piece
+        for entry in entries(connection, events)
+        if entry.organization_id in organizations and (kept := entry.kept)
+        if (piece := piece_of(entry.organization_id, kept, since, until)).since is None or piece.since < piece.until
+    ]
+    if not pieces:
+        return 0
+    values = parameters(pieces)
+    connection.execute(empty(events), values)
+    return connection.execute(fill(events), values).rowcount
+
+
+def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
+    """Add what `source`, a table with the events' columns, holds from before the watermarks; the rows written.
+
+    For rows that are inserted behind the watermark: in the transaction that inserts them, which holds the `lock`.
+    """
+    pieces = [
+        piece_of(entry.organization_id, kept, None, kept.watermark)
+        for entry in entries(connection, events)
+        if (kept := entry.kept)
+    ]
+    return connection.execute(fill(events, source), parameters(pieces)).rowcount if pieces else 0
+
+
+def _step(connection: Connection, events: Table, target: datetime, step: timedelta) -> tuple[datetime, int] | None:
+    """Build the dimensions that are furthest behind, up to the next ones; how far they are then, and the rows added."""
+    kept = [entry for entry in entries(connection, events) if entry.grain is not None]
+    behind = [entry for entry in kept if entry.watermark is None or entry.watermark < target]
+    if not behind:
+        return None
+    marks = {entry.watermark for entry in behind}
+    mark = None if None in marks else min(mark for mark in marks if mark is not None)
+    chosen = [entry for entry in behind if entry.watermark == mark]
+    until = min(
+        target,
+        *(other for other in marks if other is not None and (mark is None or other > mark)),
+        floor(_next(connection, events, chosen, mark) or target, DAY) + step,
+    )
+    pieces = [_piece(entry, until) for entry in chosen]
+    values = parameters(pieces)
+    again = [piece for piece in pieces if piece.since != mark]
+    if again:
+        connection.execute(empty(events), parameters(again))
+    added = connection.execute(fill(events), values).rowcount
+    connection.execute(
+        sql.SQL(
+            "UPDATE {} k SET watermark = %(mark)s FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[])"
+            " AS p (organization_id, dimension)"
+            " WHERE k.organization_id = p.organization_id AND k.dimension = p.dimension"
+        ).format(identifier(kept_table(events))),
+        {**values, "mark": until},
+    )
+    return until, added
+
+
+def _piece(entry: Entry, until: datetime) -> Piece:
+    """From the watermark on, or from the beginning of its day when that day is over now and becomes one slot."""
+    assert entry.grain is not None  # noqa: S101 - only kept entries are built
+    since = entry.watermark
+    if since and entry.grain == DAY and floor(since, DAY) < floor(until, DAY):
+        since = floor(since, DAY)
+    return Piece(entry.organization_id, entry.dimension, entry.grain, since, until)
+
+
+def _next(connection: Connection, events: Table, chosen: Sequence[Entry], mark: datetime | None) -> datetime | None:
+    """When the next event was ingested, of those that are missing; never before 1970."""
+    row = connection.execute(
+        sql.SQL(
+            "SELECT greatest(min(first), '1970-01-01') FROM unnest(%(organizations)s::uuid[]) AS o (id),"
+            " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
+            " ORDER BY ingested_at LIMIT 1) AS e (first)"
+        ).format(identifier(events)),
+        {
+            "organizations": sorted({entry.organization_id for entry in chosen}),
+            "mark": mark.isoformat() if mark else "-infinity",
+        },
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _settle_pages(connection: Connection, events: Table) -> None:
+    """Fresh statistics, and answers that need not visit the table."""
+    connection.autocommit = True
+    try:
+        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(identifier(rollup_table(events))))
+    finally:
+        connection.autocommit = False

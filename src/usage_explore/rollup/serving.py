@@ -1,0 +1,139 @@
+"""Whether the rollup answers a question exactly, and from which pieces. Pure: no connection, no SQL.
+
+The answer to a question over `[since, until)` is the sum of
+
+    whole     rollup rows of the whole slots `[first, last)`, ingested before `known`
+    edges     events ingested before `known` in what the whole slots lack of the window, less those they have too much
+    tail      events ingested at `known` or later, in the window
+
+`known` is the watermark, or with `as_of` the end of the last slot of ingestion that lies wholly before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.query import AggregateQuery, Question
+
+NONE = "none"
+"""The dimension whose rows have no value: every event once."""
+
+KEYS = "keys"
+"""The dimension whose values are the dimension keys an event has: an event counts once for each."""
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+GRAINS = (timedelta(minutes=15), HOUR, DAY)
+"""How long a slot may be. All begin at midnight UTC."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A dimension that is kept: slots of `grain`, holding what was ingested before `watermark`.
+
+    The slots of ingestion are hours; those of a day's grain are days, as soon as the day is over.
+    """
+
+    dimension: str
+    grain: timedelta
+    watermark: datetime
+
+    def known(self, as_of: datetime | None) -> datetime:
+        """Up to where the slots of ingestion tell what was known at `as_of`, default: all of them."""
+        if as_of is None or as_of + _INSTANT >= self.watermark:
+            return self.watermark
+        today = floor(self.watermark, DAY)
+        return floor(as_of + _INSTANT, DAY if self.grain == DAY and as_of < today else HOUR)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A part of a slot, `[since, until)`: its events are added (`sign` 1) or taken away (-1)."""
+
+    since: datetime
+    until: datetime
+    sign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the rollup answers: rows of `kept` in `[first, last)` ingested before `known`, edges, and the tail."""
+
+    kept: Kept
+    first: datetime
+    last: datetime
+    known: datetime
+    edges: tuple[Edge, ...]
+
+
+def serving(
+    query: AggregateQuery, edges: tuple[datetime, ...], now: datetime, kept: Mapping[str, Kept]
+) -> Serving | str:
+    """How the rollup answers the resolved question, else why it cannot, in words that follow "because"."""
+    named = dimensions(query)
+    if len(named) > 1:
+        return f"{' and '.join(named)} are asked for together, and the rollup keeps one dimension at a time"
+    (dimension,) = named or (NONE,)
+    found = kept.get(dimension)
+    if found is None:
+        return f"the rollup does not keep {dimension}" if dimension != NONE else "there is no rollup"
+    if any(floor(edge, found.grain) != edge for edge in edges):
+        return f"the edges of a {query.bucket} in {query.timezone} cut the rollup's slots of {span(found.grain)}"
+    since, until = query.span
+    known = found.known(query.as_of)
+    if known <= since:
+        return "the rollup ends before the window begins"
+    first, head = _lower(since, found.grain)
+    last, foot = _upper(until, found.grain, now)
+    if first >= last:
+        return f"the window holds no whole slot of {span(found.grain)}"
+    return Serving(kept=found, first=first, last=last, known=known, edges=(*head, *foot))
+
+
+def dimensions(query: Question) -> tuple[str, ...]:
+    """What the question groups and filters by, the metric key left out: it is part of every row."""
+    named = set(query.missing)
+    named |= {name for name in (*ID_COLUMNS, "price_key", "wallet_currency") if getattr(query, name)}
+    named |= {DIMENSION + key for key, _ in query.dimensions}
+    for name, values in query.exclude:
+        named |= set(values) if name == "missing" else {name}
+    if isinstance(query, AggregateQuery):
+        named |= {query.group_by}
+    return tuple(sorted(named - {"metric_key", "none"}))
+
+
+def floor(instant: datetime, grain: timedelta) -> datetime:
+    """The start of the slot that holds `instant`."""
+    return instant - (instant - _EPOCH) % grain
+
+
+def span(grain: timedelta) -> str:
+    """A grain in words."""
+    return {HOUR: "an hour", DAY: "a day"}.get(grain, f"{grain // timedelta(minutes=1)} minutes")
+
+
+def _lower(since: datetime, grain: timedelta) -> tuple[datetime, tuple[Edge, ...]]:
+    """The first whole slot, and what mends the window's lower edge: the shorter way round."""
+    start = floor(since, grain)
+    if start == since:
+        return start, ()
+    if since - start <= grain / 2:
+        return start, (Edge(start, since, -1),)
+    return start + grain, (Edge(since, start + grain, 1),)
+
+
+def _upper(until: datetime, grain: timedelta, now: datetime) -> tuple[datetime, tuple[Edge, ...]]:
+    """The end of the last whole slot, and what mends the upper edge; hardly any events lie in the future."""
+    start = floor(until, grain)
+    if start == until:
+        return until, ()
+    end = start + grain
+    if min(end, max(now, until)) - until <= until - start:
+        return end, (Edge(until, end, -1),)
+    return start, (Edge(start, until, 1),)
