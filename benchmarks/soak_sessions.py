@@ -12,7 +12,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
 import soak_questions as questions
 from soak_log import Failed, Log, Marks
@@ -52,7 +52,7 @@ class Visitor:
         url = f"ws://{host}/_stcore/stream"
         own = self.draw.choice(self.organizations)
         async with connect(
-            url, origin=f"http://{host}", max_size=None, subprotocols=[Subprotocol("streamlit")]
+            url, origin=Origin(f"http://{host}"), max_size=None, subprotocols=[Subprotocol("streamlit")]
         ) as socket:
             for _ in range(self.draw.randint(1, LINKS)):
                 page, asked = questions.app_link(self.draw, own)
