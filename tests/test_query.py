@@ -290,7 +290,7 @@ def test_a_zone_without_a_name_is_refused() -> None:
         ("/events?custmer_id=x", "did you mean customer_id?"),
         ({"metric_key": []}, "metric_key: has no values"),
         ({"metric_key": [None]}, "metric_key: has no values"),
-        ({"limit": b"5"}, "is not a whole number"),
+        ({"limit": b"5"}, "is not text"),
         ({5: "x"}, "5: unknown parameter"),
         ([(5, "x")], "5: unknown parameter"),
         ([("dim:\ud800", "x")], "is not valid Unicode"),

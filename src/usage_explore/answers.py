@@ -11,12 +11,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from usage_explore import frames, parameters
+from usage_explore import frames, parameters, parse
 from usage_explore.describe import describe
+from usage_explore.errors import Fault, QueryError
 from usage_explore.filters import DIMENSION
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.parameters import query_string
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery, Question, at
 
 if TYPE_CHECKING:
     import altair as alt
@@ -198,9 +199,15 @@ class Aggregate:
     def events_at(self, series: Series, start: datetime | None = None, end: datetime | None = None) -> EventQuery:
         """The question for the rows behind a series: in the buckets from `start` to `end`, else in all.
 
-        The law: they are exactly as many as the points count.
+        The law: they are exactly as many as the points count. Raises `QueryError` for a time that is naive, and where a
+        kept key is longer than a value may be.
         """
+        if not isinstance(series, Series):
+            raise QueryError(
+                [Fault("series", f"{parse.shorten(series)} is not a series of this answer; take one of its")]
+            )
         since, until = self.query.span
+        start, end = (edge and at(name, edge) for name, edge in (("start", start), ("end", end)))
         shared = {name: value for name, value in self.query.given().items() if name in Question.model_fields}
         after, before = max(since, start or since), min(until, end or until)
         return EventQuery(**{**shared, **self._behind(series), "occurred_after": after, "occurred_before": before})

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import platformdirs
 
+from usage_explore import parse
 from usage_explore.errors import ConfigurationError
 from usage_explore.schema import DEFAULT_TABLE, split_name
 
@@ -138,14 +139,14 @@ def _settings(
     url = pick(database_url, "DATABASE_URL")
     name = pick(table, "TABLE") or DEFAULT_TABLE
     split_name(name)
-    folder = _path(pick(home, "HOME") or default_home())
+    folder = _path(pick(home, "HOME") or default_home(), "home")
     return Settings(
         database_url=_url(url) if url else None,
         organization_id=_organization(pick(organization_id, "ORGANIZATION_ID")),
         table=name,
         home=folder,
-        keys=_path(pick(keys, "KEYS") or folder / "keys.json"),
-        people=_path(pick(people, "PEOPLE") or folder / "people.toml"),
+        keys=_path(pick(keys, "KEYS") or folder / "keys.json", "keys"),
+        people=_path(pick(people, "PEOPLE") or folder / "people.toml", "people"),
         statement_timeout=_duration(
             pick(statement_timeout, "STATEMENT_TIMEOUT"),
             "statement_timeout",
@@ -157,12 +158,19 @@ def _settings(
     )
 
 
-def _path(value: Path | str) -> Path:
-    return Path(value).expanduser().absolute()
+def _path(value: Path | str, name: str) -> Path:
+    try:
+        if b"\0" in os.fsencode(value):
+            raise ValueError
+        return Path(value).expanduser().absolute()
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: ~ of a user whose home nobody knows
+        raise ConfigurationError(
+            f"{name}: {parse.shorten(value)} is not a path (USAGE_EXPLORE_{name.upper()})"
+        ) from None
 
 
 def _url(value: str) -> str:
-    for scheme in _SCHEMES:
+    for scheme in _SCHEMES if isinstance(value, str) else ():
         if value.startswith(scheme):
             return "postgresql://" + value.removeprefix(scheme)
     raise ConfigurationError(
@@ -172,13 +180,11 @@ def _url(value: str) -> str:
 
 
 def _organization(value: UUID | str | None) -> UUID | None:
-    if value is None or isinstance(value, UUID):
-        return value
     try:
-        return UUID(value)
-    except ValueError:
+        return None if value is None else parse.uuid(value)
+    except ValueError as error:
         raise ConfigurationError(
-            f"organization_id: {value!r} is not a UUID (--organization-id or USAGE_EXPLORE_ORGANIZATION_ID)"
+            f"organization_id: {error} (--organization-id or USAGE_EXPLORE_ORGANIZATION_ID)"
         ) from None
 
 
@@ -186,13 +192,13 @@ def _duration(value: timedelta | float | str | None, name: str, *, default: time
     if value is None:
         return default
     fault = ConfigurationError(
-        f"{name}: {value} is not a number of seconds between {least.total_seconds():g} and"
+        f"{name}: {parse.shorten(value)} is not a number of seconds between {least.total_seconds():g} and"
         f" {_LONGEST.total_seconds():g} (USAGE_EXPLORE_{name.upper()})"
     )
     if not isinstance(value, timedelta):
         try:
             seconds = float(value)
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             raise fault from None
         if not math.isfinite(seconds) or abs(seconds) > _LONGEST.total_seconds():
             raise fault
@@ -203,6 +209,9 @@ def _duration(value: timedelta | float | str | None, name: str, *, default: time
 
 
 def _app_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ConfigurationError(f"app_url: {value!r} does not start with http:// or https:// (USAGE_EXPLORE_APP_URL)")
+    known = isinstance(value, str) and value.startswith(("http://", "https://"))
+    if not known or not value.isprintable() or " " in value:
+        raise ConfigurationError(
+            f"app_url: {parse.shorten(value)} does not start with http:// or https://, or has blanks in it (USAGE_EXPLORE_APP_URL)"
+        )
     return value.rstrip("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from usage_explore.filters import DIMENSION
-from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question
+from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question, expect
 
 _LONGEST = 60
 """How many characters of a value a sentence shows."""
@@ -14,7 +14,11 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def describe(query: Question) -> str:
-    """The question in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin"."""
+    """The question in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin".
+
+    Raises `QueryError` for what is no question.
+    """
+    expect(Question, query)
     match query:
         case AggregateQuery():
             words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"

@@ -7,6 +7,7 @@ appears under its name only when it is whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pyarrow import csv, parquet
 from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore import statements
+from usage_explore import parse, statements
 from usage_explore.arrow import DecimalSpan, integer_digits
 from usage_explore.cursor import Position
 from usage_explore.errors import ConfigurationError
@@ -47,13 +48,19 @@ class _Writer(Protocol):
 
 
 def export(
-    connection: Connection, table: Table, query: EventQuery, after: Position | None, path: Path, progress: Progress
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    after: Position | None,
+    path: Path | str,
+    progress: Progress,
 ) -> ExportReport:
     """Write every event of the question after a position, newest first; `.csv` or `.parquet` by the path's ending.
 
     CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted. Parquet: ids and JSON as text, decimals
     decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path that cannot be written.
     """
+    path = _path(path)
     as_csv = _suffix(path) == ".csv"
     with _whole_file(path) as part:
         total, spans = _measure(connection, table, query, after)
@@ -106,10 +113,21 @@ def progress_bar(wanted: bool | Progress, title: str) -> Iterator[Progress]:
         yield show
 
 
+def _path(path: Path | str) -> Path:
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError
+        return Path(path)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"path: {parse.shorten(path)} is not a path; name a file to write") from None
+
+
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise ConfigurationError(f"path: {path.name!r} ends neither in .csv nor in .parquet; name the format that way")
+        raise ConfigurationError(
+            f"path: {parse.shorten(path.name)} ends neither in .csv nor in .parquet; name the format that way"
+        )
     return suffix
 
 
@@ -121,13 +139,15 @@ def _whole_file(path: Path) -> Iterator[Path]:
         part.touch(exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
-            f"path: {path.parent} cannot be written to ({error.strerror}); choose another"
+            f"path: {parse.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
         ) from None
     try:
         yield part
         part.replace(path)
     except OSError as error:
-        raise ConfigurationError(f"path: {path} could not be written: {error.strerror}") from error
+        raise ConfigurationError(
+            f"path: {parse.shorten(str(path), 200)} could not be written: {error.strerror}"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

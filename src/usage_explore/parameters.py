@@ -36,14 +36,21 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
     if isinstance(params, str):
         return _split(params)
     if not isinstance(params, Mapping):
-        return [(str(name), str(value)) for name, value in params]
+        try:
+            return [(_plain(name), _plain(value)) for name, value in params]
+        except (TypeError, ValueError):
+            raise _unreadable("is neither text nor a mapping nor (name, value) pairs of text") from None
     found: Pairs = []
     faults: list[Fault] = []
     for name, value in params.items():
         if value is None:
             continue
         values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value
-        items = [(str(name), str(item)) for item in values if item is not None]
+        try:
+            items = [(_plain(name), _plain(item)) for item in values if item is not None]
+        except TypeError as error:
+            faults.append(Fault(parse.named(str(name)), str(error)))
+            continue
         if not items:
             faults.append(Fault(parse.named(str(name)), "has no values; leave the parameter out to mean any"))
         found += items
@@ -167,6 +174,13 @@ def _split(params: str) -> Pairs:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:
         raise _unreadable("is not valid percent-encoded UTF-8; encode it again") from None
+
+
+def _plain(value: object) -> str:
+    """A name or a value of a mapping or pair as text."""
+    if value is None or isinstance(value, bytes):
+        raise TypeError(f"{parse.shorten(value)} is not text")
+    return _text(value)
 
 
 def _unreadable(words: str) -> QueryError:

@@ -8,9 +8,9 @@ here once; its name, bounds, help and URL form follow from the declaration. Sour
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -43,6 +43,9 @@ _optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
 _optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
 _moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
 _texts = Annotated[Texts, BeforeValidator(texts)]
+
+
+_Q = TypeVar("_Q", bound="Question")
 
 
 class Question(BaseModel):
@@ -133,11 +136,14 @@ class Question(BaseModel):
 
     def resolve(self, now: datetime) -> Self:
         """The same question with absolute times, as it is asked at `now`: only an aggregate's may be relative."""
+        at("now", now)
         return self
 
     def pin(self, now: datetime, settle: timedelta) -> Self:
         """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`."""
-        settled = now.astimezone(UTC) - settle
+        if not isinstance(settle, timedelta):
+            raise QueryError([Fault("settle", f"{parse.shorten(settle)} is not a timedelta")])
+        settled = at("now", now) - settle
         return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
 
     def given(self) -> dict[str, Any]:
@@ -266,6 +272,7 @@ class AggregateQuery(Question):
 
         Raises `QueryError` when the window then is empty or inverted, or reaches before 1970.
         """
+        now = at("now", now)
         if not self.is_relative:
             return self
         if self.window:
@@ -311,6 +318,22 @@ class AggregateQuery(Question):
                 Fault("until", "is not after since, so the window is empty; swap or widen them"),
             ]
         return found
+
+
+def expect(kind: type[_Q], given: object) -> _Q:
+    """The question given, when it is of that kind. Raises `QueryError` otherwise."""
+    if not isinstance(given, kind):
+        found = type(given).__name__ if isinstance(given, Question) else parse.shorten(given)
+        raise QueryError([Fault("query", f"needs {kind.__name__}, not {found}; make one with the same filters")])
+    return given
+
+
+def at(name: str, given: object) -> datetime:
+    """The instant given under a name. Raises `QueryError`."""
+    try:
+        return parse.instant(given)
+    except ValueError as error:
+        raise QueryError([Fault(name, str(error))]) from None
 
 
 def _faults(detail: Any) -> Iterable[Fault]:

@@ -16,14 +16,16 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, cursor, filters, reading, statements
+from usage_explore import aggregation, config, cursor, filters, parse, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery, Question, expect
 from usage_explore.schema import events_table
 
 _Q = TypeVar("_Q", bound=Question)
+
+_MOST_CHOICES = 100_000
 
 
 class Choice(NamedTuple):
@@ -113,7 +115,10 @@ class Store:
 
     def restricted(self, organizations: Iterable[UUID]) -> Store:
         """The same store for somebody who may see only these organizations; never more than before."""
-        named = frozenset(organizations)
+        try:
+            named = frozenset(parse.uuid(organization_id) for organization_id in organizations)
+        except (TypeError, ValueError) as error:
+            raise ScopeError(f"organizations: {error}") from None
         return dataclasses.replace(self, allowed=named if self.allowed is None else self.allowed & named)
 
     def organizations(self) -> tuple[UUID, ...]:
@@ -131,13 +136,15 @@ class Store:
 
         Raises `QueryError` for a damaged or foreign cursor, `ScopeError`, `DatabaseError`.
         """
-        with self._asking(query or EventQuery()) as (connection, query):
+        with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
             after = _position(query)
             rows = connection.execute(statements.page(self.table, query, query.limit + 1, after)).all()
         return self._page(query, [_event(row) for row in rows])
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None when `page` is the first."""
+        if not isinstance(page, EventPage):
+            raise QueryError([Fault("page", f"{parse.shorten(page)} is not a page of events")])
         query = page.query
         if query.cursor is None:
             return None
@@ -152,7 +159,7 @@ class Store:
 
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
-        with self._asking(query) as (connection, scoped):
+        with self._asking(expect(EventQuery, query)) as (connection, scoped):
             return connection.execute(statements.count(self.table, scoped)).scalar_one()
 
     def extent(self) -> tuple[datetime, datetime] | None:
@@ -167,7 +174,7 @@ class Store:
         Raises `QueryError` when the window is empty or the answer would have more than 200,000 points,
         `NotExact` when NaN or infinite quantities would be summed, `ScopeError`, `DatabaseError`.
         """
-        with self._asking(query or AggregateQuery()) as (connection, asked):
+        with self._asking(expect(AggregateQuery, AggregateQuery() if query is None else query)) as (connection, asked):
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
             edges = resolved.edges()
@@ -189,27 +196,28 @@ class Store:
         (written, total). The file takes its name when it is whole. Raises `ConfigurationError` for a path that
         cannot be written, `QueryError`, `ScopeError`, `DatabaseError`.
         """
-        with progress_bar(progress, "export") as show, self._asking(query, snapshot=True) as (connection, scoped):
-            after = _position(scoped)
-            return export(connection, self.table, scoped, after, Path(path), show)
+        asking = self._asking(expect(EventQuery, query), snapshot=True)
+        with progress_bar(progress, "export") as show, asking as (connection, scoped):
+            return export(connection, self.table, scoped, _position(scoped), path, show)
 
     def export_csv(self, query: EventQuery) -> Generator[bytes]:
         """The bytes of `export`'s CSV as they are read, one connection held until the generator ends or is closed.
 
         Raises what `export` raises, when the bytes are asked for.
         """
-        with self._asking(query, snapshot=True) as (connection, scoped):
+        with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
             yield from csv_pages(connection, self.table, scoped, _position(scoped))
 
     def events_csv(self, query: EventQuery) -> tuple[bytes, str | None]:
         """The page that `events` gives, as `export` writes it to CSV, and its cursor."""
-        with self._asking(query) as (connection, scoped):
+        with self._asking(expect(EventQuery, query)) as (connection, scoped):
             page, following = csv_page(connection, self.table, scoped, _position(scoped))
         return page, cursor.encode(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL that answers the question, values written in, to paste into psql."""
-        with self._asking(query) as (connection, scoped):
+        asked = query if isinstance(query, EventQuery) else expect(AggregateQuery, query)
+        with self._asking(asked) as (connection, scoped):
             if isinstance(scoped, EventQuery):
                 after = _position(scoped)
                 return statements.to_sql(statements.page(self.table, scoped, scoped.limit, after))
@@ -240,14 +248,17 @@ class Store:
 
         Raises `QueryError` for an unknown group.
         """
+        name = "group_by"
         try:
             filters.group(group)
+            name = "most"
+            parse.integer(most, 1, _MOST_CHOICES)
         except ValueError as error:
-            raise QueryError([Fault("group_by", str(error))]) from None
+            raise QueryError([Fault(name, str(error))]) from None
         return self._choices(within, lambda scoped: statements.values(self.table, scoped, group, most))
 
     def _choices(self, within: Question | None, statement: Any) -> list[Choice]:
-        with self._asking(within or EventQuery()) as (connection, scoped):
+        with self._asking(expect(Question, EventQuery() if within is None else within)) as (connection, scoped):
             if isinstance(scoped, AggregateQuery):
                 scoped = scoped.resolve(_now(connection))
             return [Choice(*row) for row in connection.execute(statement(scoped))]
