@@ -212,6 +212,7 @@ def _app_url(value: str) -> str:
     known = isinstance(value, str) and value.startswith(("http://", "https://"))
     if not known or not value.isprintable() or " " in value:
         raise ConfigurationError(
-            f"app_url: {parse.shorten(value)} does not start with http:// or https://, or has blanks in it (USAGE_EXPLORE_APP_URL)"
+            f"app_url: {parse.shorten(value)} does not start with http:// or https://, or has blanks in it"
+            " (USAGE_EXPLORE_APP_URL)"
         )
     return value.rstrip("/")
