@@ -1,0 +1,94 @@
+"""kill -9 of the embedded server and of the process that uses it: nothing is lost, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+import rows
+from breaking import refused
+from doors import AGGREGATE, EVENTS, eventually
+from usage_explore import connect, embedded, launch, writing
+
+DIGEST = "SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM usage_events e"
+
+
+def digest(home: Path) -> object:
+    """Every value of every row, in one."""
+    with writing.connect(embedded.start(home)) as connection:
+        return connection.execute(DIGEST).fetchone()
+
+
+def postmaster(home: Path) -> int:
+    return int((home / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+@pytest.fixture
+def filled(home: Path) -> Path:
+    """The folder of an embedded database with the generated rows."""
+    with writing.connect(embedded.start(home)) as connection:
+        writing.ensure_schema(connection, "usage_events")
+        rows.insert(connection, rows.generate(per_scene=40))
+    return home
+
+
+@pytest.fixture
+def served(filled: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """The app as a process of its own, and a client of its API."""
+    port = launch.free_port(None)
+    options = ["--home", str(filled), "--port", str(port), "--organization-id", str(rows.ORGANIZATION)]
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "usage_explore", "app", "--no-demo", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client,
+    ):
+        eventually(lambda: answers(client, "/healthz"), patience=60)
+        yield process, client
+        process.kill()
+
+
+def answers(client: httpx.Client, path: str) -> bool:
+    """Whether the path answers, with 200 or not at all or with a problem to come back from."""
+    try:
+        answer = client.get(path)
+    except httpx.TransportError:
+        return False
+    if answer.status_code != 200:
+        refused(answer)
+    return answer.status_code == 200
+
+
+def test_nothing_is_lost_and_nothing_stays_behind(
+    filled: Path, served: tuple[subprocess.Popen[bytes], httpx.Client]
+) -> None:
+    process, client = served
+    before = digest(filled)
+    embedded.release(filled)
+    page = client.get(EVENTS).json()
+    assert len(page["data"]) == 25
+    os.kill(postmaster(filled), signal.SIGKILL)
+    eventually(lambda: answers(client, EVENTS), patience=60)
+    assert client.get(EVENTS).json() == page
+    assert client.get(AGGREGATE).status_code == 200
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    eventually(lambda: not any(helper.is_running() for helper in helpers))
+    with pytest.raises(httpx.ConnectError):
+        client.get("/healthz")
+    assert digest(filled) == before
+    with connect(home=filled, organization_id=rows.ORGANIZATION) as store:
+        assert [str(event.id) for event in store.events().events] == [event["id"] for event in page["data"]]
+    embedded.release(filled)
+    assert not (filled / "data" / "postmaster.pid").exists()
