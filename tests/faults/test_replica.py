@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from click.testing import CliRunner
+from streamlit.testing.v1 import AppTest
 
 import rows
 from breaking import Server, address, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from opening import MAIN, opened
 from usage_explore import AggregateQuery, EventQuery, connect, doctor, writing
 from usage_explore.cli import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -47,6 +50,27 @@ def test_what_reads_works_on_a_replica(primary: Server, replica: Server) -> None
     findings = doctor.examine(replica.url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
     assert not [finding for finding in findings if finding.state == "fault"]
     assert any("a read-only replica" in finding.message for finding in findings)
+
+
+def test_the_app_reads_a_replica_and_continues_when_it_returns(
+    primary: Server, replica: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", replica.url)
+    st.cache_resource.clear()
+    asked = {"organization_id": str(rows.ORGANIZATION), **dict(WINDOW.to_params())}
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), asked)
+    assert app.get("vega_lite_chart")
+    assert not app.error
+    replica.stop("immediate")
+    st.cache_data.clear()
+    app.run()
+    assert "does not answer" in app.error[0].value
+    assert not app.get("vega_lite_chart")
+    replica.start()
+    app.run()
+    assert app.get("vega_lite_chart")
+    assert not app.error
+    st.cache_resource.clear()
 
 
 @pytest.mark.parametrize("command", ["init", "demo", "load"])
