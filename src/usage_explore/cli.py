@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.init_command import init
 from usage_explore.key_commands import keys
 from usage_explore.options import Group, common, organization, settings_in_force
 
@@ -52,19 +53,8 @@ def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
 
 
+main.add_command(init)
 main.add_command(keys)
-
-
-@main.command()
-@common
-def init() -> None:
-    """Create the events table and its indexes where they are missing (a hypertable with TimescaleDB)."""
-    from usage_explore import writing
-
-    with _writing() as (connection, settings):
-        created = writing.ensure_schema(connection, settings.table)
-        kind = "hypertable" if writing.is_hypertable(connection, settings.table) else "table"
-    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
 
 
 @main.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -48,6 +48,11 @@ SELECT EXISTS (
 """
 
 
+_DISTRIBUTION = """
+SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE logicalrelid = %s AND partmethod = 'h'
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Attribute:
     """One column as it is: its name, its catalog type (`float8`, `timestamptz`, …), its nullability."""
@@ -59,7 +64,11 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view as it is. `rows` is the planner's estimate, negative when never analyzed."""
+    """One table or view as it is.
+
+    `rows` is the planner's estimate, negative when never analyzed; `distributed` is the column by which Citus spreads
+    it over the workers, None where it does not.
+    """
 
     oid: int
     schema: str
@@ -68,6 +77,7 @@ class Relation:
     rows: int
     readable: bool
     hypertable: bool
+    distributed: str | None
     columns: dict[str, Attribute]
 
 
@@ -82,9 +92,18 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
         name: Attribute(name, type_, not required)
         for name, type_, required in connection.execute(_ATTRIBUTES, [oid]).fetchall()
     }
-    timescale = connection.execute("SELECT to_regclass('timescaledb_information.hypertables')").fetchone()
-    hypertable = connection.execute(_HYPERTABLE, [schema, table]).fetchone() if timescale and timescale[0] else None
-    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable and hypertable[0]), columns)
+    hypertable = _look(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
+    distributed = _look(connection, "pg_catalog.pg_dist_partition", _DISTRIBUTION, [oid])
+    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable), distributed, columns)
+
+
+def _look(
+    connection: psycopg.Connection[tuple[Any, ...]], catalog: LiteralString, query: LiteralString, values: list[Any]
+) -> Any:
+    """The query's first value where an extension has brought the catalog it reads, else None."""
+    there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [catalog]).fetchone()
+    row = connection.execute(query, values).fetchone() if there and there[0] else None
+    return row and row[0]
 
 
 def documented() -> dict[str, tuple[str, bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import psycopg
@@ -11,15 +10,15 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore import network
+from usage_explore import indexed, network
 from usage_explore.errors import ConfigurationError, TableMismatch
+from usage_explore.homes import NONE_ASKED, Wishes, citus, timescale
 from usage_explore.schema import events_table, indexes
 from usage_explore.shape import Relation, misfits, relation
 from usage_explore.translation import translated
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-_log = logging.getLogger(__name__)
 _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
 
 
@@ -40,12 +39,14 @@ def connect(url: str) -> Connection:
     return connection
 
 
-def ensure_schema(connection: Connection, table_name: str) -> bool:
-    """Create the events table, its indexes and, where TimescaleDB is there, its hypertable; True if created.
+def ensure_schema(connection: Connection, table_name: str, wishes: Wishes = NONE_ASKED) -> bool:
+    """Create the events table and what its server offers: True if created.
 
-    All or nothing, in one transaction, and safe when several processes do it at once. An existing table with
-    the documented columns is left as it is: False. Raises `TableMismatch` for a view or a table of another
-    shape, and when the role may not create tables, `ConfigurationError` where the database takes no writes.
+    That is its indexes and statistics; where TimescaleDB is there, a hypertable with a columnstore; spread over
+    Citus's workers if `wishes` say so. All or nothing, in one transaction, and safe when several processes do it at
+    once. An existing table with the documented columns is left as it is: False. Raises `TableMismatch` for a view or
+    a table of another shape, and when the role may not create tables; `ConfigurationError` for a wish that this
+    server cannot grant, and where the database takes no writes.
     """
     table = events_table(table_name)
     with connection.transaction():
@@ -56,7 +57,7 @@ def ensure_schema(connection: Connection, table_name: str) -> bool:
             _check(existing, table_name)
             return False
         try:
-            _create(connection, table)
+            _create(connection, table, wishes)
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{table_name}: this role may not create it ({error.diag.message_primary}); run"
@@ -95,7 +96,7 @@ def _check(existing: Relation, table_name: str) -> None:
         )
 
 
-def _create(connection: Connection, table: Table) -> None:
+def _create(connection: Connection, table: Table, wishes: Wishes) -> None:
     if table.schema:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema)))
     made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
@@ -103,29 +104,11 @@ def _create(connection: Connection, table: Table) -> None:
         connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
     name = sql.Identifier(*([table.schema] if table.schema else []), table.name)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
-    if _timescaledb(connection):
-        connection.execute(
-            "SELECT create_hypertable(%s::regclass, by_range('timestamp'), create_default_indexes => false)",
-            [name.as_string(connection)],
-        )
-
-
-def _timescaledb(connection: Connection) -> bool:
-    """Whether this database has TimescaleDB, creating the extension where the server offers it."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'),"
-        " EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')"
-        " AND EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.max_background_workers')"  # it is preloaded
-    ).fetchone()
-    installed, offered = row or (False, False)
-    if installed or not offered:
-        return bool(installed)
-    try:
-        with connection.transaction():
-            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    except psycopg.errors.InsufficientPrivilege:
-        _log.warning(
-            "TimescaleDB is on this server, but this role may not create its extension; the events table is a plain one"
-        )
-        return False
-    return True
+    if wishes.distribute:
+        citus.distribute(connection, name)
+    elif timescale.available(connection):
+        timescale.settle(connection, name, wishes)
+    found = relation(connection, table.fullname)
+    assert found is not None  # noqa: S101 - just made
+    for creation in indexed.create_statistics(found, indexed.missing_statistics(connection, found)):
+        connection.execute(creation)

@@ -9,7 +9,7 @@ from datetime import timedelta
 import psycopg
 
 from usage_explore import network
-from usage_explore.doctor import contents, server, speed, structure
+from usage_explore.doctor import contents, server, speed, storage, structure
 from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.shape import Relation, misfits, relation
 
@@ -28,8 +28,10 @@ class _Check:
 _CHECKS = (
     _Check("permission", structure.permission),
     _Check("columns", structure.columns),
-    _Check("storage", speed.storage),
+    _Check("storage", storage.storage),
     _Check("index", speed.indexes),
+    _Check("statistics", speed.statistics),
+    _Check("settings", speed.settings),
     _Check("organizations", contents.organizations, fitting=True),
     _Check("contents", contents.quality, fitting=True),
 )

@@ -1,78 +1,28 @@
-"""Checks of what makes it quick: how the table is stored, which indexes it has."""
+"""Checks of what makes it quick: which indexes the table has, what the planner knows, how much the server caches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import Index
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex
-
-from usage_explore import schema
+from usage_explore import indexed
 from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.indexed import Existing
 from usage_explore.shape import Relation
-
-_INDEXES = """
-SELECT i.relname, x.indisunique AND x.indimmediate AND x.indpred IS NULL, x.indpred IS NULL,
-       array_agg(coalesce(a.attname, '') ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
-       array_agg((x.indoption[k.n - 1] & 1) = 1 ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
-       array_agg(coalesce(a.attname, '') ORDER BY k.n)
-FROM pg_index x
-JOIN pg_class i ON i.oid = x.indexrelid
-JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree'
-CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
-WHERE x.indrelid = %s AND x.indisvalid
-GROUP BY i.relname, x.indisunique, x.indimmediate, x.indpred
-ORDER BY i.relname
-"""
 
 _PURPOSE = {
     "page": "paging an organization's events",
     "customer": "one customer's events",
     "cover": "aggregates that need not visit the table",
+    "ingested": "finding what was learned since an instant",
+    "subscription": "the events of a subscription that has few",
+    "product": "the events of a product that has few",
+    "metric": "the events of a metric that has few",
+    "price": "the events of a price that has few",
+    "dimensions": "the events of a dimension's value that has few",
 }
 
+_ANALYZED_FROM = 100_000_000
+"""Bytes below which it does not matter what the planner knows."""
+
 _SKIP_SCAN_SINCE = 180_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Btree:
-    """A valid index: its key columns with their direction, and every column it holds ("" for expressions)."""
-
-    name: str
-    unique: bool
-    whole: bool
-    keys: tuple[str, ...]
-    descending: tuple[bool, ...]
-    columns: frozenset[str]
-
-    def serves(self, wanted: Index) -> bool:
-        """Whether scanning it, forwards or backwards, does what the wanted index is for."""
-        keys = tuple(_column(expression) for expression in wanted.expressions)
-        included = wanted.dialect_options["postgresql"]["include"] or ()
-        # The first key is always compared for equality, so its direction is free.
-        one_way = included or len(set(self.descending[1 : len(keys)])) <= 1
-        return bool(self.whole and self.keys[: len(keys)] == keys and one_way and self.columns.issuperset(included))
-
-
-def storage(connection: Connection, found: Relation) -> list[Finding]:
-    """Hypertable or not: either works."""
-    if found.hypertable:
-        return [Finding("storage", "ok", "a TimescaleDB hypertable")]
-    row = connection.execute("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')").fetchone()
-    if row and row[0] and found.kind == "table":
-        return [
-            Finding(
-                "storage",
-                "warning",
-                "a plain table, although TimescaleDB is here",
-                f"SELECT create_hypertable('{quoted(found.name, found.schema)}', by_range('timestamp'),"
-                " migrate_data => true);  -- locks the table while it moves",
-            )
-        ]
-    return [Finding("storage", "ok", f"a plain {found.kind}, no hypertable; answers are the same")]
 
 
 def indexes(connection: Connection, found: Relation) -> list[Finding]:
@@ -81,41 +31,25 @@ def indexes(connection: Connection, found: Relation) -> list[Finding]:
         return [
             Finding("index", "ok", f"a {found.kind} has none of its own; the indexes of the tables behind it serve")
         ]
-    there = [
-        _Btree(name, unique, whole, tuple(keys), tuple(descending), frozenset(columns))
-        for name, unique, whole, keys, descending, columns in connection.execute(_INDEXES, [found.oid]).fetchall()
-    ]
+    there = indexed.existing(connection, found)
     return [*_wanted(there, found), *_unique(there), *_astray(there, found, connection.info.server_version)]
 
 
-def _wanted(there: list[_Btree], found: Relation) -> list[Finding]:
-    table = schema.events_table()
-    table.name, table.schema = found.name, found.schema
+def _wanted(there: list[Existing], found: Relation) -> list[Finding]:
     findings = []
-    for wanted in schema.indexes(table):
-        if any(name not in found.columns for name in _columns(wanted)):
-            continue
-        purpose = _PURPOSE[str(wanted.name).rpartition("_")[2]]
+    for wanted in indexed.wanted(found):
+        purpose = _PURPOSE[indexed.purpose(wanted)]
         serving = [index.name for index in there if index.serves(wanted)]
         if serving:
             findings.append(Finding("index", "ok", f"{serving[0]} serves {purpose}"))
         else:
-            findings.append(
-                Finding("index", "warning", f"none serves {purpose}, so every look reads more", _create(wanted, found))
-            )
+            warning = ";  -- blocks writes while it is made" if indexed.blocks(wanted, found) else ";"
+            cure = indexed.create(wanted, found) + warning
+            findings.append(Finding("index", "warning", f"none serves {purpose}, so every look reads more", cure))
     return findings
 
 
-def _create(wanted: Index, found: Relation) -> str:
-    statement = str(CreateIndex(wanted).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
-    if found.hypertable and not wanted.unique:
-        return f"{statement} WITH (timescaledb.transaction_per_chunk);"
-    if found.hypertable or found.kind == "partitioned table":
-        return f"{statement};  -- blocks writes while it is made"
-    return statement.replace("INDEX ", "INDEX CONCURRENTLY ", 1) + ";"
-
-
-def _unique(there: list[_Btree]) -> list[Finding]:
+def _unique(there: list[Existing]) -> list[Finding]:
     keyset = {"organization_id", "timestamp", "id"}
     if any(index.unique and keyset.issuperset(index.keys) for index in there):
         return []
@@ -130,7 +64,7 @@ def _unique(there: list[_Btree]) -> list[Finding]:
     ]
 
 
-def _astray(there: list[_Btree], found: Relation, version: int) -> list[Finding]:
+def _astray(there: list[Existing], found: Relation, version: int) -> list[Finding]:
     if version < _SKIP_SCAN_SINCE:
         return []
     drop = "DROP INDEX" if found.hypertable or found.kind == "partitioned table" else "DROP INDEX CONCURRENTLY"
@@ -143,15 +77,90 @@ def _astray(there: list[_Btree], found: Relation, version: int) -> list[Finding]
             f"Where nothing else needs it: {drop} {quoted(index.name, found.schema)};",
         )
         for index in there
-        if index.whole and index.keys[0] == "organization_id" and index.keys[1:2] not in ((), ("timestamp",), ("id",))
+        if index.method == "btree"
+        and index.whole
+        and index.keys[0] == "organization_id"
+        and index.keys[1:2] not in ((), ("timestamp",), ("ingested_at",), ("id",))
     ]
 
 
-def _columns(wanted: Index) -> list[str]:
-    included = wanted.dialect_options["postgresql"]["include"] or ()
-    return [*(_column(expression) for expression in wanted.expressions), *included]
+def statistics(connection: Connection, found: Relation) -> list[Finding]:
+    """What the planner knows of the rows: is it fresh, and does it know which organization has which values."""
+    if found.kind != "table":
+        return []
+    findings = []
+    size = connection.execute("SELECT pg_table_size(%s::oid)", [found.oid]).fetchone()
+    if found.rows < 0 and not found.hypertable and size and size[0] > _ANALYZED_FROM:
+        findings.append(
+            Finding(
+                "statistics",
+                "warning",
+                "the planner has never looked at the table",
+                f"ANALYZE {quoted(found.name, found.schema)};",
+            )
+        )
+    missing = indexed.missing_statistics(connection, found)
+    if missing:
+        statements = [f"{each.as_string(connection)};" for each in indexed.create_statistics(found, missing)]
+        findings.append(
+            Finding(
+                "statistics",
+                "warning",
+                "the planner takes organizations and what they use for independent, so that looking for what only"
+                " others use reads everything",
+                "\n".join([*statements, f"ANALYZE {quoted(found.name, found.schema)};"]),
+            )
+        )
+    return findings or [Finding("statistics", "ok", "the planner knows which organization uses what")]
 
 
-def _column(expression: Any) -> str:
-    """The name of the column that an index orders by."""
-    return str(getattr(expression, "element", expression).name)
+_SETTINGS = """
+SELECT pg_size_bytes(current_setting('shared_buffers')), pg_size_bytes(current_setting('work_mem')),
+       current_setting('random_page_cost')::float8,
+       CASE WHEN %(sized)s THEN pg_table_size(%(oid)s::oid) ELSE 0 END
+"""
+_MEGABYTE = 1_048_576
+
+
+def settings(connection: Connection, found: Relation) -> list[Finding]:
+    """Server settings whose defaults are small for a table of a gigabyte or more."""
+    row = connection.execute(
+        _SETTINGS, {"oid": found.oid, "sized": found.kind == "table" and not found.hypertable}
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    buffers, work, page_cost, size = row
+    if found.hypertable:
+        sized = connection.execute("SELECT hypertable_size(%s::oid::regclass)", [found.oid]).fetchone()
+        size = int(sized[0] or 0) if sized else 0
+    if size < 1024 * _MEGABYTE:
+        return []
+    findings = []
+    if buffers <= 128 * _MEGABYTE:
+        findings.append(
+            Finding(
+                "settings",
+                "warning",
+                f"shared_buffers is {buffers // _MEGABYTE} MB, the default, for {size / 1e9:.1f} GB of events",
+                "ALTER SYSTEM SET shared_buffers = '…';  -- a quarter of the machine's memory; then restart",
+            )
+        )
+    if work <= 4 * _MEGABYTE:
+        findings.append(
+            Finding(
+                "settings",
+                "warning",
+                f"work_mem is {work // _MEGABYTE} MB, the default, so wide aggregates sort on disk",
+                "ALTER ROLE … SET work_mem = '64MB';",
+            )
+        )
+    if page_cost >= 4:
+        findings.append(
+            Finding(
+                "settings",
+                "warning",
+                f"random_page_cost is {page_cost:g}, made for spinning disks: aggregates of one metric visit the table"
+                " where an index would do",
+                "On SSDs: ALTER SYSTEM SET random_page_cost = 1.1; SELECT pg_reload_conf();",
+            )
+        )
+    return findings or [Finding("settings", "ok", "cache, sorting memory and page costs suit the table's size")]

@@ -1,0 +1,164 @@
+"""Give an existing events table what it lacks: indexes, statistics, and what `init` was asked to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Index
+
+from usage_explore import indexed
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable
+from usage_explore.homes import citus, timescale
+from usage_explore.homes.wishes import Wishes
+from usage_explore.schema import INDEX_BYTES
+from usage_explore.shape import Relation, relation
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Say = Callable[[str], object]
+
+
+def arrange(connection: Connection, table_name: str, wishes: Wishes, say: Say) -> None:
+    """Make what is missing and change what was asked for, saying each step before it begins.
+
+    Writers go on while indexes are made, except where it is said. The connection must be in no transaction; each
+    step is one of its own, so that an interrupted run can be repeated. Settings not asked for stay as they are.
+
+    Raises `ConfigurationError` for a wish this server cannot grant, `DatabaseUnavailable` when another `init` is at
+    work on this database.
+    """
+    connection.autocommit = True
+    try:
+        _alone(connection)
+        found = _found(connection, table_name)
+        for step in (_storage, _settings, _spread, _indexes, _statistics):
+            step(connection, found, wishes, say)
+            found = _found(connection, table_name)
+    finally:
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        connection.autocommit = False
+
+
+def _alone(connection: Connection) -> None:
+    # not waiting for the lock: CREATE INDEX CONCURRENTLY waits for everyone who waits in a statement
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtext('usage-explore init'))").fetchone()
+    if not (row and row[0]):
+        raise DatabaseUnavailable("Another `usage-explore init` is at work on this database; wait until it is done.")
+
+
+def _found(connection: Connection, table_name: str) -> Relation:
+    found = relation(connection, table_name)
+    assert found is not None  # noqa: S101 - made before
+    return found
+
+
+def _name(found: Relation) -> sql.Identifier:
+    return sql.Identifier(found.schema, found.name)
+
+
+def _storage(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
+    """A hypertable of a plain table, where that was asked for."""
+    if not wishes.migrate or found.hypertable:
+        return
+    if not timescale.available(connection):
+        raise ConfigurationError("--migrate: this database has no TimescaleDB; leave the option out, or install it")
+    say("Moving the rows into chunks; nobody can use the table meanwhile.")
+    with connection.transaction():
+        interval = timescale.settle(connection, _name(found), wishes, migrate=True)
+    connection.execute(sql.SQL("ANALYZE {}").format(_name(found)))
+    say(f"Each chunk holds {words(interval)}.")
+
+
+def _settings(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
+    """A hypertable's settings, where others were asked for."""
+    if not found.hypertable:
+        return
+    now = timescale.state(connection, found.schema, found.name)
+    if wishes.events_per_day is not None:
+        interval = timescale.interval_for(connection, wishes.events_per_day)
+        if interval != now.interval:
+            say(f"New chunks are {words(interval)} long instead of {words(now.interval)}; those there stay.")
+            timescale.set_interval(connection, _name(found), interval)
+    after = wishes.columnstore_after
+    if after is None or after == (now.after or timedelta(0)):
+        return
+    if not timescale.has_columnstore(connection):
+        raise ConfigurationError(
+            "--columnstore-after: this TimescaleDB has no columnstore; it comes with 2.18 under the Timescale licence"
+        )
+    with connection.transaction():
+        if now.segment_by is None and after:
+            timescale.enable_columnstore(connection, _name(found))
+        timescale.set_policy(connection, _name(found), after)
+    say(
+        f"Chunks move to the columnstore once their events are older than {words(after)}."
+        if after
+        else "Chunks no longer move to the columnstore; those there stay."
+    )
+
+
+def _spread(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
+    """The table on Citus's workers, where that was asked for."""
+    if not wishes.distribute or found.distributed == citus.COLUMN:
+        return
+    if found.distributed is not None:
+        raise ConfigurationError(
+            f"--distribute: {found.name} is distributed by {found.distributed} already and was left so; to change it:"
+            f" SELECT alter_distributed_table('{found.schema}.{found.name}', '{citus.COLUMN}');"
+        )
+    say(f"Spreading the table over Citus's workers by {citus.COLUMN}; writers wait meanwhile.")
+    citus.distribute(connection, _name(found))
+
+
+def _indexes(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
+    there = indexed.existing(connection, found)
+    for index in indexed.wanted(found):
+        if not any(each.serves(index) for each in there):
+            _make(connection, found, index, say)
+
+
+def _make(connection: Connection, found: Relation, index: Index, say: Say) -> None:
+    name = sql.Identifier(found.schema, str(index.name))
+    row = connection.execute(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name.as_string(connection)]
+    ).fetchone()
+    if row is not None and row[0]:
+        say(f"Left alone: {index.name} exists with other columns; `usage-explore doctor` says which are wanted.")
+        return
+    if row is not None:  # an interrupted run's
+        connection.execute(sql.SQL("DROP INDEX {}").format(name))
+    size = f", about {_size(found.rows * INDEX_BYTES[indexed.purpose(index)])}" if found.rows > 0 else ""
+    waiting = "writers wait meanwhile" if indexed.blocks(index, found) else "writers go on"
+    say(f"Making the index {index.name}{size}; {waiting}.")
+    try:
+        connection.execute(indexed.create(index, found))
+    except psycopg.errors.UniqueViolation:
+        connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(name))
+        say(
+            f"Not made: {index.name}, since events share organization, time and id; remove the doubles, then run again."
+        )
+
+
+def _statistics(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
+    missing = indexed.missing_statistics(connection, found)
+    if not missing:
+        return
+    say("Telling the planner which organization has which values.")
+    for statement in indexed.create_statistics(found, missing):
+        connection.execute(statement)
+    connection.execute(sql.SQL("ANALYZE {}").format(_name(found)))
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number / 1e6, 1):,.0f} MB"
+
+
+def words(interval: timedelta) -> str:
+    """An interval as people say it: `7 days`, `6 hours`."""
+    hours = interval / timedelta(hours=1)
+    if hours >= 24 and hours % 24 == 0:
+        return f"{hours / 24:g} day{'s' * (hours != 24)}"
+    return f"{hours:g} hour{'s' * (hours != 1)}"

@@ -1,0 +1,138 @@
+"""The indexes that a table has in the catalog, and whether they do what the wanted ones are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Index, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
+
+from usage_explore import schema
+from usage_explore.shape import Relation
+
+_INDEXES = """
+SELECT i.relname, m.amname, x.indisunique AND x.indimmediate AND x.indpred IS NULL, x.indpred IS NULL,
+       array_agg(coalesce(a.attname, '') ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
+       array_agg((x.indoption[k.n - 1] & 1) = 1 ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
+       array_agg(coalesce(a.attname, '') ORDER BY k.n)
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_am m ON m.oid = i.relam
+CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+WHERE x.indrelid = %s AND x.indisvalid
+GROUP BY i.relname, m.amname, x.indisunique, x.indimmediate, x.indpred
+ORDER BY i.relname
+"""
+
+_STATISTICS = "SELECT stxname FROM pg_statistic_ext WHERE stxrelid = %s AND 'm' = ANY (stxkind)"
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """A valid index: its key columns with their direction, and every column it holds ("" for expressions).
+
+    `whole` is False for a partial one.
+    """
+
+    name: str
+    method: str
+    unique: bool
+    whole: bool
+    keys: tuple[str, ...]
+    descending: tuple[bool, ...]
+    columns: frozenset[str]
+
+    def serves(self, wanted: Index) -> bool:
+        """Whether scanning it, forwards or backwards, does what the wanted index is for."""
+        options = wanted.dialect_options["postgresql"]
+        keys = tuple(_column(expression) for expression in wanted.expressions)
+        included = options["include"] or ()
+        # The first key is always compared for equality, so its direction is free.
+        one_way = included or len(set(self.descending[1 : len(keys)])) <= 1
+        return bool(
+            self.method == (options["using"] or "btree")
+            and self.whole
+            and self.keys[: len(keys)] == keys
+            and one_way
+            and self.columns.issuperset(included)
+        )
+
+
+def existing(connection: psycopg.Connection[tuple[Any, ...]], found: Relation) -> list[Existing]:
+    """The table's valid indexes, by name."""
+    return [
+        Existing(name, method, unique, whole, tuple(keys), tuple(descending), frozenset(columns))
+        for name, method, unique, whole, keys, descending, columns in connection.execute(
+            _INDEXES, [found.oid]
+        ).fetchall()
+    ]
+
+
+def wanted(found: Relation) -> list[Index]:
+    """The indexes this table should have, those on columns it lacks left out."""
+    return [index for index in schema.indexes(named(found)) if all(name in found.columns for name in _columns(index))]
+
+
+def missing_statistics(connection: psycopg.Connection[tuple[Any, ...]], found: Relation) -> dict[str, tuple[str, str]]:
+    """The statistics objects this table should have and has not. Chunks of a hypertable cannot have any."""
+    if found.hypertable or found.kind != "table":
+        return {}
+    there = {row[0] for row in connection.execute(_STATISTICS, [found.oid]).fetchall()}
+    return {name: columns for name, columns in schema.statistics(named(found)).items() if name not in there}
+
+
+def create_statistics(found: Relation, missing: dict[str, tuple[str, str]]) -> list[sql.Composed]:
+    """The statements that make the statistics objects; ANALYZE fills them."""
+    return [
+        sql.SQL("CREATE STATISTICS {} (mcv) ON {} FROM {}").format(
+            sql.Identifier(found.schema, name),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.Identifier(found.schema, found.name),
+        )
+        for name, columns in missing.items()
+    ]
+
+
+def named(found: Relation) -> Table:
+    """The events table under the name and schema it was found by."""
+    table = schema.events_table()
+    table.name, table.schema = found.name, found.schema
+    return table
+
+
+def create(index: Index, found: Relation) -> str:
+    """The statement that makes the index in the way which blocks writers least on this kind of table.
+
+    It cannot run in a transaction, except for a unique index on a hypertable or any on a partitioned table.
+    """
+    statement = str(CreateIndex(index).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+    if blocks(index, found):
+        return statement
+    if found.hypertable:
+        return f"{statement} WITH (timescaledb.transaction_per_chunk)"
+    return statement.replace("INDEX ", "INDEX CONCURRENTLY ", 1)
+
+
+def blocks(index: Index, found: Relation) -> bool:
+    """Whether writers wait while the index is made."""
+    return found.kind == "partitioned table" or (found.hypertable and bool(index.unique))
+
+
+def purpose(index: Index) -> str:
+    """What the index is for: the last word of its name."""
+    return str(index.name).rpartition("_")[2]
+
+
+def _columns(index: Index) -> list[str]:
+    included = index.dialect_options["postgresql"]["include"] or ()
+    return [*(_column(expression) for expression in index.expressions), *included]
+
+
+def _column(expression: Any) -> str:
+    """The name of the column that an index orders by."""
+    return str(getattr(expression, "element", expression).name)

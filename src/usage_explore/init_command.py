@@ -1,0 +1,59 @@
+"""`usage-explore init`: the events table, in the way its server keeps it best."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from usage_explore.options import common, settings_in_force
+
+
+@click.command()
+@click.option(
+    "--events-per-day",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Volume that a hypertable's chunk interval is made to fit.  [default: chunks of 7 days]",
+)
+@click.option(
+    "--columnstore-after",
+    type=click.IntRange(0, 36_500),
+    metavar="DAYS",
+    help="Age at which chunks move to TimescaleDB's columnstore; 0 for never.  [default: 7 for a new table]",
+)
+@click.option("--migrate", is_flag=True, help="Make a hypertable of a plain table with rows; it is locked meanwhile.")
+@click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
+@common
+def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
+    """Create the events table, or give an existing one the indexes and statistics that it lacks.
+
+    With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
+    there change only where an option asks for it.
+    """
+    from usage_explore import config, shape, writing
+    from usage_explore.homes import Wishes
+    from usage_explore.homes.arrange import arrange
+
+    settings = settings_in_force()
+    wishes = Wishes(
+        events_per_day=events_per_day,
+        columnstore_after=None if columnstore_after is None else timedelta(days=columnstore_after),
+        migrate=migrate,
+        distribute=distribute,
+    )
+    connection = writing.connect(config.database_url(settings))
+    try:
+        created = writing.ensure_schema(connection, settings.table, wishes)
+        connection.commit()
+        if not created:
+            arrange(connection, settings.table, wishes, click.echo)
+        found = shape.relation(connection, settings.table)
+    finally:
+        connection.close()
+    kind = "table"
+    if found is not None and found.hypertable:
+        kind = "hypertable"
+    elif found is not None and found.distributed:
+        kind = "distributed table"
+    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
