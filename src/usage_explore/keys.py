@@ -88,11 +88,16 @@ class Keyring:
 
     def find(self, text: str) -> Key | None:
         """The key that `text` is, None when it is none or revoked. Takes the same time for every wrong one."""
+        return self.look(text)[0]
+
+    def look(self, text: str) -> tuple[Key | None, str | None]:
+        """The key that `text` is, as `find` gives it, and the id that it claims where there is a key of that id."""
         parts = text.split("_", 2)
         key_id = parts[1] if len(parts) == 3 else ""
         known = next((key for key in self.listed() if key.id == key_id), None)
         matches = hmac.compare_digest(_digest(text), known.digest if known else _NOBODY)
-        return known if known and matches and known.revoked is None else None
+        found = known if known and matches and known.revoked is None else None
+        return found, known.id if known else None
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:

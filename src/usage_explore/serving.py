@@ -35,6 +35,7 @@ from usage_explore.store import connect, opened
 PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
 _LAST = 5  # seconds more in which they say that they did not
+_AT_ONCE = 1  # seconds that the database has to cancel when told twice
 _REQUEST_LINE = 131_072  # bytes of a request's line and headers
 
 
@@ -104,6 +105,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came; uvicorn's own way would end the process by it, not with 0."""
         if self.should_exit:
+            work.cancel_everything(_AT_ONCE)
             os._exit(128 + sig)
         self.should_exit = True
 

@@ -39,6 +39,7 @@ _QUESTION = (
     Kind.NOT_ACCEPTABLE,
     Kind.TOO_LONG,
     Kind.MISDIRECTED,
+    Kind.TOO_MANY,
     Kind.INTERNAL,
     Kind.UNAVAILABLE,
 )
@@ -56,7 +57,7 @@ SECURITY_SCHEMES = {
         "person on its machine has no keys and asks for none.",
     }
 }
-_MORE: dict[Kind, dict[str, Any]] = {Kind.UNAVAILABLE: _RETRY, Kind.UNAUTHORIZED: _CHALLENGE}
+_MORE: dict[Kind, dict[str, Any]] = {Kind.UNAVAILABLE: _RETRY, Kind.TOO_MANY: _RETRY, Kind.UNAUTHORIZED: _CHALLENGE}
 
 
 def answers(schema: str | None, *others: str, description: str, link: bool = False) -> Answers:

@@ -65,6 +65,11 @@ class Kind(Enum):
         "NaN or infinite quantities would be summed; counting still works.",
     )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The question is too long", "The query string is too long.")
+    TOO_MANY = (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many wrong keys",
+        "Ask again after `Retry-After` seconds; right keys are answered meanwhile.",
+    )
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
         "Only this machine is answered",

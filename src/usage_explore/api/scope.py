@@ -10,11 +10,12 @@ The store then checks every `organization_id` in a question or cursor; nothing e
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from starlette.requests import Request
 
+from usage_explore.api.attempts import MOST, Attempts
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import ConfigurationError
 from usage_explore.keys import Keyring
@@ -30,6 +31,7 @@ class Access:
 
     keyring: Keyring | None = None
     people: People | None = None
+    attempts: Attempts = field(default_factory=Attempts, compare=False)
 
     def needs_key(self) -> bool:
         """Whether a key is asked for; a damaged keyring lets nobody in without one."""
@@ -41,14 +43,22 @@ class Access:
     def __call__(self, request: Request) -> UUID | None:
         """The one organization that the asker may see, None for every one the server may.
 
-        Raises `Problem`: 401 where a key is missing, wrong or revoked, with the same words for all three; 421 where
-        none is needed and the request does not come from this machine. `ConfigurationError` for a damaged keyring.
+        Raises `Problem`: 401 where a key is missing, wrong or revoked, with the same words for all three; 429 after
+        too many wrong ones; 421 where none is needed and the request does not come from this machine.
+        `ConfigurationError` for a damaged keyring.
         """
         if not self.needs_key():
             _from_this_machine(request)
             return None
-        key = self.keyring.find(_bearer(request)) if self.keyring else None
+        text = _bearer(request)
+        key, claimed = self.keyring.look(text) if self.keyring else (None, None)
+        address = request.client.host if request.client else ""
+        if text and (seconds := self.attempts.wait(address, key.id if key else None)):
+            words = f"{MOST} wrong keys came from this address within a minute; try again in {seconds} s."
+            raise Problem(Kind.TOO_MANY, words, headers={"Retry-After": str(seconds)})
         if key is None:
+            if text:
+                self.attempts.failed(address, claimed)
             words = "Send an API key of this server as `Authorization: Bearer ue_…`; whoever runs it makes one."
             raise Problem(Kind.UNAUTHORIZED, words, headers={"WWW-Authenticate": "Bearer"})
         request.state.asker = {"key": key.id, "name": key.name}

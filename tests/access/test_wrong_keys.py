@@ -1,0 +1,111 @@
+"""Wrong keys are limited by address, within bounded memory, and keep nobody else out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import rows
+from doors import EVENTS, asking
+from usage_explore import Store
+from usage_explore.api import attempts
+from usage_explore.api.attempts import MOST, Attempts
+from usage_explore.api.scope import Access
+from usage_explore.keys import Keyring
+
+HERE, THERE = "192.0.2.1", "192.0.2.2"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def tried(clock: Clock) -> Attempts:
+    """An address that has used up its wrong keys, at the key `a`."""
+    made = Attempts(clock)
+    for _ in range(MOST):
+        assert made.wait(HERE, None) == 0
+        made.failed(HERE, "a")
+    return made
+
+
+def test_an_address_waits_until_its_minute_is_over(tried: Attempts, clock: Clock) -> None:
+    assert tried.wait(HERE, None) == 60
+    clock.now = 59.5
+    assert tried.wait(HERE, None) == 1
+    clock.now = 60
+    assert tried.wait(HERE, None) == 0
+
+
+def test_only_the_guessed_key_waits_too(tried: Attempts) -> None:
+    assert tried.wait(HERE, "a") > 0
+    assert tried.wait(HERE, "b") == 0
+    assert tried.wait(THERE, "a") == tried.wait(THERE, None) == 0
+
+
+def test_the_holder_of_an_ipv6_network_is_one_address(clock: Clock) -> None:
+    made = Attempts(clock)
+    for number in range(MOST):
+        made.failed(f"2001:db8::{number:x}", None)
+    assert made.wait("2001:db8::ffff", None) > 0
+    assert made.wait("2001:db8:0:1::1", None) == 0
+    for _ in range(MOST):
+        made.failed("::ffff:192.0.2.1", None)
+    assert made.wait(HERE, None) > 0
+    assert made.wait("::ffff:192.0.2.2", None) == 0
+
+
+def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_MOST_ADDRESSES", 100)
+    made = Attempts(clock)
+    for number in range(1_000):
+        made.failed(f"10.0.{number // 250}.{number % 250}", None)
+    assert len(made._windows) == 100
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> Keyring:
+    return Keyring(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def door(store: Store, ring: Keyring) -> Iterator[httpx.Client]:
+    with asking(store, scope=Access(ring)) as client:
+        yield client
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+def test_too_many_wrong_keys_are_told_to_wait(door: httpx.Client, ring: Keyring) -> None:
+    key, guessed = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.ORGANIZATION, "b")
+    wrong = [bearer(guessed[:-1]), bearer("ue_00000000_x"), bearer("x")]
+    assert [door.get(EVENTS).status_code for _ in range(MOST + 1)] == [401] * (MOST + 1), "no key is no wrong key"
+    assert [door.get(EVENTS, headers=wrong[0]).status_code for _ in range(MOST)] == [401] * MOST
+    for headers in (*wrong, bearer(guessed)):
+        answer = door.get(EVENTS, headers=headers)
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert answer.json()["type"] == "urn:usage-explore:problem:too-many"
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert door.get(EVENTS, headers=bearer(key)).status_code == 200
+    assert door.get(EVENTS).status_code == 401
+    assert door.get("/healthz").status_code == 200
+
+
+def test_right_keys_are_never_counted(door: httpx.Client, ring: Keyring) -> None:
+    key = bearer(ring.create(rows.ORGANIZATION, "a"))
+    assert {door.get(EVENTS, headers=key, params={"limit": 1}).status_code for _ in range(3 * MOST)} == {200}

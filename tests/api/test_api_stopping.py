@@ -1,0 +1,183 @@
+"""Told to stop: what runs gets its grace, then says that it is not whole, and nothing is left running."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, working
+from usage_explore import EventQuery, Store, config, connect, launch, work, writing
+from usage_explore.errors import UsageExploreError
+
+GRACE = "import sys; from usage_explore import serving, cli; serving._GRACE = {}; sys.argv[0] = 'x'; cli.main()"
+
+
+@contextmanager
+def serving(word: str, grace: float, url: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """A server with another grace, on the view `slow`, and a client of it."""
+    settings = config.settings(database_url=url, organization_id=rows.ORGANIZATION, table="slow", home=folder)
+    port = launch.free_port(None, first=8780)
+    line = [sys.executable, "-P", "-c", GRACE.format(grace), *command(word, port)[4:]]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(line, env=settings.environment(), stdout=log, stderr=log, cwd=folder)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=60) as client:
+            eventually(lambda: process.poll() is not None or _answers(client), patience=60)
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def asked(client: httpx.Client, *paths: str) -> Iterator[list[httpx.Response | Exception]]:
+    """Ask in the background; afterwards every answer is there, or why there is none."""
+    found: list[httpx.Response | Exception] = []
+
+    def ask(path: str) -> None:
+        try:
+            found.append(client.get(path))
+        except httpx.TransportError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=ask, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    yield found
+    for thread in threads:
+        thread.join(60)
+
+
+def test_after_the_grace_everything_ends_and_says_so(
+    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None], tmp_path: Path
+) -> None:
+    slow(events_database_url)
+    with serving("app", 0.5, events_database_url, tmp_path) as (process, client):
+        with asked(client, EVENTS, AGGREGATE, EXPORT) as answers:
+            eventually(lambda: len(working(events_connection)) == 3, patience=60)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert not working(events_connection)
+    for answer in answers:
+        assert isinstance(answer, httpx.Response)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert "being stopped" in answer.json()["detail"]
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
+    events_database_url: str, events_connection: writing.Connection, tmp_path: Path
+) -> None:
+    rows.insert(events_connection, rows.generate(per_scene=1))
+    events_connection.execute(
+        """
+        INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)
+        SELECT gen_random_uuid(), %s, gen_random_uuid(), 'm', i, now() - i * interval '1 s', i
+        FROM generate_series(1, 30000) AS i
+        """,
+        [rows.ORGANIZATION],
+    )
+    events_connection.execute(
+        """
+        CREATE VIEW slow AS SELECT e.* FROM usage_events e
+        CROSS JOIN LATERAL (SELECT CASE WHEN e.quantity = 25000 THEN pg_sleep(60) END OFFSET 0) AS pause
+        """
+    )
+    events_connection.execute("ANALYZE usage_events")
+    events_connection.commit()
+    with serving("api", 0.5, events_database_url, tmp_path) as (process, client):
+        received = []
+
+        def take(answer: httpx.Response) -> None:
+            for piece in answer.iter_bytes():
+                if not received:
+                    process.send_signal(signal.SIGTERM)
+                received.append(piece)
+
+        with client.stream("GET", EXPORT, headers={"Accept-Encoding": "identity"}) as answer:
+            assert answer.status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                take(answer)
+        assert b"# error: The server is being stopped" in b"".join(received[-2:])
+        assert process.wait(30) == 0
+        assert not working(events_connection)
+
+
+def test_what_ends_within_the_grace_is_whole(
+    events_database_url: str, events_connection: writing.Connection, tmp_path: Path
+) -> None:
+    rows.insert(events_connection, rows.generate(per_scene=1))
+    events_connection.execute(
+        """
+        CREATE VIEW slow AS SELECT e.* FROM usage_events e
+        CROSS JOIN LATERAL (SELECT pg_sleep(0.003) WHERE e.id IS NOT NULL OFFSET 0) AS pause
+        """
+    )
+    events_connection.commit()
+    with serving("api", 30, events_database_url, tmp_path) as (process, client):
+        with asked(client, EXPORT) as answers:
+            eventually(lambda: working(events_connection), patience=60)
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    (answer,) = answers
+    assert isinstance(answer, httpx.Response)
+    assert answer.status_code == 200
+    own = sum(row.organization_id == rows.ORGANIZATION for row in rows.generate(per_scene=1))
+    assert len(answer.text.splitlines()) == own + 1
+
+
+def test_told_twice_it_ends_at_once(
+    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None], tmp_path: Path
+) -> None:
+    slow(events_database_url)
+    with serving("api", 600, events_database_url, tmp_path) as (process, client):
+        with asked(client, EVENTS, EXPORT) as answers:
+            eventually(lambda: len(working(events_connection)) == 2, patience=60)
+            process.send_signal(signal.SIGTERM)
+            eventually(lambda: not _answers(client))
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 128 + signal.SIGTERM
+        eventually(lambda: not working(events_connection))
+    assert all(isinstance(each, Exception) or each.status_code == 504 for each in answers)
+
+
+def test_everything_can_be_cancelled(
+    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None]
+) -> None:
+    slow(events_database_url)
+    said: list[Exception] = []
+
+    def ask(store: Store) -> None:
+        with work.working():
+            try:
+                store.events(EventQuery(limit=1))
+            except UsageExploreError as error:
+                said.append(error)
+
+    with connect(events_database_url, rows.ORGANIZATION, table="slow") as store:
+        work.watch(store.engine)
+        thread = threading.Thread(target=ask, args=(store,))
+        thread.start()
+        eventually(lambda: working(events_connection), patience=60)
+        work.cancel_everything(20)
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(said) == 1
