@@ -19,7 +19,7 @@ import pytest
 import vl_convert
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate, Kind, Point, Series
+from usage_explore.answers import Aggregate, Kind, Point, Series, Served
 from usage_explore.charts import palette, rows, ticks, words
 from usage_explore.errors import QueryError
 from usage_explore.numbers import exact_sum
@@ -84,6 +84,7 @@ def answer(
         capped=capped,
         app_url="http://127.0.0.1:8501",
         settle=timedelta(minutes=5),
+        served=Served("there is no rollup", timedelta(0)),
     )
 
 
@@ -540,6 +541,7 @@ def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
         capped=False,
         app_url="",
         settle=timedelta(0),
+        served=Served("there is no rollup", timedelta(0)),
     )
     drawn = charts.image(charts.chart(answer, kind=kind, interactive=False), "svg").decode()
     assert "a␁" in drawn

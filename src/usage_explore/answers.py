@@ -137,12 +137,25 @@ class Series:
         return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which path answered, and how long the database took: the rollup, or the events `because` of something."""
+
+    because: str | None
+    took: timedelta
+
+    @property
+    def path(self) -> Literal["rollup", "events"]:
+        """Where the numbers were read. Both paths give the same ones."""
+        return "events" if self.because else "rollup"
+
+
 @dataclass(frozen=True)
 class Aggregate:
     """How much, over time: the answer to an `AggregateQuery`, exact to the last digit.
 
     `query` is the question as it took effect (absolute, scoped, the window capped when `capped`), `now` the
-    database's clock. Counts are `int`, sums `Decimal`.
+    database's clock. Counts are `int`, sums `Decimal`. `served` says which path answered and how fast.
     """
 
     query: AggregateQuery
@@ -152,6 +165,7 @@ class Aggregate:
     capped: bool
     app_url: str
     settle: timedelta
+    served: Served = field(compare=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -140,7 +140,7 @@ def _next(connection: Connection, events: Table, chosen: Sequence[Entry], mark: 
     """When the next event was ingested, of those that are missing; never before 1970."""
     row = connection.execute(
         sql.SQL(
-            "SELECT greatest(min(first), '1970-01-01') FROM unnest(%(organizations)s::uuid[]) AS o (id),"
+            "SELECT min(greatest(first, '1970-01-01')) FROM unnest(%(organizations)s::uuid[]) AS o (id),"
             " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
             " ORDER BY ingested_at LIMIT 1) AS e (first)"
         ).format(identifier(events)),

@@ -1,0 +1,54 @@
+"""Which path answers an aggregate: the rollup where it serves exactly, else the events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Table, select, text
+from sqlalchemy.dialects import postgresql
+
+from usage_explore.query import AggregateQuery, Question
+from usage_explore.rollup.serving import NONE, Kept, Serving, serving
+from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.statements import scope
+
+_READABLE = text("""
+SELECT has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(r.oid, 'SELECT')
+   AND (row_security_active(r.oid) OR NOT row_security_active(e.oid))
+FROM pg_class e, pg_class k, pg_class r
+WHERE e.oid = to_regclass(:events) AND k.oid = to_regclass(:kept) AND r.oid = to_regclass(:rows)
+  AND k.relnamespace = e.relnamespace AND r.relnamespace = e.relnamespace
+""")
+"""Whether the rollup beside this very table is there, and shows this role no more than the events do."""
+
+NO_ROLLUP = "there is no rollup of these events"
+
+
+def path(
+    connection: Connection, table: Table, query: AggregateQuery, edges: tuple[datetime, ...], now: datetime
+) -> Serving | str:
+    """How the rollup serves the resolved question, else why the events do, in words that follow "because".
+
+    Belongs into the snapshot that answers the question then.
+    """
+    found = kept(connection, table, query)
+    return serving(query, edges, now, found) if NONE in found else NO_ROLLUP
+
+
+def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept]:
+    """What the rollup keeps of the question's organization, by dimension; nothing where this role may not read it."""
+    catalogue, rows = kept_table(table), rollup_table(table)
+    names = {"events": _quoted(table), "kept": _quoted(catalogue), "rows": _quoted(rows)}
+    if not connection.execute(_READABLE, names).scalar():
+        return {}
+    c = catalogue.c
+    lines = connection.execute(
+        select(c.dimension, c.grain, c.watermark).where(
+            scope(c.organization_id, query), c.grain.is_not(None), c.watermark.is_not(None)
+        )
+    )
+    return {line.dimension: Kept(line.dimension, line.grain, line.watermark) for line in lines}
+
+
+def _quoted(table: Table) -> str:
+    return postgresql.dialect().identifier_preparer.format_table(table)  # type: ignore[no-untyped-call]
