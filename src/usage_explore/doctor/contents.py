@@ -17,7 +17,8 @@ def organizations(connection: Connection, found: Relation) -> list[Finding]:
     """How many organizations there are, since every question is about one."""
     table = events_table()
     table.name, table.schema = found.name, found.schema
-    ids = [str(row[0]) for row in connection.execute(statements.to_sql(statements.organizations(table))).fetchall()]
+    listing = statements.organizations(table, distributed=found.distributed is not None)
+    ids = [str(row[0]) for row in connection.execute(statements.to_sql(listing).encode()).fetchall()]
     if not ids:
         return [
             Finding(
