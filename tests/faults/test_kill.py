@@ -14,9 +14,10 @@ import psutil
 import pytest
 
 import rows
-from breaking import refused
+from breaking import free_port, refused
 from doors import AGGREGATE, EVENTS, eventually
-from usage_explore import connect, embedded, launch, writing
+from usage_explore import connect, embedded, writing
+from usage_explore.errors import DatabaseUnavailable
 
 DIGEST = "SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM usage_events e"
 
@@ -43,17 +44,16 @@ def filled(home: Path) -> Path:
 @pytest.fixture
 def served(filled: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """The app as a process of its own, and a client of its API."""
-    port = launch.free_port(None)
+    port = free_port()
     options = ["--home", str(filled), "--port", str(port), "--organization-id", str(rows.ORGANIZATION)]
     with (
         subprocess.Popen(
             [sys.executable, "-m", "usage_explore", "app", "--no-demo", *options],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
         ) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client,
     ):
-        eventually(lambda: answers(client, "/healthz"), patience=60)
+        eventually(lambda: process.poll() is not None or answers(client, "/healthz"), patience=60)
         yield process, client
         process.kill()
 
@@ -92,3 +92,18 @@ def test_nothing_is_lost_and_nothing_stays_behind(
         assert [str(event.id) for event in store.events().events] == [event["id"] for event in page["data"]]
     embedded.release(filled)
     assert not (filled / "data" / "postmaster.pid").exists()
+
+
+def test_an_embedded_server_that_stands_still_is_not_waited_for_for_ever(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_PATIENCE", 1)
+    monkeypatch.setattr(embedded, "_TRY", 2)
+    with connect(home=filled, organization_id=rows.ORGANIZATION) as store:
+        os.kill(postmaster(filled), signal.SIGSTOP)
+        try:
+            with pytest.raises(DatabaseUnavailable, match=r"does not answer .*timeout"):
+                store.events()
+        finally:
+            os.kill(postmaster(filled), signal.SIGCONT)
+        assert store.events().events
