@@ -7,14 +7,17 @@ Both give the same points to the last digit, as common table expressions with th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
-    Integer,
+    FromClause,
     Interval,
     Label,
     Select,
@@ -23,16 +26,17 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.sql.expression import CTE
+from sqlalchemy.sql.expression import CTE, Subquery
 
 from usage_explore.filters import ID_COLUMNS
-from usage_explore.query import AggregateQuery
-from usage_explore.rollup.serving import DAY, Serving
+from usage_explore.query import AggregateQuery, Metric, Question
+from usage_explore.rollup.serving import DAY, KEYS, NONE, Edge, Serving
 from usage_explore.rollup.tables import rollup_table
-from usage_explore.statements import conditions, expression, filters, scope
+from usage_explore.statements import conditions, expression, filters, object_keys, scope
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
@@ -43,7 +47,7 @@ _PROBES = 1_000
 def events_points(table: Table, query: AggregateQuery) -> CTE:
     """The points from the events: first to even slots of time, then the few slots to buckets."""
     edges = query.edges()
-    key = _key(lambda group: expression(table, group), query)
+    key = _key(partial(expression, table), query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
     measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
     slots = (
@@ -56,21 +60,8 @@ def events_points(table: Table, query: AggregateQuery) -> CTE:
 
 def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
     """The points from the rollup's whole slots, with the window's edges and the tail from the events."""
-    pieces = union_all(
-        _whole(rollup_table(table), query, serving),
-        _piece(table, query, 1, table.c.ingested_at >= serving.known),
-        *(
-            _piece(
-                table,
-                query.replace(since=edge.since, until=edge.until, as_of=None),
-                edge.sign,
-                table.c.ingested_at < serving.known,
-                query.edges(),
-            )
-            for edge in serving.edges
-        ),
-    ).subquery("pieces")
-    keys = [pieces.c.key] if query.group_by != "none" else []
+    pieces = _pieces(table, query, serving, _Measure(query.group_by, query.metric, query.edges()))
+    keys = [pieces.c.key] if query.group_by != NONE else []
     value = func.sum(pieces.c.value).label("value")
     return (
         select(pieces.c.bucket, *keys, value)
@@ -80,18 +71,57 @@ def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
     )
 
 
-def _whole(rows: Table, query: AggregateQuery, serving: Serving) -> Select[Any]:
+def rollup_choices(table: Table, query: Question, group: str, most: int | None, serving: Serving) -> Select[Any]:
+    """What `statements.values` or, for the group `keys`, `statements.dimension_keys` gives, from the rollup."""
+    pieces = _pieces(table, query, serving, _Measure(group, "count"))
+    events = func.sum(pieces.c.events)
+    offered = pieces.c.key != "" if group == KEYS else pieces.c.key.is_not(None)
+    return (
+        select(pieces.c.key.label("value"), events.cast(BigInteger).label("events"))
+        .where(offered)
+        .group_by(pieces.c.key)
+        .having(events != 0)
+        .order_by(events.desc(), pieces.c.key.collate("C"))
+        .limit(most)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """What is measured of each piece: a metric by group, and by bucket where there are edges."""
+
+    group: str
+    metric: Metric
+    edges: tuple[datetime, ...] = ()
+
+    def buckets(self, instant: ColumnElement[datetime]) -> list[Label[Any]]:
+        return [_bucket(instant, self.edges)] if self.edges else []
+
+    def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> tuple[Label[Any], Label[Any]]:
+        return events.label("events"), (events if self.metric == "count" else quantity).label("value")
+
+
+def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> Subquery:
+    """The pieces of the answer: `bucket` where there are edges, `key` where there is a group, `events` and `value`."""
+    known = table.c.ingested_at < serving.known
+    return union_all(
+        _whole(rollup_table(table), query, serving, measure),
+        _piece(table, query, table.c.ingested_at >= serving.known, measure),
+        *(_piece(table, _within(query, edge), known, measure, edge.sign) for edge in serving.edges),
+    ).subquery("pieces")
+
+
+def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) -> Select[Any]:
+    """Rows of the rollup."""
     c = rows.c
 
     def column(group: str) -> ColumnElement[Any]:
         return c.metric_key if group == "metric_key" else c.value
 
-    events = cast("ColumnElement[int]", func.sum(c.events)).cast(BigInteger)
-    value = events if query.metric == "count" else func.sum(c.quantity)
-    key = _key(column, query)
-    bucket = _bucket(c.slot, query.edges())
+    key = [c.value.label("key")] if measure.group == KEYS else _key(column, measure.group)
+    by = [*measure.buckets(c.slot), *key]
     return (
-        select(bucket, *key, events.label("events"), value.label("value"))
+        select(*by, *measure.columns(func.sum(c.events).cast(BigInteger), func.sum(c.quantity)))
         .where(
             scope(c.organization_id, query),
             c.dimension == serving.kept.dimension,
@@ -99,44 +129,47 @@ def _whole(rows: Table, query: AggregateQuery, serving: Serving) -> Select[Any]:
             c.ingested < serving.known,
             *filters(column, query),
         )
-        .group_by(bucket, *key)
+        .group_by(*by)
     )
 
 
-def _slots(slot: ColumnElement[datetime], query: AggregateQuery, serving: Serving) -> list[ColumnElement[bool]]:
+def _slots(slot: ColumnElement[datetime], query: Question, serving: Serving) -> list[ColumnElement[bool]]:
     """The whole slots: as a range, or one by one where only some values are asked for, which the index finds then."""
-    found = [slot >= serving.first, slot < serving.last]
-    grain = serving.kept.grain
-    number = (serving.last - serving.first) // grain
+    first, last, grain = serving.first, serving.last, serving.kept.grain
     columns = (*ID_COLUMNS, "price_key", "wallet_currency")
     some = bool(query.dimensions) or any(getattr(query, name) for name in columns)
-    if some and grain == DAY and number <= _PROBES:
-        every = [serving.first + place * grain for place in range(number)]
-        found.append(slot == func.any(literal(every, ARRAY(_INSTANT)).cast(ARRAY(_INSTANT))))
-    return found
+    if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
+        every = [first + place * grain for place in range((last - first) // grain)]
+        return [slot == func.any(literal(every, ARRAY(_INSTANT)).cast(ARRAY(_INSTANT)))]
+    return ([slot >= first] if first else []) + ([slot < last] if last else [])
 
 
 def _piece(
-    table: Table,
-    query: AggregateQuery,
-    sign: int,
-    condition: ColumnElement[bool],
-    edges: tuple[datetime, ...] | None = None,
+    table: Table, query: Question, condition: ColumnElement[bool], measure: _Measure, sign: int = 1
 ) -> Select[Any]:
     """Some of the events, added or taken away."""
-    key = _key(lambda group: expression(table, group), query)
-    events = func.count() * literal(sign, Integer)
-    value = events if query.metric == "count" else func.sum(table.c.quantity) * literal(sign, Integer)
-    bucket = _bucket(table.c.timestamp, edges or query.edges())
+    source: FromClause = table
+    key = _key(partial(expression, table), measure.group)
+    if measure.group == KEYS:
+        keys = object_keys(table)
+        source, key = table.join(keys, true()), [keys.c.key.label("key")]
+    by = [*measure.buckets(table.c.timestamp), *key]
     return (
-        select(bucket, *key, events.label("events"), value.label("value"))
+        select(*by, *measure.columns(func.count() * literal(sign), func.sum(table.c.quantity) * literal(sign)))
+        .select_from(source)
         .where(*conditions(table, query), condition)
-        .group_by(bucket, *key)
+        .group_by(*by)
     )
 
 
-def _key(column: Callable[[str], ColumnElement[Any]], query: AggregateQuery) -> list[Label[Any]]:
-    return [column(query.group_by).cast(Text).label("key")] if query.group_by != "none" else []
+def _within(query: Question, edge: Edge) -> Question:
+    if isinstance(query, AggregateQuery):
+        return query.replace(since=edge.since, until=edge.until, as_of=None)
+    return query.replace(occurred_after=edge.since, occurred_before=edge.until, as_of=None)
+
+
+def _key(column: Callable[[str], ColumnElement[Any]], group: str) -> list[Label[Any]]:
+    return [] if group in (NONE, KEYS) else [column(group).cast(Text).label("key")]
 
 
 def _bucket(instant: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Label[Any]:

@@ -133,9 +133,7 @@ def values(table: Table, query: Question, group: str, most: int) -> Select[str, 
 
 def dimension_keys(table: Table, query: Question) -> Select[Any]:
     """The dimension keys in use, the empty one left out, with their number of events, most frequent first."""
-    dimensions = table.c.dimensions
-    objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
-    keys = func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
+    keys = object_keys(table)
     events = func.count()
     return (
         select(keys.c.key.label("value"), events.label("events"))
@@ -144,6 +142,13 @@ def dimension_keys(table: Table, query: Question) -> Select[Any]:
         .group_by(keys.c.key)
         .order_by(events.desc(), keys.c.key.collate("C"))
     )
+
+
+def object_keys(table: Table) -> Any:
+    """The dimension keys of each event, as rows with the column `key`."""
+    dimensions = table.c.dimensions
+    objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
+    return func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
 
 
 def organizations(table: Table, *, distributed: bool = False) -> Select[Any]:

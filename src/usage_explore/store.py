@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,14 +16,16 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
+from sqlalchemy.exc import NotSupportedError
 
 from usage_explore import aggregation, config, cursor, filters, parse, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage, Series, Served
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
+from usage_explore.points import rollup_choices
 from usage_explore.query import AggregateQuery, EventQuery, Question, expect
 from usage_explore.rollup import answering
-from usage_explore.rollup.serving import Serving
+from usage_explore.rollup.serving import KEYS, Serving
 from usage_explore.schema import events_table
 
 _Q = TypeVar("_Q", bound=Question)
@@ -239,11 +241,11 @@ class Store:
 
         The empty key is left out: nothing can be asked about it.
         """
-        return self._choices(within, lambda scoped: statements.dimension_keys(self.table, scoped))
+        return self._choices(within, KEYS, None, lambda scoped: statements.dimension_keys(self.table, scoped))
 
     def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
         """The values of one dimension, as text, most frequent first; at most `most`."""
-        return self.values(f"dim:{key}", within, most)
+        return self.values(f"dim:{key}" if isinstance(key, str) else key, within, most)
 
     def customers(self, within: Question | None = None, most: int = 1_000) -> list[Choice]:
         """The customers with the most events first; at most `most`."""
@@ -261,13 +263,21 @@ class Store:
             parse.integer(most, 1, _MOST_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
-        return self._choices(within, lambda scoped: statements.values(self.table, scoped, group, most))
+        return self._choices(within, group, most, lambda scoped: statements.values(self.table, scoped, group, most))
 
-    def _choices(self, within: Question | None, statement: Any) -> list[Choice]:
-        with self._asking(expect(Question, EventQuery() if within is None else within)) as (connection, scoped):
-            if isinstance(scoped, AggregateQuery):
-                scoped = scoped.resolve(_now(connection))
-            return [Choice(*row) for row in connection.execute(statement(scoped))]
+    def _choices(
+        self, within: Question | None, group: str, most: int | None, statement: Callable[[Question], Any]
+    ) -> list[Choice]:
+        asking = expect(Question, EventQuery() if within is None else within)
+        with self._asking(asking, snapshot=True) as (connection, scoped):
+            now = _now(connection)
+            scoped = scoped.resolve(now)
+            path = answering.choices_path(connection, self.table, scoped, group, now) if self.rollup else None
+            if isinstance(path, Serving):
+                found = connection.execute(rollup_choices(self.table, scoped, group, most, path))
+            else:
+                found = connection.execute(statement(scoped))
+            return [Choice(*row) for row in found]
 
     @contextmanager
     def _asking(self, query: _Q, *, snapshot: bool = False) -> Iterator[tuple[Connection, _Q]]:
@@ -312,11 +322,11 @@ class Store:
         if self.organization_id is not None:
             return query.replace(organization_id=self.organization_id)
         claim = query.organization_id
-        allowed = self._allowed(connection)
-        if claim in allowed:
-            return query
         if claim is not None:
+            if connection.execute(statements.holds(self.table, claim)).scalar_one():
+                return query
             raise ScopeError.refusing(claim)
+        allowed = self._allowed(connection)
         if len(allowed) == 1:
             return query.replace(organization_id=allowed[0])
         if not allowed and self.allowed is not None:
@@ -334,7 +344,11 @@ class Store:
     def _allowed(self, connection: Connection) -> tuple[UUID, ...]:
         if self.organization_id is not None:
             return (self.organization_id,) if self._may_see(self.organization_id) else ()
-        found = connection.execute(statements.organizations(self.table)).scalars()
+        try:
+            with connection.begin_nested():
+                found = connection.execute(statements.organizations(self.table)).scalars().all()
+        except NotSupportedError:  # by Citus
+            found = connection.execute(statements.organizations(self.table, distributed=True)).scalars().all()
         return tuple(organization_id for organization_id in found if self._may_see(organization_id))
 
     def _page(self, query: EventQuery, events: list[Event]) -> EventPage:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
 from usage_explore.query import AggregateQuery, Question
-from usage_explore.rollup.serving import NONE, Kept, Serving, serving
+from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_choices
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.statements import scope
 
@@ -33,6 +33,11 @@ def path(
     """
     found = kept(connection, table, query)
     return serving(query, edges, now, found) if NONE in found else NO_ROLLUP
+
+
+def choices_path(connection: Connection, table: Table, query: Question, group: str, now: datetime) -> Serving | str:
+    """The same for how many of the question's events have each value of a group, or each dimension key (`keys`)."""
+    return serving_choices(query, group, now, kept(connection, table, query))
 
 
 def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept]:

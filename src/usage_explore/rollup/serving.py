@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from usage_explore.filters import DIMENSION, ID_COLUMNS
-from usage_explore.query import AggregateQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery, Question
 
 NONE = "none"
 """The dimension whose rows have no value: every event once."""
@@ -63,11 +63,14 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the rollup answers: rows of `kept` in `[first, last)` ingested before `known`, edges, and the tail."""
+    """How the rollup answers: rows of `kept` in `[first, last)` ingested before `known`, edges, and the tail.
+
+    `first` and `last` are None where the window is open.
+    """
 
     kept: Kept
-    first: datetime
-    last: datetime
+    first: datetime | None
+    last: datetime | None
     known: datetime
     edges: tuple[Edge, ...]
 
@@ -76,36 +79,57 @@ def serving(
     query: AggregateQuery, edges: tuple[datetime, ...], now: datetime, kept: Mapping[str, Kept]
 ) -> Serving | str:
     """How the rollup answers the resolved question, else why it cannot, in words that follow "because"."""
-    named = dimensions(query)
+    found = _kept(query, query.group_by, kept)
+    if isinstance(found, str):
+        return found
+    if any(floor(edge, found.grain) != edge for edge in edges):
+        return f"the edges of {query.bucket}s in {query.timezone} cut the rollup's slots of {span(found.grain)}"
+    return _pieces(query, *query.span, now, found)
+
+
+def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[str, Kept]) -> Serving | str:
+    """The same for how many of the question's events have each value of a group, or each dimension key (`keys`)."""
+    found = _kept(query, group, kept)
+    if isinstance(found, str):
+        return found
+    match query:
+        case AggregateQuery():
+            return _pieces(query, *query.span, now, found)
+        case EventQuery():
+            return _pieces(query, query.occurred_after, query.occurred_before, now, found)
+        case _:
+            return _pieces(query, None, None, now, found)
+
+
+def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
+    named = dimensions(query, group)
     if len(named) > 1:
         return f"{' and '.join(named)} are asked for together, and the rollup keeps one dimension at a time"
     (dimension,) = named or (NONE,)
-    found = kept.get(dimension)
-    if found is None:
-        return f"the rollup does not keep {dimension}" if dimension != NONE else "there is no rollup"
-    if any(floor(edge, found.grain) != edge for edge in edges):
-        return f"the edges of a {query.bucket} in {query.timezone} cut the rollup's slots of {span(found.grain)}"
-    since, until = query.span
-    known = found.known(query.as_of)
-    if known <= since:
+    return kept.get(dimension) or f"the rollup does not keep {dimension}"
+
+
+def _pieces(
+    query: Question, since: datetime | None, until: datetime | None, now: datetime, kept: Kept
+) -> Serving | str:
+    known = kept.known(query.as_of)
+    if since is not None and known <= since:
         return "the rollup ends before the window begins"
-    first, head = _lower(since, found.grain)
-    last, foot = _upper(until, found.grain, now)
-    if first >= last:
-        return f"the window holds no whole slot of {span(found.grain)}"
-    return Serving(kept=found, first=first, last=last, known=known, edges=(*head, *foot))
+    first, head = _lower(since, kept.grain) if since else (None, ())
+    last, foot = _upper(until, kept.grain, now) if until else (None, ())
+    if first and last and first >= last:
+        return f"the window holds no whole slot of {span(kept.grain)}"
+    return Serving(kept=kept, first=first, last=last, known=known, edges=(*head, *foot))
 
 
-def dimensions(query: Question) -> tuple[str, ...]:
-    """What the question groups and filters by, the metric key left out: it is part of every row."""
-    named = set(query.missing)
+def dimensions(query: Question, group: str) -> tuple[str, ...]:
+    """What the question filters by, and a group; without the metric key, which is part of every row."""
+    named = {group, *query.missing}
     named |= {name for name in (*ID_COLUMNS, "price_key", "wallet_currency") if getattr(query, name)}
     named |= {DIMENSION + key for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
-    if isinstance(query, AggregateQuery):
-        named |= {query.group_by}
-    return tuple(sorted(named - {"metric_key", "none"}))
+    return tuple(sorted(named - {"metric_key", NONE}))
 
 
 def floor(instant: datetime, grain: timedelta) -> datetime:
