@@ -221,7 +221,7 @@ class Aggregate:
                 [Fault("series", f"{parse.shorten(series)} is not a series of this answer; take one of its")]
             )
         since, until = self.query.span
-        start, end = (edge and at(name, edge) for name, edge in (("start", start), ("end", end)))
+        start, end = (None if edge is None else at(name, edge) for name, edge in (("start", start), ("end", end)))
         shared = {name: value for name, value in self.query.given().items() if name in Question.model_fields}
         after, before = max(since, start or since), min(until, end or until)
         return EventQuery(**{**shared, **self._behind(series), "occurred_after": after, "occurred_before": before})

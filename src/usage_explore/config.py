@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 from uuid import UUID
 
 import platformdirs
@@ -24,7 +24,6 @@ DEFAULT_APP_URL = "http://127.0.0.1:8501"
 
 _SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _LONGEST = timedelta(days=1)
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +132,21 @@ def _settings(
     settle: timedelta | float | str | None,
     app_url: str | None,
 ) -> Settings:
-    def pick(option: _T | None, variable: str) -> _T | str | None:
-        return option if option is not None else environment.get(PREFIX + variable, "").strip() or None
+    def pick(option: Any, variable: str, default: Any = None) -> Any:
+        found = option if option is not None else environment.get(PREFIX + variable, "").strip() or None
+        return default if found is None else found
 
     url = pick(database_url, "DATABASE_URL")
-    name = pick(table, "TABLE") or DEFAULT_TABLE
+    name = pick(table, "TABLE", DEFAULT_TABLE)
     split_name(name)
-    folder = _path(pick(home, "HOME") or default_home(), "home")
+    folder = _path(pick(home, "HOME", default_home()), "home")
     return Settings(
-        database_url=_url(url) if url else None,
+        database_url=None if url is None else _url(url),
         organization_id=_organization(pick(organization_id, "ORGANIZATION_ID")),
         table=name,
         home=folder,
-        keys=_path(pick(keys, "KEYS") or folder / "keys.json", "keys"),
-        people=_path(pick(people, "PEOPLE") or folder / "people.toml", "people"),
+        keys=_path(pick(keys, "KEYS", folder / "keys.json"), "keys"),
+        people=_path(pick(people, "PEOPLE", folder / "people.toml"), "people"),
         statement_timeout=_duration(
             pick(statement_timeout, "STATEMENT_TIMEOUT"),
             "statement_timeout",
@@ -154,7 +154,7 @@ def _settings(
             least=timedelta(milliseconds=1),
         ),
         settle=_duration(pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)),
-        app_url=_app_url(pick(app_url, "APP_URL") or DEFAULT_APP_URL),
+        app_url=_app_url(pick(app_url, "APP_URL", DEFAULT_APP_URL)),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from inspect import Parameter, Signature, cleandoc
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ Pairs = list[tuple[str, str]]
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
+_PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
 
 
@@ -49,7 +51,7 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
         try:
             items = [(_plain(name), _plain(item)) for item in values if item is not None]
         except TypeError as error:
-            faults.append(Fault(parse.named(str(name)), str(error)))
+            faults.append(Fault(parse.shorten(name).strip("'"), str(error)))
             continue
         if not items:
             faults.append(Fault(parse.named(str(name)), "has no values; leave the parameter out to mean any"))
@@ -144,22 +146,17 @@ def _escaped(name: str, text: str) -> str:
 def _items(name: str, value: str) -> list[str]:
     if name not in _COMMA_SEPARATED:
         return [value]
-    items, escaped = [""], False
-    for letter in value:
-        if escaped and letter not in ",\\":
-            break
-        if letter == "," and not escaped:
-            items.append("")
-        elif escaped or letter != "\\":
-            items[-1] += letter
-            escaped = False
+    items: list[list[str]] = [[]]
+    for piece in _PIECES.findall(value):
+        if piece == "\\":
+            raise ValueError(r"has a lone backslash; write \\ for a backslash and \, for a comma")
+        if piece == ",":
+            items.append([])
         else:
-            escaped = True
-    if escaped:
-        raise ValueError(r"has a lone backslash; write \\ for a backslash and \, for a comma")
-    if "" in items:
+            items[-1].append(piece[1:] if piece.startswith("\\") else piece)
+    if [] in items:
         raise ValueError(r"has an empty item between commas; write \, for a literal comma")
-    return items
+    return ["".join(pieces) for pieces in items]
 
 
 def _split(params: str) -> Pairs:
@@ -178,9 +175,10 @@ def _split(params: str) -> Pairs:
 
 def _plain(value: object) -> str:
     """A name or a value of a mapping or pair as text."""
-    if value is None or isinstance(value, bytes):
-        raise TypeError(f"{parse.shorten(value)} is not text")
-    return _text(value)
+    with suppress(Exception):  # somebody's own class may raise anything
+        if value is not None and not isinstance(value, bytes):
+            return _text(value)
+    raise TypeError(f"{parse.shorten(value)} is not text")
 
 
 def _unreadable(words: str) -> QueryError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from operator import index
@@ -82,7 +83,8 @@ def integer(value: object, low: int, high: int) -> int:
     if isinstance(value, str):
         number = int(value) if _INTEGER.fullmatch(value) else None
     elif isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        number = index(value)  # numpy's integers too
+        with suppress(TypeError):  # an array of several
+            number = index(value)  # numpy's integers too
     if number is None or not low <= number <= high:
         raise ValueError(f"{shorten(value if number is None else number)} is not a whole number from {low} to {high}")
     return number

@@ -8,10 +8,11 @@ Every time and every exact number in a chart is text made here, so a browser's z
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
 
+from usage_explore import parse
 from usage_explore.charts import layers, rows, words
 from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, theme
 from usage_explore.charts.picture import image
@@ -71,8 +72,13 @@ def chart(
     with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
     value is negative; the subtitle says so.
 
-    Raises `QueryError`, naming `metric`, when the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
+    Raises `QueryError` for another kind, and, naming `metric`, when the largest value lies beyond what a chart can
+    draw: 1E-290 to 1E+290.
     """
+    try:
+        kind = cast("Kind", parse.choice(kind, get_args(Kind)))
+    except ValueError as error:
+        raise QueryError([Fault("kind", str(error))]) from None
     if reason := undrawable(answer):
         raise QueryError([Fault("metric", reason)])
     look = theme(dark)
