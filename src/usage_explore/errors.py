@@ -9,6 +9,7 @@
     │   ├── StatementTimeout        the statement took longer than allowed
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
     │   └── NotExact                NaN or infinite quantities where an exact sum was asked for
+    ├── DrawingError            a chart could not be made a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
 Each message is one a user can act on: it names what is wrong and what to do about it.
@@ -100,6 +101,10 @@ class TableMismatch(DatabaseError):
 
 class NotExact(DatabaseError):
     """A sum would include NaN or infinite quantities, so no exact answer exists."""
+
+
+class DrawingError(UsageExploreError):
+    """A chart could not be made a picture: it took too long, or the process that draws ended."""
 
 
 class LoadError(UsageExploreError):

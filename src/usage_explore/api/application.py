@@ -58,7 +58,7 @@ def create_app(
     app.state.door = door
     aggregate = declared.parameters(AggregateQuery)
     picture = [*aggregate, *declared.parameters(View)]
-    sums = document.failures(Kind.NOT_EXACT)
+    sums, drawn = document.failures(Kind.NOT_EXACT), document.failures(Kind.NOT_EXACT, Kind.NOT_DRAWN)
     _add(
         app,
         _EVENTS,
@@ -85,7 +85,7 @@ def create_app(
             f"The aggregate as {name.upper()}",
             "The chart itself, so that a link can be an image.",
             picture,
-            document.answers(None, media_type, description="The chart.") | sums,
+            document.answers(None, media_type, description="The chart.") | drawn,
         )
     _add(
         app,

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from usage_explore.errors import (
     DatabaseUnavailable,
+    DrawingError,
     Fault,
     NotExact,
     QueryError,
@@ -76,6 +77,11 @@ class Kind(Enum):
         "There are no API keys, and the request does not come from this machine under its own name.",
     )
     INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here", "A fault of the server.")
+    NOT_DRAWN = (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The chart could not be drawn",
+        "It took too long, or drawing failed; the numbers themselves are at the same address without `.png` or `.svg`.",
+    )
     UNAVAILABLE = (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "The database is away or busy",
@@ -161,6 +167,8 @@ def of(error: Exception) -> Problem:
             return Problem(Kind.QUERY, "Mend what `errors` names, then ask again.", error.faults)
         case NotExact():
             return Problem(Kind.NOT_EXACT, str(error))
+        case DrawingError():
+            return Problem(Kind.NOT_DRAWN, str(error))
         case StatementTimeout():
             return Problem(Kind.TIMEOUT, "The statement took longer than allowed; narrow the window or add a filter.")
         case DatabaseUnavailable():

@@ -1,4 +1,4 @@
-"""A chart as a picture, made without a browser and without a network."""
+"""A chart as a picture, made without a browser and without a network, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Literal
 
-import vl_convert as vlc
+from usage_explore.charts.drawer import drawer
 
 _UNDRAWABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)(\\(?:u00(?:0[0-8bcef]|1[0-9a-f])|ufff[ef]|[bf]))", re.IGNORECASE)
@@ -15,14 +15,12 @@ _ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)(\\(?:u00(?:0[0-8bcef]|1[0-9a-f])|ufff
 def image(chart: Any, form: Literal["png", "svg"]) -> bytes:
     """The chart as PNG (twice the pixels) or SVG; one that fills its container is made 960 wide.
 
-    Control characters, which no SVG can hold, are drawn as their symbols. Raises `ValueError` for another form.
+    Control characters, which no SVG can hold, are drawn as their symbols. Raises `ValueError` for another form and
+    `DrawingError` when it cannot be drawn or takes longer than 30 s.
     """
-    spec = json.dumps(_drawable(sized(chart.to_dict())))
-    if form == "svg":
-        return vlc.vegalite_to_svg(spec).encode()
-    if form == "png":
-        return vlc.vegalite_to_png(spec, scale=2)
-    raise ValueError(f"form: {form!r} is not a picture; choose png or svg")
+    if form not in ("png", "svg"):
+        raise ValueError(f"form: {form!r} is not a picture; choose png or svg")
+    return drawer.draw(json.dumps(_drawable(sized(chart.to_dict()))), form)
 
 
 def sized(spec: dict[str, Any]) -> dict[str, Any]:
