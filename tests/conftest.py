@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 import rows
+from layouts import LAYOUTS, insert_in_layout
 from oracle import Row
-from servers import fresh_database, remove_server, short_folder
+from servers import fresh_database, kind, remove_server, short_folder
 from usage_explore import Store, connect, embedded, writing
 from usage_explore.schema import DEFAULT_TABLE
 
@@ -65,7 +66,7 @@ def _template(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def events_database_url(server_url: str, _template: str) -> Iterator[str]:
     """A fresh database with the empty events table and its indexes, dropped afterwards."""
-    with fresh_database(server_url, template=_template) as url:
+    with fresh_database(server_url, _template) as url:
         yield url
 
 
@@ -88,12 +89,18 @@ def generated() -> list[Row]:
     return rows.generate()
 
 
-@pytest.fixture(scope="session")
-def everyone(server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
+def _layouts() -> list[str]:
+    """How the rows of `everyone` lie: on TimescaleDB as rows, as columns, and both, else as the server keeps them."""
+    given = os.environ.get("USAGE_EXPLORE_TEST_DATABASE_URL")
+    return list(LAYOUTS) if given and kind(given) == "timescaledb" else [LAYOUTS[0]]
+
+
+@pytest.fixture(scope="session", params=_layouts())
+def everyone(request: pytest.FixtureRequest, server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
     """A store on the generated rows that was not told which organization."""
-    with fresh_database(server_url, template=_template) as url:
+    with fresh_database(server_url, _template) as url:
         with writing.connect(url) as connection:
-            rows.insert(connection, generated)
+            insert_in_layout(connection, generated, request.param)
         store = connect(url)
         yield store
         store.close()

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from usage_explore import embedded
+from usage_explore import embedded, writing
+from usage_explore.homes import Wishes
+from usage_explore.schema import DEFAULT_TABLE
 
 
 def short_folder() -> Path:
@@ -31,12 +33,43 @@ def remove_server(home: Path) -> None:
     shutil.rmtree(home)
 
 
+def kind(server_url: str) -> str:
+    """What the server is: postgresql, timescaledb or citus."""
+    with psycopg.connect(server_url) as connection:
+        if connection.execute("SELECT to_regclass('pg_dist_node')").fetchone() != (None,):
+            return "citus"
+        preloaded = connection.execute("SHOW shared_preload_libraries").fetchone()
+    return "timescaledb" if preloaded and "timescaledb" in preloaded[0] else "postgresql"
+
+
 @contextlib.contextmanager
 def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
-    """A new database on the server, a copy of the template; its URL."""
+    """A new database on the server, a copy of the template; its URL.
+
+    On Citus it is one with all its workers; a template has the events table there, which is made anew and distributed,
+    since a copy would have no shards.
+    """
     name = f"test_{uuid.uuid4().hex[:16]}"
+    workers = _workers(server_url)
+    for node in (*workers, server_url):
+        _create(node, name, "template0" if workers else template)
+    url = _at(server_url, name)
+    try:
+        if workers:
+            _join(url, [_at(worker, name) for worker in workers])
+            if template != "template0":
+                with writing.connect(url) as connection:
+                    writing.ensure_schema(connection, DEFAULT_TABLE, Wishes(distribute=True))
+        yield url
+    finally:
+        for node in (server_url, *workers):
+            with psycopg.connect(node, autocommit=True) as admin:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _create(node: str, name: str, template: str) -> None:
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    with psycopg.connect(server_url, autocommit=True) as admin:
+    with psycopg.connect(node, autocommit=True) as admin:
         for patience in range(20, -1, -1):
             try:
                 admin.execute(create)
@@ -44,9 +77,32 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
             except psycopg.errors.ObjectInUse:  # TimescaleDB's scheduler looks into every database
                 if not patience:
                     raise
+
+
+def _at(server_url: str, database: str) -> str:
     parts = urlsplit(server_url)
-    try:
-        yield urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{name}"))
-    finally:
-        with psycopg.connect(server_url, autocommit=True) as admin:
-            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    return urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{database}"))
+
+
+def _workers(server_url: str) -> list[str]:
+    """The URLs of a Citus coordinator's workers; none where the server is something else."""
+    parts = urlsplit(server_url)
+    user = parts.netloc.rpartition("@")[0]
+    with psycopg.connect(server_url) as connection:
+        if connection.execute("SELECT to_regclass('pg_dist_node')").fetchone() == (None,):
+            return []
+        nodes = connection.execute("SELECT nodename, nodeport FROM pg_dist_node WHERE groupid > 0").fetchall()
+    return [urlunsplit(parts._replace(netloc=f"{user}@{host}:{port}")) for host, port in nodes]
+
+
+def _join(url: str, workers: list[str]) -> None:
+    for node in (*workers, url):
+        with psycopg.connect(node, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION citus")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT citus_set_coordinator_host(%s, %s)", [urlsplit(url).hostname, urlsplit(url).port or 5432]
+        )
+        for worker in workers:
+            parts = urlsplit(worker)
+            connection.execute("SELECT citus_add_node(%s, %s)", [parts.hostname, parts.port])

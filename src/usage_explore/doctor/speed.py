@@ -120,6 +120,8 @@ SELECT pg_size_bytes(current_setting('shared_buffers')), pg_size_bytes(current_s
        CASE WHEN %(sized)s THEN pg_table_size(%(oid)s::oid) ELSE 0 END
 """
 _MEGABYTE = 1_048_576
+_LARGE = 1024 * _MEGABYTE
+"""Bytes of a table below which the settings do not matter."""
 
 
 def settings(connection: Connection, found: Relation) -> list[Finding]:
@@ -132,7 +134,7 @@ def settings(connection: Connection, found: Relation) -> list[Finding]:
     if found.hypertable:
         sized = connection.execute("SELECT hypertable_size(%s::oid::regclass)", [found.oid]).fetchone()
         size = int(sized[0] or 0) if sized else 0
-    if size < 1024 * _MEGABYTE:
+    if size < _LARGE:
         return []
     findings = []
     if buffers <= 128 * _MEGABYTE:

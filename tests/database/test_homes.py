@@ -1,0 +1,294 @@
+"""What `init` makes on each kind of server: whole, once, and never against what was chosen before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import sql
+
+import rows
+from oracle import Row
+from servers import kind
+from usage_explore import AggregateQuery, EventQuery, connect, indexed, writing
+from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
+from usage_explore.doctor import examine, speed
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable
+from usage_explore.homes import Wishes, timescale
+from usage_explore.homes.arrange import arrange
+from usage_explore.shape import Relation, relation
+
+NOTHING_ASKED = Wishes()
+DAY = timedelta(days=1)
+
+
+def table(connection: writing.Connection) -> Relation:
+    found = relation(connection, "usage_events")
+    connection.commit()
+    assert found is not None
+    return found
+
+
+def arranged(connection: writing.Connection, wishes: Wishes = NOTHING_ASKED) -> list[str]:
+    """What `init` says on a table that is there."""
+    said: list[str] = []
+    connection.commit()
+    arrange(connection, "usage_events", wishes, said.append)
+    return said
+
+
+def lacking(connection: writing.Connection) -> list[str]:
+    """The wanted indexes that nothing serves, and the statistics that are not there."""
+    found = table(connection)
+    there = indexed.existing(connection, found)
+    lacks = [str(index.name) for index in indexed.wanted(found) if not any(each.serves(index) for each in there)]
+    lacks += indexed.missing_statistics(connection, found)
+    connection.commit()
+    return lacks
+
+
+def undo(connection: writing.Connection) -> None:
+    """Leave the table with the index that keeps it unique alone, as an older version might have made it."""
+    found = table(connection)
+    for index in indexed.wanted(found):
+        if not index.unique:
+            connection.execute(f"DROP INDEX {index.name}")
+    for (name,) in connection.execute("SELECT stxname FROM pg_statistic_ext").fetchall():
+        connection.execute(f"DROP STATISTICS {name}")
+    connection.commit()
+
+
+@pytest.fixture
+def filled(events_connection: writing.Connection) -> writing.Connection:
+    rows.insert(events_connection, rows.generate(per_scene=20))
+    return events_connection
+
+
+@pytest.fixture
+def on_timescaledb(server_url: str) -> None:
+    if kind(server_url) != "timescaledb":
+        pytest.skip("the server in USAGE_EXPLORE_TEST_DATABASE_URL has no TimescaleDB")
+
+
+@pytest.fixture
+def on_citus(server_url: str) -> None:
+    if kind(server_url) != "citus":
+        pytest.skip("the server in USAGE_EXPLORE_TEST_DATABASE_URL has no Citus")
+
+
+def test_a_new_table_lacks_nothing(events_connection: writing.Connection) -> None:
+    assert lacking(events_connection) == []
+    assert arranged(events_connection) == []
+
+
+def test_what_an_older_table_lacks_is_made_once(filled: writing.Connection) -> None:
+    undo(filled)
+    missing = lacking(filled)
+    assert missing
+    said = arranged(filled)
+    assert [name for name in missing if not any(name in step for step in said)] == [
+        name for name in missing if name.endswith("_pairs")
+    ]
+    assert lacking(filled) == []
+    assert arranged(filled) == []
+
+
+def test_an_interrupted_index_is_made_again(filled: writing.Connection) -> None:
+    undo(filled)
+    filled.execute("CREATE INDEX usage_events_ingested ON usage_events (organization_id, ingested_at)")
+    filled.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'usage_events_ingested'::regclass")
+    filled.commit()
+    assert "usage_events_ingested" in lacking(filled)
+    arranged(filled)
+    assert lacking(filled) == []
+
+
+def test_an_index_of_the_same_name_is_left_alone(filled: writing.Connection) -> None:
+    filled.execute("DROP INDEX usage_events_metric")
+    filled.execute("CREATE INDEX usage_events_metric ON usage_events (quantity)")
+    (said,) = arranged(filled)
+    assert said.startswith("Left alone: usage_events_metric")
+    keys = {index.name: index.keys for index in indexed.existing(filled, table(filled))}
+    assert keys["usage_events_metric"] == ("quantity",)
+
+
+def test_doubles_keep_the_paging_index_from_being_made(filled: writing.Connection) -> None:
+    filled.execute("DROP INDEX usage_events_page")
+    filled.execute("INSERT INTO usage_events SELECT * FROM usage_events LIMIT 1")
+    said = arranged(filled)
+    assert said[-1].startswith("Not made: usage_events_page")
+    assert lacking(filled) == ["usage_events_page"]
+
+
+def test_one_at_a_time(filled: writing.Connection, events_database_url: str) -> None:
+    undo(filled)
+    with writing.connect(events_database_url) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('usage-explore init'))")
+        with pytest.raises(DatabaseUnavailable, match="Another"):
+            arranged(filled)
+    arranged(filled)
+    assert lacking(filled) == []
+
+
+def test_the_planner_knows_what_only_a_neighbour_uses(events_connection: writing.Connection) -> None:
+    if table(events_connection).hypertable or table(events_connection).distributed:
+        pytest.skip("a plain table's statistics")
+    events_connection.execute(
+        "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)"
+        " SELECT gen_random_uuid(), CASE WHEN g % 2 = 0 THEN %s ELSE %s END, gen_random_uuid(),"
+        " CASE WHEN g % 2 = 0 THEN 'mine' ELSE 'theirs' END, 1, now(), g FROM generate_series(1, 4000) g".replace(
+            "% 2", "%% 2"
+        ),
+        [rows.ORGANIZATION, rows.NEIGHBOUR],
+    )
+    events_connection.execute("ANALYZE usage_events")
+    plan = events_connection.execute(
+        "EXPLAIN (FORMAT JSON) SELECT FROM usage_events WHERE organization_id = %s AND metric_key = 'theirs'",
+        [rows.ORGANIZATION],
+    ).fetchone()
+    assert plan is not None
+    assert plan[0][0]["Plan"]["Plan Rows"] < 10
+
+
+@given(st.floats(1, 1e15), st.integers(1, 2**50))
+def test_the_chunk_interval_is_the_longest_that_fits(per_day: float, room: int) -> None:
+    chosen = timescale.fitting(per_day, room)
+    assert timedelta(hours=1) <= chosen <= timedelta(days=28)
+    assert per_day * (chosen / DAY) <= room or chosen == timedelta(hours=1)
+    assert timescale.fitting(per_day * 2, room) <= chosen <= timescale.fitting(per_day, room * 2)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "option"), [(Wishes(migrate=True), "--migrate"), (Wishes(distribute=True), "--distribute")]
+)
+def test_a_wish_the_server_cannot_grant_is_refused(
+    server_url: str, filled: writing.Connection, wishes: Wishes, option: str
+) -> None:
+    if kind(server_url) == {"--migrate": "timescaledb", "--distribute": "citus"}[option]:
+        pytest.skip("this server grants it")
+    before = table(filled)
+    with pytest.raises(ConfigurationError, match=f"^{option}: "):
+        arranged(filled, wishes)
+    assert table(filled) == before
+
+
+@pytest.mark.usefixtures("on_timescaledb")
+def test_a_hypertable_fits_the_volume_and_uses_the_columnstore(connection: writing.Connection) -> None:
+    writing.ensure_schema(connection, "usage_events", Wishes(events_per_day=10**9, columnstore_after=3 * DAY))
+    connection.commit()
+    state = timescale.state(connection, "public", "usage_events")
+    assert (state.interval, state.segment_by, state.after) == (timedelta(hours=1), "organization_id", 3 * DAY)
+
+
+@pytest.mark.usefixtures("on_timescaledb")
+def test_a_hypertables_settings_change_only_when_asked(filled: writing.Connection) -> None:
+    filled.execute("SELECT set_chunk_time_interval('usage_events', interval '5 days')")
+    filled.execute("CALL remove_columnstore_policy('usage_events')")
+    before = timescale.state(filled, "public", "usage_events")
+    assert arranged(filled) == []
+    assert timescale.state(filled, "public", "usage_events") == before
+    assert len(arranged(filled, Wishes(events_per_day=1, columnstore_after=9 * DAY))) == 2
+    after = timescale.state(filled, "public", "usage_events")
+    assert (after.interval, after.after) == (28 * DAY, 9 * DAY)
+    assert len(arranged(filled, Wishes(columnstore_after=timedelta(0)))) == 1
+    assert timescale.state(filled, "public", "usage_events").after is None
+
+
+@pytest.mark.usefixtures("on_timescaledb")
+def test_a_plain_tables_rows_move_into_chunks(connection: writing.Connection, generated: list[Row]) -> None:
+    connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    writing.ensure_schema(connection, "model")
+    connection.execute("CREATE TABLE usage_events (LIKE model INCLUDING DEFAULTS)")
+    rows.insert(connection, generated)
+    assert arranged(connection, Wishes(migrate=True))
+    found = table(connection)
+    assert found.hypertable
+    assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
+    assert lacking(connection) == []
+
+
+@pytest.mark.usefixtures("on_timescaledb")
+def test_the_doctor_knows_a_hypertable(filled: writing.Connection, events_database_url: str) -> None:
+    def troubles() -> dict[str, str]:
+        filled.commit()
+        findings = examine(events_database_url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
+        return {finding.name: finding.cure for finding in findings if finding.state != "ok"}
+
+    filled.execute(f"ALTER DATABASE {filled.info.dbname} SET effective_cache_size = '64kB'")
+    cure = troubles()["chunks"].removeprefix("For chunks made from now on: ")
+    filled.execute(cure)
+    assert timescale.state(filled, "public", "usage_events").interval < 7 * DAY
+    filled.execute(f"ALTER DATABASE {filled.info.dbname} RESET effective_cache_size")
+    assert troubles() == {}
+    filled.execute("CALL remove_columnstore_policy('usage_events')")
+    assert troubles() == {"columnstore": "usage-explore init --columnstore-after 7"}
+    filled.execute("ALTER TABLE usage_events SET (timescaledb.enable_columnstore = false)")
+    assert troubles() == {"columnstore": "usage-explore init --columnstore-after 7"}
+    arranged(filled, Wishes(columnstore_after=7 * DAY))
+    assert troubles() == {}
+
+
+@pytest.mark.usefixtures("on_citus")
+def test_rows_spread_over_the_workers_by_organization(connection: writing.Connection, generated: list[Row]) -> None:
+    writing.ensure_schema(connection, "usage_events")
+    rows.insert(connection, generated)
+    assert arranged(connection, Wishes(distribute=True))
+    assert table(connection).distributed == "organization_id"
+    assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
+    assert arranged(connection, Wishes(distribute=True)) == []
+    assert lacking(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"), [("work_mem = '4MB'", "work_mem"), ("random_page_cost = 4", "random_page_cost")]
+)
+def test_small_settings_matter_for_large_tables(
+    filled: writing.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str, word: str
+) -> None:
+    def said() -> str:
+        filled.commit()
+        findings = examine(events_database_url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
+        return " ".join(finding.message for finding in findings if finding.name == "settings")
+
+    filled.execute(f"ALTER DATABASE {filled.info.dbname} SET {setting}")
+    assert said() == ""
+    monkeypatch.setattr(speed, "_LARGE", 0)
+    assert word in said()
+
+
+@pytest.fixture
+def reader(filled: writing.Connection, events_database_url: str) -> Iterator[str]:
+    """The URL for a role that may SELECT from the events, and nothing more."""
+    role = f"reader_{uuid4().hex[:8]}"
+    filled.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    filled.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
+    filled.commit()
+    parts = urlsplit(events_database_url)
+    yield urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+    with psycopg.connect(events_database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+def test_select_is_enough_for_every_question(reader: str, tmp_path: Path) -> None:
+    whole = AggregateQuery(since=rows.LAST_INGESTED - 200 * DAY, until=rows.LAST_INGESTED, group_by="dim:model")
+    with connect(reader) as everyone:
+        store = everyone.scoped(rows.ORGANIZATION)
+        page = store.events(EventQuery(limit=5))
+        assert page.next() is not None
+        assert store.aggregate(whole).total == store.count(
+            EventQuery(occurred_after=whole.span[0], occurred_before=whole.span[1])
+        )
+        assert store.export(EventQuery(), tmp_path / "all.parquet", progress=False).events == store.count(EventQuery())
+        assert store.customers()
+        assert store.dimension_values("model")
+        assert "SELECT" in store.sql(whole)
+    findings = examine(reader, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
+    assert [finding for finding in findings if finding.state == "fault"] == []
