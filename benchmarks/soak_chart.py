@@ -46,33 +46,42 @@ def draw(asked: list[Asked], looks: list[Look], folder: Path) -> None:
 
 
 def _latency(asked: list[Asked], end: float) -> Any:
+    """A panel for each group: the median's line, and a band up to the 95th percentile."""
     rows = [
         {"group": group, "minute": (one.sent // _SLICE + 0.5) * _SLICE / 60, "ms": one.seconds * 1000}
         for one in asked
         for group, kinds in _GROUPS.items()
         if one.kind.startswith(kinds) and one.sent < end * 60 // _SLICE * _SLICE
     ]
-    slices = (
-        pd.DataFrame(rows)
-        .groupby(["group", "minute"])["ms"]
-        .quantile(pd.Series([0.5, 0.95]))
-        .rename_axis(["group", "minute", "share"])
-    )
-    frame = slices.reset_index()
-    frame["share"] = frame["share"].map({0.5: "median", 0.95: "p95"})
-    return (
-        alt.Chart(frame, title=f"Latency, median and 95th percentile of each {_SLICE} seconds")
-        .mark_line(interpolate="monotone", strokeWidth=2)
-        .encode(
-            x=_minutes(end, title=None),
-            y=alt.Y(
-                "ms:Q", title="milliseconds", scale=alt.Scale(type="log"), axis=alt.Axis(values=_STEPS, format=",")
-            ),
-            color=alt.Color("group:N", sort=list(_GROUPS), scale=_colors(list(_GROUPS))),
-            strokeDash=alt.StrokeDash("share:N", scale=alt.Scale(domain=["p95", "median"], range=[[1, 0], [2, 3]])),
+    grouped = pd.DataFrame(rows).groupby(["group", "minute"])["ms"]
+    frame = pd.DataFrame({"median": grouped.quantile(0.5), "p95": grouped.quantile(0.95)}).reset_index()
+    axis = alt.Axis(values=_STEPS, format=",")
+    panels = []
+    for place, group in enumerate(_GROUPS):
+        first = place == 0
+        base = alt.Chart(frame[frame["group"] == group]).encode(x=_minutes(end, title=None))
+        y = alt.Y(
+            "p95:Q",
+            title="milliseconds" if first else None,
+            scale=alt.Scale(type="log", domain=[min(frame["median"].min(), 100), frame["p95"].max()], nice=False),
+            axis=axis if first else alt.Axis(values=_STEPS, labels=False),
         )
-        .properties(width=_WIDTH, height=280)
-    )
+        color = LIGHT.hues[place]
+        band = base.mark_area(opacity=0.22, color=color, clip=True).encode(y=y, y2="median:Q")
+        lines = [
+            base.mark_line(color=color, strokeWidth=width).encode(y=_at(y, name))
+            for name, width in (("p95", 1.5), ("median", 2.5))
+        ]
+        title = alt.TitleParams(group, fontSize=12, fontWeight="normal", color=LIGHT.soft, frame="group")
+        panels.append(alt.layer(band, *lines, title=title).properties(width=(_WIDTH - 4 * 14) // 5, height=230))
+    title = f"Latency: the median (thick) and the 95th percentile of each {_SLICE} seconds"
+    return alt.hconcat(*panels, spacing=14, title=title)
+
+
+def _at(y: Any, name: str) -> Any:
+    moved = y.copy(deep=True)
+    moved.shorthand = f"{name}:Q"
+    return moved
 
 
 def _memory(looks: list[Look], end: float) -> Any:

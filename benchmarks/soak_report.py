@@ -12,7 +12,7 @@ import psutil  # type: ignore[import-untyped]
 
 import soak_chart
 from soak_log import Log
-from soak_verdict import JUDGED_FROM, growths, latencies
+from soak_verdict import FLOOR, JUDGED_FROM, growths, latencies
 from soak_watch import EVERY, Look
 
 _PACKAGES = ("streamlit", "fastapi", "uvicorn", "sqlalchemy", "psycopg", "pandas", "altair", "vl-convert-python")
@@ -117,10 +117,10 @@ def _markdown(found: dict[str, Any]) -> str:
         "Times reach from sending to the last byte; in the app to the end of the script (session) or to the drawn page "
         "at rest (browser).",
         "",
-        f"## What may not grow\n\nLooked at every {EVERY:g} seconds; the growth is a linear fit over the second half."
-        f"{judged}",
+        f"## What may not grow\n\nLooked at every {EVERY:g} seconds. The growth is a linear fit over the second half, "
+        f"through the lowest value of each {FLOOR} seconds.{judged}",
         "",
-        "| | mean of the half | max of all | growth | allowed |",
+        "| | mean | highest of all | growth | allowed |",
         "|---|--:|--:|--:|--:|",
         *(
             f"| {row['what']} | {row['mean']:,} | {row['max']:,} | {row['growth']:+,} | {row['allowed']:,} |"

@@ -17,7 +17,7 @@ JUDGED_FROM = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """How much a number may grow over the second half: a share of its mean or a step, whichever is larger."""
+    """How much a number's floor may grow over the second half: a share of its mean or a step, whichever is larger."""
 
     name: str
     words: str
@@ -25,9 +25,12 @@ class Bound:
     step: float
 
 
+FLOOR = 30
+"""Seconds of which the lowest value counts: what stays when what was in work is gone."""
+
 BOUNDS = (
-    Bound("app_uss", "app and API, memory (MiB)", 0.05, 25),
-    Bound("postgres_private", "PostgreSQL, private memory (MiB)", 0.05, 25),
+    Bound("app_uss", "app and API, memory (MiB)", 0.10, 32),
+    Bound("postgres_private", "PostgreSQL, private memory (MiB)", 0.10, 32),
     Bound("app_threads", "app and API, threads", 0.10, 5),
     Bound("app_files", "app and API, file handles", 0.10, 10),
     Bound("connections", "connections to PostgreSQL", 0.10, 4),
@@ -51,22 +54,24 @@ def latencies(asked: list[Asked]) -> list[dict[str, Any]]:
 
 
 def growths(looks: list[Look]) -> list[dict[str, Any]]:
-    """For every bound how much the number grows over the second half, by a linear fit, and how much it may."""
-    half = looks[len(looks) // 2 :]
-    if len(half) < 3:
+    """For every bound how much the floor grows over the second half, by a linear fit, and how much it may."""
+    slices: defaultdict[int, list[Look]] = defaultdict(list)
+    for look in looks[len(looks) // 2 :]:
+        slices[int(look.at // FLOOR)].append(look)
+    if len(slices) < 3:
         return []
-    at = np.array([look.at for look in half])
     found = []
     for bound in BOUNDS:
-        values = np.array([float(getattr(look, bound.name)) for look in half])
-        slope = float(np.polyfit(at, values, 1)[0])
-        mean = float(values.mean())
+        floor = np.array([min(float(getattr(look, bound.name)) for look in each) for each in slices.values()])
+        slope = float(np.polyfit(np.arange(len(floor)), floor, 1)[0])
+        mean = float(floor.mean())
         found.append(
             {
                 "what": bound.words,
+                "floor": [round(value, 1) for value in floor.tolist()],
                 "mean": round(mean, 1),
                 "max": round(max(float(getattr(look, bound.name)) for look in looks), 1),
-                "growth": round(slope * float(at[-1] - at[0]), 2),
+                "growth": round(slope * (len(floor) - 1), 2),
                 "allowed": round(max(bound.share * mean, bound.step), 2),
             }
         )

@@ -24,7 +24,7 @@ class Look:
     """The servers at one moment, `at` seconds into the run; memory in MiB, processors in percent of one
     (the machine's of all), and in seconds since they began.
 
-    `app` is the process that serves the app and the API: resident, proportional (PSS) and its alone (USS);
+    `app` is what serves the app and the API, its children included: resident, proportional (PSS) and its alone (USS);
     `postgres_private` is what all processes of the database have for themselves, its shared buffers are bounded by
     their setting.
     """
@@ -72,7 +72,12 @@ def watching(running: Running, log: Log) -> Iterator[list[Look]]:
 
 
 def _look(running: Running, connection: psycopg.Connection[tuple[int]], at: float) -> Look:
-    app = running.app.memory_full_info()
+    app = [running.app, *running.app.children(recursive=True)]
+    resident = proportional = own = 0
+    for process in app:
+        with suppress(psutil.NoSuchProcess):
+            memory = process.memory_full_info()
+            resident, proportional, own = resident + memory.rss, proportional + memory.pss, own + memory.uss
     database = [running.postmaster, *running.postmaster.children()]
     private = shared = 0
     for process in database:
@@ -84,13 +89,13 @@ def _look(running: Running, connection: psycopg.Connection[tuple[int]], at: floa
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'usage-explore'"
     ).fetchone()
-    servers = {running.app.pid, running.app.ppid()}
+    servers = {running.app.ppid(), *(each.pid for each in app)}
     clients = [each for each in psutil.Process().children(recursive=True) if each.pid not in servers]
     return Look(
         at=at,
-        app_rss=app.rss / _MEBIBYTE,
-        app_pss=app.pss / _MEBIBYTE,
-        app_uss=app.uss / _MEBIBYTE,
+        app_rss=resident / _MEBIBYTE,
+        app_pss=proportional / _MEBIBYTE,
+        app_uss=own / _MEBIBYTE,
         app_threads=running.app.num_threads(),
         app_files=running.app.num_fds(),
         app_cpu=running.app.cpu_percent(),
@@ -99,7 +104,7 @@ def _look(running: Running, connection: psycopg.Connection[tuple[int]], at: floa
         postgres_processes=len(database),
         connections=found[0] if found else 0,
         machine_cpu=psutil.cpu_percent(),
-        app_seconds=_spent(running.app),
+        app_seconds=_spent(*app),
         postgres_seconds=_spent(running.postmaster, *running.postmaster.children()),
         clients_seconds=_spent(psutil.Process(), *clients),
     )
