@@ -6,6 +6,8 @@ is a bound parameter; `to_sql` writes them in for reading.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -15,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     Select,
     Table,
     Text,
@@ -34,8 +37,13 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
-from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS
+from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts
 from usage_explore.query import AggregateQuery, EventQuery, Question
+
+_LOOKED_UP = 20
+"""Values of a dimension that are looked up in its index; more are read and compared."""
+
+_SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
 def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
@@ -45,6 +53,8 @@ def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
     """
     c = table.c
     found = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
+    for key, values in query.dimensions:
+        found += _containing(c.dimensions, key, values)
     if query.as_of is not None:
         found.append(c.ingested_at <= query.as_of)
     return found + _window(c.timestamp, query)
@@ -76,18 +86,18 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Question) -> lis
     return found
 
 
-def expression(table: Table, group: str) -> ColumnElement[Any]:
+def expression(table: FromClause, group: str) -> ColumnElement[Any]:
     """The column, or the dimension as text, that a group names."""
     return dimension(table, group.removeprefix(DIMENSION)) if group.startswith(DIMENSION) else table.c[group]
 
 
-def dimension(table: Table, key: str) -> ColumnElement[str]:
+def dimension(table: FromClause, key: str) -> ColumnElement[str]:
     """A dimension as text, NULL where it is absent or null."""
     return table.c.dimensions.op("->>", return_type=Text())(literal(key, Text))
 
 
-def page(table: Table, query: EventQuery, rows: int, after: Position | None = None) -> Select[Any]:
-    """Up to `rows` events after a position, newest first."""
+def page(table: Table, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
+    """Up to `rows` events after a position, newest first; None for all."""
     c = table.c
     statement = select(table).where(*conditions(table, query))
     if after is not None:
@@ -95,8 +105,8 @@ def page(table: Table, query: EventQuery, rows: int, after: Position | None = No
     return statement.order_by(c.timestamp.desc(), c.id.desc()).limit(rows)
 
 
-def page_before(table: Table, query: EventQuery, rows: int, before: Position) -> Select[Any]:
-    """Up to `rows` events at or before a position, nearest first, which is oldest first."""
+def page_before(table: Table, query: EventQuery, rows: int | None, before: Position) -> Select[Any]:
+    """Up to `rows` events at or before a position, nearest first, which is oldest first; None for all."""
     c = table.c
     return (
         select(table)
@@ -198,6 +208,19 @@ def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[
     if until is not None:
         found.append(timestamp < until)
     return found
+
+
+def _containing(dimensions: ColumnElement[Any], key: str, values: Texts) -> list[ColumnElement[bool]]:
+    """What the index on `dimensions` can look up: true wherever the dimension's text is one of the values.
+
+    Nothing for many values, and for texts of objects and arrays: the filter itself decides anyway.
+    """
+    if len(values) > _LOOKED_UP or any(value.startswith(("{", "[")) for value in values):
+        return []
+    name = json.dumps(key, ensure_ascii=False)
+    texts = [f"{{{name}: {json.dumps(value, ensure_ascii=False)}}}" for value in values]
+    scalars = [f"{{{name}: {value}}}" for value in values if _SCALAR.fullmatch(value)]
+    return [or_(*(dimensions.contains(literal(document, Text).cast(JSONB)) for document in texts + scalars))]
 
 
 def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import NotSupportedError
 
-from usage_explore import aggregation, config, cursor, filters, parse, reading, statements
+from usage_explore import aggregation, config, cursor, filters, paging, parse, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage, Series, Served
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
@@ -145,7 +145,7 @@ class Store:
         """
         with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
             after = _position(query)
-            rows = connection.execute(statements.page(self.table, query, query.limit + 1, after)).all()
+            rows = paging.rows_after(connection, self.table, query, query.limit + 1, after)
         return self._page(query, [_event(row) for row in rows])
 
     def events_before(self, page: EventPage) -> EventPage | None:
@@ -157,7 +157,7 @@ class Store:
             return None
         after = cursor.decode(query.cursor, query)
         with self._asking(query) as (connection, query):
-            rows = connection.execute(statements.page_before(self.table, query, query.limit + 1, after)).all()
+            rows = paging.rows_before(connection, self.table, query, query.limit + 1, after)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the row just above the page before: the one that page begins after
