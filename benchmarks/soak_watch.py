@@ -89,7 +89,7 @@ def _look(running: Running, connection: psycopg.Connection[tuple[int]], at: floa
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'usage-explore'"
     ).fetchone()
-    servers = {running.app.ppid(), *(each.pid for each in app)}
+    servers = {each.pid for each in app}
     clients = [each for each in psutil.Process().children(recursive=True) if each.pid not in servers]
     return Look(
         at=at,
