@@ -89,7 +89,7 @@ def faults(log: Log, looks: list[Look], minutes: float, said: str, lost: list[st
         for each in growths(looks):
             if each["growth"] > each["allowed"]:
                 found.append(f"grows: {each['what']} by {each['growth']} in the second half, above {each['allowed']}")
-    for word in ("Traceback", "not foreseen", "CRITICAL"):
+    for word in ("Traceback", "not foreseen", '"level": "error"'):
         if word in said:
             found.append(f"the server's log holds {word!r}: {said[said.index(word) :][:500]}")
     return found
