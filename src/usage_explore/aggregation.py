@@ -37,12 +37,10 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from usage_explore.answers import Point, Series
 from usage_explore.errors import Fault, NotExact, QueryError
+from usage_explore.limits import MAX_POINTS as MAX_POINTS
 from usage_explore.points import events_points, rollup_points
 from usage_explore.query import AggregateQuery
 from usage_explore.rollup.serving import Serving
-
-MAX_POINTS = 200_000
-"""How many points (series × buckets) one answer may have."""
 
 
 def aggregate(table: Table, query: AggregateQuery, serving: Serving | None = None) -> Select[Any]:

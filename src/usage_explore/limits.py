@@ -10,6 +10,12 @@ from __future__ import annotations
 MAX_AGGREGATE_BUCKETS = 2_400
 """How many buckets one aggregate may touch; a longer window starts later."""
 
+MAX_POINTS = 200_000
+"""How many points (series × buckets) one answer may have."""
+
+MAX_DRAWN = 20_000
+"""How many points a picture over HTTP may have."""
+
 MAX_TOP = 1_000
 """How many series may be kept beside Other; `top=0` keeps all."""
 

@@ -10,16 +10,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from usage_explore.filters import DIMENSION, GROUPS
+from usage_explore.limits import MAX_VALUE_BYTES, MAX_VALUES
 from usage_explore.parameters import NOT
 
 Schema = dict[str, Any]
 
-_TEXT: Schema = {"type": "string", "minLength": 1}
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_BYTES}
+_MANY: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_VALUES}
 _DIMENSION = f"{DIMENSION}.+"
 _GROUP = "|".join((*GROUPS, _DIMENSION))
 _RELATIVE = r"^(now|-[1-9][0-9]{0,5}[hdw])(/[hdw])?$"
 _VALUES: dict[str, Schema] = {
-    "missing": {"type": "array", "items": {"type": "string", "pattern": f"^({_GROUP})$"}, "minItems": 1},
+    "missing": {**_MANY, "items": {"type": "string", "pattern": f"^({_GROUP})$"}},
     "group_by": {"type": "string", "pattern": f"^(none|{_GROUP})$"},
     "dimensions": {
         "type": "object",
@@ -78,7 +80,7 @@ def _schema(name: str, field: FieldInfo, declared: Schema) -> Schema:
     if datetime in kinds:
         return {"type": "string", "format": "date-time"}
     if field.default == ():
-        return {"type": "array", "items": _TEXT, "minItems": 1}
+        return {**_MANY, "items": _TEXT}
     # an optional value is left out, never null
     chosen = next((each for each in declared.get("anyOf", []) if each.get("type") != "null"), declared)
     kept = {key: chosen[key] for key in ("type", "enum", "minimum", "maximum") if key in chosen}

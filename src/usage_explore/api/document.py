@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from usage_explore import limits
 from usage_explore.api import problems
 from usage_explore.api.negotiation import CSV, JSON
 from usage_explore.api.problems import Kind
@@ -12,12 +13,19 @@ from usage_explore.api.schemas import ref
 Answers = dict[int | str, dict[str, Any]]
 
 TITLE = "usage-explore"
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Metered usage events, exactly: the raw events, and how much over time. The same questions, names, defaults, answers
 and errors as the Python package, the app and its links.
 
 Decimals are strings, written plainly, exact to the last digit; times are RFC 3339 in UTC. Unknown parameters are
 errors. Every error is `application/problem+json` and names each faulty parameter.
+
+Every question is bounded, and beyond a bound there is an error that names the parameter and the bound:
+{limits.MAX_VALUES:,} values in all filters, `top` counted in where there is a grouping; {limits.MAX_DIMENSIONS}
+different dimensions; {limits.MAX_VALUE_BYTES:,} bytes for a value, {limits.MAX_KEY_BYTES:,} for a dimension's key;
+{limits.MAX_QUERY_STRING:,} bytes and {limits.MAX_PARAMETERS:,} parameters for a query string; {limits.MAX_POINTS:,}
+points for an answer, {limits.MAX_DRAWN:,} for a picture. A window of more than {limits.MAX_AGGREGATE_BUCKETS:,} buckets
+starts later, and the answer says so (`capped`).
 
 The answer to a pinned question, one with an organization, an absolute window and an `as_of` that lies at least the
 settle time before now, never changes: it may be kept for ever and carries an ETag. No other answer may be kept."""

@@ -16,12 +16,10 @@ from usage_explore.api.door import Door
 from usage_explore.api.negotiation import CSV, JSON, PNG, SVG, chosen
 from usage_explore.api.question import View, asked, asked_with_view, pairs
 from usage_explore.errors import Fault, QueryError
+from usage_explore.limits import MAX_DRAWN
 from usage_explore.parameters import query_string
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.store import Store
-
-MAX_DRAWN = 20_000
-"""Points that a picture may have."""
 
 _LONGEST_LINK = 4_000
 _SVG_ALONE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
