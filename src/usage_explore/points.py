@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, Subquery
 
 from usage_explore.filters import ID_COLUMNS
-from usage_explore.query import AggregateQuery, Metric, Question
+from usage_explore.query import AggregateQuery, EventQuery, Metric, Question
 from usage_explore.rollup.serving import DAY, KEYS, NONE, Edge, Serving
 from usage_explore.rollup.tables import rollup_table
 from usage_explore.statements import conditions, expression, filters, object_keys, scope
@@ -99,6 +99,12 @@ class _Measure:
 
     def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> tuple[Label[Any], Label[Any]]:
         return events.label("events"), (events if self.metric == "count" else quantity).label("value")
+
+
+def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[Any]:
+    """What `statements.count` gives, from the rollup."""
+    pieces = _pieces(table, query, serving, _Measure(NONE, "count"))
+    return select(func.coalesce(func.sum(pieces.c.events), 0).cast(BigInteger))
 
 
 def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> Subquery:

@@ -22,10 +22,10 @@ from usage_explore import aggregation, config, cursor, filters, paging, parse, r
 from usage_explore.answers import Aggregate, Event, EventPage, Series, Served
 from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
-from usage_explore.points import rollup_choices
+from usage_explore.points import rollup_choices, rollup_count
 from usage_explore.query import AggregateQuery, EventQuery, Question, expect
 from usage_explore.rollup import answering
-from usage_explore.rollup.serving import KEYS, Serving
+from usage_explore.rollup.serving import KEYS, NONE, Serving
 from usage_explore.schema import events_table
 
 _Q = TypeVar("_Q", bound=Question)
@@ -166,8 +166,11 @@ class Store:
 
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
-        with self._asking(expect(EventQuery, query)) as (connection, scoped):
-            return connection.execute(statements.count(self.table, scoped)).scalar_one()
+        with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
+            serving = self._serving(connection, scoped, NONE, _now(connection))
+            statement = rollup_count(self.table, scoped, serving) if serving else statements.count(self.table, scoped)
+            found: int = connection.execute(statement).scalar_one()
+        return found
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
@@ -272,12 +275,14 @@ class Store:
         with self._asking(asking, snapshot=True) as (connection, scoped):
             now = _now(connection)
             scoped = scoped.resolve(now)
-            path = answering.choices_path(connection, self.table, scoped, group, now) if self.rollup else None
-            if isinstance(path, Serving):
-                found = connection.execute(rollup_choices(self.table, scoped, group, most, path))
-            else:
-                found = connection.execute(statement(scoped))
-            return [Choice(*row) for row in found]
+            serving = self._serving(connection, scoped, group, now)
+            chosen = rollup_choices(self.table, scoped, group, most, serving) if serving else statement(scoped)
+            return [Choice(*row) for row in connection.execute(chosen)]
+
+    def _serving(self, connection: Connection, query: Question, group: str, now: datetime) -> Serving | None:
+        """How the rollup tells how many events have each value of a group, None where it cannot."""
+        path = answering.choices_path(connection, self.table, query, group, now) if self.rollup else None
+        return path if isinstance(path, Serving) else None
 
     @contextmanager
     def _asking(self, query: _Q, *, snapshot: bool = False) -> Iterator[tuple[Connection, _Q]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import streamlit as st
 
@@ -21,6 +21,16 @@ def headline(answer: Aggregate, comparison: Comparison | None, first: datetime |
         _change(answer, comparison, first, unit)
         if answer.query.group_by != "none":
             _series(answer)
+        _served(answer)
+
+
+def _served(answer: Aggregate) -> None:
+    """How fast the database was and which path it took, in small print."""
+    milliseconds = max(1, round(answer.served.took / timedelta(milliseconds=1)))
+    path = "Served by the rollup, which is exact."
+    if answer.served.because:
+        path = f"Read from the events, because {answer.served.because}. The rollup would give the same numbers."
+    st.caption(f"answered in {milliseconds:,} ms", help=words.plain(path), width="content")
 
 
 def _change(answer: Aggregate, comparison: Comparison | None, first: datetime | None, unit: str) -> None:
