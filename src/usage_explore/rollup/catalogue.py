@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -18,12 +18,20 @@ from usage_explore.errors import TableMismatch
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
+from usage_explore.schema import events_table
+from usage_explore.shape import relation
 from usage_explore.writing import Connection
+
+EVERY = UUID(int=0)
+"""Whose line of the catalogue says what a person wants of every organization, those to come included."""
+
+UNFIT = "cannot be kept: "
+"""How the reason begins where the events hold what the rollup cannot, such as a value too long for its index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the catalogue: a dimension that is kept, or was left out (`grain` None).
+    """One line of the catalogue: a dimension that is kept, or was left out (`grain` None) for a `reason`.
 
     `share` is how many rollup rows an event needs, as measured; `watermark` None before the first refresh.
     """
@@ -31,9 +39,10 @@ class Entry:
     organization_id: UUID
     dimension: str
     grain: timedelta | None
-    watermark: datetime | None
+    watermark: datetime | None = None
     by_hand: bool
-    share: Decimal | None
+    share: Decimal | None = None
+    reason: str | None = None
     chosen_at: datetime
 
     @property
@@ -42,6 +51,17 @@ class Entry:
         if self.grain is None or self.watermark is None:
             return None
         return Kept(self.dimension, self.grain, self.watermark)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether measuring leaves it as it is: it is kept, was set by hand, or has proved not to fit."""
+        return self.by_hand or self.grain is not None or (self.reason or "").startswith(UNFIT)
+
+
+def placed(connection: Connection, events: Table) -> Table:
+    """The events table with the schema it is in, so that its rollup is beside it; as given where it is not there."""
+    found = relation(connection, events.fullname)
+    return events_table(f"{found.schema}.{found.name}") if found else events
 
 
 def exists(connection: Connection, events: Table) -> bool:
@@ -55,6 +75,8 @@ def create(connection: Connection, events: Table) -> None:
     """Make the tables where they are missing. Raises `TableMismatch` when the role may not."""
     rows = rollup_table(events)
     with connection.transaction():
+        if exists(connection, events):
+            return
         lock(connection, events)
         if exists(connection, events):
             return
@@ -84,33 +106,34 @@ def drop(connection: Connection, events: Table) -> bool:
 
 
 def lock(connection: Connection, events: Table) -> None:
-    """Take turns: one transaction at a time changes this table's rollup, or loads behind its watermark."""
+    """Take turns: one transaction at a time changes this table's rollup, or loads behind its watermark.
+
+    However long the others take: the statement timeout is for work, not for waiting.
+    """
+    before = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
+    connection.execute("SELECT set_config('statement_timeout', '0', true)")
     connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtext('usage-explore rollup'), hashtext(%s))",
+        "SELECT pg_advisory_xact_lock(hashtext('usage-explore rollup'), to_regclass(%s)::oid::integer)",
         [identifier(events).as_string(connection)],
     )
+    connection.execute("SELECT set_config('statement_timeout', %s, true)", before)
 
 
 def entries(connection: Connection, events: Table) -> list[Entry]:
-    """The catalogue, by organization and dimension."""
-    cursor = connection.cursor(row_factory=psycopg.rows.class_row(Entry))
-    return cursor.execute(
-        sql.SQL("SELECT * FROM {} ORDER BY organization_id, dimension").format(identifier(kept_table(events)))
-    ).fetchall()
+    """The catalogue's lines of organizations, by organization and dimension."""
+    return [entry for entry in _lines(connection, events) if entry.organization_id != EVERY]
+
+
+def wishes(connection: Connection, events: Table) -> list[Entry]:
+    """The catalogue's lines that are for every organization, all of them by hand."""
+    return [entry for entry in _lines(connection, events) if entry.organization_id == EVERY]
 
 
 def choose(connection: Connection, events: Table, chosen: Iterable[Entry]) -> None:
     """Write lines of the catalogue; where the grain changes the rows go, to be built again."""
     name, rows = identifier(kept_table(events)), identifier(rollup_table(events))
     for entry in chosen:
-        values = {
-            "organization_id": entry.organization_id,
-            "dimension": entry.dimension,
-            "grain": entry.grain,
-            "by_hand": entry.by_hand,
-            "share": entry.share,
-            "chosen_at": entry.chosen_at,
-        }
+        values = asdict(entry)
         changed = connection.execute(
             sql.SQL(
                 "SELECT FROM {} WHERE organization_id = %(organization_id)s AND dimension = %(dimension)s"
@@ -127,11 +150,29 @@ def choose(connection: Connection, events: Table, chosen: Iterable[Entry]) -> No
             )
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} AS k (organization_id, dimension, grain, by_hand, share, chosen_at) VALUES"
-                " (%(organization_id)s, %(dimension)s, %(grain)s, %(by_hand)s, %(share)s, %(chosen_at)s)"
+                "INSERT INTO {} AS k (organization_id, dimension, grain, by_hand, share, reason, chosen_at) VALUES"
+                " (%(organization_id)s, %(dimension)s, %(grain)s, %(by_hand)s, %(share)s, %(reason)s, %(chosen_at)s)"
                 " ON CONFLICT (organization_id, dimension) DO UPDATE SET grain = excluded.grain,"
-                " by_hand = excluded.by_hand, share = excluded.share, chosen_at = excluded.chosen_at,"
+                " by_hand = excluded.by_hand, share = excluded.share, reason = excluded.reason,"
+                " chosen_at = excluded.chosen_at,"
                 " watermark = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.watermark END"
             ).format(name),
             values,
         )
+
+
+def forget(connection: Connection, events: Table, forgotten: Iterable[Entry]) -> None:
+    """Take lines of the catalogue away, and their rows."""
+    for entry in forgotten:
+        for table in (rollup_table(events), kept_table(events)):
+            connection.execute(
+                sql.SQL("DELETE FROM {} WHERE organization_id = %s AND dimension = %s").format(identifier(table)),
+                [entry.organization_id, entry.dimension],
+            )
+
+
+def _lines(connection: Connection, events: Table) -> list[Entry]:
+    cursor = connection.cursor(row_factory=psycopg.rows.class_row(Entry))
+    return cursor.execute(
+        sql.SQL("SELECT * FROM {} ORDER BY organization_id, dimension").format(identifier(kept_table(events)))
+    ).fetchall()

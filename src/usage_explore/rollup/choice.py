@@ -86,19 +86,27 @@ def measure(connection: Connection, events: Table, organization_id: UUID) -> lis
 
 def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[Entry], now: datetime) -> list[Entry]:
     """New lines of the catalogue for what was measured: what is kept stays as it is, what was set by hand too."""
-    fixed = {entry.dimension: entry for entry in before if entry.by_hand or entry.grain is not None}
+    fixed = {entry.dimension: entry for entry in before if entry.is_fixed}
     spent = sum((entry.share or Decimal(0) for entry in fixed.values() if entry.grain), Decimal(0))
     chosen: list[Entry] = []
     for measured in sorted(found, key=_cost):
         if measured.dimension in fixed:
-            chosen.append(replace(fixed[measured.dimension], chosen_at=now))
+            there = fixed[measured.dimension]
+            chosen.append(replace(there, share=_share(measured, there), chosen_at=now))
             continue
         grain, share = None, measured.daily
-        for fine, needed, most in ((HOUR, measured.hourly, MOST_HOURLY), (DAY, measured.daily, MOST_DAILY)):
-            if needed <= most and spent + needed <= BUDGET and measured.longest <= LONGEST_VALUE:
-                grain, share = fine, needed
-                spent += needed
-                break
+        reason: str | None = f"it needs {measured.daily:.2f} rows per event, more than {MOST_DAILY}"
+        if measured.longest > LONGEST_VALUE:
+            reason = f"a value is {measured.longest:,} bytes long, more than {LONGEST_VALUE}"
+        else:
+            for fine, needed, most in ((HOUR, measured.hourly, MOST_HOURLY), (DAY, measured.daily, MOST_DAILY)):
+                if needed > most:
+                    continue
+                if spent + needed <= BUDGET:
+                    grain, share, reason = fine, needed, None
+                    spent += needed
+                    break
+                reason = f"others need less room, and all together {BUDGET} rows per event at most"
         chosen.append(
             Entry(
                 organization_id=organization_id,
@@ -107,10 +115,17 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
                 watermark=None,
                 by_hand=False,
                 share=round(share, 6),
+                reason=reason,
                 chosen_at=now,
             )
         )
     return chosen
+
+
+def _share(measured: Measured, entry: Entry) -> Decimal | None:
+    """What a dimension that stays needs now; its last share where that is not measured."""
+    found = {HOUR: measured.hourly, DAY: measured.daily}.get(entry.grain) if entry.grain else measured.daily
+    return entry.share if found is None else round(found, 6)
 
 
 def _cost(measured: Measured) -> tuple[bool, Decimal]:

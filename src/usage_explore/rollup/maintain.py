@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore import statements
 from usage_explore.rollup import catalogue, choice, watermark
 from usage_explore.rollup.filling import identifier
-from usage_explore.rollup.refresh import Progress, advance, rebuild
-from usage_explore.rollup.serving import DAY, HOUR, NONE, floor
+from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
+from usage_explore.rollup.serving import DAY, NONE, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.writing import Connection
 
@@ -27,37 +28,40 @@ _DIFFERENT = """
 WITH kept AS (
     SELECT organization_id, grain, watermark FROM {kept} WHERE dimension = %(none)s AND watermark > %(since)s
 ), raw AS (
-    SELECT k.organization_id, k.slot, count(*) AS events
+    SELECT kept.organization_id, e.slot, count(*) AS events
     FROM kept, LATERAL (
-        SELECT kept.organization_id, date_bin('1 hour', e.ingested_at, '1970-01-01') AS slot FROM {events} e
-        WHERE e.organization_id = kept.organization_id
-          AND e.ingested_at >= %(since)s AND e.ingested_at < kept.watermark) AS k
-    GROUP BY 1, 2
-), days AS (
-    SELECT organization_id, CASE WHEN grain = interval '1 day' AND slot < date_bin('1 day', watermark, '1970-01-01')
-                                 THEN date_bin('1 day', slot, '1970-01-01') ELSE slot END AS slot, sum(events) AS events
+        SELECT date_bin('1 hour', ingested_at, '1970-01-01') AS slot FROM {events}
+        WHERE organization_id = kept.organization_id AND ingested_at >= %(since)s AND ingested_at < kept.watermark
+    ) AS e GROUP BY 1, 2
+), slots AS (
+    SELECT organization_id, CASE WHEN {is_day} THEN date_bin('1 day', slot, '1970-01-01') ELSE slot END AS slot,
+           sum(events) AS events
     FROM raw JOIN kept USING (organization_id) GROUP BY 1, 2
 ), rolled AS (
     SELECT organization_id, r.ingested AS slot, sum(r.events) AS events
     FROM {rollup} r JOIN kept USING (organization_id)
     WHERE r.dimension = %(none)s AND r.ingested >= %(since)s AND r.ingested < kept.watermark GROUP BY 1, 2
 )
-SELECT organization_id, slot FROM days FULL JOIN rolled USING (organization_id, slot)
-WHERE days.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
+SELECT organization_id, slot, slot + CASE WHEN {is_day} THEN interval '1 day' ELSE interval '1 hour' END
+FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organization_id)
+WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
 """
+
+_IS_DAY = sql.SQL("(grain = interval '1 day' AND slot < date_bin('1 day', watermark, '1970-01-01'))")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """What a refresh did.
 
-    `rows` rows were added up to `watermark`, which is None where transactions of other roles could not be waited for;
-    `chosen` dimensions were newly kept; `mended` slots of ingestion had changed behind the watermark.
+    `rows` rows were added up to the hour that `safe` lies in, none where that is not known; `chosen` dimensions were
+    newly kept, of which `unfit` were left out again; `mended` slots of ingestion had changed behind the watermark.
     """
 
     rows: int
-    watermark: datetime | None
+    safe: watermark.Safe
     chosen: int
+    unfit: int
     mended: int
 
 
@@ -75,17 +79,22 @@ def refresh(
     kept already stays. Raises `TableMismatch` when the role may not write here. The connection must not be in a
     transaction.
     """
+    with connection.transaction():
+        events = catalogue.placed(connection, events)
     catalogue.create(connection, events)
-    chosen = _choose(connection, events, choose_again=choose_again)
-    target = watermark.safe(connection, settle)
+    chosen = choose(connection, events, again=choose_again)
+    safe = watermark.safe(connection, settle)
+    before = _unfit(connection, events)
     mended = _mend(connection, events)
-    if target is None:
-        return Report(rows=0, watermark=None, chosen=chosen, mended=mended)
-    done = advance(connection, events, target, progress)
-    return Report(rows=done.rows, watermark=done.watermark, chosen=chosen, mended=mended)
+    rows = advance(connection, events, safe.until, progress).rows if safe.until else 0
+    return Report(rows=rows, safe=safe, chosen=chosen, unfit=len(_unfit(connection, events) - before), mended=mended)
 
 
-def _choose(connection: Connection, events: Table, *, choose_again: bool) -> int:
+def choose(connection: Connection, events: Table, *, again: bool, forgotten: Collection[str] = ()) -> int:
+    """Measure what is worth keeping, and what people want of every organization; how many dimensions are newly kept.
+
+    Where the choice is a day old or `again` says so. The choice of `forgotten` dimensions is made from nothing.
+    """
     with connection.transaction():
         now = _now(connection)
         owners = connection.execute(statements.to_sql(statements.organizations(events)).encode()).fetchall()
@@ -94,22 +103,51 @@ def _choose(connection: Connection, events: Table, *, choose_again: bool) -> int
             known.setdefault(entry.organization_id, []).append(entry)
     chosen = 0
     for owner, entries in known.items():
-        if not choose_again and not _stale(entries, now):
-            continue
-        with connection.transaction():
-            catalogue.lock(connection, events)
-            entries = [entry for entry in catalogue.entries(connection, events) if entry.organization_id == owner]
-            measured = choice.measure(connection, events, owner)
-            found = choice.choose(owner, measured, entries, now)
-            catalogue.choose(connection, events, found)
-            chosen += sum(entry.grain is not None for entry in found)
+        if again or _stale(entries, now):
+            with connection.transaction():
+                catalogue.lock(connection, events)
+                chosen += _choose(connection, events, owner, now, forgotten)
     return chosen
+
+
+def _choose(connection: Connection, events: Table, owner: UUID, now: datetime, forgotten: Collection[str]) -> int:
+    there = {
+        entry.dimension: entry for entry in catalogue.entries(connection, events) if entry.organization_id == owner
+    }
+    wanted = {
+        wish.dimension: replace(wish, organization_id=owner)
+        for wish in catalogue.wishes(connection, events)
+        if not (wish.dimension in there and there[wish.dimension].by_hand)
+    }
+    before = {**{name: entry for name, entry in there.items() if name not in forgotten}, **wanted}
+    try:
+        with connection.transaction():
+            measured = choice.measure(connection, events, owner)
+    except psycopg.errors.DataError as error:  # a time or number that cannot be counted with
+        nothing = catalogue.Entry(organization_id=owner, dimension=NONE, grain=None, by_hand=False, chosen_at=now)
+        leave_out(connection, events, there.get(NONE, nothing), error)
+        return 0
+    found = {entry.dimension: entry for entry in choice.choose(owner, measured, before.values(), now)}
+    found = {**wanted, **found}
+    catalogue.choose(connection, events, found.values())
+    catalogue.forget(connection, events, [there[name] for name in forgotten if name in there and name not in found])
+    kept = {name for name, entry in there.items() if entry.grain is not None}
+    return sum(entry.grain is not None and name not in kept for name, entry in found.items())
 
 
 def _stale(entries: Iterable[catalogue.Entry], now: datetime) -> bool:
     """Whether an organization's choice is a day old, or was made when it had hardly any events."""
     whole = next((entry for entry in entries if entry.dimension == NONE), None)
-    return whole is None or whole.grain is None or now - whole.chosen_at > _CHOSEN_FOR
+    return whole is None or not whole.is_fixed or now - whole.chosen_at > _CHOSEN_FOR
+
+
+def _unfit(connection: Connection, events: Table) -> set[tuple[UUID, str]]:
+    with connection.transaction():
+        return {
+            (entry.organization_id, entry.dimension)
+            for entry in catalogue.entries(connection, events)
+            if entry.grain is None and entry.is_fixed and not entry.by_hand
+        }
 
 
 def _mend(connection: Connection, events: Table) -> int:
@@ -122,11 +160,12 @@ def _mend(connection: Connection, events: Table) -> int:
                 kept=identifier(kept_table(events)),
                 rollup=identifier(rollup_table(events)),
                 events=identifier(events),
+                is_day=_IS_DAY,
             ),
             {"none": NONE, "since": since},
         ).fetchall()
-        for owner, slot in different:
-            rebuild(connection, events, [owner], slot, slot + HOUR)
+        for owner, slot, end in different:
+            rebuild(connection, events, [owner], slot, end)
     return len(different)
 
 

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.rollup.catalogue import Entry, entries, lock
+from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.filling import Piece, empty, fill, identifier, parameters, piece_of
 from usage_explore.rollup.serving import DAY, HOUR, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.translation import said
 from usage_explore.writing import Connection
 
-Progress = Callable[[datetime, datetime], object]
-"""Called with how far the rows reach, and how far they shall."""
+Progress = Callable[[datetime, datetime, datetime], object]
+"""Called with where a step began, how far the rows reach then, and how far they shall."""
 
 _FIRST_STEP = DAY
 _LONGEST_STEP = 64 * DAY
 _QUICK, _SLOW = 2.0, 8.0
 _MANY = 20_000
+_UNFIT = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.DataError)
+"""What the events may hold and the rollup cannot: values too long for its index, sums and times out of range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +54,15 @@ def advance(connection: Connection, events: Table, target: datetime, progress: P
             done = _step(connection, events, target, step)
         if done is None:
             break
-        reached, added = done
+        from_, reached, added = done
         rows, steps = rows + added, steps + 1
         if progress:
-            progress(reached, target)
+            progress(from_, reached, target)
         took = time.monotonic() - began
         if took < _QUICK:
             step = min(step * 2, _LONGEST_STEP)
         elif took > _SLOW:
-            step = max(step / 2, HOUR)
+            step = max(step // 2 // HOUR * HOUR, HOUR)
     if rows >= _MANY:
         _settle_pages(connection, events)
     return Refreshed(rows=rows, steps=steps, watermark=target)
@@ -78,9 +83,8 @@ def rebuild(
     ]
     if not pieces:
         return 0
-    values = parameters(pieces)
-    connection.execute(empty(events), values)
-    return connection.execute(fill(events), values).rowcount
+    connection.execute(empty(events), parameters(pieces))
+    return _fill(connection, events, pieces, fill(events))[0]
 
 
 def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
@@ -93,11 +97,40 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
         for entry in entries(connection, events)
         if (kept := entry.kept)
     ]
-    return connection.execute(fill(events, source), parameters(pieces)).rowcount if pieces else 0
+    return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0
 
 
-def _step(connection: Connection, events: Table, target: datetime, step: timedelta) -> tuple[datetime, int] | None:
-    """Build the dimensions that are furthest behind, up to the next ones; how far they are then, and the rows added."""
+def leave_out(connection: Connection, events: Table, entry: Entry, error: psycopg.Error) -> None:
+    """No longer keep what proved not to fit: its rows go, and the reason is written down."""
+    choose(connection, events, [replace(entry, grain=None, reason=UNFIT + said(error))])
+
+
+def _fill(
+    connection: Connection, events: Table, pieces: Sequence[Piece], statement: sql.Composed
+) -> tuple[int, Sequence[Piece]]:
+    """Run the filling; how many rows it added, and the pieces that fit. Others are left out from now on."""
+    try:
+        with connection.transaction():
+            return connection.execute(statement, parameters(pieces)).rowcount, pieces
+    except _UNFIT as error:
+        if len(pieces) == 1:
+            (piece,) = pieces
+            for entry in entries(connection, events):
+                if (entry.organization_id, entry.dimension) == (piece.organization_id, piece.dimension):
+                    leave_out(connection, events, entry, error)
+            return 0, ()
+    half = len(pieces) // 2
+    halves = [_fill(connection, events, part, statement) for part in (pieces[:half], pieces[half:])]
+    return sum(rows for rows, _ in halves), [piece for _, fitting in halves for piece in fitting]
+
+
+def _step(
+    connection: Connection, events: Table, target: datetime, step: timedelta
+) -> tuple[datetime, datetime, int] | None:
+    """Build the dimensions that are furthest behind, up to the next ones.
+
+    Where that began, how far they are then, and the rows added; None where nothing is behind.
+    """
     kept = [entry for entry in entries(connection, events) if entry.grain is not None]
     behind = [entry for entry in kept if entry.watermark is None or entry.watermark < target]
     if not behind:
@@ -105,17 +138,18 @@ def _step(connection: Connection, events: Table, target: datetime, step: timedel
     marks = {entry.watermark for entry in behind}
     mark = None if None in marks else min(mark for mark in marks if mark is not None)
     chosen = [entry for entry in behind if entry.watermark == mark]
+    following = _next(connection, events, chosen, mark, target)
     until = min(
         target,
         *(other for other in marks if other is not None and (mark is None or other > mark)),
-        floor(_next(connection, events, chosen, mark) or target, DAY) + step,
+        floor(following, DAY if step >= DAY else HOUR) + step,
     )
-    pieces = [_piece(entry, until) for entry in chosen]
-    values = parameters(pieces)
+    pieces: Sequence[Piece] = [_piece(entry, until) for entry in chosen]
     again = [piece for piece in pieces if piece.since != mark]
     if again:
         connection.execute(empty(events), parameters(again))
-    added = connection.execute(fill(events), values).rowcount
+    added, pieces = _fill(connection, events, pieces, fill(events))
+    values: dict[str, Any] = parameters(pieces) if pieces else {"owners": [], "dimensions": []}
     connection.execute(
         sql.SQL(
             "UPDATE {} k SET watermark = %(mark)s FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[])"
@@ -124,7 +158,7 @@ def _step(connection: Connection, events: Table, target: datetime, step: timedel
         ).format(identifier(kept_table(events))),
         {**values, "mark": until},
     )
-    return until, added
+    return following, until, added
 
 
 def _piece(entry: Entry, until: datetime) -> Piece:
@@ -136,20 +170,26 @@ def _piece(entry: Entry, until: datetime) -> Piece:
     return Piece(entry.organization_id, entry.dimension, entry.grain, since, until)
 
 
-def _next(connection: Connection, events: Table, chosen: Sequence[Entry], mark: datetime | None) -> datetime | None:
-    """When the next event was ingested, of those that are missing; never before 1970."""
+def _next(
+    connection: Connection, events: Table, chosen: Sequence[Entry], mark: datetime | None, target: datetime
+) -> datetime:
+    """When the next event was ingested, of those that are missing; never before 1970, nor after `target`."""
     row = connection.execute(
         sql.SQL(
-            "SELECT min(greatest(first, '1970-01-01')) FROM unnest(%(organizations)s::uuid[]) AS o (id),"
+            "SELECT least(min(greatest(first, '1970-01-01')), %(target)s)"
+            " FROM unnest(%(organizations)s::uuid[]) AS o (id),"
             " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
             " ORDER BY ingested_at LIMIT 1) AS e (first)"
         ).format(identifier(events)),
         {
             "organizations": sorted({entry.organization_id for entry in chosen}),
             "mark": mark.isoformat() if mark else "-infinity",
+            "target": target,
         },
     ).fetchone()
-    return row[0] if row else None
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    found: datetime = row[0]
+    return found
 
 
 def _settle_pages(connection: Connection, events: Table) -> None:

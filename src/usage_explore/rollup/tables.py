@@ -59,7 +59,8 @@ def kept_table(events: Table) -> Table:
 
     `organization_id` uuid, `dimension` text, `grain` interval (of the slots; NULL where it is left out), `watermark`
     timestamptz (what was ingested before is in the rows; NULL before the first refresh), `by_hand` boolean (set by a
-    person, else measured), `share` numeric (rollup rows per event when it was measured), `chosen_at` timestamptz.
+    person, else measured), `share` numeric (rollup rows per event when it was measured), `reason` text (why it is left
+    out), `chosen_at` timestamptz.
     """
     return Table(
         f"{events.name}_rollup_kept",
@@ -70,6 +71,7 @@ def kept_table(events: Table) -> Table:
         Column("watermark", DateTime(timezone=True)),
         Column("by_hand", Boolean, nullable=False),
         Column("share", Numeric),
+        Column("reason", Text),
         Column("chosen_at", DateTime(timezone=True), nullable=False),
         PrimaryKeyConstraint("organization_id", "dimension"),
     )

@@ -8,6 +8,7 @@ take `ingested_at` from a clock of their own.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from usage_explore.writing import Connection
@@ -19,47 +20,76 @@ _PATIENCE = 10.0
 _PAUSE = 0.1
 
 _OLDEST = """
-SELECT clock_timestamp(), least(
-    (SELECT min(xact_start) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()
-       AND backend_type NOT LIKE 'autovacuum%%' AND backend_type <> 'walsender'),
-    (SELECT min(prepared) - %(settle)s FROM pg_prepared_xacts WHERE database = current_database()))
+SELECT clock_timestamp(), since, pid, role FROM (
+    SELECT xact_start, pid, usename::text FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+      AND backend_type NOT LIKE 'autovacuum%%' AND backend_type <> 'walsender'
+    UNION ALL
+    SELECT prepared - %(settle)s, NULL, owner::text FROM pg_prepared_xacts WHERE database = current_database()
+) AS open (since, pid, role) RIGHT JOIN (SELECT) AS one ON true ORDER BY since LIMIT 1
 """
 
 _HIDDEN = """
-SELECT virtualtransaction FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT virtualtransaction, pid FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'virtualxid' AND mode = 'ExclusiveLock' AND granted
   AND datname = current_database() AND pid <> pg_backend_pid() AND state IS NULL
 """
 """Transactions of other roles, whose beginning this role may not see."""
 
 
-def safe(connection: Connection, settle: timedelta) -> datetime | None:
-    """The latest such moment, at least `settle` ago; None while transactions of other roles are too long to wait for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safe:
+    """Up to when every transaction has ended: `until`, None while those of other roles are too long to wait for.
+
+    What it stays behind, where that is a transaction and not the settle time: its beginning `since`, its process
+    `pid`, its `role`; the pids alone, `hidden`, where this role may not see more.
+    """
+
+    until: datetime | None
+    since: datetime | None = None
+    pid: int | None = None
+    role: str | None = None
+    hidden: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.hidden:
+            return (
+                f"Transactions of other roles have been open for {_PATIENCE:g} seconds or more (pid "
+                f"{', '.join(map(str, self.hidden))}), and this role may not see since when: GRANT pg_read_all_stats TO"
+                " CURRENT_USER lets the rollup go on as far as is safe, ending them lets it go on at once."
+            )
+        if self.since is None:
+            return "No open transaction holds the rollup back."
+        who = f"by pid {self.pid}" if self.pid is not None else "prepared for a two-phase commit"
+        return (
+            f"A transaction of {self.role} has been open since {self.since:%Y-%m-%d %H:%M:%S} UTC ({who}); what was"
+            " ingested since then is counted ahead once it has ended."
+        )
+
+
+def safe(connection: Connection, settle: timedelta) -> Safe:
+    """The latest such moment, at least `settle` ago.
 
     The connection must not be in a transaction. A role with `pg_read_all_stats` sees when each began and never waits.
     """
     settle = max(settle, LEAST_SETTLE)
-    oldest: datetime | None
-    now, oldest = _row(connection, _OLDEST, settle=settle)
+    with connection.transaction():
+        found = connection.execute(_OLDEST, {"settle": settle}).fetchone()
+    assert found is not None  # noqa: S101 - the join leaves one row at least
+    now, since, pid, role = found
     waiting = _hidden(connection)
     deadline = time.monotonic() + _PATIENCE
     while waiting:
         if time.monotonic() > deadline:
-            return None
+            return Safe(until=None, hidden=tuple(sorted({pid for _, pid in waiting})))
         time.sleep(_PAUSE)
         waiting &= _hidden(connection)
     settled: datetime = now - settle
-    return min(settled, oldest) if oldest else settled
+    if since is None or settled <= since:
+        return Safe(until=settled)
+    return Safe(until=since, since=since, pid=pid, role=role)
 
 
-def _hidden(connection: Connection) -> set[str]:
+def _hidden(connection: Connection) -> set[tuple[str, int]]:
     with connection.transaction():
-        return {row[0] for row in connection.execute(_HIDDEN)}
-
-
-def _row(connection: Connection, statement: str, **values: object) -> tuple[datetime, datetime | None]:
-    with connection.transaction():
-        found = connection.execute(statement.encode(), values).fetchone()
-    assert found is not None  # noqa: S101 - a select without FROM has one row
-    return found[0], found[1]
+        return {(transaction, pid) for transaction, pid in connection.execute(_HIDDEN)}
