@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import rows
 from oracle import Row
+from usage_explore.homes import Wishes
+from usage_explore.homes.arrange import arrange
 from usage_explore.writing import Connection
 
 LAYOUTS = ("rowstore", "columnstore", "mixed")
@@ -30,3 +34,9 @@ def to_columnstore(connection: Connection, every: int = 1) -> None:
     for chunk in chunks[::every]:
         connection.execute("CALL convert_to_columnstore(%s::regclass)", [chunk])
     connection.commit()
+
+
+def without_columnstore(connection: Connection) -> None:
+    """Give up the columnstore, which TimescaleDB does not combine with row-level security."""
+    connection.commit()
+    arrange(connection, "usage_events", Wishes(columnstore_after=timedelta(0)), str)

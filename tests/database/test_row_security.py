@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 import rows
+from layouts import without_columnstore
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store, connect, doctor, writing
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -34,6 +35,7 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     statements = documented().replace("acme_reader", role).replace("…", str(rows.ORGANIZATION))
     with writing.connect(events_database_url) as connection:
         rows.insert(connection, generated)
+        without_columnstore(connection)
         connection.execute(statements)
         connection.commit()
     parts = urlsplit(events_database_url)

@@ -81,7 +81,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
 
 def _columnstore(connection: Connection, found: Relation, now: timescale.Hypertable) -> list[Finding]:
     if now.segment_by is None:
-        if not timescale.has_columnstore(connection):
+        if not timescale.has_columnstore(connection) or _walled(connection, found):
             return []
         days = timescale.DEFAULT_COLUMNSTORE_AFTER.days
         return [
@@ -118,6 +118,12 @@ def _columnstore(connection: Connection, found: Relation, now: timescale.Hyperta
             "columnstore", "ok", f"takes chunks once their events are older than {words(now.after or timedelta(0))}"
         )
     ]
+
+
+def _walled(connection: Connection, found: Relation) -> bool:
+    """Whether row-level security is on, which TimescaleDB does not combine with the columnstore."""
+    row = connection.execute("SELECT relrowsecurity FROM pg_class WHERE oid = %s", [found.oid]).fetchone()
+    return bool(row and row[0])
 
 
 def _distributed(connection: Connection, found: Relation) -> list[Finding]:

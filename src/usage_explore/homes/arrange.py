@@ -82,22 +82,29 @@ def _settings(connection: Connection, found: Relation, wishes: Wishes, say: Say)
         if interval != now.interval:
             say(f"New chunks are {words(interval)} long instead of {words(now.interval)}; those there stay.")
             timescale.set_interval(connection, _name(found), interval)
-    after = wishes.columnstore_after
-    if after is None or after == (now.after or timedelta(0)):
-        return
-    if not timescale.has_columnstore(connection):
+    if wishes.columnstore_after is not None:
+        _columnstore(connection, found, now, wishes.columnstore_after, say)
+
+
+def _columnstore(
+    connection: Connection, found: Relation, now: timescale.Hypertable, after: timedelta, say: Say
+) -> None:
+    if after and not timescale.has_columnstore(connection):
         raise ConfigurationError(
             "--columnstore-after: this TimescaleDB has no columnstore; it comes with 2.18 under the Timescale licence"
         )
+    if after == now.after or not (after or now.segment_by is not None):
+        return
     with connection.transaction():
-        if now.segment_by is None and after:
+        if after and now.segment_by is None:
             timescale.enable_columnstore(connection, _name(found))
         timescale.set_policy(connection, _name(found), after)
-    say(
-        f"Chunks move to the columnstore once their events are older than {words(after)}."
-        if after
-        else "Chunks no longer move to the columnstore; those there stay."
-    )
+        if not after and not now.columnar:
+            timescale.disable_columnstore(connection, _name(found))
+    if after:
+        say(f"Chunks move to the columnstore once their events are older than {words(after)}.")
+    else:
+        say(f"Chunks no longer move to the columnstore; {now.columnar:,} are there and stay.")
 
 
 def _spread(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:

@@ -1,6 +1,18 @@
 """Citus: the table spread over the workers by organization.
 
-CHOSEN
+Every statement is about one organization, so the coordinator sends it whole to the one worker that has its rows:
+nothing is merged, no statement is refused, the index that keeps (organization, time, id) unique does so for the whole
+cluster. The price: the largest organization's questions have one worker's processors. By `id` they have all, but
+every question, however small, is asked of every shard. Measured on 1.5 million events, 80 % of them of one
+organization, 32 shards on 2 workers of a busy 2-core machine, in ms:
+
+                              by organization_id    by id
+    first page                        5               54
+    one customer's quarter            8              109
+    30 days by day, by metric       242              180
+    90 days by hour, sums          1189              474
+
+What `id` is better at, wide aggregates, is what a rollup answers; what it is worse at happens on every click.
 """
 
 from __future__ import annotations

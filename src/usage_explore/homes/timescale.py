@@ -200,6 +200,11 @@ def enable_columnstore(connection: Connection, name: sql.Identifier) -> None:
     )
 
 
+def disable_columnstore(connection: Connection, name: sql.Identifier) -> None:
+    """Give up the columnstore of a hypertable that has no chunk there; row-level security needs that."""
+    connection.execute(sql.SQL("ALTER TABLE {} SET (timescaledb.enable_columnstore = false)").format(name))
+
+
 def set_policy(connection: Connection, name: sql.Identifier, after: timedelta) -> None:
     """Move chunks to the columnstore once their events are older than `after`; zero ends doing so."""
     table = name.as_string(connection)
