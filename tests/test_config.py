@@ -24,6 +24,7 @@ FULL = {
     "KEYS": "/etc/usage/keys.json",
     "PEOPLE": "/etc/usage/people.toml",
     "STATEMENT_TIMEOUT": "2.5",
+    "LONG_STATEMENT_TIMEOUT": "900",
     "SETTLE_TIME": "0",
     "APP_URL": "https://usage.example/",
 }
@@ -36,6 +37,7 @@ MEANT = Settings(
     keys=Path("/etc/usage/keys.json"),
     people=Path("/etc/usage/people.toml"),
     statement_timeout=timedelta(seconds=2.5),
+    long_statement_timeout=timedelta(minutes=15),
     settle=timedelta(0),
     app_url="https://usage.example",
 )
@@ -56,6 +58,7 @@ def test_defaults() -> None:
         keys=config.default_home() / "keys.json",
         people=config.default_home() / "people.toml",
         statement_timeout=timedelta(seconds=30),
+        long_statement_timeout=timedelta(minutes=10),
         settle=timedelta(minutes=5),
         app_url="http://127.0.0.1:8501",
     )

@@ -19,6 +19,7 @@ from usage_explore.schema import DEFAULT_TABLE, split_name
 
 PREFIX = "USAGE_EXPLORE_"
 DEFAULT_STATEMENT_TIMEOUT = timedelta(seconds=30)
+DEFAULT_LONG_STATEMENT_TIMEOUT = timedelta(minutes=10)
 DEFAULT_SETTLE = timedelta(minutes=5)
 DEFAULT_APP_URL = "http://127.0.0.1:8501"
 
@@ -32,8 +33,9 @@ class Settings:
 
     `database_url` is None for the embedded database, `organization_id` None when it was not chosen;
     `home` is the folder of the embedded database, `keys` the file of the API keys, `people` the table of who may see
-    which organizations in the app; `statement_timeout` bounds each statement; `settle` is
-    how far a pinned link stays behind the database's clock; `app_url` is where the app is reached.
+    which organizations in the app; `statement_timeout` bounds each statement, `long_statement_timeout` each of what
+    works through the whole table, such as the rollup's; `settle` is how far a pinned link stays behind the database's
+    clock; `app_url` is where the app is reached.
     """
 
     database_url: str | None = field(default=None, repr=False)
@@ -43,6 +45,7 @@ class Settings:
     keys: Path
     people: Path
     statement_timeout: timedelta = DEFAULT_STATEMENT_TIMEOUT
+    long_statement_timeout: timedelta = DEFAULT_LONG_STATEMENT_TIMEOUT
     settle: timedelta = DEFAULT_SETTLE
     app_url: str = DEFAULT_APP_URL
 
@@ -56,6 +59,7 @@ class Settings:
             "KEYS": str(self.keys),
             "PEOPLE": str(self.people),
             "STATEMENT_TIMEOUT": f"{self.statement_timeout.total_seconds():g}",
+            "LONG_STATEMENT_TIMEOUT": f"{self.long_statement_timeout.total_seconds():g}",
             "SETTLE_TIME": f"{self.settle.total_seconds():g}",
             "APP_URL": self.app_url,
         }
@@ -72,6 +76,7 @@ def settings(
     keys: Path | str | None = None,
     people: Path | str | None = None,
     statement_timeout: timedelta | float | str | None = None,
+    long_statement_timeout: timedelta | float | str | None = None,
     settle: timedelta | float | str | None = None,
     app_url: str | None = None,
 ) -> Settings:
@@ -89,6 +94,7 @@ def settings(
         keys=keys,
         people=people,
         statement_timeout=statement_timeout,
+        long_statement_timeout=long_statement_timeout,
         settle=settle,
         app_url=app_url,
     )
@@ -129,6 +135,7 @@ def _settings(
     keys: Path | str | None,
     people: Path | str | None,
     statement_timeout: timedelta | float | str | None,
+    long_statement_timeout: timedelta | float | str | None,
     settle: timedelta | float | str | None,
     app_url: str | None,
 ) -> Settings:
@@ -151,6 +158,12 @@ def _settings(
             pick(statement_timeout, "STATEMENT_TIMEOUT"),
             "statement_timeout",
             default=DEFAULT_STATEMENT_TIMEOUT,
+            least=timedelta(milliseconds=1),
+        ),
+        long_statement_timeout=_duration(
+            pick(long_statement_timeout, "LONG_STATEMENT_TIMEOUT"),
+            "long_statement_timeout",
+            default=DEFAULT_LONG_STATEMENT_TIMEOUT,
             least=timedelta(milliseconds=1),
         ),
         settle=_duration(pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)),
