@@ -133,6 +133,7 @@ def test_one_at_a_time(filled: writing.Connection, events_database_url: str) -> 
         other.execute("SELECT pg_advisory_lock(hashtext('usage-explore init'))")
         with pytest.raises(DatabaseUnavailable, match="Another"):
             arranged(filled)
+        other.execute("SELECT pg_advisory_unlock_all()")
     arranged(filled)
     assert lacking(filled) == []
 

@@ -36,7 +36,8 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     with writing.connect(events_database_url) as connection:
         rows.insert(connection, generated)
         without_columnstore(connection)
-        connection.execute(statements)
+        for statement in statements.split(";\n"):
+            connection.execute(statement)
         connection.commit()
     parts = urlsplit(events_database_url)
     host = parts.netloc.rpartition("@")[2]
@@ -44,7 +45,8 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     yield store
     store.close()
     with psycopg.connect(events_database_url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 def test_the_role_sees_one_organization_and_nothing_of_the_other(reader: Store, own: list[Row]) -> None:
