@@ -8,7 +8,7 @@ from pathlib import Path
 import usage_explore
 
 SOURCE = Path(usage_explore.__file__).parent
-ORDER = ["errors", "parse", "filters", "query", "cursor", "statements", "aggregation", "store"]
+ORDER = ["errors", "parse", "filters", "query", "cursor", "statements", "rollup/serving", "points", "aggregation", "paths", "store"]
 
 
 def imported(path: Path) -> set[str]:

@@ -6,7 +6,6 @@ Each question is resolved once with the database's clock, inside the READ ONLY t
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -16,17 +15,16 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
-from sqlalchemy.exc import NotSupportedError
 
 from usage_explore import aggregation, config, cursor, filters, paging, parse, reading, statements
-from usage_explore.answers import Aggregate, Event, EventPage, Series, Served
-from usage_explore.errors import Fault, NotExact, QueryError, ScopeError
+from usage_explore.answers import Aggregate, Event, EventPage
+from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
-from usage_explore.points import rollup_choices, rollup_count
+from usage_explore.paths import Paths
 from usage_explore.query import AggregateQuery, EventQuery, Question, expect
-from usage_explore.rollup import answering
-from usage_explore.rollup.serving import KEYS, NONE, Serving
+from usage_explore.rollup.serving import KEYS
 from usage_explore.schema import events_table
+from usage_explore.scoping import Scope
 
 _Q = TypeVar("_Q", bound=Question)
 
@@ -131,7 +129,7 @@ class Store:
     def organizations(self) -> tuple[UUID, ...]:
         """The organizations that can be chosen: this store's own, else every one in the table that is allowed."""
         with reading.transaction(self.engine) as connection:
-            return self._allowed(connection)
+            return self._scope.organizations(connection, self.table)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -167,10 +165,7 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
         with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            serving = self._serving(connection, scoped, NONE, _now(connection))
-            statement = rollup_count(self.table, scoped, serving) if serving else statements.count(self.table, scoped)
-            found: int = connection.execute(statement).scalar_one()
-        return found
+            return self._paths(connection, _now(connection)).count(scoped)
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
@@ -188,7 +183,7 @@ class Store:
         with self._asking(asking, snapshot=True) as (connection, asked):
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
-            series, served = self._served(connection, resolved, now)
+            series, served = self._paths(connection, now).aggregate(resolved)
         return Aggregate(
             query=resolved,
             series=series,
@@ -244,7 +239,7 @@ class Store:
 
         The empty key is left out: nothing can be asked about it.
         """
-        return self._choices(within, KEYS, None, lambda scoped: statements.dimension_keys(self.table, scoped))
+        return self._choices(within, KEYS, None, statements.dimension_keys)
 
     def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
         """The values of one dimension, as text, most frequent first; at most `most`."""
@@ -266,95 +261,30 @@ class Store:
             parse.integer(most, 1, _MOST_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
-        return self._choices(within, group, most, lambda scoped: statements.values(self.table, scoped, group, most))
+        return self._choices(within, group, most, partial(statements.values, group=group, most=most))
 
     def _choices(
-        self, within: Question | None, group: str, most: int | None, statement: Callable[[Question], Any]
+        self, within: Question | None, group: str, most: int | None, events: Callable[[Table, Question], Any]
     ) -> list[Choice]:
         asking = expect(Question, EventQuery() if within is None else within)
         with self._asking(asking, snapshot=True) as (connection, scoped):
             now = _now(connection)
-            scoped = scoped.resolve(now)
-            serving = self._serving(connection, scoped, group, now)
-            chosen = rollup_choices(self.table, scoped, group, most, serving) if serving else statement(scoped)
-            return [Choice(*row) for row in connection.execute(chosen)]
-
-    def _serving(self, connection: Connection, query: Question, group: str, now: datetime) -> Serving | None:
-        """How the rollup tells how many events have each value of a group, None where it cannot."""
-        path = answering.choices_path(connection, self.table, query, group, now) if self.rollup else None
-        return path if isinstance(path, Serving) else None
+            found = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
+        return [Choice(*row) for row in found]
 
     @contextmanager
     def _asking(self, query: _Q, *, snapshot: bool = False) -> Iterator[tuple[Connection, _Q]]:
-        """A transaction to answer the question in, and the question with its organization.
-
-        What is not the asker's is refused before the database is touched: it takes as long whether it exists or not.
-        """
-        claim = query.organization_id or self.organization_id
-        if claim is not None and not self._may_see(claim):
-            raise ScopeError.refusing(claim)
+        """A transaction to answer the question in, and the question with its organization."""
+        self._scope.check(query)
         with reading.transaction(self.engine, snapshot=snapshot) as connection:
-            yield connection, self._scoped(query, connection)
+            yield connection, self._scope.of(query, connection, self.table)
 
-    def _served(
-        self, connection: Connection, query: AggregateQuery, now: datetime
-    ) -> tuple[tuple[Series, ...], Served]:
-        """The answer by the fastest exact path; both see the transaction's snapshot."""
-        began = time.perf_counter()
-        edges = query.edges()
-        path = answering.path(connection, self.table, query, edges, now) if self.rollup else "it is switched off"
+    @property
+    def _scope(self) -> Scope:
+        return Scope(self.organization_id, self.allowed)
 
-        def asked(serving: Serving | None) -> tuple[Series, ...]:
-            rows = connection.execute(aggregation.aggregate(self.table, query, serving)).all()
-            return aggregation.series(rows, query, edges, min(now, query.as_of or now))
-
-        try:
-            found = asked(path if isinstance(path, Serving) else None)
-        except NotExact:
-            if not isinstance(path, Serving):
-                raise
-            path = "quantities that are not numbers lie beside the window"
-            found = asked(None)
-        took = timedelta(seconds=time.perf_counter() - began)
-        return found, Served(None, took) if isinstance(path, Serving) else Served(path, took)
-
-    def _may_see(self, organization_id: UUID) -> bool:
-        own = self.organization_id in (None, organization_id)
-        return own and (self.allowed is None or organization_id in self.allowed)
-
-    def _scoped(self, query: _Q, connection: Connection) -> _Q:
-        """The question with its organization: a claim is checked, a single one is taken without asking."""
-        if self.organization_id is not None:
-            return query.replace(organization_id=self.organization_id)
-        claim = query.organization_id
-        if claim is not None:
-            if connection.execute(statements.holds(self.table, claim)).scalar_one():
-                return query
-            raise ScopeError.refusing(claim)
-        allowed = self._allowed(connection)
-        if len(allowed) == 1:
-            return query.replace(organization_id=allowed[0])
-        if not allowed and self.allowed is not None:
-            raise ScopeError("organization_id: there are no events here that you may see; ask whoever runs the server")
-        if not allowed:
-            raise ScopeError(
-                "organization_id: the table holds no events yet; load some with `usage-explore load FILE` or try "
-                "`usage-explore demo`"
-            )
-        raise ScopeError(
-            f"organization_id: the table holds {len(allowed)} organizations; choose one with organization_id=… "
-            "or USAGE_EXPLORE_ORGANIZATION_ID"
-        )
-
-    def _allowed(self, connection: Connection) -> tuple[UUID, ...]:
-        if self.organization_id is not None:
-            return (self.organization_id,) if self._may_see(self.organization_id) else ()
-        try:
-            with connection.begin_nested():
-                found = connection.execute(statements.organizations(self.table)).scalars().all()
-        except NotSupportedError:  # by Citus
-            found = connection.execute(statements.organizations(self.table, distributed=True)).scalars().all()
-        return tuple(organization_id for organization_id in found if self._may_see(organization_id))
+    def _paths(self, connection: Connection, now: datetime) -> Paths:
+        return Paths(connection, self.table, now, self.rollup)
 
     def _page(self, query: EventQuery, events: list[Event]) -> EventPage:
         more = len(events) > query.limit

@@ -1,0 +1,75 @@
+"""The two paths to a number: the rollup where it serves exactly, else the events. Both give the same.
+
+A transaction that sees one snapshot is needed: what the rollup keeps and its rows must belong together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table
+
+from usage_explore import aggregation, statements
+from usage_explore.answers import Series, Served
+from usage_explore.errors import NotExact
+from usage_explore.points import rollup_choices, rollup_count
+from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.rollup import answering
+from usage_explore.rollup.serving import NONE, Serving
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The paths at one moment, `now`, of one table; with `rollup` False only the events."""
+
+    connection: Connection
+    table: Table
+    now: datetime
+    rollup: bool
+
+    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], Served]:
+        """The series of a resolved question, and how they were found. Raises `QueryError`, `NotExact`."""
+        began = time.perf_counter()
+        edges = query.edges()
+        path: Serving | str = "the rollup is switched off"
+        if self.rollup:
+            path = answering.path(self.connection, self.table, query, edges, self.now)
+        try:
+            found = self._series(query, edges, path)
+        except NotExact:
+            if not isinstance(path, Serving):
+                raise
+            path = "quantities that are not numbers lie beside the window"
+            found = self._series(query, edges, path)
+        took = timedelta(seconds=time.perf_counter() - began)
+        return found, Served(None if isinstance(path, Serving) else path, took)
+
+    def count(self, query: EventQuery) -> int:
+        """How many events a question finds."""
+        serving = self._serving(query, NONE)
+        statement = rollup_count(self.table, query, serving) if serving else statements.count(self.table, query)
+        found: int = self.connection.execute(statement).scalar_one()
+        return found
+
+    def choices(
+        self, query: Question, group: str, most: int | None, events: Callable[[Table, Question], Select[Any]]
+    ) -> list[tuple[str, int]]:
+        """(value, events) of a group, most frequent first; `events` is the statement where the rollup cannot serve."""
+        serving = self._serving(query, group)
+        statement = rollup_choices(self.table, query, group, most, serving) if serving else events(self.table, query)
+        return [(row.value, row.events) for row in self.connection.execute(statement)]
+
+    def _series(self, query: AggregateQuery, edges: tuple[datetime, ...], path: Serving | str) -> tuple[Series, ...]:
+        serving = path if isinstance(path, Serving) else None
+        rows = self.connection.execute(aggregation.aggregate(self.table, query, serving)).all()
+        return aggregation.series(rows, query, edges, min(self.now, query.as_of or self.now))
+
+    def _serving(self, query: Question, group: str) -> Serving | None:
+        if not self.rollup:
+            return None
+        path = answering.choices_path(self.connection, self.table, query, group, self.now)
+        return path if isinstance(path, Serving) else None
