@@ -37,7 +37,9 @@ def describe(query: Question) -> str:
 
 def group_name(group: str) -> str:
     """A group as people say it: `dim:model` is model, `customer_id` is customer."""
-    return group.removeprefix(DIMENSION) if group.startswith(DIMENSION) else group.removesuffix("_id").replace("_", " ")
+    if group.startswith(DIMENSION):
+        return _printable(group.removeprefix(DIMENSION))
+    return group.removesuffix("_id").replace("_", " ")
 
 
 def filter_words(query: Question) -> list[str]:
@@ -54,7 +56,7 @@ def filter_words(query: Question) -> list[str]:
         value = getattr(query, name)
         if value:
             found.append(f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}")
-    found += [f"{key} is {_any_of(values)}" for key, values in query.dimensions]
+    found += [f"{_printable(key)} is {_any_of(values)}" for key, values in query.dimensions]
     found += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
@@ -111,7 +113,12 @@ def _any_of(values: tuple[str, ...]) -> str:
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+    return _printable(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
+
+
+def _printable(text: str) -> str:
+    """Text from data or a link without what moves a terminal's cursor or turns the writing round."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _date(day: datetime) -> str:

@@ -52,7 +52,9 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    # a file's name or an option may hold what moves a terminal's cursor
+    lines = (line if line.isprintable() else repr(line)[1:-1] for line in message.split("\n"))
+    click.echo("Error: " + "\n".join(lines), err=True)
     sys.exit(code)
 
 

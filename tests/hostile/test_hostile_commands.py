@@ -1,0 +1,99 @@
+"""Hostile words in every option and argument of every command: an error in words, never a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from streamlit import config
+
+import naughty
+from asked import LONGEST, faults_of
+from oracle import Row
+from usage_explore import EventQuery, Store, demo, launch, serving, writing
+from usage_explore.cli import main
+
+TEXTS = [*naughty.WORST[2:], "\udcff"]
+"""What an argument can be: never a NUL."""
+SERVERS = ("app", "api")
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(main))
+
+
+def address(store: Store) -> str:
+    return store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def run(everyone: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Run a command deep in an empty folder, on the generated rows; nothing is served and no demo is made."""
+    deep = tmp_path / "a/b/c/d"
+    deep.mkdir(parents=True)
+    config.get_option("server.address")  # Streamlit reads its settings once, from the folder it is in
+    monkeypatch.chdir(deep)
+    monkeypatch.setattr(launch, "app", lambda *_, **__: 0)
+    monkeypatch.setattr(serving, "run", lambda *_, **__: None)
+    monkeypatch.setattr(demo, "append", lambda *_, **__: "")
+    monkeypatch.setenv("USAGE_EXPLORE_HOME", str(deep / "home"))
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", address(everyone))
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code in (0, 1, 2), (arguments, result.output)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (arguments, result.exception)
+        assert not result.exit_code or len(result.output) < LONGEST + max(map(len, arguments)), arguments
+        for line in result.output.splitlines():
+            assert all(letter.isprintable() for letter in line), (arguments, line)
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+@pytest.mark.parametrize("path", list(COMMANDS))
+def test_every_option_and_argument(run, path: tuple[str, ...]) -> None:
+    for parameter in COMMANDS[path].params:
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            continue
+        for text in TEXTS:
+            words = [f"{parameter.opts[0]}={text}"] if isinstance(parameter, click.Option) else ["--", text]
+            others = [
+                more
+                for each, more in ((each, _needed(each)) for each in COMMANDS[path].params)
+                if each.required and each is not parameter
+                for more in more
+            ]
+            run(*path, *(others if isinstance(parameter, click.Option) else []), *words)
+
+
+def _needed(parameter: click.Parameter) -> list[str]:
+    return ["--name", "x"] if isinstance(parameter, click.Option) else ["file.csv"]
+
+
+def test_a_question_on_the_command_line_has_the_package_s_faults(run, tmp_path: Path) -> None:
+    for text in TEXTS:
+        pairs = [("limit", "0"), ("dim:model", text), ("customer_id", text)]
+        found = faults_of(EventQuery, pairs)
+        result = run("export", str(tmp_path / "x.csv"), "--query", urlencode(pairs, errors="surrogatepass"))
+        assert result.exit_code == 2
+        if "\udcff" not in text:
+            assert all(f"{name}: {message}" in result.output for name, message in found.items())
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_nothing_was_written(everyone: Store, generated: list[Row]) -> None:
+    with writing.connect(address(everyone)) as connection:
+        assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
