@@ -15,6 +15,7 @@ from usage_explore.errors import ConfigurationError
 from usage_explore.init_command import init
 from usage_explore.key_commands import keys
 from usage_explore.options import Group, common, organization, settings_in_force
+from usage_explore.rollup_commands import freshen, rollup
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -55,6 +56,7 @@ def main() -> None:
 
 main.add_command(init)
 main.add_command(keys)
+main.add_command(rollup)
 
 
 @main.command()
@@ -77,6 +79,7 @@ def demo(seed: int | None, until: str | None, days: int | None, incidents: bool,
         writing.ensure_schema(connection, settings.table)
         table = schema.events_table(settings.table)
         report = demo.append(connection, table, progress=sys.stderr.isatty(), force=force, **chosen)
+        freshen(connection, settings)
     click.echo(str(report))
 
 
@@ -110,6 +113,7 @@ def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensio
             progress=sys.stderr.isatty(),
             settle=settings.settle,
         )
+        freshen(connection, settings)
     for report in reports:
         click.echo(str(report))
 

@@ -22,6 +22,8 @@ from usage_explore.demo.ledger import Connection
 from usage_explore.demo.planted import Incident, complete_at, planted, whole_day
 from usage_explore.demo.rows import copy_lines
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
+from usage_explore.rollup import catalogue
+from usage_explore.rollup.refresh import rebuild
 from usage_explore.schema import COLUMNS
 
 DEFAULT_SEED = 1
@@ -54,10 +56,14 @@ class DemoReport:
 class _Demo:
     """The demo of one events table: its name for SQL, its name in the ledger, and what its days are made from."""
 
-    name: sql.Identifier
+    table: Table
     key: str
     seed: int
     per_day: int
+
+    @property
+    def name(self) -> sql.Identifier:
+        return _identifier(self.table)
 
 
 @contextmanager
@@ -109,7 +115,7 @@ def append(
         ledger.lock(connection)
         there = _demo_there(connection, table, key, force=force)
         demo = _Demo(
-            name=_identifier(table),
+            table=catalogue.placed(connection, table),
             key=key,
             seed=_same("seed", seed, there and there[0], DEFAULT_SEED),
             per_day=_same("per_day", per_day, there and there[1], EVENTS_PER_DAY),
@@ -206,6 +212,9 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             return 0
         seen = -1 if since is None else _microseconds(since)
         added = total = 0
+        ahead = catalogue.exists(connection, demo.table)
+        if ahead:
+            catalogue.lock(connection, demo.table)
         copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
         for tenant in range(len(TENANTS)):
             rows = whole_day(demo.seed, day, tenant, demo.per_day)
@@ -214,6 +223,9 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             if len(fresh):
                 with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
                     copy.write("".join(copy_lines(fresh, tenant)))
+                if ahead:  # what the demo learned while nobody ran it may lie behind the watermark
+                    first, last = (_instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max() + 1))
+                    rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
             if tenant == MAIN:
                 for incident in planted(demo.seed, day, rows, until):
                     ledger.record_incident(connection, demo.key, incident)
@@ -225,6 +237,10 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
 
 def _microseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _instant(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
 
 
 def _identifier(table: Table) -> sql.Identifier:

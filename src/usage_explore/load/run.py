@@ -228,7 +228,8 @@ def _in_words(path: Path, table_name: str) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise TableMismatch(
             f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
-            "on the table and TEMPORARY on the database"
+            "on the table, TEMPORARY on the database and, where there is a rollup, SELECT, INSERT, UPDATE and DELETE "
+            "on its two tables"
         ) from error
     except psycopg.errors.DiskFull as error:
         raise LoadError(

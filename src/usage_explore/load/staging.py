@@ -15,6 +15,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.load.report import KEPT
+from usage_explore.rollup import catalogue, refresh
 from usage_explore.schema import COLUMNS
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -111,6 +112,7 @@ class Stage:
 
     def __init__(self, connection: Connection, table: Table) -> None:
         self._connection = connection
+        self._events = catalogue.placed(connection, table)
         self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
         self._name = self._table.as_string(connection)
         self._span: dict[str, Any] = {}
@@ -191,11 +193,19 @@ class Stage:
         return None
 
     def write(self, settle: timedelta) -> Written:
-        """Insert what is left. `ingested_at`, where not given, is the moment this begins, one for the file."""
+        """Insert what is left. `ingested_at`, where not given, is the moment this begins, one for the file.
+
+        What is dated behind the watermark of a rollup is counted there at once.
+        """
+        ahead = catalogue.exists(self._connection, self._events)
+        if ahead:
+            catalogue.lock(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
+        if ahead:
+            refresh.add(self._connection, self._events, STAGE)
         other_times = 0
         if loaded > generated:
             other_times = int(self._scalar(_OTHER_TIMES))

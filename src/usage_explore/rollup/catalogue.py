@@ -59,9 +59,16 @@ class Entry:
 
 
 def placed(connection: Connection, events: Table) -> Table:
-    """The events table with the schema it is in, so that its rollup is beside it; as given where it is not there."""
+    """The events table with the schema it is in, so that its rollup is beside it.
+
+    Raises `TableMismatch` where there is none.
+    """
     found = relation(connection, events.fullname)
-    return events_table(f"{found.schema}.{found.name}") if found else events
+    if found is None:
+        raise TableMismatch(
+            f"{events.fullname}: does not exist; `usage-explore init` makes it, or name another --table"
+        )
+    return events_table(f"{found.schema}.{found.name}")
 
 
 def exists(connection: Connection, events: Table) -> bool:

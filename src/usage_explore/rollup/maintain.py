@@ -90,27 +90,37 @@ def refresh(
     return Report(rows=rows, safe=safe, chosen=chosen, unfit=len(_unfit(connection, events) - before), mended=mended)
 
 
-def choose(connection: Connection, events: Table, *, again: bool, forgotten: Collection[str] = ()) -> int:
+def choose(
+    connection: Connection,
+    events: Table,
+    *,
+    again: bool,
+    forgotten: Collection[str] = (),
+    only: UUID | None = None,
+) -> int:
     """Measure what is worth keeping, and what people want of every organization; how many dimensions are newly kept.
 
-    Where the choice is a day old or `again` says so. The choice of `forgotten` dimensions is made from nothing.
+    Where the choice is a day old or `again` says so. The choice of `forgotten` dimensions is made from nothing, for
+    every organization or `only` one.
     """
     with connection.transaction():
-        now = _now(connection)
+        at = now(connection)
         owners = connection.execute(statements.to_sql(statements.organizations(events)).encode()).fetchall()
         known: dict[UUID, list[catalogue.Entry]] = {owner: [] for (owner,) in owners}
         for entry in catalogue.entries(connection, events):
             known.setdefault(entry.organization_id, []).append(entry)
     chosen = 0
     for owner, entries in known.items():
-        if again or _stale(entries, now):
+        if only not in (None, owner):
+            continue
+        if again or _stale(entries, at):
             with connection.transaction():
                 catalogue.lock(connection, events)
-                chosen += _choose(connection, events, owner, now, forgotten)
+                chosen += _choose(connection, events, owner, at, forgotten)
     return chosen
 
 
-def _choose(connection: Connection, events: Table, owner: UUID, now: datetime, forgotten: Collection[str]) -> int:
+def _choose(connection: Connection, events: Table, owner: UUID, at: datetime, forgotten: Collection[str]) -> int:
     there = {
         entry.dimension: entry for entry in catalogue.entries(connection, events) if entry.organization_id == owner
     }
@@ -124,10 +134,10 @@ def _choose(connection: Connection, events: Table, owner: UUID, now: datetime, f
         with connection.transaction():
             measured = choice.measure(connection, events, owner)
     except psycopg.errors.DataError as error:  # a time or number that cannot be counted with
-        nothing = catalogue.Entry(organization_id=owner, dimension=NONE, grain=None, by_hand=False, chosen_at=now)
+        nothing = catalogue.Entry(organization_id=owner, dimension=NONE, grain=None, by_hand=False, chosen_at=at)
         leave_out(connection, events, there.get(NONE, nothing), error)
         return 0
-    found = {entry.dimension: entry for entry in choice.choose(owner, measured, before.values(), now)}
+    found = {entry.dimension: entry for entry in choice.choose(owner, measured, before.values(), at)}
     found = {**wanted, **found}
     catalogue.choose(connection, events, found.values())
     catalogue.forget(connection, events, [there[name] for name in forgotten if name in there and name not in found])
@@ -135,10 +145,10 @@ def _choose(connection: Connection, events: Table, owner: UUID, now: datetime, f
     return sum(entry.grain is not None and name not in kept for name, entry in found.items())
 
 
-def _stale(entries: Iterable[catalogue.Entry], now: datetime) -> bool:
+def _stale(entries: Iterable[catalogue.Entry], at: datetime) -> bool:
     """Whether an organization's choice is a day old, or was made when it had hardly any events."""
     whole = next((entry for entry in entries if entry.dimension == NONE), None)
-    return whole is None or not whole.is_fixed or now - whole.chosen_at > _CHOSEN_FOR
+    return whole is None or not whole.is_fixed or at - whole.chosen_at > _CHOSEN_FOR
 
 
 def _unfit(connection: Connection, events: Table) -> set[tuple[UUID, str]]:
@@ -154,7 +164,7 @@ def _mend(connection: Connection, events: Table) -> int:
     """Rebuild the slots of ingestion whose events are not as many as they were; how many."""
     with connection.transaction():
         catalogue.lock(connection, events)
-        since = floor(_now(connection) - LOOKED_BACK, DAY)
+        since = floor(now(connection) - LOOKED_BACK, DAY)
         different = connection.execute(
             sql.SQL(_DIFFERENT).format(
                 kept=identifier(kept_table(events)),
@@ -169,8 +179,9 @@ def _mend(connection: Connection, events: Table) -> int:
     return len(different)
 
 
-def _now(connection: Connection) -> datetime:
+def now(connection: Connection) -> datetime:
+    """The database's clock."""
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None  # noqa: S101 - a select without FROM has one row
-    now: datetime = row[0]
-    return now.astimezone(UTC)
+    instant: datetime = row[0]
+    return instant.astimezone(UTC)

@@ -58,14 +58,45 @@ def advance(connection: Connection, events: Table, target: datetime, progress: P
         rows, steps = rows + added, steps + 1
         if progress:
             progress(from_, reached, target)
-        took = time.monotonic() - began
-        if took < _QUICK:
-            step = min(step * 2, _LONGEST_STEP)
-        elif took > _SLOW:
-            step = max(step // 2 // HOUR * HOUR, HOUR)
+        step = _paced(step, time.monotonic() - began)
     if rows >= _MANY:
         _settle_pages(connection, events)
     return Refreshed(rows=rows, steps=steps, watermark=target)
+
+
+def renew(
+    connection: Connection,
+    events: Table,
+    since: datetime | None,
+    until: datetime | None,
+    progress: Progress | None = None,
+) -> int:
+    """Make the rows of what was ingested in `[since, until)` anew, for every organization; the rows written.
+
+    None is the beginning, and the watermark. It can stop anywhere: each piece is a transaction.
+    """
+    with connection.transaction():
+        kept = [entry for entry in entries(connection, events) if entry.kept]
+        last = max((entry.watermark for entry in kept if entry.watermark), default=None)
+        if last is None:
+            return 0
+        end = min(until or last, last)
+        first = since or _first(connection, events, end)
+    rows, step, reached = 0, DAY, since
+    while reached is None or reached < end:
+        began, start = time.monotonic(), reached or first
+        following = min(floor(start, DAY) + step, end)
+        with connection.transaction():
+            lock(connection, events)
+            owners = sorted({entry.organization_id for entry in entries(connection, events)})
+            rows += rebuild(connection, events, owners, reached, following)
+        reached = following
+        if progress:
+            progress(start, reached, end)
+        step = max(_paced(step, time.monotonic() - began), DAY)
+    if rows >= _MANY:
+        _settle_pages(connection, events)
+    return rows
 
 
 def rebuild(
@@ -92,11 +123,11 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
 
     For rows that are inserted behind the watermark: in the transaction that inserts them, which holds the `lock`.
     """
-    pieces = [
-        piece_of(entry.organization_id, kept, None, kept.watermark)
-        for entry in entries(connection, events)
-        if (kept := entry.kept)
-    ]
+    kept = [(entry.organization_id, each) for entry in entries(connection, events) if (each := entry.kept)]
+    last = max((each.watermark for _, each in kept), default=None)
+    found = sql.SQL("SELECT DISTINCT organization_id FROM {} WHERE ingested_at < %s").format(source)
+    owners = {owner for (owner,) in connection.execute(found, [last])} if last else set()
+    pieces = [piece_of(owner, each, None, each.watermark) for owner, each in kept if owner in owners]
     return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0
 
 
@@ -190,6 +221,27 @@ def _next(
     assert row is not None  # noqa: S101 - an aggregate has one row
     found: datetime = row[0]
     return found
+
+
+def _first(connection: Connection, events: Table, end: datetime) -> datetime:
+    """When the first event was ingested, in the table or in the rollup; never before 1970, nor after `end`."""
+    row = connection.execute(
+        sql.SQL(
+            "SELECT least(greatest(least((SELECT min(ingested_at) FROM {}), (SELECT min(ingested) FROM {})),"
+            " '1970-01-01'), %s)"
+        ).format(identifier(events), identifier(rollup_table(events))),
+        [end],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a select without FROM has one row
+    found: datetime = row[0]
+    return found
+
+
+def _paced(step: timedelta, took: float) -> timedelta:
+    """The next step, after one that took so many seconds: whole hours."""
+    if took < _QUICK:
+        return min(step * 2, _LONGEST_STEP)
+    return max(step // 2 // HOUR * HOUR, HOUR) if took > _SLOW else step
 
 
 def _settle_pages(connection: Connection, events: Table) -> None:
