@@ -10,11 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore import parameters
-from usage_explore.errors import Fault, QueryError
 from usage_explore.parameters import query_string
-
-MOST_PARAMETERS = 1_000
-"""How many parameters Streamlit reads."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -22,14 +18,11 @@ Pairs = tuple[tuple[str, str], ...]
 def read() -> Pairs:
     """The parameters in the address bar, repeated ones and blank values kept.
 
-    Raises `QueryError` when it is not valid UTF-8: Streamlit reads such a text as another one. And when it has more
-    parameters than Streamlit reads: it then reads none.
+    Raises `QueryError` when it is not valid UTF-8: Streamlit reads such a text as another one.
     """
     context = get_script_run_ctx()
-    number = 0 if context is None else len(parameters.pairs(context.query_string))
-    if number > MOST_PARAMETERS:
-        words = f"has {number:,} parameters, more than the {MOST_PARAMETERS:,} that the app reads; name fewer values"
-        raise QueryError([Fault("query string", words)])
+    if context is not None:
+        parameters.pairs(context.query_string)
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 
