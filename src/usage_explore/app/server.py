@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from starlette.middleware import Middleware
 from streamlit import App
 from streamlit.web import bootstrap
 
 from usage_explore import serving
+from usage_explore.app.bounded import Bounded
 
 _LONGEST_MESSAGE = 16 * 2**20  # bytes that a browser may send at once
 _PING = 30  # seconds
@@ -25,7 +27,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     }
     bootstrap.load_config_options(options)
     serving.serve(
-        App(Path(__file__).with_name("main.py"), routes=[serving.mount()]),
+        App(Path(__file__).with_name("main.py"), routes=[serving.mount()], middleware=[Middleware(Bounded)]),
         host,
         port,
         started,
