@@ -26,8 +26,8 @@ SAMPLE = 100_000
 """Newest events of an organization that are measured."""
 
 MOST_HOURLY = Decimal("0.08")
-MOST_DAILY = Decimal("0.12")
-BUDGET = Decimal("0.30")
+MOST_DAILY = Decimal("0.15")
+BUDGET = Decimal("0.40")
 """Rollup rows per event: of one dimension by the hour, by the day, and of all together. A row takes about as much room
 as half an event, its index included."""
 
@@ -100,7 +100,7 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
             reason = f"a value is {measured.longest:,} bytes long, more than {LONGEST_VALUE}"
         else:
             for fine, needed, most in ((HOUR, measured.hourly, MOST_HOURLY), (DAY, measured.daily, MOST_DAILY)):
-                if needed > most:
+                if needed > most or (fine, measured.dimension) == (HOUR, KEYS):  # keys are counted, never drawn
                     continue
                 if spent + needed <= BUDGET:
                     grain, share, reason = fine, needed, None
@@ -130,5 +130,6 @@ def _share(measured: Measured, entry: Entry) -> Decimal | None:
 
 def _cost(measured: Measured) -> tuple[bool, Decimal]:
     """What all others build on first, then the cheapest at the grain it would have."""
-    share = measured.hourly if measured.hourly <= MOST_HOURLY else measured.daily
+    hourly = measured.hourly <= MOST_HOURLY and measured.dimension != KEYS
+    share = measured.hourly if hourly else measured.daily
     return measured.dimension not in (NONE, KEYS), share
