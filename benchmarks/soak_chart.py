@@ -51,7 +51,7 @@ def _latency(asked: list[Asked], end: float) -> Any:
         {"group": group, "minute": (one.sent // _SLICE + 0.5) * _SLICE / 60, "ms": one.seconds * 1000}
         for one in asked
         for group, kinds in _GROUPS.items()
-        if one.kind.startswith(kinds) and one.sent < end * 60 // _SLICE * _SLICE
+        if one.kind.startswith(kinds) and one.sent < max(end * 60 // _SLICE, 1) * _SLICE
     ]
     grouped = pd.DataFrame(rows).groupby(["group", "minute"])["ms"]
     frame = pd.DataFrame({"median": grouped.quantile(0.5), "p95": grouped.quantile(0.95)}).reset_index()
