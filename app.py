@@ -5,8 +5,9 @@ from streamlit import App
 
 from usage_explore.app import main
 from usage_explore.app.bounded import Bounded
+from usage_explore.app.returning import Returning
 from usage_explore.logs import to_standard_error
 from usage_explore.serving import mount
 
 to_standard_error()
-app = App(main.__file__, routes=[mount()], middleware=[Middleware(Bounded)])
+app = App(main.__file__, routes=[mount()], middleware=[Middleware(Bounded), Middleware(Returning)])

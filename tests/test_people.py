@@ -32,6 +32,18 @@ def test_people_see_what_the_table_says(people: People) -> None:
     assert people.grant("") is None
 
 
+def test_an_address_counts_when_the_provider_verified_it(people: People) -> None:
+    told = {True: True, "true": True, None: False, False: False, "false": False, "yes": False, "": False}
+    for verified, counts in told.items():
+        assert bool(people.grant("ana@example.com", verified)) == counts
+    table = people.path.read_text()
+    people.path.write_text(f'email_verified = "optional"\n{table}')
+    for verified, counts in (told | {None: True}).items():
+        assert bool(people.grant("ana@example.com", verified)) == counts
+    people.path.write_text(f'email_verified = "required"\n{table}')
+    assert people.grant("ana@example.com", None) is None
+
+
 def test_a_link_that_leads_nowhere_grants_nothing(tmp_path: Path) -> None:
     people = People(tmp_path / "people.toml")
     people.path.symlink_to(tmp_path / "gone.toml")
@@ -55,6 +67,8 @@ def test_without_a_table_nobody_is_asked_and_nobody_is_granted(tmp_path: Path) -
         '["a@b.c"]\norganization = ["x"]',
         '["a@b.c"]\norganizations = "all"\nrole = "x"',
         '"a@b.c" = "all"',
+        'email_verified = "no"',
+        "email_verified = false",
     ],
 )
 def test_a_broken_table_lets_nobody_in(people: People, text: str) -> None:

@@ -1,5 +1,7 @@
 """Who may see which organizations in the app: a table in a TOML file, by e-mail address.
 
+    email_verified = "required"
+
     ["ana@example.com"]
     organizations = ["1ed3d322-7883-5d6d-a210-80e3680a7cba"]
 
@@ -7,7 +9,9 @@
     organizations = "all"
 
 As soon as the file is there, the app asks everybody to sign in. Addresses compare without case. The file is read
-at each look: taking somebody out takes effect at once.
+at each look: taking somebody out takes effect at once. `email_verified`, by default "required", says whether the
+provider must say that it verified the address; "optional" is for providers that say nothing about it and verify all
+the same. One that says no is believed either way.
 """
 
 from __future__ import annotations
@@ -47,27 +51,36 @@ class People:
         """Whether the app must ask people to sign in; a link that leads nowhere lets nobody in."""
         return self.path.exists() or self.path.is_symlink()
 
-    def grant(self, email: str) -> Grant | None:
+    def grant(self, email: str, verified: object = True) -> Grant | None:
         """What the person may see, None when nothing.
 
+        `verified` is what the provider says of the address (`email_verified`), None where it says nothing.
         Raises `ConfigurationError` when the file cannot be read: a broken table lets nobody in.
         """
-        return self._table().get(email.strip().casefold())
+        silence, table = self._read()
+        said = silence if verified is None else str(verified).lower() == "true"
+        return table.get(email.strip().casefold()) if said else None
 
     def check(self) -> None:
         """Raise `ConfigurationError` when the file is there and cannot be read."""
-        self._table()
+        self._read()
 
-    def _table(self) -> dict[str, Grant]:
+    def _read(self) -> tuple[bool, dict[str, Grant]]:
+        """Whether an address counts of which the provider says nothing, and who may see what."""
         try:
             entries = tomllib.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return {}
+            return False, {}
         except OSError as error:
             raise ConfigurationError(f"people: {self.path} cannot be read ({error.strerror})") from error
         except ValueError as error:
             raise ConfigurationError(f"people: {self.path} is not TOML: {error}") from error
-        return {email.strip().casefold(): self._grant(email, entry) for email, entry in entries.items()}
+        needed = entries.pop("email_verified", "required")
+        if needed not in ("required", "optional"):
+            raise ConfigurationError(f'people: {self.path}: email_verified is "required" or "optional"')
+        return needed == "optional", {
+            email.strip().casefold(): self._grant(email, entry) for email, entry in entries.items()
+        }
 
     def _grant(self, email: str, entry: Any) -> Grant:
         named = entry.get("organizations") if isinstance(entry, dict) and set(entry) == {"organizations"} else None

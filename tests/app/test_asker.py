@@ -54,7 +54,7 @@ def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
     """Open Explore as somebody, in a session of its own; what was remembered stays."""
     use(demo_url, PEOPLE=str(table))
 
-    def ask(email: str | None, secrets: dict[str, Any] = SECRETS, verified: Any = None, **parameters: Any) -> AppTest:
+    def ask(email: str | None, secrets: dict[str, Any] = SECRETS, verified: Any = True, **parameters: Any) -> AppTest:
         app = AppTest.from_file(MAIN, default_timeout=60)
         app.secrets = secrets
         app.user = {"is_logged_in": False} if email is None else {"is_logged_in": True, "email": email}
@@ -118,6 +118,7 @@ def test_what_others_were_shown_is_never_shown_to_who_may_not_see_it(ask: Ask) -
         ("ana@example.com", False),
         ("ana@example.com", "false"),
         ("ana@example.com", "yes"),
+        ("ana@example.com", None),
         ("", True),
     ],
 )
@@ -129,9 +130,14 @@ def test_who_is_granted_nothing_is_told_so_calmly(ask: Ask, email: str, verified
     assert [each.label for each in app.button] == ["Sign out"]
 
 
-@pytest.mark.parametrize("verified", [True, "true", None])
+@pytest.mark.parametrize("verified", [True, "true"])
 def test_a_verified_address_is_let_in(ask: Ask, verified: object) -> None:
     assert shows_numbers(ask("ana@example.com", verified=verified, **NUMBERS))
+
+
+def test_where_the_table_says_so_silence_about_an_address_is_enough(ask: Ask, table: Path) -> None:
+    table.write_text(f'email_verified = "optional"\n{TABLE}')
+    assert shows_numbers(ask("ana@example.com", verified=None, **NUMBERS))
 
 
 def test_an_address_without_a_sign_in_is_nobody(ask: Ask) -> None:

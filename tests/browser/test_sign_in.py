@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,15 @@ import pytest
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import CHART, Site, address
+from browsing import CHART, Site, address, parameters
 from demo_database import ACME, BIRCH, WINDOW
 from doors import command, eventually
 from provider import CLIENT, SECRET, Provider, provider
 from usage_explore import config, launch
 
+COOKIE_SECRET = "keeps the cookies " + "c" * 22
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=20_000)
 
 TABLE = f"""
 ["ana@example.com"]
@@ -49,7 +52,7 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "secrets.toml").write_text(
-        f'[auth]\nredirect_uri = "{url}/oauth2callback"\ncookie_secret = "{"c" * 40}"\nclient_id = "{CLIENT}"\n'
+        f'[auth]\nredirect_uri = "{url}/oauth2callback"\ncookie_secret = "{COOKIE_SECRET}"\nclient_id = "{CLIENT}"\n'
         f'client_secret = "{SECRET}"\nserver_metadata_url = "{issuer.url}/.well-known/openid-configuration"\n'
     )
     settings = config.settings(database_url=site.database_url, app_url=url, people=people, keys=folder / "keys.json")
@@ -62,7 +65,11 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        assert process.wait(30) == 0
+    said = log.read_text()
+    assert not any(secret in said for secret in (SECRET, COOKIE_SECRET, "_streamlit_user"))
+    asked = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert {"ana@example.com", "bob@example.com"} <= {line["asker"] for line in asked if line["event"] == "question"}
 
 
 def _answers(url: str) -> bool:
@@ -114,6 +121,27 @@ def test_people_see_their_own_and_never_each_others(arrive: Callable[..., Page],
     assert not ana.locator(CHART).count()
 
 
+def test_signing_in_ends_at_the_link_that_was_opened(
+    chromium: Browser, shared: str, issuer: Provider, people: Path
+) -> None:
+    people.write_text(TABLE)
+    issuer.claims = {"email": "ana@example.com", "email_verified": True}
+    context = chromium.new_context(viewport={"width": 1400, "height": 1200})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.goto(shared + address("", **WINDOW, group_by="customer_id", **{"dim:model": "& a"}))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Account")).to_be_visible(timeout=20_000)
+    asked = parameters(page)
+    assert asked.pop("organization_id") == [ACME]
+    assert asked == {
+        **{name: [value] for name, value in WINDOW.items()},
+        "group_by": ["customer_id"],
+        "dim:model": ["& a"],
+    }
+    context.close()
+
+
 def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
     page = arrive(email="ana@example.com", email_verified=True)
     page.get_by_role("button", name="Account").click()
@@ -130,6 +158,7 @@ def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
     [
         {"email": "eve@example.com", "email_verified": True},
         {"email": "ana@example.com", "email_verified": False},
+        {"email": "ana@example.com"},
         {"name": "ana@example.com"},
     ],
 )

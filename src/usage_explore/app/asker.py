@@ -54,7 +54,7 @@ def admitted() -> bool:
     _check_sign_in(people)
     if not _is_signed_in():
         st.subheader("usage-explore", anchor=False)
-        st.caption("Sign in to see your organization's usage. Afterwards open your link again, if you came by one.")
+        st.caption("Sign in to see your organization's usage. You come back to the link you opened.")
         st.button("Sign in", on_click=st.login, key="sign_in", type="primary")
         return False
     if _granted(people) is None:
@@ -104,11 +104,9 @@ def _granted(people: People) -> Grant | None:
     """What the table grants to the person who signed in, None where that is nothing."""
     user = _user()
     email = user.get("email")
-    # a provider that says nothing about it is trusted, one that says no is believed
-    verified = str(user.get("email_verified", True)).lower() == "true"
-    if not (_is_signed_in() and verified and isinstance(email, str)):
+    if not (_is_signed_in() and isinstance(email, str)):
         return None
-    found = people.grant(email)
+    found = people.grant(email, user.get("email_verified"))
     return found if found and (found.every or found.organizations) else None
 
 

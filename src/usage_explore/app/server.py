@@ -9,6 +9,7 @@ from streamlit.web import bootstrap
 
 from usage_explore import serving
 from usage_explore.app.bounded import Bounded
+from usage_explore.app.returning import Returning
 
 _LONGEST_MESSAGE = 16 * 2**20  # bytes that a browser may send at once
 _PING = 30  # seconds
@@ -27,7 +28,11 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     }
     bootstrap.load_config_options(options)
     serving.serve(
-        App(Path(__file__).with_name("main.py"), routes=[serving.mount()], middleware=[Middleware(Bounded)]),
+        App(
+            Path(__file__).with_name("main.py"),
+            routes=[serving.mount()],
+            middleware=[Middleware(Bounded), Middleware(Returning)],
+        ),
         host,
         port,
         started,
