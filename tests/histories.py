@@ -1,0 +1,292 @@
+"""Random histories of a table with a rollup, and random questions about them, answered three ways."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import random
+import threading
+import uuid
+from collections import Counter
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import oracle
+import rows
+from oracle import Row, utc
+from usage_explore import AggregateQuery, connect, writing
+from usage_explore.load import load_files
+from usage_explore.rollup import catalogue, refresh, wishes
+from usage_explore.schema import COLUMNS, events_table
+
+START = utc(2026, 10, 22)
+"""When the first refresh of a history may be; its events occur from some days before to two weeks after."""
+
+HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
+ZONES = ("UTC", "UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
+TABLE = events_table()
+GRAINS = {"none": HOUR, "keys": DAY, "dim:model": HOUR, "dim:region": DAY, "customer_id": DAY, "product_id": HOUR}
+"""What histories keep at first; the other dimensions never are."""
+
+
+class History:
+    """A database whose clock, as far as `ingested_at` goes, is ours: every step moves it on, and events are added."""
+
+    def __init__(self, url: str, seed: int, folder: Path) -> None:
+        self.draw = random.Random(seed)
+        self.url, self.folder = url, folder
+        self.connection = writing.connect(url)
+        self.clock = START
+        self.rows: list[Row] = []
+        self.steps: Counter[str] = Counter()
+        self.keep({"none": self.draw.choice([HOUR, HOUR, DAY]), **{k: v for k, v in GRAINS.items() if k != "none"}})
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def keep(self, wanted: dict[str, timedelta | None]) -> None:
+        catalogue.create(self.connection, TABLE)
+        self.append(self.new(2))
+        wishes.wish(self.connection, TABLE, wanted, None)
+
+    def step(self) -> None:
+        """Something happens, mostly that events arrive and the rollup goes on."""
+        name = self.draw.choices(
+            ["arrive", "advance", "backdate", "overlap", "race", "renew", "change", "forget"], [6, 5, 3, 3, 2, 1, 2, 1]
+        )[0]
+        self.steps[name] += 1
+        getattr(self, name)()
+
+    def arrive(self) -> None:
+        self.clock += self.draw.choice([timedelta(0), timedelta(minutes=7), HOUR, 30 * HOUR])
+        self.append(self.new(self.draw.randint(5, 40)))
+
+    def advance(self) -> None:
+        self.clock += self.draw.choice([HOUR, 5 * HOUR, DAY, 3 * DAY])
+        refresh.advance(self.connection, TABLE, self.clock - self.draw.choice([timedelta(0), 2 * HOUR]))
+
+    def backdate(self) -> None:
+        """A file brings events that say they were ingested long ago."""
+        made = [dataclasses.replace(row, ingested_at=self.earlier()) for row in self.new(self.draw.randint(1, 20))]
+        path = self.folder / f"{uuid.uuid4().hex}.csv"
+        path.write_text(_csv(made))
+        (report,) = load_files(self.connection, TABLE, [path])
+        assert report.loaded == len(made)
+        self.rows += made
+
+    def overlap(self) -> None:
+        """A transaction that began before a refresh, which stays behind it, commits after."""
+        began = self.clock
+        made = [dataclasses.replace(row, ingested_at=began + INSTANT) for row in self.new(8)]
+        with writing.connect(self.url) as other:
+            _copy(other, made)
+            self.clock += 3 * HOUR
+            refresh.advance(self.connection, TABLE, began)
+            other.commit()
+        self.rows += made
+
+    def race(self) -> None:
+        """Two refresh at once."""
+        self.clock += 2 * DAY
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                with writing.connect(self.url) as connection:
+                    refresh.advance(connection, TABLE, self.clock)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+
+    def renew(self) -> None:
+        since = self.draw.choice([None, self.earlier()])
+        refresh.renew(self.connection, TABLE, since, None if since is None else since + self.draw.choice([HOUR, DAY]))
+
+    def change(self) -> None:
+        name = self.draw.choice([*GRAINS, "wallet_currency"])
+        grains: list[timedelta | None] = [*wishes.GRAINS.values(), *([] if name == "none" else [None])]
+        wishes.wish(
+            self.connection, TABLE, {name: self.draw.choice(grains)}, self.draw.choice([None, rows.ORGANIZATION])
+        )
+
+    def forget(self) -> None:
+        wishes.forget(self.connection, TABLE, [self.draw.choice([*GRAINS])], None)
+
+    def new(self, number: int) -> list[Row]:
+        """Events as they arrive now: mostly of the last days, some late, some stamped in the future, some twice."""
+        made: list[Row] = []
+        for _ in range(number):
+            back = self.draw.choice([HOUR, DAY, DAY, 12 * DAY, -DAY])
+            tick = (
+                self.clock - timedelta(microseconds=self.draw.randrange(back // INSTANT))
+                if back > timedelta(0)
+                else (self.clock + timedelta(microseconds=self.draw.randrange(DAY // INSTANT)))
+            )
+            if self.draw.random() < 0.3:
+                tick = self.edge(tick)
+            row = rows._row(self.draw, tick)
+            made.append(dataclasses.replace(row, ingested_at=self.arrival()))
+            if self.draw.random() < 0.1:
+                made.append(dataclasses.replace(made[-1], id=uuid.UUID(int=self.draw.getrandbits(128))))
+        return made
+
+    def append(self, made: list[Row]) -> None:
+        rows.insert(self.connection, made)
+        self.rows += made
+
+    def arrival(self) -> datetime:
+        """When something arrives that is written now: the clock never runs back."""
+        return self.clock + self.draw.choice([timedelta(0), INSTANT, timedelta(minutes=59)])
+
+    def earlier(self) -> datetime:
+        """An instant in the past, often on the edge of a slot or beside it."""
+        return self.edge(self.clock - timedelta(seconds=self.draw.randrange(12 * 86_400)))
+
+    def edge(self, instant: datetime) -> datetime:
+        return _floor(instant, self.draw.choice([INSTANT, HOUR, DAY])) + self.draw.choice(
+            [timedelta(0), timedelta(0), INSTANT, -INSTANT]
+        )
+
+    def question(self) -> AggregateQuery:
+        draw = self.draw
+        bucket = draw.choice(["hour", "day", "day", "week"])
+        since = self.edge(self.clock - timedelta(seconds=draw.randrange(12 * 86_400)))
+        until = self.edge(since + draw.choice([2 * HOUR, DAY, 4 * DAY, 15 * DAY]) + timedelta(minutes=17))
+        until = max(until, since + INSTANT)
+        if draw.random() < 0.05:
+            since, until = draw.choice([(utc(1980, 1, 1), utc(1980, 1, 3)), (utc(2150, 1, 1), utc(2150, 1, 2))])
+        asked: dict[str, Any] = {
+            "since": since,
+            "until": until,
+            "bucket": bucket,
+            "timezone": draw.choice(ZONES),
+            "metric": draw.choice(["count", "sum_quantity"]),
+            "top": draw.choice([0, 1, 2, 8]),
+            "group_by": draw.choice(["none", "metric_key", "customer_id", "product_id", "dim:model", "dim:region"]),
+            **draw.choice(
+                [{}, {"metric_key": tuple(draw.sample(rows.METRICS, 2))}, {"exclude": {"metric_key": ["Other"]}}]
+            ),
+        }
+        if draw.random() < 0.3:
+            asked |= draw.choice(
+                [
+                    {"dimensions": {"model": draw.choice(["large", "Other", "", ["large", "Zebra"]])}},
+                    {"customer_id": draw.choice(rows.CUSTOMERS)},
+                    {"missing": ["product_id"]},
+                    {"exclude": {"dim:model": ["large", "zebra"]}},
+                    {"wallet_currency": ["EUR"]},
+                ]
+            )
+        if draw.random() < 0.5:
+            known = draw.choice(self.rows).ingested_at + draw.choice([timedelta(0), -INSTANT])
+            asked["as_of"] = draw.choice([known, self.edge(known), since, until])
+        return AggregateQuery(**asked)
+
+
+class Asked:
+    """The store with its rollup, the same without, and how the questions were served."""
+
+    def __init__(self, url: str) -> None:
+        self.store = connect(url)
+        self.fast = self.store.scoped(rows.ORGANIZATION)
+        self.raw = dataclasses.replace(self.fast, rollup=False)
+        self.paths: Counter[str] = Counter()
+
+    def close(self) -> None:
+        self.store.close()
+
+    def check(self, query: AggregateQuery, held: list[Row]) -> None:
+        """All three agree to the last digit."""
+        fast, raw = self.fast.aggregate(query), self.raw.aggregate(query)
+        assert fast.served is not None
+        assert raw.served is not None
+        assert raw.served.path == "events"
+        self.paths[fast.served.because or "rollup"] += 1
+        if query.since and query.until and fast.now < max(query.until, query.as_of or query.until):
+            assert _said(fast) == _said(raw), query
+        else:
+            assert fast.series == raw.series, query
+        assert [_plain(series) for series in fast.series] == expected(query, held, fast.now), query
+
+
+def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict[str, Any]]:
+    """The oracle's answer, with `complete`."""
+    since, until = query.span
+    known = query.as_of
+    params = [
+        (name, list(values))
+        for name, values in [
+            ("metric_key", query.metric_key),
+            ("wallet_currency", query.wallet_currency),
+            ("missing", query.missing),
+            ("customer_id", [str(query.customer_id)] if query.customer_id else []),
+            *((f"dim:{key}", values) for key, values in query.dimensions),
+            *((f"not:{name}", values) for name, values in query.exclude),
+        ]
+        if values
+    ]
+    passes = oracle.predicate(params)
+    asked = [
+        row
+        for row in held
+        if row.organization_id == rows.ORGANIZATION and (known is None or row.ingested_at <= known) and passes(row)
+    ]
+    found = oracle.aggregate(
+        asked,
+        since=since,
+        until=until,
+        bucket=query.bucket,
+        zone=ZoneInfo(query.timezone),
+        metric=query.metric,
+        group_by=query.group_by,
+        top=query.top,
+    )
+    closed = min(now, known or now)
+    for series in found:
+        series["points"] = [
+            (start, end, value, start >= since and end <= until and end <= closed)
+            for start, end, value in series["points"]
+        ]
+    return found
+
+
+def _plain(series: Any) -> dict[str, Any]:
+    points = [(point.start, point.end, Decimal(point.value), point.complete) for point in series.points]
+    return {"kind": series.kind, "key": series.key, "total": Decimal(series.total), "points": points}
+
+
+def _said(answer: Any) -> list[Any]:
+    """An answer without `complete`, which time changes."""
+    return [(s.kind, s.key, s.total, s.members, [(p.start, p.end, p.value) for p in s.points]) for s in answer.series]
+
+
+def _floor(instant: datetime, grain: timedelta) -> datetime:
+    return instant - (instant - utc(1970, 1, 1)) % grain
+
+
+def _copy(connection: writing.Connection, made: list[Row]) -> None:
+    with connection.cursor() as cursor, cursor.copy(f"COPY usage_events ({', '.join(COLUMNS)}) FROM STDIN") as copy:
+        for row in made:
+            copy.write_row([getattr(row, name) for name in COLUMNS])
+
+
+def _csv(made: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for row in made:
+        values = [getattr(row, name) for name in COLUMNS]
+        writer.writerow(
+            ["" if value is None else value.isoformat() if isinstance(value, datetime) else value for value in values]
+        )
+    return text.getvalue()

@@ -1,0 +1,31 @@
+"""The rollup's law: whatever happened, it answers what the events answer and what plain Python counts, to the digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from histories import TABLE, Asked, History
+from usage_explore.rollup.verify import verify
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rollup_raw_and_oracle_agree(events_database_url: str, tmp_path: Path, seed: int) -> None:
+    history, asked = History(events_database_url, seed, tmp_path), Asked(events_database_url)
+    try:
+        for _ in range(12):
+            history.step()
+            for _ in range(6):
+                asked.check(history.question(), history.rows)
+        while len(history.steps) < 6:
+            history.step()
+        history.advance()
+        for _ in range(25):
+            asked.check(history.question(), history.rows)
+        found = verify(history.connection, TABLE, sample=None)
+        assert (found.differing, found.compared) == (0, found.days), found.differences
+        assert asked.paths["rollup"] > 0.3 * asked.paths.total(), asked.paths
+    finally:
+        asked.close()
+        history.close()
