@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: app test lint notebooks pictures soak constraints clean
+.PHONY: app test lint notebooks pictures bench soak constraints clean
 
 app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
 	$(BIN)/usage-explore demo
@@ -31,10 +31,13 @@ soak: $(VENV)/.dev  ## 50 clients for 10 minutes over app and API; SOAK="--clien
 	.ci/browser $(BIN)/python
 	$(BIN)/python benchmarks/soak.py $(SOAK)
 
+bench: $(VENV)/.bench  ## usage-explore beside a dashboard's statement, DuckDB and chDB; BENCH="--rows 1000000" is quicker
+	$(BIN)/python -m benchmarks $(BENCH)
+
 constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --universal --upgrade --no-annotate --no-header --no-emit-index-url \
-		--extra dev --quiet --output-file constraints.txt pyproject.toml
+		--extra bench --extra dev --quiet --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the virtual environment and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
@@ -46,6 +49,10 @@ $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/.python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ $(VENV)/.app
+
+$(VENV)/.bench: $(VENV)/.app
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
 
 $(VENV)/.python:
 	.ci/venv $(PYTHON) $(VENV)

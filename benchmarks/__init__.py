@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks` compares engines on the same rows, `soak.py` keeps many clients asking."""

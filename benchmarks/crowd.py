@@ -1,0 +1,61 @@
+"""Many clients at once: how many questions are answered each second, and how long the slower ones take."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.questions import Aggregated
+
+
+def crowd(
+    client: Callable[[], Callable[[Aggregated], object]], asked: Sequence[Aggregated], clients: int, seconds: float
+) -> dict[str, float]:
+    """Let `clients` threads ask the questions one after the other; each makes what it asks with by `client()`."""
+    took: list[float] = []
+    wrong: list[str] = []
+    together, end = threading.Barrier(clients + 1), threading.Event()
+
+    def live(number: int) -> None:
+        try:
+            ask = client()
+            ask(asked[number % len(asked)])
+            together.wait()
+            while not end.is_set():
+                began = time.perf_counter()
+                ask(asked[number % len(asked)])
+                took.append((time.perf_counter() - began) * 1000)
+                number += 1
+        except Exception as error:
+            wrong.append(repr(error))
+            together.abort()
+
+    threads = [threading.Thread(target=live, args=(number,), daemon=True) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        together.wait()
+        time.sleep(seconds)
+    began = time.perf_counter() - seconds
+    end.set()
+    for thread in threads:
+        thread.join()
+    lasted = time.perf_counter() - began
+    if wrong:
+        raise RuntimeError(wrong[0])
+    return _found(took, lasted, clients)
+
+
+def _found(took: list[float], lasted: float, clients: int) -> dict[str, Any]:
+    cuts = statistics.quantiles(took, n=20, method="inclusive") if len(took) > 1 else took * 19
+    return {
+        "clients": clients,
+        "answers": len(took),
+        "per_second": round(len(took) / lasted, 2),
+        "p50_ms": round(statistics.median(took), 1),
+        "p95_ms": round(cuts[18], 1),
+    }

@@ -1,0 +1,156 @@
+"""The rows in PostgreSQL: table, indexes, statistics and rollup, each step timed; made once for the same rows."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
+
+from benchmarks.rows import Rows
+from usage_explore import writing
+from usage_explore.rollup import maintain
+from usage_explore.rollup.refresh import advance
+from usage_explore.rollup.serving import DAY, HOUR, floor
+from usage_explore.schema import COLUMNS, events_table, indexes
+from usage_explore.writing import Connection
+
+Say = Callable[[str], object]
+
+TABLE = events_table()
+PAGING = f"{TABLE.name}_page"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What making the database took, in seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str, say: Say) -> Iterator[None]:
+        say(f"{name} …")
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 1)
+
+
+def prepare(connection: Connection, rows: Rows, say: Say) -> Loaded:
+    """The database of these rows: made, unless it is there. Another table of that name is refused.
+
+    The rollup reaches up to the last full hour before `rows.until`, as it does in use: up to an hour of events is read
+    beside it.
+    """
+    found = _marker(connection)
+    if found is not None:
+        if found["rows"] != _described(rows):
+            raise SystemExit(f"{TABLE.name} is there and holds something else ({found['rows']}); name another database")
+        loaded = Loaded(found["seconds"])
+    else:
+        loaded = _load(connection, rows, say)
+        _mark(connection, rows, loaded)
+    wind(connection, floor(rows.until, HOUR))
+    return loaded
+
+
+def refresh(connection: Connection, until: datetime) -> float:
+    """Refresh the rollup as it would have been refreshed at `until`: seconds."""
+    with connection.transaction():
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    began = time.perf_counter()
+    maintain.refresh(connection, TABLE, settle=row[0] - until)
+    return time.perf_counter() - began
+
+
+def wind(connection: Connection, until: datetime) -> None:
+    """Take the rollup back, or forward, to how it was when it was refreshed at `until`, a full hour."""
+    with connection.transaction():
+        row = connection.execute(f"SELECT max(watermark) FROM {TABLE.name}_rollup_kept").fetchone()
+        reach = row[0] if row else None
+        if reach is not None and reach > until:  # a day that is over is one slot of ingestion: begin it again
+            since = until if floor(reach, DAY) <= until else floor(until, DAY)
+            connection.execute(f"DELETE FROM {TABLE.name}_rollup WHERE ingested >= %s", [since])
+            connection.execute(
+                f"UPDATE {TABLE.name}_rollup_kept SET watermark = %s WHERE watermark > %s", [since, since]
+            )
+    advance(connection, TABLE, until)
+
+
+def copy(connection: Connection, events: pa.Table) -> None:
+    """COPY events into the table."""
+    text = io.BytesIO()
+    pyarrow.csv.write_csv(events, text, pyarrow.csv.WriteOptions(include_header=False))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        sql.Identifier(TABLE.name), sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    )
+    with connection.cursor().copy(statement) as writer:
+        writer.write(text.getbuffer())
+
+
+def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
+    """A statement outside of any transaction, such as VACUUM; its rows."""
+    connection.autocommit = True
+    try:
+        done = connection.execute(statement.encode())
+        return done.fetchall() if done.description else []
+    finally:
+        connection.autocommit = False
+
+
+def _load(connection: Connection, rows: Rows, say: Say) -> Loaded:
+    loaded = Loaded()
+    writing.ensure_schema(connection, TABLE.name)
+    later = indexes(TABLE)[1:]
+    with connection.transaction():
+        for index in later:
+            connection.execute(f"DROP INDEX {index.name}")
+    with loaded.step(f"copy {rows.number:,} events, with the paging index", say):
+        for chunk in rows.chunks():
+            with connection.transaction():
+                copy(connection, chunk)
+    with loaded.step(f"make {len(later)} more indexes", say):
+        for index in later:
+            with connection.transaction():
+                connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
+                connection.execute(str(CreateIndex(index).compile(dialect=postgresql.dialect())))
+    with loaded.step("vacuum and analyze", say):
+        run(connection, f"VACUUM ANALYZE {TABLE.name}")
+    with loaded.step("make the rollup", say):
+        refresh(connection, rows.until)
+    return loaded
+
+
+def _described(rows: Rows) -> dict[str, Any]:
+    return {"number": rows.number, "seed": rows.seed, "until": rows.until.isoformat()}
+
+
+def _mark(connection: Connection, rows: Rows, loaded: Loaded) -> None:
+    words = json.dumps({"rows": _described(rows), "seconds": loaded.seconds})
+    with connection.transaction():
+        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(TABLE.name), sql.Literal(words)))
+
+
+def _marker(connection: Connection) -> dict[str, Any] | None:
+    """What this module wrote about the table; None where there is no table."""
+    with connection.transaction():
+        row = connection.execute(
+            "SELECT to_regclass(%s) IS NOT NULL, obj_description(to_regclass(%s))", [TABLE.name, TABLE.name]
+        ).fetchone()
+    there, words = row or (False, None)
+    if not there:
+        return None
+    if not (words or "").startswith('{"rows"'):
+        raise SystemExit(f"{TABLE.name} is there and is not the benchmark's; name another database")
+    found: dict[str, Any] = json.loads(words)
+    return found

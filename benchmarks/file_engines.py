@@ -1,0 +1,158 @@
+"""Engines on the same rows in files of their own: DuckDB's native table, chDB's MergeTree.
+
+Each has the layout that answered fastest among those its free-form dimensions allow: DuckDB's VARIANT (before JSON and
+MAP), ClickHouse's JSON with typed paths (before Map), timestamps in UTC, the table in the order of the questions.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+from benchmarks import plain
+from benchmarks.answers import Answer, folded
+from benchmarks.questions import Aggregated, Question
+
+_IDS = ("id", "organization_id", "customer_id", "product_id", "subscription_id")
+
+
+class DuckDB:
+    """DuckDB in this process, on a native table."""
+
+    def __init__(self, parquet: Path, home: Path) -> None:
+        import duckdb
+
+        file = home / "duckdb.db"
+        if not file.exists():
+            unfinished = _unfinished(file)
+            made = duckdb.connect(str(unfinished))
+            cast = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
+            made.execute(
+                f"CREATE TABLE {plain.TABLE} AS SELECT * REPLACE ({cast}, timestamp::TIMESTAMP AS timestamp,"
+                " ingested_at::TIMESTAMP AS ingested_at, dimensions::JSON::VARIANT AS dimensions)"
+                f" FROM '{parquet}/*.parquet' ORDER BY organization_id, timestamp"
+            )
+            made.close()
+            unfinished.rename(file)
+        self.connection = duckdb.connect(str(file))
+        self.connection.execute("SET TimeZone = 'UTC'")
+
+    def before(self, question: Question) -> None:
+        pass
+
+    def ask(self, question: Question) -> Any:
+        assert isinstance(question, Aggregated)
+        return self.connection.execute(plain.aggregate(question.query, self)).fetchall()
+
+    def after(self) -> None:
+        pass
+
+    def read(self, question: Question, found: Any) -> Answer:
+        """Buckets come by the zone's wall clock."""
+        assert isinstance(question, Aggregated)
+        zone = ZoneInfo(question.query.timezone)
+        rows = [(_moment(start).replace(tzinfo=zone).astimezone(UTC), key, value) for start, key, value in found]
+        return folded(rows, question.query)
+
+    def how(self, found: Any) -> str | None:
+        return None
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def bucket(self, size: str, zone: str) -> str:
+        local = "timestamp" if zone == "UTC" else f"timezone('{zone}', timezone('UTC', timestamp))"
+        return f"date_trunc('{size}', {local})"
+
+    def instant(self, at: datetime) -> str:
+        return f"TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f}'"
+
+    def dimension(self, key: str) -> str:
+        return f"dimensions.{key}::VARCHAR"
+
+
+class ChDB:
+    """ClickHouse in this process, on a MergeTree."""
+
+    def __init__(self, parquet: Path, home: Path) -> None:
+        from chdb import session
+
+        folder = home / "chdb"
+        if not folder.exists():
+            unfinished = _unfinished(folder)
+            made = session.Session(str(unfinished))
+            made.query(_MERGE_TREE)
+            made.query(
+                f"INSERT INTO {plain.TABLE} SELECT * REPLACE (dimensions::JSON AS dimensions)"
+                f" FROM file('{parquet}/*.parquet')"
+            )
+            made.query(f"OPTIMIZE TABLE {plain.TABLE} FINAL")
+            made.close()
+            unfinished.rename(folder)
+        self.session = session.Session(str(folder))
+
+    def before(self, question: Question) -> None:
+        pass
+
+    def ask(self, question: Question) -> Any:
+        assert isinstance(question, Aggregated)
+        answer = self.session.query(plain.aggregate(question.query, self), "Arrow")
+        columns = pa.ipc.open_file(answer.bytes()).read_all()
+        return list(zip(*(columns[name].to_pylist() for name in ("time", "key", "value")), strict=True))
+
+    def after(self) -> None:
+        pass
+
+    def read(self, question: Question, found: Any) -> Answer:
+        """Buckets come as seconds since 1970, weeks as dates."""
+        assert isinstance(question, Aggregated)
+        rows = [(_moment(start).replace(tzinfo=UTC), key, value) for start, key, value in found]
+        return folded(rows, question.query)
+
+    def how(self, found: Any) -> str | None:
+        return None
+
+    def close(self) -> None:
+        self.session.close()
+
+    def bucket(self, size: str, zone: str) -> str:
+        if size == "week":
+            return f"toStartOfWeek(timestamp, 1, '{zone}')"
+        return f"toStartOf{size.title()}(toTimeZone(timestamp, '{zone}'))"
+
+    def instant(self, at: datetime) -> str:
+        return f"toDateTime64('{at:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+    def dimension(self, key: str) -> str:
+        return f"dimensions.{key}.:String"
+
+
+_MERGE_TREE = f"""
+CREATE TABLE {plain.TABLE} (
+    id UUID, organization_id UUID, customer_id UUID, product_id Nullable(UUID), subscription_id Nullable(UUID),
+    metric_key LowCardinality(String), price_key LowCardinality(Nullable(String)), quantity Decimal(18, 3),
+    timestamp DateTime64(6, 'UTC'), ingested_at DateTime64(6, 'UTC'), idempotency_key String,
+    external_cost_amount Nullable(Decimal(18, 6)), external_cost_currency LowCardinality(Nullable(String)),
+    wallet_currency LowCardinality(Nullable(String)), dimensions JSON
+) ENGINE = MergeTree ORDER BY (organization_id, timestamp)
+"""
+
+
+def _moment(start: date | int) -> datetime:
+    """When a bucket begins, given as a time, as a date, or as seconds since 1970."""
+    if isinstance(start, int):
+        return datetime.fromtimestamp(start, UTC)
+    return start if isinstance(start, datetime) else datetime(start.year, start.month, start.day)  # noqa: DTZ001
+
+
+def _unfinished(path: Path) -> Path:
+    """Where a file or folder is made before it takes its name; what an interrupted run left there is removed."""
+    found = path.with_name(f"{path.name}.new")
+    shutil.rmtree(found, ignore_errors=True)
+    found.unlink(missing_ok=True)
+    return found

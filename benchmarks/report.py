@@ -1,0 +1,171 @@
+"""What was found as files: bench.json, bench.md and the chart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import drawing
+from benchmarks.bars import bars
+from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW
+
+_ENGINES = (OURS, RAW, PANEL, DUCKDB, CHDB)
+
+
+def write(runs: list[dict[str, Any]], grown: list[dict[str, Any]], note: str, folder: Path) -> None:
+    """Write bench.json, bench.md, bench.svg and bench.png; `grown` are runs over other numbers of rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    for run in runs:
+        run["bars"] = [asdict(bar) for bar in bars(run)]
+    found = {"day": day, "note": note, "runs": runs, "grown": grown}
+    (folder / "bench.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    (folder / "bench.md").write_text("\n".join(_markdown(found)))
+    if "questions" in runs[0]:
+        drawing.draw(runs[0], grown, folder)
+
+
+def _markdown(found: dict[str, Any]) -> Iterator[str]:
+    first = found["runs"][0]
+    machine = first["machine"]
+    yield "# Benchmarks"
+    yield ""
+    yield (
+        f"Made by `make bench`, {found['day']}: {first['rows']:,} generated events of 120 days (seed {first['seed']}, "
+        f"until {first['until']}), 80 % of them in the organization that is asked about. {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, Python {machine['python']}, PostgreSQL {machine['postgresql']} with "
+        f"{machine['shared_buffers']} shared_buffers, "
+        f"{', '.join(f'{name} {version}' for name, version in machine['packages'].items())}. "
+        f"Load average before and after: {first['load_before']} and {first['load_after']}."
+    )
+    if found["note"]:
+        yield f"\n**Note**: {found['note']}"
+    if "questions" in first:
+        yield "\n![Milliseconds by question and engine](bench.svg)"
+    for run in found["runs"]:
+        yield from _run(run)
+    if found["grown"]:
+        yield from _grown(found["grown"])
+    yield _HOW
+
+
+def _run(run: dict[str, Any]) -> Iterator[str]:
+    yield f"\n## {_SERVERS[run['server']]}\n"
+    yield "| bar | found | met |\n|---|---|---|"
+    for bar in run["bars"]:
+        yield f"| {bar['asked']} | {bar['found']} | {_MET[bar['met']]} |"
+    if "questions" in run:
+        yield "\nMilliseconds, median of warm runs; in brackets how many times as long as usage-explore.\n"
+        yield from _times(run["questions"], _ENGINES, "path")
+        yield "\nThe first answers, of a server that has just started:\n"
+        yield from _times(run["questions"], _ENGINES, None, "first")
+    if "pages" in run:
+        yield "\nPages of 100 events; the panel statement skips with OFFSET.\n"
+        yield from _times(run["pages"], (OURS, PANEL), "in_server")
+    if "pickers" in run:
+        yield "\nWhat the app offers to choose from:\n"
+        yield from _times(run["pickers"], (OURS, RAW, PANEL), None)
+    yield from _resources(run)
+
+
+def _times(
+    entries: list[dict[str, Any]], engines: tuple[str, ...], more: str | None, kind: str = "warm"
+) -> Iterator[str]:
+    shown = [name for name in engines if any(name in entry[kind] for entry in entries)]
+    extra = {"path": "answered by", "in_server": "in the server"}.get(more or "", "")
+    yield f"| | question | {' | '.join(shown)} |{f' {extra} |' if more else ''}"
+    yield f"|---|---|{'--:|' * len(shown)}{'--:|' if more else ''}"
+    for entry in entries:
+        cells = [_cell(entry, name, kind) for name in shown]
+        if more == "path":
+            cells.append({"rollup": "rollup", "events": "events"}.get(entry["paths"].get(OURS, ""), ""))
+        elif more:
+            cells.append(f"{entry['in_server']:g}")
+        yield f"| {entry['name']} | {entry['words']} | {' | '.join(cells)} |"
+
+
+def _cell(entry: dict[str, Any], name: str, kind: str) -> str:
+    if name in entry["unequal"]:
+        return "differs"
+    if name not in entry[kind]:
+        return "–"
+    took, ours = entry[kind][name], entry[kind].get(OURS)
+    words = f"{took:,.1f}" if took < 100 else f"{took:,.0f}"
+    return (
+        words
+        if name == OURS or not ours
+        else f"{words} ({took / ours:.2g}×)"
+        if took / ours < 10
+        else f"{words} ({took / ours:,.0f}×)"
+    )
+
+
+def _resources(run: dict[str, Any]) -> Iterator[str]:
+    disk = run["disk"]
+    sizes = {"table": "table", "indexes": "its indexes", "rollup": "rollup", "duckdb": "DuckDB", "chdb": "chDB"}
+    yield "\n| disk | MB | bytes per event |\n|---|--:|--:|"
+    for name, words in sizes.items():
+        if name in disk:
+            yield f"| {words} | {disk[name] / 1e6:,.0f} | {disk[name] / run['rows']:,.0f} |"
+    kept = ", ".join(f"{name} ({grain})" for name, grain in disk["kept"].items())
+    yield f"\nThe rollup has {disk['rollup_rows']:,} rows. Of each dimension it keeps: {kept}."
+    if memory := run.get("memory"):
+        yield "\n| memory | MiB at most |\n|---|--:|"
+        for name, size in memory.items():
+            if size is not None:
+                yield f"| {name if name != 'server' else 'the PostgreSQL server, afterwards'} | {size:,} |"
+    if crowd := run.get("crowd"):
+        yield f"\n| {crowd[OURS]['clients']} clients at once | answers/s | p50 ms | p95 ms |\n|---|--:|--:|--:|"
+        for name, each in crowd.items():
+            yield f"| {name} | {each['per_second']:,.1f} | {each['p50_ms']:,.0f} | {each['p95_ms']:,.0f} |"
+    if ingest := run.get("ingest"):
+        yield (
+            f"\nIngested by COPY in batches of 10,000 with every index: {ingest['per_second']:,} events/s, "
+            f"{ingest['per_second_with_refreshes']:,} beside refreshes of what just came "
+            f"({ingest['refreshes']} of them, {ingest['refresh_seconds']} s each)."
+        )
+    steps = ", ".join(f"{name} {took:g} s" for name, took in run["made_in_seconds"].items())
+    yield f"\nMade in: {steps}."
+    for name, why in run["skipped"].items():
+        yield f"\nWithout {name}: {why}"
+
+
+def _grown(runs: list[dict[str, Any]]) -> Iterator[str]:
+    runs = sorted(runs, key=lambda run: run["rows"])
+    yield "\n## How times grow\n\nMilliseconds, median of warm runs, by number of events.\n"
+    yield f"| | engine | {' | '.join(f'{rows:,}' for rows in (run['rows'] for run in runs))} |"
+    yield f"|---|---|{'--:|' * len(runs)}"
+    for entries in zip(*(run["questions"] for run in runs), strict=True):
+        for engine in _ENGINES if entries[0]["name"] in _GROWING else ():
+            times = [entry["warm"].get(engine) for entry in entries]
+            if any(times):
+                cells = " | ".join("–" if took is None else f"{took:,.1f}" for took in times)
+                yield f"| {entries[0]['name']} | {engine} | {cells} |"
+
+
+_GROWING = ("Q1", "Q2", "Q3", "Q5", "Q8")
+_SERVERS = {"postgresql": "Embedded PostgreSQL", "timescaledb": "TimescaleDB", "citus": "Citus"}
+_MET = {True: "yes", False: "**no**", None: ""}
+_HOW = """
+## How it is measured
+
+Each engine lives in a process of its own. Every round asks every question of every engine once, taking turns; the first
+round is cold (the server has just started, though the system may still cache its files) and does not count. A time
+is taken in Python from the question to the answer: with usage-explore `store.aggregate(question)`, ranked and folded,
+with the others the statement and all its rows. The answers are compared to the last digit, with the others' rows ranked
+and folded in Python, outside of the time.
+
+- **without rollup**: usage-explore made to read the events themselves.
+- **panel statement**: what Grafana, Metabase or Superset send to the same table: `date_trunc`, GROUP BY, all groups.
+  While it is asked the table has its paging index only (the others are dropped in a transaction that is rolled back);
+  of the clients at once it may use all of them.
+- **DuckDB, chDB**: native tables in order of organization and time, in the process that asks; dimensions as VARIANT and
+  as JSON with typed paths, which were the fastest of their layouts.
+
+The rollup reaches up to the last full hour, so every live answer also reads the events of up to an hour beside it.
+Pinned questions were pinned 20 hours before. Memory includes Python and the harness, about 150 MiB.
+"""
