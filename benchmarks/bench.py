@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from benchmarks import database, ingest, paging, redraw, sizes
@@ -14,7 +13,7 @@ from benchmarks.crowd import crowd
 from benchmarks.file_engines import ChDB, DuckDB
 from benchmarks.home import Home
 from benchmarks.postgres_engines import Panel, UsageExplore
-from benchmarks.questions import Aggregated, aggregates, pages, pickers
+from benchmarks.questions import aggregates, pages, pickers
 from benchmarks.rows import Rows, organization
 from benchmarks.side_by_side import compare
 from benchmarks.worker import Worker
@@ -66,9 +65,19 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
             "skipped": {},
         }
     with _connection(plan) as connection:  # an embedded server has stopped and starts again: the first answers are cold
-        for part in plan.parts:
-            say(f"{plan.server}, {plan.rows.number:,} rows: {part}")
-            _PARTS[part](plan, connection, found, say)
+        url = plan.address()
+        workers = (
+            Worker(OURS, UsageExplore, url, organization()),
+            Worker(RAW, UsageExplore, url, organization(), rollup=False),
+            Worker(PANEL, Panel, url, organization()),
+        )
+        with contextlib.ExitStack() as stack:
+            for worker in workers:
+                stack.enter_context(worker)
+            running = _Running(plan, connection, workers, found, say)
+            for part in plan.parts:
+                say(f"{plan.server}, {plan.rows.number:,} rows: {part}")
+                _PARTS[part](running)
         found["load_after"] = round(os.getloadavg()[0], 1)
     return found
 
@@ -76,88 +85,87 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
 @contextlib.contextmanager
 def _connection(plan: Plan) -> Iterator[writing.Connection]:
     """A connection that may write; an embedded server runs as long as it is open."""
-    url = plan.address()
     try:
-        with contextlib.closing(writing.connect(url)) as connection:
+        with contextlib.closing(writing.connect(plan.address())) as connection:
             yield connection
     finally:
         if plan.url is None:
             embedded.release(plan.home.postgres)
 
 
-def _questions(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    url = plan.address()
+@dataclass(frozen=True)
+class _Running:
+    """What the parts work with: `workers` are usage-explore, the same without rollup, and the panel."""
+
+    plan: Plan
+    connection: writing.Connection
+    workers: tuple[Worker, ...]
+    found: dict[str, Any]
+    say: Say
+
+
+def _questions(running: _Running) -> None:
+    plan, found = running.plan, running.found
     with contextlib.ExitStack() as stack:
-        workers = _on_server(stack, url)
+        workers = list(running.workers)
         for name in plan.files:
+            label, engine, file = _FILES[name]
+            running.say(f"{label} …")
+            worker = stack.enter_context(Worker(label, engine, plan.home.parquet(), plan.home.path))
             try:
-                made = partial(_FILES[name][1], plan.home.parquet(), plan.home.path)
-                workers.append(stack.enter_context(Worker(_FILES[name][0], made)))
+                worker.wait()
             except RuntimeError as error:
                 found["skipped"][name] = str(error).strip().splitlines()[-1]
-                say(f"without {name}: {found['skipped'][name]}")
-        found["questions"] = compare(workers, PANEL, aggregates(plan.rows.until), plan.rounds, say)
+                running.say(f"Without {name}: {found['skipped'][name]}")
+            else:
+                workers.append(worker)
+                found["disk"][name] = plan.home.size(file)
+        found["questions"] = compare(workers, PANEL, aggregates(plan.rows.until), plan.rounds, running.say)
         found["memory"] = {worker.name: round(worker.peak_memory()) for worker in workers}
-    found["memory"]["server"] = sizes.server_memory(connection)
-    for name in plan.files:
-        if name not in found["skipped"]:
-            found["disk"][name] = plan.home.size(_FILES[name][2])
+    found["memory"]["server"] = sizes.server_memory(running.connection)
 
 
-def _pages(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    url = plan.address()
+def _pages(running: _Running) -> None:
+    plan = running.plan
     asked = [page for page in pages() if page.depth < plan.rows.number / 2]
-    with contextlib.ExitStack() as stack:
-        ours, _, panel = _on_server(stack, url)
-        found["pages"] = compare([ours, panel], PANEL, asked, plan.rounds, say)
-    engine = UsageExplore(url, organization())
-    in_server = paging.in_server(connection, engine, asked, plan.rounds * 3)
+    ours, _, panel = running.workers
+    found = compare([ours, panel], PANEL, asked, plan.rounds, running.say)
+    engine = UsageExplore(plan.address(), organization())
+    in_server = paging.in_server(running.connection, engine, asked, plan.rounds * 3)
     engine.close()
-    for entry in found["pages"]:
-        entry["in_server"] = in_server[entry["name"]]
+    running.found["pages"] = [entry | {"in_server": in_server[entry["name"]]} for entry in found]
 
 
-def _pickers(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    with contextlib.ExitStack() as stack:
-        found["pickers"] = compare(_on_server(stack, plan.address()), PANEL, pickers(), min(plan.rounds, 3), say)
+def _pickers(running: _Running) -> None:
+    rounds = min(running.plan.rounds, 3)
+    running.found["pickers"] = compare(running.workers, PANEL, pickers(), rounds, running.say)
 
 
-def _crowd(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
+def _crowd(running: _Running) -> None:
     """The panel may use every index here: hiding them would need the table for one client alone."""
-    url = plan.address()
+    plan, url = running.plan, running.plan.address()
     asked = [each for each in aggregates(plan.rows.until) if each.name in _CROWDED]
-    one = UsageExplore(url, organization())
-    found["crowd"] = {OURS: crowd(lambda: one.ask, asked, plan.clients, plan.seconds)}
-    one.close()
-    panels: list[Panel] = []
-
-    def panel() -> Callable[[Aggregated], object]:
-        panels.append(Panel(url, organization(), paging_only=False))
-        return panels[-1].ask
-
-    found["crowd"][PANEL] = crowd(panel, asked, plan.clients, plan.seconds)
-    for each in panels:
-        each.close()
+    shared = UsageExplore(url, organization())
+    panels = [Panel(url, organization(), paging_only=False) for _ in range(plan.clients)]
+    running.found["crowd"] = {
+        OURS: crowd([shared.ask] * plan.clients, asked, plan.seconds),
+        PANEL: crowd([panel.ask for panel in panels], asked, plan.seconds),
+    }
+    for engine in (shared, *panels):
+        engine.close()
 
 
-def _refresh(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    found["refresh"] = ingest.refreshing(connection, plan.rows, 5)
+def _refresh(running: _Running) -> None:
+    running.found["refresh"] = ingest.refreshing(running.connection, running.plan.rows, 5)
 
 
-def _ingest(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    found["ingest"] = ingest.ingesting(plan.address(), plan.rows, plan.seconds, 2, say)
+def _ingest(running: _Running) -> None:
+    plan = running.plan
+    running.found["ingest"] = ingest.ingesting(plan.address(), plan.rows, plan.seconds, 2, running.say)
 
 
-def _redraw(plan: Plan, connection: writing.Connection, found: dict[str, Any], say: Say) -> None:
-    found["redraw"] = redraw.redraws(plan.address(), plan.rows)
-
-
-def _on_server(stack: contextlib.ExitStack, url: str) -> list[Worker]:
-    return [
-        stack.enter_context(Worker(OURS, UsageExplore, url, organization())),
-        stack.enter_context(Worker(RAW, UsageExplore, url, organization(), rollup=False)),
-        stack.enter_context(Worker(PANEL, Panel, url, organization())),
-    ]
+def _redraw(running: _Running) -> None:
+    running.found["redraw"] = redraw.redraws(running.plan.address(), running.plan.rows)
 
 
 _FILES = {"duckdb": (DUCKDB, DuckDB, "duckdb.db"), "chdb": (CHDB, ChDB, "chdb")}

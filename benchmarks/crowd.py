@@ -13,16 +13,15 @@ from benchmarks.questions import Aggregated
 
 
 def crowd(
-    client: Callable[[], Callable[[Aggregated], object]], asked: Sequence[Aggregated], clients: int, seconds: float
+    clients: Sequence[Callable[[Aggregated], object]], asked: Sequence[Aggregated], seconds: float
 ) -> dict[str, float]:
-    """Let `clients` threads ask the questions one after the other; each makes what it asks with by `client()`."""
+    """Let each client ask the questions one after the other in a thread of its own, once before it counts."""
     took: list[float] = []
     wrong: list[str] = []
-    together, end = threading.Barrier(clients + 1), threading.Event()
+    together, end = threading.Barrier(len(clients) + 1), threading.Event()
 
-    def live(number: int) -> None:
+    def live(number: int, ask: Callable[[Aggregated], object]) -> None:
         try:
-            ask = client()
             ask(asked[number % len(asked)])
             together.wait()
             while not end.is_set():
@@ -34,7 +33,7 @@ def crowd(
             wrong.append(repr(error))
             together.abort()
 
-    threads = [threading.Thread(target=live, args=(number,), daemon=True) for number in range(clients)]
+    threads = [threading.Thread(target=live, args=each, daemon=True) for each in enumerate(clients)]
     for thread in threads:
         thread.start()
     with contextlib.suppress(threading.BrokenBarrierError):
@@ -47,7 +46,7 @@ def crowd(
     lasted = time.perf_counter() - began
     if wrong:
         raise RuntimeError(wrong[0])
-    return _found(took, lasted, clients)
+    return _found(took, lasted, len(clients))
 
 
 def _found(took: list[float], lasted: float, clients: int) -> dict[str, Any]:

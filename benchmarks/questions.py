@@ -97,10 +97,10 @@ def pages() -> list[Paged]:
         Paged("P2", f"page at depth {DEPTH:,}", everything, DEPTH),
         Paged("P3", "first page of a rare customer", everything.replace(customer_id=rare)),
         Paged("P4", "first page of a rare API key", everything.replace(dimensions={"api_key": "key-499"})),
-        Paged("P5", "first page of a rare metric", everything.replace(metric_key="images")),
+        Paged("P5", "first page of a metric (3 %)", everything.replace(metric_key="images")),
         Paged(
             "P6",
-            "first page of a rare pair",
+            "first page of a metric and a rare API key",
             everything.replace(metric_key="images", dimensions={"api_key": "key-499"}),
         ),
     ]

@@ -34,10 +34,17 @@ class Worker:
         self._process = _PROCESSES.Process(target=_serve, args=(theirs, engine, arguments, more), daemon=True)
         self._process.start()
         theirs.close()
-        self._hear()
+        self._made = False
+
+    def wait(self) -> None:
+        """Until the engine is made. Raises `RuntimeError` with the child's words when it cannot be."""
+        if not self._made:
+            self._hear()
+            self._made = True
 
     def ask(self, question: Question) -> Told:
         """Ask once. Raises `RuntimeError` with the child's words when it could not answer."""
+        self.wait()
         self._pipe.send(question)
         found = self._hear()
         assert isinstance(found, Told)

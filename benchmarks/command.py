@@ -1,0 +1,118 @@
+"""The command: the same rows and questions through usage-explore and what one would do otherwise."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import click
+
+from benchmarks import report
+from benchmarks.bench import PARTS, Plan, run
+from benchmarks.home import Home, default_folder
+from benchmarks.rows import Rows
+
+RESULTS = Path(__file__).with_name("results")
+GROWING = (1_000_000, 10_000_000, 50_000_000)
+ENGINES = ("duckdb", "chdb")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("--rows", default=10_000_000, help="How many events.")
+@click.option("--rounds", default=7, help="Warm runs of each question; their median counts.")
+@click.option("--seed", default=1, help="Of the events.")
+@click.option(
+    "--until",
+    type=click.DateTime(),
+    help="UTC; when the last event was ingested.  [default: last made, else yesterday 13:57:42]",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=default_folder,
+    show_default="a cache folder",
+    help="Where the rows are kept for the next run.",
+)
+@click.option("--engines", default=",".join(ENGINES), help="Which of these to compare with; empty for none.")
+@click.option("--only", default=",".join(PARTS), help="Which parts to measure.")
+@click.option("--clients", default=20, help="How many at once.")
+@click.option("--seconds", default=20.0, help="How long the clients ask, and each turn of ingesting lasts.")
+@click.option("--timescaledb", metavar="URL", help="An empty database with TimescaleDB, measured as well.")
+@click.option("--citus", metavar="URL", help="An empty database with Citus and workers, measured as well.")
+@click.option("--grow", is_flag=True, help="Also how times grow: 1, 10 and 50 million events, where the disk has room.")
+@click.option("--note", default="", help="A sentence for the report, such as what else ran.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=RESULTS,
+    show_default="benchmarks/results",
+    help="Where the report goes.",
+)
+def main(
+    rows: int,
+    rounds: int,
+    seed: int,
+    until: datetime | None,
+    folder: Path,
+    engines: str,
+    only: str,
+    clients: int,
+    seconds: float,
+    timescaledb: str | None,
+    citus: str | None,
+    grow: bool,
+    note: str,
+    results: Path,
+) -> None:
+    """Compare usage-explore with the plain statement a dashboard's panel sends to the same server, and with DuckDB and
+    chDB on the same rows; every answer is compared before a time counts. Writes bench.json, bench.md and bench.svg.
+    """
+
+    def plan(number: int, parts: tuple[str, ...], files: tuple[str, ...], **more: str | None) -> Plan:
+        instant = until.replace(tzinfo=UTC) if until else _last(folder, number, seed)
+        home = Home(folder, Rows(number=number, seed=seed, until=instant))
+        given = {"rounds": rounds, "clients": clients, "seconds": seconds, **more}
+        return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
+
+    files, parts = _listed("--engines", engines, ENGINES), _listed("--only", only, PARTS)
+    plans = [plan(rows, parts, files)]
+    if timescaledb:
+        plans.append(plan(rows, parts, (), server="timescaledb", url=timescaledb))
+    if citus:
+        plans.append(plan(rows, parts, (), server="citus", url=citus))
+    found = [run(each, click.echo) for each in plans if _fits(each)]
+    grown = []
+    for number in GROWING if grow else ():
+        each = plan(number, tuple(part for part in ("questions", "pages", "refresh") if part in PARTS), files)
+        if number == rows:
+            grown += found[:1]
+        elif _fits(each):
+            grown.append(run(each, click.echo))
+    if found:
+        report.write(found, grown, note, results)
+        click.echo((results / "bench.md").read_text())
+
+
+def _fits(plan: Plan) -> bool:
+    lacking = plan.home.lacks_room({*plan.files, *(() if plan.url else ("postgres",))})
+    if lacking:
+        click.echo(f"Left out: {lacking}.")
+    return not lacking
+
+
+def _last(folder: Path, number: int, seed: int) -> datetime:
+    """The end of the rows that are there already, newest first; else yesterday, in the middle of the day."""
+    there = sorted(folder.glob(f"{number}-{seed}-*"))
+    if there:
+        return datetime.strptime(there[-1].name.split("-")[-1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    return datetime.combine(yesterday, time(13, 57, 42, 500_000), UTC)
+
+
+def _listed(option: str, given: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    chosen = {part.strip() for part in given.split(",") if part.strip()}
+    if chosen - set(known):
+        raise click.BadParameter(
+            f"{', '.join(sorted(chosen - set(known)))} is none of {', '.join(known)}", param_hint=option
+        )
+    return tuple(name for name in known if name in chosen)
