@@ -10,13 +10,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.limits import MAX_VALUE_BYTES, MAX_VALUES
 from usage_explore.parameters import NOT
 
 Schema = dict[str, Any]
 
-_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_VALUE_BYTES}
-_MANY: Schema = {"type": "array", "minItems": 1, "maxItems": MAX_VALUES}
+# the bounds in bytes, and of several parameters together, no schema can say: the document's description does
+_TEXT: Schema = {"type": "string", "minLength": 1}
+_MANY: Schema = {"type": "array", "minItems": 1}
 _DIMENSION = f"{DIMENSION}.+"
 _GROUP = "|".join((*GROUPS, _DIMENSION))
 _RELATIVE = r"^(now|-[1-9][0-9]{0,5}[hdw])(/[hdw])?$"
@@ -57,6 +57,8 @@ def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:
         schema["default"] = field.default
     if field.examples:
         schema["examples"] = [field.examples] if schema["type"] == "array" else field.examples
+    elif "enum" in schema or "default" in schema:
+        schema["examples"] = schema.get("enum") or [schema["default"]]
     found: Schema = {
         "name": _SPREAD.get(name, name),
         "in": "query",
