@@ -48,11 +48,11 @@ def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kep
         return {}
     c = catalogue.c
     lines = connection.execute(
-        select(c.dimension, c.grain, c.watermark).where(
+        select(c.dimension, c.grain, c.watermark, c.days_until).where(
             scope(c.organization_id, query), c.grain.is_not(None), c.watermark.is_not(None)
         )
     )
-    return {line.dimension: Kept(line.dimension, line.grain, line.watermark) for line in lines}
+    return {line.dimension: Kept(line.dimension, line.grain, line.watermark, line.days_until) for line in lines}
 
 
 def _quoted(table: Table) -> str:

@@ -33,13 +33,15 @@ UNFIT = "cannot be kept: "
 class Entry:
     """One line of the catalogue: a dimension that is kept, or was left out (`grain` None) for a `reason`.
 
-    `share` is how many rollup rows an event needs, as measured; `watermark` None before the first refresh.
+    `share` is how many rollup rows an event needs, as measured; `watermark` and `days_until`
+    (see `Kept`) are None before the first refresh.
     """
 
     organization_id: UUID
     dimension: str
     grain: timedelta | None
     watermark: datetime | None = None
+    days_until: datetime | None = None
     by_hand: bool
     share: Decimal | None = None
     reason: str | None = None
@@ -48,9 +50,9 @@ class Entry:
     @property
     def kept(self) -> Kept | None:
         """The dimension as answers are served from it; None while there is nothing to serve."""
-        if self.grain is None or self.watermark is None:
+        if self.grain is None or self.watermark is None or self.days_until is None:
             return None
-        return Kept(self.dimension, self.grain, self.watermark)
+        return Kept(self.dimension, self.grain, self.watermark, self.days_until)
 
     @property
     def is_fixed(self) -> bool:
@@ -162,7 +164,8 @@ def choose(connection: Connection, events: Table, chosen: Iterable[Entry]) -> No
                 " ON CONFLICT (organization_id, dimension) DO UPDATE SET grain = excluded.grain,"
                 " by_hand = excluded.by_hand, share = excluded.share, reason = excluded.reason,"
                 " chosen_at = excluded.chosen_at,"
-                " watermark = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.watermark END"
+                " watermark = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.watermark END,"
+                " days_until = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.days_until END"
             ).format(name),
             values,
         )

@@ -12,15 +12,14 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.filters import GROUPS
-from usage_explore.rollup.serving import DAY, HOUR, KEYS, Kept, floor
+from usage_explore.rollup.serving import DAY, HOUR, KEYS, Kept
 from usage_explore.rollup.tables import rollup_table
 
 _OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in GROUPS if name != "metric_key")
 
 _SLOTS = """
        date_bin(p.grain, e.timestamp, timestamptz '1970-01-01 00:00:00+00') AS slot,
-       date_bin(CASE WHEN p.grain = interval '1 day' AND e.ingested_at < p.today
-                     THEN interval '1 day' ELSE interval '1 hour' END,
+       date_bin(CASE WHEN e.ingested_at < p.days_until THEN interval '1 day' ELSE interval '1 hour' END,
                 e.ingested_at, timestamptz '1970-01-01 00:00:00+00') AS ingested,
        count(*) AS events, sum(e.quantity) AS quantity
 """
@@ -39,8 +38,8 @@ GROUP BY 1, 2, 3, 4, 5, 6
 ROWS = f"""
 WITH pieces AS MATERIALIZED (
     SELECT * FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(grains)s::interval[], %(since)s::timestamptz[],
-                         %(until)s::timestamptz[], %(today)s::timestamptz[])
-        AS p (organization_id, dimension, grain, since, until, today))
+                         %(until)s::timestamptz[], %(days_until)s::timestamptz[])
+        AS p (organization_id, dimension, grain, since, until, days_until))
 SELECT e.organization_id, p.dimension,
        CASE p.dimension WHEN 'none' THEN NULL {_OWN_COLUMNS} ELSE e.dimensions ->> substr(p.dimension, 5) END AS value,
        e.metric_key, {_SLOTS} {_FROM}
@@ -63,8 +62,7 @@ BEGINNING = "-infinity"
 class Piece:
     """What is ingested in `[since, until)` of one kept dimension; `since` None is the beginning.
 
-    Days of ingestion that are over before `until` become one slot for a day's grain; for a dimension that is built
-    further than `until` already, `watermark` says how far.
+    What is ingested before `days_until` goes into slots of days, the rest into slots of hours.
     """
 
     organization_id: UUID
@@ -72,12 +70,7 @@ class Piece:
     grain: timedelta
     since: datetime | None
     until: datetime
-    watermark: datetime | None = None
-
-    @property
-    def today(self) -> datetime:
-        """The first day whose ingestion is not over."""
-        return floor(self.watermark or self.until, DAY)
+    days_until: datetime
 
 
 def parameters(pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -89,7 +82,7 @@ def parameters(pieces: Sequence[Piece]) -> dict[str, Any]:
         "grains": [piece.grain for piece in pieces],
         "since": since,
         "until": [piece.until for piece in pieces],
-        "today": [piece.today for piece in pieces],
+        "days_until": [piece.days_until for piece in pieces],
         "organizations": sorted({piece.organization_id for piece in pieces}),
         "first": BEGINNING if BEGINNING in since else min(since),
         "last": max(piece.until for piece in pieces),
@@ -114,6 +107,20 @@ def empty(events: Table) -> sql.Composed:
     ).format(identifier(rollup_table(events)))
 
 
+def merge(events: Table) -> sql.Composed:
+    """Merge the hours of ingestion of some pieces into days."""
+    return sql.SQL(
+        "WITH hours AS ("
+        " DELETE FROM {rows} r USING unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(since)s::timestamptz[],"
+        " %(until)s::timestamptz[]) AS p (organization_id, dimension, since, until)"
+        " WHERE r.organization_id = p.organization_id AND r.dimension = p.dimension"
+        " AND r.ingested >= p.since AND r.ingested < p.until RETURNING r.*) "
+        "INSERT INTO {rows} ({columns}) SELECT organization_id, dimension, value, metric_key, slot,"
+        " date_bin('1 day', ingested, timestamptz '1970-01-01 00:00:00+00'), sum(events), sum(quantity)"
+        " FROM hours GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 5"
+    ).format(rows=identifier(rollup_table(events)), columns=COLUMNS)
+
+
 def identifier(table: Table) -> sql.Identifier:
     """The table's name for SQL."""
     return sql.Identifier(*filter(None, (table.schema, table.name)))
@@ -121,12 +128,12 @@ def identifier(table: Table) -> sql.Identifier:
 
 def piece_of(organization_id: UUID, kept: Kept, since: datetime | None, until: datetime) -> Piece:
     """What is ingested in `[since, until)` and kept already, widened to whole slots of ingestion."""
-    slot = DAY if kept.grain == DAY else HOUR
+    last = kept.ingestion_slot(until - timedelta(microseconds=1))
     return Piece(
         organization_id=organization_id,
         dimension=kept.dimension,
         grain=kept.grain,
-        since=floor(since, slot) if since else None,
-        until=min(floor(until + slot - timedelta(microseconds=1), slot), kept.watermark),
-        watermark=kept.watermark,
+        since=kept.ingestion_slot(since) if since else None,
+        until=min(last + (DAY if last < kept.days_until else HOUR), kept.watermark),
+        days_until=kept.days_until,
     )

@@ -26,7 +26,7 @@ _CHOSEN_FOR = DAY
 
 _DIFFERENT = """
 WITH kept AS (
-    SELECT organization_id, grain, watermark FROM {kept} WHERE dimension = %(none)s AND watermark > %(since)s
+    SELECT organization_id, watermark, days_until FROM {kept} WHERE dimension = %(none)s AND watermark > %(since)s
 ), raw AS (
     SELECT kept.organization_id, e.slot, count(*) AS events
     FROM kept, LATERAL (
@@ -47,7 +47,7 @@ FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organ
 WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
 """
 
-_IS_DAY = sql.SQL("(grain = interval '1 day' AND slot < date_bin('1 day', watermark, '1970-01-01'))")
+_IS_DAY = sql.SQL("(slot < days_until)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
-from usage_explore.rollup.filling import Piece, empty, fill, identifier, parameters, piece_of
+from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
 from usage_explore.rollup.serving import DAY, HOUR, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.translation import said
@@ -30,6 +29,10 @@ _FIRST_STEP = DAY
 _LONGEST_STEP = 64 * DAY
 _QUICK, _SLOW = 2.0, 8.0
 _MANY = 20_000
+
+BY_THE_HOUR = 8 * DAY
+"""How long the time of ingestion is kept by the hour, then by the day: late events come with many hours, so this makes
+the rows a third as many. Dimensions kept by the day merge each day as soon as it is over."""
 _UNFIT = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.DataError)
 """What the events may hold and the rollup cannot: values too long for its index, sums and times out of range."""
 
@@ -175,30 +178,41 @@ def _step(
         *(other for other in marks if other is not None and (mark is None or other > mark)),
         floor(following, DAY if step >= DAY else HOUR) + step,
     )
-    pieces: Sequence[Piece] = [_piece(entry, until) for entry in chosen]
-    again = [piece for piece in pieces if piece.since != mark]
-    if again:
-        connection.execute(empty(events), parameters(again))
+    pieces: Sequence[Piece] = [_piece(entry, until, target) for entry in chosen]
     added, pieces = _fill(connection, events, pieces, fill(events))
-    values: dict[str, Any] = parameters(pieces) if pieces else {"owners": [], "dimensions": []}
-    connection.execute(
-        sql.SQL(
-            "UPDATE {} k SET watermark = %(mark)s FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[])"
-            " AS p (organization_id, dimension)"
-            " WHERE k.organization_id = p.organization_id AND k.dimension = p.dimension"
-        ).format(identifier(kept_table(events))),
-        {**values, "mark": until},
-    )
+    before = {(entry.organization_id, entry.dimension): entry.days_until for entry in chosen}
+    over = [
+        replace(piece, since=days, until=piece.days_until)
+        for piece in pieces
+        if (days := before[piece.organization_id, piece.dimension]) and mark and days < min(mark, piece.days_until)
+    ]
+    if over:
+        connection.execute(merge(events), parameters(over))
+    if pieces:
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} k SET watermark = p.until, days_until = p.days_until"
+                " FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(until)s::timestamptz[],"
+                " %(days_until)s::timestamptz[]) AS p (organization_id, dimension, until, days_until)"
+                " WHERE k.organization_id = p.organization_id AND k.dimension = p.dimension"
+            ).format(identifier(kept_table(events))),
+            parameters(pieces),
+        )
     return following, until, added
 
 
-def _piece(entry: Entry, until: datetime) -> Piece:
-    """From the watermark on, or from the beginning of its day when that day is over now and becomes one slot."""
+def _piece(entry: Entry, until: datetime, target: datetime) -> Piece:
+    """From the watermark on; days of ingestion that are over and no longer looked at by the hour become one slot."""
     assert entry.grain is not None  # noqa: S101 - only kept entries are built
-    since = entry.watermark
-    if since and entry.grain == DAY and floor(since, DAY) < floor(until, DAY):
-        since = floor(since, DAY)
-    return Piece(entry.organization_id, entry.dimension, entry.grain, since, until)
+    days = min(floor(until, DAY), floor(target, DAY) - (timedelta(0) if entry.grain == DAY else BY_THE_HOUR))
+    return Piece(
+        organization_id=entry.organization_id,
+        dimension=entry.dimension,
+        grain=entry.grain,
+        since=entry.watermark,
+        until=until,
+        days_until=max(days, entry.days_until or days),
+    )
 
 
 def _next(

@@ -37,19 +37,23 @@ _INSTANT = timedelta(microseconds=1)
 class Kept:
     """A dimension that is kept: slots of `grain`, holding what was ingested before `watermark`.
 
-    The slots of ingestion are hours; those of a day's grain are days, as soon as the day is over.
+    The slots of ingestion are days before `days_until`, and hours from there on.
     """
 
     dimension: str
     grain: timedelta
     watermark: datetime
+    days_until: datetime
 
     def known(self, as_of: datetime | None) -> datetime:
-        """Up to where the slots of ingestion tell what was known at `as_of`, default: all of them."""
+        """Up to where whole slots of ingestion tell what was known at `as_of`, default: all of them."""
         if as_of is None or as_of + _INSTANT >= self.watermark:
             return self.watermark
-        today = floor(self.watermark, DAY)
-        return floor(as_of + _INSTANT, DAY if self.grain == DAY and as_of < today else HOUR)
+        return self.ingestion_slot(as_of + _INSTANT)
+
+    def ingestion_slot(self, ingested: datetime) -> datetime:
+        """The start of the slot of ingestion that holds the instant."""
+        return floor(ingested, DAY if ingested < self.days_until else HOUR)
 
 
 @dataclass(frozen=True, slots=True)

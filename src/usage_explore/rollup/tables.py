@@ -58,9 +58,9 @@ def kept_table(events: Table) -> Table:
     """The catalogue, `<events>_rollup_kept`: one row for each dimension that is kept, or was left out.
 
     `organization_id` uuid, `dimension` text, `grain` interval (of the slots; NULL where it is left out), `watermark`
-    timestamptz (what was ingested before is in the rows; NULL before the first refresh), `by_hand` boolean (set by a
-    person, else measured), `share` numeric (rollup rows per event when it was measured), `reason` text (why it is left
-    out), `chosen_at` timestamptz.
+    timestamptz (what was ingested before is in the rows; NULL before the first refresh), `days_until` timestamptz (slots
+    of ingestion are days before it, hours after), `by_hand` boolean (set by a person, else measured), `share` numeric
+    (rollup rows per event when it was measured), `reason` text (why it is left out), `chosen_at` timestamptz.
     """
     return Table(
         f"{events.name}_rollup_kept",
@@ -69,6 +69,7 @@ def kept_table(events: Table) -> Table:
         Column("dimension", Text, nullable=False),
         Column("grain", Interval),
         Column("watermark", DateTime(timezone=True)),
+        Column("days_until", DateTime(timezone=True)),
         Column("by_hand", Boolean, nullable=False),
         Column("share", Numeric),
         Column("reason", Text),

@@ -171,7 +171,7 @@ def _pieces(entries: Sequence[catalogue.Entry], since: datetime, until: datetime
                 kept.grain,
                 None if since == _BEGINNING else since,
                 min(until, kept.watermark),
-                kept.watermark,
+                kept.days_until,
             )
 
 
