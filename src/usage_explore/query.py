@@ -43,6 +43,7 @@ _optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
 _optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
 _moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
 _texts = Annotated[Texts, BeforeValidator(texts)]
+_SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
 
 
 _Q = TypeVar("_Q", bound="Question")
@@ -54,33 +55,39 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     organization_id: _optional_uuid = Field(
-        None, description="The organization asked about: a claim that is checked, never a grant."
+        None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
     )
-    customer_id: _optional_uuid = Field(None, description="Only this customer's events.")
-    product_id: _optional_uuid = Field(None, description="Only this product's events.")
-    subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.")
+    customer_id: _optional_uuid = Field(None, description="Only this customer's events.", examples=[_SOME_ID])
+    product_id: _optional_uuid = Field(None, description="Only this product's events.", examples=[_SOME_ID])
+    subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.", examples=[_SOME_ID])
     metric_key: _texts = Field(
         (),
         description="Any of these metric keys; repeatable or comma-separated, a literal comma is written \\, "
         "and a backslash \\\\.",
         examples=["tokens_in"],
     )
-    price_key: _texts = Field((), description="Any of these price keys; repeatable.")
+    price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
     dimensions: Annotated[Exclusions, BeforeValidator(dimension_filters)] = Field(
         (),
         description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",
+        examples=[{"dim:model": "large"}],
     )
     missing: Annotated[Texts, BeforeValidator(groups)] = Field(
-        (), description="Only events where this column or `dim:<key>` is absent or null; repeatable."
+        (),
+        description="Only events where this column or `dim:<key>` is absent or null; repeatable.",
+        examples=["dim:region"],
     )
     exclude: Annotated[Exclusions, BeforeValidator(exclusions)] = Field(
         (),
         description="`not:<parameter>=<value>`: only events without that value, absent ones included; "
         "`not:missing=<group>` excludes the absent ones; repeatable.",
+        examples=[{"not:metric_key": "tokens_in", "not:missing": "dim:model"}],
     )
     as_of: _optional_instant = Field(
-        None, description="The answer as it was known then: only events ingested at or before this time."
+        None,
+        description="The answer as it was known then: only events ingested at or before this time.",
+        examples=["2026-10-01T00:05:00Z"],
     )
 
     @classmethod

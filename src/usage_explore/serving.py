@@ -36,7 +36,7 @@ PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
 _LAST = 5  # seconds more in which they say that they did not
 _AT_ONCE = 1  # seconds that the database has to cancel when told twice
-_REQUEST_LINE = 131_072  # bytes of a request's line and headers
+_REQUEST_LINE = 1_048_576  # bytes of a request's line and headers; a shorter question that is too long is told so
 
 
 def mount() -> Mount:

@@ -18,7 +18,8 @@ Metered usage events, exactly: the raw events, and how much over time. The same 
 and errors as the Python package, the app and its links.
 
 Decimals are strings, written plainly, exact to the last digit; times are RFC 3339 in UTC. Unknown parameters are
-errors. Every error is `application/problem+json` and names each faulty parameter.
+errors. Every error is `application/problem+json` and names each faulty parameter. An `X-Request-ID` of yours, up to 64
+letters, digits and `._-`, is kept, so that you find the request in the server's log.
 
 Every question is bounded, and beyond a bound there is an error that names the parameter and the bound:
 {limits.MAX_VALUES:,} values in all filters, `top` counted in where there is a grouping; {limits.MAX_DIMENSIONS}
@@ -95,13 +96,13 @@ def failures(*more: Kind) -> Answers:
     return found
 
 
-def one(status: int, description: str, content: dict[str, Any]) -> Answers:
+def one(status: int, description: str, content: dict[str, Any], headers: dict[str, Any] | None = None) -> Answers:
     """A single answer by status."""
-    return {str(status): {"description": description, "headers": _HEADERS, "content": content}}
+    return {str(status): {"description": description, "headers": {**_HEADERS, **(headers or {})}, "content": content}}
 
 
 STATE = one(200, "All is well.", {JSON: {"schema": ref("State")}})
-NOT_READY = one(503, "Not ready to answer questions.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}})
+NOT_READY = one(503, "Not ready to answer questions.", {problems.MEDIA_TYPE: {"schema": ref("Problem")}}, _RETRY)
 STREAM = one(
     200,
     "Every event, newest first. A stream that breaks ends with a line `# error: …` and a connection cut short.",
