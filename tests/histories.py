@@ -120,7 +120,7 @@ class History:
         )
 
     def forget(self) -> None:
-        wishes.forget(self.connection, TABLE, [self.draw.choice([*GRAINS])], None)
+        wishes.forget(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
 
     def new(self, number: int) -> list[Row]:
         """Events as they arrive now: mostly of the last days, some late, some stamped in the future, some twice."""

@@ -220,4 +220,15 @@ def test_app_answers_and_ends_in_order(
 
 def test_commands_are_the_documented_ones() -> None:
     assert isinstance(main, click.Group)
-    assert sorted(main.commands) == ["api", "app", "demo", "doctor", "export", "init", "keys", "load", "organizations"]
+    assert sorted(main.commands) == [
+        "api",
+        "app",
+        "demo",
+        "doctor",
+        "export",
+        "init",
+        "keys",
+        "load",
+        "organizations",
+        "rollup",
+    ]

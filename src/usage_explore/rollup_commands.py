@@ -79,6 +79,9 @@ def rollup(
         raise ConfigurationError("--sample, --all: are both given; keep one")
     if (since or until) and not rebuild:
         raise ConfigurationError("--since, --until: say what to rebuild; give --rebuild too")
+    first, last = _instant("--since", since), _instant("--until", until)
+    if first and last and first >= last:
+        raise ConfigurationError(f"--since, --until: {since} is not before {until}")
     settings = settings_in_force()
     span = _span(every) if every else None
     if span is not None:
@@ -92,7 +95,7 @@ def rollup(
         elif verify:
             _verify(connection, table, None if all_ else sample or SAMPLE)
         elif rebuild:
-            _rebuild(connection, table, _instant("--since", since), _instant("--until", until))
+            _rebuild(connection, table, first, last)
         else:
             _change(connection, table, settings, wanted, forgotten)
             _refresh(connection, table, settings, again=bool(wanted or forgotten), show=True)
@@ -197,8 +200,6 @@ def _verify(connection: Connection, table: Table, sample: int | None) -> None:
 def _rebuild(connection: Connection, table: Table, since: datetime | None, until: datetime | None) -> None:
     from usage_explore.rollup.refresh import renew
 
-    if since is not None and until is not None and since >= until:
-        raise ConfigurationError(f"--since, --until: {since} is not before {until}")
     table = _there(connection, table)
     with _progress("rebuild") as progress:
         rows = renew(connection, table, since, until, progress)
