@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW
+from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW, TUNED
 
 TUNED_MS = {"Q1": 385, "Q2": 1041, "Q3": 860, "Q4": 39, "Q5": 880}
 """The raw path, measured when it was tuned: 10 million events, 2 cores."""
@@ -40,9 +40,9 @@ def _questions(run: dict[str, Any]) -> Iterator[Bar]:
         "every engine gives the same answers", ", ".join(unequal) + " differs" if unequal else "equal", not unequal
     )
     yield _ratios(warm, _FAST, (PANEL,), 30, "at least 30× faster than the panel statement")
-    files = (DUCKDB, CHDB)
-    yield _ratios(warm, ("Q1", "Q2"), files, 4, "at least 4× faster than the better of DuckDB and chDB")
-    yield _ratios(warm, ("Q3", "Q5"), files, 8, "at least 8× faster than the better of DuckDB and chDB")
+    files = (DUCKDB, TUNED, CHDB)
+    yield _ratios(warm, ("Q1", "Q2"), files, 4, "at least 4× faster than the best of DuckDB and chDB")
+    yield _ratios(warm, ("Q3", "Q5"), files, 8, "at least 8× faster than the best of DuckDB and chDB")
     yield _ratios(warm, ("Q4",), files, 1, "ahead of DuckDB and chDB")
     yield _ratios(warm, _SCANNING, (RAW,), 1 / _NOISE, "no slower than the raw path")
     pinned = {name: _over(warm.get(f"{name}p", {}).get(OURS), warm.get(name, {}).get(OURS)) for name in TUNED_MS}
@@ -70,11 +70,11 @@ def _pages(run: dict[str, Any]) -> Iterator[Bar]:
 def _rest(run: dict[str, Any]) -> Iterator[Bar]:
     if found := run.get("ingest"):
         yield Bar("ingest keeps 90 % beside refreshes", f"{found['kept']:.0%}", found["kept"] >= 0.9)
-    disk = run["disk"]
+    table, indexes, rollup = (run["disk"][name] for name in ("table", "indexes", "rollup"))
     yield Bar(
         "the rollup takes less than 20 % of the raw size",
-        f"{disk['rollup_of_raw']:.1%} of table and indexes, {disk['rollup_of_table']:.1%} of the table alone",
-        disk["rollup_of_raw"] < 0.2,
+        f"{rollup / (table + indexes):.1%} of the table with its indexes, {rollup / table:.1%} of the table alone",
+        rollup / (table + indexes) < 0.2,
     )
     if found := run.get("refresh"):
         words = f"{found['seconds']:g} s for {found['events']:,} events"

@@ -19,7 +19,8 @@ from benchmarks.side_by_side import compare
 from benchmarks.worker import Worker
 from usage_explore import embedded, writing
 
-OURS, RAW, PANEL, DUCKDB, CHDB = "usage-explore", "without rollup", "panel statement", "DuckDB", "chDB"
+OURS, RAW, PANEL = "usage-explore", "without rollup", "panel statement"
+DUCKDB, TUNED, CHDB = "DuckDB", "DuckDB, tuned", "chDB"
 _CROWDED = ("Q1", "Q2", "Q3", "Q5", "Q6", "Q7")
 
 Say = Callable[[str], object]
@@ -30,10 +31,10 @@ class Plan:
     """What to run: rows, in which server (None is the embedded one), with which other engines, how often."""
 
     home: Home
+    files: tuple[str, ...]
+    parts: tuple[str, ...]
     server: str = "postgresql"
     url: str | None = None
-    files: tuple[str, ...] = ("duckdb", "chdb")
-    parts: tuple[str, ...]
     rounds: int = 7
     clients: int = 20
     seconds: float = 20
@@ -61,7 +62,7 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
             "machine": sizes.machine(connection),
             "load_before": round(os.getloadavg()[0], 1),
             "made_in_seconds": loaded.seconds,
-            "disk": sizes.tables(connection, organization(), plan.server),
+            "disk": loaded.disk,
             "skipped": {},
         }
     with _connection(plan) as connection:  # an embedded server has stopped and starts again: the first answers are cold
@@ -109,9 +110,9 @@ def _questions(running: _Running) -> None:
     with contextlib.ExitStack() as stack:
         workers = list(running.workers)
         for name in plan.files:
-            label, engine, file = _FILES[name]
+            label, engine, file, more = _FILES[name]
             running.say(f"{label} …")
-            worker = stack.enter_context(Worker(label, engine, plan.home.parquet(), plan.home.path))
+            worker = stack.enter_context(Worker(label, engine, plan.home.parquet(), plan.home.path / file, **more))
             try:
                 worker.wait()
             except RuntimeError as error:
@@ -168,7 +169,14 @@ def _redraw(running: _Running) -> None:
     running.found["redraw"] = redraw.redraws(running.plan.address(), running.plan.rows)
 
 
-_FILES = {"duckdb": (DUCKDB, DuckDB, "duckdb.db"), "chdb": (CHDB, ChDB, "chdb")}
+_FILES: dict[str, tuple[str, Callable[..., Any], str, dict[str, Any]]] = {
+    "duckdb": (DUCKDB, DuckDB, "duckdb.db", {}),
+    "duckdb-tuned": (TUNED, DuckDB, "duckdb-tuned.db", {"tuned": True}),
+    "chdb": (CHDB, ChDB, "chdb", {}),
+}
+FILES = {name: file for name, (_, _, file, _) in _FILES.items()}
+"""The engines in files of their own, and the names of the files."""
+
 _PARTS = {
     "questions": _questions,
     "pages": _pages,

@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 
 from benchmarks import report
-from benchmarks.bench import PARTS, Plan, run
+from benchmarks.bench import FILES, PARTS, Plan, run
 from benchmarks.home import Home, default_folder
 from benchmarks.rows import Rows
 
 RESULTS = Path(__file__).with_name("results")
 GROWING = (1_000_000, 10_000_000, 50_000_000)
-ENGINES = ("duckdb", "chdb")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -33,7 +32,7 @@ ENGINES = ("duckdb", "chdb")
     show_default="a cache folder",
     help="Where the rows are kept for the next run.",
 )
-@click.option("--engines", default=",".join(ENGINES), help="Which of these to compare with; empty for none.")
+@click.option("--engines", default=",".join(tuple(FILES)), help="Which of these to compare with; empty for none.")
 @click.option("--only", default=",".join(PARTS), help="Which parts to measure.")
 @click.option("--clients", default=20, help="How many at once.")
 @click.option("--seconds", default=20.0, help="How long the clients ask, and each turn of ingesting lasts.")
@@ -74,7 +73,7 @@ def main(
         given = {"rounds": rounds, "clients": clients, "seconds": seconds, **more}
         return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
 
-    files, parts = _listed("--engines", engines, ENGINES), _listed("--only", only, PARTS)
+    files, parts = _listed("--engines", engines, tuple(FILES)), _listed("--only", only, PARTS)
     plans = [plan(rows, parts, files)]
     if timescaledb:
         plans.append(plan(rows, parts, (), server="timescaledb", url=timescaledb))
@@ -94,7 +93,7 @@ def main(
 
 
 def _fits(plan: Plan) -> bool:
-    lacking = plan.home.lacks_room({*plan.files, *(() if plan.url else ("postgres",))})
+    lacking = plan.home.lacks_room({name: FILES[name] for name in plan.files})
     if lacking:
         click.echo(f"Left out: {lacking}.")
     return not lacking

@@ -17,11 +17,13 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
+from benchmarks import sizes
 from benchmarks.rows import Rows
 from usage_explore import writing
-from usage_explore.rollup import maintain
+from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.refresh import advance
 from usage_explore.rollup.serving import DAY, HOUR, floor
+from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.schema import COLUMNS, events_table, indexes
 from usage_explore.writing import Connection
 
@@ -33,12 +35,14 @@ PAGING = f"{TABLE.name}_page"
 
 @dataclass(frozen=True)
 class Loaded:
-    """What making the database took, in seconds by step."""
+    """What making the database took, in seconds by step, and how large it was then."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    disk: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str, say: Say) -> Iterator[None]:
+        """Say what is done now, and take the time."""
         say(f"{name} …")
         began = time.monotonic()
         yield
@@ -52,13 +56,19 @@ def prepare(connection: Connection, rows: Rows, say: Say) -> Loaded:
     beside it.
     """
     found = _marker(connection)
-    if found is not None:
-        if found["rows"] != _described(rows):
-            raise SystemExit(f"{TABLE.name} is there and holds something else ({found['rows']}); name another database")
-        loaded = Loaded(found["seconds"])
-    else:
+    if found is None:
         loaded = _load(connection, rows, say)
-        _mark(connection, rows, loaded)
+        loaded.disk.update(sizes.events(connection))
+    elif found["rows"] == _described(rows):
+        loaded = Loaded(found["seconds"], found["disk"])
+    else:
+        raise SystemExit(f"{TABLE.name} is there and holds something else ({found['rows']}); name another database")
+    if not _usable(connection, rows):
+        catalogue.drop(connection, TABLE)
+        with loaded.step("make the rollup", say):
+            refresh(connection, rows.until)
+        loaded.disk.update(sizes.rollup(connection))
+    _mark(connection, rows, loaded)
     wind(connection, floor(rows.until, HOUR))
     return loaded
 
@@ -74,16 +84,10 @@ def refresh(connection: Connection, until: datetime) -> float:
 
 
 def wind(connection: Connection, until: datetime) -> None:
-    """Take the rollup back, or forward, to how it was when it was refreshed at `until`, a full hour."""
+    """Take the rollup back, within a day, to how it was when it was refreshed at `until`, a full hour."""
     with connection.transaction():
-        row = connection.execute(f"SELECT max(watermark) FROM {TABLE.name}_rollup_kept").fetchone()
-        reach = row[0] if row else None
-        if reach is not None and reach > until:  # a day that is over is one slot of ingestion: begin it again
-            since = until if floor(reach, DAY) <= until else floor(until, DAY)
-            connection.execute(f"DELETE FROM {TABLE.name}_rollup WHERE ingested >= %s", [since])
-            connection.execute(
-                f"UPDATE {TABLE.name}_rollup_kept SET watermark = %s WHERE watermark > %s", [since, since]
-            )
+        connection.execute(f"DELETE FROM {TABLE.name}_rollup WHERE ingested >= %s", [until])
+        connection.execute(f"UPDATE {TABLE.name}_rollup_kept SET watermark = %s WHERE watermark > %s", [until, until])
     advance(connection, TABLE, until)
 
 
@@ -126,9 +130,21 @@ def _load(connection: Connection, rows: Rows, say: Say) -> Loaded:
                 connection.execute(str(CreateIndex(index).compile(dialect=postgresql.dialect())))
     with loaded.step("vacuum and analyze", say):
         run(connection, f"VACUUM ANALYZE {TABLE.name}")
-    with loaded.step("make the rollup", say):
-        refresh(connection, rows.until)
     return loaded
+
+
+def _usable(connection: Connection, rows: Rows) -> bool:
+    """Whether there is a rollup as this version makes it, that can be taken back to `until`: it ends on that day."""
+    with connection.transaction():
+        for table in (rollup_table(TABLE), kept_table(TABLE)):
+            found = connection.execute(
+                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+                [table.name],
+            ).fetchall()
+            if {name for (name,) in found} != set(table.columns.keys()):
+                return False
+        row = connection.execute(f"SELECT max(watermark) FROM {TABLE.name}_rollup_kept").fetchone()
+    return row is not None and row[0] is not None and floor(row[0], DAY) == floor(rows.until, DAY)
 
 
 def _described(rows: Rows) -> dict[str, Any]:
@@ -136,7 +152,7 @@ def _described(rows: Rows) -> dict[str, Any]:
 
 
 def _mark(connection: Connection, rows: Rows, loaded: Loaded) -> None:
-    words = json.dumps({"rows": _described(rows), "seconds": loaded.seconds})
+    words = json.dumps({"rows": _described(rows), "seconds": loaded.seconds, "disk": loaded.disk})
     with connection.transaction():
         connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(sql.Identifier(TABLE.name), sql.Literal(words)))
 

@@ -8,11 +8,18 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW
+from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW, TUNED
 from usage_explore.charts.palette import LIGHT
 from usage_explore.charts.picture import image
 
-_COLORS = {OURS: LIGHT.hues[0], RAW: LIGHT.shades[0], PANEL: LIGHT.hues[7], DUCKDB: LIGHT.hues[6], CHDB: LIGHT.hues[2]}
+_COLORS = {
+    OURS: LIGHT.hues[0],
+    RAW: LIGHT.shades[0],
+    PANEL: LIGHT.hues[7],
+    DUCKDB: LIGHT.hues[6],
+    TUNED: LIGHT.shades[6],
+    CHDB: LIGHT.hues[2],
+}
 _STEPS = [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000]
 _GROWING = {"Q1": "Q1, from the rollup", "Q3": "Q3, from the rollup", "Q8": "Q8, from the events"}
 _WIDTH = 620

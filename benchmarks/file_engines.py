@@ -1,8 +1,4 @@
-"""Engines on the same rows in files of their own: DuckDB's native table, chDB's MergeTree.
-
-Each has the layout that answered fastest among those its free-form dimensions allow: DuckDB's VARIANT (before JSON and
-MAP), ClickHouse's JSON with typed paths (before Map), timestamps in UTC, the table in the order of the questions.
-"""
+"""Engines on the same rows in files of their own: DuckDB's native table, chDB's MergeTree."""
 
 from __future__ import annotations
 
@@ -22,20 +18,25 @@ _IDS = ("id", "organization_id", "customer_id", "product_id", "subscription_id")
 
 
 class DuckDB:
-    """DuckDB in this process, on a native table."""
+    """DuckDB in this process, on a native table in `file`, made of Parquet files unless it is there.
 
-    def __init__(self, parquet: Path, home: Path) -> None:
+    As it comes the rows are in the order of their ingestion and the dimensions are JSON; `tuned`, the rows are in the
+    order of the questions and the dimensions are VARIANT, the fastest of its types for them.
+    """
+
+    def __init__(self, parquet: Path, file: Path, *, tuned: bool = False) -> None:
         import duckdb
 
-        file = home / "duckdb.db"
+        self.tuned = tuned
         if not file.exists():
             unfinished = _unfinished(file)
             made = duckdb.connect(str(unfinished))
             cast = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
             made.execute(
                 f"CREATE TABLE {plain.TABLE} AS SELECT * REPLACE ({cast}, timestamp::TIMESTAMP AS timestamp,"
-                " ingested_at::TIMESTAMP AS ingested_at, dimensions::JSON::VARIANT AS dimensions)"
-                f" FROM '{parquet}/*.parquet' ORDER BY organization_id, timestamp"
+                " ingested_at::TIMESTAMP AS ingested_at,"
+                f" dimensions::JSON{'::VARIANT' if tuned else ''} AS dimensions)"
+                f" FROM '{parquet}/*.parquet' {'ORDER BY organization_id, timestamp' if tuned else ''}"
             )
             made.close()
             unfinished.rename(file)
@@ -73,16 +74,15 @@ class DuckDB:
         return f"TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f}'"
 
     def dimension(self, key: str) -> str:
-        return f"dimensions.{key}::VARCHAR"
+        return f"dimensions.{key}::VARCHAR" if self.tuned else f"dimensions ->> '$.{key}'"
 
 
 class ChDB:
-    """ClickHouse in this process, on a MergeTree."""
+    """ClickHouse in this process, on a MergeTree in `folder`, made of Parquet files unless it is there."""
 
-    def __init__(self, parquet: Path, home: Path) -> None:
+    def __init__(self, parquet: Path, folder: Path) -> None:
         from chdb import session
 
-        folder = home / "chdb"
         if not folder.exists():
             unfinished = _unfinished(folder)
             made = session.Session(str(unfinished))

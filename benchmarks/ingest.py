@@ -30,7 +30,7 @@ BATCH = 10_000
 PAUSE = 2.0
 """Seconds between two refreshes while events are ingested; in use there are minutes."""
 
-_BATCH_LASTS = timedelta(minutes=3)
+_BATCH_LASTS = timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STRANGER = uuid4()
 
@@ -82,7 +82,7 @@ def ingesting(url: str, rows: Rows, seconds: float, turns: int, say: Say) -> dic
 
 
 class _Stream:
-    """Events of a new organization in batches without an end; an hour of them is 200,000."""
+    """Events of a new organization in batches without an end; an hour of them is 600,000."""
 
     def __init__(self, rows: Rows) -> None:
         self.sent = 0
@@ -91,7 +91,7 @@ class _Stream:
         self._drawn = self._draw(rows)
 
     def next(self) -> pa.Table:
-        """The next batch, ingested in the next three minutes."""
+        """The next batch, ingested in the next minute."""
         batch = next(self._drawn)
         ingested = batch["ingested_at"].cast(pa.int64()).to_numpy()
         lag = ingested - batch["timestamp"].cast(pa.int64()).to_numpy()

@@ -8,48 +8,42 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.database import TABLE
+from benchmarks.rows import organization
+from usage_explore.schema import events_table
 from usage_explore.writing import Connection
+
+TABLE = events_table()
 
 _PACKAGES = ("usage-explore", "sqlalchemy", "psycopg", "pandas", "streamlit", "duckdb", "chdb")
 
-_RELATIONS = """
-SELECT pg_table_size(e.oid), pg_indexes_size(e.oid), pg_table_size(r.oid), pg_indexes_size(r.oid),
-       (SELECT count(*) FROM {table}_rollup)
-FROM pg_class e, pg_class r WHERE e.oid = to_regclass('{table}') AND r.oid = to_regclass('{table}_rollup')
-"""
-
+_TABLE = "SELECT pg_table_size('{table}'), pg_indexes_size('{table}')"
 _HYPERTABLE = "SELECT table_bytes + toast_bytes, index_bytes FROM hypertable_detailed_size('{table}')"
+_DISTRIBUTED = "SELECT citus_table_size('{table}'), citus_total_relation_size('{table}') - citus_table_size('{table}')"
+_ROLLUP = "SELECT pg_total_relation_size('{table}_rollup'), count(*) FROM {table}_rollup"
+_KEPT = "SELECT dimension, grain::text FROM {table}_rollup_kept WHERE organization_id = '{owner}' ORDER BY share"
 
-_KEPT = """
-SELECT dimension, grain::text, share FROM {table}_rollup_kept WHERE organization_id = %s ORDER BY share
-"""
 
-
-def tables(connection: Connection, organization_id: Any, kind: str) -> dict[str, Any]:
-    """Bytes of table, indexes and rollup, the rollup's rows, and what it keeps of an organization."""
+def events(connection: Connection) -> dict[str, int]:
+    """Bytes of the events table and of its indexes, wherever their parts are."""
     with connection.transaction():
-        row = connection.execute(_RELATIONS.format(table=TABLE.name).encode()).fetchone()
-        kept = connection.execute(_KEPT.format(table=TABLE.name).encode(), [organization_id]).fetchall()
-        assert row is not None
-        table, indexes = row[:2]
-        if kind == "timescaledb":
-            found = connection.execute(_HYPERTABLE.format(table=TABLE.name).encode()).fetchone()
-            table, indexes = found or row[:2]
-        elif kind == "citus":
-            found = connection.execute(
-                "SELECT citus_table_size(%s), citus_total_relation_size(%s)", [TABLE.name, TABLE.name]
-            ).fetchone()
-            table, indexes = (found[0], found[1] - found[0]) if found else row[:2]
-    return {
-        "table": table,
-        "indexes": indexes,
-        "rollup": row[2] + row[3],
-        "rollup_rows": row[4],
-        "rollup_of_raw": round((row[2] + row[3]) / (table + indexes), 4),
-        "rollup_of_table": round((row[2] + row[3]) / table, 4),
-        "kept": {name: grain or "left out" for name, grain, _ in kept},
-    }
+        extensions = {name for (name,) in connection.execute("SELECT extname FROM pg_extension")}
+        statement = _HYPERTABLE if "timescaledb" in extensions else _DISTRIBUTED if "citus" in extensions else _TABLE
+        table, indexes = _row(connection, statement)
+    return {"table": table, "indexes": indexes}
+
+
+def rollup(connection: Connection) -> dict[str, Any]:
+    """Bytes and rows of the rollup, its index included, and what it keeps of the organization that is asked about."""
+    with connection.transaction():
+        size, rows = _row(connection, _ROLLUP)
+        kept = connection.execute(_KEPT.format(table=TABLE.name, owner=organization()).encode()).fetchall()
+    return {"rollup": size, "rollup_rows": rows, "kept": {name: grain or "left out" for name, grain in kept}}
+
+
+def _row(connection: Connection, statement: str) -> tuple[int, int]:
+    row = connection.execute(statement.format(table=TABLE.name).encode()).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
 
 
 def server_memory(connection: Connection) -> float | None:

@@ -80,7 +80,7 @@ def _serve(pipe: Connection, engine: Callable[..., Any], arguments: Any, more: A
         while True:
             question = pipe.recv()
             pipe.send(_told(asked, question))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, OSError, KeyboardInterrupt):  # nobody asks any more
         return
     except Exception:
         pipe.send(traceback.format_exc(limit=-3))
