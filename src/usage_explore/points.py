@@ -62,9 +62,9 @@ def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
     """The points from the rollup's whole slots, with the window's edges and the tail from the events."""
     pieces = _pieces(table, query, serving, _Measure(query.group_by, query.metric, query.edges()))
     keys = [pieces.c.key] if query.group_by != NONE else []
-    value = func.sum(pieces.c.value).label("value")
+    measured = pieces.c.events if query.metric == "count" else pieces.c.quantity
     return (
-        select(pieces.c.bucket, *keys, value)
+        select(pieces.c.bucket, *keys, func.sum(measured).label("value"))
         .group_by(pieces.c.bucket, *keys)
         .having(func.sum(pieces.c.events) != 0)
         .cte("points")
@@ -97,8 +97,9 @@ class _Measure:
     def buckets(self, instant: ColumnElement[datetime]) -> list[Label[Any]]:
         return [_bucket(instant, self.edges)] if self.edges else []
 
-    def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> tuple[Label[Any], Label[Any]]:
-        return events.label("events"), (events if self.metric == "count" else quantity).label("value")
+    def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> list[Label[Any]]:
+        counted = [events.label("events")]
+        return counted if self.metric == "count" else [*counted, quantity.label("quantity")]
 
 
 def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[Any]:
@@ -108,7 +109,10 @@ def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[An
 
 
 def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> Subquery:
-    """The pieces of the answer: `bucket` where there are edges, `key` where there is a group, `events` and `value`."""
+    """The pieces of the answer, to be added up.
+
+    `bucket` where there are edges, `key` where there is a group, `events`, and `quantity` where it is measured.
+    """
     known = table.c.ingested_at < serving.known
     return union_all(
         _whole(rollup_table(table), query, serving, measure),
@@ -125,17 +129,12 @@ def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) ->
         return c.metric_key if group == "metric_key" else c.value
 
     key = [c.value.label("key")] if measure.group == KEYS else _key(column, measure.group)
-    by = [*measure.buckets(c.slot), *key]
-    return (
-        select(*by, *measure.columns(func.sum(c.events).cast(BigInteger), func.sum(c.quantity)))
-        .where(
-            scope(c.organization_id, query),
-            c.dimension == serving.kept.dimension,
-            *_slots(c.slot, query, serving),
-            c.ingested < serving.known,
-            *filters(column, query),
-        )
-        .group_by(*by)
+    return select(*measure.buckets(c.slot), *key, *measure.columns(c.events, c.quantity)).where(
+        scope(c.organization_id, query),
+        c.dimension == serving.kept.dimension,
+        *_slots(c.slot, query, serving),
+        c.ingested < serving.known,
+        *filters(column, query),
     )
 
 

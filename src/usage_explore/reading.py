@@ -42,6 +42,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         "default_transaction_read_only": "on",
         "TimeZone": "UTC",
         "jit": "off",
+        "parallel_setup_cost": "5000",  # the rollup has answered before a worker would have started
     }
     ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
     given |= {
