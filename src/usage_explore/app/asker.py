@@ -42,6 +42,11 @@ def grant() -> Grant:
     return found
 
 
+def is_alone() -> bool:
+    """Whether the app is for the one person on this machine, who may know the database's address."""
+    return not People(config.settings().people).required
+
+
 def admitted() -> bool:
     """Whether there is something for the asker to see; else it is said what to do instead.
 

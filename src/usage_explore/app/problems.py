@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from usage_explore.app import data, words
+from usage_explore.app import asker, data, words
 from usage_explore.errors import DatabaseUnavailable, QueryError, UsageExploreError
 
 _log = logging.getLogger(__name__)
@@ -51,8 +51,9 @@ def _bad_link(error: QueryError) -> None:
 
 
 def _away(error: DatabaseUnavailable) -> None:
+    said = str(error) if asker.is_alone() else error.public
     st.error(
-        f"{words.plain(str(error))}\n\nNothing is shown until it answers again; this page looks every "
+        f"{words.plain(said)}\n\nNothing is shown until it answers again; this page looks every "
         f"{_PATIENCE} seconds and continues by itself.",
         icon=":material/cloud_off:",
     )
