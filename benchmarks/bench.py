@@ -52,7 +52,7 @@ class Plan:
 def run(plan: Plan, say: Say) -> dict[str, Any]:
     """Make or find the database, then measure the parts of the plan."""
     with _connection(plan) as connection:
-        loaded = database.prepare(connection, plan.rows, say)
+        loaded = database.prepare(connection, plan.rows, say, distribute=plan.server == "citus")
         found: dict[str, Any] = {
             "server": plan.server,
             "rows": plan.rows.number,

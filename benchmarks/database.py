@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateIndex
 from benchmarks import sizes
 from benchmarks.rows import Rows
 from usage_explore import writing
+from usage_explore.homes import Wishes
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.refresh import advance
 from usage_explore.rollup.serving import DAY, HOUR, floor
@@ -49,15 +50,17 @@ class Loaded:
         self.seconds[name] = round(time.monotonic() - began, 1)
 
 
-def prepare(connection: Connection, rows: Rows, say: Say) -> Loaded:
+def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = False) -> Loaded:
     """The database of these rows: made, unless it is there. Another table of that name is refused.
+
+    A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers.
 
     The rollup reaches up to the last full hour before `rows.until`, as it does in use: up to an hour of events is read
     beside it.
     """
     found = _marker(connection)
     if found is None:
-        loaded = _load(connection, rows, say)
+        loaded = _load(connection, rows, say, distribute)
         loaded.disk.update(sizes.events(connection))
     elif found["rows"] == _described(rows):
         loaded = Loaded(found["seconds"], found["disk"])
@@ -112,9 +115,9 @@ def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
         connection.autocommit = False
 
 
-def _load(connection: Connection, rows: Rows, say: Say) -> Loaded:
+def _load(connection: Connection, rows: Rows, say: Say, distribute: bool) -> Loaded:
     loaded = Loaded()
-    writing.ensure_schema(connection, TABLE.name)
+    writing.ensure_schema(connection, TABLE.name, Wishes(distribute=distribute))
     later = indexes(TABLE)[1:]
     with connection.transaction():
         for index in later:
@@ -128,9 +131,25 @@ def _load(connection: Connection, rows: Rows, say: Say) -> Loaded:
             with connection.transaction():
                 connection.execute("SET LOCAL maintenance_work_mem = '1GB'")
                 connection.execute(str(CreateIndex(index).compile(dialect=postgresql.dialect())))
+    if (job := _columnstore_job(connection)) is not None:
+        with loaded.step("move older chunks to the columnstore", say):
+            run(connection, f"CALL run_job({job})")
     with loaded.step("vacuum and analyze", say):
         run(connection, f"VACUUM ANALYZE {TABLE.name}")
     return loaded
+
+
+def _columnstore_job(connection: Connection) -> int | None:
+    """The job that moves chunks to TimescaleDB's columnstore; None where there is none."""
+    with connection.transaction():
+        if not writing.is_hypertable(connection, TABLE.name):
+            return None
+        row = connection.execute(
+            "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = %s"
+            " AND proc_name IN ('policy_compression', 'policy_columnstore')",
+            [TABLE.name],
+        ).fetchone()
+    return row[0] if row else None
 
 
 def _usable(connection: Connection, rows: Rows) -> bool:

@@ -87,8 +87,9 @@ class Panel:
 
     def before(self, question: Question) -> None:
         if self.paging_only:
-            hidden = ", ".join(str(index.name) for index in indexes(TABLE) if index.name != PAGING)
-            self.connection.execute(f"DROP INDEX {hidden}".encode())
+            for index in indexes(TABLE):
+                if index.name != PAGING:
+                    self.connection.execute(f"DROP INDEX {index.name}".encode())
             self.connection.execute(f"EXPLAIN {self._statement(question)}".encode())  # look at the table anew
 
     def ask(self, question: Question) -> Any:

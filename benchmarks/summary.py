@@ -1,0 +1,66 @@
+"""What was found in a few lines, for the README: written between its two marks by a run into benchmarks/results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, TUNED
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
+
+_ENGINES = (OURS, PANEL, DUCKDB, TUNED, CHDB)
+_QUESTIONS = ("Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10", "Q11")
+
+
+def renew(run: dict[str, Any], readme: Path = README) -> None:
+    """Put the run's summary into the README, where it has the marks."""
+    text = readme.read_text()
+    if BEGIN in text and END in text:
+        before, _, rest = text.partition(BEGIN)
+        readme.write_text(before + BEGIN + "\n".join(summary(run)) + "\n" + END + rest.partition(END)[2])
+
+
+def summary(run: dict[str, Any]) -> Iterator[str]:
+    """A table of the questions, and a sentence about the rest."""
+    machine = run["machine"]
+    shown = [name for name in _ENGINES if any(name in entry["warm"] for entry in run["questions"])]
+    yield (
+        f"Milliseconds from question to answer, {run['rows'] / 1e6:g} million events, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, PostgreSQL {machine['postgresql']}:"
+    )
+    yield ""
+    yield f"| question | {' | '.join(shown)} |"
+    yield f"|---|{'--:|' * len(shown)}"
+    for entry in run["questions"]:
+        if entry["name"] in _QUESTIONS:
+            times = [entry["warm"].get(name) for name in shown]
+            cells = ["differs" if took is None else f"{took:,.1f}" if took < 100 else f"{took:,.0f}" for took in times]
+            yield f"| {entry['words']} | {' | '.join(cells)} |"
+    yield ""
+    yield " ".join(_sentences(run))
+
+
+def _sentences(run: dict[str, Any]) -> Iterator[str]:
+    disk = run["disk"]
+    yield (
+        f"The rollup takes {disk['rollup'] / 1e6:,.0f} MB beside {(disk['table'] + disk['indexes']) / 1e6:,.0f} MB of "
+        "table and indexes."
+    )
+    if found := run.get("refresh"):
+        yield f"A refresh after one more hour takes {found['seconds']:g} s."
+    if found := run.get("ingest"):
+        yield f"Ingesting keeps {min(found['kept'], 1):.0%} of its speed beside refreshes."
+    if pages := {entry["name"]: entry for entry in run.get("pages", ())}:
+        deep = f", at depth 1,000,000 {pages['P2']['in_server']:g} ms" if "P2" in pages else ""
+        yield f"The first page of 100 events takes {pages['P1']['in_server']:g} ms in the server{deep}."
+    if found := run.get("crowd"):
+        ours, panel = found[OURS], found[PANEL]
+        yield (
+            f"{ours['clients']} clients at once get {ours['per_second']:,.0f} answers a second, by the panel statement "
+            f"{panel['per_second']:,.1f}."
+        )
+    if found := run.get("redraw"):
+        yield f"The app draws a changed filter in {found['p50_ms']:,} ms."
