@@ -40,6 +40,8 @@ _LONGEST_WAIT = 60.0
 @click.option("--rebuild", is_flag=True, help="Make rows anew from the events; all, or by --since and --until.")
 @click.option("--since", metavar="TIME", help="Ingested then or later; RFC 3339, with --rebuild.")
 @click.option("--until", metavar="TIME", help="Ingested before; RFC 3339, with --rebuild.")
+@click.option("--schedule", metavar="SPAN", help="Let TimescaleDB refresh it so often, such as 5m, as a job.")
+@click.option("--unschedule", is_flag=True, help="Take that job away.")
 @click.option("--drop", is_flag=True, help="Take the rollup away; questions are answered from the events then.")
 @organization
 @common
@@ -55,6 +57,8 @@ def rollup(
     rebuild: bool,
     since: str | None,
     until: str | None,
+    schedule: str | None,
+    unschedule: bool,
     drop: bool,
 ) -> None:
     """Count events ahead, so that answers take milliseconds: create the rollup, and bring it up to now.
@@ -70,7 +74,15 @@ def rollup(
     forgotten = [wishes.dimension(each, "--forget") for each in forget]
     _check_choice(wanted, forgotten, keep, leave_out)
     _check_together(
-        {"--show": show, "--verify": verify, "--rebuild": rebuild, "--drop": drop, "--every": every is not None},
+        {
+            "--show": show,
+            "--verify": verify,
+            "--rebuild": rebuild,
+            "--schedule": schedule is not None,
+            "--unschedule": unschedule,
+            "--drop": drop,
+            "--every": every is not None,
+        },
         changing=bool(wanted or forgotten),
     )
     if (sample is not None or all_) and not verify:
@@ -83,7 +95,8 @@ def rollup(
     if first and last and first >= last:
         raise ConfigurationError(f"--since, --until: {since} is not before {until}")
     settings = settings_in_force()
-    span = _span(every) if every else None
+    span = _span("--every", every)
+    planned = _span("--schedule", schedule)
     if span is not None:
         _keep_going(settings, span, wanted, forgotten)
         return
@@ -96,13 +109,19 @@ def rollup(
             _verify(connection, table, None if all_ else sample or SAMPLE)
         elif rebuild:
             _rebuild(connection, table, first, last)
+        elif unschedule:
+            _unschedule(connection, table)
         else:
             _change(connection, table, settings, wanted, forgotten)
-            _refresh(connection, table, settings, again=bool(wanted or forgotten), show=True)
+            _refresh(connection, table, settings, again=bool(wanted or forgotten), show=planned is None)
+            if planned:
+                _schedule(connection, table, settings, planned)
 
 
 def freshen(connection: Connection, settings: Settings) -> None:
     """Bring the rollup up to now after events were added, where this role may; else say on stderr what to do."""
+    import psycopg
+
     from usage_explore.rollup import maintain
     from usage_explore.schema import events_table
 
@@ -113,8 +132,9 @@ def freshen(connection: Connection, settings: Settings) -> None:
             maintain.refresh(
                 connection, events_table(settings.table), settle=settings.settle, progress=progress, choose_again=True
             )
-    except TableMismatch as error:
-        click.echo(f"The rollup was left as it is. {error}", err=True)
+    except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
+        words = " ".join(str(error).split())
+        click.echo(f"The rollup was left as it is, to be refreshed by the role that owns it: {words}", err=True)
 
 
 def bound(connection: Connection, settings: Settings) -> None:
@@ -208,9 +228,29 @@ def _rebuild(connection: Connection, table: Table, since: datetime | None, until
 
 def _drop(connection: Connection, table: Table) -> None:
     from usage_explore.rollup import catalogue
+    from usage_explore.rollup.schedule import unschedule
 
-    there = catalogue.drop(connection, _there(connection, table))
-    click.echo("Dropped the rollup." if there else "There is no rollup.")
+    table = _there(connection, table)
+    unschedule(connection, table)
+    catalogue.drop(connection, table)
+    click.echo("Dropped the rollup.")
+
+
+def _schedule(connection: Connection, table: Table, settings: Settings, every: timedelta) -> None:
+    from usage_explore.rollup.schedule import schedule
+
+    job = schedule(connection, _there(connection, table), every, settings.settle)
+    click.echo(
+        f"Job {job} refreshes the rollup every {every} from now on, as this role. Run `usage-explore rollup` once a day"
+        " beside it: that measures what is kept, and mends what changed behind the watermark."
+    )
+
+
+def _unschedule(connection: Connection, table: Table) -> None:
+    from usage_explore.rollup.schedule import unschedule
+
+    there = unschedule(connection, _there(connection, table))
+    click.echo("The database no longer refreshes the rollup." if there else "There was no job.")
 
 
 def _there(connection: Connection, table: Table) -> Table:
@@ -321,11 +361,13 @@ def _check_together(tasks: dict[str, bool], *, changing: bool) -> None:
         raise ConfigurationError(f"{given[0]}: changes nothing of what is kept; give --keep and the like alone")
 
 
-def _span(text: str) -> timedelta:
+def _span(option: str, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
     found = re.fullmatch(r"(\d{1,6})([smhd])", text)
     span = int(found[1]) * _SPANS[found[2]] if found else timedelta(0)
     if not timedelta(seconds=1) <= span <= timedelta(days=7):
-        raise ConfigurationError(f"--every: {text!r} is not a span between 1s and 7d; write 30s, 5m or 1h")
+        raise ConfigurationError(f"{option}: {text!r} is not a span between 1s and 7d; write 30s, 5m or 1h")
     return span
 
 

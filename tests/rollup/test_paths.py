@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 from psycopg import sql
 
 from ahead import ORGANIZATION, TABLE, Ahead
+from layouts import without_columnstore
 from oracle import utc
 from usage_explore import AggregateQuery, Store, connect, writing
 from usage_explore.errors import NotExact
@@ -18,6 +22,8 @@ from usage_explore.rollup import catalogue, maintain
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)
+NEIGHBOUR = UUID("0b0b0b0b-0000-4000-8000-000000000002")
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "rollup.md"
 WEEK = AggregateQuery(since=FIRST, until=FIRST + 7 * DAY)
 
 
@@ -63,6 +69,7 @@ def test_a_role_needs_the_right_to_read_it(week: Ahead, fast: Store, other_role:
 
 def test_row_security_of_the_events_holds_for_the_rollup(week: Ahead, other_role: str) -> None:
     role = sql.Identifier(urlsplit(other_role).username or "")
+    without_columnstore(week.connection)
     week.connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")
     for table in ("usage_events", "usage_events_rollup", "usage_events_rollup_kept"):
         week.connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), role))
@@ -71,6 +78,23 @@ def test_row_security_of_the_events_holds_for_the_rollup(week: Ahead, other_role
     with connect(other_role, organization_id=ORGANIZATION) as store:
         assert served(store) == "events"
         assert store.aggregate(WEEK).total == 48
+
+
+def test_row_security_of_both_lets_the_rollup_answer(week: Ahead, other_role: str) -> None:
+    role = urlsplit(other_role).username or ""
+    without_columnstore(week.connection)
+    granted, *policies = re.findall(r"```sql\n(.*?)```", DOCUMENTED.read_text(), re.DOTALL)
+    week.connection.execute(granted.replace("reader", role))
+    for table in ("usage_events", "usage_events_rollup"):
+        week.connection.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY".encode())
+    week.connection.execute(f"CREATE POLICY own ON usage_events USING (organization_id = '{ORGANIZATION}')".encode())
+    week.connection.commit()
+    week.add(FIRST, organization_id=NEIGHBOUR)
+    week.connection.execute(policies[0].replace("acme_reader", role).replace("…", str(ORGANIZATION)))
+    week.connection.commit()
+    with connect(other_role, organization_id=ORGANIZATION) as store:
+        assert served(store) == "rollup"
+        assert store.aggregate(WEEK).total == 7 * 24
 
 
 def test_a_store_on_a_view_reads_the_views_own_rollup_alone(week: Ahead) -> None:

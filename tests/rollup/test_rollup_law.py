@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from histories import TABLE, Asked, History
+from histories import DAY, TABLE, Asked, History
+from usage_explore.rollup import refresh
 from usage_explore.rollup.verify import verify
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_rollup_raw_and_oracle_agree(events_database_url: str, tmp_path: Path, seed: int) -> None:
+def test_rollup_raw_and_oracle_agree(
+    events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresh, "BY_THE_HOUR", seed * DAY)  # so that hours of ingestion become days
     history, asked = History(events_database_url, seed, tmp_path), Asked(events_database_url)
     try:
         for _ in range(12):

@@ -121,11 +121,15 @@ def lock(connection: Connection, events: Table) -> None:
     """
     before = connection.execute("SELECT current_setting('statement_timeout')").fetchone()
     connection.execute("SELECT set_config('statement_timeout', '0', true)")
-    connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtext('usage-explore rollup'), to_regclass(%s)::oid::integer)",
-        [identifier(events).as_string(connection)],
-    )
+    connection.execute(sql.SQL("SELECT {}").format(lock_call(connection, events)))
     connection.execute("SELECT set_config('statement_timeout', %s, true)", before)
+
+
+def lock_call(connection: Connection, events: Table) -> sql.Composed:
+    """What `lock` calls, for SQL that takes turns too."""
+    return sql.SQL("pg_advisory_xact_lock(hashtext('usage-explore rollup'), to_regclass({})::oid::integer)").format(
+        sql.Literal(identifier(events).as_string(connection))
+    )
 
 
 def entries(connection: Connection, events: Table) -> list[Entry]:

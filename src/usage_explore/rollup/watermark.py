@@ -19,7 +19,7 @@ LEAST_SETTLE = timedelta(seconds=1)
 _PATIENCE = 10.0
 _PAUSE = 0.1
 
-_OLDEST = """
+OLDEST = """
 SELECT clock_timestamp(), since, pid, role FROM (
     SELECT xact_start, pid, usename::text FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
@@ -29,7 +29,7 @@ SELECT clock_timestamp(), since, pid, role FROM (
 ) AS open (since, pid, role) RIGHT JOIN (SELECT) AS one ON true ORDER BY since LIMIT 1
 """
 
-_HIDDEN = """
+HIDDEN = """
 SELECT virtualtransaction, pid FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'virtualxid' AND mode = 'ExclusiveLock' AND granted
   AND datname = current_database() AND pid <> pg_backend_pid() AND state IS NULL
@@ -74,7 +74,7 @@ def safe(connection: Connection, settle: timedelta) -> Safe:
     """
     settle = max(settle, LEAST_SETTLE)
     with connection.transaction():
-        found = connection.execute(_OLDEST, {"settle": settle}).fetchone()
+        found = connection.execute(OLDEST, {"settle": settle}).fetchone()
     assert found is not None  # noqa: S101 - the join leaves one row at least
     now, since, pid, role = found
     waiting = _hidden(connection)
@@ -92,4 +92,4 @@ def safe(connection: Connection, settle: timedelta) -> Safe:
 
 def _hidden(connection: Connection) -> set[tuple[str, int]]:
     with connection.transaction():
-        return {(transaction, pid) for transaction, pid in connection.execute(_HIDDEN)}
+        return {(transaction, pid) for transaction, pid in connection.execute(HIDDEN)}

@@ -1,0 +1,81 @@
+"""The refresh as a job of TimescaleDB's: the same rows as the command makes."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ahead import TABLE, Ahead
+from usage_explore.errors import ConfigurationError
+from usage_explore.rollup import catalogue, refresh
+from usage_explore.rollup.schedule import procedure, schedule, unschedule
+from usage_explore.rollup.serving import floor
+from usage_explore.rollup.verify import verify
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def call(ahead: Ahead) -> None:
+    """Run the procedure as a job would."""
+    with ahead.connection.transaction():
+        table = catalogue.placed(ahead.connection, TABLE)
+        ahead.connection.execute(procedure(ahead.connection, table))
+    ahead.connection.autocommit = True
+    ahead.connection.execute("""CALL usage_events_rollup_refresh(0, '{"settle": "1 second"}')""")
+    ahead.connection.autocommit = False
+
+
+def differing(ahead: Ahead) -> int:
+    return verify(ahead.connection, TABLE, sample=None).differing
+
+
+def test_the_procedure_makes_the_rows_that_the_command_makes(ahead: Ahead) -> None:
+    now = datetime.now(UTC)
+    ahead.add(*(now - number * 5 * HOUR for number in range(2, 90)))
+    ahead.add(now - 3 * HOUR, ingested_at="-infinity")
+    ahead.keep(none=HOUR, keys=timedelta(minutes=15), dim__model=DAY, customer_id=HOUR)
+    call(ahead)
+    assert ahead.entry("none").watermark == floor(now - timedelta(seconds=1), HOUR)
+    made = ahead.rows()
+    assert differing(ahead) == 0
+    ahead.connection.execute("UPDATE usage_events_rollup_kept SET watermark = NULL, days_until = NULL")
+    ahead.connection.execute("DELETE FROM usage_events_rollup")
+    ahead.connection.commit()
+    refresh.advance(ahead.connection, TABLE, now - timedelta(seconds=1))
+    assert ahead.rows() == made
+
+
+def test_the_procedure_goes_on_where_the_command_stopped(ahead: Ahead) -> None:
+    now = datetime.now(UTC)
+    ahead.add(*(now - number * 5 * HOUR for number in range(2, 90)))
+    ahead.keep(none=HOUR, dim__model=DAY, customer_id=DAY)
+    ahead.advance(now - 11 * DAY)
+    ahead.add(now - 4 * HOUR, dimensions={"model": secrets.token_urlsafe(6_000)})
+    call(ahead)
+    assert differing(ahead) == 0
+    assert ahead.entry("customer_id").kept is not None
+    assert str(ahead.entry("dim:model").reason).startswith(catalogue.UNFIT)
+
+
+def test_timescaledb_runs_it(ahead: Ahead) -> None:
+    with ahead.connection.transaction():
+        table = catalogue.placed(ahead.connection, TABLE)
+        there = ahead.connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
+    if there is None:
+        with pytest.raises(ConfigurationError, match="--schedule: this database has no TimescaleDB"):
+            schedule(ahead.connection, table, 5 * timedelta(minutes=1), timedelta(0))
+        pytest.skip("no TimescaleDB here; USAGE_EXPLORE_TEST_DATABASE_URL may name one")
+    now = datetime.now(UTC)
+    ahead.add(*(now - number * 5 * HOUR for number in range(2, 9)))
+    ahead.keep(none=HOUR)
+    for _ in range(2):
+        job = schedule(ahead.connection, table, timedelta(hours=1), timedelta(0))
+    ahead.connection.autocommit = True
+    ahead.connection.execute("CALL run_job(%s)", [job])
+    ahead.connection.autocommit = False
+    assert ahead.entry("none").watermark is not None
+    assert differing(ahead) == 0
+    assert unschedule(ahead.connection, table)
+    assert not unschedule(ahead.connection, table)
