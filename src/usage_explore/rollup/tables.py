@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from uuid import UUID
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 
 
+@lru_cache  # SQLAlchemy knows a statement again by its very tables, and need not compile it
 def rollup_table(events: Table) -> Table:
     """The rows, `<events>_rollup`.
 
@@ -54,13 +56,14 @@ def rollup_index(rows: Table) -> Index:
     )
 
 
+@lru_cache
 def kept_table(events: Table) -> Table:
     """The catalogue, `<events>_rollup_kept`: one row for each dimension that is kept, or was left out.
 
     `organization_id` uuid, `dimension` text, `grain` interval (of the slots; NULL where it is left out), `watermark`
-    timestamptz (what was ingested before is in the rows; NULL before the first refresh), `days_until` timestamptz (slots
-    of ingestion are days before it, hours after), `by_hand` boolean (set by a person, else measured), `share` numeric
-    (rollup rows per event when it was measured), `reason` text (why it is left out), `chosen_at` timestamptz.
+    timestamptz (what was ingested before is in the rows; NULL before the first refresh), `days_until` timestamptz
+    (slots of ingestion are days before it, hours after), `by_hand` boolean (set by a person, else measured), `share`
+    numeric (rollup rows per event when it was measured), `reason` text (why it is left out), `chosen_at` timestamptz.
     """
     return Table(
         f"{events.name}_rollup_kept",
