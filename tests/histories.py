@@ -27,7 +27,7 @@ START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
 
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
-ZONES = ("UTC", "UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
+ZONES = ("UTC", "UTC", "UTC", "UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
 TABLE = events_table()
 GRAINS = {"none": HOUR, "keys": DAY, "dim:model": HOUR, "dim:region": DAY, "customer_id": DAY, "product_id": HOUR}
 """What histories keep at first; the other dimensions never are."""
@@ -50,7 +50,7 @@ class History:
 
     def keep(self, wanted: dict[str, timedelta | None]) -> None:
         catalogue.create(self.connection, TABLE)
-        self.append(self.new(2))
+        self.append(self.new(20))
         wishes.wish(self.connection, TABLE, wanted, None)
 
     def step(self) -> None:
@@ -187,7 +187,7 @@ class History:
                     {"wallet_currency": ["EUR"]},
                 ]
             )
-        if draw.random() < 0.5:
+        if draw.random() < 0.4:
             known = draw.choice(self.rows).ingested_at + draw.choice([timedelta(0), -INSTANT])
             asked["as_of"] = draw.choice([known, self.edge(known), since, until])
         return AggregateQuery(**asked)

@@ -15,7 +15,8 @@ from usage_explore.errors import ConfigurationError
 from usage_explore.init_command import init
 from usage_explore.key_commands import keys
 from usage_explore.options import Group, common, organization, settings_in_force
-from usage_explore.rollup_commands import freshen, rollup
+from usage_explore.rollup_commands import rollup
+from usage_explore.rollup_tasks import freshen
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -79,7 +80,7 @@ def demo(seed: int | None, until: str | None, days: int | None, incidents: bool,
         writing.ensure_schema(connection, settings.table)
         table = schema.events_table(settings.table)
         report = demo.append(connection, table, progress=sys.stderr.isatty(), force=force, **chosen)
-        freshen(connection, settings)
+        freshen(connection, settings, report.events)
     click.echo(str(report))
 
 
@@ -113,7 +114,7 @@ def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensio
             progress=sys.stderr.isatty(),
             settle=settings.settle,
         )
-        freshen(connection, settings)
+        freshen(connection, settings, sum(report.loaded for report in reports))
     for report in reports:
         click.echo(str(report))
 
