@@ -19,7 +19,7 @@ _NOISE = 1.1
 
 @dataclass(frozen=True)
 class Bar:
-    """What was asked for and what was found, in words; `met` is None where it could not be measured."""
+    """What was asked for and what was found, in words; `met` is None where nothing was measured."""
 
     asked: str
     found: str
@@ -28,7 +28,7 @@ class Bar:
 
 def bars(run: dict[str, Any]) -> list[Bar]:
     """Every bar of a run; those whose part was not measured are left out."""
-    return [*_questions(run), *_pages(run), *_rest(run)]
+    return [bar for bar in (*_questions(run), *_pages(run), *_rest(run)) if bar.met is not None]
 
 
 def _questions(run: dict[str, Any]) -> Iterator[Bar]:

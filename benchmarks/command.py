@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
+import psycopg
 
 from benchmarks import report, summary
 from benchmarks.bench import FILES, PARTS, Plan, run
 from benchmarks.home import Home, default_folder
 from benchmarks.rows import Rows
+from usage_explore.errors import UsageExploreError
 
 RESULTS = Path(__file__).with_name("results")
 GROWING = (1_000_000, 10_000_000, 50_000_000)
@@ -79,14 +82,14 @@ def main(
         plans.append(plan(rows, parts, (), server="timescaledb", url=timescaledb))
     if citus:
         plans.append(plan(rows, parts, (), server="citus", url=citus))
-    found = [run(each, click.echo) for each in plans if _fits(each)]
+    found = [done for each in plans if (done := _ran(each))]
     grown = []
     for number in GROWING if grow else ():
         each = plan(number, tuple(part for part in ("questions", "pages", "refresh") if part in PARTS), files)
         if number == rows:
             grown += found[:1]
-        elif _fits(each):
-            grown.append(run(each, click.echo))
+        elif done := _ran(each):
+            grown.append(done)
     if found:
         report.write(found, grown, note, results)
         if results.resolve() == RESULTS and "questions" in found[0]:
@@ -94,11 +97,16 @@ def main(
         click.echo((results / "bench.md").read_text())
 
 
-def _fits(plan: Plan) -> bool:
-    lacking = plan.home.lacks_room({name: FILES[name] for name in plan.files})
-    if lacking:
+def _ran(plan: Plan) -> dict[str, Any] | None:
+    """What was found; None where it had to be left out, which is said: what others found is worth keeping."""
+    if lacking := plan.home.lacks_room({name: FILES[name] for name in plan.files}):
         click.echo(f"Left out: {lacking}.")
-    return not lacking
+        return None
+    try:
+        return run(plan, click.echo)
+    except (psycopg.Error, UsageExploreError, RuntimeError) as error:
+        click.echo(f"Left out: {plan.rows.number:,} rows in {plan.server}: {error}")
+        return None
 
 
 def _last(folder: Path, number: int, seed: int) -> datetime:
