@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ GROWING = (1_000_000, 10_000_000, 50_000_000)
 @click.option("--seed", default=1, help="Of the events.")
 @click.option(
     "--until",
-    type=click.DateTime(),
+    type=click.DateTime(("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f")),
     help="UTC; when the last event was ingested.  [default: last made, else yesterday 13:57:42]",
 )
 @click.option(
@@ -35,13 +36,17 @@ GROWING = (1_000_000, 10_000_000, 50_000_000)
     show_default="a cache folder",
     help="Where the rows are kept for the next run.",
 )
-@click.option("--engines", default=",".join(tuple(FILES)), help="Which of these to compare with; empty for none.")
+@click.option("--engines", default=",".join(FILES), help="Which of these to compare with; empty for none.")
 @click.option("--only", default=",".join(PARTS), help="Which parts to measure.")
 @click.option("--clients", default=20, help="How many at once.")
 @click.option("--seconds", default=20.0, help="How long the clients ask, and each turn of ingesting lasts.")
 @click.option("--timescaledb", metavar="URL", help="An empty database with TimescaleDB, measured as well.")
 @click.option("--citus", metavar="URL", help="An empty database with Citus and workers, measured as well.")
-@click.option("--grow", is_flag=True, help="Also how times grow: 1, 10 and 50 million events, where the disk has room.")
+@click.option(
+    "--grow",
+    is_flag=True,
+    help="Also how times grow: 1, 10 and 50 million events; where the disk lacks room, without the other engines.",
+)
 @click.option("--note", default="", help="A sentence for the report, such as what else ran.")
 @click.option(
     "--results",
@@ -85,10 +90,12 @@ def main(
     found = [done for each in plans if (done := _ran(each))]
     grown = []
     for number in GROWING if grow else ():
-        each = plan(number, tuple(part for part in ("questions", "pages", "refresh") if part in PARTS), files)
+        larger = plan(number, ("questions", "pages", "refresh"), files)
+        if _lacking(larger):
+            larger = replace(larger, files=())
         if number == rows:
             grown += found[:1]
-        elif done := _ran(each):
+        elif done := _ran(larger):
             grown.append(done)
     if found:
         report.write(found, grown, note, results)
@@ -99,7 +106,7 @@ def main(
 
 def _ran(plan: Plan) -> dict[str, Any] | None:
     """What was found; None where it had to be left out, which is said: what others found is worth keeping."""
-    if lacking := plan.home.lacks_room({name: FILES[name] for name in plan.files}):
+    if lacking := _lacking(plan):
         click.echo(f"Left out: {lacking}.")
         return None
     try:
@@ -107,6 +114,10 @@ def _ran(plan: Plan) -> dict[str, Any] | None:
     except (psycopg.Error, UsageExploreError, RuntimeError) as error:
         click.echo(f"Left out: {plan.rows.number:,} rows in {plan.server}: {error}")
         return None
+
+
+def _lacking(plan: Plan) -> str | None:
+    return plan.home.lacks_room({name: FILES[name] for name in plan.files})
 
 
 def _last(folder: Path, number: int, seed: int) -> datetime:
