@@ -12,7 +12,7 @@ app: $(VENV)/.app  ## the app on the embedded database with demo data, at a prin
 
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
 	.ci/browser $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.dev  ## linter, formatter, types
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -29,7 +30,8 @@ def asked(path: str, query: str) -> tuple[int, str]:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": []}
-    anyio.run(Bounded(page), scope, receive, send)
+    with ThreadPoolExecutor(1) as thread:  # where no other test's browser has an event loop
+        thread.submit(anyio.run, Bounded(page), scope, receive, send).result()
     return sent[0]["status"], sent[1]["body"].decode()
 
 
