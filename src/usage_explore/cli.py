@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from usage_explore import parse
 from usage_explore.errors import ConfigurationError
 from usage_explore.init_command import init
 from usage_explore.key_commands import keys
@@ -175,13 +176,21 @@ def api(port: int | None, host: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--timezone", "zones", multiple=True, metavar="ZONE", help="People look at days in it: does the rollup? Repeatable."
+)
 @common
-def doctor() -> None:
+def doctor(zones: tuple[str, ...]) -> None:
     """Say whether a database fits, and what to do where it does not. Exit code 1 when there are faults."""
     from usage_explore import config, doctor
 
     settings = settings_in_force()
-    findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout)
+    for zone in zones:
+        try:
+            parse.zone_name(zone)
+        except ValueError as error:
+            raise ConfigurationError(f"--timezone: {error}") from None
+    findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout, zones)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  {finding.name}: {finding.message}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -14,6 +14,10 @@ from psycopg import sql
 from layouts import without_columnstore
 from usage_explore import writing
 from usage_explore.doctor import Finding, examine
+from usage_explore.rollup import catalogue, maintain
+from usage_explore.rollup.catalogue import Entry
+from usage_explore.rollup.serving import DAY, HOUR
+from usage_explore.schema import events_table
 
 TIMEOUT = timedelta(seconds=30)
 
@@ -283,3 +287,46 @@ def test_view_keeps_the_values(connection: writing.Connection, database_url: str
         "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM usage_events_view"
     ).fetchone()
     assert row == ("2026-09-21 14:13:20+00", "2026-09-21 14:13:20.123+00", "5", "x", "{}")
+
+
+def about_the_rollup(url: str, *zones: str) -> list[Finding]:
+    return [finding for finding in examine(url, "usage_events", TIMEOUT, zones) if finding.name == "rollup"]
+
+
+def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_connection: writing.Connection) -> None:
+    assert troubles(about_the_rollup(filled)) == []
+    events_connection.execute("UPDATE pg_class SET reltuples = 1e6 WHERE oid = 'usage_events'::regclass")
+    events_connection.commit()
+    assert only(about_the_rollup(filled)).cure == "usage-explore rollup"
+
+
+def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
+    filled: str, events_connection: writing.Connection
+) -> None:
+    events = events_table()
+    maintain.refresh(events_connection, events, settle=timedelta(0))
+    lines = [
+        Entry(
+            organization_id=uuid.UUID(int=1),
+            dimension=dimension,
+            grain=grain,
+            by_hand=True,
+            chosen_at=datetime.now(UTC),
+        )
+        for dimension, grain in (("none", HOUR), ("customer_id", DAY))
+    ]
+    with events_connection.transaction():
+        catalogue.choose(events_connection, events, lines)
+    maintain.refresh(events_connection, events, settle=timedelta(0))
+    assert troubles(about_the_rollup(filled, "UTC")) == []
+    berlin = only(about_the_rollup(filled, "Europe/Berlin"))
+    assert berlin.cure == "usage-explore rollup --keep customer_id=hour"
+    kathmandu = only(about_the_rollup(filled, "Asia/Kathmandu"))
+    assert kathmandu.cure == "usage-explore rollup --keep customer_id=15m --keep none=15m"
+
+
+def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: writing.Connection) -> None:
+    for _ in range(30):
+        add(events_connection)
+    maintain.refresh(events_connection, events_table(), settle=timedelta(hours=9))
+    assert only(about_the_rollup(filled)).cure == "usage-explore rollup --every 5m"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 
 from usage_explore import network
-from usage_explore.doctor import contents, server, speed, storage, structure
+from usage_explore.doctor import contents, rollup, server, speed, storage, structure
 from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.shape import Relation, misfits, relation
 
@@ -37,10 +38,11 @@ _CHECKS = (
 )
 
 
-def examine(url: str, table_name: str, statement_timeout: timedelta) -> list[Finding]:
+def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequence[str] = ()) -> list[Finding]:
     """Everything there is to say about the database at `url` and its table or view, in the order of reading.
 
-    Nothing is written. Each statement is bounded by `statement_timeout`; a check that runs out of time says so.
+    `zones` are IANA names of time zones that the rollup shall serve. Nothing is written. Each statement is bounded by
+    `statement_timeout`; a check that runs out of time says so.
     Raises `ConfigurationError` for a table name that cannot be one.
     """
     relation_name = table_name
@@ -63,7 +65,8 @@ def examine(url: str, table_name: str, statement_timeout: timedelta) -> list[Fin
             return [*findings, structure.missing(connection, relation_name)]
         findings.append(structure.present(found))
         fits = not misfits(found) and found.readable
-        for check in _CHECKS:
+        served = _Check("rollup", partial(rollup.rollup, zones=zones), fitting=True)
+        for check in (*_CHECKS, served):
             if fits or not check.fitting:
                 findings += _run(check, connection, found)
     return findings

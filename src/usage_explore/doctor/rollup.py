@@ -1,0 +1,83 @@
+"""Checks of the rollup: is it there, may it be read, is it fresh, does it serve the zones that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from usage_explore import buckets
+from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.rollup import catalogue, maintain
+from usage_explore.rollup.catalogue import Entry
+from usage_explore.rollup.serving import DAY, GRAINS, HOUR, KEYS, floor, span
+from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.schema import events_table
+from usage_explore.shape import Relation
+
+_FEW = 100_000
+_STALE = 3  # hours
+_YEAR = timedelta(days=365)
+_WORDS = {DAY: "day", HOUR: "hour", GRAINS[0]: "15m"}
+_READABLE = "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table_privilege(to_regclass(%s), 'SELECT')"
+
+
+def rollup(connection: Connection, found: Relation, zones: Sequence[str] = ()) -> list[Finding]:
+    """Every question has its answer without it; what would be quicker is said. `zones` are IANA names."""
+    events = events_table(f"{found.schema}.{found.name}")
+    if not catalogue.exists(connection, events):
+        if found.rows < _FEW:
+            return [Finding("rollup", "ok", "none, and so few events need none")]
+        return [Finding("rollup", "warning", "none, so aggregates read the events", "usage-explore rollup")]
+    names = [quoted(table.name, found.schema) for table in (rollup_table(events), kept_table(events))]
+    row = connection.execute(_READABLE, names).fetchone()
+    if not (row and row[0]):
+        cure = f"GRANT SELECT ON {', '.join(names)} TO …;"
+        return [Finding("rollup", "warning", "this role may not read it, so aggregates read the events", cure)]
+    kept = [entry for entry in catalogue.entries(connection, events) if entry.grain is not None]
+    return [_freshness(connection, kept), *(finding for zone in zones for finding in _zone(kept, zone))]
+
+
+def _freshness(connection: Connection, kept: Sequence[Entry]) -> Finding:
+    if not kept:
+        return Finding("rollup", "ok", "there, and so few events need none")
+    marks = [entry.watermark for entry in kept if entry.watermark]
+    if len(marks) < len(kept):
+        return Finding("rollup", "warning", "not built to the end", "usage-explore rollup")
+    oldest = min(marks)
+    hours = (maintain.now(connection) - oldest) // HOUR
+    if hours > _STALE:
+        return Finding(
+            "rollup",
+            "warning",
+            f"it ends {hours:,} hours ago; what came since is read from the events",
+            "usage-explore rollup --every 5m",
+        )
+    return Finding("rollup", "ok", f"{len(kept):,} dimensions are kept up to {oldest:%Y-%m-%d %H:%M} UTC")
+
+
+def _zone(kept: Sequence[Entry], zone: str) -> list[Finding]:
+    """Which kept dimensions cannot answer days in the zone, and the slot that would serve it."""
+    grain = _serving(ZoneInfo(zone))
+    if grain is None:
+        return [Finding("rollup", "warning", f"no slot fits the days of {zone}; they are read from the events")]
+    coarse = sorted({entry.dimension for entry in kept if entry.dimension != KEYS and (entry.grain or DAY) > grain})
+    if not coarse:
+        return [Finding("rollup", "ok", f"serves days in {zone}")]
+    return [
+        Finding(
+            "rollup",
+            "warning",
+            f"days in {zone} need slots of {span(grain)}; {', '.join(coarse)} are kept in larger ones, so they are read"
+            " from the events",
+            "usage-explore rollup " + " ".join(f"--keep {dimension}={_WORDS[grain]}" for dimension in coarse),
+        )
+    ]
+
+
+def _serving(zone: ZoneInfo) -> timedelta | None:
+    """The largest slot that no day of the zone cuts, in the year around now."""
+    now = datetime.now(zone)
+    edges = buckets.edges(now - _YEAR, now + _YEAR, "day", zone)
+    fitting = (grain for grain in reversed(GRAINS) if all(floor(edge, grain) == edge for edge in edges))
+    return next(fitting, None)
