@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -57,6 +58,12 @@ def test_an_aggregate_is_the_packages_aggregate(
     window = {"since": centre - timedelta(days=2), "until": centre + timedelta(days=2), "timezone": zone}
     query = with_filters(AggregateQuery, chosen).replace(**window, **rest)
     assert got(client, AGGREGATE, query.query_string()) == store.aggregate(query).to_dict()
+
+
+def test_an_aggregate_says_which_path_answered(client: httpx.Client) -> None:
+    answer = client.get(AGGREGATE)
+    assert re.fullmatch(r"events;dur=\d+\.\d", answer.headers["Server-Timing"])
+    assert "Server-Timing" not in client.get(EVENTS).headers
 
 
 @pytest.mark.parametrize("limit", [7, 100])

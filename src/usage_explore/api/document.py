@@ -76,6 +76,9 @@ def answers(schema: str | None, *others: str, description: str, link: bool = Fal
     headers = {**_HEADERS, **_KEPT}
     if link:
         headers["Link"] = {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}
+    else:
+        path = "`rollup` or `events`, which path answered, and `dur`, the database's milliseconds."
+        headers["Server-Timing"] = {"description": path, "schema": {"type": "string"}}
     return {
         "200": {"description": description, "headers": headers, "content": content},
         "304": {"description": "The client has this very answer already.", "headers": headers},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from starlette.requests import Request
@@ -30,7 +31,6 @@ class _Answer(NamedTuple):
     pinned: bool
     rows: int | None  # None where nobody counted them
     cursor: str | None = None
-    question: AggregateQuery | None = None  # as it took effect
 
 
 class Endpoints:
@@ -61,14 +61,14 @@ class Endpoints:
         form = _form(request, JSON, CSV)
         question = asked(AggregateQuery, pairs(request))
 
-        def work(store: Store) -> _Answer:
+        def work(store: Store) -> tuple[bytes, bool, Aggregate]:
             answer = store.aggregate(question)
             body = frames.to_csv(answer) if form == CSV else _json(answer.to_dict())
-            return _Answer(body, is_pinned(store, question, answer.now), _points(answer), question=answer.query)
+            return body, is_pinned(store, question, answer.now), answer
 
-        found = await self.door.ask(request, question, work)
-        request.state.question, request.state.rows = found.question, found.rows
-        return answered(request, found.body, form, pinned=found.pinned)
+        body, pinned, answer = await self.door.ask(request, question, work)
+        request.state.question, request.state.rows = answer.query, _points(answer)
+        return answered(request, body, form, pinned=pinned, headers=_timing(answer))
 
     async def png(self, request: Request) -> Response:
         """The chart as PNG."""
@@ -102,11 +102,17 @@ class Endpoints:
         request.state.question, request.state.rows = answer.query, _points(answer)
         async with self.door.pictures.one():
             body = await asking.answer(request, lambda: _drawn(answer, view, form))
-        return answered(request, body, media_type, pinned=pinned, headers=headers)
+        return answered(request, body, media_type, pinned=pinned, headers=(headers or {}) | _timing(answer))
 
 
 def _points(answer: Aggregate) -> int:
     return sum(len(series.points) for series in answer.series)
+
+
+def _timing(answer: Aggregate) -> dict[str, str]:
+    """Which path answered, and how many milliseconds the database took."""
+    milliseconds = answer.served.took / timedelta(milliseconds=1)
+    return {"Server-Timing": f"{answer.served.path};dur={milliseconds:.1f}"}
 
 
 def _json(value: dict[str, Any]) -> bytes:
