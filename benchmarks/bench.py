@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from benchmarks import database, ingest, paging, redraw, sizes
 from benchmarks.crowd import crowd
 from benchmarks.file_engines import ChDB, DuckDB
@@ -18,6 +20,7 @@ from benchmarks.rows import Rows, organization
 from benchmarks.side_by_side import compare
 from benchmarks.worker import Worker
 from usage_explore import embedded, writing
+from usage_explore.errors import UsageExploreError
 
 OURS, RAW, PANEL = "usage-explore", "without rollup", "panel statement"
 DUCKDB, TUNED, CHDB = "DuckDB", "DuckDB, tuned", "chDB"
@@ -78,7 +81,11 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
             running = _Running(plan, connection, workers, found, say)
             for part in plan.parts:
                 say(f"{plan.server}, {plan.rows.number:,} rows: {part}")
-                _PARTS[part](running)
+                try:
+                    _PARTS[part](running)
+                except (psycopg.Error, UsageExploreError, RuntimeError) as error:  # what the others find is kept
+                    found["skipped"][part] = " ".join(str(error).split())
+                    say(f"Without {part}: {found['skipped'][part]}")
         found["load_after"] = round(os.getloadavg()[0], 1)
     return found
 

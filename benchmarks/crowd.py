@@ -10,25 +10,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.questions import Aggregated
+from usage_explore.errors import DatabaseUnavailable
 
 
 def crowd(
     clients: Sequence[Callable[[Aggregated], object]], asked: Sequence[Aggregated], seconds: float
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Let each client ask the questions one after the other in a thread of its own, once before it counts."""
     took: list[float] = []
+    refused: list[str] = []
     wrong: list[str] = []
     together, end = threading.Barrier(len(clients) + 1), threading.Event()
 
+    def once(ask: Callable[[Aggregated], object], question: Aggregated) -> float | None:
+        began = time.perf_counter()
+        try:
+            ask(question)
+        except DatabaseUnavailable as error:  # busy: a client asks again
+            refused.append(str(error))
+            return None
+        return (time.perf_counter() - began) * 1000
+
     def live(number: int, ask: Callable[[Aggregated], object]) -> None:
         try:
-            ask(asked[number % len(asked)])
+            once(ask, asked[number % len(asked)])
+            refused.clear()
             together.wait()
             while not end.is_set():
-                began = time.perf_counter()
-                ask(asked[number % len(asked)])
-                took.append((time.perf_counter() - began) * 1000)
                 number += 1
+                if (lasted := once(ask, asked[number % len(asked)])) is not None:
+                    took.append(lasted)
         except Exception as error:
             wrong.append(repr(error))
             together.abort()
@@ -36,17 +47,18 @@ def crowd(
     threads = [threading.Thread(target=live, args=each, daemon=True) for each in enumerate(clients)]
     for thread in threads:
         thread.start()
+    began = time.perf_counter()
     with contextlib.suppress(threading.BrokenBarrierError):
         together.wait()
+        began = time.perf_counter()
         time.sleep(seconds)
-    began = time.perf_counter() - seconds
     end.set()
     for thread in threads:
         thread.join()
     lasted = time.perf_counter() - began
-    if wrong:
-        raise RuntimeError(wrong[0])
-    return _found(took, lasted, len(clients))
+    if wrong or not took:
+        raise RuntimeError((wrong or refused or ["no client was answered"])[0])
+    return _found(took, lasted, len(clients)) | {"refused": len(refused)}
 
 
 def _found(took: list[float], lasted: float, clients: int) -> dict[str, Any]:

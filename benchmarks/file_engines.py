@@ -31,6 +31,7 @@ class DuckDB:
         if not file.exists():
             unfinished = _unfinished(file)
             made = duckdb.connect(str(unfinished))
+            made.execute("SET enable_progress_bar = false")
             cast = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
             made.execute(
                 f"CREATE TABLE {plain.TABLE} AS SELECT * REPLACE ({cast}, timestamp::TIMESTAMP AS timestamp,"
@@ -42,6 +43,7 @@ class DuckDB:
             unfinished.rename(file)
         self.connection = duckdb.connect(str(file))
         self.connection.execute("SET TimeZone = 'UTC'")
+        self.connection.execute("SET enable_progress_bar = false")
 
     def before(self, question: Question) -> None:
         pass

@@ -126,9 +126,11 @@ def _resources(run: dict[str, Any]) -> Iterator[str]:
             if size is not None:
                 yield f"| {name if name != 'server' else 'the PostgreSQL server, afterwards'} | {size:,} |"
     if crowd := run.get("crowd"):
-        yield f"\n| {crowd[OURS]['clients']} clients at once | answers/s | p50 ms | p95 ms |\n|---|--:|--:|--:|"
+        head = ("answers/s", "p50 ms", "p95 ms", "refused")
+        yield f"\n| {crowd[OURS]['clients']} clients at once | {' | '.join(head)} |\n|---|{'--:|' * len(head)}"
         for name, each in crowd.items():
-            yield f"| {name} | {each['per_second']:,.1f} | {each['p50_ms']:,.0f} | {each['p95_ms']:,.0f} |"
+            times = f"{each['p50_ms']:,.0f} | {each['p95_ms']:,.0f}"
+            yield f"| {name} | {each['per_second']:,.1f} | {times} | {each['refused']} |"
     if ingest := run.get("ingest"):
         yield (
             f"\nIngested by COPY in batches of 10,000 with every index: {ingest['per_second']:,} events/s, "
