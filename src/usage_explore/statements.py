@@ -43,7 +43,8 @@ from usage_explore.query import AggregateQuery, EventQuery, Question
 _LOOKED_UP = 20
 """Values of a dimension that are looked up in its index; more are read and compared."""
 
-_SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+_SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]{0,131071})(\.[0-9]{1,16383})?")
+"""Texts that true, false and numbers may have; the database has no longer numbers."""
 
 
 def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
