@@ -212,9 +212,8 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             return 0
         seen = -1 if since is None else _microseconds(since)
         added = total = 0
+        catalogue.lock(connection, demo.table)  # else one might be made meanwhile, without these rows
         ahead = catalogue.exists(connection, demo.table)
-        if ahead:
-            catalogue.lock(connection, demo.table)
         copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
         for tenant in range(len(TENANTS)):
             rows = whole_day(demo.seed, day, tenant, demo.per_day)

@@ -197,9 +197,8 @@ class Stage:
 
         What is dated behind the watermark of a rollup is counted there at once.
         """
+        catalogue.lock(self._connection, self._events)  # else one might be made meanwhile, without these rows
         ahead = catalogue.exists(self._connection, self._events)
-        if ahead:
-            catalogue.lock(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
         began: datetime = self._scalar("SELECT clock_timestamp()")

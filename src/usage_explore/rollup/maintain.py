@@ -15,7 +15,7 @@ from usage_explore import statements
 from usage_explore.rollup import catalogue, choice, watermark
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
-from usage_explore.rollup.serving import DAY, NONE, floor
+from usage_explore.rollup.serving import DAY, KEYS, NONE, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.writing import Connection
 
@@ -26,7 +26,9 @@ _CHOSEN_FOR = DAY
 
 _DIFFERENT = """
 WITH kept AS (
-    SELECT organization_id, watermark, days_until FROM {kept} WHERE dimension = %(none)s AND watermark > %(since)s
+    SELECT DISTINCT ON (organization_id) organization_id, dimension, watermark, days_until FROM {kept}
+    WHERE dimension <> %(keys)s AND watermark > %(since)s
+    ORDER BY organization_id, watermark DESC, dimension <> %(none)s
 ), raw AS (
     SELECT kept.organization_id, e.slot, count(*) AS events
     FROM kept, LATERAL (
@@ -40,11 +42,12 @@ WITH kept AS (
 ), rolled AS (
     SELECT organization_id, r.ingested AS slot, sum(r.events) AS events
     FROM {rollup} r JOIN kept USING (organization_id)
-    WHERE r.dimension = %(none)s AND r.ingested >= %(since)s AND r.ingested < kept.watermark GROUP BY 1, 2
+    WHERE r.dimension = kept.dimension AND r.ingested >= %(since)s AND r.ingested < kept.watermark GROUP BY 1, 2
 )
 SELECT organization_id, slot, slot + CASE WHEN {is_day} THEN interval '1 day' ELSE interval '1 hour' END
 FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organization_id)
 WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
+"""Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers."""
 """
 
 _IS_DAY = sql.SQL("(slot < days_until)")
@@ -76,10 +79,13 @@ def refresh(
     """Create the rollup where it is missing, and bring it up to now; safe to run at any time, several times at once.
 
     What is kept is measured for new organizations, once a day for the others, and when `choose_again` says so; what is
-    kept already stays. Raises `TableMismatch` when the role may not write here. The connection must not be in a
-    transaction.
+    kept already stays. Raises `TableMismatch` when the role may not write here, or not see every event. The
+    connection must not be in a transaction.
     """
     with connection.transaction():
+        trust.check_visible(connection, events)
+        if not catalogue.exists(connection, events):
+            trust.check_dated(connection, events)
         events = catalogue.placed(connection, events)
     catalogue.create(connection, events)
     chosen = choose(connection, events, again=choose_again)
@@ -172,7 +178,7 @@ def _mend(connection: Connection, events: Table) -> int:
                 events=identifier(events),
                 is_day=_IS_DAY,
             ),
-            {"none": NONE, "since": since},
+            {"none": NONE, "keys": KEYS, "since": since},
         ).fetchall()
         for owner, slot, end in different:
             rebuild(connection, events, [owner], slot, end)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.rollup import trust
 from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
 from usage_explore.rollup.serving import DAY, HOUR, floor
@@ -29,6 +30,7 @@ _FIRST_STEP = DAY
 _LONGEST_STEP = 64 * DAY
 _QUICK, _SLOW = 2.0, 8.0
 _MANY = 20_000
+_INSTANT = timedelta(microseconds=1)
 
 BY_THE_HOUR = 8 * DAY
 """How long the time of ingestion is kept by the hour, then by the day: late events come with many hours, so this makes
@@ -76,9 +78,11 @@ def renew(
 ) -> int:
     """Make the rows of what was ingested in `[since, until)` anew, for every organization; the rows written.
 
-    None is the beginning, and the watermark. It can stop anywhere: each piece is a transaction.
+    None is the beginning, and the watermark. It can stop anywhere: each piece is a transaction. Raises `TableMismatch`
+    where the role may not see every event.
     """
     with connection.transaction():
+        trust.check_visible(connection, events)
         kept = [entry for entry in entries(connection, events) if entry.kept]
         last = max((entry.watermark for entry in kept if entry.watermark), default=None)
         if last is None:
@@ -124,7 +128,8 @@ def rebuild(
 def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
     """Add what `source`, a table with the events' columns, holds from before the watermarks; the rows written.
 
-    For rows that are inserted behind the watermark: in the transaction that inserts them, which holds the `lock`.
+    For rows that are inserted behind the watermark: in the transaction that inserts them, which holds the `lock`. Where
+    the table makes something else of what is inserted, it is read anew.
     """
     kept = [(entry.organization_id, each) for entry in entries(connection, events) if (each := entry.kept)]
     last = max((each.watermark for _, each in kept), default=None)
