@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore import statements
-from usage_explore.rollup import catalogue, choice, watermark
+from usage_explore.rollup import catalogue, choice, trust, watermark
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.rollup.serving import DAY, KEYS, NONE, floor
@@ -47,8 +47,8 @@ WITH kept AS (
 SELECT organization_id, slot, slot + CASE WHEN {is_day} THEN interval '1 day' ELSE interval '1 hour' END
 FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organization_id)
 WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
-"""Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers."""
 """
+"""Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers."""
 
 _IS_DAY = sql.SQL("(slot < days_until)")
 
@@ -83,10 +83,10 @@ def refresh(
     connection must not be in a transaction.
     """
     with connection.transaction():
+        events = catalogue.placed(connection, events)
         trust.check_visible(connection, events)
         if not catalogue.exists(connection, events):
             trust.check_dated(connection, events)
-        events = catalogue.placed(connection, events)
     catalogue.create(connection, events)
     chosen = choose(connection, events, again=choose_again)
     safe = watermark.safe(connection, settle)

@@ -133,8 +133,12 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
     """
     kept = [(entry.organization_id, each) for entry in entries(connection, events) if (each := entry.kept)]
     last = max((each.watermark for _, each in kept), default=None)
-    found = sql.SQL("SELECT DISTINCT organization_id FROM {} WHERE ingested_at < %s").format(source)
-    owners = {owner for (owner,) in connection.execute(found, [last])} if last else set()
+    found = sql.SQL(
+        "SELECT organization_id, min(ingested_at), max(ingested_at) FROM {} WHERE ingested_at < %s GROUP BY 1"
+    ).format(source)
+    owners = {owner: times for owner, *times in connection.execute(found, [last])} if last else {}
+    if owners and trust.is_rewritten(connection, events):
+        return sum(rebuild(connection, events, [owner], since, to + _INSTANT) for owner, (since, to) in owners.items())
     pieces = [piece_of(owner, each, None, each.watermark) for owner, each in kept if owner in owners]
     return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0
 
