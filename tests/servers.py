@@ -100,6 +100,8 @@ def _join(url: str, workers: list[str]) -> None:
         with psycopg.connect(node, autocommit=True) as connection:
             connection.execute("CREATE EXTENSION citus")
     with psycopg.connect(url, autocommit=True) as connection:
+        database = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET citus.shard_count = 4").format(database))  # quick to make
         connection.execute(
             "SELECT citus_set_coordinator_host(%s, %s)", [urlsplit(url).hostname, urlsplit(url).port or 5432]
         )

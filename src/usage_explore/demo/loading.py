@@ -264,7 +264,7 @@ def _key(connection: Connection, table: Table) -> str:
 def _holds_any(connection: Connection, table: Table, tests: Iterable[sql.Composed]) -> bool:
     """Whether the events table has a row that passes one of the tests, each answered by an index."""
     name = _identifier(table)
-    looks = [sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(name, test) for test in tests]
+    looks = [sql.SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(name, test) for test in tests]
     return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(looks))))
 
 

@@ -41,3 +41,27 @@ def distribute(connection: Connection, name: sql.Identifier) -> None:
             " workers with citus_add_node, or leave the option out"
         )
     connection.execute("SELECT create_distributed_table(%s::regclass, %s)", [name.as_string(connection), COLUMN])
+
+
+def distribute_beside(connection: Connection, name: sql.Identifier, other: sql.Identifier) -> None:
+    """Spread a table by organization as the other is: what one organization has of both is on one worker."""
+    connection.execute(
+        "SELECT create_distributed_table(%s::regclass, %s, colocate_with => %s)",
+        [name.as_string(connection), COLUMN, other.as_string(connection)],
+    )
+
+
+def size(connection: Connection, name: sql.Identifier) -> int:
+    """The bytes of a table with its indexes, on all workers where it is spread; zero for a view."""
+    names = {"name": name.as_string(connection)}
+    row = connection.execute("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").fetchone()
+    spread = (
+        row
+        and row[0]
+        and connection.execute(
+            "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(%(name)s)", names
+        ).rowcount
+    )
+    function = sql.SQL("citus_total_relation_size" if spread else "pg_total_relation_size")
+    found = connection.execute(sql.SQL("SELECT {}(to_regclass(%(name)s))").format(function), names).fetchone()
+    return int(found[0] or 0) if found else 0

@@ -47,13 +47,13 @@ WHERE n.line = s.line AND n.occurrence > 1
 """
 
 _DROP_KNOWN = """
-DELETE FROM {stage} s
-WHERE EXISTS (
-    SELECT FROM {table} t
-    WHERE t.organization_id = s.organization_id AND t.timestamp = s.timestamp
-      AND t.idempotency_key = s.idempotency_key
-      AND t.timestamp BETWEEN %(first)s AND %(last)s
-      AND t.organization_id = ANY (%(organizations)s))
+WITH known AS MATERIALIZED (
+    SELECT s.line FROM {stage} s JOIN {table} t
+      ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
+     AND t.idempotency_key = s.idempotency_key
+     AND t.timestamp BETWEEN %(first)s AND %(last)s
+     AND t.organization_id = ANY (%(organizations)s))
+DELETE FROM {stage} WHERE line IN (SELECT line FROM known)
 """
 
 _TAKEN_IDS = """

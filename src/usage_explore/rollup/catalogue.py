@@ -14,7 +14,9 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
+from usage_explore import statements
 from usage_explore.errors import TableMismatch
+from usage_explore.homes import citus
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
@@ -80,8 +82,25 @@ def exists(connection: Connection, events: Table) -> bool:
     return bool(row and row[0])
 
 
+def organizations(connection: Connection, events: Table) -> list[UUID]:
+    """Every organization that has events."""
+    try:
+        with connection.transaction():
+            return _organizations(connection, events, distributed=False)
+    except psycopg.errors.FeatureNotSupported:  # by Citus
+        return _organizations(connection, events, distributed=True)
+
+
+def _organizations(connection: Connection, events: Table, *, distributed: bool) -> list[UUID]:
+    statement = statements.to_sql(statements.organizations(events, distributed=distributed))
+    return [owner for (owner,) in connection.execute(statement.encode())]
+
+
 def create(connection: Connection, events: Table) -> None:
-    """Make the tables where they are missing. Raises `TableMismatch` when the role may not."""
+    """Make the tables where they are missing, on Citus spread as the events are.
+
+    Raises `TableMismatch` when the role may not.
+    """
     rows = rollup_table(events)
     with connection.transaction():
         if exists(connection, events):
@@ -97,6 +116,10 @@ def create(connection: Connection, events: Table) -> None:
         try:
             for statement in made:
                 connection.execute(str(statement.compile(dialect=postgresql.dialect())).encode())  # type: ignore[no-untyped-call]
+            found = relation(connection, events.fullname)
+            if found and found.distributed == citus.COLUMN:
+                for table in (rows, kept_table(events)):
+                    citus.distribute_beside(connection, identifier(table), identifier(events))
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{rows.fullname}: this role may not create it ({error.diag.message_primary}); run "

@@ -11,7 +11,6 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore import statements
 from usage_explore.rollup import catalogue, choice, trust, watermark
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
@@ -111,8 +110,7 @@ def choose(
     """
     with connection.transaction():
         at = now(connection)
-        owners = connection.execute(statements.to_sql(statements.organizations(events)).encode()).fetchall()
-        known: dict[UUID, list[catalogue.Entry]] = {owner: [] for (owner,) in owners}
+        known: dict[UUID, list[catalogue.Entry]] = {owner: [] for owner in catalogue.organizations(connection, events)}
         for entry in catalogue.entries(connection, events):
             known.setdefault(entry.organization_id, []).append(entry)
     chosen = 0

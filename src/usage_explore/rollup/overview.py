@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.homes import citus
 from usage_explore.rollup.catalogue import Entry, entries
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import DAY, HOUR
@@ -43,17 +44,12 @@ def overview(connection: Connection, events: Table) -> Overview:
         counted = connection.execute(
             sql.SQL("SELECT organization_id, dimension, count(*) FROM {} GROUP BY 1, 2").format(rows)
         ).fetchall()
-        names = [each.as_string(connection) for each in (rows, kept, identifier(events))]
-        sizes = connection.execute(
-            "SELECT pg_total_relation_size(%s) + pg_total_relation_size(%s), nullif(pg_total_relation_size(%s), 0)",
-            names,
-        ).fetchone()
-        assert sizes is not None  # noqa: S101 - a select without FROM has one row
+        sizes = [citus.size(connection, name) for name in (rows, kept, identifier(events))]
         return Overview(
             entries=tuple(entries(connection, events)),
             rows={(owner, dimension): number for owner, dimension, number in counted},
-            size=sizes[0],
-            raw=sizes[1],
+            size=sizes[0] + sizes[1],
+            raw=sizes[2] or None,
         )
 
 

@@ -231,10 +231,10 @@ def _next(
     row = connection.execute(
         sql.SQL(
             "SELECT least(min(greatest(first, '1970-01-01')), %(target)s)"
-            " FROM unnest(%(organizations)s::uuid[]) AS o (id),"
+            " FROM (SELECT DISTINCT organization_id FROM {} WHERE organization_id = ANY (%(organizations)s)) AS o (id),"
             " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
             " ORDER BY ingested_at LIMIT 1) AS e (first)"
-        ).format(identifier(events)),
+        ).format(identifier(kept_table(events)), identifier(events)),
         {
             "organizations": sorted({entry.organization_id for entry in chosen}),
             "mark": mark.isoformat() if mark else "-infinity",

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Table
 
-from usage_explore import filters, parse, statements
+from usage_explore import filters, parse
 from usage_explore.errors import ConfigurationError, ScopeError
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
@@ -92,9 +92,8 @@ def forget(connection: Connection, events: Table, names: Collection[str], organi
 
 
 def _owners(connection: Connection, events: Table) -> list[UUID]:
-    found = connection.execute(statements.to_sql(statements.organizations(events)).encode()).fetchall()
     known = {entry.organization_id for entry in catalogue.entries(connection, events)}
-    return sorted(known | {owner for (owner,) in found})
+    return sorted(known.union(catalogue.organizations(connection, events)))
 
 
 def _check(connection: Connection, events: Table, organization_id: UUID) -> None:
