@@ -183,7 +183,10 @@ def _bucket(instant: ColumnElement[datetime], edges: tuple[datetime, ...]) -> La
 
 
 def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:
-    """The even slot of time an event falls into, or its very time where no even slot fits the edges."""
+    """The even slot of time an event falls into, or its very time where no even slot fits the edges.
+
+    `date_bin` on every server: TimescaleDB's `time_bucket` was no faster, neither on rows nor on columns.
+    """
     for step in _STEPS:
         if all((edge - edges[0]) % step == timedelta(0) for edge in edges):
             return func.date_bin(literal(step, Interval), timestamp, literal(edges[0], _INSTANT), type_=_INSTANT)
