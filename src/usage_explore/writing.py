@@ -23,7 +23,7 @@ _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
 
 
 def connect(url: str) -> Connection:
-    """A psycopg connection that may write: session time zone UTC, autocommit off, nothing begun.
+    """A psycopg connection that may write: session time zone UTC, READ COMMITTED, autocommit off, nothing begun.
 
     Raises `ConfigurationError` for a URL that cannot be read, `DatabaseUnavailable` when nobody answers.
     """
@@ -34,6 +34,7 @@ def connect(url: str) -> Connection:
         connection = psycopg.connect(**given | {"application_name": "usage-explore"})
     except psycopg.OperationalError as error:
         raise translated(error, broken=True) from None
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # who waits, sees what was done
     connection.execute("SET TIME ZONE 'UTC'")
     connection.commit()
     return connection
