@@ -172,8 +172,8 @@ def test_every_planted_difference_is_found(ahead: Ahead) -> None:
     weeks(ahead)
     ahead.advance(FIRST + 30 * DAY)
     planted = [
-        "DELETE FROM usage_events_rollup WHERE ctid = (SELECT min(ctid) FROM usage_events_rollup)",
-        "UPDATE usage_events_rollup SET quantity = 0.1 WHERE ctid = (SELECT min(ctid) FROM usage_events_rollup)",
+        "DELETE FROM usage_events_rollup WHERE slot = (SELECT min(slot) FROM usage_events_rollup)",
+        "UPDATE usage_events_rollup SET quantity = 0.1 WHERE slot = (SELECT min(slot) FROM usage_events_rollup)",
         "UPDATE usage_events_rollup SET value = NULL WHERE dimension = 'dim:model' AND slot < '2026-03-02'",
         "INSERT INTO usage_events_rollup SELECT * FROM usage_events_rollup LIMIT 1",
         "UPDATE usage_events_rollup SET ingested = ingested + interval '1 year' WHERE slot > '2026-03-20'",
