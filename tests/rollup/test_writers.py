@@ -21,6 +21,7 @@ from usage_explore.load import load_files, staging
 from usage_explore.rollup import catalogue, maintain, refresh, wishes
 from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
+from usage_explore.schema import events_table
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)
@@ -117,6 +118,18 @@ def test_a_role_that_sees_a_part_of_the_events_cannot_count_them(ahead: Ahead, f
     assert fast.aggregate(AggregateQuery()).total == 3
 
 
+def test_events_without_a_time_of_ingestion_are_not_counted_ahead(ahead: Ahead) -> None:
+    ahead.add(FIRST, FIRST + HOUR)
+    ahead.connection.execute(
+        "CREATE VIEW undated AS SELECT id, organization_id, customer_id, product_id, subscription_id, metric_key,"
+        " price_key, quantity, timestamp, nullif(ingested_at, '2026-03-01') AS ingested_at, idempotency_key,"
+        " external_cost_amount, external_cost_currency, wallet_currency, dimensions FROM usage_events"
+    )
+    ahead.connection.commit()
+    with pytest.raises(TableMismatch, match="ingested_at is NULL"):
+        maintain.refresh(ahead.connection, events_table("undated"), settle=timedelta(0))
+
+
 def test_a_change_is_mended_while_all_events_are_counted_anew(ahead: Ahead) -> None:
     today = floor(datetime.now(UTC), DAY)
     ahead.add(*(today - number * 12 * HOUR for number in range(1, 10)))
@@ -126,3 +139,28 @@ def test_a_change_is_mended_while_all_events_are_counted_anew(ahead: Ahead) -> N
     ahead.keep(none=timedelta(minutes=15))
     assert maintain.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 1
     assert differing(ahead) == 0
+
+
+def test_a_database_that_repeats_reads_by_default_changes_nothing(
+    ahead: Ahead, fast: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead.add(FIRST)
+    ahead.keep(none=HOUR)
+    ahead.advance(FIRST + HOUR)
+    ahead.connection.execute(
+        sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'").format(
+            sql.Identifier(ahead.connection.info.dbname)
+        )
+    )
+    ahead.connection.commit()
+    write = staging.Stage.write
+
+    def refreshed_meanwhile(stage: staging.Stage, settle: timedelta) -> staging.Written:
+        ahead.advance(FIRST + 20 * DAY)
+        return write(stage, settle)
+
+    monkeypatch.setattr(staging.Stage, "write", refreshed_meanwhile)
+    with writing.connect(ahead.url) as connection:
+        load_files(connection, TABLE, [old_file(tmp_path)], organization_id=ORGANIZATION)
+    assert differing(ahead) == 0
+    assert total(fast) == 2

@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.errors import ConfigurationError
-from usage_explore.rollup import catalogue, watermark
+from usage_explore.rollup import catalogue, trust, watermark
 from usage_explore.rollup.filling import fill, identifier, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
 from usage_explore.rollup.tables import kept_table, rollup_table
@@ -94,10 +94,12 @@ def schedule(connection: Connection, events: Table, every: timedelta, settle: ti
     """Let the database refresh the rollup, which must be there, `every` so often; the job's number.
 
     An earlier job makes room for the new one. It runs as this role, which needs `pg_read_all_stats` to see since when
-    others' transactions are open. Raises `ConfigurationError` where there is no TimescaleDB.
+    others' transactions are open. Raises `ConfigurationError` where there is no TimescaleDB, `TableMismatch` where the
+    role may not see every event.
     """
     with connection.transaction():
         _check(connection)
+        trust.check_visible(connection, events)
         unschedule(connection, events)
         connection.execute(procedure(connection, events))
         row = connection.execute(

@@ -20,7 +20,7 @@ _PATIENCE = 10.0
 _PAUSE = 0.1
 
 OLDEST = """
-SELECT clock_timestamp(), since, pid, role FROM (
+SELECT now(), since, pid, role FROM (
     SELECT xact_start, pid, usename::text FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
       AND backend_type NOT LIKE 'autovacuum%%' AND backend_type <> 'walsender'
