@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -128,6 +129,17 @@ def test_events_without_a_time_of_ingestion_are_not_counted_ahead(ahead: Ahead) 
     ahead.connection.commit()
     with pytest.raises(TableMismatch, match="ingested_at is NULL"):
         maintain.refresh(ahead.connection, events_table("undated"), settle=timedelta(0))
+
+
+def test_an_organization_whose_id_is_all_zeros_decides_for_no_other(ahead: Ahead, fast: Store) -> None:
+    ahead.add(FIRST, number=200)
+    ahead.add(FIRST, organization_id=catalogue.EVERY, dimensions={"model": "x" * 900})
+    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    with ahead.connection.transaction():
+        assert catalogue.wishes(ahead.connection, TABLE) == []
+    assert ahead.entry("dim:model").grain is not None
+    nobody = replace(fast, organization_id=catalogue.EVERY).aggregate(AggregateQuery(since=FIRST, until=FIRST + DAY))
+    assert (nobody.total, nobody.served.path) == (1, "events")
 
 
 def test_a_change_is_mended_while_all_events_are_counted_anew(ahead: Ahead) -> None:

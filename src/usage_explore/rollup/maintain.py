@@ -113,6 +113,7 @@ def choose(
         known: dict[UUID, list[catalogue.Entry]] = {owner: [] for owner in catalogue.organizations(connection, events)}
         for entry in catalogue.entries(connection, events):
             known.setdefault(entry.organization_id, []).append(entry)
+        known.pop(catalogue.EVERY, None)  # its lines are wishes: an organization of that id is answered from the events
     chosen = 0
     for owner, entries in known.items():
         if only not in (None, owner):
