@@ -14,7 +14,8 @@ from usage_explore import indexed
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 from usage_explore.homes import citus, timescale
 from usage_explore.homes.wishes import Wishes
-from usage_explore.schema import INDEX_BYTES
+from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.schema import INDEX_BYTES, events_table
 from usage_explore.shape import Relation, relation
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -118,6 +119,10 @@ def _spread(connection: Connection, found: Relation, wishes: Wishes, say: Say) -
         )
     say(f"Spreading the table over Citus's workers by {citus.COLUMN}; writers wait meanwhile.")
     citus.distribute(connection, _name(found))
+    events = events_table(f"{found.schema}.{found.name}")
+    for name in (sql.Identifier(found.schema, table.name) for table in (rollup_table(events), kept_table(events))):
+        if connection.execute("SELECT WHERE to_regclass(%s) IS NOT NULL", [name.as_string(connection)]).rowcount:
+            citus.distribute_beside(connection, name, _name(found))
 
 
 def _indexes(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.errors import TableMismatch
 from usage_explore.rollup import trust
 from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
@@ -227,20 +228,29 @@ def _piece(entry: Entry, until: datetime, target: datetime) -> Piece:
 def _next(
     connection: Connection, events: Table, chosen: Sequence[Entry], mark: datetime | None, target: datetime
 ) -> datetime:
-    """When the next event was ingested, of those that are missing; never before 1970, nor after `target`."""
-    row = connection.execute(
-        sql.SQL(
-            "SELECT least(min(greatest(first, '1970-01-01')), %(target)s)"
-            " FROM (SELECT DISTINCT organization_id FROM {} WHERE organization_id = ANY (%(organizations)s)) AS o (id),"
-            " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
-            " ORDER BY ingested_at LIMIT 1) AS e (first)"
-        ).format(identifier(kept_table(events)), identifier(events)),
-        {
-            "organizations": sorted({entry.organization_id for entry in chosen}),
-            "mark": mark.isoformat() if mark else "-infinity",
-            "target": target,
-        },
-    ).fetchone()
+    """When the next event was ingested, of those that are missing; never before 1970, nor after `target`.
+
+    Raises `TableMismatch` where Citus has no rollup of the events.
+    """
+    statement = sql.SQL(
+        "SELECT least(min(greatest(first, '1970-01-01')), %(target)s)"
+        " FROM (SELECT DISTINCT organization_id FROM {} WHERE organization_id = ANY (%(organizations)s)) AS o (id),"
+        " LATERAL (SELECT ingested_at FROM {} WHERE organization_id = o.id AND ingested_at >= %(mark)s::timestamptz"
+        " ORDER BY ingested_at LIMIT 1) AS e (first)"
+    ).format(identifier(kept_table(events)), identifier(events))
+    values = {
+        "organizations": sorted({entry.organization_id for entry in chosen}),
+        "mark": mark.isoformat() if mark else "-infinity",
+        "target": target,
+    }
+    try:
+        row = connection.execute(statement, values).fetchone()
+    except psycopg.errors.FeatureNotSupported as error:
+        raise TableMismatch(
+            f"{events.fullname}: Citus can have a rollup only of a table that is distributed by organization_id, which"
+            " `usage-explore init --distribute` makes of one that is not distributed; questions are answered from the"
+            " events"
+        ) from error
     assert row is not None  # noqa: S101 - an aggregate has one row
     found: datetime = row[0]
     return found
