@@ -20,9 +20,12 @@ from servers import kind
 from usage_explore import AggregateQuery, EventQuery, connect, indexed, writing
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.doctor import examine, speed
-from usage_explore.errors import ConfigurationError, DatabaseUnavailable
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.homes import Wishes, timescale
 from usage_explore.homes.arrange import arrange
+from usage_explore.rollup import maintain
+from usage_explore.rollup.verify import verify
+from usage_explore.schema import events_table
 from usage_explore.shape import Relation, relation
 
 NOTHING_ASKED = Wishes()
@@ -245,6 +248,47 @@ def test_rows_spread_over_the_workers_by_organization(connection: writing.Connec
     assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
     assert arranged(connection, Wishes(distribute=True)) == []
     assert lacking(connection) == []
+
+
+@pytest.mark.usefixtures("on_citus")
+@pytest.mark.parametrize("rollup_first", [True, False])
+def test_a_rollup_is_spread_with_its_events(
+    connection: writing.Connection, generated: list[Row], rollup_first: bool
+) -> None:
+    writing.ensure_schema(connection, "usage_events")
+    rows.insert(connection, generated)
+    for step in (True, False):
+        if step == rollup_first:
+            connection.commit()
+            assert maintain.refresh(connection, events_table(), settle=timedelta(0)).rows > 0
+        else:
+            assert arranged(connection, Wishes(distribute=True))
+    places = connection.execute("SELECT count(*), count(DISTINCT colocation_id) FROM citus_tables").fetchone()
+    assert places == (3, 1)
+    connection.commit()
+    assert maintain.refresh(connection, events_table(), settle=timedelta(0)).rows == 0
+    assert verify(connection, events_table(), sample=None).differing == 0
+
+
+@pytest.mark.usefixtures("on_citus")
+def test_events_that_are_spread_otherwise_have_no_rollup(
+    connection: writing.Connection, database_url: str, generated: list[Row]
+) -> None:
+    writing.ensure_schema(connection, "usage_events")
+    connection.execute("CREATE TABLE by_id (LIKE usage_events)")
+    connection.execute("SELECT create_distributed_table('by_id', 'id')")
+    rows.insert(connection, generated)
+    connection.execute("INSERT INTO by_id SELECT * FROM usage_events")
+    connection.commit()
+    with pytest.raises(TableMismatch, match="distributed by organization_id"):
+        maintain.refresh(connection, events_table("by_id"), settle=timedelta(0))
+    whole = AggregateQuery(since=rows.LAST_INGESTED - 200 * DAY, until=rows.LAST_INGESTED)
+    with connect(database_url, organization_id=rows.ORGANIZATION, table="by_id") as store:
+        answer = store.aggregate(whole)
+        assert answer.served is not None
+        assert answer.served.path == "events"
+    with connect(database_url, organization_id=rows.ORGANIZATION) as store:
+        assert store.aggregate(whole).series == answer.series
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_every_planted_difference_is_found(ahead: Ahead) -> None:
         "UPDATE usage_events_rollup SET quantity = 0.1 WHERE slot = (SELECT min(slot) FROM usage_events_rollup)",
         "UPDATE usage_events_rollup SET value = NULL WHERE dimension = 'dim:model' AND slot < '2026-03-02'",
         "INSERT INTO usage_events_rollup SELECT * FROM usage_events_rollup LIMIT 1",
-        "UPDATE usage_events_rollup SET ingested = ingested + interval '1 year' WHERE slot > '2026-03-20'",
+        "UPDATE usage_events_rollup SET ingested = '2027-03-20Z' WHERE slot > '2026-03-20'",
         "INSERT INTO usage_events_rollup SELECT organization_id, 'dim:nothing', value, metric_key, slot, ingested,"
         " events, quantity FROM usage_events_rollup LIMIT 1",
     ]

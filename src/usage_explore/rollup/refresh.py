@@ -156,7 +156,9 @@ def _fill(
     try:
         with connection.transaction():
             return connection.execute(statement, parameters(pieces)).rowcount, pieces
-    except _UNFIT as error:
+    except (*_UNFIT, psycopg.errors.InternalError_) as error:
+        if isinstance(error, psycopg.errors.InternalError_) and not str(error).startswith("index row size "):
+            raise  # Citus tells of a row its worker could not take in these words alone, without the code
         if len(pieces) == 1:
             (piece,) = pieces
             for entry in entries(connection, events):
