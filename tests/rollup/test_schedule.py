@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from ahead import TABLE, Ahead
+from usage_explore import writing
 from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalogue, refresh
 from usage_explore.rollup.schedule import procedure, schedule, unschedule
@@ -15,6 +20,8 @@ from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+CALL = """CALL usage_events_rollup_refresh(0, '{"settle": "1 second"}')"""
+WAITING = "SELECT FROM pg_locks WHERE pid = %s AND locktype = 'advisory' AND NOT granted"
 
 
 def call(ahead: Ahead) -> None:
@@ -23,7 +30,7 @@ def call(ahead: Ahead) -> None:
         table = catalogue.placed(ahead.connection, TABLE)
         ahead.connection.execute(procedure(ahead.connection, table))
     ahead.connection.autocommit = True
-    ahead.connection.execute("""CALL usage_events_rollup_refresh(0, '{"settle": "1 second"}')""")
+    ahead.connection.execute(CALL)
     ahead.connection.autocommit = False
 
 
@@ -57,6 +64,35 @@ def test_the_procedure_goes_on_where_the_command_stopped(ahead: Ahead) -> None:
     assert differing(ahead) == 0
     assert ahead.entry("customer_id").kept is not None
     assert str(ahead.entry("dim:model").reason).startswith(catalogue.UNFIT)
+
+
+def test_what_the_procedure_waited_for_is_counted(ahead: Ahead) -> None:
+    now = datetime.now(UTC)
+    ahead.add(now - 9 * HOUR)
+    ahead.keep(none=HOUR)
+    ahead.advance(now - 8 * HOUR)
+    ahead.connection.execute(
+        sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'repeatable read'").format(
+            sql.Identifier(ahead.connection.info.dbname)
+        )
+    )
+    ahead.connection.commit()
+    with psycopg.connect(ahead.url, autocommit=True) as job, writing.connect(ahead.url) as writer:
+        table = catalogue.placed(ahead.connection, TABLE)
+        job.execute(procedure(job, table))
+        ahead.connection.commit()
+        catalogue.lock(writer, table)
+        running = threading.Thread(target=job.execute, args=[CALL])
+        running.start()
+        while ahead.connection.execute(WAITING, [job.info.backend_pid]).rowcount == 0:
+            ahead.connection.rollback()
+            time.sleep(0.02)
+        ahead.connection.rollback()
+        ahead.add(now - 6 * HOUR)
+        writer.commit()
+        running.join()
+    assert ahead.entry("none").watermark == floor(now - timedelta(seconds=1), HOUR)
+    assert differing(ahead) == 0
 
 
 def test_timescaledb_runs_it(ahead: Ahead) -> None:

@@ -33,6 +33,8 @@ DECLARE
     _owners uuid[]; _dimensions text[]; _grains interval[]; _since timestamptz[]; _until timestamptz[];
     _days_until timestamptz[]; _organizations uuid[]; _first timestamptz; _last timestamptz;
 BEGIN
+    PERFORM set_config('default_transaction_isolation', 'read committed', false);
+    COMMIT;  -- from here on, who waits for a turn sees what was done meanwhile
     SELECT date_bin('1 hour', least(o.now - _settle, o.since), '1970-01-01') INTO _target
     FROM ({oldest}) AS o (now, since, pid, role);
     IF EXISTS ({hidden}) THEN
