@@ -6,7 +6,7 @@ Both give the same points to the last digit, as common table expressions with th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -53,14 +53,14 @@ def events_points(table: Table, query: AggregateQuery) -> CTE:
     slots = (
         select(slot, *key, measured.label("value")).where(*conditions(table, query)).group_by(slot, *key).cte("slots")
     )
-    bucket = _bucket(slots.c.slot, edges)
+    bucket = _bucket(slots.c.slot, _instants(edges))
     keys = [slots.c.key] if key else []
     return select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
 
 
 def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
     """The points from the rollup's whole slots, with the window's edges and the tail from the events."""
-    pieces = _pieces(table, query, serving, _Measure(query.group_by, query.metric, query.edges()))
+    pieces = _pieces(table, query, serving, _Measure(query.group_by, query.metric, _instants(query.edges())))
     keys = [pieces.c.key] if query.group_by != NONE else []
     measured = pieces.c.events if query.metric == "count" else pieces.c.quantity
     return (
@@ -92,10 +92,10 @@ class _Measure:
 
     group: str
     metric: Metric
-    edges: tuple[datetime, ...] = ()
+    edges: ColumnElement[Any] | None = None
 
     def buckets(self, instant: ColumnElement[datetime]) -> list[Label[Any]]:
-        return [_bucket(instant, self.edges)] if self.edges else []
+        return [_bucket(instant, self.edges)] if self.edges is not None else []
 
     def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> list[Label[Any]]:
         counted = [events.label("events")]
@@ -145,7 +145,7 @@ def _slots(slot: ColumnElement[datetime], query: Question, serving: Serving) -> 
     some = bool(query.dimensions) or any(getattr(query, name) for name in columns)
     if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
         every = [first + place * grain for place in range((last - first) // grain)]
-        return [slot == func.any(literal(every, ARRAY(_INSTANT)).cast(ARRAY(_INSTANT)))]
+        return [slot == func.any(_instants(every))]
     return ([slot >= first] if first else []) + ([slot < last] if last else [])
 
 
@@ -177,9 +177,13 @@ def _key(column: Callable[[str], ColumnElement[Any]], group: str) -> list[Label[
     return [] if group in (NONE, KEYS) else [column(group).cast(Text).label("key")]
 
 
-def _bucket(instant: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Label[Any]:
-    bounds = literal(list(edges), ARRAY(_INSTANT)).cast(ARRAY(_INSTANT))
-    return func.width_bucket(instant, bounds).label("bucket")
+def _bucket(instant: ColumnElement[datetime], edges: ColumnElement[Any]) -> Label[Any]:
+    return func.width_bucket(instant, edges).label("bucket")
+
+
+def _instants(every: Iterable[datetime]) -> ColumnElement[Any]:
+    """Instants as one parameter, used in several places; as text, because thousands are slow to bind one by one."""
+    return literal("{" + ",".join(instant.isoformat() for instant in every) + "}", Text).cast(ARRAY(_INSTANT))
 
 
 def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:

@@ -55,8 +55,8 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         _address(url, given),
         json_deserializer=_json,
         pool_pre_ping=True,
-        pool_size=5,
-        max_overflow=5,
+        pool_size=10,  # kept, for opening one takes longer than an answer
+        max_overflow=0,
         pool_timeout=10,
         execution_options={"postgresql_readonly": True},
     )
