@@ -29,7 +29,7 @@ import soak_report
 from soak_api import Client, Shared
 from soak_browsers import Person, chromium
 from soak_log import Log, Marks
-from soak_servers import Running, committed, descendants, end, servers, writer
+from soak_servers import Running, committed, descendants, differences, end, refreshing, servers, writer
 from soak_sessions import Visitor
 from soak_verdict import faults
 from soak_watch import watching
@@ -111,10 +111,10 @@ def run(given: argparse.Namespace) -> list[str]:
         log = Log()
         shared = Shared(log, Marks(), questions.pinned(as_of.replace(microsecond=0)))
         with writer(running.database_url, given.rate, BOTH) as process:
-            with watching(running, log) as looks:
+            with refreshing(running.database_url), watching(running, log) as looks:
                 asyncio.run(load(running, shared, given.clients, given.minutes * 60, given.think))
             written = committed(process)
-        missing = asyncio.run(lost(running, written))
+        missing = asyncio.run(lost(running, written)) + differences(running.database_url)
         wrong = faults(log, looks, given.minutes, running.log.read_text(errors="replace"), missing)
     browsers, sessions, programs = shares(given.clients)
     plan = {

@@ -80,6 +80,21 @@ def writer(database_url: str, rate: float, organizations: list[UUID]) -> Iterato
         yield process
 
 
+@contextlib.contextmanager
+def refreshing(database_url: str) -> Iterator[None]:
+    """The rollup, refreshed every minute in a process of its own."""
+    command = [sys.executable, "-P", "-m", "usage_explore", "rollup", "--every", "1m"]
+    with started(command, _environment(database_url), subprocess.DEVNULL, subprocess.DEVNULL):
+        yield
+
+
+def differences(database_url: str) -> list[str]:
+    """What is wrong with the rollup: nothing, where it counts what the events say."""
+    command = [sys.executable, "-P", "-m", "usage_explore", "rollup", "--verify", "--all"]
+    done = subprocess.run(command, env=_environment(database_url), capture_output=True, text=True)
+    return [] if done.returncode == 0 else [f"rollup: {done.stdout}{done.stderr}"[:1_000]]
+
+
 def committed(process: subprocess.Popen[bytes]) -> dict[UUID, int]:
     """Tell the writer to stop; how many events it committed for each organization."""
     process.send_signal(signal.SIGTERM)
@@ -123,6 +138,10 @@ def _family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    return {**config.settings(database_url=database_url).environment(), "PYTHONWARNINGS": "ignore"}
 
 
 def _command(environment: dict[str, str], *arguments: str) -> str:
