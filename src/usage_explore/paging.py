@@ -46,9 +46,10 @@ def _rows(
     *,
     newest_first: bool = False,
 ) -> _Rows:
-    plain = EventQuery(**{name: value for name, value in query.given().items() if name in _IN_ORDER})
-    if plain == query.replace(limit=None, cursor=None):
+    given = query.given()
+    if not given.keys() - {*_IN_ORDER, "limit", "cursor"}:
         return connection.execute(statement(query, rows)).all()
+    plain = EventQuery(**{name: value for name, value in given.items() if name in _IN_ORDER})
     walked = statement(plain, WALK).subquery("walked")
     passing = select(walked).where(*filters(partial(expression, walked), query))
     found = connection.execute(_ordered(passing, walked, newest_first).limit(rows)).all()
