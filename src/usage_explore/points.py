@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
+    Dialect,
     FromClause,
     Interval,
     Label,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, Subquery
+from sqlalchemy.types import UserDefinedType
 
 from usage_explore.filters import ID_COLUMNS
 from usage_explore.query import AggregateQuery, EventQuery, Metric, Question
@@ -183,7 +185,16 @@ def _bucket(instant: ColumnElement[datetime], edges: ColumnElement[Any]) -> Labe
 
 def _instants(every: Iterable[datetime]) -> ColumnElement[Any]:
     """Instants as one parameter, used in several places; as text, because thousands are slow to bind one by one."""
-    return literal("{" + ",".join(instant.isoformat() for instant in every) + "}", Text).cast(ARRAY(_INSTANT))
+    return literal("{" + ",".join(instant.isoformat() for instant in every) + "}", _Array()).cast(ARRAY(_INSTANT))
+
+
+class _Array(UserDefinedType[str]):
+    """An array written as PostgreSQL reads it. Bound without a type of its own, it is read once, not for each row."""
+
+    cache_ok = True
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[str], str]:
+        return "'{}'".format
 
 
 def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:

@@ -140,7 +140,8 @@ class Asker:
 
     def __call__(self, ask: Ask, **headers: str) -> Answer:
         given = self.client.get(ask.path, params=ask.parameters, headers=self.key | ask.headers | headers)
-        kept = sorted((name, value) for name, value in given.headers.items() if name not in ("date", "x-request-id"))
+        own = ("date", "server-timing", "x-request-id")
+        kept = sorted((name, value) for name, value in given.headers.items() if name not in own)
         body = re.sub(rb'("request_id": ?)"[^"]*"', rb"\1", given.content)
         return Answer(given.status_code, tuple(kept), body)
 

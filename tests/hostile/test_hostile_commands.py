@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -12,9 +13,11 @@ from click.testing import CliRunner, Result
 from streamlit import config
 
 import naughty
+import rows
 from asked import LONGEST, faults_of
-from oracle import Row
-from usage_explore import EventQuery, Store, demo, launch, serving, writing
+from oracle import Row, utc
+from servers import fresh_database
+from usage_explore import EventQuery, demo, launch, serving, writing
 from usage_explore.cli import main
 
 TEXTS = [*naughty.WORST[2:], "\udcff"]
@@ -33,12 +36,17 @@ def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], 
 COMMANDS = dict(commands(main))
 
 
-def address(store: Store) -> str:
-    return store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+@pytest.fixture(scope="module")
+def database(server_url: str, _template: str, generated: list[Row]) -> Iterator[str]:
+    """The generated rows in a database of their own, for `rollup` writes beside them."""
+    with fresh_database(server_url, template=_template) as url:
+        with writing.connect(url) as connection:
+            rows.insert(connection, generated)
+        yield url
 
 
 @pytest.fixture
-def run(everyone: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Run a command deep in an empty folder, on the generated rows; nothing is served and no demo is made."""
     deep = tmp_path / "a/b/c/d"
     deep.mkdir(parents=True)
@@ -46,9 +54,10 @@ def run(everyone: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.chdir(deep)
     monkeypatch.setattr(launch, "app", lambda *_, **__: 0)
     monkeypatch.setattr(serving, "run", lambda *_, **__: None)
-    monkeypatch.setattr(demo, "append", lambda *_, **__: "")
+    nothing = demo.DemoReport(events=0, days=0, first_day=date(2026, 1, 1), until=utc(2026, 1, 2))
+    monkeypatch.setattr(demo, "append", lambda *_, **__: nothing)
     monkeypatch.setenv("USAGE_EXPLORE_HOME", str(deep / "home"))
-    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", address(everyone))
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", database)
 
     def run(*arguments: str) -> Result:
         result = CliRunner().invoke(main, arguments)
@@ -94,6 +103,6 @@ def test_a_question_on_the_command_line_has_the_package_s_faults(run, tmp_path: 
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_nothing_was_written(everyone: Store, generated: list[Row]) -> None:
-    with writing.connect(address(everyone)) as connection:
+def test_nothing_was_written(database: str, generated: list[Row]) -> None:
+    with writing.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
