@@ -57,6 +57,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         pool_pre_ping=True,
         pool_size=10,  # kept, for opening one takes longer than an answer
         max_overflow=0,
+        pool_recycle=300,  # seconds: a server process keeps the memory of its largest answer
         pool_timeout=10,
         execution_options={"postgresql_readonly": True},
     )
