@@ -34,9 +34,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, Subquery
 from sqlalchemy.types import UserDefinedType
 
-from usage_explore.filters import ID_COLUMNS
 from usage_explore.query import AggregateQuery, EventQuery, Metric, Question
-from usage_explore.rollup.serving import DAY, KEYS, NONE, Edge, Serving
+from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving
 from usage_explore.rollup.tables import rollup_table
 from usage_explore.statements import conditions, expression, filters, object_keys, scope
 
@@ -143,8 +142,7 @@ def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) ->
 def _slots(slot: ColumnElement[datetime], query: Question, serving: Serving) -> list[ColumnElement[bool]]:
     """The whole slots: as a range, or one by one where only some values are asked for, which the index finds then."""
     first, last, grain = serving.first, serving.last, serving.kept.grain
-    columns = (*ID_COLUMNS, "price_key", "wallet_currency")
-    some = bool(query.dimensions) or any(getattr(query, name) for name in columns)
+    some = bool(query.dimensions) or any(getattr(query, name) for name in COLUMNS)
     if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
         every = [first + place * grain for place in range((last - first) // grain)]
         return [slot == func.any(_instants(every))]

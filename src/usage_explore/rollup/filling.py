@@ -11,11 +11,11 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.filters import GROUPS
+from usage_explore.rollup.serving import COLUMNS as DIMENSIONS
 from usage_explore.rollup.serving import DAY, HOUR, KEYS, Kept
 from usage_explore.rollup.tables import rollup_table
 
-_OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in GROUPS if name != "metric_key")
+_OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in DIMENSIONS)
 
 _SLOTS = """
        date_bin(p.grain, e.timestamp, timestamptz '1970-01-01 00:00:00+00') AS slot,
@@ -110,15 +110,11 @@ def empty(events: Table) -> sql.Composed:
 def merge(events: Table) -> sql.Composed:
     """Merge the hours of ingestion of some pieces into days."""
     return sql.SQL(
-        "WITH hours AS ("
-        " DELETE FROM {rows} r USING unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(since)s::timestamptz[],"
-        " %(until)s::timestamptz[]) AS p (organization_id, dimension, since, until)"
-        " WHERE r.organization_id = p.organization_id AND r.dimension = p.dimension"
-        " AND r.ingested >= p.since AND r.ingested < p.until RETURNING r.*) "
+        "WITH hours AS ({emptied} RETURNING r.*) "
         "INSERT INTO {rows} ({columns}) SELECT organization_id, dimension, value, metric_key, slot,"
         " date_bin('1 day', ingested, timestamptz '1970-01-01 00:00:00+00'), sum(events), sum(quantity)"
         " FROM hours GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 5"
-    ).format(rows=identifier(rollup_table(events)), columns=COLUMNS)
+    ).format(emptied=empty(events), rows=identifier(rollup_table(events)), columns=COLUMNS)
 
 
 def identifier(table: Table) -> sql.Identifier:

@@ -35,7 +35,8 @@ WITH kept AS (
         WHERE organization_id = kept.organization_id AND ingested_at >= %(since)s AND ingested_at < kept.watermark
     ) AS e GROUP BY 1, 2
 ), slots AS (
-    SELECT organization_id, CASE WHEN {is_day} THEN date_bin('1 day', slot, '1970-01-01') ELSE slot END AS slot,
+    SELECT organization_id,
+           CASE WHEN slot < days_until THEN date_bin('1 day', slot, '1970-01-01') ELSE slot END AS slot,
            sum(events) AS events
     FROM raw JOIN kept USING (organization_id) GROUP BY 1, 2
 ), rolled AS (
@@ -43,13 +44,11 @@ WITH kept AS (
     FROM {rollup} r JOIN kept USING (organization_id)
     WHERE r.dimension = kept.dimension AND r.ingested >= %(since)s AND r.ingested < kept.watermark GROUP BY 1, 2
 )
-SELECT organization_id, slot, slot + CASE WHEN {is_day} THEN interval '1 day' ELSE interval '1 hour' END
+SELECT organization_id, slot, slot + CASE WHEN slot < days_until THEN interval '1 day' ELSE interval '1 hour' END
 FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organization_id)
 WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
 """
 """Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers."""
-
-_IS_DAY = sql.SQL("(slot < days_until)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +174,6 @@ def _mend(connection: Connection, events: Table) -> int:
                 kept=identifier(kept_table(events)),
                 rollup=identifier(rollup_table(events)),
                 events=identifier(events),
-                is_day=_IS_DAY,
             ),
             {"none": NONE, "keys": KEYS, "since": since},
         ).fetchall()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.filters import DIMENSION, GROUPS
 from usage_explore.query import AggregateQuery, EventQuery, Question
 
 NONE = "none"
@@ -23,6 +23,9 @@ NONE = "none"
 
 KEYS = "keys"
 """The dimension whose values are the dimension keys an event has: an event counts once for each."""
+
+COLUMNS = tuple(name for name in GROUPS if name != "metric_key")
+"""The columns that are dimensions; the metric key is part of every row."""
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -129,7 +132,7 @@ def _pieces(
 def dimensions(query: Question, group: str) -> tuple[str, ...]:
     """What the question filters by, and a group; without the metric key, which is part of every row."""
     named = {group, *query.missing}
-    named |= {name for name in (*ID_COLUMNS, "price_key", "wallet_currency") if getattr(query, name)}
+    named |= {name for name in COLUMNS if getattr(query, name)}
     named |= {DIMENSION + key for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
