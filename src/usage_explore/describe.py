@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from usage_explore.filters import DIMENSION
-from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question, expect
+from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question, Windowed, expect
 
 _LONGEST = 60
 """How many characters of a value a sentence shows."""
@@ -25,6 +25,8 @@ def describe(query: Question) -> str:
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
             parts = [words, window_words(query), query.timezone]
+        case Windowed():
+            parts = ["Usage", window_words(query), query.timezone]
         case EventQuery():
             parts = ["Events, newest first", _occurred(query)]
         case _:
@@ -66,7 +68,7 @@ def filter_words(query: Question) -> list[str]:
     return found
 
 
-def window_words(query: AggregateQuery) -> str:
+def window_words(query: Windowed) -> str:
     """The window as words: "1–30 Sep 2026", "last 30 days", "this month"."""
     if query.window:
         return query.window.replace("_", " ")

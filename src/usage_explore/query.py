@@ -1,4 +1,4 @@
-"""The two questions, as values: which raw events (`EventQuery`), how much over time (`AggregateQuery`).
+"""Questions as values: which events (`EventQuery`), how much over time (`AggregateQuery`), is it right (`Period`).
 
 A question is validated and canonical the moment it exists: tuples sorted, times in UTC, defaults filled. So
 equal questions are equal objects, hashable, and the question is the cache key. Every parameter is declared
@@ -219,16 +219,9 @@ class EventQuery(Question):
         return found
 
 
-class AggregateQuery(Question):
-    """How much, over time: a metric per bucket of `[since, until)`, by group, the top N and the rest as Other.
+class Windowed(Question):
+    """What is asked of a half-open window of time: since when, until when, on which clock."""
 
-    `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. A window may
-    stay relative; `resolve(now)` makes it absolute. Raises `QueryError` with every fault at once.
-    """
-
-    bucket: Annotated[Bucket, BeforeValidator(partial(parse.choice, allowed=("hour", "day", "week")))] = Field(
-        "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
-    )
     since: _moment = Field(
         "-30d",
         description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
@@ -244,17 +237,6 @@ class AggregateQuery(Question):
         "UTC",
         description="IANA time zone whose midnights and hours the buckets follow.",
         examples=["Europe/Berlin"],
-    )
-    metric: Annotated[Metric, BeforeValidator(partial(parse.choice, allowed=METRICS))] = Field(
-        "count", description="What is measured: the number of events, or the exact sum of their quantity."
-    )
-    group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
-        "none",
-        description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.",
-        examples=["dim:model"],
-    )
-    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=MAX_TOP))] = Field(
-        8, ge=0, le=MAX_TOP, description="Largest series to keep; the rest folds into Other. 0 keeps all."
     )
 
     @property
@@ -295,10 +277,6 @@ class AggregateQuery(Question):
             raise QueryError(faults)
         return self.replace(**found)
 
-    def edges(self) -> tuple[datetime, ...]:
-        """The bucket edges of a resolved question, at most 2,401, counted back from `until`."""
-        return buckets.edges(*self.span, self.bucket, self.zone)
-
     def replace(self, **changes: object) -> Self:
         """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
         given = self.given()
@@ -307,9 +285,6 @@ class AggregateQuery(Question):
         elif changes.get("since") or changes.get("until"):
             given.pop("window", None)
         return type(self)(**{**given, **changes})
-
-    def _kept(self) -> tuple[str, int]:
-        return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         found = super()._contradictions(given)
@@ -325,6 +300,50 @@ class AggregateQuery(Question):
                 Fault("until", "is not after since, so the window is empty; swap or widen them"),
             ]
         return found
+
+
+class AggregateQuery(Windowed):
+    """How much, over time: a metric per bucket of `[since, until)`, by group, the top N and the rest as Other.
+
+    `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. A window may
+    stay relative; `resolve(now)` makes it absolute. Raises `QueryError` with every fault at once.
+    """
+
+    bucket: Annotated[Bucket, BeforeValidator(partial(parse.choice, allowed=("hour", "day", "week")))] = Field(
+        "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
+    )
+    metric: Annotated[Metric, BeforeValidator(partial(parse.choice, allowed=METRICS))] = Field(
+        "count", description="What is measured: the number of events, or the exact sum of their quantity."
+    )
+    group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
+        "none",
+        description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.",
+        examples=["dim:model"],
+    )
+    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=MAX_TOP))] = Field(
+        8, ge=0, le=MAX_TOP, description="Largest series to keep; the rest folds into Other. 0 keeps all."
+    )
+
+    def edges(self) -> tuple[datetime, ...]:
+        """The bucket edges of a resolved question, at most 2,401, counted back from `until`."""
+        return buckets.edges(*self.span, self.bucket, self.zone)
+
+    def _kept(self) -> tuple[str, int]:
+        return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
+
+
+class Period(Windowed):
+    """A billing period to validate: its window, when its invoice was finalized, and whose usage.
+
+    `Period(window="last_month", timezone="Europe/Berlin", finalized_at="2026-10-02T09:00:00Z")`. Raises `QueryError`
+    with every fault at once.
+    """
+
+    finalized_at: _optional_instant = Field(
+        None,
+        description="When the period was finalized: what arrived later is not on its invoice.",
+        examples=["2026-10-02T09:00:00Z"],
+    )
 
 
 def expect(kind: type[_Q], given: object) -> _Q:

@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import EventQuery, Question, Windowed
 
 _LOOKED_UP = 20
 """Values of a dimension that are looked up in its index; more are read and compared."""
@@ -197,7 +197,7 @@ def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[
     since: datetime | None
     until: datetime | None
     match query:
-        case AggregateQuery():
+        case Windowed():
             since, until = query.span
         case EventQuery():
             since, until = query.occurred_after, query.occurred_before

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
@@ -21,10 +21,15 @@ from usage_explore.answers import Aggregate, Event, EventPage
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.paths import Paths
-from usage_explore.query import AggregateQuery, EventQuery, Question, expect
+from usage_explore.query import AggregateQuery, EventQuery, Period, Question, expect
 from usage_explore.rollup.serving import KEYS
 from usage_explore.schema import events_table
 from usage_explore.scoping import Scope
+
+if TYPE_CHECKING:
+    from usage_explore.checks.invoices import InvoiceSource
+    from usage_explore.checks.preferences import PreferenceSource
+    from usage_explore.checks.validation import Validation
 
 _Q = TypeVar("_Q", bound=Question)
 
@@ -76,6 +81,7 @@ def opened(settings: config.Settings) -> Store:
         organization_id=settings.organization_id,
         settle=settings.settle,
         app_url=settings.app_url,
+        long_statement_timeout=settings.long_statement_timeout,
     )
 
 
@@ -84,7 +90,7 @@ class Store:
     """One organization's events. Made by `connect`; holds a pool, so one store serves many threads.
 
     `allowed` names the organizations that who asks may see, None for every one. With `rollup` False every question is
-    answered from the events themselves.
+    answered from the events themselves. `long_statement_timeout` bounds each statement of a validation.
     """
 
     engine: Engine
@@ -94,6 +100,7 @@ class Store:
     app_url: str
     allowed: frozenset[UUID] | None = None
     rollup: bool = True
+    long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
 
     def __repr__(self) -> str:
         organization = self.organization_id or "not chosen"
@@ -195,6 +202,35 @@ class Store:
             served=served,
         )
 
+    def validate(
+        self,
+        period: Period | None = None,
+        *,
+        invoices: InvoiceSource | None = None,
+        wallets: PreferenceSource | None = None,
+        checks: Iterable[str] | None = None,
+        progress: Callable[[str, float], object] | None = None,
+    ) -> Validation:
+        """Examine a billing period: what is wrong with it, which events are to blame, what they are worth.
+
+        Looks at what was ingested until the period's `as_of`, by default the settle time ago, so that the same numbers
+        come out next year. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame), `wallets`
+        the customers' preferred currencies (the same, or a mapping); `checks` names some checks, default all;
+        `progress` is called with a check's name and how much of it is done.
+
+        Raises `QueryError` for a wrong question, check, invoice line or preference, `ScopeError`, `DatabaseError`.
+
+        >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
+        """
+        from usage_explore.checks import examining
+
+        asking = expect(Period, Period(window="last_month") if period is None else period)
+        plan = examining.plan(checks, invoices, wallets)
+        with self._asking(asking, snapshot=True, statement_timeout=self.long_statement_timeout) as (connection, asked):
+            now = _now(connection)
+            settled = asked.pin(now, self.settle)
+            return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress)
+
     def export(self, query: EventQuery, path: Path | str, progress: bool | Progress = True) -> ExportReport:
         """Write every event of the question to a `.csv` or `.parquet` file, newest first, in bounded memory.
 
@@ -273,10 +309,12 @@ class Store:
         return [Choice(*row) for row in found]
 
     @contextmanager
-    def _asking(self, query: _Q, *, snapshot: bool = False) -> Iterator[tuple[Connection, _Q]]:
+    def _asking(
+        self, query: _Q, *, snapshot: bool = False, statement_timeout: timedelta | None = None
+    ) -> Iterator[tuple[Connection, _Q]]:
         """A transaction to answer the question in, and the question with its organization."""
         self._scope.check(query)
-        with reading.transaction(self.engine, snapshot=snapshot) as connection:
+        with reading.transaction(self.engine, snapshot=snapshot, statement_timeout=statement_timeout) as connection:
             yield connection, self._scope.of(query, connection, self.table)
 
     @property

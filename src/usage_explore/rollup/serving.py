@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery, Question, Windowed
 
 NONE = "none"
 """The dimension whose rows have no value: every event once."""
@@ -100,7 +100,7 @@ def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[st
     if isinstance(found, str):
         return found
     match query:
-        case AggregateQuery():
+        case Windowed():
             return _pieces(query, *query.span, now, found)
         case EventQuery():
             return _pieces(query, query.occurred_after, query.occurred_before, now, found)

@@ -1,0 +1,9 @@
+"""Validation of billing: is a period right, and if not, which events are to blame and what are they worth.
+
+One check is one small module, one row of `registry.CHECKS`. `Store.validate` runs them on one snapshot.
+"""
+
+from usage_explore.checks.finding import SEVERITIES, Finding, Severity
+from usage_explore.checks.validation import Result, Validation
+
+__all__ = ["SEVERITIES", "Finding", "Result", "Severity", "Validation"]

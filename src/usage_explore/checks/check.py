@@ -1,0 +1,140 @@
+"""What a check is: a row of the registry, and what it is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sqlalchemy import Connection, Select, Table
+
+from usage_explore.checks.finding import Finding
+from usage_explore.checks.totals import Totals
+from usage_explore.paths import Paths
+from usage_explore.query import AggregateQuery, EventQuery, Period, Question
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from usage_explore.checks.invoices import Invoices
+    from usage_explore.checks.preferences import Preferences
+
+READ_AT_ONCE = 10_000
+"""Rows of a statement that are held at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a check found, among how many things it looked at (`looked_at`, of what `Check.unit` says).
+
+    `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
+    decimals are `Decimal`. `note` says what was left aside, when anything was.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    looked_at: int = 0
+    sheet: pd.DataFrame | None = None
+    note: str = ""
+
+
+class Examine(Protocol):
+    """What a check does."""
+
+    def __call__(self, examination: Examination, /) -> Outcome:
+        """What it finds in the period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One row of the registry.
+
+    `name` is the word for links and options, `title` what people read, `means` what a finding means for the invoice,
+    `parameters` each bound it applies and why (name to words with the number in them), `unit` what it looks at,
+    `statement` its SQL (pure, so that a report can show it), `examine` runs it. `needs` names what must be given for it
+    to run: `invoices`, `preferences` or `finalized_at`.
+    """
+
+    name: str
+    title: str
+    means: str
+    parameters: Mapping[str, str]
+    unit: str
+    statement: Callable[[Table, Period], Select[Any]]
+    examine: Examine
+    needs: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """One period of one organization, in one snapshot.
+
+    `period` is resolved and has its `as_of`: what was ingested later is not looked at. `now` is the database's clock,
+    `totals` what the period came to: what shares are shares of.
+    """
+
+    connection: Connection
+    table: Table
+    period: Period
+    now: datetime
+    totals: Totals
+    rollup: bool = True
+    invoices: Invoices | None = None
+    preferences: Preferences | None = None
+    progress: Callable[[float], object] = field(default=lambda done: None)
+    """Called by a check that takes long with the part that is done, 0 to 1."""
+
+    @property
+    def closed_until(self) -> datetime:
+        """Until when usage can be complete: what lies after is not judged."""
+        return min(self.period.span[1], self.period.as_of or self.now, self.now)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """The ways to an aggregate: the rollup where it serves exactly, else the events."""
+        return Paths(self.connection, self.table, self.now, self.rollup)
+
+    def has(self, need: str) -> bool:
+        """Whether what a check needs was given."""
+        given = {
+            "invoices": self.invoices,
+            "preferences": self.preferences,
+            "finalized_at": self.period.finalized_at,
+        }
+        return given[need] is not None
+
+    def rows(self, statement: Select[Any]) -> Iterator[Any]:
+        """The statement's rows, read through a cursor in the database so that many take no memory here."""
+        yield from self.connection.execute(statement.execution_options(yield_per=READ_AT_ONCE))
+
+    def share(self, metric: str, quantity: Decimal) -> Decimal:
+        """What part of the metric's quantity in the period that is, unsigned; of nothing it is 1."""
+        whole = abs(self.totals.metrics.get(metric, (0, Decimal(0)))[1])
+        if not whole:
+            return Decimal(bool(quantity))
+        return abs(quantity) / whole
+
+    def cost_share(self, currency: str | None, amount: Decimal) -> Decimal:
+        """What part of the period's cost in the currency that is, unsigned; of nothing it is 1."""
+        whole = abs(self.totals.costs.get(currency, Decimal(0)))
+        if not whole:
+            return Decimal(bool(amount))
+        return abs(amount) / whole
+
+    def aggregate_question(self, **parameters: object) -> AggregateQuery:
+        """A question about the period with its filters and `as_of`; the parameters are added or displace them."""
+        since, until = self.period.span
+        return AggregateQuery(
+            **{**self._shared, "since": since, "until": until, "timezone": self.period.timezone, **parameters}
+        )
+
+    def events_question(self, **parameters: object) -> EventQuery:
+        """The events of the period, with its filters and `as_of`; the parameters are added or displace them."""
+        since, until = self.period.span
+        return EventQuery(**{**self._shared, "occurred_after": since, "occurred_before": until, **parameters})
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        return {name: value for name, value in self.period.given().items() if name in Question.model_fields}

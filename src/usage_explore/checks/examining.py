@@ -1,0 +1,59 @@
+"""What is examined with what: the checks that were chosen and the files that came with them, then one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Table
+
+from usage_explore.checks import running
+from usage_explore.checks.check import Check, Examination
+from usage_explore.checks.invoices import Invoices, InvoiceSource, read_invoices
+from usage_explore.checks.preferences import Preferences, PreferenceSource, read_preferences
+from usage_explore.checks.totals import totals
+from usage_explore.checks.validation import Validation
+from usage_explore.query import Period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Checks, and what they need beside the events; read and found sound before the database is asked."""
+
+    checks: tuple[Check, ...]
+    invoices: Invoices | None
+    preferences: Preferences | None
+
+    def validation(
+        self,
+        connection: Connection,
+        table: Table,
+        period: Period,
+        now: datetime,
+        rollup: bool,
+        app_url: str,
+        progress: running.Progress | None,
+    ) -> Validation:
+        """The period, resolved and with its `as_of`, examined on the connection's snapshot."""
+        examination = Examination(
+            connection=connection,
+            table=table,
+            period=period,
+            now=now,
+            totals=totals(connection, table, period),
+            rollup=rollup,
+            invoices=self.invoices,
+            preferences=self.preferences,
+        )
+        results = running.run(examination, self.checks, progress)
+        return Validation(period=period, now=now, totals=examination.totals, results=results, app_url=app_url)
+
+
+def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:
+    """The plan that the arguments of `Store.validate` make. Raises `QueryError`."""
+    return Plan(
+        checks=running.chosen(names),
+        invoices=None if invoices is None else read_invoices(invoices),
+        preferences=None if wallets is None else read_preferences(wallets),
+    )

@@ -1,0 +1,95 @@
+"""What a check finds: who and what it concerns, how much of it, in one sentence, and the question that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+from usage_explore.answers import link
+from usage_explore.describe import describe
+from usage_explore.numbers import plain, rfc3339
+from usage_explore.query import AggregateQuery, EventQuery
+
+Severity = Literal["high", "medium", "low"]
+
+SEVERITIES: dict[Severity, str] = {
+    "high": "the invoice is wrong, or very probably so: do not finalize before this is explained",
+    "medium": "probably harmless for the total, but somebody should look",
+    "low": "good to know",
+}
+"""What each severity asks of who signs off, the gravest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is, or may be, wrong with a period.
+
+    `since` and `until` bound the events concerned, half-open; `events` counts them, `quantity` is how much of what is
+    metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
+    currency where a cost is known. `share` is the affected part of what the metric, or the currency, came to in the
+    period: 0.02 is two per cent; it may pass 1. `question` shows it; `facts` are further things to know, by name.
+    """
+
+    check: str
+    severity: Severity
+    sentence: str
+    since: datetime
+    until: datetime
+    events: int
+    question: EventQuery | AggregateQuery
+    quantity: Decimal | None = None
+    amounts: tuple[tuple[str, Decimal], ...] = ()
+    share: Decimal = Decimal(0)
+    customer_id: UUID | None = None
+    product_id: UUID | None = None
+    subscription_id: UUID | None = None
+    metric_key: str | None = None
+    price_key: str | None = None
+    wallet_currency: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+    def url(self, app_url: str) -> str:
+        """The link that opens what it shows in the app."""
+        return link(app_url, "events" if isinstance(self.question, EventQuery) else "explore", self.question)
+
+    def to_dict(self, app_url: str) -> dict[str, Any]:
+        """The finding as JSON carries it: ids, times and decimals as text, nulls kept."""
+        return {
+            "check": self.check,
+            "severity": self.severity,
+            "sentence": self.sentence,
+            "since": rfc3339(self.since),
+            "until": rfc3339(self.until),
+            "events": self.events,
+            "quantity": None if self.quantity is None else plain(self.quantity),
+            "amounts": {currency: plain(amount) for currency, amount in self.amounts},
+            "share": plain(self.share),
+            **{name: _text(getattr(self, name)) for name in SUBJECTS},
+            "facts": dict(self.facts),
+            "question": describe(self.question),
+            "url": self.url(app_url),
+        }
+
+
+SUBJECTS = ("customer_id", "product_id", "subscription_id", "metric_key", "price_key", "wallet_currency")
+"""The fields that say whom and what a finding concerns."""
+
+_RANK = {severity: place for place, severity in enumerate(SEVERITIES)}
+
+
+def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The gravest first, within a severity the largest affected share, then the most events."""
+
+    def rank(finding: Finding) -> tuple[Any, ...]:
+        subjects = tuple(_text(getattr(finding, name)) or "" for name in SUBJECTS)
+        return _RANK[finding.severity], -finding.share, -finding.events, finding.check, finding.since, subjects
+
+    return tuple(sorted(findings, key=rank))
+
+
+def _text(value: UUID | str | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,10 @@
+"""Every check, in the order in which they run and are reported: one row each."""
+
+from __future__ import annotations
+
+from usage_explore.checks.check import Check
+
+_ALL: tuple[Check, ...] = ()
+
+CHECKS = {check.name: check for check in _ALL}
+"""The checks by name."""

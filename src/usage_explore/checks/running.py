@@ -1,0 +1,61 @@
+"""Run checks over a period, one after the other in one snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from usage_explore import parse
+from usage_explore.checks.check import Check, Examination
+from usage_explore.checks.registry import CHECKS
+from usage_explore.checks.validation import Result
+from usage_explore.errors import Fault, QueryError
+
+Progress = Callable[[str, float], object]
+"""Called with a check's name and how much of it is done, from 0 to 1."""
+
+
+def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
+    """The checks of these names in the registry's order, all without names.
+
+    Raises `QueryError` naming each unknown one, and when none is left.
+    """
+    if names is None:
+        return tuple(CHECKS.values())
+    wanted = [names] if isinstance(names, str) else list(names)
+    faults = [
+        Fault("checks", f"{parse.shorten(name)} is not a check{parse.did_you_mean(str(name), CHECKS)}")
+        for name in wanted
+        if name not in CHECKS
+    ]
+    if not wanted:
+        faults.append(Fault("checks", "names no check; leave it out to run them all"))
+    if faults:
+        raise QueryError(faults)
+    return tuple(check for name, check in CHECKS.items() if name in wanted)
+
+
+def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
+    """Each check's result on the examination's snapshot."""
+    show = progress or _quietly
+    results = []
+    for check in checks:
+        show(check.name, 0.0)
+        results.append(_run(examination, check, show))
+        show(check.name, 1.0)
+    return tuple(results)
+
+
+def _run(examination: Examination, check: Check, show: Progress) -> Result:
+    if check.needs and not examination.has(check.needs):
+        return Result(check=check, outcome=None, took=timedelta(0), skipped=f"{check.needs} was not given")
+    began = time.perf_counter()
+    outcome = check.examine(replace(examination, progress=partial(show, check.name)))
+    return Result(check=check, outcome=outcome, took=timedelta(seconds=time.perf_counter() - began))
+
+
+def _quietly(name: str, done: float) -> None:
+    """Nobody watches."""

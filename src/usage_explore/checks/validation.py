@@ -1,0 +1,150 @@
+"""A period examined: what each check found, what it was clean of, and the totals it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from usage_explore.answers import link
+from usage_explore.checks.check import Check, Outcome
+from usage_explore.checks.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
+from usage_explore.checks.totals import Totals
+from usage_explore.describe import describe
+from usage_explore.numbers import plain, rfc3339
+from usage_explore.query import Period
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check of a validation. `outcome` is None where it could not run, `skipped` then says why."""
+
+    check: Check
+    outcome: Outcome | None
+    took: timedelta
+    skipped: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it ran and found nothing."""
+        return self.outcome is not None and not self.outcome.findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The answer to `store.validate`: every check's result on one snapshot of one period.
+
+    `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
+    """
+
+    period: Period
+    now: datetime
+    totals: Totals
+    results: tuple[Result, ...]
+    app_url: str
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What all checks found, by impact."""
+        return by_impact(
+            finding for result in self.results if result.outcome is not None for finding in result.outcome.findings
+        )
+
+    def counts(self) -> Mapping[Severity, int]:
+        """How many findings there are of each severity, the gravest first."""
+        return {each: sum(finding.severity == each for finding in self.findings) for each in SEVERITIES}
+
+    def sheet(self, check: str) -> pd.DataFrame | None:
+        """The table a check made, None where it makes none, did not run, or is not in this validation."""
+        for result in self.results:
+            if result.check.name == check and result.outcome is not None:
+                return result.outcome.sheet
+        return None
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per finding, by impact.
+
+        Columns: `check`, `severity`, `sentence` (str), `since`, `until` (datetime64[us, zone]), `events` (int64),
+        `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), the subjects
+        `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`, `wallet_currency` (str), `url` (str).
+        """
+        import pandas as pd
+
+        zone = self.period.zone
+        found = self.findings
+        columns: dict[str, Any] = {
+            "check": pd.Series([each.check for each in found], dtype="str"),
+            "severity": pd.Series([each.severity for each in found], dtype="str"),
+            "sentence": pd.Series([each.sentence for each in found], dtype="str"),
+            "since": pd.Series([each.since for each in found], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
+            "until": pd.Series([each.until for each in found], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
+            "events": pd.Series([each.events for each in found], dtype="int64"),
+            "quantity": pd.Series([each.quantity for each in found], dtype="object"),
+            "amounts": pd.Series([dict(each.amounts) for each in found], dtype="object"),
+            "share": pd.Series([each.share for each in found], dtype="object"),
+        }
+        for name in SUBJECTS:
+            texts = [None if getattr(each, name) is None else str(getattr(each, name)) for each in found]
+            columns[name] = pd.Series(texts, dtype="str")
+        columns["url"] = pd.Series([each.url(self.app_url) for each in found], dtype="str")
+        return pd.DataFrame(columns)
+
+    def url(self) -> str:
+        """The link that opens this very period in the app."""
+        return link(self.app_url, "validate", self.period)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The validation as JSON carries it: decimals and times as text."""
+        since, until = self.period.span
+        as_of, finalized = self.period.as_of, self.period.finalized_at
+        return {
+            "organization_id": str(self.period.organization_id),
+            "period": describe(self.period),
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "timezone": self.period.timezone,
+            "as_of": rfc3339(as_of) if as_of else None,
+            "finalized_at": rfc3339(finalized) if finalized else None,
+            "url": self.url(),
+            "totals": {
+                "events": self.totals.events,
+                "quantities": {
+                    metric: {"events": events, "quantity": plain(quantity)}
+                    for metric, (events, quantity) in sorted(self.totals.metrics.items())
+                },
+                "costs": [
+                    {"currency": currency, "amount": plain(amount)}
+                    for currency, amount in sorted(self.totals.costs.items(), key=lambda item: item[0] or "")
+                ],
+            },
+            "findings_by_severity": dict(self.counts()),
+            "checks": [
+                {
+                    "check": result.check.name,
+                    "title": result.check.title,
+                    "skipped": result.skipped or None,
+                    "looked_at": result.outcome.looked_at if result.outcome else None,
+                    "unit": result.check.unit,
+                    "note": result.outcome.note if result.outcome else "",
+                    "findings": len(result.outcome.findings) if result.outcome else None,
+                    "milliseconds": round(result.took.total_seconds() * 1000, 1),
+                }
+                for result in self.results
+            ],
+            "findings": [finding.to_dict(self.app_url) for finding in self.findings],
+        }
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
+        return f"<Validation: {counted} findings of {len(self.results)} checks; {describe(self.period)}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=30)}"

@@ -1,0 +1,25 @@
+"""A period examined by one check, and the question whether its findings show what they say."""
+
+from __future__ import annotations
+
+from usage_explore import EventQuery, Store
+from usage_explore.checks import Finding, Result, Validation
+from usage_explore.query import Period
+
+
+def examine(store: Store, check: str, period: Period, **given: object) -> Result:
+    """What one check finds in the period."""
+    (result,) = store.validate(period, checks=[check], **given).results  # type: ignore[arg-type]
+    return result
+
+
+def shown(store: Store, finding: Finding) -> int:
+    """How many events the finding's question shows."""
+    if isinstance(finding.question, EventQuery):
+        return store.count(finding.question)
+    return int(store.aggregate(finding.question.replace(metric="count")).total)
+
+
+def found(validation: Validation, check: str) -> list[Finding]:
+    """The findings of one check, by impact."""
+    return [finding for finding in validation.findings if finding.check == check]
