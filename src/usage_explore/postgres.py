@@ -28,6 +28,8 @@ SERVER_USER = "pgserver"
 
 _CURE = "choose another folder with --home or USAGE_EXPLORE_HOME, or name a database with --database-url"
 _MEBIBYTE = 1024 * 1024
+_TRIMMED = str(1 * _MEBIBYTE)
+"""Bytes of free memory beyond which glibc gives it back: by itself it keeps up to 64 MiB in each server process."""
 
 
 def account() -> pwd.struct_passwd | None:
@@ -145,7 +147,7 @@ def _execute(user: pwd.struct_passwd | None, folder: Path, output: IO[bytes], co
     return subprocess.run(  # noqa: S603 - PostgreSQL's own programs
         command,
         cwd=folder,
-        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
+        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, "MALLOC_TRIM_THRESHOLD_": _TRIMMED},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +15,7 @@ import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from usage_explore import network
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
@@ -20,6 +23,9 @@ from usage_explore.translation import translated
 
 _DEEPEST = 100
 """How many levels of nested dimensions are read as such."""
+
+_KEPT = (150, 450)
+"""Seconds that a connection is kept, drawn for each: a server process keeps the memory of its largest answer."""
 
 _FORGOTTEN = 300_000
 """Milliseconds that a transaction of ours may lie idle: longer than a slow client may pause its export."""
@@ -57,7 +63,6 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         pool_pre_ping=True,
         pool_size=10,  # kept, for opening one takes longer than an answer
         max_overflow=0,
-        pool_recycle=300,  # seconds: a server process keeps the memory of its largest answer
         pool_timeout=10,
         execution_options={"postgresql_readonly": True},
     )
@@ -70,22 +75,32 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
                 raise DatabaseUnavailable(str(error)) from error
         return network.Connection.connect(**given, context=more["context"])
 
+    def opened(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["leaves"] = time.monotonic() + random.uniform(*_KEPT)  # noqa: S311 - so that not all leave at once
+
     def taken(connection: network.Connection, *_: object) -> None:
         connection.allow(statement_timeout)
 
-    def returned(connection: network.Connection | None, *_: object) -> None:
+    def returned(connection: network.Connection | None, record: ConnectionPoolEntry) -> None:
         if connection is not None:  # looking whether it is alive needs no work
             connection.patience = network.PATIENCE
+            if time.monotonic() > record.info["leaves"]:
+                record.invalidate(soft=True)
 
     event.listen(made, "do_connect", connected)
+    event.listen(made, "connect", opened)
     event.listen(made, "checkout", taken)
     event.listen(made, "checkin", returned)
     return made
 
 
 @contextmanager
-def transaction(engine: Engine, *, snapshot: bool = False) -> Iterator[Connection]:
+def transaction(
+    engine: Engine, *, snapshot: bool = False, statement_timeout: timedelta | None = None
+) -> Iterator[Connection]:
     """One READ ONLY transaction; with `snapshot` all its statements see the same rows (REPEATABLE READ).
+
+    `statement_timeout` is one of its own, for statements that work through whole periods.
 
     Raises `DatabaseUnavailable`, `StatementTimeout`, `TableMismatch` or `DatabaseError`.
     """
@@ -94,6 +109,8 @@ def transaction(engine: Engine, *, snapshot: bool = False) -> Iterator[Connectio
             if snapshot:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                if statement_timeout is not None:
+                    _allow(connection, statement_timeout)
                 yield connection
     except PoolTimeout:
         raise DatabaseUnavailable("The database is busy: all connections are in use; try again shortly.") from None
@@ -104,6 +121,15 @@ def transaction(engine: Engine, *, snapshot: bool = False) -> Iterator[Connectio
         raise translated(error, broken=error.sqlstate is None) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be asked: {error}") from error
+
+
+def _allow(connection: Connection, statement_timeout: timedelta) -> None:
+    """Let each statement of the transaction take that long, whatever the engine's bound."""
+    milliseconds = int(statement_timeout.total_seconds() * 1000)
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+    driver = connection.connection.driver_connection
+    if isinstance(driver, network.Connection):
+        driver.allow(statement_timeout)
 
 
 def _json(given: bytes | str) -> Any:

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from usage_explore import config, logs, work
+from usage_explore import config, logs, memory, work
 from usage_explore.api import asking, create_app
 from usage_explore.api.problems import handlers
 from usage_explore.api.requests import Requests
@@ -73,6 +73,7 @@ def run(settings: Settings, host: str, port: int) -> None:
 def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bool, **options: Any) -> None:
     """Serve an application until told to stop; `started` is called once it answers. Logs go to standard error."""
     logs.to_standard_error()
+    memory.give_back()
     config = uvicorn.Config(
         app,
         host=host,
