@@ -17,7 +17,7 @@ JUDGED_FROM = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """How much a number's floor may grow over the second half: a share of its mean or a step, whichever is larger."""
+    """How much a number's floor may grow after the second quarter: a share of it or a step, whichever is larger."""
 
     name: str
     words: str
@@ -54,28 +54,38 @@ def latencies(asked: list[Asked]) -> list[dict[str, Any]]:
 
 
 def growths(looks: list[Look]) -> list[dict[str, Any]]:
-    """For every bound how much the floor grows over the second half, by a linear fit, and how much it may."""
-    slices: defaultdict[int, list[Look]] = defaultdict(list)
-    for look in looks[len(looks) // 2 :]:
-        slices[int(look.at // FLOOR)].append(look)
-    if len(slices) < 3:
+    """For every bound how much the floor grows from the second quarter of the time to the last, and how much it may.
+
+    The first quarter is warming up. A quarter's floor is the median of its slices' lowest values: what comes and goes
+    with the load moves a fitted line by as much as a leak would, a median hardly.
+    """
+    quarters = [_slices(list(part)) for part in np.array_split(np.array(looks, dtype=object), 4)]
+    if min(map(len, quarters)) < 2:
         return []
     found = []
     for bound in BOUNDS:
-        floor = np.array([min(float(getattr(look, bound.name)) for look in each) for each in slices.values()])
-        slope = float(np.polyfit(np.arange(len(floor)), floor, 1)[0])
-        mean = float(floor.mean())
+        floors = [_floor(slices, bound.name) for slices in quarters]
         found.append(
             {
                 "what": bound.words,
-                "floor": [round(value, 1) for value in floor.tolist()],
-                "mean": round(mean, 1),
+                "quarters": [round(floor, 1) for floor in floors],
                 "max": round(max(float(getattr(look, bound.name)) for look in looks), 1),
-                "growth": round(slope * (len(floor) - 1), 2),
-                "allowed": round(max(bound.share * mean, bound.step), 2),
+                "growth": round(floors[3] - floors[1], 2),
+                "allowed": round(max(bound.share * floors[1], bound.step), 2),
             }
         )
     return found
+
+
+def _slices(looks: list[Look]) -> list[list[Look]]:
+    found: defaultdict[int, list[Look]] = defaultdict(list)
+    for look in looks:
+        found[int(look.at // FLOOR)].append(look)
+    return list(found.values())
+
+
+def _floor(slices: list[list[Look]], name: str) -> float:
+    return float(np.median([min(float(getattr(look, name)) for look in each) for each in slices]))
 
 
 def faults(log: Log, looks: list[Look], minutes: float, said: str, lost: list[str]) -> list[str]:
@@ -88,7 +98,9 @@ def faults(log: Log, looks: list[Look], minutes: float, said: str, lost: list[st
     if minutes >= JUDGED_FROM:
         for each in growths(looks):
             if each["growth"] > each["allowed"]:
-                found.append(f"grows: {each['what']} by {each['growth']} in the second half, above {each['allowed']}")
+                found.append(
+                    f"grows: {each['what']} by {each['growth']} since the second quarter, above {each['allowed']}"
+                )
     for word in ("Traceback", "not foreseen", '"level": "error"'):
         if word in said:
             found.append(f"the server's log holds {word!r}: {said[said.index(word) :][:500]}")
