@@ -1,8 +1,9 @@
 """A page of events in milliseconds, however rare the events are that the filters let through.
 
 No plan is good for both kinds of filter: down the paging index is quick when many events pass, and endless when hardly
-any do; gathering all that pass and sorting them is quick when there are few. So a filtered page first takes a bounded
-walk down the index, and gathers only when the walk did not fill it: then few events pass.
+any do; gathering all that pass and sorting them is quick when there are few. So a filtered page first takes a glance
+down the index, walks on within bounds where that found enough to hope for a whole page, and gathers only when neither
+filled it: then few events pass.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from usage_explore.cursor import Position
 from usage_explore.query import EventQuery
 from usage_explore.statements import expression, filters, page, page_before
 
-WALK = 10_000
-"""Events that are looked at down the index before those that pass are gathered."""
+GLANCE, WALK = 2_000, 10_000
+"""Events that are looked at down the index, at first and at most, before those that pass are gathered."""
+
+_HOPE = 2
+"""A walk is taken unless it would have to find so many times what the glance promises."""
 
 _IN_ORDER = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """What an index finds in the order of a page, or what hardly ever leaves an event out."""
@@ -50,11 +54,14 @@ def _rows(
     if not given.keys() - {*_IN_ORDER, "limit", "cursor"}:
         return connection.execute(statement(query, rows)).all()
     plain = EventQuery(**{name: value for name, value in given.items() if name in _IN_ORDER})
-    walked = statement(plain, WALK).subquery("walked")
-    passing = select(walked).where(*filters(partial(expression, walked), query))
-    found = connection.execute(_ordered(passing, walked, newest_first).limit(rows)).all()
-    if len(found) == rows:
-        return found
+    for looked_at in (GLANCE, WALK):
+        walked = statement(plain, looked_at).subquery("walked")
+        passing = select(walked).where(*filters(partial(expression, walked), query))
+        found = connection.execute(_ordered(passing, walked, newest_first).limit(rows)).all()
+        if len(found) == rows:
+            return found
+        if len(found) * (WALK // GLANCE) * _HOPE < rows:
+            break
     gathered = statement(query, None).cte("gathered").prefix_with("MATERIALIZED", dialect="postgresql")
     return connection.execute(_ordered(select(gathered), gathered, newest_first).limit(rows)).all()
 
