@@ -17,7 +17,6 @@ from benchmarks.rows import Rows
 from usage_explore.errors import UsageExploreError
 
 RESULTS = Path(__file__).with_name("results")
-GROWING = (1_000_000, 10_000_000, 50_000_000)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -44,8 +43,9 @@ GROWING = (1_000_000, 10_000_000, 50_000_000)
 @click.option("--citus", metavar="URL", help="An empty database with Citus and workers, measured as well.")
 @click.option(
     "--grow",
-    is_flag=True,
-    help="Also how times grow: 1, 10 and 50 million events; where the disk lacks room, without the other engines.",
+    default="",
+    metavar="MILLIONS",
+    help="Also how times grow, such as 1,10,50 million events; where the disk lacks room, without the other engines.",
 )
 @click.option("--note", default="", help="A sentence for the report, such as what else ran.")
 @click.option(
@@ -67,7 +67,7 @@ def main(
     seconds: float,
     timescaledb: str | None,
     citus: str | None,
-    grow: bool,
+    grow: str,
     note: str,
     results: Path,
 ) -> None:
@@ -89,7 +89,7 @@ def main(
         plans.append(plan(rows, parts, (), server="citus", url=citus))
     found = [done for each in plans if (done := _ran(each))]
     grown = []
-    for number in GROWING if grow else ():
+    for number in _sizes(grow):
         larger = plan(number, ("questions", "pages", "refresh"), files)
         if _lacking(larger):
             larger = replace(larger, files=())
@@ -127,6 +127,13 @@ def _last(folder: Path, number: int, seed: int) -> datetime:
         return datetime.strptime(there[-1].name.split("-")[-1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     return datetime.combine(yesterday, time(13, 57, 42, 500_000), UTC)
+
+
+def _sizes(grow: str) -> list[int]:
+    try:
+        return [int(millions) * 1_000_000 for millions in grow.split(",") if millions.strip()]
+    except ValueError:
+        raise click.BadParameter(f"{grow} is not a list of numbers; write 1,10,50", param_hint="--grow") from None
 
 
 def _listed(option: str, given: str, known: tuple[str, ...]) -> tuple[str, ...]:
