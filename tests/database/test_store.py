@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 import rows
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, config, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Store, config, connect, reading, writing
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -120,6 +120,33 @@ def test_a_broken_connection_is_replaced(events_database_url: str, own: list[Row
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             assert store.count(EventQuery()) == 5
+
+
+def test_connections_leave_when_their_time_is_over(events_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def processes() -> set[int]:
+        with connect(events_database_url) as opened:
+            return {_process(opened) for _ in range(3)}
+
+    assert len(processes()) == 1
+    monkeypatch.setattr(reading, "_KEPT", (0, 0))
+    assert len(processes()) == 3
+
+
+def test_a_statement_may_be_given_more_time(events_database_url: str) -> None:
+    with connect(events_database_url, statement_timeout=0.2) as opened:
+        for given, allowed in ((None, "200ms"), (timedelta(minutes=10), "10min")):
+            with reading.transaction(opened.engine, statement_timeout=given) as connection:
+                assert connection.execute(text("SHOW statement_timeout")).scalar_one() == allowed
+        with reading.transaction(opened.engine, statement_timeout=timedelta(minutes=10)) as connection:
+            connection.execute(text("SELECT pg_sleep(0.3)"))
+        with reading.transaction(opened.engine) as connection:
+            assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "200ms"
+
+
+def _process(store: Store) -> int:
+    with reading.transaction(store.engine) as connection:
+        found: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return found
 
 
 def test_an_embedded_server_that_was_killed_is_started_again(home: Path) -> None:
