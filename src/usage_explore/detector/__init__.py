@@ -1,0 +1,49 @@
+"""Find spikes, drops and new levels in many series at once, each explained by a value, an expectation and a band.
+
+Pure numpy, one set of fixed defaults. Floats live here and in drawings only: what is billed stays decimal elsewhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from usage_explore.detector.detection import KINDS, Anomaly, Detection
+from usage_explore.detector.judging import judge, name
+from usage_explore.detector.settings import Settings
+from usage_explore.detector.telling import tell
+
+__all__ = ["KINDS", "Anomaly", "Detection", "Settings", "detect"]
+
+_DEFAULTS = Settings()
+
+
+def detect(
+    values: npt.NDArray[np.float64],
+    season: int,
+    settings: Settings = _DEFAULTS,
+    groups: npt.NDArray[np.intp] | None = None,
+) -> Detection:
+    """Judge every known point of every series.
+
+    `values` is (series, time) at even steps; NaN (a bucket that is incomplete or unknown) is neither judged nor learnt.
+    `season` is the number of steps after which the pattern repeats: 7 for days, 168 for hours of a week.
+    `groups` numbers the series that belong together (a customer's), from 0; where much of a group moves at one step
+    (a holiday) it is told once. Without it all series are one group. Raises `ValueError` on other shapes.
+
+    With `Settings(causal=True)` expected, low, high and score at a step never depend on later ones.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    if known.ndim != 2:
+        raise ValueError(f"values: shape (series, time) is needed, not {known.shape}")
+    if season < 1:
+        raise ValueError(f"season: at least 1 step, not {season}")
+    if np.isinf(known).any():
+        raise ValueError("values: infinite values cannot be judged")
+    members = np.zeros(len(known), np.intp) if groups is None else np.asarray(groups, np.intp)
+    if members.shape != (len(known),) or (members < 0).any():
+        raise ValueError("groups: one number from 0 for each series is needed")
+    judged = judge(known, season, settings)
+    kind = name(judged, season, settings, members)
+    found = tell(known, judged, kind, members, season, settings)
+    return Detection(known, judged.expected, judged.low, judged.high, judged.score, kind, found)
