@@ -1,23 +1,167 @@
-"""Which wallet usage without a pinned currency goes to: the preferred-currency cascade."""
+"""Which wallet usage without a pinned currency goes to: the preferred-currency cascade.
+
+First the customer's preference, then the organization's default, else nobody knows. Preferences come as a `.csv` or
+`.parquet` file, a frame, or a mapping of customer to currency. A table has the columns
+
+    customer_id   UUID; empty, or the word `default`, for the organization's default
+    currency      text, compared as it is written: `eur` is another wallet than `EUR`
+
+Further columns are ignored. In a mapping, `None`, `""` and `"default"` stand for the organization's default.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import UUID
+
+from usage_explore import parse
+from usage_explore.checks.invoice_records import opened
+from usage_explore.errors import Fault, QueryError
+from usage_explore.limits import MAX_FAULTS
+from usage_explore.load.values import Bad, uuid_text
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from usage_explore.checks.invoice_records import RecordSource
 
-    PreferenceSource = Path | str | Mapping[str, str] | pd.DataFrame
+    PreferenceSource = RecordSource | Mapping[Any, str] | "Preferences"
+
+PARAMETER = "wallets"
+"""The argument that faults name."""
+
+DEFAULT = "default"
+"""The word that stands for the organization in place of a customer."""
+
+MAX_PREFERENCES = 1_000_000
+"""How many preferences there may be."""
+
+How = Literal["pinned", "preference", "default", "unknown"]
+"""What decided on a wallet: the event, the customer's preference, the organization's default, nothing."""
+
+HOW: tuple[How, ...] = get_args(How)
+
+_NAMES = {
+    "customer_id": ("customer_id", "customer"),
+    "currency": ("currency", "wallet_currency", "preferred_currency"),
+}
+"""What the two columns may be called."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """The customers' preferred currencies and the organization's default."""
+    """The customers' preferred currencies and the organization's default, None where it has none."""
+
+    customers: Mapping[UUID, str]
+    default: str | None = None
+
+    def wallet(self, customer_id: UUID, pinned: str | None) -> tuple[str | None, How]:
+        """The currency of the wallet that usage goes to (None: unknown), and what decided."""
+        if pinned is not None:
+            return pinned, "pinned"
+        if customer_id in self.customers:
+            return self.customers[customer_id], "preference"
+        return self.default, "unknown" if self.default is None else "default"
+
+
+NOBODY = Preferences(customers={})
+"""No preferences at all: only pinned usage has a wallet."""
 
 
 def read_preferences(source: PreferenceSource) -> Preferences:
-    """The preferences in a file, a mapping or a frame. Raises `QueryError` naming each faulty one."""
-    raise NotImplementedError(source)
+    """The preferences in a file, a frame or a mapping; `Preferences` are given back as they are.
+
+    Raises `QueryError` on `wallets`, naming every faulty line, and for more than 1,000,000 of them.
+
+    >>> read_preferences({"default": "EUR"}).default
+    'EUR'
+    """
+    if isinstance(source, Preferences):
+        return source
+    if isinstance(source, Mapping):
+        return _read("entry", ((at, owner, currency) for at, (owner, currency) in enumerate(source.items(), 1)))
+    with opened(source, PARAMETER) as records:
+        owner, currency = _columns(records.names)
+        return _read(
+            records.unit,
+            (
+                (line, None, Bad(unreadable or "cannot be read"))
+                if record is None
+                else (line, record.get(owner), record.get(currency))
+                for line, record, unreadable in records.rows
+                if record is None or not all(map(_is_blank, record.values()))
+            ),
+        )
+
+
+def _read(unit: str, entries: Iterable[tuple[int, object, object]]) -> Preferences:
+    """The preferences of (line, customer, currency); a currency that is `Bad` says why the line cannot be read."""
+    found: dict[UUID | None, str] = {}
+    lines: dict[UUID | None, int] = {}
+    faults: list[Fault] = []
+    for line, owner, raw in entries:
+        if len(found) == MAX_PREFERENCES:
+            raise QueryError([_fault(f"there are more than {MAX_PREFERENCES:,} of them")])
+        try:
+            if isinstance(raw, Bad):
+                raise raw
+            whose = _owner(owner)
+            if whose in found:
+                who = "the organization's default" if whose is None else f"customer {whose}"
+                raise Bad(f"{who} is given again, after {unit} {lines[whose]:,}; keep one")
+            found[whose], lines[whose] = _currency(raw), line
+        except Bad as error:
+            faults.append(_fault(f"{unit} {line:,}: {error}"))
+            if len(faults) == 10 * MAX_FAULTS:
+                raise QueryError([_fault(f"nothing after {unit} {line:,} was read"), *faults]) from None
+    if faults:
+        raise QueryError(faults)
+    if not found:
+        raise QueryError([_fault("there are none; give a customer_id and a currency each, or leave them out")])
+    return Preferences(
+        customers={whose: currency for whose, currency in found.items() if whose is not None}, default=found.get(None)
+    )
+
+
+def _columns(names: Iterable[str]) -> tuple[str, str]:
+    """What the source calls the customer's and the currency's column. Raises `QueryError`."""
+    given = {name.strip().lower(): name for name in names}
+    columns, faults = [], []
+    for name, words in _NAMES.items():
+        present = [given[word] for word in words if word in given]
+        columns += present[:1]
+        if not present:
+            near = next(filter(None, (parse.did_you_mean(word, words) for word in given)), "")
+            faults.append(_fault(f"there is no column {name}{f'; rename the one that is meant{near}' if near else ''}"))
+        elif len(present) > 1:
+            faults.append(_fault(f"{' and '.join(map(parse.shorten, present))} both are {name}; keep one"))
+    if faults:
+        raise QueryError(faults)
+    return columns[0], columns[1]
+
+
+def _owner(raw: object) -> UUID | None:
+    """The customer; None is the organization."""
+    if _is_blank(raw) or (isinstance(raw, str) and raw.strip().lower() == DEFAULT):
+        return None
+    try:
+        return UUID(uuid_text(raw))
+    except Bad as error:
+        raise Bad(f"customer_id {error}") from None
+
+
+def _currency(raw: object) -> str:
+    if _is_blank(raw):
+        raise Bad("currency is blank; name the wallet's currency")
+    try:
+        return parse.text(raw.strip() if isinstance(raw, str) else raw)
+    except ValueError as error:
+        raise Bad(f"currency {error}") from None
+
+
+def _is_blank(raw: object) -> bool:
+    return raw is None or (isinstance(raw, str) and not raw.strip())
+
+
+def _fault(message: str) -> Fault:
+    return Fault(PARAMETER, message)
