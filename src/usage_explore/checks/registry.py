@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from usage_explore.checks import duplicates
 from usage_explore.checks.check import Check
 
-_ALL: tuple[Check, ...] = ()
+_ALL: tuple[Check, ...] = (duplicates.CHECK,)
 
 CHECKS = {check.name: check for check in _ALL}
 """The checks by name."""

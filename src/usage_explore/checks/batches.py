@@ -1,0 +1,293 @@
+"""The events a check objects to, drawn together to what a person acts on: one customer's, close in time.
+
+Events of one kind and customer that lie less than `GAP` apart are a batch. What makes no batch is told together, by
+metric. Both are put together in the database, so that many events take no memory here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CTE, Select, case, func, literal, select
+
+from usage_explore.checks.check import Examination, Outcome
+from usage_explore.checks.finding import SEVERITIES, Finding, Severity
+from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.phrases import counted, listed, named, when
+from usage_explore.numbers import exact_sum, plain
+from usage_explore.query import EventQuery
+
+GAP = timedelta(hours=6)
+"""Events farther apart than this are different batches."""
+
+FLOOR = 10
+"""Events that make a batch; fewer are told together with other stray ones."""
+
+MOST = 100
+"""Batches of one check that are findings of their own, the gravest; the note counts the others."""
+
+_INSTANT = timedelta(microseconds=1)
+_FILTERED = 20
+"""Metrics a finding's question names; beyond, it shows all of the customer's."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Affected:
+    """Events that a check objects to: `since` and `until` bound when they occurred, `arrived` when they arrived."""
+
+    kind: str
+    since: datetime
+    until: datetime
+    arrived: tuple[datetime, datetime]
+    metrics: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
+    costs: dict[str | None, Decimal] = field(default_factory=dict)
+    customers: set[UUID] = field(default_factory=set)
+
+    @property
+    def events(self) -> int:
+        """How many events these are."""
+        return sum(events for events, _ in self.metrics.values())
+
+    @property
+    def customer_id(self) -> UUID:
+        """The one customer whose batch it is."""
+        (customer,) = self.customers
+        return customer
+
+    @property
+    def amounts(self) -> tuple[tuple[str, Decimal], ...]:
+        """What they cost by currency; cost without a currency is among the facts."""
+        return tuple(sorted((currency, cost) for currency, cost in self.costs.items() if currency is not None))
+
+    @property
+    def quantity(self) -> Decimal | None:
+        """How much they meter, None where it is of several metrics."""
+        return next(iter(self.metrics.values()))[1] if len(self.metrics) == 1 else None
+
+    @property
+    def metric_key(self) -> str | None:
+        """Their metric, None where there are several."""
+        return next(iter(self.metrics)) if len(self.metrics) == 1 else None
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The events and the quantity of each metric, and the cost that has no currency."""
+        found = [
+            (f"affected {named(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
+            for metric, (events, quantity) in sorted(self.metrics.items())
+        ]
+        if None in self.costs:
+            found.append(("cost without a currency", plain(self.costs[None])))
+        return tuple(found)
+
+    def add(self, row: Any) -> None:
+        """Take in a row of `batched`."""
+        self.since, self.until = min(self.since, row.first), max(self.until, row.last + _INSTANT)
+        self.arrived = min(self.arrived[0], row.first_arrival), max(self.arrived[1], row.last_arrival)
+        events, quantity = self.metrics.get(row.metric_key, (0, Decimal(0)))
+        self.metrics[row.metric_key] = events + row.events, _sum(quantity, row.quantity)
+        if row.cost is not None:
+            self.costs[row.currency] = _sum(self.costs.get(row.currency, Decimal(0)), row.cost)
+        self.customers.add(row.customer_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """How a check speaks of what it objects to.
+
+    `severity` is given the part of the customer's own usage (see `_own`), `sentence` also the time in words.
+    """
+
+    check: str
+    severity: Callable[[Affected, Decimal], Severity]
+    sentence: Callable[[Affected, Decimal, str], str]
+    stray_sentence: Callable[[Affected, str], str]
+    stray_severity: Callable[[Affected], Severity] = lambda stray: "low"
+    facts: Callable[[Affected], Iterable[tuple[str, str]]] = lambda affected: ()
+
+
+def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
+    """The suspects by kind, customer, batch, metric and currency, batches in order.
+
+    `suspects` has the events' columns and `kind` text. `moment` is the time that batches are close in. Columns: `kind`,
+    `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first`,
+    `last`, `first_arrival`, `last_arrival` timestamptz.
+    """
+    c = suspects.c
+    time = c[moment]
+    whose = {"partition_by": [c.kind, c.customer_id], "order_by": time}
+    apart = time - func.lag(time).over(**whose) > literal(GAP)
+    marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
+    m = marked.c
+    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=m[moment])
+    numbered = select(marked, batch.label("batch")).cte("numbered")
+    n = numbered.c
+    return (
+        select(
+            n.kind,
+            n.customer_id,
+            n.batch,
+            n.metric_key,
+            n.external_cost_currency.label("currency"),
+            func.count().label("events"),
+            func.sum(n.quantity).label("quantity"),
+            func.sum(n.external_cost_amount).label("cost"),
+            func.min(n.timestamp).label("first"),
+            func.max(n.timestamp).label("last"),
+            func.min(n.ingested_at).label("first_arrival"),
+            func.max(n.ingested_at).label("last_arrival"),
+        )
+        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, n.external_cost_currency)
+        .order_by(n.kind, n.customer_id, n.batch)
+    )
+
+
+def drawn(rows: Iterable[Any]) -> tuple[list[Affected], list[Affected]]:
+    """The rows of `batched` as batches of at least `FLOOR` events, and the others by kind and metric."""
+    whole: list[Affected] = []
+    stray: dict[tuple[str, str], Affected] = {}
+    for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
+        held = list(members)
+        if sum(row.events for row in held) >= FLOOR:
+            batch = _begun(held[0])
+            for row in held:
+                batch.add(row)
+            whole.append(batch)
+        else:
+            for row in held:
+                stray.setdefault((row.kind, row.metric_key), _begun(row)).add(row)
+    return whole, list(stray.values())
+
+
+def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, looked_at: int) -> Outcome:
+    """What there is to say about the rows of `batched`."""
+
+    def spell(affected: Affected) -> str:
+        return when(affected.since, affected.until, examination.period.zone)
+
+    whole, stray = drawn(rows)
+    usage = own_usage(examination, {batch.customer_id for batch in whole})
+    judged = []
+    for batch in whole:
+        own = _own(batch, usage)
+        judged.append((telling.severity(batch, own), own, batch))
+    judged.sort(key=lambda each: (list(SEVERITIES).index(each[0]), -each[1], -each[2].events))
+    findings = [
+        _finding(
+            examination,
+            telling,
+            batch,
+            severity,
+            telling.sentence(batch, own, spell(batch)),
+            customer_id=batch.customer_id,
+        )
+        for severity, own, batch in judged[:MOST]
+    ]
+    findings += [
+        _finding(examination, telling, each, telling.stray_severity(each), telling.stray_sentence(each, spell(each)))
+        for each in stray
+    ]
+    return Outcome(
+        findings=tuple(findings), looked_at=looked_at, note=left_out([batch for _, _, batch in judged[MOST:]])
+    )
+
+
+def left_out(batches: list[Affected]) -> str:
+    """What the batches that are no findings of their own sum to; empty where there are none."""
+    if not batches:
+        return ""
+    sums: dict[str, Decimal] = {}
+    for batch in batches:
+        for metric, (_, quantity) in batch.metrics.items():
+            sums[metric] = _sum(sums.get(metric, Decimal(0)), quantity)
+    quantities = ", ".join(f"{named(metric)} {plain(quantity)}" for metric, quantity in sorted(sums.items()))
+    events = sum(batch.events for batch in batches)
+    return f"{counted(len(batches), 'smaller batch', 'smaller batches')} more, {counted(events, 'event')}: {quantities}"
+
+
+def affected_share(examination: Examination, metrics: Mapping[str, tuple[int, Decimal]]) -> Decimal:
+    """The largest part of what one of the metrics came to in the period."""
+    return max(
+        (
+            part(quantity, examination.totals.metrics.get(metric, (0, quantity))[1])
+            for metric, (_, quantity) in metrics.items()
+        ),
+        default=Decimal(0),
+    )
+
+
+def shown_by(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:
+    """The events of these metrics; of all where the query language cannot name them."""
+    keys = sorted(metrics)
+    if len(keys) <= _FILTERED and all(0 < len(key) <= 1_000 for key in keys):
+        parameters["metric_key"] = keys
+    return examination.events_question(**parameters)
+
+
+def _begun(row: Any) -> Affected:
+    return Affected(
+        kind=row.kind,
+        since=row.first,
+        until=row.last + _INSTANT,
+        arrived=(row.first_arrival, row.last_arrival),
+    )
+
+
+def _finding(
+    examination: Examination,
+    telling: Telling,
+    affected: Affected,
+    severity: Severity,
+    sentence: str,
+    customer_id: UUID | None = None,
+) -> Finding:
+    who = {} if customer_id is None else {"customer_id": customer_id}
+    return Finding(
+        check=telling.check,
+        severity=severity,
+        sentence=sentence,
+        since=affected.since,
+        until=affected.until,
+        events=affected.events,
+        question=shown_by(
+            examination,
+            affected.metrics,
+            occurred_after=affected.since,
+            occurred_before=affected.until,
+            **who,
+        ),
+        quantity=affected.quantity,
+        amounts=affected.amounts,
+        share=affected_share(examination, affected.metrics),
+        customer_id=customer_id,
+        metric_key=affected.metric_key,
+        facts=(*affected.facts(), *telling.facts(affected)),
+    )
+
+
+def _own(batch: Affected, usage: Usage) -> Decimal:
+    """What part of the customer's own usage the batch is: the largest of a metric it has `FLOOR` events of.
+
+    Where it has so many of none, the part of all events of its metrics.
+    """
+    owned = {metric: usage.get((batch.customer_id, metric), mine) for metric, mine in batch.metrics.items()}
+    parts = [
+        max(part(events, owned[metric][0]), part(quantity, owned[metric][1]))
+        for metric, (events, quantity) in batch.metrics.items()
+        if events >= FLOOR
+    ]
+    return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
+
+
+def _sum(one: Decimal, other: Decimal) -> Decimal:
+    return Decimal(exact_sum((one, other), Decimal(0)))
+
+
+def metric_words(affected: Affected) -> str:
+    """The metrics it concerns, as words."""
+    return listed(affected.metrics)

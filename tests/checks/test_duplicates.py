@@ -1,0 +1,196 @@
+"""Duplicates: every event after a key's first arrival counts, wherever that first one lies, and nothing else."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from checks.examined import examine, found, shown
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from rows import ORGANIZATION
+from usage_explore import writing
+from usage_explore.checks.batches import FLOOR, MOST
+from usage_explore.checks.duplicates import MARGIN
+from usage_explore.numbers import plain
+
+HOUR = timedelta(hours=1)
+
+
+def superfluous(rows: list[Row]) -> list[Row]:
+    """What arrived after another event with its key that lies in or around the period."""
+    near = [row for row in rows if SINCE - MARGIN <= row.timestamp < UNTIL + MARGIN]
+    arrived: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(near, key=lambda row: (row.ingested_at, row.timestamp, row.id)):
+        arrived[row.idempotency_key].append(row)
+    return [row for same in arrived.values() for row in same[1:] if SINCE <= row.timestamp < UNTIL]
+
+
+def random_rows(seed: int) -> list[Row]:
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(600):
+        when = SINCE - timedelta(days=20) + timedelta(seconds=draw.randrange(70 * 86_400))
+        rows.append(
+            event(
+                when,
+                customer_id=draw.choice([JUNE, SMALL]),
+                metric_key=draw.choice(["tokens", "a\x1bb,'\"", ""]),
+                quantity=Decimal(draw.choice(["1", "-0.5", "12345678901234567890123456789.000000001"])),
+                ingested_at=when + draw.choice([timedelta(0), HOUR, timedelta(days=3)]),
+                idempotency_key=f"k{draw.randrange(350)}",
+                external_cost_amount=draw.choice([None, Decimal("0.000000000000001"), Decimal("7")]),
+                external_cost_currency=draw.choice([None, "EUR", "USD"]),
+            )
+        )
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_superfluous_equals_the_oracle(
+    events_connection: writing.Connection, events_database_url: str, seed: int
+) -> None:
+    rows = random_rows(seed)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    result = examine(store, "duplicates", september())
+    store.close()
+    expected = superfluous(rows)
+    assert expected
+    assert result.outcome is not None
+    findings = result.outcome.findings
+    assert sum(finding.events for finding in findings) == len(expected)
+    for currency in ("EUR", "USD"):
+        costs = [row.external_cost_amount for row in expected if row.external_cost_currency == currency]
+        amounts = [dict(finding.amounts).get(currency, Decimal(0)) for finding in findings]
+        assert total(amounts) == total(cost for cost in costs if cost is not None)
+    for finding in findings:
+        if finding.metric_key is not None:
+            mine = [
+                row
+                for row in expected
+                if row.metric_key == finding.metric_key
+                and finding.since <= row.timestamp < finding.until
+                and finding.customer_id in (None, row.customer_id)
+            ]
+            assert finding.quantity is not None
+            assert len(mine) >= finding.events
+
+
+def test_a_batch_sent_twice_is_one_finding_with_its_exact_worth(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    ordinary = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
+    sent = [
+        event(SINCE + timedelta(days=10, minutes=number), metric_key=metric, external_cost_amount=Decimal("0.1"))
+        for number in range(60)
+        for metric in ("tokens", "calls")
+    ]
+    sent = [Row(**{**vars(row), "external_cost_currency": "EUR"}) for row in sent]
+    again = [
+        event(
+            row.timestamp,
+            **{
+                name: getattr(row, name)
+                for name in (
+                    "metric_key",
+                    "quantity",
+                    "idempotency_key",
+                    "external_cost_amount",
+                    "external_cost_currency",
+                )
+            },
+            ingested_at=row.ingested_at + 2 * HOUR,
+        )
+        for row in sent
+    ]
+    store = store_of(events_connection, events_database_url, [*again, *ordinary, *sent, *beside(again + sent)])
+    validation = store.validate(september(), checks=["duplicates"])
+    (finding,) = found(validation, "duplicates")
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", 120, JUNE)
+    assert finding.since == sent[0].timestamp
+    assert finding.until == sent[-1].timestamp + timedelta(microseconds=1)
+    assert finding.amounts == (("EUR", Decimal("12.0")),)
+    worth = total(row.quantity for row in sent if row.metric_key == "calls")
+    assert dict(finding.facts)["affected calls"] == f"60 events, quantity {plain(worth)}"
+    assert finding.share == worth / total(row.quantity for row in sent + again if row.metric_key == "calls")
+    assert shown(store, finding) == 240  # the question shows the copies beside what they are copies of
+    filtered = store.validate(september(metric_key="calls"), checks=["duplicates"])
+    assert [each.events for each in filtered.findings] == [60]
+    assert examine(store, "duplicates", september(as_of=sent[-1].ingested_at)).is_clean
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [(SINCE - HOUR, FLOOR), (SINCE - MARGIN, FLOOR), (SINCE - MARGIN - HOUR, 0), (UNTIL, FLOOR)],
+)
+def test_the_first_arrival_may_lie_outside_the_period(
+    events_connection: writing.Connection, events_database_url: str, first: object, expected: int
+) -> None:
+    keys = [f"again {number}" for number in range(FLOOR)]
+    outside = [event(first, ingested_at=SINCE - HOUR, idempotency_key=key) for key in keys]  # type: ignore[arg-type]
+    inside = [event(SINCE + HOUR, idempotency_key=key) for key in keys]
+    store = store_of(events_connection, events_database_url, inside + outside)
+    findings = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert sum(finding.events for finding in findings) == expected
+    assert all(finding.severity == "medium" for finding in findings)  # other content under the same key
+
+
+def test_further_batches_are_summed_in_the_note(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    rows = [
+        event(
+            SINCE + timedelta(hours=6 * number + 0.01 * number), quantity=Decimal("0.1"), idempotency_key=f"b{number}"
+        )
+        for number in range(MOST + 2)
+        for _ in range(FLOOR + 1)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    outcome = examine(store, "duplicates", september()).outcome
+    store.close()
+    assert outcome is not None
+    assert len(outcome.findings) == MOST
+    assert outcome.note == f"2 smaller batches more, {2 * FLOOR} events: tokens 2"
+
+
+def test_a_few_copies_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = [
+        event(
+            SINCE + timedelta(days=day), customer_id=customer, idempotency_key=f"{customer} {day}", quantity=Decimal(1)
+        )
+        for day in range(5)
+        for customer in (JUNE, SMALL)
+        for _ in range(2)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id, finding.quantity) == (
+        "medium",
+        10,
+        None,
+        Decimal(10),
+    )
+    assert "2 customers" in finding.sentence
+
+
+def test_nothing_is_found_in_nothing(events_connection: writing.Connection, events_database_url: str) -> None:
+    store = store_of(events_connection, events_database_url, [])
+    assert examine(store, "duplicates", september()).is_clean
+    store.close()
+
+
+def test_the_rows_of_a_neighbour_are_no_duplicates(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    mine = [event(SINCE + HOUR) for _ in range(FLOOR)]
+    store = store_of(events_connection, events_database_url, mine + beside(mine))
+    assert store.organization_id == ORGANIZATION
+    assert examine(store, "duplicates", september()).is_clean
+    store.close()
