@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from usage_explore import parse
@@ -25,7 +25,7 @@ from usage_explore.load.values import Bad, uuid_text
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource
 
-    PreferenceSource = RecordSource | Mapping[Any, str] | "Preferences"
+PreferenceSource: TypeAlias = "RecordSource | Mapping[Any, str] | Preferences"
 
 PARAMETER = "wallets"
 """The argument that faults name."""
