@@ -231,4 +231,5 @@ def test_commands_are_the_documented_ones() -> None:
         "load",
         "organizations",
         "rollup",
+        "validate",
     ]

@@ -18,6 +18,7 @@ from usage_explore.key_commands import keys
 from usage_explore.options import Group, common, organization, settings_in_force
 from usage_explore.rollup_commands import rollup
 from usage_explore.rollup_tasks import freshen
+from usage_explore.validate_command import validate
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -59,6 +60,7 @@ def main() -> None:
 main.add_command(init)
 main.add_command(keys)
 main.add_command(rollup)
+main.add_command(validate)
 
 
 @main.command()

@@ -62,7 +62,7 @@ def export(
     """
     path = _path(path)
     as_csv = _suffix(path) == ".csv"
-    with _whole_file(path) as part:
+    with whole_file(path) as part:
         total, spans = _measure(connection, table, query, after)
         schema = _schema(table, spans, as_csv)
         written = 0
@@ -132,8 +132,11 @@ def _suffix(path: Path) -> str:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its name when all went well and vanishes otherwise."""
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its name when all went well and vanishes otherwise.
+
+    Raises `ConfigurationError` when it cannot be made, or cannot take that name.
+    """
     try:
         part = path.with_name(f".{path.name}.{token_hex(4)}")
         part.touch(exist_ok=False)

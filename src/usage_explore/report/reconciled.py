@@ -1,0 +1,123 @@
+"""Do the totals reconcile? They are counted again another way, and tables that split the period are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from usage_explore.charts.words import exact
+from usage_explore.errors import UsageExploreError
+from usage_explore.limits import MAX_AGGREGATE_BUCKETS
+from usage_explore.numbers import Number, exact_sum
+from usage_explore.query import METRICS, AggregateQuery, Question
+from usage_explore.report import words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from usage_explore.checks import Validation
+    from usage_explore.store import Store
+
+SPLIT = ("wallets",)
+"""The checks whose tables split the period's usage: each event is in one row, counted by `metric_key`."""
+
+_DAYS = 1_000
+"""Longer periods are counted by the week, within the buckets that an answer may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One thing that was counted twice: `agrees` is None where it could not be, `sentence` then says why."""
+
+    agrees: bool | None
+    sentence: str
+
+
+def statements(store: Store, validation: Validation) -> tuple[Statement, ...]:
+    """What was compared with the validation's totals, and whether it agrees to the last digit.
+
+    The aggregate asks another statement, and another table where a rollup is kept.
+    """
+    return (
+        *(_aggregate(store, validation, measure) for measure in METRICS),
+        *_sheets(validation),
+    )
+
+
+def _aggregate(store: Store, validation: Validation, measure: str) -> Statement:
+    totals = validation.totals.metrics
+    ours: dict[str, Number] = {
+        metric: events if measure == "count" else quantity for metric, (events, quantity) in totals.items()
+    }
+    asked = f"{METRICS[measure].capitalize()} by metric"
+    try:
+        answer = store.aggregate(_question(validation, measure))
+    except UsageExploreError as error:
+        return Statement(None, f"{asked} could not be counted a second time: {words.text(error)}.")
+    if answer.capped:
+        return Statement(None, f"{asked}: the period has more than {MAX_AGGREGATE_BUCKETS:,} weeks, not counted twice.")
+    theirs = {series.key or "": series.total for series in answer.series}
+    differing = sorted(name for name in {**ours, **theirs} if ours.get(name, 0) != theirs.get(name, 0))
+    if not differing:
+        whole = f", {validation.totals.events:,} in all" if measure == "count" else ""
+        return Statement(
+            True, f"{asked}: {words.counted(len(ours), 'metric')}{whole}, equal to what the aggregate answers."
+        )
+    name = differing[0]
+    return Statement(
+        False,
+        f"{asked}: {words.counted(len(differing), 'metric')} of {len(ours):,} differ from what the aggregate answers,"
+        f" first {words.text(name)}: {exact(ours.get(name, 0))} here, {exact(theirs.get(name, 0))} there.",
+    )
+
+
+def _question(validation: Validation, measure: str) -> AggregateQuery:
+    period = validation.period
+    since, until = period.span
+    shared = {name: value for name, value in period.given().items() if name in Question.model_fields}
+    return AggregateQuery(
+        **shared,
+        since=since,
+        until=until,
+        timezone=period.timezone,
+        bucket="day" if (until - since).days < _DAYS else "week",
+        metric=measure,
+        group_by="metric_key",
+        top=0,
+    )
+
+
+def _sheets(validation: Validation) -> Iterator[Statement]:
+    titles = {result.check.name: result.check.title for result in validation.results}
+    for name in SPLIT:
+        frame = validation.sheet(name)
+        if frame is not None and {"metric_key", "events", "quantity"} <= set(frame.columns):
+            yield _sheet(validation, titles[name], frame)
+
+
+def _sheet(validation: Validation, title: str, frame: pd.DataFrame) -> Statement:
+    found: dict[str, tuple[int, Decimal]] = {}
+    for metric, events, quantity in zip(frame["metric_key"], frame["events"], frame["quantity"], strict=True):
+        counted, summed = found.get(metric, (0, Decimal(0)))
+        found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
+    totals = validation.totals.metrics
+    differing = sorted(name for name in {**totals, **found} if totals.get(name) != found.get(name))
+    if not differing:
+        return Statement(
+            True,
+            f"The {len(frame):,} rows of “{title}” add up to the period's events and quantity, for each of"
+            f" {words.counted(len(found), 'metric')}.",
+        )
+    name = differing[0]
+    sums, whole = (_said(counts.get(name, (0, Decimal(0)))) for counts in (found, totals))
+    return Statement(
+        False,
+        f"The rows of “{title}” do not add up: {words.counted(len(differing), 'metric')} of {len(totals):,} differ,"
+        f" first {words.text(name)}: {sums} there, {whole} in the period.",
+    )
+
+
+def _said(counts: tuple[int, Decimal]) -> str:
+    return f"{words.counted(counts[0], 'event')} with {exact(counts[1])}"

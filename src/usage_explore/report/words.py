@@ -1,0 +1,139 @@
+"""Values as the report writes them: exact, thousands separated, inert on a terminal and in a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+from pandas.api.types import is_scalar
+
+from usage_explore.charts.words import exact
+from usage_explore.numbers import plain
+
+if TYPE_CHECKING:
+    from usage_explore.checks import Result, Validation
+
+MISSING = "—"
+"""What stands where there is no value."""
+
+LONGEST = 200
+"""How many characters of a value from the data are written; JSON has all of them."""
+
+_LEAST_SHARE = Decimal("0.0001")
+
+
+def text(value: object, longest: int = LONGEST) -> str:
+    """Text from the data without what moves a cursor or turns the writing round, at most `longest` characters."""
+    words = str(value)
+    if not words.isprintable():
+        words = "".join(each if each.isprintable() else repr(each)[1:-1] for each in words)
+    return words if len(words) <= longest else words[: longest - 1] + "…"
+
+
+def share(part: Decimal) -> str:
+    """A part of a whole: "3.2 %", "< 0.01 %" for what would round to nothing."""
+    if part and abs(part) < _LEAST_SHARE:
+        return "< 0.01 %"
+    percent = part * 100
+    return f"{percent:,.0f} %" if percent >= 100 else f"{plain(percent.quantize(Decimal('0.01')))} %"
+
+
+def seconds(span: timedelta) -> str:
+    """How long something took: "3 ms", "1.24 s", "2 min 5 s"."""
+    took = span.total_seconds()
+    if took < 1:
+        return f"{took * 1000:.0f} ms"
+    return f"{took:.2f} s" if took < 60 else f"{int(took // 60)} min {int(took % 60)} s"
+
+
+def moment(instant: datetime, zone: ZoneInfo) -> str:
+    """A time on the zone's clock, with the offset in force: "2026-10-01 00:05:00 +02:00"."""
+    local = instant.astimezone(zone)
+    offset = f"{local:%z}"
+    return f"{local.replace(tzinfo=None).isoformat(sep=' ')} {offset[:3]}:{offset[3:5]}"
+
+
+def days(since: datetime, until: datetime, zone: ZoneInfo) -> str:
+    """A half-open span, from and to."""
+    return f"{moment(since, zone)} to {moment(until, zone)}"
+
+
+def amounts(found: Iterable[tuple[str | None, Decimal]]) -> str:
+    """Amounts by currency: "12.5 EUR, 3 USD"."""
+    return ", ".join(f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell of a frame holds nothing: None, NaN or NaT."""
+    return value is None or (not isinstance(value, Decimal | str) and is_scalar(value) and bool(pd.isna(value)))
+
+
+def cell(value: object, zone: ZoneInfo) -> str:
+    """A cell of a table that a check made."""
+    if is_missing(value):
+        return MISSING
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() | Decimal():
+            return exact(value) if isinstance(value, int) or value.is_finite() else str(value)
+        case float():
+            return f"{value:,.6g}"
+        case datetime():
+            return moment(value, zone)
+        case timedelta():
+            return str(value)
+        case date():
+            return value.isoformat()
+        case str():
+            return text(value) if value else "(empty)"
+        case _:
+            return _scalar(value, zone)
+
+
+def _scalar(value: Any, zone: ZoneInfo) -> str:
+    """What numpy's and pandas's scalars hold, which is Python's own."""
+    inside = value.item() if hasattr(value, "item") else str(value)
+    return text(inside) if type(inside) is type(value) else cell(inside, zone)
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing: "1 finding", "2,000 findings"."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def verdict(validation: Validation) -> str:
+    """What was found, in a line: "12 findings: 3 high, 5 medium, 4 low"."""
+    if not validation.findings:
+        ran = sum(result.outcome is not None for result in validation.results)
+        return f"Nothing found by {counted(ran, 'check')}"
+    found = ", ".join(f"{number:,} {severity}" for severity, number in validation.counts().items() if number)
+    return f"{counted(len(validation.findings), 'finding')}: {found}"
+
+
+def outcome(result: Result) -> str:
+    """What came of a check: "clean", "3 findings", "skipped: invoices was not given"."""
+    if result.outcome is None:
+        return f"skipped: {text(result.skipped)}"
+    return "clean" if result.is_clean else counted(len(result.outcome.findings), "finding")
+
+
+def agreement(agrees: bool | None) -> str:
+    """Whether two counts of the same are the same, in a word or three."""
+    return {True: "agrees", False: "DOES NOT AGREE", None: "not compared"}[agrees]
+
+
+def shares_of_time(results: Iterable[Result]) -> dict[str, str]:
+    """What part of the time each check took, by its name, in whole per cent."""
+    spent = {result.check.name: result.took.total_seconds() for result in results}
+    whole = sum(spent.values()) or 1
+    return {name: f"{took / whole:.0%}" for name, took in spent.items()}
+
+
+def costs(validation: Validation) -> str:
+    """The period's cost by currency, "" without any."""
+    return amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""))

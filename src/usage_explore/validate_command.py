@@ -1,0 +1,163 @@
+"""`usage-explore validate`: examine a billing period, print what is wrong with it, and write it down to sign off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from usage_explore import parameters
+from usage_explore.errors import ConfigurationError
+from usage_explore.options import common, organization, settings_in_force
+from usage_explore.parse import shorten
+from usage_explore.query import Period
+from usage_explore.rollup_tasks import interruptible
+
+if TYPE_CHECKING:
+    from usage_explore.checks import Validation
+
+FOUND = 3
+"""The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
+
+_LEVELS = ("high", "medium", "low", "never")
+_STDOUT = Path("-")
+_WIDTH = 100
+"""Characters of a line where there is no terminal."""
+
+
+def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each parameter that a period declares, in its words and with its values."""
+    for name, field in reversed(Period.model_fields.items()):
+        if name not in ("organization_id", "dimensions", "exclude"):
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                multiple=field.default == (),
+                metavar="VALUE",
+                help=(field.description or "").replace("`", ""),
+            )(command)
+    return command
+
+
+@click.command()
+@_period_options
+@click.option(
+    "--query", default="", metavar="QUERY", help="The same as in a link: dim:model=large&not:metric_key=tests"
+)
+@click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
+@click.option("--invoices", type=click.Path(path_type=Path), metavar="FILE", help="Invoice lines, .csv or .parquet.")
+@click.option("--wallets", type=click.Path(path_type=Path), metavar="FILE", help="Preferred currencies, likewise.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a report: one .html file.")
+@click.option(
+    "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON; - for stdout."
+)
+@click.option("--fail-on", type=click.Choice(_LEVELS), default="high", show_default=True, help="For the exit code.")
+@click.option("--by", metavar="NAME", help="Who answers for it, for the report.")
+@organization
+@common
+def validate(
+    query: str,
+    checks: tuple[str, ...],
+    invoices: Path | None,
+    wallets: Path | None,
+    report: Path | None,
+    json_: Path | None,
+    fail_on: str,
+    by: str | None,
+    **given: str | tuple[str, ...] | None,
+) -> None:
+    """Examine a billing period before its invoice is finalized: what is wrong, which events are to blame.
+
+    Without --since, --until or --window that is last month. Prints the findings by impact, what was found clean, what
+    was skipped and the totals. Exit code 0 when nothing is as grave as --fail-on, 3 when something is; 1 and 2 when the
+    period could not be examined.
+    """
+    from usage_explore import report as reports
+    from usage_explore.checks import running
+    from usage_explore.export import whole_file
+    from usage_explore.store import opened
+
+    period = _period(query, given)
+    chosen = len(running.chosen(checks or None))
+    _check_paths(report, json_, [each for each in (invoices, wallets) if each])
+    with interruptible(), ExitStack() as opened_here:
+        parts = {
+            path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
+        }
+        store = opened_here.enter_context(opened(settings_in_force()))
+        with _progress(chosen) as show:
+            validation = store.validate(
+                period, invoices=invoices, wallets=wallets, checks=checks or None, progress=show
+            )
+        reconciled = reports.statements(store, validation)
+        if report:
+            with _progress(1) as show:
+                page = reports.html(store, validation, reconciled, by=by, progress=partial(show, "report"))
+            parts[report].write_text(page, encoding="utf-8")
+        document = json.dumps(reports.document(validation, reconciled), indent=2, ensure_ascii=False)
+        if json_ in parts:
+            parts[json_].write_text(document + "\n", encoding="utf-8")
+    width = shutil.get_terminal_size((_WIDTH, 0)).columns
+    for line in reports.lines(validation, reconciled, width):
+        click.echo(line, err=json_ == _STDOUT)
+    if json_ == _STDOUT:
+        click.echo(document)
+    for path in parts:
+        click.echo(f"Wrote {path}.", err=True)
+    if _fails(validation, fail_on):
+        sys.exit(FOUND)
+
+
+def _period(query: str, given: dict[str, Any]) -> Period:
+    """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
+    asked = parameters.pairs(query)
+    for name, value in given.items():
+        asked += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
+    if not {"since", "until", "window"} & {name for name, _ in asked}:
+        asked.append(("window", "last_month"))
+    return Period.from_params(asked)
+
+
+def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> None:
+    """Raises `ConfigurationError` for a file to write that is no such file, or one that is to be read."""
+    for option, path, suffixes in (("--report", report, (".html", ".htm")), ("--json", json_, (".json",))):
+        if path is None or (path == _STDOUT and option == "--json"):
+            continue
+        if path.suffix.lower() not in suffixes:
+            raise ConfigurationError(f"{option}: {shorten(path.name)} does not end in {suffixes[0]}; name it that way")
+        if path.is_dir():
+            raise ConfigurationError(f"{option}: {shorten(path.name)} is a folder; name a file in it")
+        if any(path.resolve() == other.resolve() for other in read):
+            raise ConfigurationError(f"{option}: {shorten(path.name)} is a file to read; name another to write")
+
+
+def _fails(validation: Validation, fail_on: str) -> bool:
+    """Whether something is as grave as that or graver."""
+    if fail_on == "never":
+        return False
+    grave = _LEVELS[: _LEVELS.index(fail_on) + 1]
+    return any(finding.severity in grave for finding in validation.findings)
+
+
+@contextmanager
+def _progress(whole: int) -> Iterator[Callable[[str, float], object]]:
+    """A bar on a terminal, over so many things of which each is reported by its name."""
+    from tqdm import tqdm
+
+    form = "{desc:<16} {percentage:3.0f}%|{bar:20}| {elapsed}"
+    with tqdm(total=whole, bar_format=form, disable=not sys.stderr.isatty(), file=sys.stderr, leave=False) as bar:
+        parts: dict[str, float] = {}
+
+        def show(name: str, done: float) -> None:
+            parts[name] = done
+            bar.set_description_str(name, refresh=False)
+            bar.update(sum(parts.values()) - bar.n)
+            bar.refresh()
+
+        yield show
