@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import duplicates
+from usage_explore.checks import duplicates, impossible_times, wallets
 from usage_explore.checks.check import Check
 
-_ALL: tuple[Check, ...] = (duplicates.CHECK,)
+_ALL: tuple[Check, ...] = (
+    duplicates.CHECK,
+    impossible_times.CHECK,
+    wallets.CHECK,
+)
 
 CHECKS = {check.name: check for check in _ALL}
 """The checks by name."""

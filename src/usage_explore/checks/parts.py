@@ -1,0 +1,110 @@
+"""Usage that is told together: how much of it there is, whose, when, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Table, func
+
+from usage_explore.checks.check import Examination
+from usage_explore.checks.phrases import named
+from usage_explore.numbers import exact_sum, plain
+
+INSTANT = timedelta(microseconds=1)
+"""From the last event of a span to the span's end."""
+
+
+def keys(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """What a statement groups by at least, for its rows to be added to a `Part`."""
+    c = table.c
+    return c.customer_id, c.metric_key, c.external_cost_currency.label("currency")
+
+
+def measures(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """What a statement selects: `events` bigint, `quantity` and `cost` numeric, `first` and `last` timestamptz."""
+    c = table.c
+    return (
+        func.count().label("events"),
+        func.sum(c.quantity).label("quantity"),
+        func.sum(c.external_cost_amount).label("cost"),
+        func.min(c.timestamp).label("first"),
+        func.max(c.timestamp).label("last"),
+    )
+
+
+@dataclass(slots=True)
+class Part:
+    """Some of a period's usage; `since` and `until` bound it, costs are by currency, None of costs without one."""
+
+    since: datetime
+    until: datetime
+    events: int = 0
+    quantities: dict[str, Decimal] = field(default_factory=dict)
+    costs: dict[str | None, Decimal] = field(default_factory=dict)
+    customers: set[UUID] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, rows: Iterable[Any]) -> Part | None:
+        """The rows together, None where there are none."""
+        found: Part | None = None
+        for row in rows:
+            found = found or cls(row.first, row.last)
+            found.add(row)
+        return found
+
+    def add(self, row: Any) -> None:
+        """Take in a row that has the `keys` and the `measures`."""
+        self.events += row.events
+        self.customers.add(row.customer_id)
+        self.quantities[row.metric_key] = total(self.quantities.get(row.metric_key), row.quantity)
+        if row.cost is not None:
+            self.costs[row.currency] = total(self.costs.get(row.currency), row.cost)
+        self.since, self.until = min(self.since, row.first), max(self.until, row.last + INSTANT)
+
+    def fields(self, examination: Examination) -> dict[str, Any]:
+        """The fields of a `Finding` that say how much it is, and of which metric and customer where it is of one."""
+        one = len(self.quantities) == 1
+        return {
+            "since": self.since,
+            "until": self.until,
+            "events": self.events,
+            "quantity": next(iter(self.quantities.values())) if one else None,
+            "metric_key": next(iter(self.quantities)) if one else None,
+            "customer_id": next(iter(self.customers)) if len(self.customers) == 1 else None,
+            "amounts": tuple(sorted((each, cost) for each, cost in self.costs.items() if each is not None)),
+            "share": self.share(examination),
+        }
+
+    def share(self, examination: Examination) -> Decimal:
+        """The largest part of what one of the metrics came to in the period."""
+        return max(examination.share(metric, quantity) for metric, quantity in self.quantities.items())
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The quantity of each metric, and the cost that has no currency."""
+        found = [(f"quantity of {named(metric)}", plain(each)) for metric, each in sorted(self.quantities.items())]
+        if None in self.costs:
+            found.append(("cost without a currency", plain(self.costs[None])))
+        return tuple(found)
+
+    @property
+    def cost_words(self) -> str:
+        """`12.5 EUR and 3 USD`."""
+        known = sorted((each, cost) for each, cost in self.costs.items() if each is not None)
+        return together([f"{plain(cost)} {named(currency)}" for currency, cost in known])
+
+
+def together(words: list[str]) -> str:
+    """`a, b and c`, in the order given; beyond five the others are counted."""
+    if len(words) > 5:
+        words = [*words[:4], f"{len(words) - 4:,} more"]
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def total(one: Decimal | None, other: Decimal) -> Decimal:
+    """The exact sum, of nothing and a number too."""
+    return other if one is None else Decimal(exact_sum((one, other), Decimal(0)))

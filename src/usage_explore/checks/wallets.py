@@ -1,0 +1,268 @@
+"""Wallets: where the period's usage goes when its invoice is finalized, and where that is not as it should be.
+
+Usage is grouped by its pinned `wallet_currency`; what has none goes through the preferred-currency cascade. The sheet
+is the preview, and sums exactly to the period's usage. Source: `wallet_currency` in the table's documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Select, Table, select
+
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import Part, keys, measures, together, total
+from usage_explore.checks.phrases import counted, named, percent
+from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
+from usage_explore.numbers import plain
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "wallets"
+
+GRAVE = Decimal("0.01")
+"""From this part of the period's events on, a customer without a wallet is a high finding."""
+
+NOTABLE = Decimal("0.01")
+"""From this part of a customer's events on, what goes to another wallet than most is a medium finding."""
+
+MOSTLY = Decimal("0.5")
+"""From this part of a customer's pinned costs on, those in another currency are the customer's own finding."""
+
+FLOOR = 10
+"""Fewer events of a customer are never a finding above low, nor a finding of their own for costs."""
+
+MOST = 100
+"""Findings of one kind; the note counts the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The statement's rows, each with the wallet it goes to and what decided."""
+
+    rows: tuple[tuple[Any, str | None, How], ...]
+
+    def parts(self, key: Callable[[Any, str | None, How], Any]) -> dict[Any, Part]:
+        """The rows drawn together by a key; those whose key is None are left out."""
+        found: dict[Any, Part] = {}
+        for row, wallet, how in self.rows:
+            if (at := key(row, wallet, how)) is not None:
+                found.setdefault(at, Part(row.first, row.last)).add(row)
+        return found
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """Usage by `customer_id`, pinned `wallet`, `metric_key` and cost `currency`.
+
+    Further columns: the `measures`.
+    """
+    columns = (*keys(table), table.c.wallet_currency.label("wallet"))
+    return select(*columns, *measures(table)).where(*conditions(table, period)).group_by(*columns)
+
+
+def preview(rows: Iterable[Any], preferences: Preferences) -> Preview:
+    """The rows of the statement through the cascade."""
+    return Preview(tuple((row, *preferences.wallet(row.customer_id, row.wallet)) for row in rows))
+
+
+def sheet(shown: Preview) -> pd.DataFrame:
+    """The preview of finalization, one row for each customer, wallet, way there and metric; sums to the period's usage.
+
+    Columns: `customer_id`, `wallet` (str, None where unknown), `how` (pinned, preference, default, unknown),
+    `metric_key` (str), `events` (int64), `quantity` (`Decimal`), and for each currency `cost <currency>` and, where
+    there is any, `cost without currency` (`Decimal`, None where nothing is known). By customer, wallet, how and metric.
+    """
+    import pandas as pd
+
+    parts = shown.parts(lambda row, wallet, how: (row.customer_id, wallet, how, row.metric_key))
+    lines = sorted(
+        parts.items(),
+        key=lambda item: (str(item[0][0]), item[0][1] is None, item[0][1] or "", HOW.index(item[0][2]), item[0][3]),
+    )
+    currencies = sorted({each for _, line in lines for each in line.costs}, key=lambda each: (each is None, each or ""))
+    columns: dict[str, Any] = {
+        "customer_id": pd.Series([str(key[0]) for key, _ in lines], dtype="str"),
+        "wallet": pd.Series([key[1] for key, _ in lines], dtype="str"),
+        "how": pd.Series([key[2] for key, _ in lines], dtype="str"),
+        "metric_key": pd.Series([key[3] for key, _ in lines], dtype="str"),
+        "events": pd.Series([line.events for _, line in lines], dtype="int64"),
+        "quantity": pd.Series([line.quantities[key[3]] for key, line in lines], dtype="object"),
+    }
+    for each in currencies:
+        name = "cost without currency" if each is None else f"cost {each}"
+        columns[name] = pd.Series([line.costs.get(each) for _, line in lines], dtype="object")
+    return pd.DataFrame(columns)
+
+
+def examine(examination: Examination) -> Outcome:
+    """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
+    shown = preview(
+        examination.rows(statement(examination.table, examination.period)), examination.preferences or NOBODY
+    )
+    customers = {row.customer_id for row, _, _ in shown.rows}
+    findings: list[Finding] = []
+    notes: list[str] = []
+    for found, what in (
+        (_unknown(examination, shown), "customers without a wallet"),
+        (_split(examination, shown), "customers with several wallets"),
+        (_foreign(examination, shown), "costs in another currency than the wallet's"),
+    ):
+        found.sort(key=lambda each: (each.severity != "high", each.severity == "low", -each.events))
+        findings += found[:MOST]
+        if len(found) > MOST:
+            more = sum(each.events for each in found[MOST:])
+            notes.append(f"{len(found) - MOST:,} more findings of {what}, {counted(more, 'event')}")
+    return Outcome(findings=tuple(findings), looked_at=len(customers), sheet=sheet(shown), note="; ".join(notes))
+
+
+def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
+    """Usage that nothing gives a wallet: by customer, or as one where no preferences were given at all."""
+    parts = shown.parts(lambda row, wallet, how: row.customer_id if how == "unknown" else None)
+    if not parts:
+        return []
+    if examination.preferences is None:
+        whole = shown.parts(lambda row, wallet, how: True if how == "unknown" else None)[True]
+        sentence = (
+            f"{counted(whole.events, 'event')} of {counted(len(parts), 'customer')} have no wallet currency,"
+            " and no preferences were given: which wallet they go to is unknown."
+        )
+        question = examination.events_question(missing="wallet_currency")
+        return [Finding(check=NAME, severity="low", sentence=sentence, question=question, **whole.fields(examination))]
+    found = []
+    for customer, each in parts.items():
+        share = part(each.events, examination.totals.events)
+        severity: Severity = "low" if each.events < FLOOR else "high" if share >= GRAVE else "medium"
+        found.append(
+            Finding(
+                check=NAME,
+                severity=severity,
+                sentence=f"{counted(each.events, 'event')} of customer {customer} have no wallet to go to: no wallet"
+                " currency, no preference of the customer, no default of the organization.",
+                question=examination.events_question(customer_id=customer, missing="wallet_currency"),
+                **each.fields(examination),
+            )
+        )
+    return found
+
+
+def _split(examination: Examination, shown: Preview) -> list[Finding]:
+    """Customers whose usage goes to more than one wallet that is known."""
+    wallets = shown.parts(lambda row, wallet, how: None if wallet is None else (row.customer_id, wallet))
+    by_customer: dict[UUID, list[tuple[str, Part]]] = {}
+    for (customer, wallet), each in wallets.items():
+        by_customer.setdefault(customer, []).append((wallet, each))
+    every = shown.parts(
+        lambda row, wallet, how: row.customer_id if len(by_customer.get(row.customer_id, ())) > 1 else None
+    )
+    found = []
+    for customer, whole in every.items():
+        ranked = sorted(by_customer[customer], key=lambda item: (-item[1].events, item[0]))
+        beside = sum(each.events for _, each in ranked[1:])
+        share = part(beside, whole.events)
+        quantities: dict[str, Decimal] = {}
+        for _, each in ranked[1:]:
+            for metric, quantity in each.quantities.items():
+                quantities[metric] = total(quantities.get(metric), quantity)
+        fields = whole.fields(examination) | {
+            "share": max(examination.share(metric, quantity) for metric, quantity in quantities.items())
+        }
+        goes = together([f"{named(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
+        found.append(
+            Finding(
+                check=NAME,
+                severity="medium" if beside >= FLOOR and share >= NOTABLE else "low",
+                sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
+                f" {percent(share)} of it not to {named(ranked[0][0])}.",
+                question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
+                facts=tuple(
+                    (f"wallet {named(wallet)}, {named(metric)}", f"quantity {plain(quantity)}")
+                    for wallet, each in ranked
+                    for metric, quantity in sorted(each.quantities.items())
+                ),
+                **fields,
+            )
+        )
+    return found
+
+
+def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
+    """Pinned usage that costs in another currency: a customer's own where that is most, else by currencies."""
+    costed = shown.parts(lambda row, wallet, how: (row.customer_id, wallet) if _costs(row, how) else None)
+    strange = shown.parts(lambda row, wallet, how: (row.customer_id, wallet) if _disagrees(row, how) else None)
+    own = {
+        key: each
+        for key, each in strange.items()
+        if each.events >= FLOOR and part(each.events, costed[key].events) >= MOSTLY
+    }
+    found = []
+    for (customer, wallet), each in own.items():
+        share = part(each.events, costed[customer, wallet].events)
+        found.append(
+            Finding(
+                check=NAME,
+                severity="medium",
+                sentence=f"{counted(each.events, 'event')} of customer {customer} are pinned to wallet"
+                f" {named(wallet)} but cost us {each.cost_words}: {percent(share)} of"
+                " what that wallet's usage costs is in another currency.",
+                question=examination.events_question(customer_id=customer, wallet_currency=wallet),
+                wallet_currency=wallet,
+                **each.fields(examination),
+            )
+        )
+    pairs = shown.parts(
+        lambda row, wallet, how: (
+            (wallet, row.currency) if _disagrees(row, how) and (row.customer_id, wallet) not in own else None
+        )
+    )
+    for (wallet, currency), each in pairs.items():
+        found.append(
+            Finding(
+                check=NAME,
+                severity="low",
+                sentence=f"{counted(each.events, 'event')} of {counted(len(each.customers), 'customer')} are pinned to"
+                f" wallet {named(wallet)} but cost us {each.cost_words}.",
+                question=examination.events_question(wallet_currency=wallet),
+                wallet_currency=wallet,
+                facts=(("cost currency", named(currency)), ("customers", f"{len(each.customers):,}")),
+                **each.fields(examination),
+            )
+        )
+    return found
+
+
+def _costs(row: Any, how: How) -> bool:
+    return how == "pinned" and row.cost is not None and row.currency is not None
+
+
+def _disagrees(row: Any, how: How) -> bool:
+    return _costs(row, how) and row.currency != row.wallet
+
+
+CHECK = Check(
+    name=NAME,
+    title="Wallets",
+    means="When the invoice is finalized, this usage goes to a wallet that nobody meant, to several, or to none.",
+    parameters={
+        "cascade": "usage without a wallet currency goes to the customer's preferred currency, then to the"
+        " organization's default, else its wallet is unknown",
+        "unknown": f"high from {percent(GRAVE)} of the period's events on, medium below, low under {FLOOR} events;"
+        " one low finding where no preferences were given",
+        "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage go to another"
+        " wallet than most of it, else low",
+        "costs": f"medium where at least {FLOOR} events and {percent(MOSTLY)} of a customer's costs for a wallet are"
+        " in another currency, else told by pair of currencies, low",
+        "most": f"the {MOST} gravest of each kind",
+    },
+    unit="customers",
+    statement=statement,
+    examine=examine,
+)
