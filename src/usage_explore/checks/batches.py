@@ -39,12 +39,16 @@ _FILTERED = 20
 
 @dataclass(slots=True, kw_only=True)
 class Affected:
-    """Events that a check objects to: `since` and `until` bound when they occurred, `arrived` when they arrived."""
+    """Events that a check objects to.
+
+    `since` and `until` bound when they occurred, `arrived` when they arrived, `lags` the time in between.
+    """
 
     kind: str
     since: datetime
     until: datetime
     arrived: tuple[datetime, datetime]
+    lags: tuple[timedelta, timedelta]
     metrics: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
     costs: dict[str | None, Decimal] = field(default_factory=dict)
     customers: set[UUID] = field(default_factory=set)
@@ -89,6 +93,7 @@ class Affected:
         """Take in a row of `batched`."""
         self.since, self.until = min(self.since, row.first), max(self.until, row.last + _INSTANT)
         self.arrived = min(self.arrived[0], row.first_arrival), max(self.arrived[1], row.last_arrival)
+        self.lags = min(self.lags[0], row.shortest), max(self.lags[1], row.longest)
         events, quantity = self.metrics.get(row.metric_key, (0, Decimal(0)))
         self.metrics[row.metric_key] = events + row.events, _sum(quantity, row.quantity)
         if row.cost is not None:
@@ -116,12 +121,12 @@ def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
 
     `suspects` has the events' columns and `kind` text. `moment` is the time that batches are close in. Columns: `kind`,
     `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first`,
-    `last`, `first_arrival`, `last_arrival` timestamptz.
+    `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
     """
     c = suspects.c
     time = c[moment]
-    whose = {"partition_by": [c.kind, c.customer_id], "order_by": time}
-    apart = time - func.lag(time).over(**whose) > literal(GAP)
+    before = func.lag(time).over(partition_by=[c.kind, c.customer_id], order_by=time)
+    apart = time - before > literal(GAP)
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
     m = marked.c
     batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=m[moment])
@@ -141,6 +146,8 @@ def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
             func.max(n.timestamp).label("last"),
             func.min(n.ingested_at).label("first_arrival"),
             func.max(n.ingested_at).label("last_arrival"),
+            func.min(n.ingested_at - n.timestamp).label("shortest"),
+            func.max(n.ingested_at - n.timestamp).label("longest"),
         )
         .group_by(n.kind, n.customer_id, n.batch, n.metric_key, n.external_cost_currency)
         .order_by(n.kind, n.customer_id, n.batch)
@@ -235,6 +242,7 @@ def _begun(row: Any) -> Affected:
         since=row.first,
         until=row.last + _INSTANT,
         arrived=(row.first_arrival, row.last_arrival),
+        lags=(row.shortest, row.longest),
     )
 
 

@@ -1,0 +1,220 @@
+"""Check: events that cannot have occurred when they say, and senders whose clock is wrong.
+
+Ahead: occurred after they arrived, beyond what clocks differ by. Past: occurred long before they arrived. Skewed: a
+sender most of whose events lie ahead of their arrival, if only a little: its clock is fast.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.checks.batches import FLOOR, GAP, MOST, Affected, Telling, batched, metric_words, outcome
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.phrases import counted, duration, named, percent
+from usage_explore.filters import DIMENSION
+from usage_explore.query import Period
+from usage_explore.statements import conditions, dimension
+
+TOLERANCE = timedelta(minutes=5)
+"""How far two clocks may differ before a time is impossible."""
+
+FAR_PAST = timedelta(days=30)
+"""How long before its arrival an event may have occurred."""
+
+SENDER = "api_key"
+"""The dimension that tells a customer's senders apart; where it is absent the customer is one sender."""
+
+SYSTEMATIC = Decimal("0.5")
+"""The part of a sender's events that lie ahead of their arrival from which its clock is to blame."""
+
+_LONGEST = 1_000
+"""Characters of a sender that a question can surely name."""
+
+NAME = "impossible_times"
+AHEAD, PAST = "ahead", "past"
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """The impossible events of a resolved period, see `batched`: `ahead` of their arrival, or far in the `past`."""
+    c = table.c
+    ahead = c.timestamp > c.ingested_at + literal(TOLERANCE)
+    past = c.ingested_at > c.timestamp + literal(FAR_PAST)
+    impossible = (
+        select(
+            case((ahead, AHEAD), else_=PAST).label("kind"),
+            c.customer_id,
+            c.metric_key,
+            c.quantity,
+            c.timestamp,
+            c.ingested_at,
+            c.external_cost_amount,
+            c.external_cost_currency,
+        )
+        .where(*conditions(table, period), or_(ahead, past))
+        .cte("impossible")
+    )
+    return batched(impossible)
+
+
+def skewed(table: Table, period: Period) -> Select[Any]:
+    """The senders with at least `FLOOR` events a little ahead of their arrival.
+
+    Columns: `customer_id`, `sender` text or NULL, `events` bigint, `longest` interval, `middle` interval (the median),
+    `first`, `last` timestamptz.
+    """
+    c = table.c
+    sender = dimension(table, SENDER)
+    lead = c.timestamp - c.ingested_at
+    return (
+        select(
+            c.customer_id,
+            sender.label("sender"),
+            func.count().label("events"),
+            func.max(lead).label("longest"),
+            func.percentile_disc(0.5).within_group(lead).label("middle"),
+            func.min(c.timestamp).label("first"),
+            func.max(c.timestamp).label("last"),
+        )
+        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(TOLERANCE))
+        .group_by(c.customer_id, sender)
+        .having(func.count() >= FLOOR)
+    )
+
+
+def _sent(table: Table, period: Period, customers: list[UUID]) -> Select[Any]:
+    """How many events each sender of the customers sent in the period."""
+    c = table.c
+    sender = dimension(table, SENDER)
+    whose = c.customer_id == any_(cast(literal(customers, ARRAY(c.customer_id.type)), ARRAY(c.customer_id.type)))
+    return (
+        select(c.customer_id, sender.label("sender"), func.count().label("events"))
+        .where(*conditions(table, period), whose)
+        .group_by(c.customer_id, sender)
+    )
+
+
+def examine(examination: Examination) -> Outcome:
+    """The batches of impossible events by customer, and the senders whose clock is fast."""
+    period = examination.period
+
+    def severity(batch: Affected, own: Decimal) -> Severity:
+        return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
+
+    def sentence(batch: Affected, own: Decimal, when: str) -> str:
+        return (
+            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {when}:"
+            f" {_reason(batch, period)}; up to {percent(own)} of the customer's usage of a metric."
+        )
+
+    def stray_sentence(stray: Affected, when: str) -> str:
+        return (
+            f"{counted(stray.events, 'event')} of {metric_words(stray)}, {when}, scattered over"
+            f" {counted(len(stray.customers), 'customer')}: {_reason(stray, period)}."
+        )
+
+    telling = Telling(
+        check=NAME,
+        severity=severity,
+        sentence=sentence,
+        stray_sentence=stray_sentence,
+        facts=lambda affected: (
+            ("first arrival", affected.arrived[0].astimezone(period.zone).isoformat()),
+            ("last arrival", affected.arrived[1].astimezone(period.zone).isoformat()),
+        ),
+    )
+    rows = examination.rows(statement(examination.table, period))
+    found = outcome(examination, rows, telling, examination.totals.events)
+    senders, more = _fast_clocks(examination)
+    notes = [found.note, f"{counted(more, 'sender')} more with a fast clock" if more else ""]
+    return Outcome(
+        findings=found.findings + senders,
+        looked_at=found.looked_at,
+        note="; ".join(filter(None, notes)),
+    )
+
+
+def _reason(affected: Affected, period: Period) -> str:
+    if affected.kind == PAST:
+        return f"occurred up to {duration(affected.lags[1])} before they arrived"
+    found = f"occurred up to {duration(-affected.lags[0])} after they arrived"
+    if affected.arrived[1] < period.span[0]:
+        return f"{found}, which was before the period began: they belong to an earlier one"
+    return f"{found}, though nothing can; their time, and so their period, may be wrong"
+
+
+def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], int]:
+    """The senders most of whose events lie ahead, the busiest `MOST`, and how many more there are."""
+    table, period = examination.table, examination.period
+    suspects = list(examination.rows(skewed(table, period)))
+    if not suspects:
+        return (), 0
+    customers = sorted({row.customer_id for row in suspects})
+    sent: dict[tuple[UUID, str | None], int] = defaultdict(int)
+    for row in examination.rows(_sent(table, period, customers)):
+        sent[row.customer_id, row.sender] = row.events
+    fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= SYSTEMATIC]
+    fast.sort(key=lambda row: (-row.events, row.customer_id, row.sender or ""))
+    found = [_fast(examination, row, sent[row.customer_id, row.sender]) for row in fast[:MOST]]
+    return tuple(found), len(fast) - len(found)
+
+
+def _fast(examination: Examination, row: Any, sent: int) -> Finding:
+    ahead = part(row.events, sent)
+    sender = "" if row.sender is None else f", {SENDER.replace('_', ' ')} {named(row.sender)}"
+    since: datetime = row.first
+    until = row.last + timedelta(microseconds=1)
+    return Finding(
+        check=NAME,
+        severity="low",
+        sentence=f"The clock of customer {row.customer_id}{sender} is fast: {row.events:,} of its"
+        f" {counted(sent, 'event')} ({percent(ahead)}) occurred up to {duration(row.longest)} after they arrived.",
+        since=since,
+        until=until,
+        events=row.events,
+        share=part(row.events, examination.totals.events),
+        question=examination.events_question(
+            customer_id=row.customer_id,
+            occurred_after=since,
+            occurred_before=until,
+            **_only(examination.period, row.sender),
+        ),
+        customer_id=row.customer_id,
+        facts=(("median lead", duration(row.middle)), ("events of the sender", f"{sent:,}")),
+    )
+
+
+def _only(period: Period, sender: str | None) -> dict[str, Any]:
+    """The filters for this sender beside the period's own; none where no filter can name it."""
+    if sender is None:
+        return {"missing": (*period.missing, DIMENSION + SENDER)}
+    if len(sender) > _LONGEST:
+        return {}
+    return {"dimensions": {**dict(period.dimensions), SENDER: (sender,)}}
+
+
+CHECK = Check(
+    name=NAME,
+    title="Impossible times",
+    means="An event with a wrong time may be billed in the wrong period.",
+    parameters={
+        "ahead": f"occurred more than {duration(TOLERANCE)} after it arrived: clocks may differ by as much",
+        "past": f"occurred more than {duration(FAR_PAST)} before it arrived",
+        "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
+        f" after they arrived, by {duration(TOLERANCE)} at most",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
+        f"{FLOOR} events are told together by metric",
+        "high": "a batch that arrived before the period it says it occurred in had begun",
+    },
+    unit="events",
+    statement=statement,
+    examine=examine,
+)

@@ -1,0 +1,111 @@
+"""Impossible times: what occurred after it arrived or long before, and whose clock is to blame."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from checks.examined import examine, shown
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import Store, writing
+from usage_explore.checks import Finding
+from usage_explore.checks.batches import FLOOR
+from usage_explore.checks.impossible_times import FAR_PAST, TOLERANCE
+
+INSTANT = timedelta(microseconds=1)
+DAY = timedelta(days=1)
+
+
+def lagging(lag: timedelta, number: int = FLOOR, **fields: object) -> list[Row]:
+    """Events that arrived so long after they occurred, a minute apart."""
+    times = [SINCE + 10 * DAY + timedelta(minutes=minute) for minute in range(number)]
+    return [event(time, ingested_at=time + lag, **fields) for time in times]
+
+
+def findings(store: Store, **parameters: object) -> tuple[Finding, ...]:
+    outcome = examine(store, "impossible_times", september(**parameters)).outcome
+    store.close()
+    assert outcome is not None
+    return outcome.findings
+
+
+@pytest.mark.parametrize(
+    ("lag", "found"),
+    [
+        (-TOLERANCE - INSTANT, True),
+        (-3 * DAY, True),
+        (timedelta(0), False),
+        (FAR_PAST, False),
+        (FAR_PAST + INSTANT, True),
+    ],
+)
+def test_the_bounds_are_those_that_are_stated(
+    events_connection: writing.Connection, events_database_url: str, lag: timedelta, found: bool
+) -> None:
+    rows = lagging(lag)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    (*found_ones,) = findings(store)
+    assert [(each.events, each.severity) for each in found_ones] == ([(FLOOR, "medium")] if found else [])
+    for each in found_ones:
+        assert each.quantity == total(row.quantity for row in rows)
+        assert (each.since, each.until) == (rows[0].timestamp, rows[-1].timestamp + INSTANT)
+        assert (each.customer_id, each.metric_key, each.share) == (JUNE, "tokens", Decimal(1))
+
+
+def test_the_question_shows_a_batch_alone_in_its_hours(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    rows = [*lagging(-3 * DAY, 40), event(SINCE + DAY), event(SINCE + 10 * DAY, customer_id=SMALL)]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["impossible_times"]).findings
+    assert shown(store, finding) == finding.events == 40
+    assert "occurred up to 3 days after they arrived" in finding.sentence
+    store.close()
+
+
+def test_what_arrived_before_its_period_began_is_high(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    store = store_of(events_connection, events_database_url, lagging(-11 * DAY))
+    (finding,) = findings(store)
+    assert finding.severity == "high"
+    assert "belong to an earlier one" in finding.sentence
+
+
+def test_a_few_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = lagging(-DAY, FLOOR - 1) + lagging(-DAY, FLOOR - 1, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = findings(store)
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (FLOOR - 1), None)
+    assert "2 customers" in finding.sentence
+
+
+@pytest.mark.parametrize("key", ["fast \x1b[2J\u202e'\"", None, ""])
+def test_a_fast_clock_is_told_by_sender(
+    events_connection: writing.Connection, events_database_url: str, key: str | None
+) -> None:
+    import json
+
+    dimensions = json.dumps({} if key is None else {"api_key": key})
+    ahead = lagging(-timedelta(seconds=30), 20, dimensions=dimensions)
+    others = lagging(timedelta(seconds=5), 30, dimensions='{"api_key": "sound"}')
+    sometimes = lagging(-timedelta(seconds=1), 20, customer_id=SMALL) + lagging(timedelta(0), 21, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, ahead + others + sometimes)
+    (finding,) = store.validate(september(), checks=["impossible_times"]).findings
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 20, JUNE)
+    assert finding.sentence.isprintable()
+    assert "20 of its 20 events (100 %) occurred up to 30 seconds after" in finding.sentence
+    assert shown(store, finding) == 20
+    store.close()
+
+
+def test_other_periods_and_what_arrived_later_are_left_alone(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE) for second in range(FLOOR)]
+    late = lagging(FAR_PAST + DAY)
+    store = store_of(events_connection, events_database_url, outside + late)
+    assert findings(store, as_of=UNTIL) == ()
