@@ -23,19 +23,18 @@ Quantities and amounts are exact: text, integers and decimals are taken digit fo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from uuid import UUID
+from typing import TYPE_CHECKING, TypeAlias
 
 from usage_explore import parse
+from usage_explore.checks.invoice_lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
 from usage_explore.checks.invoice_records import Records, opened
 from usage_explore.errors import Fault, QueryError
 from usage_explore.limits import MAX_FAULTS
-from usage_explore.load.values import Bad, check_size, code_words, number_text, shown, uuid_text
+from usage_explore.load.values import Bad
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource
@@ -52,30 +51,8 @@ MAX_LINES = 250_000
 MAX_FAULTY = 1_000
 """After how many faulty lines reading stops."""
 
-MAX_DIGITS = 1_000
-"""How many digits a quantity or an amount may have before its point, and after it."""
-
 KEYS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
 """What lines may tell apart beside the customer."""
-
-Moment = date | datetime
-"""An end of a line's period: an instant, or a date on whatever clock the period is validated by."""
-
-
-class Line(NamedTuple):
-    """One invoice line: which line of its file, whose, what, when, how much, and what it charges."""
-
-    line: int
-    customer_id: UUID
-    subscription_id: UUID | None
-    metric_key: str | None
-    price_key: str | None
-    wallet_currency: str | None
-    period_start: Moment | None
-    period_end: Moment | None
-    quantity: Decimal
-    amount: Decimal | None
-    currency: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +89,7 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
 
 def _tolerance(given: object) -> Decimal:
     try:
-        found = _decimal(given)
+        found = exact_decimal(given)
     except Bad as error:
         raise QueryError([Fault("tolerance", str(error))]) from None
     if found < 0:
@@ -120,62 +97,7 @@ def _tolerance(given: object) -> Decimal:
     return found
 
 
-class _Column(NamedTuple):
-    """How a column is read, and its other name."""
-
-    read: Callable[[object], Any]
-    alias: str = ""
-
-
-def _moment(raw: object) -> Moment:
-    """A date, also as text or as a midnight without a zone, else an instant with an offset."""
-    if isinstance(raw, datetime):
-        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
-            return raw.date()
-    elif isinstance(raw, date):
-        return raw
-    word = raw.strip() if isinstance(raw, str) else raw
-    if isinstance(word, str) and _DATE.fullmatch(word):
-        try:
-            return date.fromisoformat(word)
-        except ValueError:
-            raise Bad(f"{shown(word)} is not a date that exists") from None
-    try:
-        return parse.instant(word)
-    except ValueError as error:
-        raise Bad(str(error)) from None
-
-
-def _decimal(raw: object) -> Decimal:
-    if isinstance(raw, float):
-        raise Bad(f"{shown(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    text = number_text(raw)
-    if len(text) > 2 * MAX_DIGITS + 20:
-        raise Bad(f"{shown(text)} has more than {MAX_DIGITS:,} digits before or after its point")
-    found = check_size(text)
-    exponent = found.as_tuple().exponent
-    if found.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
-        raise Bad(f"{shown(text)} has more than {MAX_DIGITS:,} digits before or after its point")
-    return found
-
-
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-_READ: Mapping[str, _Column] = {
-    "customer_id": _Column(lambda raw: UUID(uuid_text(raw)), "customer"),
-    "subscription_id": _Column(lambda raw: UUID(uuid_text(raw)), "subscription"),
-    "metric_key": _Column(code_words, "metric"),
-    "price_key": _Column(code_words, "price"),
-    "wallet_currency": _Column(code_words, "wallet"),
-    "period_start": _Column(_moment),
-    "period_end": _Column(_moment),
-    "quantity": _Column(_decimal),
-    "amount": _Column(_decimal),
-    "currency": _Column(code_words),
-}
-"""The columns in the order of `Line`."""
-
-_NAMES = {alias: name for name, column in _READ.items() for alias in (name, column.alias) if alias}
+_NAMES = {alias: name for name, column in COLUMNS.items() for alias in (name, column.alias) if alias}
 
 _NEARLY = 0.85
 """How like a known name a column's must be to be a misspelling; customer_name and customer_id are 0.75 alike."""
@@ -219,14 +141,14 @@ def _columns(records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def _lines(records: Records, columns: Mapping[str, str]) -> tuple[Line, ...]:
     """Every line but those without any value. Raises `QueryError`."""
-    readers = [(columns.get(name), name, _sparing(column.read)) for name, column in _READ.items()]
+    readers = [(columns.get(name), name, sparing(column.read)) for name, column in COLUMNS.items()]
     lines: list[Line] = []
     faults: list[Fault] = []
     faulty = 0
     for number, record, unreadable in records.rows:
-        if record is not None and all(map(_is_blank, record.values())):
+        if record is not None and all(map(is_blank, record.values())):
             continue
-        values, wrong = ((), [unreadable or ""]) if record is None else _values(record, readers)
+        found, wrong = ((), [unreadable or ""]) if record is None else values(record, readers)
         if wrong:
             faulty += 1
             faults += [_fault(f"{records.unit} {number:,}: {words}") for words in wrong]
@@ -236,64 +158,10 @@ def _lines(records: Records, columns: Mapping[str, str]) -> tuple[Line, ...]:
         elif len(lines) == MAX_LINES:
             raise QueryError([_fault(f"there are more than {MAX_LINES:,} lines; give them in several validations")])
         elif not faults:
-            lines.append(Line(number, *values))
+            lines.append(Line(number, *found))
     if faults:
         raise QueryError(faults)
     return tuple(lines)
-
-
-def _values(
-    record: Mapping[str, Any], readers: Iterable[tuple[str | None, str, Callable[[object], Any]]]
-) -> tuple[tuple[Any, ...], list[str]]:
-    """A line's values in the order of `_READ`, and everything wrong with them."""
-    values: dict[str, Any] = {}
-    wrong: list[str] = []
-    for source, name, read in readers:
-        raw = None if source is None else record.get(source)
-        try:
-            values[name] = None if _is_blank(raw) else read(raw)
-        except Bad as error:
-            wrong.append(f"{name}: {error}")
-            values[name] = raw
-    wrong += [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
-    if values["metric_key"] is None and values["price_key"] is None:
-        wrong.append("metric_key and price_key: both are blank; say what was billed")
-    if not wrong:
-        wrong += _period_faults(values["period_start"], values["period_end"])
-    return tuple(values.values()), wrong
-
-
-def _period_faults(start: Moment | None, end: Moment | None) -> list[str]:
-    if (start is None) != (end is None):
-        return [f"{'period_start' if start is None else 'period_end'}: is blank while its other end is given"]
-    if start is None or end is None:
-        return []
-    if isinstance(start, datetime) != isinstance(end, datetime):
-        return ["period_end: is not of the kind of period_start; give two dates or two times"]
-    if end < start or (end == start and isinstance(start, datetime)):
-        return ["period_end: is not after period_start"]
-    return []
-
-
-def _sparing(read: Callable[[object], Any]) -> Callable[[object], Any]:
-    """The reader, keeping one value of equal texts: a million lines share few customers, metrics and times."""
-    kept: dict[str, Any] = {}
-
-    def reading(raw: object) -> Any:
-        if type(raw) is not str:
-            return read(raw)
-        if raw not in kept:
-            found = read(raw)
-            if isinstance(found, Decimal):
-                return found
-            kept[raw] = found
-        return kept[raw]
-
-    return reading
-
-
-def _is_blank(raw: object) -> bool:
-    return raw is None or (isinstance(raw, str) and not raw.strip())
 
 
 def _instead(name: str, ignored: Iterable[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import duplicates, impossible_times, wallets
+from usage_explore.checks import duplicates, impossible_times, reconciliation, wallets
 from usage_explore.checks.check import Check
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
     impossible_times.CHECK,
     wallets.CHECK,
+    reconciliation.CHECK,
 )
 
 CHECKS = {check.name: check for check in _ALL}

@@ -1,0 +1,275 @@
+"""Check: invoice lines against the usage that they bill, to the last digit.
+
+Usage is recomputed by customer and whatever the lines tell apart (see `invoices`), and each key compared with the sum
+of its lines. A usage table knows what usage cost us, not what it is sold for: invoiced amounts are therefore not
+compared with costs. A difference is worth its quantity at its own lines' amount by quantity; and lines of one price key
+that charge different unit prices are findings.
+
+With lines that tell wallets apart, usage that names no wallet goes where the preferences send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Finding, by_impact
+from usage_explore.checks.invoice_lines import Line
+from usage_explore.checks.invoices import KEYS, Invoices
+from usage_explore.checks.phrases import counted, listed, named, when
+from usage_explore.checks.recomputing import repeats, statement, usage
+from usage_explore.checks.reconciliation_findings import NAME, Telling, item
+from usage_explore.checks.reconciling import (
+    DECIMALS,
+    STATUSES,
+    Key,
+    Row,
+    compare,
+    explain,
+    passes,
+    placed,
+    total,
+    value,
+)
+from usage_explore.checks.unit_prices import Deviation, deviations, unit_price
+from usage_explore.describe import group_name
+from usage_explore.filters import DIMENSION, GROUPS
+from usage_explore.numbers import plain
+from usage_explore.query import Period
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 100
+"""Findings of differences; the note sums up the others, the sheet has them all."""
+
+MOST_PRICES = 20
+"""Findings of unit prices."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The lines by what they have to do with the period; `filtered` are those its filters leave out."""
+
+    compared: list[Line] = field(default_factory=list)
+    filtered: list[Line] = field(default_factory=list)
+    outside: list[Line] = field(default_factory=list)
+    across: list[Line] = field(default_factory=list)
+
+
+def examine(examination: Examination) -> Outcome:
+    """Every key of usage and of lines compared.
+
+    `sheet`: one row per key, differences first. Columns: `customer_id`, `subscription_id`, `metric_key`, `price_key`,
+    `wallet_currency` (str, missing where the key has none or the lines do not tell it apart), `lines`,
+    `events` (int64), `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed),
+    `status`, `explained_by` (str, "" where nothing accounts for it), `amount` (`Decimal` or None: what lines charge),
+    `currency` (str), `amount_difference` (`Decimal` or None: what the difference is worth).
+    """
+    invoices, period = examination.invoices or Invoices(lines=(), columns=()), examination.period
+    if untold := _untold(examination, invoices):
+        return _nothing_compared(examination, f"the period is filtered by {untold}, which the lines do not tell apart")
+    lines = _sorted(invoices.lines, period)
+    if not lines.compared and (lines.outside or lines.across):
+        return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
+    columns = invoices.columns
+    used = usage(examination, columns)
+    rows = compare(lines.compared, used, _key_of(columns), invoices.tolerance)
+    differing = [row for row in rows if row.status != "matched"]
+    customers = {row.key[0] for row in differing if row.used is not None}
+    explain(differing, repeats(examination, columns, customers), invoices.tolerance)
+    value(rows, lambda key: item(columns, key))
+    telling = Telling(examination, columns, rows, invoices.tolerance)
+    told = by_impact(telling.findings())
+    prices = deviations(lines.compared)
+    priced = [_price_finding(examination, rows, columns, each) for each in prices[:MOST_PRICES]]
+    return Outcome(
+        findings=(*told[:MOST], *priced),
+        looked_at=len(rows),
+        sheet=_sheet(rows, columns),
+        note=" ".join(_notes(examination, invoices, lines, rows, told[MOST:], len(prices[MOST_PRICES:]))),
+    )
+
+
+def _key_of(columns: tuple[str, ...]) -> Callable[[Line], Key]:
+    def key(line: Line) -> Key:
+        return (line.customer_id, *(getattr(line, name) for name in columns))
+
+    return key
+
+
+def _untold(examination: Examination, invoices: Invoices) -> str:
+    """The filters of the period that cannot be put to lines, in words."""
+    period = examination.period
+    named_groups = {name for name in GROUPS if getattr(period, name)}
+    named_groups |= {f"{DIMENSION}{key}" for key, _ in period.dimensions} | set(period.missing)
+    for name, values in period.exclude:
+        named_groups |= set(values) if name == "missing" else {name}
+    told = {"customer_id", *invoices.columns}
+    if examination.preferences is not None:
+        told.discard("wallet_currency")  # filtered is what events name, told apart where they go
+    return listed([group_name(name) for name in named_groups - told])
+
+
+def _sorted(lines: Iterable[Line], period: Period) -> _Sorted:
+    found = _Sorted()
+    for line in lines:
+        place = placed(line, period)
+        if place == "outside":
+            found.outside.append(line)
+        elif not passes(line, period):
+            found.filtered.append(line)
+        else:
+            (found.compared if place == "inside" else found.across).append(line)
+    return found
+
+
+def _nothing_compared(examination: Examination, why: str) -> Outcome:
+    """One finding instead of as many as there are keys: invoices that were not compared are not right."""
+    since, until = examination.period.span
+    span = when(since, until, examination.period.zone)
+    finding = Finding(
+        check=NAME,
+        severity="high",
+        sentence=f"No invoice line was compared with the usage, {span}: {why}.",
+        since=since,
+        until=until,
+        events=examination.totals.events,
+        question=examination.aggregate_question(),
+        share=Decimal(1),
+    )
+    return Outcome(findings=(finding,), note=f"Nothing was compared: {why}.")
+
+
+def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str, ...], found: Deviation) -> Finding:
+    since, until = examination.period.span
+    place = columns.index("price_key") + 1
+    customers = {line.customer_id for line in found.deviating}
+    whose = customers.pop() if len(customers) == 1 else None
+    concerned = [row for row in rows if row.key[place] == found.price_key and whose in (None, row.key[0])]
+    first = found.deviating[0]
+    currency = "" if found.currency is None else f" {named(found.currency)}"
+    return Finding(
+        check=NAME,
+        severity="medium",
+        sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of price {named(found.price_key)},"
+        f" {when(since, until, examination.period.zone)}, charge another unit price than the others: line"
+        f" {first.line:,} about {plain(unit_price(first))}{currency}, line {found.usual.line:,} about"
+        f" {plain(unit_price(found.usual))}{currency}.",
+        since=since,
+        until=until,
+        events=sum(row.events for row in concerned),
+        question=examination.aggregate_question(metric="sum_quantity", price_key=found.price_key, customer_id=whose),
+        share=Decimal(len(found.deviating)) / found.lines,
+        customer_id=whose,
+        price_key=found.price_key,
+        facts=(("deviating lines", ", ".join(f"{line.line:,}" for line in found.deviating[:20])),),
+    )
+
+
+def _notes(
+    examination: Examination,
+    invoices: Invoices,
+    lines: _Sorted,
+    rows: list[Row],
+    rest: tuple[Finding, ...],
+    prices: int,
+) -> Iterable[str]:
+    """How it was compared, and whatever was left aside, in sentences."""
+    matched = sum(row.status == "matched" for row in rows)
+    by = listed(["customer", *(group_name(name) for name in invoices.columns)], most=5)
+    yield f"{matched:,} of {counted(len(rows), 'total')} by {by} match, tolerance {plain(invoices.tolerance)}."
+    if examination.closed_until < examination.period.span[1]:
+        yield "The period is not over: its usage goes on."
+    for held, why in (
+        (lines.outside, "of other periods"),
+        (lines.across, "of periods that reach beyond this one"),
+        (lines.filtered, "that the period's filters leave out"),
+    ):
+        if held:
+            quantity = plain(total(*(line.quantity for line in held)))
+            yield f"{counted(len(held), 'line')} {why}, quantity {quantity}, {_were(held)} left aside."
+    several = sum(len(row.lines) > 1 for row in rows)
+    if several:
+        yield f"{counted(several, 'total')} {'has' if several == 1 else 'have'} several lines, which were added up."
+    if "wallet_currency" in invoices.columns:
+        place = invoices.columns.index("wallet_currency") + 1
+        unknown = sum(row.events for row in rows if row.key[place] is None)
+        if unknown:
+            yield f"{counted(unknown, 'event')} without a wallet went to none: no preference says where."
+    if rest:
+        worth = ", ".join(f"{plain(amount)} {named(currency)}" for currency, amount in _amounts(rest))
+        yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{f', worth {worth}' if worth else ''}."
+    if prices:
+        yield f"{counted(prices, 'price')} more with different unit prices."
+    if invoices.ignored:
+        yield f"Columns that were not looked at: {listed(invoices.ignored, most=20)}."
+
+
+def _were(lines: list[Line]) -> str:
+    return "was" if len(lines) == 1 else "were"
+
+
+def _amounts(findings: Iterable[Finding]) -> list[tuple[str, Decimal]]:
+    found: dict[str, Decimal] = {}
+    for currency, amount in (each for finding in findings for each in finding.amounts):
+        found[currency] = total(found.get(currency, Decimal(0)), amount)
+    return sorted(found.items())
+
+
+def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    order = {status: place for place, status in enumerate(STATUSES)}
+    rows = sorted(rows, key=lambda row: (order[row.status], *(_text(part) or "" for part in row.key)))
+    keys = {name: [_text(row.key[place]) for row in rows] for place, name in enumerate(("customer_id", *columns))}
+    found = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEYS)}
+    for name, read, kind in _SHEET:
+        found[name] = pd.Series([read(row) for row in rows], dtype=kind)
+    return pd.DataFrame(found)
+
+
+_SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
+    ("lines", lambda row: len(row.lines), "int64"),
+    ("events", lambda row: row.events, "int64"),
+    ("invoiced", lambda row: row.invoiced, "object"),
+    ("recomputed", lambda row: row.recomputed, "object"),
+    ("difference", lambda row: row.difference, "object"),
+    ("status", lambda row: row.status, "str"),
+    ("explained_by", lambda row: row.explained_by, "str"),
+    ("amount", lambda row: row.amount, "object"),
+    ("currency", lambda row: row.currency, "str"),
+    ("amount_difference", lambda row: row.worth, "object"),
+)
+"""The sheet's columns after the key's: name, what a row has there, dtype."""
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+CHECK = Check(
+    name=NAME,
+    title="Reconciliation",
+    means="The invoice bills something else than was used.",
+    parameters={
+        "tolerance": "invoiced and used quantity may differ by 0, or by what the invoices were read with",
+        "key": "compared by customer and each of subscription, metric, price and wallet that the lines tell apart",
+        "explained": "late events or duplicates account for a difference when they come to all of it, within the"
+        " tolerance: then it is medium, else high",
+        "open period": "while the period is not over, no difference is high",
+        "worth": "a difference at its lines' amount by quantity, exact, or rounded half to even to"
+        f" {DECIMALS} decimals where no decimal is; without a line at the one unit price that its price, or else"
+        " metric, has on all other lines",
+        "unit price": "lines of one price key and currency have one unit price, to within one unit of the last decimal"
+        " of the amounts",
+        "most": f"the {MOST} largest differences and {MOST_PRICES} prices are findings, the sheet has all differences",
+    },
+    unit="totals of usage or lines",
+    statement=statement,
+    examine=examine,
+    needs="invoices",
+)

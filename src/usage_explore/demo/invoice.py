@@ -1,0 +1,136 @@
+"""The demo's invoice: what a biller would have charged at finalization, with a few mistakes to find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal
+from typing import TYPE_CHECKING
+
+from usage_explore.demo import catalogue
+from usage_explore.numbers import plain
+from usage_explore.query import AggregateQuery, Period, expect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from usage_explore.store import Store
+
+CURRENCY = "USD"
+MARKUP = 3
+"""What is charged for a unit is this many times what it costs us."""
+
+OWN_PRICE = Decimal("0.0004")
+"""What is charged for a unit that costs us nothing."""
+
+CENT = Decimal("0.01")
+
+MISTAKES: dict[str, str] = {
+    "forgotten": "the 5th largest line is not there",
+    "doubled": "the 8th largest line is there twice",
+    "mistyped": "the last two different neighbouring digits before the point of the 11th largest line's quantity are"
+    " swapped",
+    "unused": "the customer of the last line is also charged for 250 of the first metric it did not use",
+}
+"""What is wrong with the invoice beside what arrived after finalization; lines are ranked by amount."""
+
+_EXACT = Context(prec=MAX_PREC)
+_UNUSED = Decimal(250)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    customer_id: str
+    metric_key: str
+    quantity: Decimal
+    amount: Decimal
+
+
+def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFrame:
+    """The invoice lines of a period with `finalized_at`, from what was known then, the largest amounts first.
+
+    Columns: `customer_id`, `metric_key` (str), `period_start`, `period_end` (str, RFC 3339), `quantity`, `amount` (str:
+    exact decimals, the amount rounded to cents), `currency` (str). All text, so that `frame.to_csv(path, index=False)`
+    is exact. With `mistakes` those of `MISTAKES` are made, as far as there are lines enough.
+
+    Raises what `Store.aggregate` raises, and `QueryError` for a `period` that is none.
+    """
+    import pandas as pd
+
+    asked = expect(Period, period).resolve(store.now())
+    found = _billed(store, asked)
+    found.sort(key=_rank)
+    if mistakes:
+        found = _mistaken(found)
+    since, until = (end.isoformat() for end in asked.span)
+    return pd.DataFrame(
+        {
+            "customer_id": [line.customer_id for line in found],
+            "metric_key": [line.metric_key for line in found],
+            "period_start": since,
+            "period_end": until,
+            "quantity": [plain(line.quantity) for line in found],
+            "amount": [plain(line.amount) for line in found],
+            "currency": CURRENCY,
+        },
+        dtype="str",
+    )
+
+
+def _billed(store: Store, period: Period) -> list[_Line]:
+    since, until = period.span
+    known = [at for at in (period.as_of, period.finalized_at) if at is not None]
+    found = []
+    for metric in catalogue.METRICS:
+        query = AggregateQuery(
+            since=since,
+            until=until,
+            bucket="week",
+            metric="sum_quantity",
+            group_by="customer_id",
+            metric_key=metric.key,
+            top=0,
+            as_of=min(known, default=None),
+        )
+        found += [_line(str(series.key), metric.key, Decimal(series.total)) for series in store.aggregate(query).series]
+    return found
+
+
+def _mistaken(right: list[_Line]) -> list[_Line]:
+    """The lines with the `MISTAKES`."""
+    forgotten, doubled, mistyped = (right[rank - 1 : rank] for rank in (5, 8, 11))
+    found = [line for line in right if line not in (*forgotten, *mistyped)]
+    found += doubled
+    found += [_line(line.customer_id, line.metric_key, _swapped(line.quantity)) for line in mistyped]
+    found += [
+        _line(line.customer_id, metric, _UNUSED)
+        for line in right[-1:]
+        for metric in _unused(line.customer_id, right)[:1]
+    ]
+    return sorted(found, key=_rank)
+
+
+def _rank(line: _Line) -> tuple[Decimal, str, str]:
+    """The largest amounts first."""
+    return line.amount.copy_negate(), line.customer_id, line.metric_key
+
+
+def _swapped(quantity: Decimal) -> Decimal:
+    """The quantity with the last two different neighbours among the digits before its point in the other order."""
+    whole, point, rest = plain(quantity).partition(".")
+    for at in range(len(whole) - 1, 0, -1):
+        first, second = whole[at - 1], whole[at]
+        if first.isdigit() and first != second:
+            return Decimal(f"{whole[: at - 1]}{second}{first}{whole[at + 1 :]}{point}{rest}")
+    return quantity
+
+
+def _unused(customer_id: str, right: list[_Line]) -> list[str]:
+    used = {line.metric_key for line in right if line.customer_id == customer_id}
+    return [metric.key for metric in catalogue.METRICS if metric.key not in used]
+
+
+def _line(customer_id: str, metric_key: str, quantity: Decimal) -> _Line:
+    rate = next(metric.rate for metric in catalogue.METRICS if metric.key == metric_key)
+    price = Decimal(rate * MARKUP).scaleb(-10) if rate else OWN_PRICE
+    amount = _EXACT.multiply(quantity, price).quantize(CENT, rounding=ROUND_HALF_EVEN, context=_EXACT)
+    return _Line(customer_id, metric_key, quantity, amount)
