@@ -1,0 +1,96 @@
+"""Look-alikes: the same event under another key, once for each further key, and never what is a duplicate."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from checks.examined import examine, shown
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import writing
+from usage_explore.checks.batches import FLOOR
+from usage_explore.checks.look_alikes import MASSIVE
+
+HOUR = timedelta(hours=1)
+
+
+def alike(rows: list[Row]) -> list[Row]:
+    """What arrived after another event of its content, the first of its key alone."""
+    arrived: dict[tuple[object, ...], dict[str, Row]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: (row.ingested_at, row.id)):
+        if SINCE <= row.timestamp < UNTIL:
+            content = (row.customer_id, row.metric_key, row.timestamp, row.quantity, row.dimensions)
+            arrived[content].setdefault(row.idempotency_key, row)
+    return [row for by_key in arrived.values() for row in list(by_key.values())[1:]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_looks_alike_equals_the_oracle(
+    events_connection: writing.Connection, events_database_url: str, seed: int
+) -> None:
+    draw = random.Random(seed)
+    rows = [
+        event(
+            when := SINCE + timedelta(hours=draw.randrange(-20, 40)),
+            customer_id=draw.choice([JUNE, SMALL]),
+            metric_key=draw.choice(["tokens", "calls"]),
+            quantity=Decimal(draw.choice(["1", "1.0", "12345678901234567890123456789.5"])),
+            dimensions=draw.choice(["{}", '{"model": "large"}', '{"model": 1}']),
+            ingested_at=when + timedelta(seconds=draw.randrange(5)),
+            idempotency_key=f"k{draw.randrange(300)}",
+        )
+        for _ in range(900)
+    ]
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    expected = alike(rows)
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    assert sum(finding.events for finding in findings) == len(expected) > FLOOR
+    calls = store.validate(september(metric_key="calls"), checks=["look_alikes"]).findings
+    quantities = [finding.quantity for finding in calls if finding.quantity is not None]
+    assert total(quantities) == total(row.quantity for row in expected if row.metric_key == "calls")
+    store.close()
+
+
+def batch(number: int) -> list[Row]:
+    """Events of one customer, a minute apart, and the same under other keys."""
+    sent = [event(SINCE + timedelta(days=3, minutes=minute)) for minute in range(number)]
+    return sent + [
+        event(row.timestamp, quantity=row.quantity, ingested_at=row.ingested_at + HOUR, dimensions=row.dimensions)
+        for row in sent
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(MASSIVE, "high"), (MASSIVE - 1, "medium"), (FLOOR, "medium"), (FLOOR - 1, "low")]
+)
+def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
+    events_connection: writing.Connection, events_database_url: str, number: int, expected: str
+) -> None:
+    rows = batch(number)
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == (expected, number)
+    assert finding.quantity == total(row.quantity for row in rows[number:])
+    assert shown(store, finding) == 2 * number
+    store.close()
+
+
+def test_many_among_far_more_are_medium(events_connection: writing.Connection, events_database_url: str) -> None:
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MASSIVE * 60)]
+    store = store_of(events_connection, events_database_url, batch(MASSIVE) + busy)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert finding.severity == "medium"
+
+
+def test_a_duplicate_is_not_a_look_alike(events_connection: writing.Connection, events_database_url: str) -> None:
+    once = event(SINCE + HOUR, quantity=Decimal(1))
+    again = [event(once.timestamp, quantity=Decimal(1), idempotency_key=once.idempotency_key) for _ in range(20)]
+    store = store_of(events_connection, events_database_url, [once, *again])
+    assert examine(store, "look_alikes", september()).is_clean
+    store.close()
