@@ -72,6 +72,33 @@ def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
     )
 
 
+def metric_points(
+    table: Table,
+    query: AggregateQuery,
+    edges: tuple[datetime, ...],
+    serving: Serving | None,
+    only: ColumnElement[bool],
+) -> CTE:
+    """The points of each metric by itself, of both measures.
+
+    From the rollup where `serving` says how, else from those events for which `only` holds.
+    Columns: `bucket` integer (of these `edges`), `key` text (where the question groups), `metric_key` text, `events`
+    bigint, `quantity` numeric.
+    """
+    measure = _Measure(query.group_by, "sum_quantity", _instants(edges), metrics=True)
+    if serving is None:
+        return _piece(table, query, only, measure).cte("points")
+    pieces = _pieces(table, query, serving, measure)
+    by = [pieces.c.bucket, *([pieces.c.key] if query.group_by != NONE else []), pieces.c.metric_key]
+    events, quantity = func.sum(pieces.c.events), func.sum(pieces.c.quantity)
+    return (
+        select(*by, events.cast(BigInteger).label("events"), quantity.label("quantity"))
+        .group_by(*by)
+        .having(events != 0)
+        .cte("points")
+    )
+
+
 def rollup_choices(table: Table, query: Question, group: str, most: int | None, serving: Serving) -> Select[Any]:
     """What `statements.values` or, for the group `keys`, `statements.dimension_keys` gives, from the rollup."""
     pieces = _pieces(table, query, serving, _Measure(group, "count"))
@@ -89,14 +116,18 @@ def rollup_choices(table: Table, query: Question, group: str, most: int | None, 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """What is measured of each piece: a metric by group, and by bucket where there are edges."""
+    """What is measured of each piece: a metric by group, by bucket where there are edges, and by metric key."""
 
     group: str
     metric: Metric
     edges: ColumnElement[Any] | None = None
+    metrics: bool = False
 
     def buckets(self, instant: ColumnElement[datetime]) -> list[Label[Any]]:
         return [_bucket(instant, self.edges)] if self.edges is not None else []
+
+    def keys(self, metric_key: ColumnElement[str]) -> list[ColumnElement[Any]]:
+        return [metric_key] if self.metrics else []
 
     def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> list[Label[Any]]:
         counted = [events.label("events")]
@@ -130,7 +161,8 @@ def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) ->
         return c.metric_key if group == "metric_key" else c.value
 
     key = [c.value.label("key")] if measure.group == KEYS else _key(column, measure.group)
-    return select(*measure.buckets(c.slot), *key, *measure.columns(c.events, c.quantity)).where(
+    by = [*measure.buckets(c.slot), *key, *measure.keys(c.metric_key)]
+    return select(*by, *measure.columns(c.events, c.quantity)).where(
         scope(c.organization_id, query),
         c.dimension == serving.kept.dimension,
         *_slots(c.slot, query, serving),
@@ -158,7 +190,7 @@ def _piece(
     if measure.group == KEYS:
         keys = object_keys(table)
         source, key = table.join(keys, true()), [keys.c.key.label("key")]
-    by = [*measure.buckets(table.c.timestamp), *key]
+    by = [*measure.buckets(table.c.timestamp), *key, *measure.keys(table.c.metric_key)]
     return (
         select(*by, *measure.columns(func.count() * literal(sign), func.sum(table.c.quantity) * literal(sign)))
         .select_from(source)

@@ -1,0 +1,192 @@
+"""Usage by customer and metric over even steps of time, for the detector: a period and the weeks before it.
+
+The sums are made exact in the database and turned to float64 for the detector alone; what a finding reports is asked
+again, as `Decimal`. Series come in blocks, so that memory does not grow with the number of customers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, Literal
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, Uuid, any_, case, func, literal, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore import buckets, parse, statements
+from usage_explore.checks.check import Examination
+from usage_explore.points import metric_points
+from usage_explore.query import AggregateQuery, Metric
+from usage_explore.rollup import answering
+from usage_explore.rollup.serving import Serving
+
+Floats = npt.NDArray[np.float64]
+Step = Literal["hour", "day"]
+Group = Literal["customer_id", "none"]
+
+HISTORY = timedelta(weeks=8)
+"""How far before a period usage is read, to know what was usual when it began."""
+
+MOST_STEPS = 10_000
+"""Steps of a series that are read at most, the latest: more than a year of hours."""
+
+MEASURES: tuple[Metric, ...] = ("sum_quantity", "count")
+"""What is measured of each step."""
+
+_CELLS = 500_000
+"""Steps of all series that are held and judged at a time, about."""
+
+_LARGEST = Decimal(10) ** 300
+"""A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The steps of time that series are laid out on: a column for each hour of each local day, or for each local day.
+
+    `edges` are those of the buckets (one more than there are), `column` says where each bucket goes: -1 for one that is
+    incomplete, and for an hour that is cut short or whose clock time comes twice. `starts` and `ends` bound what is in
+    each column, None where nothing is known.
+    """
+
+    step: Step
+    edges: tuple[datetime, ...]
+    column: npt.NDArray[np.intp]
+    starts: tuple[datetime | None, ...]
+    ends: tuple[datetime | None, ...]
+
+    @property
+    def season(self) -> int:
+        """Columns of a week."""
+        return 7 if self.step == "day" else 168
+
+    @property
+    def unknown(self) -> npt.NDArray[np.bool_]:
+        """The columns of which nothing is known."""
+        return np.array([start is None for start in self.starts], dtype=np.bool_)
+
+    def span(self, first: int, last: int) -> tuple[datetime, datetime]:
+        """The half-open span that the known ones of the columns `[first, last)` lie in."""
+        starts = [start for start in self.starts[first:last] if start is not None]
+        ends = [end for end in self.ends[first:last] if end is not None]
+        return starts[0], ends[-1]
+
+    def lay_out(self, places: Sequence[int], values: Sequence[float | None]) -> Floats:
+        """Values of some buckets, numbered from 1, by column: 0 where there are none, NaN where nothing is known."""
+        found = np.zeros(len(self.starts))
+        found[self.unknown] = np.nan
+        at = self.column[np.array(places, np.intp) - 1]
+        found[at[at >= 0]] = np.array(values, np.float64)[at >= 0]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some series: whose (None: all customers together) and of which metric, and their values, (series, column).
+
+    `values` is float64 by what is measured, NaN where nothing is known.
+    """
+
+    customers: tuple[UUID | None, ...]
+    metrics: tuple[str, ...]
+    values: dict[Metric, Floats]
+
+
+def grid(examination: Examination, step: Step) -> Grid | None:
+    """The steps from `HISTORY` before the period, or the organization's first event, to where usage is complete.
+
+    None where there are no events.
+    """
+    period, until = examination.period, examination.closed_until
+    since = max(period.span[0] - HISTORY, parse.EARLIEST)
+    asked = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
+    first = examination.connection.execute(statements.extent(examination.table, asked)).one()[0]
+    if first is None or max(first, since) >= until:
+        return None
+    edges = buckets.edges(max(first, since), until, step, period.zone, MOST_STEPS)
+    return arranged(step, edges, max(first, since), until, period.zone)
+
+
+def arranged(step: Step, edges: tuple[datetime, ...], since: datetime, until: datetime, zone: ZoneInfo) -> Grid:
+    """The grid of these edges, of which only `[since, until)` is known: a bucket that reaches beyond is incomplete."""
+    first = buckets.local_date(edges[0], zone)
+    column = np.full(len(edges) - 1, -1, np.intp)
+    bounds: dict[int, tuple[datetime | None, datetime | None]] = {}
+    for number, (start, end) in enumerate(pairwise(edges)):
+        day = (buckets.local_date(start, zone) - first).days
+        place = day if step == "day" else day * 24 + start.astimezone(zone).hour
+        whole = start >= since and end <= until and (step == "day" or end - start == timedelta(hours=1))
+        if whole and place not in bounds:
+            column[number], bounds[place] = place, (start, end)
+        else:
+            column[column == place], bounds[place] = -1, (None, None)
+    ordered = [bounds.get(place, (None, None)) for place in range(max(bounds) + 1)]
+    return Grid(step, edges, column, tuple(start for start, _ in ordered), tuple(end for _, end in ordered))
+
+
+def blocks(
+    examination: Examination, grid: Grid, group: Group, customers: Sequence[UUID] | None = None
+) -> Iterator[Block]:
+    """Every series of the group on the grid, or those of some customers, a block at a time.
+
+    From the rollup where it serves exactly, else from the events. A sum that is no number is unknown.
+    """
+    asked = _asked(examination, grid, group)
+    path: Serving | str = ""
+    if examination.rollup and customers is None:
+        path = answering.path(examination.connection, examination.table, asked, grid.edges, examination.now)
+    serving = path if isinstance(path, Serving) else None
+    size = max(1, _CELLS // len(grid.starts))
+    rows = examination.connection.execute(
+        statement(examination.table, asked, grid.edges, serving, customers).execution_options(yield_per=size)
+    )
+    for some in rows.partitions():
+        yield Block(
+            customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
+            metrics=tuple(row.metric_key for row in some),
+            values={
+                "sum_quantity": np.stack([grid.lay_out(row.buckets, row.quantities) for row in some]),
+                "count": np.stack([grid.lay_out(row.buckets, row.counts) for row in some]),
+            },
+        )
+
+
+def statement(
+    table: Table,
+    query: AggregateQuery,
+    edges: tuple[datetime, ...],
+    serving: Serving | None = None,
+    customers: Sequence[UUID] | None = None,
+) -> Select[Any]:
+    """One row for each series of the question's group and each metric key, only where there are events.
+
+    Columns: `key` text (where grouped), `metric_key` text, `buckets` integer[] (from 1), `counts` bigint[],
+    `quantities` double precision[] (NULL for a sum that is no number of a float's size).
+    """
+    only = true() if customers is None else table.c.customer_id == any_(literal(list(customers), ARRAY(Uuid)))
+    points = metric_points(table, query, edges, serving, only)
+    by = [points.c.key, points.c.metric_key] if query.group_by != "none" else [points.c.metric_key]
+    return select(
+        *by,
+        func.array_agg(points.c.bucket).label("buckets"),
+        func.array_agg(points.c.events).label("counts"),
+        func.array_agg(_float(points.c.quantity)).label("quantities"),
+    ).group_by(*by)
+
+
+def _asked(examination: Examination, grid: Grid, group: Group) -> AggregateQuery:
+    return examination.aggregate_question(
+        since=grid.edges[0], until=grid.edges[-1], bucket=grid.step, metric="sum_quantity", group_by=group
+    )
+
+
+def _float(exact: ColumnElement[Any]) -> ColumnElement[Any]:
+    """As double precision; NULL where that would fail or say nothing, NaN too, which here is larger than any number."""
+    return case((func.abs(exact) < literal(_LARGEST, Numeric), exact.cast(Double)))
