@@ -13,7 +13,7 @@ from usage_explore.app.edits import TESTS, Filter, Test
 from usage_explore.app.navigate import View, go
 from usage_explore.errors import QueryError
 from usage_explore.filters import ID_COLUMNS
-from usage_explore.query import AggregateQuery
+from usage_explore.query import AggregateQuery, EventQuery
 
 _OPEN = "add_filter"
 
@@ -79,8 +79,10 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
     if isinstance(within, AggregateQuery):
         # other buckets, groups or series to keep find the same events
         within = within.replace(bucket=None, metric=None, group_by=None, top=None)
-    else:
+    elif isinstance(within, EventQuery):
         within = within.replace(cursor=None, limit=None)
+    else:
+        within = within.replace(finalized_at=None)
     try:
         found = source.values(group, within)
     except QueryError as error:

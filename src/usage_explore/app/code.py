@@ -8,7 +8,7 @@ import streamlit as st
 
 from usage_explore.app import url
 from usage_explore.app.data import Source
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query import AggregateQuery, EventQuery, Question
 
 _DOORS = {AggregateQuery: "api/v1/usage-events/aggregate", EventQuery: "api/v1/usage-events"}
 
@@ -18,7 +18,7 @@ def snippets(query: AggregateQuery | EventQuery, then: str, source: Source) -> N
     name = type(query).__name__
     st.markdown("**Python**")
     st.code(
-        f"from usage_explore import {name}, connect\n\nstore = connect()\nquery = {_written(query)}\n{then}",
+        f"from usage_explore import {name}, connect\n\nstore = connect()\nquery = {written(query)}\n{then}",
         language="python",
     )
     st.markdown("**HTTP**")
@@ -29,7 +29,7 @@ def snippets(query: AggregateQuery | EventQuery, then: str, source: Source) -> N
     st.code(source.sql(query), language="sql", height=320)
 
 
-def _written(query: AggregateQuery | EventQuery) -> str:
+def written(query: Question) -> str:
     """The question's repr, a parameter a line where it is long."""
     text = repr(query)
     if len(text) <= 80:

@@ -26,13 +26,13 @@ from usage_explore.app import asker
 from usage_explore.comparison import Comparison, compare
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery, Period, Question
 from usage_explore.store import Choice, Store, connect
 
 _log = logging.getLogger(__name__)
 
 _MINUTE, _TEN_MINUTES = 60, 600
-_KEYS: dict[str | type[Any], Callable[[Any], Any]] = {AggregateQuery: repr, EventQuery: repr}
+_KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys((AggregateQuery, EventQuery, Period), repr)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Source:
 
     def export(self, query: EventQuery, path: Path, progress: Progress) -> ExportReport:
         """Write the question's events to a file, all pages of them."""
-        with _asking("export", self.store.organization_id, query):
+        with asking("export", self.store.organization_id, query):
             return self.store.export(query, path, progress=progress)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
@@ -117,7 +117,7 @@ def wake() -> None:
 
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def _organizations() -> tuple[UUID, ...]:
-    with _asking("organizations", None):
+    with asking("organizations", None):
         return store().organizations()
 
 
@@ -128,7 +128,7 @@ def _scoped(organization_id: UUID) -> Store:
 
 @st.cache_resource(ttl=_MINUTE, max_entries=30, show_spinner=False, hash_funcs=_KEYS)
 def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuery, now: datetime) -> Aggregate:
-    with _asking("aggregate", organization_id, query):
+    with asking("aggregate", organization_id, query):
         return _store.aggregate(query)
 
 
@@ -136,19 +136,19 @@ def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuer
 def _comparison(
     _store: Store, organization_id: UUID | None, _answer: Aggregate, query: AggregateQuery, now: datetime
 ) -> Comparison | None:
-    with _asking("comparison", organization_id, query):
+    with asking("comparison", organization_id, query):
         return compare(_store, _answer)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _page(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> EventPage:
-    with _asking("events", organization_id, query):
+    with asking("events", organization_id, query):
         return _store.events(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=200, show_spinner=False, hash_funcs=_KEYS)
 def _count(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> int:
-    with _asking("count", organization_id, query):
+    with asking("count", organization_id, query):
         return _store.count(query)
 
 
@@ -159,24 +159,24 @@ def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | Ev
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
 def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
-    with _asking("extent", organization_id):
+    with asking("extent", organization_id):
         return _store.extent()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, refresh_mode="background")
 def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, ...]:
-    with _asking("dimension keys", organization_id):
+    with asking("dimension keys", organization_id):
         return tuple(choice.value for choice in _store.dimension_keys())
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Question) -> tuple[Choice, ...]:
-    with _asking("values", organization_id, within, group=group):
+    with asking("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
 
 
 @contextmanager
-def _asking(what: str, organization_id: UUID | None, question: Question | None = None, **more: str) -> Iterator[None]:
+def asking(what: str, organization_id: UUID | None, question: Question | None = None, **more: str) -> Iterator[None]:
     """Around what really reaches the database: a line in the log, and an end when the server stops."""
     asked = {
         "asks": what,

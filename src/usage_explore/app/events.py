@@ -21,9 +21,10 @@ from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.table import counted, events_table
+from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import filter_words, span_words
-from usage_explore.query import AggregateQuery
+from usage_explore.query import AggregateQuery, Period
 
 _LIMITS = (25, 50, 100)
 
@@ -44,7 +45,7 @@ def draw(pages: Pages) -> None:
         now=source.now,
         timezone=view.timezone,
         in_zone=lambda zone: view.replace(timezone=zone),
-        links=(_explore_view(view).to_params(), view.to_params()),
+        links=(_explore_view(view).to_params(), view.to_params(), _validate_view(view).to_params()),
         share=lambda: share("events", _pinned(view, source), source.store.app_url),
     )
     _window(view, source)
@@ -191,3 +192,12 @@ def _explore_view(view: EventsView) -> ExploreView:
         window = {"since": query.occurred_after, "until": query.occurred_before}
     shared = shared_filters(query)
     return ExploreView(AggregateQuery(**shared, **window, timezone=view.timezone, group_by="metric_key"))
+
+
+def _validate_view(view: EventsView) -> ValidateView:
+    """The Validate page for the same filters, and the same window where it has two ends, else last month's."""
+    query = view.query
+    window: dict[str, Any] = {"window": "last_month"}
+    if query.occurred_after and query.occurred_before:
+        window = {"since": query.occurred_after, "until": query.occurred_before}
+    return ValidateView(Period(**shared_filters(query), **window, timezone=view.timezone))

@@ -18,9 +18,10 @@ from usage_explore.app.problems import sentence, shown
 from usage_explore.app.ranking import ranking
 from usage_explore.app.share import share
 from usage_explore.app.tabs import tabs
+from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import describe, span_words
-from usage_explore.query import EventQuery
+from usage_explore.query import EventQuery, Period, Windowed
 
 
 def draw(pages: Pages) -> None:
@@ -40,7 +41,7 @@ def draw(pages: Pages) -> None:
         now=source.now,
         timezone=view.query.timezone,
         in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
-        links=(view.to_params(), _events_view(view, source).to_params()),
+        links=(view.to_params(), _events_view(view, source).to_params(), _validate_view(view).to_params()),
         share=lambda: share(
             "", view.replace(query=resolved.pin(source.now, source.store.settle)), source.store.app_url
         ),
@@ -108,3 +109,9 @@ def _events_view(view: ExploreView, source: Source) -> EventsView:
     live = view.query.until == "now" and not view.query.window
     query = EventQuery(**shared_filters(view.query), occurred_after=since, occurred_before=None if live else until)
     return EventsView(query, view.query.timezone)
+
+
+def _validate_view(view: ExploreView) -> ValidateView:
+    """The Validate page for the same filters and window, which may stay relative."""
+    window = {name: value for name, value in view.query.given().items() if name in Windowed.model_fields}
+    return ValidateView(Period(**window))

@@ -21,10 +21,10 @@ def header(
     now: datetime,
     timezone: str,
     in_zone: Callable[[str], View],
-    links: tuple[Pairs, Pairs],
+    links: tuple[Pairs, Pairs, Pairs],
     share: Callable[[], None],
 ) -> None:
-    """Draw the header; `links` are the parameters that Explore and Events are opened with."""
+    """Draw the header; `links` are the parameters that each page is opened with."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.markdown("**usage-explore**", width="content")
         for page, pairs in zip(pages, links, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import asker, events, explore
+from usage_explore.app import asker, events, explore, validate
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
 
@@ -28,9 +28,15 @@ def run(first: str = "explore") -> None:
             if asker.admitted():
                 events.draw(pages)
 
+    def validate_page() -> None:
+        with shown():
+            if asker.admitted():
+                validate.draw(pages)
+
     pages = Pages(
         explore=st.Page(explore_page, title="Explore", url_path="explore", default=first == "explore"),
         events=st.Page(events_page, title="Events", url_path="events", default=first == "events"),
+        validate=st.Page(validate_page, title="Validate", url_path="validate", default=first == "validate"),
     )
     st.navigation(list(pages), position="hidden").run()
 

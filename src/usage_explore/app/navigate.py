@@ -8,11 +8,12 @@ from typing import Any
 import streamlit as st
 
 from usage_explore.app import url, words
+from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.errors import UsageExploreError
 from usage_explore.parameters import query_string
 
-View = ExploreView | EventsView
+View = ExploreView | EventsView | ValidateView
 
 # Streamlit reads at most 1,000 parameters and silently none of a longer link; its server takes 64 kB.
 MOST_PARAMETERS, LONGEST = 950, 60_000

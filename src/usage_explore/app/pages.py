@@ -12,3 +12,4 @@ class Pages(NamedTuple):
 
     explore: Page
     events: Page
+    validate: Page

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "usage_explore_return"
-_PAGES = ("", "events")
+_PAGES = ("", "events", "validate")
 _MINUTES = 10
 _LONGEST = 3_500
 """Bytes that a cookie surely holds; who comes by a longer link opens it again."""

@@ -38,7 +38,7 @@ def write(pairs: Iterable[tuple[str, str]]) -> None:
 def address(page: str, pairs: Iterable[tuple[str, str]], otherwise: str) -> str:
     """A full link to a page, on the host this browser uses; `otherwise` is the app's configured address."""
     parts = urlsplit(st.context.url or otherwise)
-    path = parts.path.removesuffix("/").removesuffix("/events")
+    path = parts.path.removesuffix("/").removesuffix("/events").removesuffix("/validate")
     return urlunsplit(parts._replace(path=f"{path}/{page}", query=query_string(pairs), fragment=""))
 
 

@@ -1,0 +1,122 @@
+"""The Validate page: a billing period, what is wrong with it, and which events are to blame."""
+
+from __future__ import annotations
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from usage_explore.app import data, organization, url, validate_run, words
+from usage_explore.app.chips import chips
+from usage_explore.app.data import Source
+from usage_explore.app.header import header
+from usage_explore.app.navigate import notice
+from usage_explore.app.pages import Pages
+from usage_explore.app.problems import sentence, shown
+from usage_explore.app.share import share
+from usage_explore.app.validate_controls import controls
+from usage_explore.app.validate_files import amended
+from usage_explore.app.validate_headline import WANTED, headline, run_button
+from usage_explore.app.validate_progress import Progress
+from usage_explore.app.validate_tabs import tabs
+from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.views import EventsView, ExploreView, shared_filters
+from usage_explore.checks import Validation
+from usage_explore.checks.registry import CHECKS
+from usage_explore.describe import describe
+from usage_explore.query import AggregateQuery, EventQuery, Windowed
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
+    given = url.read()
+    view = ValidateView.from_params(given)
+    organization_id = organization.chosen(view)
+    if organization_id is None:
+        return
+    view = view.replace(query=view.query.replace(organization_id=organization_id))
+    source = data.source(organization_id)
+    organization.write(view, given)
+    resolved = view.query.resolve(source.now)
+    validation = validate_run.known(source, view.query)
+    pinned = validation.period if validation else resolved.pin(source.now, source.store.settle)
+    header(
+        pages,
+        view,
+        now=validation.period.as_of or source.now if validation else source.now,
+        timezone=view.query.timezone,
+        in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
+        links=(_explore_view(view).to_params(), _events_view(view, source).to_params(), view.to_params()),
+        share=lambda: share("validate", view.replace(query=pinned), source.store.app_url),
+    )
+    controls(view, source)
+    chips(view, source)
+    notice()
+    with shown():
+        _answer(pages, view, source, validation)
+
+
+def _answer(pages: Pages, view: ValidateView, source: Source, validation: Validation | None) -> None:
+    top = st.empty()
+    if st.session_state.pop(WANTED, False):
+        _run(view, source, top)
+    if validation is None:
+        with top.container():
+            _not_yet(view, source)
+        return
+    found = amended(source, validation)
+    with top.container():
+        headline(found.validation, source.now)
+    if found.validation.totals.events:
+        tabs(pages, view, source, found)
+    else:
+        _nothing(view, source, found.validation)
+
+
+def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
+    """Run the checks, with progress in that place; where they fail, they are offered again."""
+    with top.container():
+        progress = Progress(tuple(CHECKS.values()))
+    try:
+        validate_run.run(source, view.query, progress)
+    except Exception:
+        with top.container():
+            _not_yet(view, source)
+        raise
+    st.rerun()
+
+
+def _not_yet(view: ValidateView, source: Source) -> None:
+    """Say that nothing was examined yet, and what would be."""
+    st.subheader("Not examined yet", anchor=False)
+    what = words.plain(describe(view.query.resolve(source.now)))
+    titles = words.plain("; ".join(check.title.lower() for check in CHECKS.values()))
+    st.markdown(
+        f"{what}.  \n:gray[{words.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: {titles}. "
+        "That takes seconds, of very many events a minute or two.]"
+    )
+    run_button("Run the checks", type="primary", icon=":material/play_arrow:")
+
+
+def _nothing(view: ValidateView, source: Source, validation: Validation) -> None:
+    """No event: say so, and where there are some; nothing found in nothing is not clean."""
+    said = [f"No events match, so nothing was checked: {describe(validation.period)}."]
+    extent = source.extent()
+    if extent is None:
+        said.append("This organization has no events.")
+    else:
+        first, last = (words.local(moment, view.query.zone) for moment in extent)
+        said.append(f"This organization's events lie between {first} and {last}, {view.query.timezone}.")
+    sentence(" ".join(said))
+
+
+def _explore_view(view: ValidateView) -> ExploreView:
+    """The Explore page for the same filters and window, which may stay relative."""
+    window = {name: value for name, value in view.query.given().items() if name in Windowed.model_fields}
+    return ExploreView(AggregateQuery(**window, group_by="metric_key"))
+
+
+def _events_view(view: ValidateView, source: Source) -> EventsView:
+    """The Events page for the same filters and window."""
+    since, until = view.query.resolve(source.now).span
+    query = EventQuery(**shared_filters(view.query), occurred_after=since, occurred_before=until)
+    return EventsView(query, view.query.timezone)

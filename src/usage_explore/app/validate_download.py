@@ -1,0 +1,78 @@
+"""The examination to take away: as code that makes it again, and as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+
+import pyarrow as pa
+import streamlit as st
+from pyarrow import csv
+
+from usage_explore import numbers
+from usage_explore.app.code import written
+from usage_explore.app.validate_view import ValidateView
+from usage_explore.checks import Validation
+
+
+def code(view: ValidateView, validation: Validation) -> None:
+    """Draw a notebook cell that makes the examination again, live and as it was."""
+    for title, period, explained in (
+        ("Python", view.query, "As the address bar asks: a relative window moves with the clock."),
+        ("Python, pinned", validation.period, "The very numbers on this page, whenever it is run."),
+    ):
+        st.markdown(f"**{title}**")
+        st.caption(explained)
+        st.code(
+            "from usage_explore import connect\nfrom usage_explore.query import Period\n\nstore = connect()\n"
+            f"period = {written(period)}\nvalidation = store.validate(period)\nvalidation.frame",
+            language="python",
+        )
+
+
+def download(validation: Validation) -> None:
+    """Draw a button for each kind of file; it is made when it is asked for."""
+    since, until = (edge.astimezone(validation.period.zone) for edge in validation.period.span)
+    name = f"validation-{since:%Y-%m-%d}-{until:%Y-%m-%d}"
+    files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
+        ("Findings, CSV", "csv", "text/csv", lambda: _csv(validation)),
+        ("Everything, JSON", "json", "application/json", lambda: _json(validation)),
+    )
+    st.caption(
+        "The findings with every number exact, each with its link; the JSON also has the totals and what was clean."
+    )
+    with st.container(horizontal=True, gap="small"):
+        for label, suffix, kind, content in files:
+            st.download_button(
+                label,
+                content,
+                f"{name}.{suffix}",
+                kind,
+                key=f"validation {suffix}",
+                on_click="ignore",
+                icon=":material/download:",
+            )
+
+
+def _csv(validation: Validation) -> bytes:
+    """One row per finding: times ISO 8601 with the zone's offset, numbers plain and exact, no text unquoted."""
+    frame = validation.frame
+    texts = {
+        "since": [moment.isoformat() for moment in frame["since"]],
+        "until": [moment.isoformat() for moment in frame["until"]],
+        "quantity": [None if each is None else numbers.plain(each) for each in frame["quantity"]],
+        "amounts": [
+            json.dumps({currency: numbers.plain(amount) for currency, amount in each.items()})
+            for each in frame["amounts"]
+        ],
+        "share": [numbers.plain(each) for each in frame["share"]],
+    }
+    columns = {name: pa.array(texts.get(name, frame[name]), from_pandas=True) for name in frame.columns}
+    buffer = BytesIO()
+    csv.write_csv(pa.table(columns), buffer)  # pandas leaves a lone carriage return unquoted
+    return buffer.getvalue()
+
+
+def _json(validation: Validation) -> bytes:
+    return json.dumps(validation.to_dict(), ensure_ascii=False, indent=2).encode()

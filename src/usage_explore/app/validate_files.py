@@ -1,0 +1,174 @@
+"""Files that somebody drops onto an examination: invoice lines to reconcile, preferred currencies for the wallets.
+
+Only the check that reads the file runs again, over the same period as it was known at the same time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import streamlit as st
+
+from usage_explore.app import validate_run, words
+from usage_explore.app.data import Source
+from usage_explore.app.problems import sentence
+from usage_explore.app.validate_progress import Progress
+from usage_explore.app.validate_run import File
+from usage_explore.app.validate_sheet import sheet_table
+from usage_explore.checks import Result, Validation
+from usage_explore.checks.registry import CHECKS
+from usage_explore.errors import QueryError
+
+_MEGABYTES = 20
+"""How large a file may be."""
+
+_KINDS = ("csv", "parquet")
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A check that reads a file: which argument of `Store.validate` takes it, and what to call both."""
+
+    check: str
+    argument: str
+    title: str
+    label: str
+    columns: str
+    without: str
+
+
+FILES = (
+    Reader(
+        check="wallets",
+        argument="wallets",
+        title="Wallets",
+        label="Customers' preferred currencies",
+        columns="A row per customer with customer_id and currency; a row without a customer is the "
+        "organization's default.",
+        without="Usage per customer and wallet as finalization will group it. Without the customers' preferred "
+        "currencies, usage that pins no wallet stays apart.",
+    ),
+    Reader(
+        check="reconciliation",
+        argument="invoices",
+        title="Reconciliation",
+        label="Invoice lines",
+        columns="A row per line with customer_id, metric_key or price_key, and quantity; subscription_id, "
+        "wallet_currency, amount with currency, period_start and period_end are compared where they are given.",
+        without="Drop the invoices of this period: each line is compared with its usage, to the last digit.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """An examination with the checks that read files run on them, and what is wrong with files, by argument."""
+
+    validation: Validation
+    faults: dict[str, QueryError]
+
+
+def amended(source: Source, validation: Validation) -> Amended:
+    """The examination with the files that this session dropped."""
+    faults = {}
+    for reader in offered(validation):
+        if given := _dropped(reader):
+            progress = Progress((CHECKS[reader.check],))
+            try:
+                validation = validate_run.with_file(source, validation, reader.check, reader.argument, given, progress)
+            except QueryError as error:
+                faults[reader.argument] = error
+            progress.clear()
+    return Amended(validation, faults)
+
+
+def offered(validation: Validation) -> tuple[Reader, ...]:
+    """The readers whose check is part of the examination."""
+    names = {result.check.name for result in validation.results}
+    return tuple(reader for reader in FILES if reader.check in names)
+
+
+def file_tab(reader: Reader, source: Source, found: Amended) -> None:
+    """Draw where to drop the file, what is wrong with it, and the table that the check made."""
+    validation = found.validation
+    result = next(result for result in validation.results if result.check.name == reader.check)
+    given = _dropped(reader)
+    if given is None:
+        _drop(reader)
+    else:
+        _given(reader, given)
+    if error := found.faults.get(reader.argument):
+        _faulty(reader, error)
+        return
+    _outcome(result)
+    frame = validation.sheet(reader.check)
+    if frame is not None and not frame.empty:
+        sheet_table(frame, validation.period.zone, reader.title)
+
+
+def _drop(reader: Reader) -> None:
+    key = f"drop {reader.argument}"
+
+    def dropped() -> None:
+        file = st.session_state[key]
+        if file is not None:
+            st.session_state[_key(reader)] = File(file.name, file.getvalue())
+
+    left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
+    with left:
+        st.file_uploader(
+            f"{reader.label}, CSV or Parquet",
+            type=list(_KINDS),
+            key=key,
+            on_change=dropped,
+            max_upload_size=_MEGABYTES,
+        )
+    right.caption(words.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored."))
+
+
+def _given(reader: Reader, given: File) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(
+            f"{words.plain(reader.label)}: **{words.plain(given.name)}** :gray[{words.size(len(given.content))}]",
+            width="content",
+        )
+        st.button(
+            "Remove",
+            type="tertiary",
+            icon=":material/close:",
+            key=f"remove {reader.argument}",
+            on_click=lambda: st.session_state.pop(_key(reader), None),
+        )
+
+
+def _faulty(reader: Reader, error: QueryError) -> None:
+    lines = [f"- {words.plain(fault.message)}" for fault in error.faults[:_MOST_FAULTS]]
+    if more := len(error.faults) - len(lines):
+        lines.append(f"- and {more:,} more")
+    st.error(f"This file was not used; mend it and drop it again:\n\n{chr(10).join(lines)}", icon=":material/error:")
+
+
+def _outcome(result: Result) -> None:
+    """How the check came out, in a line."""
+    outcome = result.outcome
+    if outcome is None:
+        return
+    among = f"{outcome.looked_at:,} {result.check.unit}"
+    if outcome.findings:
+        sentence(
+            f"{words.plural(len(outcome.findings), 'finding')} among {among}; they are in the list of findings. "
+            f"{outcome.note}"
+        )
+    else:
+        st.success(words.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
+
+
+def _dropped(reader: Reader) -> File | None:
+    file = st.session_state.get(_key(reader))
+    return file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in _KINDS else None
+
+
+def _key(reader: Reader) -> str:
+    return f"dropped {reader.argument}"

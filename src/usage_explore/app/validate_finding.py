@@ -1,0 +1,129 @@
+"""One finding in full: what it says, its chart against what was expected, its events, its link and its code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from usage_explore.app import url, words
+from usage_explore.app.code import snippets
+from usage_explore.app.data import Source
+from usage_explore.app.navigate import fits, go
+from usage_explore.app.pages import Pages
+from usage_explore.app.problems import sentence, shown
+from usage_explore.app.table import counted, events_table
+from usage_explore.app.validate_question import charted, expectation, listing
+from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.charts import expected, undrawable
+from usage_explore.checks import SEVERITIES, Finding, Validation
+from usage_explore.checks.registry import CHECKS
+from usage_explore.describe import group_name, span_words
+from usage_explore.query import EventQuery
+
+
+def opened(pages: Pages, view: ValidateView, source: Source, validation: Validation, finding: Finding) -> None:
+    """Draw it; each part that fails says so in its own place."""
+    check = CHECKS[finding.check]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{words.plain(check.title)}** :gray[{finding.severity}]", width="content")
+        st.space("stretch")
+        st.button(
+            "Close",
+            type="tertiary",
+            icon=":material/close:",
+            key="close_finding",
+            on_click=lambda: go(lambda: view.replace(finding=None)),
+        )
+    st.markdown(words.plain(finding.sentence))
+    st.caption(words.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}."))
+    with shown():
+        _chart(source, validation, finding)
+    with shown():
+        _events(pages, source, validation, finding)
+    st.table(_told(validation, finding), border="horizontal")
+    link = st.expander("Link to this finding", key="finding_link", on_change="rerun", icon=":material/share:")
+    if link.open:
+        with link:
+            _link(view, source, validation)
+    code = st.expander("Open in a notebook", key="finding_code", on_change="rerun", icon=":material/code:")
+    if code.open:
+        with code:
+            _code(source, finding)
+
+
+def _chart(source: Source, validation: Validation, finding: Finding) -> None:
+    answer = source.aggregate(charted(validation, finding))
+    if why := undrawable(answer):
+        sentence(f"There is no chart: {why}.")
+        return
+    dark = st.context.theme.type == "dark"
+    drawn = expected.chart(
+        answer, finding.since, finding.until, expected=expectation(source, validation, finding, answer), dark=dark
+    )
+    spec = drawn.to_dict(validate=False)
+    title = spec.pop("title")
+    notes = "  \n".join(words.plain(note) for note in title.get("subtitle", ()))
+    st.markdown(f"**{words.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+    st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
+
+
+def _events(pages: Pages, source: Source, validation: Validation, finding: Finding) -> None:
+    query, timezone = listing(finding), validation.period.timezone
+    page = source.page(query)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        heading = st.empty()
+        _page_links(pages, finding, query, timezone)
+    if page.events:
+        events_table(page.events, timezone, height=250, key="finding_events")
+        number = counted(query, source)
+        more = f", the newest {len(page.events)} shown" if page.cursor else ""
+        heading.markdown(f"**{number}**{words.plain(more)}", width="content")
+    else:
+        heading.markdown("**No events** within this window: that is the finding.", width="content")
+
+
+def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str) -> None:
+    target = EventsView(query, timezone).to_params()
+    if fits(target):
+        st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)
+    if not isinstance(finding.question, EventQuery):
+        chart = ExploreView(finding.question).to_params()
+        st.page_link(pages.explore, label="Open in Explore", icon=":material/open_in_new:", query_params=chart)
+
+
+def _told(validation: Validation, finding: Finding) -> dict[str, str]:
+    """What else is known, by name."""
+    zone = validation.period.zone
+    span = span_words(finding.since.astimezone(zone), finding.until.astimezone(zone))
+    found: dict[str, Any] = {"when": f"{span}, {validation.period.timezone}"}
+    for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
+        if (value := getattr(finding, name)) is not None:
+            found[group_name(name)] = str(value) or "(empty)"
+    found["events"] = f"{finding.events:,}"
+    if finding.quantity is not None:
+        found["quantity affected"] = words.exact(finding.quantity)
+    for currency, amount in finding.amounts:
+        found[f"cost affected, {currency}"] = words.exact(amount)
+    found["affected part"] = words.share(finding.share, 1)
+    return {words.plain(name): words.plain(text) for name, text in {**found, **dict(finding.facts)}.items()}
+
+
+def _link(view: ValidateView, source: Source, validation: Validation) -> None:
+    pinned = view.replace(query=validation.period, severities=(), checks=(), customers=(), metrics=())
+    st.code(url.address("validate", pinned.to_params(), source.store.app_url), language=None, wrap_lines=True)
+    st.caption("Pinned: the same period as it was known when it was examined here, opened at this finding.")
+
+
+def _code(source: Source, finding: Finding) -> None:
+    question = finding.question
+    if isinstance(question, EventQuery):
+        snippets(question, "page = store.events(query)\npage.frame", source)
+    else:
+        snippets(question, "answer = store.aggregate(query)\nanswer.chart()", source)
+
+
+def _upper(text: str) -> str:
+    """A sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."

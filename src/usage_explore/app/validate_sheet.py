@@ -1,0 +1,62 @@
+"""A table that a check made, to look at: every digit of every number, times on the period's clock."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import streamlit as st
+
+from usage_explore.app import words
+from usage_explore.describe import group_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_ROWS = 20_000
+_FEW = 15
+
+
+def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
+    """Draw it; beyond 20,000 rows its beginning, and how many there are."""
+    shown = frame.head(_MOST_ROWS)
+    if len(shown) < len(frame):
+        st.caption(f"The first {_MOST_ROWS:,} of {len(frame):,} rows; the download holds all of them.")
+    headings = {name: group_name(str(name)).capitalize() for name in frame.columns}
+    columns = {name: shown[name].tolist() for name in frame.columns}
+    texts = pd.DataFrame(
+        {headings[name]: [_cell(value, zone) for value in values] for name, values in columns.items()}, dtype="object"
+    )
+    right = {
+        headings[name]: st.column_config.TextColumn(headings[name], alignment="right")
+        for name, values in columns.items()
+        if _is_numeric(values)
+    }
+    st.dataframe(
+        texts,
+        hide_index=True,
+        column_config=right,
+        height="content" if len(texts) <= _FEW else 560,
+        alt=title,
+    )
+
+
+def _cell(value: Any, zone: ZoneInfo) -> str:
+    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | Decimal):
+        return words.exact(value)
+    if isinstance(value, datetime):
+        return words.local(value, zone)
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value) if value != "" else "(empty)"
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return all(value is None or (isinstance(value, int | Decimal) and not isinstance(value, bool)) for value in values)

@@ -1,0 +1,138 @@
+"""What the Validate page shows, as a value: the period, which of its findings are listed, and which one is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+from usage_explore import parse
+from usage_explore.app.url import Pairs
+from usage_explore.checks import SEVERITIES, Finding
+from usage_explore.checks.finding import SUBJECTS
+from usage_explore.checks.registry import CHECKS
+from usage_explore.errors import Fault, QueryError
+from usage_explore.numbers import rfc3339
+from usage_explore.query import Period, Question
+
+_START = {"window": "last_month"}
+_IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ValidateView:
+    """The Validate page. Empty tuples list the findings of every severity, check, customer or metric.
+
+    `finding` is the `identity` of the opened one.
+    """
+
+    query: Period
+    severities: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    customers: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    finding: str | None = None
+
+    @classmethod
+    def from_params(cls, pairs: Pairs) -> Self:
+        """The view a link asks for; without any parameters last month's. Raises `QueryError`."""
+        faults: list[Fault] = []
+        found = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
+        opened = _read("finding", _finding, pairs, faults)
+        if len(opened) > 1:
+            faults.append(Fault("finding", "is given more than once; give it once"))
+        own = {"finding", *(name for name, _ in _LISTS.values())}
+        asked = tuple(pair for pair in pairs if pair[0] not in own) if pairs else tuple(_START.items())
+        try:
+            query = Period.from_params(asked)
+        except QueryError as error:
+            raise QueryError([*error.faults, *faults]) from None
+        if faults:
+            raise QueryError(faults)
+        return cls(query, **found, finding=opened[0] if opened else None)
+
+    def to_params(self) -> Pairs:
+        """The view as URL parameters; defaults are left out."""
+        own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
+        return (*self.query.to_params(), *own, *((("finding", self.finding),) if self.finding else ()))
+
+    def asking(self, query: Question) -> ValidateView:
+        """The view of another `Period`: whom the old one's findings concerned, and the opened one, are let go."""
+        return ValidateView(cast("Period", query), self.severities, self.checks)
+
+    def replace(self, **changes: Any) -> ValidateView:
+        """A copy with some of the view's own fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def listed(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """The findings that the view lists, in the given order."""
+        wanted = (
+            (self.severities, "severity"),
+            (self.checks, "check"),
+            (self.customers, "customer_id"),
+            (self.metrics, "metric_key"),
+        )
+        return tuple(
+            finding
+            for finding in findings
+            if all(not values or str(getattr(finding, field)) in values for values, field in wanted)
+        )
+
+
+def identity(finding: Finding) -> str:
+    """Twelve digits that name a finding in a link; the same for the same finding of a later examination."""
+    told = [
+        finding.check,
+        rfc3339(finding.since),
+        rfc3339(finding.until),
+        *(str(getattr(finding, name)) for name in SUBJECTS),
+        type(finding.question).__name__,
+        finding.question.replace(as_of=None).query_string(),
+    ]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+
+
+def _read(name: str, read: Callable[[str], str], pairs: Pairs, faults: list[Fault]) -> tuple[str, ...]:
+    found = []
+    for value in (value for given, value in pairs if given == name):
+        try:
+            found.append(read(value))
+        except ValueError as error:
+            faults.append(Fault(name, str(error)))
+    return tuple(dict.fromkeys(found))
+
+
+def _severity(value: str) -> str:
+    return parse.choice(value, SEVERITIES)
+
+
+def _check(value: str) -> str:
+    if value not in CHECKS:
+        raise ValueError(f"{parse.shorten(value)} is not a check{parse.did_you_mean(value, CHECKS)}")
+    return value
+
+
+def _customer(value: str) -> str:
+    return str(parse.uuid(value))
+
+
+def _metric(value: str) -> str:
+    return parse.text(value, blank=True)
+
+
+def _finding(value: str) -> str:
+    if not _IDENTITY.fullmatch(value):
+        raise ValueError(f"{parse.shorten(value)} does not name a finding; open it from the list again")
+    return value
+
+
+_LISTS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "severities": ("severity", _severity),
+    "checks": ("check", _check),
+    "customers": ("about_customer", _customer),
+    "metrics": ("about_metric", _metric),
+}
+"""What narrows the list: the view's field, its parameter (repeatable), and how a value is read."""
