@@ -1,0 +1,252 @@
+"""Invoice lines are read exactly or not at all: every faulty line is named with its column and a cure."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_explore.checks import invoices
+from usage_explore.checks.invoices import read_invoices
+from usage_explore.errors import QueryError
+from usage_explore.numbers import plain
+
+CUSTOMER = uuid.UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11")
+OTHER = uuid.UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b12")
+
+
+def written(folder: Path, text: str | bytes, name: str = "invoices.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def faults(source: object) -> list[str]:
+    with pytest.raises(QueryError) as caught:
+        read_invoices(source)  # type: ignore[arg-type]
+    assert all(fault.parameter == "invoices" for fault in caught.value.faults)
+    return [fault.message for fault in caught.value.faults]
+
+
+def test_every_column_is_read(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "customer_id,subscription_id,metric_key,price_key,wallet_currency,period_start,period_end,quantity,amount,"
+        f"currency\n{CUSTOMER},{OTHER},tokens,p1,EUR,2026-09-01,2026-10-01T00:00:00+02:00,1,2.50,EUR\n".replace(
+            "2026-09-01,", "2026-09-01T00:00:00+02:00,"
+        ),
+    )
+    found = read_invoices(path)
+    (line,) = found.lines
+    assert line == (
+        2,
+        CUSTOMER,
+        OTHER,
+        "tokens",
+        "p1",
+        "EUR",
+        datetime(2026, 8, 31, 22, tzinfo=UTC),
+        datetime(2026, 9, 30, 22, tzinfo=UTC),
+        Decimal(1),
+        Decimal("2.50"),
+        "EUR",
+    )
+    assert found.columns == ("subscription_id", "metric_key", "price_key", "wallet_currency")
+    assert found.ignored == ()
+    assert found.tolerance == 0
+
+
+def test_names_may_be_written_as_spreadsheets_do(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, blank lines, lines of commas, capitals, spaces and further columns."""
+    text = (
+        f"\ufeffCustomer ID,Metric,Quantity,Customer Name,Note\r\n\r\n{CUSTOMER},tokens,1,Globex,\r\n,,,,\r\n"
+        f"{OTHER},tokens,2,,\r\n"
+    )
+    found = read_invoices(str(written(tmp_path, text)))
+    assert [(line.line, line.customer_id, line.quantity) for line in found.lines] == [(3, CUSTOMER, 1), (5, OTHER, 2)]
+    assert found.ignored == ("Customer Name", "Note")
+    assert found.columns == ("metric_key",)
+
+
+def test_a_column_blank_in_every_line_tells_nothing_apart(tmp_path: Path) -> None:
+    text = f"customer_id,metric_key,subscription_id,price_key,quantity\n{CUSTOMER},a,,,1\n{CUSTOMER},,,p,1\n"
+    assert read_invoices(written(tmp_path, text)).columns == ("metric_key", "price_key")
+
+
+decimals = st.decimals(allow_nan=False, allow_infinity=False, places=None).filter(
+    lambda value: abs(value.adjusted()) < 400
+)
+
+
+@given(st.lists(decimals, min_size=1, max_size=5))
+def test_each_source_gives_the_same_decimals_to_the_last_digit(quantities: list[Decimal]) -> None:
+    texts = [plain(quantity) for quantity in quantities]
+    names = {"customer_id": [str(CUSTOMER)] * len(texts), "metric": ["m"] * len(texts)}
+    frame = pd.DataFrame({**names, "quantity": pd.Series(texts, dtype="str")})
+    sources = [
+        frame,
+        pd.DataFrame({**names, "quantity": pd.Series(quantities, dtype="object")}),
+        pa.table({**names, "quantity": texts}),
+        pd.read_csv(io.StringIO(frame.to_csv(index=False)), dtype="str"),
+    ]
+    for source in sources:
+        assert [line.quantity for line in read_invoices(source).lines] == quantities
+
+
+def test_parquet_decimals_integers_and_text_are_exact(tmp_path: Path) -> None:
+    digits = "12345678901234567890.123456789012345678"
+    for column in (
+        pa.array([Decimal(digits)], pa.decimal128(38, 18)),
+        pa.array([digits]),
+        pa.array([digits]).dictionary_encode(),
+    ):
+        table = pa.table({"customer_id": [str(CUSTOMER)], "metric_key": ["m"], "quantity": column})
+        pq.write_table(table, tmp_path / "invoices.parquet")
+        for source in (tmp_path / "invoices.parquet", table):
+            assert read_invoices(source).lines[0].quantity == Decimal(digits)
+    whole = pd.DataFrame(
+        {"customer_id": [CUSTOMER], "metric_key": ["m"], "quantity": [2**62], "amount": [float("nan")]}
+    )
+    assert read_invoices(whole).lines[0].quantity == 2**62
+    assert read_invoices(whole).lines[0].amount is None
+
+
+@pytest.mark.parametrize("width", [pa.float64(), pa.float32(), pa.float16()])
+def test_floats_are_refused_wherever_they_come_from(tmp_path: Path, width: pa.DataType) -> None:
+    import numpy as np
+
+    column = pa.array(np.array([1.5], dtype=width.to_pandas_dtype()), width)
+    table = pa.table({"customer_id": [str(CUSTOMER)], "metric_key": ["m"], "quantity": column})
+    pq.write_table(table, tmp_path / "invoices.parquet")
+    for source in (tmp_path / "invoices.parquet", table, table.to_pandas()):
+        (message,) = faults(source)
+        assert "'quantity' holds floats" in message
+        assert "dtype" in message
+    hidden = pd.DataFrame({"customer_id": [str(CUSTOMER)], "metric_key": ["m"], "quantity": [1.5]}, dtype="object")
+    assert faults(hidden) == ["row 1: quantity: 1.5 is a float, which is not exact; give a decimal, an integer or text"]
+
+
+def test_dates_are_kept_as_dates() -> None:
+    for first, last in (
+        ("2026-09-01", "2026-10-01"),
+        (date(2026, 9, 1), date(2026, 10, 1)),
+        (pd.Timestamp("2026-09-01"), pd.Timestamp("2026-10-01")),
+    ):
+        frame = pd.DataFrame(
+            {
+                "customer": [str(CUSTOMER)],
+                "price": ["p"],
+                "quantity": [1],
+                "period_start": [first],
+                "period_end": [last],
+            }
+        )
+        (line,) = read_invoices(frame).lines
+        assert (line.period_start, line.period_end) == (date(2026, 9, 1), date(2026, 10, 1))
+
+
+def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
+    text = (
+        "customer_id,metric_key,quantity,amount,period_start,period_end\n"
+        f"{CUSTOMER},m,NaN,1e999999,,\n"
+        'nobody,,"1,5",,2026-02-30,2026-03-01\n'
+        f"{CUSTOMER},m,,1,2026-03-01,\n"
+        f"{CUSTOMER},m,1,1,2026-03-02,2026-03-01\n"
+        f"{CUSTOMER},m,1,1,2026-03-01,2026-03-01T00:00:00Z\n"
+        f"{CUSTOMER},m,1,1,2026-03-01 08:00,2026-03-02\n"
+        f"{CUSTOMER},m\n"
+        f"{CUSTOMER},m,1{'0' * 1_000},0.{'0' * 1_000}1,,\n"
+    )
+    found = faults(written(tmp_path, text))
+    expected = [
+        "line 2: quantity: 'NaN' is not finite",
+        "line 2: amount: '1e999999' is too large",
+        "line 3: customer_id: 'nobody' is not a UUID",
+        "line 3: period_start: '2026-02-30' is not a date that exists",
+        "line 3: quantity: '1,5' has a comma",
+        "line 3: metric_key and price_key: both are blank",
+        "line 4: quantity: is blank",
+        "line 5: period_end: is not after period_start",
+        "line 6: period_end: is not of the kind of period_start",
+        "line 7: period_start: '2026-03-01 08:00' is not RFC 3339",
+        "line 8: has 2 fields where the header has 6",
+        "line 9: quantity: ",
+        "line 9: amount: ",
+    ]
+    assert len(found) == len(expected)
+    for message, beginning in zip(found, expected, strict=True):
+        assert message.startswith(beginning), message
+    assert all(len(message) < 200 for message in found)
+
+
+def test_a_period_needs_both_its_ends(tmp_path: Path) -> None:
+    text = f"customer_id,metric_key,quantity,period_start\n{CUSTOMER},m,1,2026-03-01\n"
+    assert faults(written(tmp_path, text)) == ["line 2: period_end: is blank while its other end is given"]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("customer_id,metric_key,quantiy", "column 'quantiy' is unknown, did you mean quantity?"),
+        ("customer_id,metric_key,quantity,subscripton_id", "did you mean subscription_id?"),
+        ("customer_id,metric_key,quantity,wallet_curency", "did you mean wallet_currency?"),
+        ("client,metric_key,quantity", "there is no column customer_id; name it so, instead of 'client'"),
+        ("customer_id,metric_key", "there is no column quantity; add quantity"),
+        ("customer_id,product,quantity", "there is no column metric_key nor price_key"),
+        ("customer_id,customer,metric_key,quantity", "column 'customer' is customer_id, as is 'customer_id'"),
+        ("customer_id;metric_key;quantity", "separated by ';'"),
+        ("customer_id,metric_key,quantity,quantity", "more than once"),
+    ],
+)
+def test_columns_that_cannot_be_meant_are_refused(tmp_path: Path, header: str, said: str) -> None:
+    assert any(said in message for message in faults(written(tmp_path, f"{header}\n1,2,3\n")))
+
+
+def test_what_is_no_source_says_so(tmp_path: Path) -> None:
+    assert "no such file" in faults(tmp_path / "nowhere.csv")[0]
+    assert ".parquet" in faults(written(tmp_path, "x", "invoices.xlsx"))[0]
+    assert "is empty" in faults(written(tmp_path, ""))[0]
+    assert "UTF-16" in faults(written(tmp_path, "customer_id".encode("utf-16")))[0]
+    assert "not a Parquet file" in faults(written(tmp_path, "x", "invoices.parquet"))[0]
+    assert "neither a path nor a frame" in faults(17)[0]
+    assert "there are no lines" in faults(written(tmp_path, "customer_id,metric_key,quantity\n"))[0]
+    twice = pd.DataFrame([[1, 2]], columns=["quantity", "quantity"])
+    assert "more than once" in faults(twice)[0]
+
+
+def test_hostile_text_is_cut_and_escaped(tmp_path: Path) -> None:
+    (message,) = faults(written(tmp_path, f"customer_id,metric_key,quantity\n\x1b[31m{'x' * 5_000},m,1\n"))
+    assert message.isprintable()
+    assert len(message) < 200
+
+
+def test_reading_stops_where_everything_is_faulty(tmp_path: Path) -> None:
+    found = faults(written(tmp_path, "customer_id,metric_key,quantity\n" + "x,m,1\n" * 5_000))
+    assert found[0] == "1,000 lines are faulty; nothing after line 1,001 was read"
+    assert len(found) == 100
+
+
+def test_too_many_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invoices, "MAX_LINES", 3)
+    text = "customer_id,metric_key,quantity\n" + f"{CUSTOMER},m,1\n" * 3
+    assert len(read_invoices(written(tmp_path, text)).lines) == 3
+    assert "more than 3 lines" in faults(written(tmp_path, text + f"{CUSTOMER},m,1\n"))[0]
+
+
+def test_a_tolerance_is_a_decimal_that_is_not_negative(tmp_path: Path) -> None:
+    path = written(tmp_path, f"customer_id,metric_key,quantity\n{CUSTOMER},m,1\n")
+    found = read_invoices(path, tolerance="0.01")
+    assert found.tolerance == Decimal("0.01")
+    assert read_invoices(found) is found
+    for wrong in (-1, 0.5, "x", "NaN"):
+        with pytest.raises(QueryError, match="tolerance"):
+            read_invoices(path, tolerance=wrong)  # type: ignore[arg-type]
