@@ -78,9 +78,9 @@ def examine(examination: Examination) -> Outcome:
     columns = invoices.columns
     used = usage(examination, columns)
     rows = compare(lines.compared, used, _key_of(columns), invoices.tolerance)
-    differing = [row for row in rows if row.status != "matched"]
-    customers = {row.key[0] for row in differing if row.used is not None}
-    explain(differing, repeats(examination, columns, customers), invoices.tolerance)
+    explain(rows, {}, invoices.tolerance)
+    open_ones = [row for row in rows if row.may_be_explained]
+    explain(open_ones, repeats(examination, columns, {row.key[0] for row in open_ones}), invoices.tolerance)
     value(rows, lambda key: item(columns, key))
     telling = Telling(examination, columns, rows, invoices.tolerance)
     told = by_impact(telling.findings())

@@ -106,6 +106,11 @@ class Row:
         return self.used.events if self.used else 0
 
     @property
+    def may_be_explained(self) -> bool:
+        """Whether it differs, nothing accounts for that yet, and there is usage that could."""
+        return self.used is not None and not self.explained_by and self.status not in ("matched", "not comparable")
+
+    @property
     def amount(self) -> Decimal | None:
         """What all lines charge together, None where one does not say or they have several currencies."""
         amounts = [line.amount for line in self.lines if line.amount is not None]
@@ -167,7 +172,7 @@ def explain(rows: Iterable[Row], repeats: Mapping[Key, Repeats], tolerance: Deci
     key once by exactly the superfluous events. Nothing less than the whole difference, within the tolerance, explains.
     """
     for row in rows:
-        if row.status in ("matched", "not comparable") or row.used is None:
+        if row.used is None or not row.may_be_explained:
             continue
         found = repeats.get(row.key, Repeats(0, Decimal(0), Decimal(0)))
         row.repeated_events = found.events
