@@ -31,7 +31,7 @@ def mixed() -> list[Row]:
                 SINCE + timedelta(minutes=draw.randrange(-2_000, 45_000)),
                 draw.choice(["calls", "seats"]),
                 quantity=Decimal(draw.choice(["1", "-2.5", "0.000000000000000001", "12345678901234567890123456789.5"])),
-                wallet_currency=draw.choice(["EUR", "USD", None, None]),
+                wallet_currency=draw.choice(["EUR", "USD", "", None, None]),
                 external_cost_amount=draw.choice([None, Decimal("0.1"), Decimal("12345678901234567890123456789.1")]),
                 external_cost_currency=currency,
             )

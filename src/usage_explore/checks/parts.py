@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Table, func
 
+from usage_explore import parse
 from usage_explore.checks.check import Examination
 from usage_explore.checks.phrases import named
 from usage_explore.numbers import exact_sum, plain
@@ -96,6 +97,18 @@ class Part:
         """`12.5 EUR and 3 USD`."""
         known = sorted((each, cost) for each, cost in self.costs.items() if each is not None)
         return together([f"{plain(cost)} {named(currency)}" for currency, cost in known])
+
+
+def asked(**values: object) -> dict[str, object]:
+    """Those of the filters that a question can have: no filter for None, nor for a text that cannot be asked for."""
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        try:
+            if value is not None:
+                found[name] = parse.text(value) if isinstance(value, str) else value
+        except ValueError:
+            continue
+    return found
 
 
 def together(words: list[str]) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, keys, measures, together, total
+from usage_explore.checks.parts import Part, asked, keys, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.numbers import plain
@@ -213,7 +213,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 sentence=f"{counted(each.events, 'event')} of customer {customer} are pinned to wallet"
                 f" {named(wallet)} but cost us {each.cost_words}: {percent(share)} of"
                 " what that wallet's usage costs is in another currency.",
-                question=examination.events_question(customer_id=customer, wallet_currency=wallet),
+                question=examination.events_question(**asked(customer_id=customer, wallet_currency=wallet)),
                 wallet_currency=wallet,
                 **each.fields(examination),
             )
@@ -230,7 +230,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 severity="low",
                 sentence=f"{counted(each.events, 'event')} of {counted(len(each.customers), 'customer')} are pinned to"
                 f" wallet {named(wallet)} but cost us {each.cost_words}.",
-                question=examination.events_question(wallet_currency=wallet),
+                question=examination.events_question(**asked(wallet_currency=wallet)),
                 wallet_currency=wallet,
                 facts=(("cost currency", named(currency)), ("customers", f"{len(each.customers):,}")),
                 **each.fields(examination),

@@ -1,0 +1,295 @@
+"""Silence: regular usage that stopped, for a while or for good.
+
+Days are of 24 hours, counted back from the end of what can be complete; a silence lasts from the last event before it
+to the first one after it, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    DateTime,
+    Integer,
+    Interval,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    cast,
+    extract,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    union_all,
+)
+
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import INSTANT, asked
+from usage_explore.checks.phrases import counted, duration, named, percent, when
+from usage_explore.numbers import plain
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+NAME = "silence"
+
+DAY = timedelta(days=1)
+
+QUIET = timedelta(days=3)
+"""A silence lasts at least this long, and at least this much of it lies in the period."""
+
+BEFORE = 28
+"""How many days before a silence say what is regular."""
+
+KNOWN = 14
+"""Fewer days since the first event are not enough to call anything regular."""
+
+REGULAR = Decimal("0.64")
+"""The part of those days that has events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64."""
+
+LONGER = 2
+"""A silence is at least this many times as long as any in the days before it."""
+
+EXPECTED = 20
+"""At least this many events would have come at the rate of the days before: fewer may stay away by chance."""
+
+GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
+"""What part of the period's events a silent customer used to send: high from the first on, medium from the second."""
+
+NOTABLE_METRIC = Decimal("0.01")
+"""What part of a metric's events came from a customer whose usage of it fell silent: medium from here on."""
+
+MOST = 100
+"""Findings at most, those that miss most; the note counts the others."""
+
+AFTER = timedelta(days=7)
+"""How much after a silence its chart shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A customer's, or its usage of a metric's: `last` event before, first event `back` (None: none yet), up to `end`.
+
+    In `days` days before, `active` had events, together `usual`. `missing` events would have come within the period.
+    """
+
+    customer_id: UUID
+    metric_key: str | None
+    last: datetime
+    back: datetime | None
+    end: datetime
+    days: int
+    active: int
+    usual: int
+    missing: Decimal
+
+    @property
+    def length(self) -> timedelta:
+        """How long it lasts, or has lasted."""
+        return self.end - self.last
+
+
+def closed(period: Period) -> datetime:
+    """Until when the period's usage can be complete."""
+    until = period.span[1]
+    return min(until, period.as_of or until)
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """The silences of customers (`metric_key` NULL) and of their usage of metrics, beside how many of both there are.
+
+    Columns: `pairs` bigint, then all NULL where there are none: `customer_id`, `metric_key`, `last`, `back`
+    timestamptz, `days`, `active` integer, `usual` bigint.
+    """
+    since, end = period.span[0], closed(period)
+    read = period.replace(since=min(since, end) - BEFORE * DAY, until=end)
+    c, instant = table.c, DateTime(timezone=True)
+    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(end, instant), type_=instant).label("day")
+    time = c.timestamp
+    days = (
+        select(
+            c.customer_id,
+            c.metric_key,
+            day,
+            func.count().label("events"),
+            func.min(time).label("first"),
+            func.max(time).label("last"),
+        )
+        .where(*conditions(table, read))
+        .group_by(c.customer_id, c.metric_key, day)
+        .cte("days")
+    )
+    d = days.c
+    whole = select(
+        d.customer_id, cast(null(), Text), d.day, func.sum(d.events), func.min(d.first), func.max(d.last)
+    ).group_by(d.customer_id, d.day)
+    every = union_all(select(days), whole).cte("every_day")
+    e = every.c
+    whose: Any = {"partition_by": [e.customer_id, e.metric_key], "order_by": e.day}
+    spaced = select(
+        e.customer_id,
+        e.metric_key,
+        e.events,
+        e.last,
+        cast(extract("epoch", e.day - literal(end, instant)) / 86_400, Integer).label("day"),
+        extract("epoch", e.first - func.lag(e.last).over(**whose)).label("gap"),
+        func.lead(e.first).over(**whose).label("back"),
+        func.min(e.day).over(**whose).label("began"),
+    ).cte("spaced")
+    s = spaced.c
+    recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - BEFORE, 0)}
+    known = s.day - cast(extract("epoch", s.began - literal(end, instant)) / 86_400, Integer) + 1
+    regular = select(
+        s.customer_id,
+        s.metric_key,
+        s.last,
+        s.back,
+        func.coalesce(s.back, literal(end, instant)).label("end"),
+        func.least(known, BEFORE).label("days"),
+        func.count().over(**recent).label("active"),
+        func.sum(s.events).over(**recent).label("usual"),
+        func.max(s.gap).over(**recent).label("longest"),
+    ).cte("regular")
+    r = regular.c
+    gap = extract("epoch", r.end - r.last)
+    quiet = literal(QUIET, Interval)
+    silences = (
+        select(r.customer_id, r.metric_key, r.last, r.back, r.days, r.active, cast(r.usual, Integer).label("usual"))
+        .where(
+            r.end - func.greatest(r.last, literal(since, instant)) >= quiet,
+            or_(r.longest.is_(None), gap >= r.longest * LONGER),
+            r.days >= KNOWN,
+            r.active >= r.days * literal(REGULAR, Numeric),
+            r.usual * gap >= r.days * 86_400 * EXPECTED,
+        )
+        .cte("silences")
+    )
+    pairs = select(func.count().label("pairs")).select_from(select(d.customer_id, d.metric_key).distinct().subquery())
+    number = pairs.cte("pairs")
+    return select(number, silences).select_from(number.outerjoin(silences, true()))
+
+
+def examine(examination: Examination) -> Outcome:
+    """The silences, a customer's once where all its usage fell silent."""
+    if closed(examination.period) <= examination.period.span[0]:
+        return Outcome()
+    looked_at, found = 0, []
+    for row in examination.rows(statement(examination.table, examination.period)):
+        looked_at = row.pairs
+        if row.customer_id is not None:
+            found.append(_silence(examination, row))
+    told = sorted(
+        _told(found), key=lambda each: (-each.missing, str(each.customer_id), each.metric_key or "", each.last)
+    )
+    note = ""
+    if len(told) > MOST:
+        missing = sum((each.missing for each in told[MOST:]), Decimal(0))
+        note = f"{len(told) - MOST:,} smaller silences more, together about {missing:,.0f} events"
+    return Outcome(findings=tuple(_finding(examination, each) for each in told[:MOST]), looked_at=looked_at, note=note)
+
+
+def _silence(examination: Examination, row: Any) -> Silence:
+    since, end = examination.period.span[0], row.back or closed(examination.period)
+    missed = Decimal((end - max(row.last, since)) // INSTANT) / (DAY // INSTANT)
+    missing = Decimal(row.usual) * missed / row.days
+    return Silence(row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing)
+
+
+def _told(found: Iterable[Silence]) -> list[Silence]:
+    """The silences without those of metrics that are the customer's own, or hardly longer."""
+    customers: dict[UUID, list[Silence]] = {}
+    for each in found:
+        customers.setdefault(each.customer_id, []).append(each)
+    told = []
+    for silences in customers.values():
+        own = [each for each in silences if each.metric_key is None]
+        told += own
+        told += [
+            each
+            for each in silences
+            if each.metric_key is not None
+            and not any(_within(mine, each) and each.length < mine.length + QUIET for mine in own)
+        ]
+    return told
+
+
+def _within(one: Silence, other: Silence) -> bool:
+    return other.last <= one.last and one.end <= other.end
+
+
+def _finding(examination: Examination, silence: Silence) -> Finding:
+    zone = examination.period.zone
+    since, until = examination.period.span
+    metric = silence.metric_key
+    totals = examination.totals
+    rate = Decimal(silence.usual) / silence.days
+    whole = totals.events if metric is None else totals.metrics.get(metric, (0, Decimal(0)))[0]
+    looked_at = Decimal((closed(examination.period) - since) // INSTANT) / (DAY // INSTANT)
+    of_all = part(rate, whole / looked_at)
+    who = f"{'U' if metric is None else named(metric) + ': the u'}sage of customer {silence.customer_id}"
+    regular = f"on {silence.active} of {counted(silence.days, 'day')} before, {counted(silence.usual, 'event')}"
+    lasted = (
+        f"stopped for {duration(silence.length)}, {when(silence.last, silence.end, zone)}"
+        if silence.back
+        else f"stopped {duration(silence.length)} before the end, {when(silence.last, silence.end, zone)}"
+    )
+    return Finding(
+        check=NAME,
+        severity=_severity(metric, of_all),
+        sentence=f"{who} was regular ({regular}) and {lasted}: about {silence.missing:,.0f} events stayed away.",
+        since=silence.last + INSTANT,
+        until=silence.end,
+        events=0,
+        question=examination.aggregate_question(
+            **asked(customer_id=silence.customer_id, metric_key=metric),
+            since=silence.last - BEFORE * DAY,
+            until=min(silence.end + AFTER, max(until, silence.end)),
+        ),
+        share=part(silence.missing, whole),
+        customer_id=silence.customer_id,
+        metric_key=metric,
+        facts=(
+            ("events per day before", plain(round(rate, 2))),
+            ("part of all events, before", percent(of_all)),
+            ("still silent", "no" if silence.back else "yes"),
+        ),
+    )
+
+
+def _severity(metric: str | None, of_all: Decimal) -> Severity:
+    if metric is None:
+        return "high" if of_all >= GRAVE else "medium" if of_all >= NOTABLE else "low"
+    return "medium" if of_all >= NOTABLE_METRIC else "low"
+
+
+CHECK = Check(
+    name=NAME,
+    title="Silence",
+    means="Usage that came regularly stayed away: it was not sent or not taken in, and is missing from the invoice, or"
+    " the customer has left.",
+    parameters={
+        "quiet": f"no events for {QUIET.days} days at least, so much of it within the period",
+        "regular": f"events on {percent(REGULAR)} of the {BEFORE} days before (of {KNOWN} at least, where there are"
+        " fewer since the first event)",
+        "longer": f"{LONGER} times as long as any silence in those days",
+        "expected": f"{EXPECTED} events at least would have come at the rate of those days",
+        "customer": f"a customer whose whole usage stopped: high where it sent {percent(GRAVE)} of all events,"
+        f" medium from {percent(NOTABLE)} on, else low",
+        "metric": f"a customer's usage of one metric: medium where it was {percent(NOTABLE_METRIC)} of the metric's"
+        " events, else low",
+        "most": f"the {MOST} that miss most",
+    },
+    unit="customers' metrics",
+    statement=statement,
+    examine=examine,
+)

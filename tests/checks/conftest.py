@@ -1,0 +1,29 @@
+"""A demo database with its planted incidents, for the checks that must find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo_database import ACME, UNTIL
+from servers import fresh_database
+from usage_explore import Store, connect, demo, writing
+from usage_explore.demo import Incident
+from usage_explore.query import Period
+from usage_explore.schema import events_table
+
+DAYS, PER_DAY = 75, 1_500
+
+
+@pytest.fixture(scope="session")
+def planted_demo(server_url: str, _template: str) -> Iterator[tuple[Store, Period, list[Incident]]]:
+    """A store on the demo's main organization, its last 60 days, and the incidents planted in them."""
+    with fresh_database(server_url, template=_template) as url:
+        with writing.connect(url) as connection:
+            demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
+            found = demo.incidents(connection)
+        period = Period(since="2026-08-01T00:00:00Z", until="2026-09-30T00:00:00Z")
+        since, until = period.span
+        with connect(url, organization_id=ACME) as store:
+            yield store, period, [each for each in found if since <= each.starts and each.ends <= until]

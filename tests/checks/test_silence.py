@@ -1,0 +1,144 @@
+"""Silence: what a plain walk through the days finds, no more and no less."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from checks.billing_rows import SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from checks.examined import examine
+from oracle import Row, utc
+from usage_explore import AggregateQuery, Store
+from usage_explore.checks import Finding
+from usage_explore.demo import Incident
+from usage_explore.query import Period
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+AS_OF = UNTIL + 30 * DAY
+
+
+def findings(store: Store, period: Period = SEPTEMBER) -> tuple[Finding, ...]:
+    outcome = examine(store, "silence", period).outcome
+    assert outcome is not None
+    return outcome.findings
+
+
+def silences(times: list[datetime], since: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """The silences of one series by walking through its events, as the check's parameters say."""
+    times = sorted(time for time in times if since - 28 * DAY <= time < end)
+    day_of = {time: math.floor((time - end) / DAY) for time in times}
+    found = []
+    for at, (last, back) in enumerate(zip(times, [*times[1:], end], strict=True)):
+        recent = [time for time in times[: at + 1] if day_of[time] > day_of[last] - 28]
+        days = min(28, day_of[last] - day_of[times[0]] + 1)
+        gaps = [b - a for a, b in itertools.pairwise(times) if b in recent and day_of[a] != day_of[b]]
+        gap = back - last
+        if (
+            back - max(last, since) >= 3 * DAY
+            and all(gap >= 2 * earlier for earlier in gaps)
+            and days >= 14
+            and len({day_of[time] for time in recent}) >= 0.64 * days
+            and len(recent) * (gap / DAY) >= 20 * days
+        ):
+            found.append((last, back))
+    return found
+
+
+def test_what_a_plain_walk_finds(events_database_url: str) -> None:
+    draw = random.Random(4)
+    events: list[Row] = []
+    for customer in range(40):
+        away = SINCE + DAY * draw.randrange(-10, 25)
+        back = away + DAY * draw.choice([0, 2.9, 3.1, 6, 40])
+        for metric in ("calls", "seats"):
+            time, rate = SINCE - 40 * DAY, draw.choice([0.5, 2, 5])
+            while time < UNTIL + DAY:
+                if not away <= time < back:
+                    events.append(event(customer, time, metric))
+                time += DAY * (draw.expovariate(rate) + (draw.random() < 0.01) * draw.randrange(2, 9))
+    series: dict[Any, list[datetime]] = defaultdict(list)
+    for row in events:
+        series[row.customer_id, row.metric_key].append(row.timestamp)
+        series[row.customer_id, None].append(row.timestamp)
+    expected = {
+        (*key, last + timedelta(microseconds=1), back)
+        for key, times in series.items()
+        for last, back in silences(times, SINCE, UNTIL)
+    }
+    own = {each for each in expected if each[1] is None}
+    told = own | {
+        each
+        for each in expected - own
+        if not any(
+            mine[0] == each[0]
+            and each[2] <= mine[2]
+            and mine[3] <= each[3]
+            and each[3] - each[2] < mine[3] - mine[2] + 3 * DAY
+            for mine in own
+        )
+    }
+    with store_of(events_database_url, events) as store:
+        found = {(each.customer_id, each.metric_key, each.since, each.until) for each in findings(store)}
+    assert len(told) > 5
+    assert len(own) > 1
+    assert found == told
+
+
+def test_weekends_are_no_silence_and_a_week_is(events_database_url: str) -> None:
+    workdays = [
+        time
+        for each in range(60 * 24)
+        if (time := SINCE - 30 * DAY + each * HOUR).weekday() < 5 and not 14 <= (time - SINCE).days < 21
+    ]
+    with store_of(events_database_url, [event(0, time) for time in workdays]) as store:
+        (found,) = findings(store)
+    assert (found.since, found.until) == (utc(2026, 9, 14, 23, 0, 0, 1), utc(2026, 9, 22))
+    assert found.severity == "high"
+    assert (found.events, found.quantity) == (0, None)
+
+
+def test_one_metrics_silence_is_told_of_that_metric(events_database_url: str) -> None:
+    events = steady(0, SINCE - 30 * DAY, UNTIL, HOUR, metric="calls")
+    events += steady(0, SINCE - 30 * DAY, SINCE + 10 * DAY, HOUR, metric="")
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.metric_key, found.severity, found.until) == ("", "medium", UNTIL)
+        assert dict(found.facts)["still silent"] == "yes"
+        assert isinstance(found.question, AggregateQuery)
+        assert store.aggregate(found.question).total > 0
+
+
+@pytest.mark.parametrize("lasts", [timedelta(days=2, hours=22), timedelta(days=3, hours=1)])
+def test_three_days_and_not_less(events_database_url: str, lasts: timedelta) -> None:
+    events = steady(0, SINCE - 30 * DAY, SINCE + 10 * DAY, HOUR)
+    events += steady(0, SINCE + 10 * DAY - HOUR + lasts, UNTIL, HOUR)
+    with store_of(events_database_url, events) as store:
+        assert len(findings(store)) == (lasts > 3 * DAY)
+
+
+def test_what_cannot_be_complete_yet_is_not_silent(events_database_url: str) -> None:
+    events = steady(0, SINCE - 30 * DAY, SINCE + 10 * DAY, HOUR)
+    with store_of(events_database_url, events) as store:
+        assert not findings(store, SEPTEMBER.replace(as_of=SINCE + 12 * DAY))
+        assert findings(store, SEPTEMBER.replace(as_of=SINCE + 13 * DAY))
+        assert not findings(store, SEPTEMBER.replace(as_of=SINCE - DAY))
+
+
+def test_the_demos_silent_customer_is_found_and_hardly_anything_beside(
+    planted_demo: tuple[Store, Period, list[Incident]],
+) -> None:
+    store, period, incidents = planted_demo
+    planted = [each for each in incidents if each.kind == "silent_customer"]
+    grave = [each for each in findings(store, period) if each.severity == "high"]
+    assert planted
+    for incident in planted:
+        (found,) = [each for each in grave if each.customer_id == incident.customer_id]
+        assert found.since <= incident.starts
+        assert incident.ends <= found.until
+    assert len(grave) <= len(planted) + 1
