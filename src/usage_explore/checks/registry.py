@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import duplicates, impossible_times, look_alikes, reconciliation, silence, wallets
+from usage_explore.checks import duplicates, impossible_times, look_alikes, reconciliation, shifts, silence, wallets
 from usage_explore.checks.check import Check
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
     look_alikes.CHECK,
     impossible_times.CHECK,
+    shifts.CHECK,
     silence.CHECK,
     wallets.CHECK,
     reconciliation.CHECK,

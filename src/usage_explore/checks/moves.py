@@ -1,0 +1,211 @@
+"""Where a customer's usage of a metric left its band: what the detector finds in the series, and what it amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from usage_explore.checks.series import MEASURES, Block, Floats, Grid, Step
+from usage_explore.detector import Anomaly, Detection, detect
+from usage_explore.detector.telling import figure
+from usage_explore.query import Metric
+
+LEAST_EVENTS = 30
+"""Events that a series has in all, and that came too many or are missing, before a movement of counts is told."""
+
+LEAST_HOURLY = 5
+"""Events an hour, on average, from which a series is judged by the hour."""
+
+LEAST_SUMMED = 50
+"""Events per step, on average, from which the quantity is judged too, whatever the number of events does: the sum of a
+few events that differ a hundredfold is no level. Of fewer it is where their number left its band as well."""
+
+LEAST_CHANGE = 0.5
+"""The part of what was expected that a movement makes at least: rises to 1.5 times, falls to a half."""
+
+Shape = Literal["spike", "drop", "rise", "fall"]
+"""A spike and a drop end, a rise and a fall are new levels that last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One series outside its band: whose and which metric's, how it is measured, and when.
+
+    `since` and `until` bound it, half-open; `bucket` is where it lies farthest out: `value`, `expected`, `low`, `high`
+    are those of that bucket (of a new level: the usual ones after and before). `excess` is by how much all of it
+    differs from what was expected, signed; `usual` what the series came to in the period without it.
+    """
+
+    customer_id: UUID | None
+    metric_key: str
+    measure: Metric
+    step: Step
+    shape: Shape
+    since: datetime
+    until: datetime
+    bucket: datetime
+    value: float
+    expected: float
+    low: float
+    high: float
+    excess: float
+    usual: float
+    reason: str
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is a new level."""
+        return self.shape in ("rise", "fall")
+
+    @property
+    def rises(self) -> bool:
+        """Whether there was more than expected."""
+        return self.excess > 0
+
+    @property
+    def part(self) -> float:
+        """How much it differs, as a part of what the series came to without it."""
+        return abs(self.excess) / self.usual if self.usual > 0 else float("inf")
+
+    @property
+    def change(self) -> float:
+        """How much the farthest bucket differs, as a part of what was expected there."""
+        return abs(self.value - self.expected) / self.expected if self.expected > 0 else float("inf")
+
+
+def moves(block: Block, grid: Grid, first: int) -> Iterator[Move]:
+    """The movements of a block's series from column `first` on."""
+    known = max(1, int(np.count_nonzero(~grid.unknown)))
+    events = np.nansum(block.values["count"], axis=1)
+    enough = np.flatnonzero(events >= max(LEAST_EVENTS, LEAST_HOURLY * known if grid.step == "hour" else 0))
+    counted = list(_judged(block, grid, first, "count", enough))
+    yield from (move for _, move in counted)
+    dense = set(np.flatnonzero(events >= LEAST_SUMMED * known).tolist())
+    moved = {row for row, _ in counted}
+    for row, move in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
+        if row in dense or any(_beside(move, other) for at, other in counted if at == row):
+            yield move
+
+
+def _beside(one: Move, other: Move) -> bool:
+    return one.rises == other.rises and one.since < other.until and other.since < one.until
+
+
+def _judged(
+    block: Block, grid: Grid, first: int, measure: Metric, rows: npt.NDArray[np.intp]
+) -> Iterator[tuple[int, Move]]:
+    """The movements of some of a block's rows, each with its row."""
+    if len(rows):
+        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)))
+        yield from _told(detection, rows, block, grid, first, measure)
+
+
+def _told(
+    detection: Detection, rows: npt.NDArray[np.intp], block: Block, grid: Grid, first: int, measure: Metric
+) -> Iterator[tuple[int, Move]]:
+    for anomaly in detection:
+        start, end, lasts = _extent(detection, anomaly)
+        # a new level is told by days; that usage begins or ends altogether, by the check of silences
+        if lasts and (grid.step == "hour" or min(anomaly.value, anomaly.expected) <= 0):
+            continue
+        if (start if lasts else end - 1) < first:
+            continue
+        band = _lasting(anomaly) if lasts else _farthest(detection, anomaly.series, start, end)
+        values = detection.values[anomaly.series]
+        normal = detection.expected[anomaly.series, start:end]
+        if lasts:
+            normal = np.full(end - start, anomaly.expected)
+        excess = float(np.nansum(values[start:end] - normal))
+        least = max(LEAST_CHANGE * abs(float(np.nansum(normal))), LEAST_EVENTS if measure == "count" else 0.0)
+        bucket = grid.starts[start + band.place]
+        if bucket is None or not excess or abs(excess) < least:
+            continue
+        since, until = grid.span(start, end)
+        up = excess > 0
+        row = int(rows[anomaly.series])
+        yield (
+            row,
+            Move(
+                customer_id=block.customers[row],
+                metric_key=block.metrics[row],
+                measure=measure,
+                step=grid.step,
+                shape=("rise" if up else "fall") if lasts else ("spike" if up else "drop"),
+                since=since,
+                until=until,
+                bucket=bucket,
+                value=band.value,
+                expected=band.expected,
+                low=band.low,
+                high=band.high,
+                excess=excess,
+                usual=float(np.nansum(values[first:])) - excess,
+                reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """A value beside what was expected, and where that is in the movement."""
+
+    place: int
+    value: float
+    expected: float
+    low: float
+    high: float
+
+
+def _outside(band: _Band, steps: int) -> str:
+    side = "above" if band.value > band.high else "below"
+    return f"{side} the band {figure(band.low)}–{figure(band.high)}, for {steps} steps"
+
+
+def _lasting(anomaly: Anomaly) -> _Band:
+    return _Band(0, anomaly.value, anomaly.expected, anomaly.low, anomaly.high)
+
+
+def _farthest(detection: Detection, row: int, start: int, end: int) -> _Band:
+    place = int(np.nanargmax(np.abs(detection.score[row, start:end])))
+    at = row, start + place
+    low = float(detection.low[at])
+    if low < 0 <= np.nanmin(detection.values[row]):
+        low = 0.0
+    return _Band(place, float(detection.values[at]), float(detection.expected[at]), low, float(detection.high[at]))
+
+
+def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
+    """The columns of an anomaly, and whether it lasts: a long run outside that comes back is no new level."""
+    if "shift" not in anomaly.kind:
+        return anomaly.start, anomaly.end, False
+    score = detection.score[anomaly.series, anomaly.start :]
+    side = 1.0 if anomaly.kind == "shift_up" else -1.0
+    inside = np.flatnonzero(~(score * side > 1))
+    length = int(inside[0]) if len(inside) else len(score)
+    if 0 < length < len(score):
+        return anomaly.start, anomaly.start + length, False
+    return anomaly.start, anomaly.end, True
+
+
+def together(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The blocks as they come, and last all their customers together, by metric."""
+    sums: dict[str, dict[Metric, Floats]] = {}
+    for block in blocks:
+        for row, metric in enumerate(block.metrics):
+            for measure in MEASURES:
+                values = block.values[measure][row]
+                so_far = sums.setdefault(metric, {})
+                so_far[measure] = so_far[measure] + values if measure in so_far else values.copy()
+        yield block
+    if sums:
+        yield Block(
+            customers=(None,) * len(sums),
+            metrics=tuple(sums),
+            values={measure: np.stack([each[measure] for each in sums.values()]) for measure in MEASURES},
+        )
