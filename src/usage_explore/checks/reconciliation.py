@@ -77,10 +77,12 @@ def examine(examination: Examination) -> Outcome:
         return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
     columns = invoices.columns
     used = usage(examination, columns)
+    examination.progress(0.4)
     rows = compare(lines.compared, used, _key_of(columns), invoices.tolerance)
     explain(rows, {}, invoices.tolerance)
     open_ones = [row for row in rows if row.may_be_explained]
     explain(open_ones, repeats(examination, columns, {row.key[0] for row in open_ones}), invoices.tolerance)
+    examination.progress(0.8)
     value(rows, lambda key: item(columns, key))
     telling = Telling(examination, columns, rows, invoices.tolerance)
     told = by_impact(telling.findings())

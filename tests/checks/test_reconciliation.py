@@ -1,0 +1,501 @@
+"""Reconciliation finds every difference between lines and usage, and nothing else, as plain Python does."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import demo_database
+import rows
+from checks.examined import examine, found, shown
+from oracle import EXACT, Row, utc
+from servers import fresh_database
+from usage_explore import Store, connect, writing
+from usage_explore.checks import Result
+from usage_explore.checks.invoices import read_invoices
+from usage_explore.checks.reconciling import decimal
+from usage_explore.demo import invoice
+from usage_explore.numbers import plain
+from usage_explore.query import Period
+
+NAME = "reconciliation"
+SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)
+FINALIZED = utc(2026, 11, 2, 12)
+PERIOD = Period(since=SINCE, until=UNTIL, finalized_at=FINALIZED)
+COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
+SUBSCRIPTIONS = [uuid.UUID(int=0xE0 + number) for number in range(2)]
+
+Key = tuple[Any, ...]
+
+
+def prepared(generated: list[Row]) -> list[Row]:
+    """The generated rows with subscriptions, some sent again: within a key, late, and over the period's edge."""
+    draw = random.Random(3)
+    found = [dataclasses.replace(row, subscription_id=draw.choice([*SUBSCRIPTIONS, None])) for row in generated]
+    within = [row for row in found if row.organization_id == rows.ORGANIZATION and SINCE <= row.timestamp < UNTIL]
+    again = [
+        dataclasses.replace(
+            row,
+            id=uuid.UUID(int=draw.getrandbits(128)),
+            ingested_at=min(row.ingested_at + timedelta(days=draw.choice([0, 0, 3])), rows.LAST_INGESTED),
+        )
+        for row in draw.sample(within, 60)
+    ]
+    edge = [
+        dataclasses.replace(row, id=uuid.UUID(int=draw.getrandbits(128)), timestamp=SINCE + timedelta(minutes=number))
+        for number, row in enumerate(within[:3])
+        for row in (dataclasses.replace(row, timestamp=SINCE - timedelta(minutes=number + 1), quantity=Decimal(7)), row)
+    ]
+    return [*found, *again, *edge]
+
+
+@pytest.fixture(scope="module")
+def events(generated: list[Row]) -> list[Row]:
+    return prepared(generated)
+
+
+@pytest.fixture(scope="module")
+def store(server_url: str, _template: str, events: list[Row]) -> Iterator[Store]:
+    with fresh_database(server_url, _template) as url:
+        with writing.connect(url) as connection:
+            rows.insert(connection, events)
+        with connect(url, rows.ORGANIZATION) as opened:
+            yield opened
+
+
+@pytest.fixture(scope="module")
+def own(events: list[Row]) -> list[Row]:
+    return [row for row in events if row.organization_id == rows.ORGANIZATION]
+
+
+def within(own: list[Row]) -> list[Row]:
+    return [row for row in own if SINCE <= row.timestamp < UNTIL]
+
+
+def key_of(row: Row, columns: tuple[str, ...]) -> Key:
+    return (row.customer_id, *(getattr(row, name) for name in columns))
+
+
+def summed(values: Any) -> Decimal:
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, value)
+    return total
+
+
+def usage_of(own: list[Row], columns: tuple[str, ...]) -> dict[Key, Decimal]:
+    by_key = defaultdict(list)
+    for row in within(own):
+        by_key[key_of(row, columns)].append(row.quantity)
+    return {key: summed(quantities) for key, quantities in by_key.items()}
+
+
+def superfluous(own: list[Row]) -> set[uuid.UUID]:
+    by_key = defaultdict(list)
+    for row in own:
+        by_key[row.customer_id, row.idempotency_key].append(row)
+    return {
+        row.id
+        for group in by_key.values()
+        for row in sorted(group, key=lambda row: (row.ingested_at, row.timestamp, row.id.int))[1:]
+    }
+
+
+def frame(lines: list[tuple[Key, Decimal]], columns: tuple[str, ...], **more: Any) -> pd.DataFrame:
+    """Lines as a biller's file has them, all text."""
+    cells = {
+        name: [None if key[place] is None else str(key[place]) for key, _ in lines]
+        for place, name in enumerate(("customer_id", *columns))
+    }
+    return pd.DataFrame({**cells, "quantity": [plain(quantity) for _, quantity in lines], **more}, dtype="str")
+
+
+def reconciled(store: Store, invoices: Any, period: Period = PERIOD, **given: object) -> Result:
+    return examine(store, NAME, period, invoices=invoices, **given)
+
+
+def sheet(result: Result) -> pd.DataFrame:
+    assert result.outcome is not None
+    assert result.outcome.sheet is not None
+    return result.outcome.sheet
+
+
+def statuses(result: Result, columns: tuple[str, ...]) -> dict[Key, str]:
+    found = {}
+    for row in sheet(result).to_dict("records"):
+        key = tuple(None if pd.isna(row[name]) else row[name] for name in ("customer_id", *columns))
+        assert key not in found
+        found[key] = row["status"]
+    return found
+
+
+def texts(key: Key) -> Key:
+    return tuple(None if part is None else str(part) for part in key)
+
+
+columns_chosen = st.sampled_from(
+    [("metric_key",), ("price_key",), ("subscription_id", "metric_key"), ("metric_key", "wallet_currency"), COLUMNS]
+)
+
+
+@pytest.mark.parametrize("columns", [("metric_key",), ("subscription_id", "metric_key"), COLUMNS])
+def test_lines_made_from_the_usage_match_entirely(store: Store, own: list[Row], columns: tuple[str, ...]) -> None:
+    result = reconciled(store, frame(list(usage_of(own, columns).items()), columns))
+    assert result.is_clean
+    table = sheet(result)
+    assert set(table["status"]) == {"matched"}
+    total = summed(row.quantity for row in within(own))
+    assert summed(table["invoiced"]) == summed(table["recomputed"]) == total
+    assert table["events"].sum() == len(within(own))
+    assert not any(table["difference"])
+    assert result.outcome is not None
+    assert result.outcome.looked_at == len(table)
+
+
+@dataclass(frozen=True)
+class Tampering:
+    kind: str
+    place: int
+    digit: int
+
+
+tamperings = st.lists(
+    st.builds(
+        Tampering,
+        kind=st.sampled_from(["drop", "add", "nudge", "double", "split", "negate"]),
+        place=st.integers(0, 10_000),
+        digit=st.integers(1, 9),
+    ),
+    max_size=6,
+)
+
+
+def tampered(lines: list[tuple[Key, Decimal]], changes: list[Tampering]) -> list[tuple[Key, Decimal]]:
+    found = list(lines)
+    for change in changes:
+        if not found:
+            return found
+        at = change.place % len(found)
+        key, quantity = found[at]
+        nudge = Decimal(change.digit).scaleb(-12)
+        match change.kind:
+            case "drop":
+                del found[at]
+            case "add":
+                found.append(((uuid.UUID(int=0xF0 + change.digit), *key[1:]), Decimal(change.digit)))
+            case "nudge":
+                found[at] = key, EXACT.add(quantity, nudge)
+            case "double":
+                found.append((key, quantity))
+            case "split":
+                found[at] = key, nudge
+                found.append((key, EXACT.subtract(quantity, nudge)))
+            case "negate":
+                found[at] = key, quantity.copy_negate()
+    return found
+
+
+def expected(
+    usage: dict[Key, Decimal], lines: list[tuple[Key, Decimal]], tolerance: Fraction = Fraction(0)
+) -> dict[Key, str]:
+    """The status of each key, in fractions."""
+    billed: dict[Key, Fraction] = defaultdict(Fraction)
+    for key, quantity in lines:
+        billed[key] += Fraction(quantity)
+    found = {}
+    for key in {*usage, *billed}:
+        difference = billed.get(key, Fraction(0)) - Fraction(usage.get(key, 0))
+        if abs(difference) <= tolerance:
+            status = "matched"
+        elif key not in billed:
+            status = "missing"
+        elif key not in usage:
+            status = "extra"
+        else:
+            status = "over-billed" if difference > 0 else "under-billed"
+        found[texts(key)] = status
+    return found
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(columns=columns_chosen, changes=tamperings, tolerance=st.sampled_from(["0", "0", "0.000000000004", "2"]))
+def test_every_tampering_is_found_with_its_status(
+    store: Store, own: list[Row], columns: tuple[str, ...], changes: list[Tampering], tolerance: str
+) -> None:
+    usage = usage_of(own, columns)
+    if columns == ("price_key",):  # a line has to say what it bills
+        usage = {key: quantity for key, quantity in usage.items() if key[1] is not None}
+    period = PERIOD if columns != ("price_key",) else PERIOD.replace(exclude={"missing": ["price_key"]})
+    lines = tampered(list(usage.items()), changes)
+    result = reconciled(store, read_invoices(frame(lines, columns), tolerance=tolerance), period)
+    assert statuses(result, columns) == expected(usage, lines, Fraction(tolerance))
+    table = sheet(result)
+    assert summed(value for value in table["invoiced"] if value is not None) == summed(each for _, each in lines)
+    assert summed(value for value in table["recomputed"] if value is not None) == summed(usage.values())
+    assert summed(table["difference"]) == EXACT.subtract(summed(each for _, each in lines), summed(usage.values()))
+    assert result.outcome is not None
+    differing = table[table["status"] != "matched"]
+    assert bool(result.outcome.findings) == bool(len(differing))
+    assert sum(finding.events for finding in result.outcome.findings) == differing["events"].sum()
+    for finding in result.outcome.findings:
+        if "wallet_currency" not in columns or finding.wallet_currency or finding.events:
+            assert shown(store, finding) == finding.events, finding
+
+
+@pytest.mark.parametrize("columns", [("metric_key",), COLUMNS])
+def test_late_events_and_duplicates_explain_exactly_what_they_account_for(
+    store: Store, own: list[Row], columns: tuple[str, ...]
+) -> None:
+    """Bill what was known at finalization, without duplicates, or both: the sheet says which, where it can tell."""
+    usage, again = usage_of(own, columns), superfluous(own)
+    billers = {
+        "late events": lambda row: row.ingested_at <= FINALIZED,
+        "duplicates": lambda row: row.id not in again,
+        "late events and duplicates": lambda row: row.ingested_at <= FINALIZED and row.id not in again,
+    }
+    by_key: dict[Key, list[Row]] = defaultdict(list)
+    for row in within(own):
+        by_key[key_of(row, columns)].append(row)
+    explained = set()
+    for billed in billers.values():
+        lines = [(key, summed(row.quantity for row in group if billed(row))) for key, group in by_key.items()]
+        result = reconciled(store, frame(lines, columns))
+        invoiced = dict(lines)
+        for told in sheet(result).to_dict("records"):
+            key = next(each for each in by_key if texts(each) == texts_of(told, columns))
+            if told["status"] == "matched":
+                assert told["explained_by"] == ""
+                continue
+            accounts = [
+                name
+                for name, counted in billers.items()
+                if summed(row.quantity for row in by_key[key] if counted(row)) == invoiced[key] != usage[key]
+            ]
+            assert told["explained_by"] == accounts[0]
+            explained.add(told["explained_by"])
+        assert result.outcome is not None
+        assert {finding.severity for finding in result.outcome.findings} <= {"medium"}
+    assert explained == set(billers) if columns == ("metric_key",) else explained
+
+
+def texts_of(told: dict[str, Any], columns: tuple[str, ...]) -> Key:
+    return tuple(None if pd.isna(told[name]) else told[name] for name in ("customer_id", *columns))
+
+
+def test_nothing_less_than_the_whole_difference_explains_it(store: Store, own: list[Row]) -> None:
+    columns = ("metric_key",)
+    known = [row for row in own if row.ingested_at <= FINALIZED]
+    lines = [(key, EXACT.add(quantity, Decimal("1e-12"))) for key, quantity in usage_of(known, columns).items()]
+    result = reconciled(store, frame(lines, columns))
+    assert set(sheet(result)["explained_by"]) == {""}
+    assert result.outcome is not None
+    assert {finding.severity for finding in result.outcome.findings} == {"high"}
+    near = reconciled(store, read_invoices(frame(lines, columns), tolerance="1e-12"))
+    assert set(sheet(near)["explained_by"]) == {"late events"}
+    assert near.outcome is not None
+    assert {finding.severity for finding in near.outcome.findings} == {"medium"}
+
+
+def test_usage_without_a_wallet_goes_where_the_preferences_send_it(store: Store, own: list[Row]) -> None:
+    columns = ("metric_key", "wallet_currency")
+    preferences = {str(rows.CUSTOMERS[0]): "EUR", str(rows.CUSTOMERS[1]): "GBP", "default": "USD"}
+    billed: dict[Key, Decimal] = {}
+    for (customer, metric, wallet), quantity in usage_of(own, columns).items():
+        key = customer, metric, wallet or preferences.get(str(customer), "USD")
+        billed[key] = EXACT.add(billed.get(key, Decimal(0)), quantity)
+    lines = frame(list(billed.items()), columns)
+    assert reconciled(store, lines, wallets=preferences).is_clean
+    unsent = reconciled(store, lines)
+    assert not unsent.is_clean
+    assert unsent.outcome is not None
+    assert "without a wallet" in unsent.outcome.note
+
+
+def test_lines_of_other_periods_are_left_aside_and_said(store: Store, own: list[Row]) -> None:
+    columns = ("metric_key",)
+    usage = list(usage_of(own, columns).items())
+    ends = [(SINCE.isoformat(), UNTIL.isoformat())] * len(usage)
+    other = (rows.CUSTOMERS[0], "tokens_in"), Decimal(5)
+    lines = frame(
+        [*usage, other, other],
+        columns,
+        period_start=[start for start, _ in ends] + ["2026-11-10T00:00:00Z", "2026-11-01T00:00:00Z"],
+        period_end=[end for _, end in ends] + ["2026-11-11T00:00:00Z", "2026-11-11T00:00:00Z"],
+    )
+    result = reconciled(store, lines)
+    assert result.is_clean
+    assert result.outcome is not None
+    assert "1 line of other periods, quantity 5, was left aside." in result.outcome.note
+    assert "1 line of periods that reach beyond this one, quantity 5, was left aside." in result.outcome.note
+    elsewhere = reconciled(store, lines, PERIOD.replace(since="2026-11-11T00:00:00Z", until="2026-11-12T00:00:00Z"))
+    assert elsewhere.outcome is not None
+    (finding,) = elsewhere.outcome.findings
+    assert finding.severity == "high"
+    assert "of other periods" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "compared"),
+    [
+        (date(2026, 9, 1), date(2026, 10, 1), True),
+        (date(2026, 9, 1), date(2026, 9, 30), True),
+        (date(2026, 9, 30), date(2026, 9, 30), True),
+        (date(2026, 8, 1), date(2026, 9, 1), False),
+        (date(2026, 8, 1), date(2026, 8, 31), False),
+        (date(2026, 10, 1), date(2026, 10, 31), False),
+        (date(2026, 8, 31), date(2026, 9, 30), False),
+    ],
+)
+def test_dates_are_midnights_of_the_periods_zone(store: Store, start: date, end: date, compared: bool) -> None:
+    period = Period(since="2026-08-31T22:00:00Z", until="2026-09-30T22:00:00Z", timezone="Europe/Berlin")
+    line = frame([((rows.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",), period_start=start, period_end=end)
+    result = reconciled(store, line, period)
+    assert result.outcome is not None
+    assert (result.outcome.sheet is not None and list(sheet(result)["lines"]) == [1]) == compared
+
+
+def test_a_filtered_period_compares_the_lines_that_pass_it(store: Store, own: list[Row]) -> None:
+    columns = ("metric_key", "price_key")
+    lines = frame(list(usage_of(own, columns).items()), columns)
+    for filters in (
+        {"customer_id": rows.CUSTOMERS[1]},
+        {"metric_key": ["tokens_in", "Other"]},
+        {"missing": ["price_key"]},
+        {"exclude": {"price_key": ["p1"], "metric_key": ["a,b"]}},
+        {"exclude": {"missing": ["price_key"]}, "price_key": "p2"},
+    ):
+        result = reconciled(store, lines, PERIOD.replace(**filters))
+        assert result.is_clean, filters
+        assert len(sheet(result)) > 0
+        assert result.outcome is not None
+        assert "that the period's filters leave out" in result.outcome.note
+    untold = reconciled(store, lines, PERIOD.replace(dimensions={"model": "Other"}))
+    assert untold.outcome is not None
+    (finding,) = untold.outcome.findings
+    assert (finding.severity, untold.outcome.sheet) == ("high", None)
+    assert "model" in finding.sentence
+
+
+def test_nothing_is_high_while_the_period_is_not_over(store: Store) -> None:
+    until = store.now() + timedelta(days=2)
+    result = reconciled(
+        store, frame([((rows.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",)), Period(since=SINCE, until=until)
+    )
+    assert result.outcome is not None
+    assert {finding.severity for finding in result.outcome.findings} == {"medium"}
+    assert "The period is not over" in result.outcome.note
+
+
+def test_a_difference_is_worth_its_quantity_at_the_lines_own_price(store: Store, own: list[Row]) -> None:
+    columns = ("metric_key",)
+    usage = {key: quantity for key, quantity in usage_of(own, columns).items() if key[1] == "tokens_in"}
+    lines = [(key, EXACT.add(quantity, Decimal("0.25"))) for key, quantity in usage.items()]
+    amounts = [plain(EXACT.multiply(quantity, Decimal("0.003"))) for _, quantity in lines]
+    period = PERIOD.replace(metric_key="tokens_in")
+    table = sheet(reconciled(store, frame(lines, columns, amount=amounts, currency="EUR"), period))
+    assert set(table["amount_difference"]) == {Decimal("0.00075")}
+    assert set(table["currency"]) == {"EUR"}
+    dropped = reconciled(store, frame(lines[1:], columns, amount=amounts[1:], currency="EUR"), period)
+    (missing,) = [row for row in sheet(dropped).to_dict("records") if row["status"] == "missing"]
+    assert missing["amount_difference"] == EXACT.multiply(usage[lines[0][0]], Decimal("-0.003"))
+    assert dropped.outcome is not None
+    (told,) = [finding for finding in dropped.outcome.findings if "no invoice line" in finding.sentence]
+    assert told.amounts == (("EUR", missing["amount_difference"].copy_abs()),)
+    assert told.quantity == usage[lines[0][0]].copy_abs()
+
+
+@given(st.fractions(max_denominator=10**6))
+def test_a_decimal_is_exact_where_there_is_one_and_else_to_twelve_decimals(value: Fraction) -> None:
+    error = abs(Fraction(decimal(value)) - value)
+    rest = value.denominator
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest //= factor
+    assert error == 0 if rest == 1 else error <= Fraction(1, 2 * 10**12)
+
+
+def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> None:
+    """Rounded to cents they agree; one that does not is named, with the usual one."""
+    quantities = [Decimal(number) for number in (3, 7, 10, 101, 999)]
+    amounts = ["0.33", "0.78", "1.11", "11.21", "110.89"]
+    lines = [((rows.CUSTOMERS[place % 4], "gone"), quantity) for place, quantity in enumerate(quantities)]
+    clean = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
+    assert clean.outcome is not None
+    assert not any("unit price" in finding.sentence for finding in clean.outcome.findings)
+    amounts[3] = "11.31"
+    odd = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
+    assert odd.outcome is not None
+    (told,) = [finding for finding in odd.outcome.findings if "unit price" in finding.sentence]
+    assert (told.severity, told.price_key, told.customer_id) == ("medium", "gone", rows.CUSTOMERS[3])
+    assert "1 line of 5 of price gone" in told.sentence
+    assert told.facts == (("deviating lines", "4"),)
+
+
+def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(store: Store) -> None:
+    lines = [((uuid.UUID(int=number), "x"), Decimal(number + 1)) for number in range(300)]
+    amounts = ["1.00"] * len(lines)
+    result = reconciled(store, frame(lines, ("metric_key",), amount=amounts, currency="EUR"), PERIOD)
+    assert result.outcome is not None
+    assert len(result.outcome.findings) == 100
+    assert "smaller findings more, see the sheet" in result.outcome.note
+    assert (sheet(result)["status"] == "extra").sum() == 300
+
+
+def test_what_lines_and_metrics_hold_breaks_no_sentence(store: Store) -> None:
+    hostile = ["\x1b[2J", "\u202e", "a\nb", "<script>", "x" * 5_000, "'; DROP TABLE usage_events; --"]
+    lines = [((rows.CUSTOMERS[0], text), Decimal(1)) for text in hostile]
+    result = reconciled(store, frame(lines, ("metric_key",)))
+    assert result.outcome is not None
+    for finding in result.outcome.findings:
+        assert finding.sentence.isprintable()
+        assert len(finding.sentence) < 600
+        assert len(finding.metric_key or "") > 1_000 or shown(store, finding) == finding.events
+
+
+def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str, own: list[Row]) -> None:
+    odd = dataclasses.replace(within(own)[0], quantity=Decimal("NaN"))
+    with writing.connect(events_database_url) as connection:
+        rows.insert(connection, [odd])
+    with connect(events_database_url, rows.ORGANIZATION) as store:
+        lines = frame([((odd.customer_id, odd.metric_key), Decimal(1))], ("metric_key",))
+        result = reconciled(store, lines)
+        assert list(sheet(result)["status"]) == ["not comparable"]
+        assert result.outcome is not None
+        (finding,) = result.outcome.findings
+        assert (finding.severity, shown(store, finding)) == ("high", 1)
+
+
+@pytest.fixture(scope="module")
+def demo_store(server_url: str, _template: str) -> Iterator[Store]:
+    with demo_database.demo_database(server_url, _template) as url, connect(url, demo_database.ACME) as opened:
+        yield opened
+
+
+def test_the_demo_invoice_differs_by_its_mistakes_and_what_arrived_late(demo_store: Store) -> None:
+    period = Period(**demo_database.WINDOW, finalized_at="2026-09-29T02:00:00Z")
+    right = demo_store.validate(period, checks=[NAME], invoices=invoice.lines(demo_store, period, mistakes=False))
+    assert right.counts()["high"] == 0
+    table = right.sheet(NAME)
+    assert table is not None
+    assert set(table["explained_by"]) == {"", "late events"}
+    assert set(table[table["status"] != "matched"]["explained_by"]) == {"late events"}
+    wrong = demo_store.validate(period, checks=[NAME], invoices=invoice.lines(demo_store, period))
+    high = [finding for finding in found(wrong, NAME) if finding.severity == "high"]
+    assert len(high) == len(invoice.MISTAKES) == 4
+    words = ("has no invoice line", "too much", "of which nothing was used")
+    assert all(any(word in finding.sentence for finding in high) for word in words)
+    for finding in found(wrong, NAME):
+        assert shown(demo_store, finding) == finding.events
