@@ -14,6 +14,7 @@ import altair as alt
 from usage_explore import buckets, charts
 from usage_explore.buckets import Bucket
 from usage_explore.charts.ticks import millis
+from usage_explore.describe import describe
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.parse import EARLIEST, LATEST
 from usage_explore.query import AggregateQuery, Question
@@ -34,6 +35,7 @@ _NEEDLESS = re.compile(r"aria-.*|role|class|pointer-events|cursor")
 _HOURLY = timedelta(days=4)
 _LONGEST = timedelta(days=400)
 _LONG = 2_000
+_MOST = 0.8  # of the chart: what covers more marks nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def picture(store: Store, validation: Validation, finding: Finding) -> Picture:
     try:
         answer = store.aggregate(question(validation, finding))
         chart = charts.chart(answer, width=WIDTH, height=HEIGHT, interactive=False)
-        said = [f"{' '.join(chart.title.text)}.", *(chart.title.to_dict().get("subtitle", []))]
+        said = [f"{describe(answer.query.replace(as_of=None))}.", *(chart.title.to_dict().get("subtitle", []))]
         chart.title = alt.Undefined
         if marked := _marked(answer, finding):
             chart.layer.insert(0, _band(chart, marked))
@@ -103,9 +105,9 @@ def inert(svg: bytes, told: str) -> str:
 
 
 def _marked(answer: Aggregate, finding: Finding) -> tuple[datetime, datetime] | None:
-    """The buckets that hold some of the finding's window, None where that is all of them or none."""
+    """The buckets that hold some of the finding's window, None where that is none of them, or nearly all."""
     held = [(start, end) for start, end in pairwise(answer.edges) if start < finding.until and end > finding.since]
-    if not held or len(held) == len(answer.edges) - 1:
+    if not held or len(held) > _MOST * (len(answer.edges) - 1):
         return None
     return held[0][0], held[-1][1]
 
@@ -117,7 +119,7 @@ def _band(chart: alt.LayerChart, marked: tuple[datetime, datetime]) -> alt.Chart
     place = next(axis for axis in axes if axis is not alt.Undefined)  # the legend's layer has none
     band: alt.Chart = (
         alt.Chart(alt.InlineData(values=[row]))
-        .mark_rect(color=charts.LIGHT.hues[-1], opacity=0.14)
+        .mark_rect(color=charts.LIGHT.text, opacity=0.1)
         .encode(x=place, x2="end:Q")
     )
     return band

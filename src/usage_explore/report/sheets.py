@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.numbers import plain, rfc3339
+from usage_explore.numbers import exact_sum, plain, rfc3339
 from usage_explore.report import words
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROWS = 50
 """How many rows of a sheet a page shows."""
+
+UNKNOWN, ALL = "(unknown wallet)", "all wallets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Column:
 class Sheet:
     """A table in words: at most `ROWS` of its `rows`, and how many more there are."""
 
+    anchor: str
     check: str
     title: str
     columns: tuple[Column, ...]
@@ -41,9 +44,38 @@ class Sheet:
 
 
 def sheets(validation: Validation) -> Iterator[Sheet]:
-    """Every table that a check of the validation made, in the checks' order; empty ones too."""
+    """Every table that a check of the validation made, in the checks' order; empty ones too.
+
+    Before the wallets' own comes one that draws it together: each metric's quantity by wallet.
+    """
+    zone = validation.period.zone
     for result, frame in _made(validation):
-        yield _sheet(result, frame, validation.period.zone)
+        name, title = result.check.name, result.check.title
+        if {"wallet", "metric_key", "quantity"} <= set(frame.columns):
+            yield _sheet(f"together-{name}", name, f"{title}: quantity by metric", by_wallet(frame), zone)
+        yield _sheet(f"sheet-{name}", name, title, frame, zone)
+
+
+def by_wallet(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each `metric_key`, its quantity in each wallet and in `ALL` of them, exact; None where it has none.
+
+    A wallet that is called as these are is quoted.
+    """
+    import pandas as pd
+
+    sums: dict[tuple[str, tuple[int, str]], Decimal] = {}
+    for metric, wallet, quantity in zip(frame["metric_key"], frame["wallet"], frame["quantity"], strict=True):
+        for column in ((1, UNKNOWN) if words.is_missing(wallet) else (0, str(wallet)), (2, ALL)):
+            before = sums.get((metric, column), Decimal(0))
+            sums[metric, column] = Decimal(exact_sum((before, quantity), Decimal(0)))
+    metrics = sorted({metric for metric, _ in sums})
+    columns = sorted({column for _, column in sums})
+    found = pd.DataFrame(
+        {column: pd.Series([sums.get((metric, column)) for metric in metrics], dtype="object") for column in columns}
+    )
+    found.columns = pd.Index([f'"{name}"' if not kind and name in (UNKNOWN, ALL) else name for kind, name in columns])
+    found.insert(0, "metric_key", pd.Series(metrics, dtype="str"), allow_duplicates=True)
+    return found
 
 
 def to_dict(validation: Validation) -> dict[str, list[dict[str, Any]]]:
@@ -63,7 +95,7 @@ def _made(validation: Validation) -> Iterator[tuple[Result, pd.DataFrame]]:
             yield result, frame
 
 
-def _sheet(result: Result, frame: pd.DataFrame, zone: ZoneInfo) -> Sheet:
+def _sheet(anchor: str, check: str, title: str, frame: pd.DataFrame, zone: ZoneInfo) -> Sheet:
     shown = list(frame.head(ROWS).itertuples(index=False, name=None))
     columns = tuple(
         Column(
@@ -73,8 +105,9 @@ def _sheet(result: Result, frame: pd.DataFrame, zone: ZoneInfo) -> Sheet:
         for place, name in enumerate(frame.columns)
     )
     return Sheet(
-        check=result.check.name,
-        title=result.check.title,
+        anchor=anchor,
+        check=check,
+        title=title,
         columns=columns,
         cells=tuple(tuple(words.cell(value, zone) for value in row) for row in shown),
         more=len(frame) - len(shown),

@@ -131,7 +131,7 @@ def shares_of_time(results: Iterable[Result]) -> dict[str, str]:
     """What part of the time each check took, by its name, in whole per cent."""
     spent = {result.check.name: result.took.total_seconds() for result in results}
     whole = sum(spent.values()) or 1
-    return {name: f"{took / whole:.0%}" for name, took in spent.items()}
+    return {name: f"{took / whole * 100:.0f} %" for name, took in spent.items()}
 
 
 def costs(validation: Validation) -> str:
