@@ -36,6 +36,7 @@ PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
 _LAST = 5  # seconds more in which they say that they did not
 _AT_ONCE = 1  # seconds that the database has to cancel when told twice
+_IDLE = 75  # seconds that a connection is kept without a request: longer than clients and proxies keep theirs
 _REQUEST_LINE = 1_048_576  # bytes of a request's line and headers; a shorter question that is too long is told so
 
 
@@ -81,6 +82,7 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE,  # who sends just as the server closes would get no answer
         timeout_graceful_shutdown=_GRACE + _LAST,
         h11_max_incomplete_event_size=_REQUEST_LINE,
         **options,
