@@ -8,7 +8,7 @@
 from usage_explore.answers import Aggregate, Event, EventPage
 from usage_explore.describe import describe
 from usage_explore.errors import QueryError, UsageExploreError
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.store import Store, connect
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "EventPage",
     "EventQuery",
+    "Period",
     "QueryError",
     "Store",
     "UsageExploreError",
