@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from usage_explore.checks.invoices import InvoiceSource
     from usage_explore.checks.preferences import PreferenceSource
     from usage_explore.checks.validation import Validation
+    from usage_explore.explain import Baseline, Explanation
 
 _Q = TypeVar("_Q", bound=Question)
 
@@ -230,6 +232,32 @@ class Store:
             now = _now(connection)
             settled = asked.pin(now, self.settle)
             return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress)
+
+    def explain(
+        self,
+        question: AggregateQuery,
+        bucket: datetime | None = None,
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        expected: Decimal | int | None = None,
+        baseline: Baseline | tuple[datetime, datetime] | None = None,
+    ) -> Explanation:
+        """What changed in the question's bucket that holds an instant, or in all its window, and where.
+
+        `since` and `until` displace the question's own. It is compared with an `expected` number, else with another
+        window: `baseline` is "week" (the same hours one week before; default for a bucket of an hour or a day),
+        "before" (as long, and right before; default else) or any (since, until). Raises `QueryError`, `NotExact`,
+        `ScopeError`, `DatabaseError`.
+        """
+        from usage_explore.explain.explaining import explain, number
+
+        window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
+        asking, amount = expect(AggregateQuery, question).replace(**window), number(expected)
+        with self._asking(asking, snapshot=True) as (connection, asked):
+            now = _now(connection)
+            resolved, _ = _in_effect(asked, now)
+            return explain(connection, self.table, resolved, now, bucket, baseline, amount)
 
     def export(self, query: EventQuery, path: Path | str, progress: bool | Progress = True) -> ExportReport:
         """Write every event of the question to a `.csv` or `.parquet` file, newest first, in bounded memory.
