@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Table, func
+from sqlalchemy import ColumnElement, Select, Table, func, select
 
 from usage_explore import parse
 from usage_explore.checks.check import Examination
 from usage_explore.checks.phrases import named
 from usage_explore.numbers import exact_sum, plain
+from usage_explore.query import EventQuery
+from usage_explore.statements import conditions
 
 INSTANT = timedelta(microseconds=1)
 """From the last event of a span to the span's end."""
@@ -121,3 +123,21 @@ def together(words: list[str]) -> str:
 def total(one: Decimal | None, other: Decimal) -> Decimal:
     """The exact sum, of nothing and a number too."""
     return other if one is None else Decimal(exact_sum((one, other), Decimal(0)))
+
+
+def grouped(examination: Examination, statement: Select[Any]) -> Sequence[Any]:
+    """The rows of a statement that groups many events to few rows, all at once.
+
+    Through a cursor the database plans for the first rows: sorted, by one process. That took 20 times as long.
+    """
+    return examination.connection.execute(statement).all()
+
+
+def of_question(examination: Examination, question: EventQuery, *further: ColumnElement[bool]) -> Part | None:
+    """The events a question shows, told together; None where there are none."""
+    statement = (
+        select(*keys(examination.table), *measures(examination.table))
+        .where(*conditions(examination.table, question), *further)
+        .group_by(*keys(examination.table))
+    )
+    return Part.of(grouped(examination, statement))

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import duplicates, impossible_times, look_alikes, reconciliation, shifts, silence, wallets
+from usage_explore.checks import (
+    duplicates,
+    impossible_times,
+    look_alikes,
+    reconciliation,
+    shifts,
+    silence,
+    unrated,
+    wallets,
+)
 from usage_explore.checks.check import Check
 
 _ALL: tuple[Check, ...] = (
@@ -11,6 +20,7 @@ _ALL: tuple[Check, ...] = (
     impossible_times.CHECK,
     shifts.CHECK,
     silence.CHECK,
+    unrated.CHECK,
     wallets.CHECK,
     reconciliation.CHECK,
 )

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked
+from usage_explore.checks.parts import INSTANT, asked, grouped
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.numbers import plain
 from usage_explore.query import Period
@@ -184,7 +184,7 @@ def examine(examination: Examination) -> Outcome:
     if closed(examination.period) <= examination.period.span[0]:
         return Outcome()
     looked_at, found = 0, []
-    for row in examination.rows(statement(examination.table, examination.period)):
+    for row in grouped(examination, statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
             found.append(_silence(examination, row))

@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, keys, measures, together, total
+from usage_explore.checks.parts import Part, asked, grouped, keys, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.numbers import plain
@@ -106,7 +106,7 @@ def sheet(shown: Preview) -> pd.DataFrame:
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     shown = preview(
-        examination.rows(statement(examination.table, examination.period)), examination.preferences or NOBODY
+        grouped(examination, statement(examination.table, examination.period)), examination.preferences or NOBODY
     )
     customers = {row.customer_id for row, _, _ in shown.rows}
     findings: list[Finding] = []
