@@ -1,0 +1,274 @@
+"""Check: quantities that are zero, negative, NaN or infinite where that customer and metric otherwise have none.
+
+Credits are negative and legitimate. So a day of a customer's metric is unusual only when it has more of a kind than
+both the customer's other days and the other customers lead to expect, or when none of many other events has any. NaN
+and infinite quantities always are: they cannot be billed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
+
+from usage_explore.checks.batches import FLOOR, MOST, shown_by
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import SEVERITIES, Finding, Severity
+from usage_explore.checks.local_days import day_edges, day_number
+from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.phrases import counted, named, percent, when
+from usage_explore.numbers import exact_sum, plain
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+MANY = 1_000
+"""Events of other customers that say something when none of them is of a kind."""
+
+SPREAD = 6
+"""By how many square roots of what is expected a day must pass it, and by half as many events beside."""
+
+GRAVE = Decimal("0.01")
+"""The part of a customer's own quantity of the metric from which negative quantities are high."""
+
+NAME = "quantities"
+ZERO, NEGATIVE, UNCOUNTABLE = "zero", "negative", "uncountable"
+_WORDS = {ZERO: "zero", NEGATIVE: "negative", UNCOUNTABLE: "NaN or infinite"}
+_INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unusual:
+    """The unusual days of one customer's metric: their edges, and how many events of the kind they have."""
+
+    kind: str
+    customer_id: UUID
+    metric_key: str
+    days: tuple[tuple[datetime, datetime], ...]
+    events: int
+    quantity: Decimal | None
+    expected: float
+
+
+def kinds(table: Table) -> dict[str, ColumnElement[bool]]:
+    """What makes a quantity of each kind, the first that holds."""
+    quantity = table.c.quantity
+    odd = quantity.in_([literal(Decimal(each), Numeric) for each in ("NaN", "Infinity", "-Infinity")])
+    return {
+        UNCOUNTABLE: odd,
+        NEGATIVE: and_(quantity < 0, ~odd),
+        ZERO: quantity == 0,
+    }
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """The unusual days of a resolved period.
+
+    Columns: `kind`, `customer_id`, `metric_key`, `day` integer (of `day_edges`), `events` bigint and `quantity` numeric
+    of that kind, `expected` double precision. Ordered by kind, customer, metric and day.
+    """
+    c = table.c
+    day = day_number(c.timestamp, day_edges(period)).label("day")
+    measured = [
+        column
+        for kind, holds in kinds(table).items()
+        for column in (
+            func.count().filter(holds).label(kind),
+            func.coalesce(func.sum(c.quantity).filter(holds), 0).label(f"{kind}_quantity"),
+        )
+    ]
+    cells = (
+        select(c.customer_id, c.metric_key, day, func.count().label("events"), *measured)
+        .where(*conditions(table, period))
+        .group_by(c.customer_id, c.metric_key, day)
+        .cte("cells")
+        .prefix_with("MATERIALIZED", dialect="postgresql")
+    )
+    found = union_all(*(_unusual(cells, kind) for kind in kinds(table))).subquery("found")
+    f = found.c
+    return select(found).order_by(f.kind, f.customer_id, f.metric_key, f.day)
+
+
+def _unusual(cells: Any, kind: str) -> Select[Any]:
+    c = cells.c
+    metric, own = [c.metric_key], [c.metric_key, c.customer_id]
+    known = select(
+        c.customer_id,
+        c.metric_key,
+        c.day,
+        c.events.label("all_events"),
+        c[kind].label("events"),
+        c[f"{kind}_quantity"].label("quantity"),
+        (func.sum(c.events).over(partition_by=own) - c.events).cast(Double).label("own_events"),
+        (func.sum(c[kind]).over(partition_by=own) - c[kind]).cast(Double).label("own"),
+        (func.sum(c.events).over(partition_by=metric) - func.sum(c.events).over(partition_by=own))
+        .cast(Double)
+        .label("other_events"),
+        (func.sum(c[kind]).over(partition_by=metric) - func.sum(c[kind]).over(partition_by=own))
+        .cast(Double)
+        .label("others"),
+    ).subquery(f"known_{kind}")
+    k = known.c
+    rate = func.greatest(
+        func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0),
+        func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0),
+    )
+    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MANY))
+    expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
+    bound = case((expected == 0, 0.0), else_=expected + SPREAD * func.sqrt(expected) + SPREAD / 2)
+    return select(
+        literal(kind).label("kind"),
+        k.customer_id,
+        k.metric_key,
+        k.day,
+        k.events,
+        k.quantity,
+        expected.label("expected"),
+    ).where(k.events > 0, k.events > bound)
+
+
+def examine(examination: Examination) -> Outcome:
+    """The customers and metrics with unusual days, one finding for each kind."""
+    unusual = _drawn(examination)
+    usage = own_usage(examination, {each.customer_id for each in unusual})
+    judged = [(_severity(each, usage), each) for each in unusual]
+    judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].events))
+    more = judged[MOST:]
+    note = ""
+    if more:
+        events = sum(each.events for _, each in more)
+        note = f"{counted(len(more), 'customer and metric', 'customers and metrics')} more, {counted(events, 'event')}"
+    findings = tuple(_finding(examination, severity, each, usage) for severity, each in judged[:MOST])
+    return Outcome(findings=findings, looked_at=examination.totals.events, note=note)
+
+
+def _drawn(examination: Examination) -> list[_Unusual]:
+    """The unusual days of each kind, customer and metric together."""
+    edges = day_edges(examination.period)
+    found: dict[tuple[str, UUID, str], _Unusual] = {}
+    for row in examination.rows(statement(examination.table, examination.period)):
+        key = row.kind, row.customer_id, row.metric_key
+        before = found.get(key, _Unusual(*key, (), 0, Decimal(0), 0.0))
+        found[key] = _Unusual(
+            *key,
+            (*before.days, (edges[row.day], edges[row.day + 1])),
+            before.events + row.events,
+            _sum(before.quantity, row.quantity),
+            before.expected + row.expected,
+        )
+    return list(found.values())
+
+
+def _sum(one: Decimal | None, other: Decimal) -> Decimal | None:
+    """None where there is no sum: of NaN and infinity."""
+    if one is None or not other.is_finite():
+        return None
+    return Decimal(exact_sum((one, other), Decimal(0)))
+
+
+def _severity(unusual: _Unusual, usage: Usage) -> Severity:
+    if unusual.kind == UNCOUNTABLE:
+        return "high"
+    if unusual.events < FLOOR:
+        return "low"
+    return "high" if unusual.kind == NEGATIVE and _own(unusual, usage) >= GRAVE else "medium"
+
+
+def _own(unusual: _Unusual, usage: Usage) -> Decimal:
+    return part(unusual.quantity or 0, usage[unusual.customer_id, unusual.metric_key][1])
+
+
+def _finding(examination: Examination, severity: Severity, unusual: _Unusual, usage: Usage) -> Finding:
+    costs, since, until = _exactly(examination, unusual)
+    total = usage[unusual.customer_id, unusual.metric_key][0]
+    days = "" if len(unusual.days) == 1 else f" on {counted(len(unusual.days), 'day')}"
+    words = f"{counted(unusual.events, 'event')} of customer {unusual.customer_id}, {named(unusual.metric_key)},"
+    words += f" {when(since, until, examination.period.zone)}{days}: the quantity is {_WORDS[unusual.kind]}"
+    if unusual.kind == UNCOUNTABLE:
+        words += ", so there is no sum to bill"
+    else:
+        usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f}"
+        words += f", where {usual} would be usual"
+        if unusual.quantity:
+            share = percent(_own(unusual, usage))
+            words += f"; they take {plain(unusual.quantity.copy_abs())} off, {share} of what is left to bill"
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=f"{words}.",
+        since=since,
+        until=until,
+        events=unusual.events,
+        quantity=unusual.quantity,
+        amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
+        share=_share(examination, unusual),
+        customer_id=unusual.customer_id,
+        metric_key=unusual.metric_key,
+        question=shown_by(
+            examination,
+            [unusual.metric_key],
+            customer_id=unusual.customer_id,
+            occurred_after=since,
+            occurred_before=until,
+        ),
+        facts=(
+            ("events of the customer's metric in the period", f"{total:,}"),
+            *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
+        ),
+    )
+
+
+def _share(examination: Examination, unusual: _Unusual) -> Decimal:
+    """Of events where the quantity says nothing, else of quantity."""
+    events, quantity = examination.totals.metrics[unusual.metric_key]
+    return part(unusual.quantity or 0, quantity) if unusual.kind == NEGATIVE else part(unusual.events, events)
+
+
+def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | None, Decimal], datetime, datetime]:
+    """What the events of the unusual days cost, and when the first and the last of them occurred, half-open."""
+    c = examination.table.c
+    found = examination.connection.execute(
+        select(c.external_cost_currency, func.sum(c.external_cost_amount), func.min(c.timestamp), func.max(c.timestamp))
+        .where(
+            *conditions(examination.table, examination.period),
+            c.customer_id == unusual.customer_id,
+            c.metric_key == unusual.metric_key,
+            kinds(examination.table)[unusual.kind],
+            or_(*(and_(c.timestamp >= since, c.timestamp < until) for since, until in _spans(unusual.days))),
+        )
+        .group_by(c.external_cost_currency)
+    ).all()
+    costs = {currency: cost for currency, cost, _, _ in found if cost is not None}
+    return costs, min(row[2] for row in found), max(row[3] for row in found) + _INSTANT
+
+
+def _spans(days: tuple[tuple[datetime, datetime], ...]) -> list[tuple[datetime, datetime]]:
+    """Days, in order, that follow each other joined."""
+    spans: list[tuple[datetime, datetime]] = []
+    for since, until in days:
+        if spans and spans[-1][1] == since:
+            since = spans.pop()[0]
+        spans.append((since, until))
+    return spans
+
+
+CHECK = Check(
+    name=NAME,
+    title="Zero, negative and uncountable quantities",
+    means="Zero is used and not billed, negative lowers the bill, and with NaN or infinity there is no bill at all.",
+    parameters={
+        "unusual": f"a day of a customer's metric with more than expected, {SPREAD} times the square root of that and"
+        f" {SPREAD // 2} events beside; expected is the larger of the rates of the customer's other days and of the"
+        " other customers in the period",
+        "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
+        "high": f"NaN and infinite always; negative when {FLOOR} events or more make {percent(GRAVE)} or more of the"
+        " customer's quantity of the metric",
+        "low": f"fewer than {FLOOR} events",
+    },
+    unit="events",
+    statement=statement,
+    examine=examine,
+)

@@ -1,0 +1,148 @@
+"""Quantities: what is zero, negative or no number where it otherwise never is, and nothing that is usual."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from checks.examined import examine, shown
+from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import Store, writing
+from usage_explore.checks import Finding
+from usage_explore.checks.batches import FLOOR
+from usage_explore.checks.quantities import MANY, SPREAD
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+
+
+def findings(store: Store, **parameters: object) -> tuple[Finding, ...]:
+    outcome = examine(store, "quantities", september(**parameters)).outcome
+    assert outcome is not None
+    return outcome.findings
+
+
+def on_day(day: int, number: int, **fields: object) -> list[Row]:
+    return [event(SINCE + day * DAY + minute * MINUTE, **fields) for minute in range(number)]
+
+
+def ordinary(customer_id: UUID, per_day: int = 60) -> list[Row]:
+    return [row for day in range(20) for row in on_day(day, per_day, customer_id=customer_id, quantity=Decimal(100))]
+
+
+def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
+    """The events of each kind, customer and metric on the days that have more than was to be expected."""
+    cells: dict[tuple[UUID, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        cells[row.customer_id, row.metric_key, (row.timestamp - SINCE).days].append(row)
+    result: dict[tuple[str, UUID, str], int] = defaultdict(int)
+    for kind, holds in (("zero", lambda row: row.quantity == 0), ("negative", lambda row: row.quantity < 0)):
+        for (customer, metric, day), members in cells.items():
+            events = sum(map(holds, members))
+            same = [row for row in rows if row.metric_key == metric]
+            own = [row for row in same if row.customer_id == customer and (row.timestamp - SINCE).days != day]
+            others = [row for row in same if row.customer_id != customer]
+            rates = [sum(map(holds, some)) / len(some) for some in (own, others) if some]
+            expected = len(members) * max(rates, default=0.0)
+            if len(others) >= MANY and not any(map(holds, others)):
+                expected = 0.0
+            if events and (not expected or events > expected + SPREAD * math.sqrt(expected) + SPREAD / 2):
+                result[kind, customer, metric] += events
+    return result
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_unusual_equals_the_oracle(
+    events_connection: writing.Connection, events_database_url: str, seed: int
+) -> None:
+    draw = random.Random(seed)
+    rows = []
+    for customer in (JUNE, SMALL, UUID(int=7)):
+        for metric in ("tokens", "calls"):
+            rates = draw.choice([0.0, 0.0, 0.01, 0.3]), draw.choice([0.0, 0.01])
+            for day in range(8):
+                burst = draw.random() < 0.1
+                for row in on_day(day, 90, customer_id=customer, metric_key=metric, quantity=Decimal("2.5")):
+                    chance = draw.random()
+                    if burst or chance < rates[0]:
+                        row = Row(**{**vars(row), "quantity": Decimal(0)})
+                    elif chance > 1 - rates[1]:
+                        row = Row(**{**vars(row), "quantity": Decimal("-12345678901234567890123456789.5")})
+                    rows.append(row)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    found = {
+        ("negative" if "is negative" in each.sentence else "zero", each.customer_id, each.metric_key): each.events
+        for each in findings(store)
+    }
+    store.close()
+    assert found == unusual(rows)
+
+
+def test_credits_as_there_always_were_are_nothing_to_say(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    rows = [
+        event(row.timestamp, customer_id=row.customer_id, quantity=-row.quantity if number % 20 == 0 else row.quantity)
+        for number, row in enumerate(ordinary(JUNE) + ordinary(SMALL))
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    assert findings(store) == ()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number", "severity"),
+    [
+        ("0", 30, "medium"),
+        ("0", FLOOR - 1, "low"),
+        ("-1", FLOOR - 1, "low"),
+        ("-1", 30, "medium"),
+        ("-900", 30, "high"),
+    ],
+)
+def test_a_day_of_what_there_never_was_is_one_finding(
+    events_connection: writing.Connection, events_database_url: str, quantity: str, number: int, severity: str
+) -> None:
+    planted = on_day(12, number, quantity=Decimal(quantity), external_cost_amount=Decimal("0.5"))
+    planted = [Row(**{**vars(row), "external_cost_currency": "EUR"}) for row in planted]
+    store = store_of(events_connection, events_database_url, ordinary(JUNE) + ordinary(SMALL) + planted)
+    (finding,) = findings(store)
+    assert (finding.severity, finding.events, finding.customer_id) == (severity, number, JUNE)
+    assert finding.quantity == total(row.quantity for row in planted)
+    assert finding.amounts == (("EUR", Decimal("0.5") * number),)
+    assert (finding.since, finding.until) == (planted[0].timestamp, planted[-1].timestamp + timedelta(microseconds=1))
+    store.close()
+
+
+@pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
+def test_what_cannot_be_summed_is_said_and_breaks_nothing(
+    events_connection: writing.Connection, events_database_url: str, odd: str
+) -> None:
+    planted = [event(SINCE + DAY, quantity=Decimal(odd)), event(SINCE + 9 * DAY, quantity=Decimal("NaN"))]
+    store = store_of(events_connection, events_database_url, ordinary(JUNE) + planted)
+    validation = store.validate(september(), checks=["quantities"])
+    (finding,) = validation.findings
+    assert (finding.severity, finding.events, finding.quantity) == ("high", 2, None)
+    assert "no sum to bill" in finding.sentence
+    assert validation.to_dict()["findings"][0]["quantity"] is None
+    assert shown(store, finding) == sum(finding.since <= row.timestamp < finding.until for row in ordinary(JUNE)) + 2
+    store.close()
+
+
+def test_hostile_names_do_no_harm(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = [
+        row
+        for metric in ("", "\x1b[2J\u202e';--", "x" * 5_000)
+        for row in on_day(3, 20, metric_key=metric, quantity=Decimal(0))
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    found = findings(store)
+    assert sorted(each.events for each in found) == [20, 20, 20]
+    assert all(each.sentence.isprintable() for each in found)
+    store.close()
