@@ -24,7 +24,7 @@ MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""
 
 SENT_AGAIN = Decimal("0.25")
-"""The part of what the customer sent meanwhile from which they are high: of a batch that was sent again they are half."""
+"""The part of what the customer sent meanwhile from which they are high: of a batch sent again they are half."""
 
 NAME = "look_alikes"
 
@@ -115,7 +115,7 @@ CHECK = Check(
     title="Look-alike events",
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters={
-        "alike": "the same customer, metric, quantity, dimensions and time to the microsecond; the first arrival counts",
+        "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
         f"{FLOOR} events are told together by metric, as low",
         "high": f"a batch of {MASSIVE} or more that makes {percent(SENT_AGAIN)} or more of what the customer sent"
