@@ -35,6 +35,8 @@ MOST = 100
 _INSTANT = timedelta(microseconds=1)
 _FILTERED = 20
 """Metrics a finding's question names; beyond, it shows all of the customer's."""
+_LONGEST = 1_000
+"""Characters of a metric's key that a question can surely name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -230,10 +232,14 @@ def affected_share(examination: Examination, metrics: Mapping[str, tuple[int, De
 
 def shown_by(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:
     """The events of these metrics; of all where the query language cannot name them."""
+    return examination.events_question(**shown_with(metrics), **parameters)
+
+
+def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
+    """The filter for these metrics; none where there are many, or where the query language cannot name one."""
     keys = sorted(metrics)
-    if len(keys) <= _FILTERED and all(0 < len(key) <= 1_000 for key in keys):
-        parameters["metric_key"] = keys
-    return examination.events_question(**parameters)
+    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= _LONGEST for key in keys)
+    return {"metric_key": keys} if nameable else {}
 
 
 def _begun(row: Any) -> Affected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from usage_explore.checks import (
     duplicates,
     impossible_times,
+    late_arrivals,
     look_alikes,
     quantities,
     reconciliation,
@@ -18,6 +19,7 @@ from usage_explore.checks.check import Check
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
     look_alikes.CHECK,
+    late_arrivals.CHECK,
     impossible_times.CHECK,
     quantities.CHECK,
     shifts.CHECK,

@@ -1,0 +1,175 @@
+"""Check: how long events take to arrive, by metric, and the batches that took unusually long.
+
+Late is later than a fixed bound and than several times what nine of ten events of the metric take; so a metric that is
+always read a day later is not late every day. What lies before the bound of impossible times is told there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.checks.batches import FLOOR, GAP, Affected, Telling, batched, metric_words, outcome
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Severity
+from usage_explore.checks.impossible_times import FAR_PAST
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.phrases import counted, duration, percent, when
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATE = timedelta(hours=24)
+"""The lag beyond which an event may be late."""
+
+TIMES = 4
+"""How often the metric's ordinary lag, that of nine of ten events, fits into a late one."""
+
+NOTABLE = Decimal("0.001")
+"""The part of a customer's own usage from which a late batch is medium."""
+
+NAME = "late_arrivals"
+_QUANTILES = (0.5, 0.9, 0.99)
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """How long the events of a resolved period took to arrive.
+
+    Columns: `metric_key`, `events` bigint, `quantiles` interval[] (50, 90 and 99 of 100), `longest` interval, `late`
+    bigint: the events beyond `LATE`. Ordered by metric.
+    """
+    c = table.c
+    lag = c.ingested_at - c.timestamp
+    quantiles = func.percentile_disc(cast(literal(list(_QUANTILES), ARRAY(Float)), ARRAY(Float)))
+    return (
+        select(
+            c.metric_key,
+            func.count().label("events"),
+            quantiles.within_group(lag).cast(ARRAY(Interval)).label("quantiles"),
+            func.max(lag).label("longest"),
+            func.count().filter(lag > literal(LATE)).label("late"),
+        )
+        .where(*conditions(table, period))
+        .group_by(c.metric_key)
+        .order_by(c.metric_key.collate("C"))
+    )
+
+
+def late(table: Table, period: Period, bounds: Mapping[str, timedelta]) -> Select[Any]:
+    """The events that took longer than their metric's bound, by arrival, see `batched`."""
+    c = table.c
+    bound = (
+        func.unnest(
+            cast(literal(list(bounds), ARRAY(Text)), ARRAY(Text)),
+            cast(literal(list(bounds.values()), ARRAY(Interval)), ARRAY(Interval)),
+        )
+        .table_valued("metric_key", "bound")
+        .render_derived(name="bounds")
+    )
+    lag = c.ingested_at - c.timestamp
+    found = (
+        select(
+            literal(NAME).label("kind"),
+            c.customer_id,
+            c.metric_key,
+            c.quantity,
+            c.timestamp,
+            c.ingested_at,
+            c.external_cost_amount,
+            c.external_cost_currency,
+        )
+        .join_from(table, bound, and_(c.metric_key == bound.c.metric_key, lag > bound.c.bound))
+        .where(*conditions(table, period), lag > literal(LATE), lag <= literal(FAR_PAST))
+        .cte("late")
+    )
+    return batched(found, "ingested_at")
+
+
+def examine(examination: Examination) -> Outcome:
+    """The late batches by customer and arrival, and the lag of each metric as the sheet, see `sheet`."""
+    lags = list(examination.rows(statement(examination.table, examination.period)))
+    bounds = {row.metric_key: max(LATE, TIMES * row.quantiles[1]) for row in lags}
+    zone = examination.period.zone
+
+    def severity(batch: Affected, own: Decimal) -> Severity:
+        return "medium" if own >= NOTABLE else "low"
+
+    def sentence(batch: Affected, own: Decimal, spell: str) -> str:
+        return (
+            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {spell}, arrived"
+            f" {_longest(batch)} late, {when(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage of a"
+            " metric."
+        )
+
+    def stray_sentence(stray: Affected, spell: str) -> str:
+        return (
+            f"{counted(stray.events, 'event')} of {metric_words(stray)}, {spell}, scattered over"
+            f" {counted(len(stray.customers), 'customer')}, arrived {_longest(stray)} late."
+        )
+
+    def facts(affected: Affected) -> tuple[tuple[str, str], ...]:
+        bound = min(bounds[metric] for metric in affected.metrics)
+        return (
+            ("first arrival", affected.arrived[0].astimezone(zone).isoformat()),
+            ("last arrival", affected.arrived[1].astimezone(zone).isoformat()),
+            ("late is later than", duration(bound)),
+        )
+
+    telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
+    rows = examination.rows(late(examination.table, examination.period, bounds)) if lags else ()
+    found = outcome(examination, rows, telling, examination.totals.events)
+    return Outcome(findings=found.findings, looked_at=found.looked_at, sheet=sheet(lags), note=found.note)
+
+
+def sheet(lags: list[Any]) -> pd.DataFrame:
+    """The lag by metric, as `statement` gives it.
+
+    Columns: `metric_key` (str), `events` (int64), `p50`, `p90`, `p99`, `longest` (timedelta64[us]; the time from an
+    event to its arrival), `late_events` (int64, beyond 24 hours), `late_share` (`Decimal`, of the metric's events).
+    """
+    import pandas as pd
+
+    times = {
+        "p50": [row.quantiles[0] for row in lags],
+        "p90": [row.quantiles[1] for row in lags],
+        "p99": [row.quantiles[2] for row in lags],
+        "longest": [row.longest for row in lags],
+    }
+    return pd.DataFrame(
+        {
+            "metric_key": pd.Series([row.metric_key for row in lags], dtype="str"),
+            "events": pd.Series([row.events for row in lags], dtype="int64"),
+            **{name: pd.Series(values, dtype="timedelta64[us]") for name, values in times.items()},
+            "late_events": pd.Series([row.late for row in lags], dtype="int64"),
+            "late_share": pd.Series([part(row.late, row.events) for row in lags], dtype="object"),
+        }
+    )
+
+
+def _longest(affected: Affected) -> str:
+    shortest, longest = affected.lags
+    return f"up to {duration(longest)}" if longest - shortest > timedelta(hours=1) else duration(longest)
+
+
+CHECK = Check(
+    name=NAME,
+    title="Late arrivals",
+    means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
+    parameters={
+        "late": f"later than {duration(LATE)} and than {TIMES} times what 9 of 10 of the metric's events take",
+        "far past": f"later than {duration(FAR_PAST)} is an impossible time",
+        "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; batches of fewer"
+        f" than {FLOOR} events are told together by metric, as low",
+        "medium": f"a batch that makes {percent(NOTABLE)} or more of the customer's usage in the period",
+    },
+    unit="events",
+    statement=statement,
+    examine=examine,
+)

@@ -1,0 +1,113 @@
+"""Late arrivals: the lag by metric as an oracle counts it, and batches later than their metric ever is."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from checks.examined import examine, shown
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import writing
+from usage_explore.checks.batches import FLOOR
+from usage_explore.checks.impossible_times import FAR_PAST
+from usage_explore.checks.late_arrivals import LATE, TIMES
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+INSTANT = timedelta(microseconds=1)
+
+
+def lagging(lag: timedelta, number: int, day: int = 10, **fields: object) -> list[Row]:
+    times = [SINCE + day * DAY + minute * MINUTE for minute in range(number)]
+    return [event(time, ingested_at=time + lag, **fields) for time in times]
+
+
+def test_the_sheet_equals_the_oracle(events_connection: writing.Connection, events_database_url: str) -> None:
+    draw = random.Random(5)
+    rows = [
+        event(
+            when := SINCE + timedelta(hours=draw.randrange(-50, 700)),
+            metric_key=draw.choice(["tokens", "Calls", "a\x1b,'"]),
+            ingested_at=when + timedelta(seconds=draw.choice([1, 60, 80_000, 90_000, 900_000]) * draw.random()),
+        )
+        for _ in range(700)
+    ]
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    outcome = examine(store, "late_arrivals", september()).outcome
+    store.close()
+    assert outcome is not None
+    assert outcome.sheet is not None
+    lags: dict[str, list[timedelta]] = defaultdict(list)
+    for row in rows:
+        if SINCE <= row.timestamp < UNTIL:
+            lags[row.metric_key].append(row.ingested_at - row.timestamp)
+    assert list(outcome.sheet["metric_key"]) == sorted(lags)
+    for line in outcome.sheet.to_dict("records"):
+        mine = sorted(lags[line["metric_key"]])
+        late = sum(lag > LATE for lag in mine)
+        assert (line["events"], line["longest"], line["late_events"]) == (len(mine), mine[-1], late)
+        assert line["late_share"] == Decimal(late) / len(mine)
+        for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+            assert line[name] == mine[math.ceil(part * len(mine)) - 1]
+
+
+@pytest.mark.parametrize(
+    ("lag", "found"), [(LATE, False), (LATE + INSTANT, True), (FAR_PAST, True), (FAR_PAST + INSTANT, False)]
+)
+def test_a_batch_that_took_long_is_one_finding(
+    events_connection: writing.Connection, events_database_url: str, lag: timedelta, found: bool
+) -> None:
+    ordinary = [row for day in range(20) for row in lagging(MINUTE, 20, day)]
+    held_back = lagging(lag, 30, metric_key="calls") + lagging(lag, 30)
+    quick = lagging(MINUTE, 300, 22, metric_key="calls")
+    store = store_of(events_connection, events_database_url, ordinary + held_back + quick)
+    findings = store.validate(september(), checks=["late_arrivals"]).findings
+    assert [(each.events, each.severity, each.customer_id) for each in findings] == (
+        [(60, "medium", JUNE)] if found else []
+    )
+    for each in findings:
+        assert (each.since, each.until) == (held_back[0].timestamp, held_back[29].timestamp + INSTANT)
+        assert shown(store, each) == 60 + 20  # what occurred meanwhile and came in time is among them
+    store.close()
+
+
+def test_batches_are_told_apart_by_when_they_arrived(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    ordinary = lagging(MINUTE, 2_000, 20)
+    one, other = lagging(2 * DAY, 20), lagging(4 * DAY, 15)
+    store = store_of(events_connection, events_database_url, ordinary + one + other)
+    findings = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert [each.quantity for each in findings] == [total(row.quantity for row in same) for same in (one, other)]
+
+
+def test_what_always_takes_a_day_is_not_late(events_connection: writing.Connection, events_database_url: str) -> None:
+    usual = [row for day in range(10) for row in lagging(26 * HOUR, 20, day)]
+    later = lagging(TIMES * 26 * HOUR, 15, 12)
+    store = store_of(events_connection, events_database_url, usual + later)
+    assert examine(store, "late_arrivals", september()).is_clean
+    store.close()
+
+
+def test_a_few_late_events_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+    few = lagging(3 * DAY, FLOOR - 1) + lagging(3 * DAY, FLOOR - 1, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (FLOOR - 1), None)
+
+
+def test_an_empty_period_has_an_empty_sheet(events_connection: writing.Connection, events_database_url: str) -> None:
+    store = store_of(events_connection, events_database_url, [])
+    outcome = examine(store, "late_arrivals", september()).outcome
+    store.close()
+    assert outcome is not None
+    assert outcome.sheet is not None
+    assert outcome.sheet.empty
+    assert outcome.findings == ()
