@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from usage_explore.checks import (
+    after_finalization,
     duplicates,
     impossible_times,
     late_arrivals,
@@ -20,6 +21,7 @@ _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
     look_alikes.CHECK,
     late_arrivals.CHECK,
+    after_finalization.CHECK,
     impossible_times.CHECK,
     quantities.CHECK,
     shifts.CHECK,

@@ -1,0 +1,217 @@
+"""Check: what arrived after the period was finalized, and what it changes.
+
+The answer as of the finalization beside today's, by customer and metric, exact: what arrived later is on no invoice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import Select, Table, func, select
+
+from usage_explore.checks.batches import FLOOR, MOST, affected_share, shown_with
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import SEVERITIES, Finding, Severity
+from usage_explore.checks.own_usage import own_usage, part
+from usage_explore.checks.phrases import counted, named, percent, when
+from usage_explore.numbers import exact_sum, plain
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GRAVE = Decimal("0.01")
+"""The part of a customer's own usage of the metric from which what is not on the invoice is high."""
+
+NAME = "after_finalization"
+_INSTANT = timedelta(microseconds=1)
+_LONG = timedelta(days=366)
+"""A longer period is drawn in weeks: an aggregate has a bound on its buckets."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Change:
+    """What arrived later of one customer's metric, and the whole as it is known today."""
+
+    customer_id: UUID
+    metric_key: str
+    since: datetime
+    until: datetime
+    events: int = 0
+    quantity: Decimal = Decimal(0)
+    costs: dict[str | None, Decimal] = field(default_factory=dict)
+    events_now: int = 0
+    quantity_now: Decimal = Decimal(0)
+
+    @property
+    def events_then(self) -> int:
+        return self.events_now - self.events
+
+    @property
+    def quantity_then(self) -> Decimal:
+        """Without what arrived later; with NaN or infinite quantities there is none."""
+        if not (self.quantity_now.is_finite() and self.quantity.is_finite()):
+            return Decimal("NaN")
+        return _sum(self.quantity_now, self.quantity.copy_negate())
+
+    @property
+    def own(self) -> Decimal:
+        """What part of the customer's usage of the metric, as finalized, that changes: of events or of quantity."""
+        return max(part(self.events, self.events_then), part(self.quantity, self.quantity_then))
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """What arrived after a resolved period's `finalized_at`; of a period without one, nothing.
+
+    Columns: `customer_id`, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first` and `last`
+    timestamptz. Ordered by customer and metric.
+    """
+    c = table.c
+    return (
+        select(
+            c.customer_id,
+            c.metric_key,
+            c.external_cost_currency.label("currency"),
+            func.count().label("events"),
+            func.sum(c.quantity).label("quantity"),
+            func.sum(c.external_cost_amount).label("cost"),
+            func.min(c.timestamp).label("first"),
+            func.max(c.timestamp).label("last"),
+        )
+        .where(*conditions(table, period), c.ingested_at > period.finalized_at)
+        .group_by(c.customer_id, c.metric_key, c.external_cost_currency)
+        .order_by(c.customer_id, c.metric_key)
+    )
+
+
+def examine(examination: Examination) -> Outcome:
+    """One finding for each customer's metric that changed since, and all of them as the sheet, see `sheet`."""
+    changes = _changes(examination)
+    judged = [(_severity(change), change) for change in changes]
+    judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].own, -pair[1].events))
+    events = sum(change.events for change in changes)
+    note = ""
+    if len(changes) > MOST:
+        rest = sum(change.events for _, change in judged[MOST:])
+        note = (
+            f"of {len(changes):,} customers and metrics with {counted(events, 'later event')} the other"
+            f" {len(changes) - MOST:,}, {counted(rest, 'event')}, are in the sheet alone"
+        )
+    return Outcome(
+        findings=tuple(_finding(examination, severity, change) for severity, change in judged[:MOST]),
+        looked_at=examination.totals.events,
+        sheet=sheet(changes),
+        note=note,
+    )
+
+
+def _changes(examination: Examination) -> list[_Change]:
+    found: dict[tuple[UUID, str], _Change] = {}
+    for row in examination.rows(statement(examination.table, examination.period)):
+        fresh = _Change(
+            customer_id=row.customer_id, metric_key=row.metric_key, since=row.first, until=row.last + _INSTANT
+        )
+        change = found.setdefault((row.customer_id, row.metric_key), fresh)
+        change.since, change.until = min(change.since, row.first), max(change.until, row.last + _INSTANT)
+        change.events += row.events
+        change.quantity = _sum(change.quantity, row.quantity)
+        if row.cost is not None:
+            change.costs[row.currency] = _sum(change.costs.get(row.currency, Decimal(0)), row.cost)
+    usage = own_usage(examination, {customer for customer, _ in found})
+    for key, change in found.items():
+        change.events_now, change.quantity_now = usage[key]
+    return list(found.values())
+
+
+def _sum(one: Decimal, other: Decimal) -> Decimal:
+    if not (one.is_finite() and other.is_finite()):
+        return Decimal("NaN")
+    return Decimal(exact_sum((one, other), Decimal(0)))
+
+
+def _severity(change: _Change) -> Severity:
+    if change.events < FLOOR:
+        return "low"
+    return "high" if change.own >= GRAVE else "medium"
+
+
+def _finding(examination: Examination, severity: Severity, change: _Change) -> Finding:
+    period = examination.period
+    assert period.finalized_at is not None  # noqa: S101 - the check needs it
+    since, until = period.span
+    then = f"{counted(change.events_then, 'event')}, quantity {plain(change.quantity_then)}"
+    now = f"{counted(change.events_now, 'event')}, quantity {plain(change.quantity_now)}"
+    costs = (("cost without a currency", plain(change.costs[None])),) if None in change.costs else ()
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=f"{counted(change.events, 'event')} of customer {change.customer_id}, {named(change.metric_key)},"
+        f" {when(change.since, change.until, period.zone)}, arrived after the period was finalized: the quantity was"
+        f" {plain(change.quantity_then)} then and is {plain(change.quantity_now)} now, a change of"
+        f" {percent(part(change.quantity, change.quantity_then))}.",
+        since=change.since,
+        until=change.until,
+        events=change.events,
+        quantity=change.quantity,
+        amounts=tuple(sorted((currency, cost) for currency, cost in change.costs.items() if currency is not None)),
+        share=affected_share(examination, {change.metric_key: (change.events, change.quantity)}),
+        customer_id=change.customer_id,
+        metric_key=change.metric_key,
+        question=examination.aggregate_question(
+            customer_id=change.customer_id,
+            metric="sum_quantity" if change.quantity_now.is_finite() else "count",
+            bucket="week" if until - since > _LONG else "day",
+            **shown_with([change.metric_key]),
+        ),
+        facts=(
+            ("finalized at", period.finalized_at.astimezone(period.zone).isoformat()),
+            ("as of the finalization", then),
+            ("now", now),
+            ("changed", f"{counted(change.events, 'event')}, quantity {plain(change.quantity)}"),
+            *costs,
+        ),
+    )
+
+
+def sheet(changes: list[_Change]) -> pd.DataFrame:
+    """What was known at the finalization and is known now, one row for each customer and metric that changed.
+
+    Columns: `customer_id`, `metric_key` (str), `events_then`, `events_later`, `events_now` (int64), `quantity_then`,
+    `quantity_later`, `quantity_now` (`Decimal`). Then and later make now, exactly.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "customer_id": pd.Series([str(change.customer_id) for change in changes], dtype="str"),
+            "metric_key": pd.Series([change.metric_key for change in changes], dtype="str"),
+            "events_then": pd.Series([change.events_then for change in changes], dtype="int64"),
+            "events_later": pd.Series([change.events for change in changes], dtype="int64"),
+            "events_now": pd.Series([change.events_now for change in changes], dtype="int64"),
+            "quantity_then": pd.Series([change.quantity_then for change in changes], dtype="object"),
+            "quantity_later": pd.Series([change.quantity for change in changes], dtype="object"),
+            "quantity_now": pd.Series([change.quantity_now for change in changes], dtype="object"),
+        }
+    )
+
+
+CHECK = Check(
+    name=NAME,
+    title="Arrived after finalization",
+    means="This usage is on no invoice of the period: bill it with the next, or correct the invoice.",
+    parameters={
+        "after": "ingested later than finalized_at, and by the time the data is looked at",
+        "high": f"{FLOOR} events or more that change the events or the quantity of the customer's metric by"
+        f" {percent(GRAVE)} or more",
+        "low": f"fewer than {FLOOR} events",
+    },
+    unit="events",
+    statement=statement,
+    examine=examine,
+    needs="finalized_at",
+)

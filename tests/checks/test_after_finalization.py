@@ -1,0 +1,123 @@
+"""After finalization: the answer then beside the answer now, as the store itself gives both, to the last digit."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from checks.examined import examine
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import AggregateQuery, writing
+from usage_explore.checks.batches import FLOOR
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+FINALIZED = UNTIL + DAY
+
+
+def random_rows(seed: int) -> list[Row]:
+    draw = random.Random(seed)
+    return [
+        event(
+            when := SINCE + timedelta(hours=draw.randrange(-48, 800)),
+            customer_id=draw.choice([JUNE, SMALL]),
+            metric_key=draw.choice(["tokens", "calls"]),
+            quantity=Decimal(draw.choice(["1", "-3", "12345678901234567890123456789.000000000001"])),
+            ingested_at=max(when, FINALIZED + timedelta(microseconds=draw.choice([-1, 0, 1]))),
+            external_cost_amount=draw.choice([None, Decimal("0.1")]),
+            external_cost_currency=draw.choice([None, "EUR"]),
+        )
+        for _ in range(500)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_then_and_now_are_what_the_store_answers(
+    events_connection: writing.Connection, events_database_url: str, seed: int
+) -> None:
+    rows = random_rows(seed)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    period = september(finalized_at=FINALIZED)
+    outcome = examine(store, "after_finalization", period).outcome
+    assert outcome is not None
+    assert outcome.sheet is not None
+    later: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if SINCE <= row.timestamp < UNTIL and row.ingested_at > FINALIZED:
+            later[str(row.customer_id), row.metric_key].append(row)
+    lines = {(line["customer_id"], line["metric_key"]): line for line in outcome.sheet.to_dict("records")}
+    assert lines.keys() == later.keys()
+    for (customer, metric), mine in later.items():
+        line = lines[customer, metric]
+        question = AggregateQuery(since=SINCE, until=UNTIL, customer_id=customer, metric_key=metric)
+        then = question.replace(as_of=FINALIZED)
+        assert line["events_later"] == len(mine)
+        assert line["quantity_later"] == total(row.quantity for row in mine)
+        assert line["events_then"] == store.aggregate(then).total
+        assert line["quantity_then"] == store.aggregate(then.replace(metric="sum_quantity")).total
+        assert line["events_now"] == store.aggregate(question).total
+        assert line["quantity_now"] == store.aggregate(question.replace(metric="sum_quantity")).total
+    assert {(str(each.customer_id), each.metric_key, each.events) for each in outcome.findings} == {
+        (*key, len(mine)) for key, mine in later.items()
+    }
+    for finding in outcome.findings:
+        assert isinstance(finding.question, AggregateQuery)
+        assert (
+            store.aggregate(finding.question).total
+            == lines[str(finding.customer_id), finding.metric_key]["quantity_now"]
+        )
+        costs = [
+            row.external_cost_amount
+            for row in later[str(finding.customer_id), str(finding.metric_key)]
+            if row.external_cost_currency == "EUR" and row.external_cost_amount is not None
+        ]
+        assert dict(finding.amounts).get("EUR", Decimal(0)) == total(costs)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("late", "usual", "severity"), [(FLOOR, 100, "high"), (FLOOR, 2_000, "medium"), (FLOOR - 1, 1, "low")]
+)
+def test_what_changes_the_invoice_noticeably_is_high(
+    events_connection: writing.Connection, events_database_url: str, late: int, usual: int, severity: str
+) -> None:
+    rows = [event(SINCE + number * MINUTE, quantity=Decimal(1)) for number in range(usual)]
+    rows += [
+        event(SINCE + 9 * DAY + number * MINUTE, quantity=Decimal(1), ingested_at=FINALIZED + DAY)
+        for number in range(late)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.quantity) == (severity, late, Decimal(late))
+    assert f"the quantity was {usual} then and is {usual + late} now" in finding.sentence
+
+
+def test_without_a_finalization_it_is_skipped_and_says_why(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    store = store_of(events_connection, events_database_url, [])
+    result = examine(store, "after_finalization", september())
+    assert (result.outcome, result.skipped) == (None, "finalized_at was not given")
+    assert examine(store, "after_finalization", september(finalized_at=FINALIZED)).is_clean
+    store.close()
+
+
+def test_no_number_breaks_nothing(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = [
+        event(
+            SINCE + DAY, quantity=Decimal(odd), metric_key=metric, customer_id=UUID(int=9), ingested_at=FINALIZED + DAY
+        )
+        for metric, odd in (("nan", "NaN"), ("nan", "1"), ("infinite", "Infinity"), ("infinite", "-Infinity"))
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    validation = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"])
+    assert [each.events for each in validation.findings] == [2, 2]
+    validation.to_dict()
+    assert all(store.aggregate(each.question).total == 2 for each in validation.findings)  # type: ignore[arg-type]
+    store.close()
