@@ -1,0 +1,227 @@
+"""The page: whole, inert whatever the data holds, and readable in a browser that may load nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import sync_playwright
+
+import naughty
+import rows
+from oracle import utc
+from reported import SINCE, UNTIL, check, finding
+from usage_explore import AggregateQuery, EventQuery, Store, report
+from usage_explore.checks import Validation
+from usage_explore.errors import DrawingError
+from usage_explore.report import pictures, words
+
+Validate = Callable[..., Validation]
+
+ELEMENTS = {
+    *("html", "head", "meta", "title", "style", "body", "main", "header", "section", "article", "nav", "footer", "div"),
+    *("h1", "h2", "h3", "p", "a", "dl", "dt", "dd", "ul", "li", "b", "span", "code", "pre", "details", "summary"),
+    *("table", "thead", "tbody", "tfoot", "tr", "th", "td", "figure", "figcaption"),
+    *("svg", "g", "path", "rect", "line", "text", "tspan"),
+}
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+class Read(HTMLParser):
+    """What a page holds: its elements, ids, links and words."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page(store: Store, validation: Validation, by: str | None = None) -> str:
+    return report.html(store, validation, report.statements(store, validation), by=by)
+
+
+@pytest.fixture
+def hostile(validated: Validate) -> Validation:
+    """Everything that comes from data or people holds what programs trip over."""
+    strings = [text for text in naughty.ENCODABLE if "\0" not in text and len(text) < 10_000]
+    asked = [
+        EventQuery(
+            organization_id=rows.ORGANIZATION,
+            metric_key=[text or "empty"],
+            dimensions={text[:100] or "empty": [text]},
+            occurred_after=SINCE,
+            occurred_before=UNTIL,
+        )
+        for text in naughty.WORST
+        if "\0" not in text
+    ]
+    found = [
+        finding("high", sentence=question.metric_key[0], metric_key=question.metric_key[0], question=question)
+        for question in asked
+    ]
+    found += [
+        finding(
+            "medium",
+            sentence=text,
+            metric_key=text,
+            price_key=text,
+            wallet_currency=text,
+            facts=((text, text),),
+            amounts=((text, finding().share),),
+        )
+        for text in strings
+    ]
+    sheet = pd.DataFrame({text: [text] for text in strings})
+    validation = validated(check("own", *found, sheet=sheet), check("skipped", needs="invoices"))
+    totals = replace(
+        validation.totals,
+        metrics={**validation.totals.metrics, **dict.fromkeys(strings, (1, finding().share))},
+        costs=dict.fromkeys(strings, finding().share),
+    )
+    return replace(validation, totals=totals)
+
+
+def test_whatever_the_data_holds_is_inert(store: Store, hostile: Validation) -> None:
+    written = page(store, hostile, by="<script>alert(1)</script>\x1b[31m")
+    read = Read(written)
+    assert read.elements <= ELEMENTS
+    assert not [name for name in read.attributes if name.startswith("on") or name in ("src", "style", "xlink:href")]
+    assert {link.partition("?")[0] for link in read.links if not link.startswith("#")} <= {
+        f"{hostile.app_url}/{name}" for name in ("events", "explore", "validate")
+    }
+    assert all(character.isprintable() or character == "\n" for character in written)
+    assert not re.search(
+        r"url\(|@import|https?://(?!127\.0\.0\.1|localhost|www\.w3\.org/2000/svg)", written.split("<body>")[0]
+    )
+    for text in naughty.MARKUP:
+        assert words.text(text) in read.text
+    assert written.count("<svg") >= 8
+
+
+def test_the_page_allows_only_its_own_style(store: Store, validated: Validate) -> None:
+    written = page(store, validated(check("own", finding())))
+    (style,) = re.findall(r"<style>(.*?)</style>", written, re.DOTALL)
+    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'" in written.replace(
+        "&#39;", "'"
+    )
+
+
+def test_everything_is_there(store: Store, validated: Validate) -> None:
+    found = [finding(events=number) for number in range(15)]
+    sheet = pd.DataFrame({"customer_id": [f"c{number}" for number in range(60)], "events": range(60)})
+    validation = validated(check("own", *found, sheet=sheet), check("clean"), check("skipped", needs="invoices"))
+    read = Read(page(store, validation, by="Alex Example"))
+    assert len(read.ids) == len(set(read.ids))
+    assert {f"finding-{number}" for number in range(1, 16)} <= set(read.ids)
+    assert all(link[1:] in read.ids for link in read.links if link.startswith("#"))
+    for each in validation.findings:
+        assert read.links.count(each.url(validation.app_url)) == len(found)
+    assert validation.url() in read.links
+    said = re.sub(r"\s+", " ", read.text)
+    for text in (
+        "15 findings: 15 high",
+        "by Alex Example, with usage-explore",
+        f"{validation.totals.events:,}",
+        "skipped: invoices was not given",
+        "Meaning of clean.",
+        "more than 3 <of> them",
+        str(rows.ORGANIZATION),
+        "c49",
+        "10 more rows: the JSON of this validation",
+    ):
+        assert text in said
+    assert "c50" not in said
+    assert said.count("SELECT count(*)") == 3
+
+
+def test_a_chart_shows_the_question_around_the_window(store: Store, validated: Validate) -> None:
+    validation = validated(check("own"))
+    short = finding(quantity=None)
+    asked = pictures.question(validation, short)
+    assert (asked.bucket, asked.metric, asked.timezone) == ("hour", "count", "Europe/Berlin")
+    assert asked.span == (utc(2026, 5, 31, 3), utc(2026, 6, 2, 4))
+    long = pictures.question(validation, finding(until=short.since + timedelta(days=30)))
+    assert (long.bucket, long.metric) == ("day", "sum_quantity")
+    assert long.span[0] <= short.since - timedelta(days=7)
+    own = AggregateQuery(organization_id=rows.ORGANIZATION, since=SINCE, until=UNTIL, bucket="week")
+    assert pictures.question(validation, finding(question=own)) == own
+    drawn = pictures.picture(store, validation, short)
+    assert drawn.svg.startswith("<svg")
+    assert "Shaded: the hours with what was found." in drawn.caption
+    assert "Shaded" not in pictures.picture(store, validation, finding(since=SINCE, until=UNTIL, question=own)).caption
+
+
+def test_a_chart_that_cannot_be_drawn_is_said(
+    store: Store, validated: Validate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise DrawingError("The chart was not drawn: <why>")
+
+    monkeypatch.setattr("usage_explore.charts.image", refuse)
+    written = page(store, validated(check("own", finding())))
+    assert "No chart: The chart was not drawn: &lt;why&gt;" in written
+    assert "<svg" not in written
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg"><a href="javascript:alert(1)"/></svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg"><foreignObject/></svg>',
+        '<html xmlns="http://www.w3.org/1999/xhtml"/>',
+        "<svg",
+    ],
+)
+def test_a_picture_with_more_than_shapes_is_refused(svg: str) -> None:
+    with pytest.raises(DrawingError, match="was not drawn"):
+        pictures.inert(svg.encode(), "")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="no browser: apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_it_without_asking_for_anything(
+    store: Store, hostile: Validation, tmp_path: Path, scheme: str
+) -> None:
+    (tmp_path / "report.html").write_text(page(store, hostile), encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+        asked, said = [], []
+        opened = context.new_page()
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.on("console", lambda message: said.append(message.text))
+        opened.on("dialog", lambda dialog: said.append(dialog.message))
+        opened.goto((tmp_path / "report.html").as_uri())
+        for width in (360, 820, 1400):
+            opened.set_viewport_size({"width": width, "height": 900})
+            assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        ground = opened.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        drawn = opened.evaluate("getComputedStyle(document.querySelector('figure svg rect')).fill")
+        browser.close()
+    assert (asked, said) == ([(tmp_path / "report.html").as_uri()], [])
+    assert ground == drawn == {"light": "rgb(255, 255, 255)", "dark": "rgb(14, 17, 23)"}[scheme]

@@ -1,0 +1,89 @@
+"""A validation on a terminal: all of it, in lines that fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import click
+import pytest
+
+import naughty
+from oracle import utc
+from reported import check, finding
+from usage_explore import Store, report
+from usage_explore.checks import Validation
+from usage_explore.report import terminal, words
+
+Validate = Callable[..., Validation]
+
+
+def said(store: Store, validation: Validation, width: int = 100) -> list[str]:
+    return [click.unstyle(line) for line in report.lines(validation, report.statements(store, validation), width)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(store: Store, validated: Validate, width: int) -> None:
+    found = [finding(sentence=f"Word {text} " * 9) for text in naughty.WORST]
+    validation = validated(check("own", *found), check("another", needs="invoices"))
+    lines = said(store, validation, width)
+    assert max(map(len, lines)) <= width
+    assert all(line.isprintable() for line in lines)
+
+
+def test_everything_is_said(store: Store, validated: Validate) -> None:
+    validation = validated(
+        check("own", finding("low"), finding(events=5)), check("spotless"), check("invoiced", needs="invoices")
+    )
+    lines = said(store, validation)
+    text = re.sub(r"\s+", " ", " ".join(lines))
+    assert f"Organization {validation.period.organization_id}, data as of 2026-" in text
+    assert "2 findings: 1 high, 1 low" in lines
+    assert [line.split()[0] for line in lines if "own: 12 events were sent twice." in line] == ["high", "low"]
+    events = f"{validation.totals.events:,} events"
+    assert re.search(rf"own \S+ m?s \d+ % 2 findings among {events}", text)
+    assert re.search(rf"spotless \S+ m?s \d+ % clean among {events}", text)
+    assert "invoiced skipped: invoices was not given" in text
+    for metric, (number, _) in validation.totals.metrics.items():
+        assert re.search(rf"{re.escape(metric)}\s+{number:,}\s", text)
+    assert text.count("agrees ") == 2
+
+
+def test_what_is_not_listed_is_counted(store: Store, validated: Validate) -> None:
+    high = [finding(events=number) for number in range(terminal.LISTED + 2)]
+    lines = said(store, validated(check("own", *high, *[finding("low")] * 7)))
+    assert sum(line.startswith("high ") for line in lines) == len(high)
+    assert "and 7 more, none of high severity; --report and --json have them all" in lines
+
+
+def test_nothing_found_is_said(store: Store, validated: Validate) -> None:
+    assert "Nothing found by 1 check" in said(store, validated(check("own"), check("more", needs="invoices")))
+
+
+@pytest.mark.parametrize(
+    ("part", "written"),
+    [("0", "0 %"), ("0.031", "3.1 %"), ("0.00001", "< 0.01 %"), ("1", "100 %"), ("12.345", "1,234 %")],
+)
+def test_shares(part: str, written: str) -> None:
+    assert words.share(Decimal(part)) == written
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.0031, "3 ms"), (1.2345, "1.23 s"), (125.4, "2 min 5 s")])
+def test_durations(seconds: float, written: str) -> None:
+    assert words.seconds(timedelta(seconds=seconds)) == written
+
+
+def test_times_have_their_offset() -> None:
+    from zoneinfo import ZoneInfo
+
+    assert words.moment(utc(2026, 7, 1, 0, 5), ZoneInfo("Europe/Berlin")) == "2026-07-01 02:05:00 +02:00"
+    assert words.moment(utc(2026, 7, 1, 0, 5), ZoneInfo("America/St_Johns")) == "2026-06-30 21:35:00 -02:30"
+
+
+@pytest.mark.parametrize("value", naughty.ALL)
+def test_text_is_inert(value: str) -> None:
+    written = words.text(value)
+    assert written.isprintable()
+    assert len(written) <= words.LONGEST
