@@ -130,38 +130,37 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .cte("days")
     )
     d = days.c
+    number = cast(extract("epoch", d.day - literal(end, instant)) / 86_400, Integer).label("day")
+    # text in the database's own order takes several times as long to sort
+    metric = d.metric_key.collate("C").label("metric_key")
     whole = select(
-        d.customer_id, cast(null(), Text), d.day, func.sum(d.events), func.min(d.first), func.max(d.last)
+        d.customer_id, cast(null(), Text), number, func.sum(d.events), func.min(d.first), func.max(d.last)
     ).group_by(d.customer_id, d.day)
-    every = union_all(select(days), whole).cte("every_day")
+    every = union_all(select(d.customer_id, metric, number, d.events, d.first, d.last), whole).cte("every_day")
     e = every.c
     whose: Any = {"partition_by": [e.customer_id, e.metric_key], "order_by": e.day}
     spaced = select(
-        e.customer_id,
-        e.metric_key,
-        e.events,
-        e.last,
-        cast(extract("epoch", e.day - literal(end, instant)) / 86_400, Integer).label("day"),
-        extract("epoch", e.first - func.lag(e.last).over(**whose)).label("gap"),
+        every,
+        # whole seconds: the longest of 28 days is found anew for every day, which numbers of any length make slow
+        cast(extract("epoch", e.first - func.lag(e.last).over(**whose)), Integer).label("gap"),
         func.lead(e.first).over(**whose).label("back"),
         func.min(e.day).over(**whose).label("began"),
     ).cte("spaced")
     s = spaced.c
     recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - BEFORE, 0)}
-    known = s.day - cast(extract("epoch", s.began - literal(end, instant)) / 86_400, Integer) + 1
     regular = select(
         s.customer_id,
         s.metric_key,
         s.last,
         s.back,
         func.coalesce(s.back, literal(end, instant)).label("end"),
-        func.least(known, BEFORE).label("days"),
+        func.least(s.day - s.began + 1, BEFORE).label("days"),
         func.count().over(**recent).label("active"),
         func.sum(s.events).over(**recent).label("usual"),
         func.max(s.gap).over(**recent).label("longest"),
     ).cte("regular")
     r = regular.c
-    gap = extract("epoch", r.end - r.last)
+    gap = cast(extract("epoch", r.end - r.last), Integer)
     quiet = literal(QUIET, Interval)
     silences = (
         select(r.customer_id, r.metric_key, r.last, r.back, r.days, r.active, cast(r.usual, Integer).label("usual"))
@@ -170,13 +169,13 @@ def statement(table: Table, period: Period) -> Select[Any]:
             or_(r.longest.is_(None), gap >= r.longest * LONGER),
             r.days >= KNOWN,
             r.active >= r.days * literal(REGULAR, Numeric),
-            r.usual * gap >= r.days * 86_400 * EXPECTED,
+            cast(r.usual, Numeric) * gap >= r.days * 86_400 * EXPECTED,
         )
         .cte("silences")
     )
     pairs = select(func.count().label("pairs")).select_from(select(d.customer_id, d.metric_key).distinct().subquery())
-    number = pairs.cte("pairs")
-    return select(number, silences).select_from(number.outerjoin(silences, true()))
+    looked_at = pairs.cte("pairs")
+    return select(looked_at, silences).select_from(looked_at.outerjoin(silences, true()))
 
 
 def examine(examination: Examination) -> Outcome:
