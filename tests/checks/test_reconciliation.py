@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -482,6 +483,14 @@ def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str
 def demo_store(server_url: str, _template: str) -> Iterator[Store]:
     with demo_database.demo_database(server_url, _template) as url, connect(url, demo_database.ACME) as opened:
         yield opened
+
+
+def test_the_demo_invoice_survives_a_file(demo_store: Store, tmp_path: Path) -> None:
+    lines = invoice.lines(demo_store, Period(**demo_database.WINDOW, finalized_at="2026-09-29T02:00:00Z"))
+    lines.to_csv(tmp_path / "invoice.csv", index=False)
+    of_file, of_frame = read_invoices(tmp_path / "invoice.csv"), read_invoices(lines)
+    assert [line[1:] for line in of_file.lines] == [line[1:] for line in of_frame.lines]
+    assert of_file.ignored == ()
 
 
 def test_the_demo_invoice_differs_by_its_mistakes_and_what_arrived_late(demo_store: Store) -> None:

@@ -18,7 +18,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import Period
 from usage_explore.statements import conditions
 
-MAX_KEYS = 500_000
+MAX_KEYS = 250_000
 """How many keys the usage of a period may have."""
 
 _NAMED = 1_000
@@ -47,7 +47,7 @@ def statement(table: Table, period: Period, columns: Iterable[str] = ("metric_ke
 
 
 def usage(examination: Examination, columns: tuple[str, ...]) -> dict[Key, Used]:
-    """The usage by key. Raises `QueryError` for more than 500,000 keys."""
+    """The usage by key. Raises `QueryError` for more than 250,000 keys."""
     found: dict[Key, Used] = {}
     for row in examination.rows(statement(examination.table, examination.period, columns)):
         key, wallet = _key(examination, row, columns)

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, by_impact
+from usage_explore.checks.finding import Finding
 from usage_explore.checks.invoice_lines import Line
 from usage_explore.checks.invoices import KEYS, Invoices
 from usage_explore.checks.phrases import counted, listed, named, when
 from usage_explore.checks.recomputing import repeats, statement, usage
-from usage_explore.checks.reconciliation_findings import NAME, Telling, item
+from usage_explore.checks.reconciliation_findings import NAME, Telling, item, worth
 from usage_explore.checks.reconciling import (
     DECIMALS,
     STATUSES,
@@ -69,7 +69,7 @@ def examine(examination: Examination) -> Outcome:
     `status`, `explained_by` (str, "" where nothing accounts for it), `amount` (`Decimal` or None: what lines charge),
     `currency` (str), `amount_difference` (`Decimal` or None: what the difference is worth).
     """
-    invoices, period = examination.invoices or Invoices(lines=(), columns=()), examination.period
+    invoices, period = cast("Invoices", examination.invoices), examination.period  # it is what the check needs
     if untold := _untold(examination, invoices):
         return _nothing_compared(examination, f"the period is filtered by {untold}, which the lines do not tell apart")
     lines = _sorted(invoices.lines, period)
@@ -85,14 +85,14 @@ def examine(examination: Examination) -> Outcome:
     examination.progress(0.8)
     value(rows, lambda key: item(columns, key))
     telling = Telling(examination, columns, rows, invoices.tolerance)
-    told = by_impact(telling.findings())
+    told, rest = telling.findings(MOST)
     prices = deviations(lines.compared)
     priced = [_price_finding(examination, rows, columns, each) for each in prices[:MOST_PRICES]]
     return Outcome(
-        findings=(*told[:MOST], *priced),
+        findings=(*told, *priced),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        note=" ".join(_notes(examination, invoices, lines, rows, told[MOST:], len(prices[MOST_PRICES:]))),
+        note=" ".join(_notes(examination, invoices, lines, rows, rest, len(prices[MOST_PRICES:]))),
     )
 
 
@@ -177,7 +177,7 @@ def _notes(
     invoices: Invoices,
     lines: _Sorted,
     rows: list[Row],
-    rest: tuple[Finding, ...],
+    rest: list[list[Row]],
     prices: int,
 ) -> Iterable[str]:
     """How it was compared, and whatever was left aside, in sentences."""
@@ -203,8 +203,10 @@ def _notes(
         if unknown:
             yield f"{counted(unknown, 'event')} without a wallet went to none: no preference says where."
     if rest:
-        worth = ", ".join(f"{plain(amount)} {named(currency)}" for currency, amount in _amounts(rest))
-        yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{f', worth {worth}' if worth else ''}."
+        amounts = worth(row for group in rest for row in group)
+        worth_words = ", ".join(f"{plain(amount)} {named(currency)}" for currency, amount in amounts)
+        more = f", worth {worth_words}" if amounts else ""
+        yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{more}."
     if prices:
         yield f"{counted(prices, 'price')} more with different unit prices."
     if invoices.ignored:
@@ -213,13 +215,6 @@ def _notes(
 
 def _were(lines: list[Line]) -> str:
     return "was" if len(lines) == 1 else "were"
-
-
-def _amounts(findings: Iterable[Finding]) -> list[tuple[str, Decimal]]:
-    found: dict[str, Decimal] = {}
-    for currency, amount in (each for finding in findings for each in finding.amounts):
-        found[currency] = total(found.get(currency, Decimal(0)), amount)
-    return sorted(found.items())
 
 
 def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.phrases import counted, listed, named, when
 from usage_explore.checks.reconciling import LATE, REPEATED, Row, Status, total
 from usage_explore.numbers import plain
@@ -61,15 +61,24 @@ class Telling:
     rows: list[Row]
     tolerance: Decimal
 
-    def findings(self) -> Iterator[Finding]:
-        """One for each customer, status and explanation, or for each key of those."""
+    def findings(self, most: int) -> tuple[list[Finding], list[list[Row]]]:
+        """One for each customer, status and explanation, or for each key of those: the `most` gravest, and the rows of
+        the others, which are not made findings, since there may be as many as there are lines.
+        """
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             if row.status != "matched":
                 groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
-        for group in groups.values():
-            for part in self._split(group):
-                yield self._finding(part)
+        parts = [part for group in groups.values() for part in self._split(group)]
+        parts.sort(key=self._rank)
+        return [self._finding(part) for part in parts[:most]], parts[most:]
+
+    def _rank(self, group: list[Row]) -> tuple[Any, ...]:
+        """As findings are ranked: the gravest first, then the largest share, then the most events."""
+        first = group[0]
+        subjects = tuple("" if value is None else str(value) for value in first.key)
+        severity = list(SEVERITIES).index(self._severity(first))
+        return severity, -self._share(group), -sum(row.events for row in group), subjects
 
     def _split(self, group: list[Row]) -> Iterator[list[Row]]:
         if len(group) == 1 or self._shown(group).exactly:
@@ -153,7 +162,7 @@ class Telling:
             events=sum(row.events for row in group),
             question=self._question(group),
             quantity=total(*differences) if differences and one_metric else None,
-            amounts=_worth(group),
+            amounts=worth(group),
             share=self._share(group),
             customer_id=first.key[0],
             facts=self._facts(group),
@@ -248,7 +257,8 @@ def _can_be_asked(name: str, values: set[Any]) -> bool:
     return len(texts) == len(values) <= _TOGETHER
 
 
-def _worth(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
+def worth(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
+    """What the rows' differences are worth together, unsigned, by currency."""
     found: dict[str, Decimal] = {}
     for row in rows:
         if row.worth is not None and row.currency is not None:
