@@ -1,0 +1,132 @@
+"""Unrated usage: what lacks something that such events have, told of whom it concerns; nothing that never had it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from checks.examined import examine, shown
+from oracle import Row
+from usage_explore import Store
+from usage_explore.checks import Finding
+from usage_explore.checks.check import Outcome
+from usage_explore.demo import Incident
+from usage_explore.query import Period
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+COLUMNS = {"price": "price_key", "product": "product_id", "subscription": "subscription_id"}
+
+
+def outcome(store: Store, period: Period = SEPTEMBER) -> Outcome:
+    found = examine(store, "unrated", period).outcome
+    assert found is not None
+    return found
+
+
+def of(findings: tuple[Finding, ...], what: str) -> list[Finding]:
+    return [each for each in findings if dict(each.facts)["missing"] == what]
+
+
+def test_complete_usage_and_metrics_that_never_have_a_product_are_clean(events_database_url: str) -> None:
+    events = steady(0, SINCE, UNTIL, HOUR) + steady(1, SINCE, UNTIL, HOUR, metric="jobs", product_id=None)
+    with store_of(events_database_url, events) as store:
+        assert outcome(store) == Outcome(looked_at=2)
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+def test_here_and_there_is_one_finding_that_shows_every_event(events_database_url: str, what: str) -> None:
+    draw = random.Random(1)
+    events = [
+        event(draw.randrange(5), SINCE + HOUR * each, draw.choice(["calls", "seats"]), quantity=Decimal(each))
+        for each in range(700)
+    ]
+    lacking = set(draw.sample(range(700), 14))
+    events = [
+        dataclasses.replace(row, **{COLUMNS[what]: None}) if at in lacking else row for at, row in enumerate(events)
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store).findings
+        assert (found.severity, found.events, shown(store, found)) == ("medium", 14, 14)
+        assert dict(found.facts)["missing"] == what
+        assert "2 %" in found.sentence
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+def test_a_customer_that_suddenly_lacks_it_is_found_with_the_days(events_database_url: str, what: str) -> None:
+    events = [each for who in range(4) for each in steady(who, SINCE, UNTIL, HOUR)]
+    days = (SINCE + 10 * DAY, SINCE + 14 * DAY)
+    events = [
+        dataclasses.replace(row, **{COLUMNS[what]: None})
+        if row.customer_id == CUSTOMERS[2] and days[0] <= row.timestamp < days[1]
+        else row
+        for row in events
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store).findings
+        assert (found.customer_id, found.metric_key) == (CUSTOMERS[2], "calls")
+        assert found.severity == ("medium" if what == "product" else "high")
+        assert (found.events, found.quantity, shown(store, found)) == (96, Decimal(96), 96)
+        assert (found.since, found.until) == (days[0], days[1] - HOUR + timedelta(microseconds=1))
+        assert found.share == Decimal(96) / Decimal(4 * 720)
+
+
+def test_a_customer_without_subscriptions_is_another_story(events_database_url: str) -> None:
+    events = [each for who in range(5) for each in steady(who, SINCE, UNTIL, HOUR)]
+    events = [
+        dataclasses.replace(row, subscription_id=None) if row.customer_id == CUSTOMERS[0] or at % 70 == 3 else row
+        for at, row in enumerate(events)
+    ]
+    lacking = Counter(row.customer_id for row in events if row.subscription_id is None)
+    with store_of(events_database_url, events) as store:
+        never, here = sorted(outcome(store).findings, key=lambda each: -each.events)
+        assert "never had a subscription" in never.sentence
+        assert (never.events, shown(store, never)) == (720, 720)
+        assert (here.events, shown(store, here)) == ((lacking.total() - 720,) * 2)
+
+
+def test_what_many_lack_is_told_by_metric(events_database_url: str) -> None:
+    events = [each for who in range(30) for each in steady(who, SINCE, SINCE + 4 * DAY, HOUR)]
+    events = [
+        dataclasses.replace(row, price_key=None)
+        if row.customer_id in CUSTOMERS[:12] and row.timestamp >= SINCE + 3 * DAY
+        else row
+        for row in events
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store).findings
+        assert (found.customer_id, found.metric_key, found.events) == (None, "calls", 12 * 24)
+        assert shown(store, found) == found.events
+        assert "12 customers" in found.sentence
+
+
+def test_hostile_names_and_the_periods_own_filters(events_database_url: str) -> None:
+    hostile = ["", "a,b\\", "\x1b[2J<script>", "x" * 3000]
+    events: list[Row] = []
+    for metric in hostile:
+        events += steady(0, SINCE, SINCE + 2 * DAY, HOUR, metric=metric, price_key=None)
+        events += [each for who in (1, 2) for each in steady(who, SINCE, SINCE + 2 * DAY, HOUR, metric=metric)]
+    period = SEPTEMBER.replace(exclude={"customer_id": [str(CUSTOMERS[2])]})
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store, period).findings
+        assert found.customer_id == CUSTOMERS[0]
+        assert (found.events, shown(store, found)) == (4 * 48, 4 * 48)
+        assert "\x1b" not in found.sentence
+
+
+def test_the_demo_lacks_a_little_here_and_there_and_nothing_grave(
+    planted_demo: tuple[Store, Period, list[Incident]],
+) -> None:
+    store, period, _ = planted_demo
+    found = outcome(store, period).findings
+    assert not [each for each in found if each.severity == "high"]
+    assert len(found) <= 8
+    for what in COLUMNS:
+        assert of(found, what)
+    for each in found:
+        assert shown(store, each) == each.events
