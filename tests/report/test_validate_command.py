@@ -1,0 +1,241 @@
+"""`usage-explore validate`: what it says and writes, where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+import rows
+from oracle import Row
+from reported import check, finding
+from usage_explore import Store, connect, writing
+from usage_explore.cli import main
+from usage_explore.query import Period
+from usage_explore.validate_command import FOUND
+
+Run = Callable[..., Result]
+
+WINDOW = ("--since", "2026-03-01T00:00:00Z", "--until", "2026-11-10T00:00:00Z")
+
+
+@pytest.fixture
+def run(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> Run:
+    """Run the command on the generated rows."""
+    rows.insert(events_connection, generated[:500])
+
+    def run(*arguments: str) -> Result:
+        options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+        return CliRunner().invoke(main, ["validate", *options, *arguments])
+
+    return run
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Period]:
+    """Registers a check that finds one thing of each of two severities; the periods it saw."""
+    periods: list[Period] = []
+    own = check("own", finding("medium"), finding("low"))
+
+    def examine(examination: object) -> object:
+        periods.append(examination.period)  # type: ignore[attr-defined]
+        return own.examine(examination)  # type: ignore[arg-type]
+
+    from dataclasses import replace
+
+    monkeypatch.setattr(
+        "usage_explore.checks.running.CHECKS",
+        {"own": replace(own, examine=examine), "invoiced": check("invoiced", needs="invoices")},
+    )
+    return periods
+
+
+@pytest.mark.parametrize(("fail_on", "code"), [(None, 0), ("high", 0), ("medium", FOUND), ("low", FOUND), ("never", 0)])
+def test_the_exit_code_says_how_grave_it_is(run: Run, seen: list[Period], fail_on: str | None, code: int) -> None:
+    result = run(*WINDOW, *(["--fail-on", fail_on] if fail_on else []))
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert "2 findings: 1 medium, 1 low" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_files_hold_what_was_found(run: Run, seen: list[Period], tmp_path: Path) -> None:
+    page, document = tmp_path / "report.html", tmp_path / "report.json"
+    page.write_text("the one before")
+    result = run(*WINDOW, "--report", str(page), "--json", str(document), "--by", "Alex Example")
+    assert result.exit_code == 0
+    assert result.stderr == f"Wrote {page}.\nWrote {document}.\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert "Alex Example" in page.read_text(encoding="utf-8")
+    told = json.loads(document.read_text(encoding="utf-8"))
+    assert [each["severity"] for each in told["findings"]] == ["medium", "low"]
+    assert [each["agrees"] for each in told["reconciled"]] == [True, True]
+    assert told["totals"]["events"] > 0
+
+
+def test_json_alone_is_on_stdout(run: Run, seen: list[Period], store: Store) -> None:
+    result = run(*WINDOW, "--json", "-")
+    assert json.loads(result.stdout)["findings_by_severity"] == {"high": 0, "medium": 1, "low": 1}
+    assert "2 findings: 1 medium, 1 low" in result.stderr
+
+
+def test_the_period_is_asked_as_everywhere(run: Run, seen: list[Period]) -> None:
+    customer = str(rows.CUSTOMERS[0])
+    result = run(
+        *WINDOW, "--timezone", "Europe/Berlin", "--customer-id", customer, "--metric-key", r"a\,b", "--metric-key",
+        "Other,tokens_in", "--as-of", "2026-11-01T00:00:00Z", "--finalized-at", "2026-10-01T00:00:00Z",
+        "--query", "dim:model=large&not:price_key=p1", "--missing", "product_id",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (period,) = seen
+    assert period == Period(
+        organization_id=rows.ORGANIZATION,
+        since="2026-03-01T00:00:00Z",
+        until="2026-11-10T00:00:00Z",
+        timezone="Europe/Berlin",
+        customer_id=customer,
+        metric_key=["a,b", "Other", "tokens_in"],
+        dimensions={"model": "large"},
+        exclude={"price_key": "p1"},
+        missing="product_id",
+        as_of="2026-11-01T00:00:00Z",
+        finalized_at="2026-10-01T00:00:00Z",
+    )
+
+
+def test_a_link_asks_the_same_again(run: Run, seen: list[Period]) -> None:
+    first = json.loads(run(*WINDOW, "--json", "-", "--metric-key", "Other").stdout)
+    again = json.loads(run("--query", first["url"], "--json", "-").stdout)
+    assert seen[0] == seen[1]
+    assert {**again, "checks": None} == {**first, "checks": None}
+
+
+def test_without_a_window_it_is_last_month(run: Run, seen: list[Period]) -> None:
+    assert run("--timezone", "Europe/Berlin").exit_code == 0
+    (period,) = seen
+    since, until = (edge.astimezone(period.zone) for edge in period.span)
+    assert (since.day, since.hour, until.day, until.hour) == (1, 0, 1, 0)
+    assert (until - since).days in range(27, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--check", "duplicate_keys"], 2, "checks: 'duplicate_keys' is not a check"),
+        (["--since", "2026-03-01"], 2, "since: "),
+        (["--query", "metrik_key=x"], 2, "metrik_key: unknown parameter, did you mean metric_key?"),
+        (["--query", "window=last_month", "--window", "this_month"], 2, "window: is given more than once"),
+        (["--report", "report.txt"], 1, "--report: 'report.txt' does not end in .html"),
+        (["--json", "report.html"], 1, "--json: 'report.html' does not end in .json"),
+        (["--report", "-"], 1, "--report: '-' does not end in .html"),
+        (["--json", "/dev/null"], 1, "--json: 'null' does not end in .json"),
+        (["--report", "/nowhere/at/all/report.html"], 1, "path: '/nowhere/at/all' cannot be written to"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_checks(
+    run: Run, seen: list[Period], arguments: list[str], code: int, said: str
+) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout, seen) == (code, "", [])
+    assert result.stderr.startswith(f"Error: {said}")
+
+
+def test_files_that_are_read_or_folders_are_not_written(run: Run, seen: list[Period], tmp_path: Path) -> None:
+    folder = tmp_path / "folder.html"
+    folder.mkdir()
+    assert "'folder.html' is a folder" in run("--report", str(folder)).stderr
+    given = tmp_path / "given.json"
+    given.write_text("[]")
+    said = run("--json", str(given), "--invoices", str(tmp_path / "folder.html" / ".." / "given.json")).stderr
+    assert "--json: 'given.json' is a file to read" in said
+    assert (given.read_text(), seen) == ("[]", [])
+
+
+def test_a_database_that_is_away_leaves_no_file(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text("the one before")
+    away = ["validate", "--database-url", "postgresql://127.0.0.1:1/nothing", "--report", str(page)]
+    result = CliRunner().invoke(main, away)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("report.html", "the one before")]
+
+
+SLOW = """
+from dataclasses import replace
+from sqlalchemy import func, select
+from usage_explore.checks import running
+from usage_explore.checks.check import Outcome
+from usage_explore.cli import main
+from reported import check
+
+def examine(examination):
+    list(examination.rows(select(func.pg_sleep(60))))
+    return Outcome()
+
+running.CHECKS = {"slow": replace(check("slow"), examine=examine)}
+main()
+"""
+
+
+@pytest.fixture
+def slow(run: Run, events_database_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command in the middle of a statement that takes a minute."""
+    command = [
+        *(sys.executable, "-c", SLOW, "validate", "--database-url", events_database_url, *WINDOW),
+        *("--organization-id", str(rows.ORGANIZATION)),
+        *("--report", str(tmp_path / "report.html"), "--json", str(tmp_path / "report.json")),
+    ]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        yield process
+        process.kill()
+
+
+def sleeping(connection: psycopg.Connection[tuple[int]]) -> int:
+    found = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+        " AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+    ).fetchone()
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_asked_to(
+    slow: subprocess.Popen[str], events_database_url: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with psycopg.connect(events_database_url, autocommit=True) as watching:
+        for _ in range(600):
+            if sleeping(watching):
+                break
+            assert slow.poll() is None, slow.communicate()
+            time.sleep(0.1)
+        assert len(list(tmp_path.iterdir())) == 2  # both files are begun
+        slow.send_signal(number)
+        output, error = slow.communicate(timeout=30)
+        assert sleeping(watching) == 0
+    assert (slow.returncode, output) == (1, "")
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_gives_the_same(run: Run, seen: list[Period], events_database_url: str) -> None:
+    told = json.loads(run(*WINDOW, "--as-of", "2026-11-01T00:00:00Z", "--json", "-").stdout)
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+        validation = store.validate(seen[0])
+    for name, value in json.loads(json.dumps(validation.to_dict())).items():
+        assert name == "checks" or told[name] == value
