@@ -1,0 +1,326 @@
+"""Spikes, drops and new levels: series are what plain Python sums, and what leaves its band is told with that band."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+import oracle
+import rows
+from ahead import Ahead
+from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from checks.examined import examine
+from oracle import EXACT, Row, utc
+from usage_explore import AggregateQuery, Store, connect, reading, writing
+from usage_explore.checks import Finding, series
+from usage_explore.checks.check import Examination
+from usage_explore.checks.moves import together
+from usage_explore.checks.series import Grid, Step
+from usage_explore.checks.totals import totals
+from usage_explore.demo import Incident
+from usage_explore.query import Period
+from usage_explore.rollup import answering
+from usage_explore.rollup.serving import Serving
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+BEFORE = SINCE - 63 * DAY
+"""Since when the usage of these tests goes on: more than the history that is read."""
+
+
+def findings(store: Store, period: Period = SEPTEMBER) -> tuple[Finding, ...]:
+    outcome = examine(store, "shifts", period).outcome
+    assert outcome is not None
+    return outcome.findings
+
+
+@contextmanager
+def examination(store: Store, period: Period) -> Iterator[Examination]:
+    with reading.transaction(store.engine, snapshot=True) as connection:
+        scoped = period.replace(organization_id=store.organization_id)
+        yield Examination(
+            connection=connection,
+            table=store.table,
+            period=scoped,
+            now=utc(2026, 11, 22),
+            totals=totals(connection, store.table, scoped),
+            rollup=store.rollup,
+        )
+
+
+def sums(given: Examination, grid: Grid, group: series.Group = "customer_id") -> dict[tuple[Any, str, datetime], Any]:
+    """(events, quantity) by customer, metric and the start of a column, where there are any."""
+    found = {}
+    for block in series.blocks(given, grid, group):
+        for row, key in enumerate(zip(block.customers, block.metrics, strict=True)):
+            for start, events, quantity in zip(
+                grid.starts, block.values["count"][row], block.values["sum_quantity"][row], strict=True
+            ):
+                assert np.isnan(events) == (start is None)
+                if events:
+                    found[(*key, start)] = (events, quantity)
+    return {key: value for key, value in found.items() if key[2] is not None}
+
+
+def expected_sums(own: list[Row], grid: Grid) -> dict[tuple[Any, str, datetime], Any]:
+    exact: dict[tuple[Any, str, datetime], tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
+    known = {start: end for start, end in zip(grid.starts, grid.ends, strict=True) if start is not None}
+    for start, end in known.items():
+        assert end is not None
+        for row in own:
+            if start <= row.timestamp < end:
+                events, quantity = exact[row.customer_id, row.metric_key, start]
+                exact[row.customer_id, row.metric_key, start] = events + 1, EXACT.add(quantity, row.quantity)
+    return {key: (events, float(quantity)) for key, (events, quantity) in exact.items()}
+
+
+def known_starts(since: datetime, until: datetime, step: Step, zone: ZoneInfo) -> set[datetime]:
+    """Where the buckets begin that lie in the window, but for hours cut short and those whose clock time came twice."""
+    whole = [pair for pair in pairwise(oracle.edges(since, until, step, zone)) if since <= pair[0] and pair[1] <= until]
+    clocks = Counter((start.astimezone(zone).date(), start.astimezone(zone).hour) for start, _ in whole)
+    return {
+        start
+        for start, end in whole
+        if step == "day"
+        or (end - start == HOUR and clocks[start.astimezone(zone).date(), start.astimezone(zone).hour] == 1)
+    }
+
+
+@pytest.mark.parametrize("step", ["day", "hour"])
+@pytest.mark.parametrize(
+    ("zone", "centre"),
+    [scene for scene in rows.SCENES if scene[0] in ("Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe")],
+)
+def test_series_are_what_plain_python_sums(
+    store: Store, own: list[Row], zone: str, centre: datetime, step: Step
+) -> None:
+    period = Period(since=centre - DAY, until=centre + DAY, timezone=zone, as_of=rows.LAST_INGESTED)
+    with examination(store, period) as given:
+        grid = series.grid(given, step)
+        assert grid is not None
+        near = [row for row in own if abs(row.timestamp - centre) < 5 * DAY]
+        got = {key: value for key, value in sums(given, grid).items() if abs(key[2] - centre) < 4 * DAY}
+    want = {key: value for key, value in expected_sums(near, grid).items() if abs(key[2] - centre) < 4 * DAY}
+    assert len(want) > 20
+    assert got == want
+    first = min(row.timestamp for row in own if row.timestamp > centre - 57 * DAY)
+    assert set(grid.starts) - {None} == known_starts(first, centre + DAY, step, ZoneInfo(zone))
+
+
+def test_a_column_is_a_clock_time_on_either_side_of_a_shift(store: Store) -> None:
+    zone = "Europe/Berlin"
+    period = Period(since=utc(2026, 10, 20), until=utc(2026, 10, 29), timezone=zone, as_of=rows.LAST_INGESTED)
+    with examination(store, period) as given:
+        grid = series.grid(given, "hour")
+    assert grid is not None
+    clocks = {at % 24: start.astimezone(ZoneInfo(zone)).hour for at, start in enumerate(grid.starts) if start}
+    assert all(
+        start.astimezone(ZoneInfo(zone)).hour == clocks[at % 24] for at, start in enumerate(grid.starts) if start
+    )
+    assert len(set(clocks.values())) == 24
+    near = [at for at, start in enumerate(grid.starts) if start and start.date() == utc(2026, 10, 24).date()]
+    assert np.flatnonzero(grid.unknown[near[0] :]).size == 1  # the hour that came twice
+
+
+def test_the_rollup_gives_the_same_series(events_database_url: str, events_connection: writing.Connection) -> None:
+    ahead = Ahead(events_database_url, events_connection)
+    draw = random.Random(3)
+    for number in range(60):
+        at = utc(2026, 9, 1) + draw.randrange(30 * 24) * HOUR
+        ahead.add(
+            at,
+            customer_id=CUSTOMERS[draw.randrange(3)],
+            metric_key=draw.choice(["tokens", "a,b", ""]),
+            quantity=Decimal(draw.choice(["1", "-2.5", "0.1"])),
+            ingested_at=at + draw.choice([timedelta(0), 40 * HOUR]),
+            number=1 + number % 3,
+        )
+    ahead.keep(none=HOUR, customer_id=DAY)
+    ahead.advance(utc(2026, 9, 25))
+    with connect(ahead.url, organization_id=rows.ORGANIZATION) as store:
+        found = {}
+        for fast in (True, False):
+            period = Period(since=utc(2026, 9, 10), until=utc(2026, 9, 30), as_of=utc(2026, 9, 29, 7))
+            with examination(replace(store, rollup=fast), period) as given:
+                grid = series.grid(given, "day")
+                assert grid is not None
+                query = given.aggregate_question(since=grid.edges[0], until=grid.edges[-1], group_by="customer_id")
+                assert isinstance(answering.path(given.connection, given.table, query, grid.edges, given.now), Serving)
+                found[fast] = sums(given, grid), sums(given, grid, "none")
+        assert len(found[True][0]) > 30
+        assert found[True] == found[False]
+
+
+def test_all_customers_together_are_their_sum(store: Store) -> None:
+    period = Period(since=utc(2026, 5, 3), until=utc(2026, 5, 8), as_of=rows.LAST_INGESTED)
+    with examination(store, period) as given:
+        grid = series.grid(given, "day")
+        assert grid is not None
+        blocks = list(together(series.blocks(given, grid, "customer_id")))
+        every = {metric: row for row, metric in enumerate(blocks[-1].metrics)}
+        (summed,) = series.blocks(given, grid, "none")
+    for row, metric in enumerate(summed.metrics):
+        np.testing.assert_array_equal(summed.values["count"][row], blocks[-1].values["count"][every[metric]])
+
+
+def test_steady_usage_is_clean(events_database_url: str) -> None:
+    events = steady(0, BEFORE, UNTIL, HOUR) + steady(1, BEFORE, UNTIL, 20 * MINUTE, quantity=Decimal("0.1"))
+    workdays = [each for each in steady(2, BEFORE, UNTIL, HOUR) if each.timestamp.weekday() < 5]
+    with store_of(events_database_url, events + workdays) as store:
+        assert not findings(store)
+
+
+def test_a_spike_is_told_with_its_numbers_and_hours(events_database_url: str) -> None:
+    at = utc(2026, 9, 15, 9)
+    events = steady(0, BEFORE, UNTIL, HOUR) + steady(1, BEFORE, UNTIL, HOUR)
+    events += steady(0, at, at + 6 * HOUR, MINUTE, quantity=Decimal("2.5"))
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.severity, found.customer_id, found.metric_key) == ("high", CUSTOMERS[0], "calls")
+        assert (found.since, found.until) == (utc(2026, 9, 15), utc(2026, 9, 16))
+        assert (found.events, found.quantity) == (24 + 360, Decimal(24) + 900)
+        facts = dict(found.facts)
+        assert (facts["measure"], facts["actual"], facts["expected"]) == ("quantity", "924", "24")
+        assert Decimal(facts["low"]) < 24 < Decimal(facts["high"]) < 924
+        assert facts["hours"] == "15 Sep 2026 09:00 to 15 Sep 2026 15:00"
+        assert str(CUSTOMERS[0]) in found.sentence
+        assert isinstance(found.question, AggregateQuery)
+        shown = store.aggregate(found.question)
+        (point,) = (each for each in shown.series[0].points if each.start.isoformat()[:10] == facts["bucket"][:10])
+        assert point.value == Decimal(facts["actual"])
+
+
+def test_a_drop_that_comes_back(events_database_url: str) -> None:
+    gone = utc(2026, 9, 8), utc(2026, 9, 13)
+    events = [row for row in steady(0, BEFORE, UNTIL, 20 * MINUTE) if not gone[0] <= row.timestamp < gone[1]]
+    with store_of(events_database_url, events + steady(1, BEFORE, UNTIL, HOUR)) as store:
+        (found,) = findings(store)
+    assert (found.severity, found.since, found.until) == ("high", *gone)
+    assert (found.events, found.quantity) == (0, Decimal(0))
+    facts = dict(found.facts)
+    assert (facts["actual"], facts["expected"]) == ("0", "72")
+    assert "dropped, 8–12 Sep 2026" in found.sentence
+
+
+def test_a_new_level_is_not_high(events_database_url: str) -> None:
+    events = steady(0, BEFORE, UNTIL, HOUR) + steady(1, BEFORE, UNTIL, HOUR)
+    events += steady(0, utc(2026, 9, 10, 0, 1), UNTIL, 15 * MINUTE)
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+    assert found.severity == "medium"
+    assert found.since.date() == utc(2026, 9, 10).date()
+    facts = dict(found.facts)
+    assert (facts["actual"], facts["expected"]) == ("120", "24")
+    assert "rose to a new level on 10 Sep 2026" in found.sentence
+
+
+def test_who_comes_or_goes_is_left_to_the_check_of_silences(events_database_url: str) -> None:
+    events = steady(0, utc(2026, 9, 10), UNTIL, HOUR) + steady(1, BEFORE, utc(2026, 9, 10), HOUR)
+    with store_of(events_database_url, events + steady(2, BEFORE, UNTIL, 10 * MINUTE)) as store:
+        assert not findings(store)
+
+
+def test_metrics_that_move_together_are_one_finding(events_database_url: str) -> None:
+    at = utc(2026, 9, 15, 9)
+    metrics = ("calls", "", "a,b", "\x1b[31mred\u202e")
+    events = [row for metric in metrics for row in steady(0, BEFORE, UNTIL, HOUR, metric=metric)]
+    for number, metric in enumerate(metrics):
+        events += steady(0, at, at + 6 * HOUR, MINUTE / (number + 1), metric=metric)
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert found.metric_key is None
+        assert found.quantity is None
+        assert found.events == 4 * 24 + 360 * (1 + 2 + 3 + 4)
+        assert found.sentence.isprintable()
+        assert all(value.isprintable() for _, value in found.facts)
+        assert isinstance(found.question, AggregateQuery)
+        assert store.aggregate(found.question).total
+
+
+def test_three_busy_hours_are_found_though_the_day_hides_them(events_database_url: str) -> None:
+    draw = random.Random(1)
+    at = utc(2026, 9, 15, 9)
+    events = [
+        row
+        for day in range(93)
+        for row in steady(0, BEFORE + day * DAY, BEFORE + (day + 1) * DAY, DAY / draw.randrange(400, 560))
+    ]
+    events += steady(0, at, at + 3 * HOUR, MINUTE)
+    with store_of(events_database_url, [row for row in events if row.timestamp < UNTIL]) as store:
+        found = [each for each in findings(store) if dict(each.facts)["step"] == "hour"]
+    assert [(each.since, each.until, each.customer_id) for each in found] == [(at, at + 3 * HOUR, CUSTOMERS[0])]
+
+
+def test_what_all_do_is_told_once(events_database_url: str) -> None:
+    day = utc(2026, 9, 16), utc(2026, 9, 17)
+    events = [
+        row
+        for customer in range(8)
+        for row in steady(customer, BEFORE, UNTIL, 40 * MINUTE)
+        if not day[0] <= row.timestamp < day[1]
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+    assert found.customer_id is None
+    assert (found.since, found.until) == day
+    assert "all customers together dropped" in found.sentence
+
+
+@pytest.mark.parametrize("as_of", [utc(2026, 9, 14, 3), utc(2026, 9, 15, 0, 0, 1), utc(2026, 9, 14, 23, 59)])
+def test_what_cannot_be_complete_is_not_judged(events_database_url: str, as_of: datetime) -> None:
+    """At `as_of` the current day and hour are nearly empty, and the spike of today is not over."""
+    events = steady(0, BEFORE + 11 * HOUR, UNTIL, 3 * MINUTE) + steady(
+        0, utc(2026, 9, 15), utc(2026, 9, 15, 1), MINUTE / 60
+    )
+    with store_of(events_database_url, events) as store:
+        assert not findings(store, SEPTEMBER.replace(as_of=as_of))
+        assert not findings(store, SEPTEMBER.replace(until=utc(2026, 9, 15), as_of=utc(2026, 10, 1)))
+        assert findings(store, SEPTEMBER.replace(as_of=utc(2026, 9, 17)))
+
+
+def test_other_months_incidents_are_not_this_ones(events_database_url: str) -> None:
+    at = utc(2026, 8, 20, 9)
+    events = steady(0, BEFORE, UNTIL, HOUR) + steady(0, at, at + 6 * HOUR, MINUTE)
+    with store_of(events_database_url, events) as store:
+        assert not findings(store)
+
+
+def test_quantities_that_are_no_numbers_are_unknown(events_database_url: str) -> None:
+    at = utc(2026, 9, 15, 9)
+    events = steady(0, BEFORE, UNTIL, HOUR) + steady(0, at, at + 6 * HOUR, MINUTE)
+    events += [event(0, utc(2026, 9, 15, 12), quantity=Decimal("NaN")), event(0, at, quantity=Decimal("1e400"))]
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+    assert (found.quantity, found.events) == (None, 24 + 360 + 2)
+    assert dict(found.facts)["measure"] == "events"
+
+
+def test_no_usage_at_all(events_database_url: str) -> None:
+    with store_of(events_database_url, [event(0, utc(2020, 1, 1))]) as store:
+        assert not findings(store)
+
+
+def test_the_demos_runaway_is_found_and_named(planted_demo: tuple[Store, Period, list[Incident]]) -> None:
+    store, period, planted = planted_demo
+    found = findings(store, period)
+    runaways = [each for each in planted if each.kind == "runaway_customer"]
+    assert runaways
+    for incident in runaways:
+        (told,) = (
+            each
+            for each in found
+            if each.customer_id == incident.customer_id and each.severity == "high" and each.since <= incident.starts
+        )
+        assert incident.starts.date() == told.since.date()
+        assert told.events > incident.events / 2  # of the metrics that are named; of others it sent too little to tell
+    assert sum(each.severity == "high" for each in found) == len(runaways)
