@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usage_explore.describe import describe, group_name
 from usage_explore.explain.spans import Span, words
-from usage_explore.filters import DIMENSION
+from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question
 
@@ -24,6 +24,9 @@ Where = tuple[tuple[str, str | None], ...]
 """(group, value) pairs; None where it is absent."""
 
 _LONGEST = 60
+_TELLING = 100
+"""A change or share of more than a hundred times the whole is told without its percentage."""
+
 _TOLD = 3
 """How many cells the sentence names."""
 
@@ -62,11 +65,16 @@ class Cell(Part):
 
     @property
     def label(self) -> str:
-        """The cell in words: "api key is k1, customer is 0a7f…, not region is eu"."""
-        said = [f"{group_name(group)} is {value_words(value)}" for group, value in (*self.where, *self.always)]
-        return ", ".join(
-            [*said, *(f"{group_name(group)} is not {value_words(value)}" for group, value in self.without)]
-        )
+        """The cell in words: "customer is 0a7f…, api key is k1, region is not eu"; with the customer if it is one."""
+        who = [pair for pair in self.always if pair[0] == ID_COLUMNS[0]]
+        said = [
+            f"{group_name(group)} is {value_words(value)}" for group, value in sorted((*who, *self.where), key=_order)
+        ]
+        if len(self.without) > 1:
+            said.append(f"without {len(self.without)} others")
+        else:
+            said += [f"{group_name(group)} is not {value_words(value)}" for group, value in self.without]
+        return ", ".join(said)
 
     @property
     def question(self) -> EventQuery:
@@ -142,8 +150,8 @@ class Explanation:
         """What changed and what accounts for it, in one sentence."""
         unit = METRICS[self.query.metric]
         now, then = exact(self.total.after), exact(self.total.before)
-        against = f"{then} expected" if self.expected is not None else f"{then} in {words(self.before, self.query)}"
-        said = f"{now} {unit} in {words(self.after, self.query)} against {against}"
+        against = f"{then} expected" if self.expected is not None else f"{then} {words(self.before, self.query)}"
+        said = f"{now} {unit} {words(self.after, self.query)} against {against}"
         if not self.change:
             said += ", no change in all"
         else:
@@ -247,16 +255,21 @@ def dict_of(params: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
+def _order(pair: tuple[str, str | None]) -> int:
+    return GROUPS.index(pair[0]) if pair[0] in GROUPS else len(GROUPS)
+
+
 def _birth(cell: Cell) -> str:
     return " (new)" if cell.is_new else " (gone)" if cell.is_gone else ""
 
 
 def _share(part: Part) -> str:
-    return "" if part.share is None else f" ({part.share:.1%})"
+    return "" if part.share is None or abs(part.share) > _TELLING else f" ({part.share:.1%})"
 
 
 def _ratio(change: Number, before: Number) -> str:
-    return "" if not before else f"{Decimal(change) / abs(Decimal(before)):+.1%}"
+    ratio = Decimal(change) / Decimal(before).copy_abs() if before else None
+    return "" if ratio is None or ratio.copy_abs() > _TELLING else f"{ratio:+.1%}"
 
 
 def _numbers(part: Part) -> dict[str, Any]:

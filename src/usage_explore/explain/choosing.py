@@ -12,7 +12,7 @@ from usage_explore.explain.search import search
 MOST = 8
 """No more cells are told."""
 
-_LEAST = 0.01
+_LEAST = 0.1
 """A cell with less than this part of the change, or of the largest cell's, is left to the rest."""
 
 _ENOUGH = 0.8
@@ -37,10 +37,18 @@ def choose(leaves: Leaves) -> list[Region]:
 
 
 def _important(leaves: Leaves, elements: list[Element]) -> list[Element]:
-    changes = {element: abs(_change(leaves, Region(element))) for element in elements}
-    least = _LEAST * max(abs(float(leaves.difference.sum())), *changes.values(), 0.0)
-    ranked = sorted(elements, key=lambda element: -changes[element])
-    return [element for element in ranked if changes[element] >= least][:MOST]
+    """The elements with a large part in the change, without those whose parent is among them and goes the same way."""
+    changes = {element: _change(leaves, Region(element)) for element in elements}
+    masks = {element: Region(element).mask(leaves.codes) for element in elements}
+
+    def within(inner: Element, outer: Element) -> bool:
+        same_way = changes[outer] * changes[inner] > 0
+        return same_way and masks[inner].sum() < masks[outer].sum() and not (masks[inner] & ~masks[outer]).any()
+
+    least = _LEAST * max(abs(float(leaves.difference.sum())), *map(abs, changes.values()), 0.0)
+    ranked = sorted(elements, key=lambda element: -abs(changes[element]))
+    kept = [element for element in ranked if abs(changes[element]) >= least]
+    return [element for element in kept if not any(within(element, other) for other in kept)][:MOST]
 
 
 def _change(leaves: Leaves, region: Region) -> float:

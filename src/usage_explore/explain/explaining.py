@@ -74,7 +74,7 @@ def explain(
     values, notes = _values(connection, table, sides, share)
     if share > 1:
         notes.append(
-            f"The cells were found in one of {share} of the {events:,} events; their numbers are of all of them"
+            f"The cells were found in one in {share} of the {events:,} events; their numbers are of all of them"
         )
     if found.cut:
         notes.append("The window is unfinished: both are cut after the same time")

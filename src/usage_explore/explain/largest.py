@@ -17,20 +17,24 @@ _DIMENSION = 0.02
 """How much more every further dimension has to bring."""
 
 
+_CLEARLY = 2.0
+"""It has to change by more than so many times what leaves do by chance, each on its own, its largest one left aside."""
+
+
 def largest(leaves: Leaves, free: Floats) -> Element | None:
     """The conjunction, of one or two dimensions, that has most of the free leaves' change beyond its share of them."""
     difference, before = leaves.difference * free, np.abs(leaves.before) * free
     change, volume = float(difference.sum()), float(before.sum())
-    if not change:
+    if not change or not leaves.count:
         return None
-    best, found = LEAST, None
-    for cuboid in leaves.cuboids:
-        if len(cuboid.dims) > ALWAYS or not cuboid.size:
-            continue
-        changes, volumes = cuboid.sums(np.array([difference, before]))
-        excess = np.minimum(changes / change, 1.0) - (volumes / volume if volume else 0.0)
-        excess -= _DIMENSION * (len(cuboid.dims) - 1)
-        at = int(excess.argmax())
-        if excess[at] > best:
-            best, found = float(excess[at]), leaves.element(cuboid, at)
-    return found
+    changes, volumes = leaves.sums(np.array([difference, before]))
+    levels = np.array([len(dims) for dims in leaves.dims])[leaves.cuboid]
+    excess = np.minimum(changes / change, 1.0) - (volumes / volume if volume else 0.0) - _DIMENSION * (levels - 1)
+    squares = difference**2
+    single = np.zeros(leaves.count + 1)
+    for ids in leaves.ids:
+        np.maximum.at(single, ids, squares)
+    chance = np.sqrt(np.maximum(float(squares.sum()) - single[:-1], 0.0))
+    excess[(levels > ALWAYS) | (np.abs(changes) <= _CLEARLY * chance)] = -np.inf
+    at = int(excess.argmax())
+    return leaves.element(at) if excess[at] > LEAST else None

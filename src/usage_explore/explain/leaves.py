@@ -6,9 +6,6 @@ agree in it are one of its *elements*, which is a conjunction such as customer =
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -21,49 +18,22 @@ Mask = npt.NDArray[np.bool_]
 Element = tuple[tuple[int, int], ...]
 """A conjunction: (dimension's index, value's code) pairs, in the order of the dimensions."""
 
-READS, ELEMENTS = 20_000_000, 1_000_000
-"""Three and more dimensions together are looked at while leaves times cuboids, and elements, stay below these."""
-
-ALWAYS = 2
-"""Every dimension and every pair of dimensions is looked at, however many leaves there are."""
+ALWAYS, CUBOIDS = 2, 127
+"""Every dimension and every pair is looked at; three and more together while there are no more cuboids than this."""
 
 NAMEABLE = 40
 """Of each dimension so many values can be named: those that changed the most. The others count as the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cuboid:
-    """One combination of dimensions.
-
-    `ids` is each leaf's element, `size` where it has none that can be named; `sample` is a leaf of each element; `cost`
-    is the logarithm of how many cuboids are as likely.
-    """
-
-    dims: tuple[int, ...]
-    ids: Codes
-    sample: Codes
-    cost: float
-
-    @property
-    def size(self) -> int:
-        """How many elements there are."""
-        return len(self.sample)
-
-    def sums(self, rows: Floats, leaves: Codes | None = None) -> Floats:
-        """For each of the rows, which have a value per leaf, its sum over each element's leaves."""
-        ids = self.ids if leaves is None else self.ids[leaves]
-        if not len(ids):
-            return np.zeros((len(rows), self.size))
-        return np.array([np.bincount(ids, row, self.size + 1)[: self.size] for row in rows])
-
-
 class Leaves:
-    """Leaves that had something before or after, as relative change and size.
+    """Leaves that had something before or after, as relative change and size, and all elements they are part of.
 
     `change` is (after - before) / size, between -1 (gone) and 1 (new), where `size` is the larger of the two amounts,
     or the difference where one is negative.
 
-    `codes` has a row per leaf and a column per dimension; a negative code is a value that cannot be named.
+    `codes` has a row per leaf and a column per dimension; a negative code is a value that cannot be named. Elements are
+    numbered through: `cuboid` is the place of each one's dimensions in `dims`, `sample` one of its leaves, and `ids`
+    has for every cuboid and leaf the leaf's element, or the number of elements where it has none that can be named.
     """
 
     def __init__(self, codes: Codes, before: Floats, after: Floats) -> None:
@@ -75,12 +45,33 @@ class Leaves:
         self.difference: Floats = difference[kept]
         self.size: Floats = size[kept]
         self.change: Floats = self.difference / self.size
-        self.cuboids = list(_cuboids(self.codes))
+        self.dims = _combinations(self.codes)
+        found = [_elements(self.codes, dims) for dims in self.dims]
+        self.sizes = np.array([len(sample) for _, sample in found], dtype=np.int64)
+        self.count = int(self.sizes.sum())
+        firsts = np.cumsum(self.sizes) - self.sizes
+        self.cuboid: Codes = np.repeat(np.arange(len(found)), self.sizes)
+        self.sample: Codes = np.concatenate([np.zeros(0, dtype=np.int64), *(sample for _, sample in found)])
+        self.ids: Codes = np.full((len(found), len(self.codes)), self.count, dtype=np.int64)
+        for place, (ids, _) in enumerate(found):
+            self.ids[place, ids >= 0] = ids[ids >= 0] + firsts[place]
 
-    def element(self, cuboid: Cuboid, number: int) -> Element:
-        """The conjunction that one of a cuboid's elements is."""
-        values = self.codes[cuboid.sample[number]]
-        return tuple((dim, int(values[dim])) for dim in cuboid.dims)
+    def element(self, number: int) -> Element:
+        """The conjunction that an element is."""
+        values = self.codes[self.sample[number]]
+        return tuple((dim, int(values[dim])) for dim in self.dims[self.cuboid[number]])
+
+    def inside(self, number: int) -> Mask:
+        """Which leaves are part of an element."""
+        return np.asarray(self.ids[self.cuboid[number]] == number)
+
+    def sums(self, rows: Floats, leaves: Codes | None = None) -> Floats:
+        """For each of the rows, which have a value per leaf, its sum over each element's leaves."""
+        ids = self.ids if leaves is None else self.ids[:, leaves]
+        flat = ids.ravel()
+        if not len(flat):
+            return np.zeros((len(rows), self.count))
+        return np.array([np.bincount(flat, np.tile(row, len(ids)), self.count + 1)[: self.count] for row in rows])
 
 
 def merged(codes: Codes, before: Floats, after: Floats) -> tuple[Codes, Floats, Floats]:
@@ -102,30 +93,26 @@ def _largest(column: Codes, difference: Floats) -> Codes:
     return np.argsort(-changes, kind="stable")[:NAMEABLE]
 
 
-def _cuboids(codes: Codes) -> Iterator[Cuboid]:
-    leaves, dims = codes.shape
-    varying = [dim for dim in range(dims) if len(np.unique(codes[:, dim])) > 1]
-    values = [len(np.unique(codes[:, dim])) for dim in range(dims)]
-    chosen: list[tuple[int, ...]] = []
-    elements = depth = 0
+def _combinations(codes: Codes) -> list[tuple[int, ...]]:
+    varying = [dim for dim in range(codes.shape[1]) if len(np.unique(codes[:, dim])) > 1]
+    found: list[tuple[int, ...]] = []
     for level in range(1, len(varying) + 1):
         more = list(combinations(varying, level))
-        elements += sum(min(leaves, math.prod(values[dim] for dim in each)) for each in more)
-        if level > ALWAYS and (elements > ELEMENTS or leaves * (len(chosen) + len(more)) > READS):
+        if level > ALWAYS and len(found) + len(more) > CUBOIDS:
             break
-        chosen += more
-        depth = level
-    for each in chosen:
-        yield _cuboid(codes, each, math.log(depth) + math.log(math.comb(len(varying), len(each))))
+        found += more
+    return found
 
 
-def _cuboid(codes: Codes, dims: tuple[int, ...], cost: float) -> Cuboid:
+def _elements(codes: Codes, dims: tuple[int, ...]) -> tuple[Codes, Codes]:
+    """Each leaf's element, from 0, or -1; and a leaf of each element."""
     some = codes[:, list(dims)]
     named = np.flatnonzero((some >= 0).all(axis=1))
     keys = np.zeros(len(named), dtype=np.int64)
     for column in some[named].T:
+        _, column = np.unique(column, return_inverse=True)
         keys = keys * (int(column.max(initial=0)) + 1) + column
     _, sample, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    ids = np.full(len(codes), len(sample), dtype=np.int64)
+    ids = np.full(len(codes), -1, dtype=np.int64)
     ids[named] = inverse
-    return Cuboid(dims, ids, named[sample], cost)
+    return ids, named[sample]

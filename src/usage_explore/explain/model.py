@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usage_explore.explain.leaves import Floats
+from usage_explore.explain.leaves import Codes, Floats
 
-_SPREADS = (0.01, 0.03, 0.1)
+_SPREADS = (0.01, 0.03, 0.1, 0.3)
 """How alike leaves under one cause may change: the standard deviation around their level, each as likely."""
 
 _FINEST = _SPREADS[0]
@@ -25,6 +25,9 @@ _LEAST, _MOST = 0.02, 0.5
 
 _AGAINST = math.log(20)
 """What it costs to name a cause that goes against the change of the whole."""
+
+_BOTH = 3
+"""Ordinary leaves are new no more than so many times as often as they go, and the other way round."""
 
 _SMALLEST = 10
 """Noise is measured on no fewer leaves."""
@@ -58,8 +61,7 @@ def measured(change: Floats, size: Floats, centre: float, quantile: float = 0.5)
     A cause moves leaves to one side, so that the other side tells the noise even where half of all leaves are hit.
     """
     distance = change - centre
-    groups = np.array_split(np.argsort(size, kind="stable"), max(1, min(8, len(size) // (8 * _SMALLEST))))
-    found = [(_quiet(distance[group], quantile), float(np.median(size[group]))) for group in groups if len(group)]
+    found = [(_quiet(distance[group], quantile), float(np.median(size[group]))) for group in _by_size(size)]
     if not found:
         return Noise(centre, 1.0, 0.0)
     if found[0][0] < 1.5 * found[-1][0]:
@@ -90,6 +92,28 @@ def _fitted(variance: Floats, inverse: Floats) -> tuple[float, float]:
     return share, count
 
 
+def _ends(change: Floats, size: Floats) -> Floats:
+    """How often ordinary leaves as large as each one are new, or gone, as it is; the logarithm, -inf for all others.
+
+    Where leaves only come, or only go, that is nothing ordinary.
+    """
+    found = np.full(len(change), -math.inf)
+    if change.max() < 1 or change.min() > -1:
+        return found
+    for group in _by_size(size):
+        new, gone = change[group] >= 1, change[group] <= -1
+        shares = (new.sum() + 0.5) / (len(group) + 1), (gone.sum() + 0.5) / (len(group) + 1)
+        # a cause makes leaves new or makes them go, not both
+        found[group[new]] = math.log(min(shares[0], _BOTH * shares[1]))
+        found[group[gone]] = math.log(min(shares[1], _BOTH * shares[0]))
+    return found
+
+
+def _by_size(size: Floats) -> list[Codes]:
+    groups = np.array_split(np.argsort(size, kind="stable"), max(1, min(8, len(size) // (8 * _SMALLEST))))
+    return [group for group in groups if len(group)]
+
+
 class Model:
     """The likelihood of leaves under a noise; `rows` are what has to be summed over an element's leaves.
 
@@ -98,7 +122,10 @@ class Model:
 
     def __init__(self, change: Floats, size: Floats, noise: Noise, direction: float) -> None:
         ordinary = noise.variance(size)
-        rows = [np.ones_like(change), -0.5 * (_LOG_2PI + np.log(ordinary) + (change - noise.centre) ** 2 / ordinary)]
+        likely = -0.5 * (_LOG_2PI + np.log(ordinary) + (change - noise.centre) ** 2 / ordinary)
+        # what comes and goes all the time is told apart from noise no better than it is rare
+        likely = np.logaddexp(likely, _ends(change, size) - 0.5 * math.log(2 * math.pi * _FINEST**2))
+        rows = [np.ones_like(change), likely]
         for spread in _SPREADS:
             weight = 1 / (spread**2 + noise.count / size)
             rows += [np.log(weight), weight, weight * change, weight * change**2]

@@ -11,8 +11,7 @@ Floats serve for ranking only: no number that is told comes from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from itertools import chain
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from usage_explore.explain.leaves import Codes, Element, Floats, Leaves, Mask
 from usage_explore.explain.model import Model, Noise, measured
 
-MOST = 20
+MOST = 12
 """No more conjunctions are named than this."""
 
 _ANOTHER = math.log(3)
@@ -32,27 +31,17 @@ _ROUNDS = 3
 _COMMON = 0.3
 """A change common to all leaves is looked for where half of them change by more than this part of the noise."""
 
-_MOVES = 400
+_MOVES = 200
 """After so many tries to improve a set it is taken as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A conjunction that was chosen: its cuboid, and its number there."""
-
-    cuboid: int
-    number: int
-
-
-_Causes = tuple[tuple[_Named, ...], ...]
-"""The causes, each with its conjunctions, which are all of one cuboid."""
-
-_Choice = frozenset[_Named]
+_Causes = tuple[tuple[int, ...], ...]
+"""The causes, each with its elements, which are all of one cuboid."""
 
 
 def search(leaves: Leaves) -> list[Element]:
     """The conjunctions that account for the change, in the order in which they take their leaves."""
-    if not leaves.cuboids:
+    if not leaves.count:
         return []
     value, causes = _explained(leaves, 0.0)
     common = float(np.median(leaves.change))
@@ -60,7 +49,7 @@ def search(leaves: Leaves) -> list[Element]:
         shifted, others = _explained(leaves, common)
         if shifted - 0.5 * math.log(len(leaves.change)) > value:
             causes = others
-    return [leaves.element(leaves.cuboids[named.cuboid], named.number) for named in chain(*causes)]
+    return [leaves.element(number) for number in chain(*causes)]
 
 
 def _explained(leaves: Leaves, centre: float) -> tuple[float, _Causes]:
@@ -85,8 +74,13 @@ class _Climb:
     def __init__(self, leaves: Leaves, noise: Noise) -> None:
         self.leaves = leaves
         self.model = Model(leaves.change, leaves.size, noise, float(np.sign(leaves.difference.sum())))
-        self.whole = [cuboid.sums(self.model.rows) for cuboid in leaves.cuboids]
+        self.whole = leaves.sums(self.model.rows)
         self.ordinary = float(self.model.rows[1].sum())
+        # what it costs to say which dimensions a cause has, and which element of them it is
+        levels = np.array([len(dims) for dims in leaves.dims])
+        alike = np.bincount(levels)[levels]
+        self.cost: Floats = np.log(levels.max()) + np.log(alike)
+        self.price: Floats = np.log(leaves.sizes) + _ANOTHER
 
     def up(self, causes: _Causes) -> tuple[float, _Causes]:
         """The best set of causes that can be reached."""
@@ -97,30 +91,27 @@ class _Climb:
             move = next(moves, None)
             if move is None:
                 break
-            other = self.grown(*move)
-            reached = self.value(other)
+            reached = self.value(move)
             if reached > value + 1e-6:
-                causes, value = other, reached
+                causes = self.grown(move)
+                value = self.value(causes)
                 moves = self.moves(causes)
         return value, causes
 
-    def moves(self, causes: _Causes) -> Iterator[tuple[_Causes, _Choice]]:
-        """Sets to try next, each with what must not be added to it: one without, and one with a parent instead."""
-        chosen = list(chain(*causes))
-        for named in chosen:
-            yield _without(causes, frozenset({named})), frozenset({named})
-        for cause in causes:
-            if len(cause) > 1:
-                yield _without(causes, frozenset(cause)), frozenset(cause)
+    def moves(self, causes: _Causes) -> Iterator[_Causes]:
+        """Sets to try next: a parent instead of what it contains, and the best instead of one, or of one cause."""
+        chosen = set(chain(*causes))
         for parent in self._parents(chosen):
-            inside = frozenset(named for named in chosen if self._contains(parent, named))
-            yield (*_without(causes, inside), (parent,)), frozenset()
+            inner = {number for number in chosen if self._contains(parent, number)}
+            yield (*_without(causes, inner), (parent,))
+        for dropped in [*({number} for number in chosen), *(set(cause) for cause in causes if len(cause) > 1)]:
+            yield self.grown(_without(causes, dropped), dropped)
 
-    def grown(self, causes: _Causes, banned: _Choice = frozenset()) -> _Causes:
-        """The set with conjunctions added, the best one first, as long as they explain more than they cost."""
+    def grown(self, causes: _Causes, banned: Collection[int] = ()) -> _Causes:
+        """The set with elements added, the best one first, as long as they explain more than they cost."""
         while sum(map(len, causes)) < MOST:
-            gain, larger = self._addition(causes, banned)
-            if gain <= 0:
+            larger = self._larger(causes, banned)
+            if larger is None:
                 break
             causes = larger
         return causes
@@ -130,65 +121,57 @@ class _Climb:
         owner = self.owner(causes)
         total = self.ordinary
         for place, cause in enumerate(causes):
-            cuboid = self.leaves.cuboids[cause[0].cuboid]
+            cuboid = self.leaves.cuboid[cause[0]]
             total += float(self.model.gain(self._sums(owner == place))[0])
-            total -= cuboid.cost + len(cause) * self._price(cause[0].cuboid)
+            total -= float(self.cost[cuboid] + len(cause) * self.price[cuboid])
         return total
 
     def owner(self, causes: _Causes) -> Codes:
         """For each leaf which cause takes it, the first that can; -1 for none."""
         owner = np.full(len(self.leaves.change), -1)
         for place, cause in enumerate(causes):
-            for named in cause:
-                owner[(self.leaves.cuboids[named.cuboid].ids == named.number) & (owner < 0)] = place
+            for number in cause:
+                owner[self.leaves.inside(number) & (owner < 0)] = place
         return owner
 
-    def _addition(self, causes: _Causes, banned: _Choice) -> tuple[float, _Causes]:
+    def _larger(self, causes: _Causes, banned: Collection[int]) -> _Causes | None:
         owner = self.owner(causes)
         taken = np.flatnonzero(owner >= 0)
-        rows = self.model.rows[:, taken]
-        joined = [self._sums(owner == place) for place in range(len(causes))]
-        best, found = 0.0, causes
-        for number, cuboid in enumerate(self.leaves.cuboids):
-            sums = self.whole[number] - cuboid.sums(rows, taken)
-            closed = sums[0] < 0.5
-            closed[[named.number for named in banned if named.cuboid == number]] = True
-            alone = np.where(closed, -math.inf, self.model.gain(sums)) - cuboid.cost - self._price(number)
-            at = int(alone.argmax())
-            if alone[at] > best:
-                best, found = float(alone[at]), (*causes, (_Named(number, at),))
-            for place, cause in enumerate(causes):
-                own = float(self.model.gain(joined[place])[0])
-                if cause[0].cuboid != number or own == -math.inf:
-                    continue
-                more = np.where(closed, -math.inf, self.model.gain(sums + joined[place])) - own - self._price(number)
-                at = int(more.argmax())
-                if more[at] > best:
-                    best = float(more[at])
-                    found = (*causes[:place], (*cause, _Named(number, at)), *causes[place + 1 :])
-        return best, found
-
-    def _price(self, cuboid: int) -> float:
-        return math.log(self.leaves.cuboids[cuboid].size) + _ANOTHER
+        sums = self.whole - self.leaves.sums(self.model.rows[:, taken], taken)
+        cuboid = self.leaves.cuboid
+        open_ = sums[0] > 0.5
+        open_[list(banned)] = False
+        alone = np.where(open_, self.model.gain(sums), -math.inf) - self.cost[cuboid] - self.price[cuboid]
+        at = int(alone.argmax())
+        best, found = float(alone[at]), (*causes, (at,))
+        for place, cause in enumerate(causes):
+            joined = self._sums(owner == place)
+            own = float(self.model.gain(joined)[0])
+            alike = np.flatnonzero(open_ & (cuboid == cuboid[cause[0]]))
+            if own == -math.inf or not len(alike):
+                continue
+            more = self.model.gain(sums[:, alike] + joined) - own - self.price[cuboid[cause[0]]]
+            at = int(more.argmax())
+            if more[at] > best:
+                best, found = float(more[at]), (*causes[:place], (*cause, int(alike[at])), *causes[place + 1 :])
+        return found if best > 0 else None
 
     def _sums(self, mask: Mask) -> Floats:
         return np.asarray(self.model.rows[:, mask].sum(axis=1, keepdims=True))
 
-    def _parents(self, chosen: list[_Named]) -> list[_Named]:
-        found: dict[_Named, None] = {}
-        for named in chosen:
-            own = self.leaves.cuboids[named.cuboid]
-            leaf = own.sample[named.number]
-            for number, cuboid in enumerate(self.leaves.cuboids):
-                if set(cuboid.dims) < set(own.dims):
-                    found[_Named(number, int(cuboid.ids[leaf]))] = None
+    def _parents(self, chosen: set[int]) -> list[int]:
+        found: dict[int, None] = {}
+        for number in chosen:
+            own = set(self.leaves.dims[self.leaves.cuboid[number]])
+            for place, dims in enumerate(self.leaves.dims):
+                if own > set(dims):
+                    found[int(self.leaves.ids[place, self.leaves.sample[number]])] = None
         return [parent for parent in found if parent not in chosen]
 
-    def _contains(self, parent: _Named, named: _Named) -> bool:
-        outer, inner = self.leaves.cuboids[parent.cuboid], self.leaves.cuboids[named.cuboid]
-        return set(outer.dims) <= set(inner.dims) and outer.ids[inner.sample[named.number]] == parent.number
+    def _contains(self, parent: int, number: int) -> bool:
+        return set(self.leaves.element(parent)) <= set(self.leaves.element(number))
 
 
-def _without(causes: _Causes, dropped: _Choice) -> _Causes:
-    left = (tuple(named for named in cause if named not in dropped) for cause in causes)
+def _without(causes: _Causes, dropped: set[int]) -> _Causes:
+    left = (tuple(number for number in cause if number not in dropped) for cause in causes)
     return tuple(cause for cause in left if cause)

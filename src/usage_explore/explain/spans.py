@@ -60,10 +60,10 @@ def spans(
 
 
 def words(span: Span, query: AggregateQuery) -> str:
-    """The window on the question's clock: "Wed 16 Sep 2026"."""
+    """The window on the question's clock: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
     said = span_words(since, until)
-    return f"{since:%a} {said}" if (until - _INSTANT).date() == since.date() else said
+    return f"on {since:%a} {said}" if (until - _INSTANT).date() == since.date() else f"in {said}"
 
 
 def _bucket(query: AggregateQuery, instant: datetime) -> Span:
