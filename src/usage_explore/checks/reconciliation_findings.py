@@ -215,7 +215,7 @@ class Telling:
             repeated = sum(each.repeated_events for each in group)
             causes.append(f"{counted(repeated, 'event')} that repeated an idempotency key")
         exactly = "within the tolerance" if self.tolerance else "exactly"
-        return f"; the difference is {exactly} what {' and '.join(causes)} come to"
+        return f"; the difference is {exactly} the quantity of {' and '.join(causes)}"
 
     def _facts(self, group: list[Row]) -> tuple[tuple[str, str], ...]:
         if len(group) > 1:

@@ -29,7 +29,8 @@ MISTAKES: dict[str, str] = {
     "doubled": "the 8th largest line is there twice",
     "mistyped": "the last two different neighbouring digits before the point of the 11th largest line's quantity are"
     " swapped",
-    "unused": "the customer of the last line is also charged for 250 of the first metric it did not use",
+    "unused": "the customer of the last line, of those that did not use every metric, is also charged for 250 of the"
+    " first one it did not use",
 }
 """What is wrong with the invoice beside what arrived after finalization; lines are ranked by amount."""
 
@@ -101,11 +102,7 @@ def _mistaken(right: list[_Line]) -> list[_Line]:
     found = [line for line in right if line not in (*forgotten, *mistyped)]
     found += doubled
     found += [_line(line.customer_id, line.metric_key, _swapped(line.quantity)) for line in mistyped]
-    found += [
-        _line(line.customer_id, metric, _UNUSED)
-        for line in right[-1:]
-        for metric in _unused(line.customer_id, right)[:1]
-    ]
+    found += _unused(right)
     return sorted(found, key=_rank)
 
 
@@ -124,9 +121,14 @@ def _swapped(quantity: Decimal) -> Decimal:
     return quantity
 
 
-def _unused(customer_id: str, right: list[_Line]) -> list[str]:
-    used = {line.metric_key for line in right if line.customer_id == customer_id}
-    return [metric.key for metric in catalogue.METRICS if metric.key not in used]
+def _unused(right: list[_Line]) -> list[_Line]:
+    """A line for what its customer did not use; none where everybody used everything."""
+    used = {(line.customer_id, line.metric_key) for line in right}
+    for line in reversed(right):
+        for metric in catalogue.METRICS:
+            if (line.customer_id, metric.key) not in used:
+                return [_line(line.customer_id, metric.key, _UNUSED)]
+    return []
 
 
 def _line(customer_id: str, metric_key: str, quantity: Decimal) -> _Line:
