@@ -14,8 +14,10 @@ Columns, in any order, upper or lower case, spaces or hyphens for underscores:
 
 Usage is recomputed for what the lines tell apart: by customer and each of subscription, metric, price and wallet that
 any line has. Where some lines have one and others are blank, blank stands for usage without one. Dates are midnights
-of the validated period's time zone. Other columns are ignored, and named in `Invoices.ignored`; one that looks like a
-misspelt known column is an error, since it would have been compared.
+of the validated period's time zone; an end may be the last day or the day after it, since a line is compared when it
+lies in the period, and left aside when it does not. Several lines of one key are added up. Other columns are ignored,
+and named in `Invoices.ignored`; one that looks like a misspelt known column is an error, since it would have been
+compared.
 
 Quantities and amounts are exact: text, integers and decimals are taken digit for digit, floats are refused.
 """
