@@ -1,0 +1,161 @@
+"""New usage that never had a subscription: a customer, or a customer's metric, seen for the first time without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, Table, func, literal, select
+
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import asked, grouped, of_question, together
+from usage_explore.checks.phrases import counted, named, percent, when
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+NAME = "new_usage"
+
+BACK = timedelta(days=90)
+"""Usage is new when there was none for so long before the period."""
+
+SETTLED = timedelta(days=14)
+"""Nothing is new in the first days of the data: everything would be."""
+
+FLOOR = 10
+"""Fewer events are no finding: a first event may lack its subscription as any other may."""
+
+GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
+"""What part of the period's events a new customer sends, or of a metric's a known one: high from the first on, medium
+from the second."""
+
+MOST = 100
+"""Findings at most, the largest; the note counts the others."""
+
+
+def closed(period: Period) -> datetime:
+    """Until when the period's usage can be complete."""
+    return min(period.span[1], period.as_of or period.span[1])
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """Usage by `customer_id` and `metric_key` from 90 days before the period on.
+
+    Further columns: `first` and `last` timestamptz, `events` bigint (in the period), `subscribed` bigint (of all, those
+    with a subscription).
+    """
+    c, since = table.c, period.span[0]
+    read = period.replace(since=since - BACK, until=closed(period))
+    return (
+        select(
+            c.customer_id,
+            c.metric_key,
+            func.min(c.timestamp).label("first"),
+            func.max(c.timestamp).label("last"),
+            func.count().filter(c.timestamp >= literal(since, c.timestamp.type)).label("events"),
+            func.count(c.subscription_id).label("subscribed"),
+        )
+        .where(*conditions(table, read))
+        .group_by(c.customer_id, c.metric_key)
+    )
+
+
+def examine(examination: Examination) -> Outcome:
+    """The new usage without a subscription: a new customer's once, a known one's by metric."""
+    period = examination.period
+    if closed(period) <= period.span[0]:
+        return Outcome()
+    rows = grouped(examination, statement(examination.table, period))
+    if not rows:
+        return Outcome()
+    began = max(period.span[0], min(row.first for row in rows) + SETTLED)
+    groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= FLOOR]
+    groups.sort(key=lambda group: (-sum(row.events for row in group), str(group[0].customer_id), group[0].metric_key))
+    known = {row.customer_id for row in rows if row.first < began}
+    subscribed = {row.customer_id for row in rows if row.subscribed}
+    note = ""
+    if len(groups) > MOST:
+        left = sum(row.events for group in groups[MOST:] for row in group)
+        note = f"{len(groups) - MOST:,} smaller findings more, {counted(left, 'event')}"
+    if began > period.span[0]:
+        until = when(period.span[0], min(began, period.span[1]), period.zone)
+        note = "; ".join(filter(None, (note, f"the data begins too late to say what is new in {until}")))
+    findings = [
+        _finding(examination, group, group[0].customer_id in known, group[0].customer_id in subscribed)
+        for group in groups[:MOST]
+    ]
+    return Outcome(findings=tuple(findings), looked_at=len(rows), note=note)
+
+
+def _groups(rows: Iterable[Any], began: datetime) -> list[list[Any]]:
+    """What is one finding: all metrics of a customer that never had a subscription, else a metric of a customer."""
+    customers: dict[UUID, list[Any]] = {}
+    for row in rows:
+        customers.setdefault(row.customer_id, []).append(row)
+    groups = []
+    for usages in customers.values():
+        new = sorted(
+            (row for row in usages if row.first >= began and not row.subscribed), key=lambda row: str(row.metric_key)
+        )
+        if any(row.subscribed for row in usages):
+            groups += [[row] for row in new]
+        elif new:
+            groups.append(new)
+    return groups
+
+
+def _finding(examination: Examination, group: Sequence[Any], known: bool, subscribed: bool) -> Finding:
+    customer, zone = group[0].customer_id, examination.period.zone
+    metrics = [row.metric_key for row in group]
+    first, last = min(row.first for row in group), max(row.last for row in group)
+    question = examination.events_question(
+        **asked(customer_id=customer),
+        **({"metric_key": metrics} if all(asked(metric_key=each) for each in metrics) else {}),
+        occurred_after=first,
+        occurred_before=min(examination.period.span[1], last + timedelta(microseconds=1)),
+    )
+    found = of_question(examination, question, examination.table.c.metric_key.in_(metrics))
+    if found is None:
+        raise LookupError("events that were counted are gone")
+    names = together([named(each) for each in metrics])
+    if known:
+        who = f"Customer {customer} is new to {names} and never had a subscription for it"
+        whole = max(examination.totals.metrics[each][0] for each in metrics)
+        of = "that metric's" if len(metrics) == 1 else "the largest of these metrics'"
+    else:
+        who = f"Customer {customer} is new, uses {names}, and never had a subscription"
+        whole, of = examination.totals.events, "all"
+    share = part(found.events, whole)
+    severity: Severity = "high" if share >= GRAVE else "medium" if share >= NOTABLE else "low"
+    return Finding(
+        check=NAME,
+        severity="low" if known and not subscribed else severity,
+        sentence=f"{who}: {counted(found.events, 'event')}, {when(found.since, found.until, zone)},"
+        f" {percent(share)} of {of} events.",
+        question=question,
+        facts=found.facts(),
+        **found.fields(examination),
+    )
+
+
+CHECK = Check(
+    name=NAME,
+    title="New usage without a subscription",
+    means="Somebody began to use what nobody subscribed to: it is on no invoice, or on one that nobody agreed to.",
+    parameters={
+        "new": f"no usage in the {BACK.days} days before the period, nor in the first {SETTLED.days} days of the data",
+        "never": "none of the events has a subscription",
+        "floor": f"{FLOOR} events at least",
+        "severity": f"a new customer from {percent(GRAVE)} of the period's events on is high, from {percent(NOTABLE)}"
+        " on medium, else low; a known one's new metric the same, by the metric's events, but low where the customer"
+        " has no subscription at all",
+        "most": f"the {MOST} largest",
+    },
+    unit="customers' metrics",
+    statement=statement,
+    examine=examine,
+)
