@@ -74,11 +74,12 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
 
 def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     """Run the checks, with progress in that place; where they fail, they are offered again."""
-    with top.container():
-        progress = Progress(tuple(CHECKS.values()))
+    top.empty()
+    progress = Progress(tuple(CHECKS.values()))
     try:
         validate_run.run(source, view.query, progress)
     except Exception:
+        progress.clear()
         with top.container():
             _not_yet(view, source)
         raise

@@ -36,8 +36,8 @@ def download(validation: Validation) -> None:
     since, until = (edge.astimezone(validation.period.zone) for edge in validation.period.span)
     name = f"validation-{since:%Y-%m-%d}-{until:%Y-%m-%d}"
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
-        ("Findings, CSV", "csv", "text/csv", lambda: _csv(validation)),
-        ("Everything, JSON", "json", "application/json", lambda: _json(validation)),
+        ("Findings, CSV", "csv", "text/csv", lambda: to_csv(validation)),
+        ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),
     )
     st.caption(
         "The findings with every number exact, each with its link; the JSON also has the totals and what was clean."
@@ -55,7 +55,7 @@ def download(validation: Validation) -> None:
             )
 
 
-def _csv(validation: Validation) -> bytes:
+def to_csv(validation: Validation) -> bytes:
     """One row per finding: times ISO 8601 with the zone's offset, numbers plain and exact, no text unquoted."""
     frame = validation.frame
     texts = {
@@ -74,5 +74,6 @@ def _csv(validation: Validation) -> bytes:
     return buffer.getvalue()
 
 
-def _json(validation: Validation) -> bytes:
+def to_json(validation: Validation) -> bytes:
+    """The examination as JSON: what was looked at, what was clean, the totals and every finding."""
     return json.dumps(validation.to_dict(), ensure_ascii=False, indent=2).encode()

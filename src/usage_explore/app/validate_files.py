@@ -6,7 +6,9 @@ Only the check that reads the file runs again, over the same period as it was kn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -19,6 +21,10 @@ from usage_explore.app.validate_sheet import sheet_table
 from usage_explore.checks import Result, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import QueryError
+from usage_explore.numbers import exact_sum
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MEGABYTES = 20
 """How large a file may be."""
@@ -29,7 +35,10 @@ _MOST_FAULTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A check that reads a file: which argument of `Store.validate` takes it, and what to call both."""
+    """A check that reads a file: which argument of `Store.validate` takes it, and what to call both.
+
+    `splits`: the check's table splits the period's usage, each event is in one row of it.
+    """
 
     check: str
     argument: str
@@ -37,6 +46,7 @@ class Reader:
     label: str
     columns: str
     without: str
+    splits: bool = False
 
 
 FILES = (
@@ -49,6 +59,7 @@ FILES = (
         "organization's default.",
         without="Usage per customer and wallet as finalization will group it. Without the customers' preferred "
         "currencies, usage that pins no wallet stays apart.",
+        splits=True,
     ),
     Reader(
         check="reconciliation",
@@ -105,6 +116,8 @@ def file_tab(reader: Reader, source: Source, found: Amended) -> None:
     _outcome(result)
     frame = validation.sheet(reader.check)
     if frame is not None and not frame.empty:
+        if reader.splits:
+            _sums(frame, validation)
         sheet_table(frame, validation.period.zone, reader.title)
 
 
@@ -163,6 +176,21 @@ def _outcome(result: Result) -> None:
         )
     else:
         st.success(words.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
+
+
+def _sums(frame: pd.DataFrame, validation: Validation) -> None:
+    """Whether the rows add up to the period's usage, to the last digit."""
+    found: dict[str, tuple[int, Decimal]] = {}
+    for metric, events, quantity in zip(frame["metric_key"], frame["events"], frame["quantity"], strict=True):
+        counted, summed = found.get(metric, (0, Decimal(0)))
+        found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
+    if found == dict(validation.totals.metrics):
+        st.caption(
+            f"The {words.plural(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, and "
+            f"to the quantity of each of its {words.plural(len(found), 'metric')}, to the last digit."
+        )
+    else:
+        st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")
 
 
 def _dropped(reader: Reader) -> File | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -13,14 +16,20 @@ from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.table import counted, events_table
-from usage_explore.app.validate_question import charted, expectation, listing
+from usage_explore.app.validate_expectation import expectation
+from usage_explore.app.validate_explanation import explained
+from usage_explore.app.validate_question import charted, listing
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.charts import expected, undrawable
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import group_name, span_words
+from usage_explore.parse import instant
 from usage_explore.query import EventQuery
+
+_NUMBER = re.compile(r"-?\d{1,200}(\.\d{1,200})?", re.ASCII)
+_TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
 def opened(pages: Pages, view: ValidateView, source: Source, validation: Validation, finding: Finding) -> None:
@@ -40,6 +49,7 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
     st.caption(words.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}."))
     with shown():
         _chart(source, validation, finding)
+    reasons = st.container()
     with shown():
         _events(pages, source, validation, finding)
     st.table(_told(validation, finding), border="horizontal")
@@ -51,6 +61,9 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
     if code.open:
         with code:
             _code(source, finding)
+    # explaining may take longer than all the rest: that is there first
+    with reasons, shown():
+        explained(source, validation, finding)
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
@@ -81,7 +94,8 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
         heading.markdown(f"**{number}**{words.plain(more)}", width="content")
     else:
-        heading.markdown("**No events** within this window: that is the finding.", width="content")
+        why = "this question finds none of the finding's events" if finding.events else "that is the finding"
+        heading.markdown(f"**No events** here: {why}.", width="content")
 
 
 def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str) -> None:
@@ -107,7 +121,15 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
     for currency, amount in finding.amounts:
         found[f"cost affected, {currency}"] = words.exact(amount)
     found["affected part"] = words.share(finding.share, 1)
-    return {words.plain(name): words.plain(text) for name, text in {**found, **dict(finding.facts)}.items()}
+    found |= {name: _fact(text, zone) for name, text in finding.facts}
+    return {words.plain(name): words.plain(text) for name, text in found.items()}
+
+
+def _fact(text: str, zone: ZoneInfo) -> str:
+    """A fact as the page writes it: numbers with their thousands apart, times on the zone's clock."""
+    if _NUMBER.fullmatch(text):
+        return words.exact(Decimal(text))
+    return words.local(instant(text), zone) if _TIME.fullmatch(text) else text
 
 
 def _link(view: ValidateView, source: Source, validation: Validation) -> None:

@@ -1,13 +1,12 @@
-"""The questions behind an opened finding: what its chart asks, which events are listed, what was expected."""
+"""The questions behind an opened finding: what its chart asks, and which events are listed."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from usage_explore.answers import Aggregate
-from usage_explore.app.data import Source
+from usage_explore import buckets
 from usage_explore.app.views import shared_filters
-from usage_explore.charts.expected import Expected
+from usage_explore.buckets import Bucket
 from usage_explore.checks import Finding, Validation
 from usage_explore.parse import EARLIEST
 from usage_explore.query import AggregateQuery, EventQuery
@@ -22,16 +21,18 @@ def charted(validation: Validation, finding: Finding) -> AggregateQuery:
     if isinstance(asked, AggregateQuery):
         return asked
     period = validation.period
+    known = period.as_of or validation.now
     hourly = finding.until - finding.since <= _HOURLY
+    bucket: Bucket = "hour" if hourly else "day"
     around = timedelta(days=1) if hourly else _AROUND
-    since = max(finding.since - around, EARLIEST)
-    until = min(finding.until + around, period.as_of or validation.now)
+    since = buckets.floor(max(finding.since - around, EARLIEST), bucket, period.zone)
+    until = buckets.floor(min(finding.until + around, known), bucket, period.zone)
     return AggregateQuery(
         **shared_filters(asked),
         since=since,
-        until=max(until, since + timedelta(hours=1)),
+        until=max(until, buckets.following(since, bucket, period.zone)),
         timezone=period.timezone,
-        bucket="hour" if until - since <= timedelta(days=6) else "day",
+        bucket=bucket,
         metric="count" if finding.quantity is None else "sum_quantity",
     )
 
@@ -42,8 +43,3 @@ def listing(finding: Finding) -> EventQuery:
     if isinstance(asked, EventQuery):
         return asked
     return EventQuery(**shared_filters(asked), occurred_after=finding.since, occurred_before=finding.until)
-
-
-def expectation(source: Source, validation: Validation, finding: Finding, answer: Aggregate) -> Expected | None:
-    """What was expected of the buckets of the finding's chart, None where its check expects nothing of them."""
-    return None

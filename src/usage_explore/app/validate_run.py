@@ -113,10 +113,10 @@ def with_file(source: Source, validation: Validation, check: str, argument: str,
 
 def _run(source: Source, asked: Period, show: Show, task: Callable[[Note], _T]) -> _T:
     with data.asking("validate", source.store.organization_id, asked):
-        return _watched(task, show)
+        return watched(task, show)
 
 
-def _watched(task: Callable[[Note], _T], show: Show) -> _T:
+def watched(task: Callable[[Note], _T], show: Show) -> _T:
     """What the task makes, in a thread of its own; whatever `show` raises ends it."""
     mine, left = work.Work(), threading.Event()
     progress: dict[str, float] = {}

@@ -25,7 +25,7 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
     shown = frame.head(_MOST_ROWS)
     if len(shown) < len(frame):
         st.caption(f"The first {_MOST_ROWS:,} of {len(frame):,} rows; the download holds all of them.")
-    headings = {name: group_name(str(name)).capitalize() for name in frame.columns}
+    headings = {name: _heading(str(name)) for name in frame.columns}
     columns = {name: shown[name].tolist() for name in frame.columns}
     texts = pd.DataFrame(
         {headings[name]: [_cell(value, zone) for value in values] for name, values in columns.items()}, dtype="object"
@@ -42,6 +42,12 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
         height="content" if len(texts) <= _FEW else 560,
         alt=title,
     )
+
+
+def _heading(name: str) -> str:
+    """A column as people say it; a currency in it keeps its letters."""
+    said = group_name(name)
+    return said[:1].upper() + said[1:]
 
 
 def _cell(value: Any, zone: ZoneInfo) -> str:

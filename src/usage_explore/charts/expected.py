@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from usage_explore.answers import Aggregate
 
 
+_BUCKETS = "buckets"
+"""What the chart calls its data."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What was expected of each bucket of an answer, and the band around it; None where nothing was.
@@ -56,15 +60,13 @@ def chart(
     look = theme(dark)
     rows = _rows(answer, since, until, expected)
     axes = {"x": _time_axis(answer), "y": _value_axis(answer)}
-    data = layers.inline(rows, "buckets")
     marked = [row for row in rows if row["marked"]]
-    found = []
+    found = _band(look, axes) if expected else []
+    found += [*_bars(look, axes, len(rows)), _told(axes, expected is not None)]
+    # the buckets travel once: the first layer that names them brings them
+    found[0].data = layers.inline(rows, _BUCKETS)
     if marked and len(marked) < len(rows):
-        found.append(_mark(marked, look, axes))
-    if expected:
-        found += _band(data, look, axes)
-    found += _bars(data, look, axes, len(rows))
-    found.append(_told(data, axes, expected is not None))
+        found.insert(0, _mark(marked, look, axes))
     notes = [*words.notes(answer)]
     if marked and len(marked) < len(rows):
         notes.append("Shaded: where the finding lies")
@@ -130,8 +132,8 @@ def _mark(marked: Sequence[dict[str, Any]], look: Palette, axes: dict[str, Any])
     return encoded
 
 
-def _band(data: alt.InlineData, look: Palette, axes: dict[str, Any]) -> list[alt.Chart]:
-    base = alt.Chart(data).transform_filter("isValid(datum.low)")
+def _band(look: Palette, axes: dict[str, Any]) -> list[alt.Chart]:
+    base = alt.Chart(alt.NamedData(name=_BUCKETS)).transform_filter("isValid(datum.low)")
     x = alt.X("middle:Q", **axes["x"])
     return [
         base.mark_area(color=look.other, opacity=0.28).encode(x=x, y=alt.Y("low:Q", **axes["y"]), y2="high:Q"),
@@ -141,10 +143,10 @@ def _band(data: alt.InlineData, look: Palette, axes: dict[str, Any]) -> list[alt
     ]
 
 
-def _bars(data: alt.InlineData, look: Palette, axes: dict[str, Any], number: int) -> list[alt.Chart]:
+def _bars(look: Palette, axes: dict[str, Any], number: int) -> list[alt.Chart]:
     gap = 1.0 if number <= layers.FEW else 0.25 if number <= 4 * layers.FEW else 0.0
     paint = alt.condition("datum.marked", alt.value(look.hues[7]), alt.value(look.hues[0]))
-    base = alt.Chart(data).encode(
+    base = alt.Chart(alt.NamedData(name=_BUCKETS)).encode(
         x=alt.X("start:Q", **axes["x"]), x2="end:Q", y=alt.Y("value:Q", **axes["y"]), y2="zero:Q", color=paint
     )
     return [
@@ -155,7 +157,7 @@ def _bars(data: alt.InlineData, look: Palette, axes: dict[str, Any], number: int
     ]
 
 
-def _told(data: alt.InlineData, axes: dict[str, Any], expected: bool) -> alt.Chart:
+def _told(axes: dict[str, Any], expected: bool) -> alt.Chart:
     """An unseen band per bucket that tells the exact value."""
     tips = [
         alt.Tooltip("when:N", title="title"),
@@ -165,6 +167,8 @@ def _told(data: alt.InlineData, axes: dict[str, Any], expected: bool) -> alt.Cha
     if expected:
         tips.append(alt.Tooltip("usual:N", title="Expected"))
     encoded: alt.Chart = (
-        alt.Chart(data).mark_rect(opacity=0).encode(x=alt.X("start:Q", **axes["x"]), x2="end:Q", tooltip=tips)
+        alt.Chart(alt.NamedData(name=_BUCKETS))
+        .mark_rect(opacity=0)
+        .encode(x=alt.X("start:Q", **axes["x"]), x2="end:Q", tooltip=tips)
     )
     return encoded

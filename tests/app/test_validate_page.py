@@ -1,0 +1,319 @@
+"""What the Validate page shows in each of its states, with small checks whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from uuid import uuid4
+
+import pandas as pd
+import pytest
+from sqlalchemy import Select, Table, func, select, text
+from streamlit.testing.v1 import AppTest
+
+import naughty
+from demo_database import ACME, BIRCH, WINDOW
+from opening import Open, opened
+from usage_explore import Store, statements
+from usage_explore.app import words
+from usage_explore.app.validate_run import File
+from usage_explore.app.validate_view import identity
+from usage_explore.checks import Finding, Validation
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.registry import CHECKS
+from usage_explore.query import Period
+
+LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
+HOSTILE = "".join(naughty.WORST[2:5])
+
+
+def statement(table: Table, period: Period) -> Select[tuple[str, int, Decimal]]:
+    found = select(table.c.metric_key, func.count().label("events"), func.sum(table.c.quantity).label("quantity"))
+    return found.where(*statements.conditions(table, period)).group_by(table.c.metric_key)
+
+
+def each_metric(examination: Examination) -> Outcome:
+    """A finding for each metric, the largest high, and the period split by metric."""
+    rows = sorted(
+        examination.connection.execute(statement(examination.table, examination.period)), key=lambda row: -row.events
+    )
+    since, until = examination.period.span
+    findings = tuple(
+        Finding(
+            check="metrics",
+            severity="high" if place == 0 else "low",
+            sentence=f"There are {row.events:,} events of {row.metric_key}; {HOSTILE}.",
+            since=since,
+            until=until,
+            events=row.events,
+            question=examination.aggregate_question(metric_key=row.metric_key, metric="sum_quantity")
+            if place % 2
+            else examination.events_question(metric_key=row.metric_key),
+            quantity=row.quantity,
+            amounts=(("USD", Decimal("1.50")),),
+            share=Decimal("0.25"),
+            metric_key=row.metric_key,
+            facts=(("said", HOSTILE), ("largest", "12345.50")),
+        )
+        for place, row in enumerate(rows)
+    )
+    sheet = pd.DataFrame([row._asdict() for row in rows], columns=["metric_key", "events", "quantity"])
+    return Outcome(findings=findings, looked_at=len(rows), sheet=sheet)
+
+
+def nothing(examination: Examination) -> Outcome:
+    return Outcome(looked_at=7)
+
+
+def lines(examination: Examination) -> Outcome:
+    assert examination.invoices is not None
+    return Outcome(looked_at=len(examination.invoices.lines), sheet=pd.DataFrame({"status": ["matched"]}))
+
+
+def failing(examination: Examination) -> Outcome:
+    examination.connection.execute(text("SELECT 1 / 0"))
+    raise AssertionError
+
+
+def check(name: str, examine: Callable[[Examination], Outcome], needs: str | None = None) -> Check:
+    return Check(
+        name=name,
+        title=f"Check of {name}",
+        means="what it means for the invoice",
+        parameters={"bound": "at least 1"},
+        unit="things",
+        statement=statement,
+        examine=examine,
+        needs=needs,
+    )
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the registry hold these checks."""
+
+    def let(*made: Check) -> None:
+        for name in tuple(CHECKS):
+            monkeypatch.delitem(CHECKS, name)
+        for each in made:
+            monkeypatch.setitem(CHECKS, each.name, each)
+
+    return let
+
+
+@pytest.fixture
+def page(use: Callable[..., None], demo_url: str, checks: Callable[..., None]) -> Open:
+    """Open the Validate page with these parameters, with a check that finds, one that does not, one that is skipped."""
+    checks(check("metrics", each_metric), check("nothing", nothing), check("reconciliation", lines, "invoices"))
+    use(demo_url)
+    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=60), parameters)
+
+
+def _validate_page() -> None:
+    from usage_explore.app.main import run
+
+    run("validate")
+
+
+def ran(app: AppTest) -> AppTest:
+    app.button(key="run_checks").click().run()
+    assert not app.exception, [each.value for each in app.exception]
+    return app
+
+
+def said(app: AppTest) -> str:
+    found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning, *app.success]
+    return "\n".join(each.value.replace("\\", "") for each in found)
+
+
+def validation(store: Store) -> Validation:
+    return store.validate(Period.from_params(LINK))
+
+
+def listed(app: AppTest) -> list[str]:
+    """The sentences of the list of findings."""
+    return next((list(table.value["Finding"]) for table in app.dataframe if "Finding" in table.value), [])
+
+
+def test_nothing_is_examined_before_it_is_wanted(page: Open) -> None:
+    app = page(**LINK)
+    assert "Not examined yet" in said(app)
+    assert "1–28 Sep 2026" in said(app)
+    assert not app.dataframe
+    assert not app.tabs
+
+
+def test_what_was_found_is_shown_by_impact_with_what_was_clean_and_what_was_skipped(page: Open, store: Store) -> None:
+    found = validation(store)
+    app = ran(page(**LINK))
+    told = said(app)
+    for severity, number in found.counts().items():
+        assert f"[{number:,}]" in told
+        assert f"[{severity}]" in told
+    assert words.short(found.totals.events) in told
+    assert [sentence.split(";")[0] for sentence in listed(app)] == [
+        finding.sentence.split(";")[0] for finding in found.findings
+    ]
+    app.session_state["validate_tab"] = "Checks"
+    table = opened(app, {}).dataframe[0].value
+    assert list(table["Result"]) == [
+        f"{len(found.findings)} findings",
+        "clean",
+        "skipped: drop the invoice lines under Reconciliation",
+    ]
+    assert table["Among"][1] == "7 things"
+
+
+def test_what_one_session_examined_another_one_is_shown(page: Open) -> None:
+    before = ran(page(**LINK))
+    after = page(**LINK)
+    assert listed(after) == listed(before)
+    assert "Not examined yet" not in said(after)
+    # another question is another examination
+    assert "Not examined yet" in said(page(**{**LINK, "metric_key": "tokens_in"}))
+    assert "Not examined yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
+
+
+def test_a_moving_window_stays_examined_in_its_session(page: Open) -> None:
+    app = ran(page(organization_id=ACME, since="-9999d"))
+    shown = listed(app)
+    assert shown
+    assert listed(app.run()) == shown
+
+
+def test_the_filters_narrow_the_list_and_stand_in_the_link(page: Open, store: Store) -> None:
+    found = validation(store).findings
+    app = ran(page(**LINK, severity="high"))
+    assert len(listed(app)) == 1
+    app.multiselect(key="finding_metrics").set_value([found[1].metric_key]).run()
+    assert app.query_params["about_metric"] == found[1].metric_key
+    assert listed(app) == []
+    assert "is listed with these filters" in said(app)
+
+
+def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: Open, store: Store) -> None:
+    for finding in validation(store).findings[:2]:
+        app = page(**LINK, finding=identity(finding))
+        if "Not examined yet" in said(app):
+            app = ran(app)
+        told = said(app)
+        assert finding.sentence.split(";")[0] in told
+        assert len(app.get("vega_lite_chart")) >= 1
+        assert f"**{words.plural(finding.events, 'event')}**" in told
+        (table,) = (each.value for each in app.table if "quantity affected" in each.value.index)
+        cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
+        assert cells["quantity affected"] == words.exact(finding.quantity or 0)
+        assert cells["cost affected, USD"] == "1.5"
+        assert cells["largest"] == "12,345.5"
+        assert "<script>" not in told
+        assert app.button(key="close_finding")
+
+
+def test_a_finding_that_is_not_there_is_said(page: Open) -> None:
+    app = ran(page(**LINK, finding="000000000000"))
+    assert "The finding that this link names is not among these" in said(app)
+    assert listed(app)
+
+
+def test_every_fault_of_a_bad_link_is_told_and_nothing_is_shown(page: Open) -> None:
+    app = page(**{**LINK, "custmer_id": "x", "severity": "hihg", "finding": "?", "since": "yesterday"})
+    told = app.error[0].value.replace("\\", "")
+    for fault in ("custmer_id**: unknown parameter, did you mean customer_id?", "severity**", "finding**", "since**"):
+        assert fault in told
+    assert not app.dataframe
+    assert "Not examined yet" not in said(app)
+
+
+def test_a_clean_period_says_among_how_much_nothing_was_found(
+    page: Open, checks: Callable[..., None], store: Store
+) -> None:
+    checks(check("nothing", nothing), check("as_little", nothing))
+    app = ran(page(**LINK))
+    assert f"2 checks over {words.short(validation(store).totals.events)} events found nothing" in said(app)
+    assert app.success
+
+
+def test_a_period_without_events_is_not_clean(page: Open) -> None:
+    app = ran(page(organization_id=ACME, since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z"))
+    assert "No events match, so nothing was checked" in said(app)
+    assert not app.success
+    assert not app.dataframe
+    assert "Clean" not in said(app)
+
+
+def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: Callable[..., None]) -> None:
+    checks(check("metrics", each_metric), check("failing", failing))
+    app = ran(page(**LINK))
+    assert "division by zero" in app.error[0].value
+    assert not app.dataframe
+    assert app.button(key="run_checks").label == "Run the checks"
+    checks(check("metrics", each_metric))
+    assert listed(ran(app))
+
+
+def test_another_organization_s_examination_is_never_shown(page: Open) -> None:
+    mine = ran(page(**LINK))
+    assert listed(mine)
+    theirs = page(**{**LINK, "organization_id": BIRCH})
+    assert "Not examined yet" in said(theirs)
+    unknown = page(**{**LINK, "organization_id": str(uuid4())})
+    assert "not an organization you may see" in said(unknown)
+    assert not unknown.dataframe
+
+
+def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
+    app = ran(page(**LINK))
+    before = listed(app)
+    content = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n{uuid4()},tokens_in,2\n"
+    app.session_state["dropped invoices"] = File("lines.csv", content.encode())
+    app.session_state["validate_tab"] = "Reconciliation"
+    opened(app, {})
+    assert "Nothing wrong among 2 things" in said(app)
+    assert "lines.csv" in said(app)
+    app.session_state["validate_tab"] = "Findings"
+    assert listed(opened(app, {})) == before
+
+
+def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open) -> None:
+    app = ran(page(**LINK))
+    before = listed(app)
+    app.session_state["dropped invoices"] = File("lines.csv", b"customer_id,quantity\nx,1\n")
+    app.session_state["validate_tab"] = "Reconciliation"
+    opened(app, {})
+    assert "This file was not used" in said(app)
+    assert "metric_key" in said(app)
+    app.session_state["validate_tab"] = "Findings"
+    assert listed(opened(app, {})) == before
+    app.session_state["validate_tab"] = "Reconciliation"
+    opened(app, {}).button(key="remove invoices").click().run()
+    assert not app.error
+    assert app.file_uploader
+
+
+def test_a_table_that_splits_the_period_says_whether_it_adds_up(page: Open, checks: Callable[..., None]) -> None:
+    def short(examination: Examination) -> Outcome:
+        sheet = each_metric(examination).sheet
+        assert sheet is not None
+        return Outcome(sheet=sheet.iloc[1:])
+
+    for examine, told in ((each_metric, "add up to the period's"), (short, "do not add up to the period's usage")):
+        checks(check("wallets", examine))
+        app = ran(page(**LINK, metric_key=[] if examine is each_metric else ["tokens_in", "tokens_out"]))
+        app.session_state["validate_tab"] = "Wallets"
+        assert told in said(opened(app, {}))
+
+
+def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
+    from io import BytesIO
+
+    from usage_explore.app.validate_download import to_csv, to_json
+
+    page(**LINK)
+    found = validation(store)
+    assert json.loads(to_json(found)) == found.to_dict()
+    frame = pd.read_csv(BytesIO(to_csv(found)), dtype=str, keep_default_na=False)
+    assert list(frame["sentence"]) == [finding.sentence for finding in found.findings]
+    assert [Decimal(value) for value in frame["quantity"]] == [finding.quantity for finding in found.findings]
+    assert [json.loads(value) for value in frame["amounts"]] == [{"USD": "1.5"}] * len(found.findings)
+    assert list(frame["url"]) == [finding.url(found.app_url) for finding in found.findings]

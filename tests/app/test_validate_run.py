@@ -1,0 +1,84 @@
+"""An examination ends with its asker, and is remembered for those who may see it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import text
+
+from usage_explore import Store, work
+from usage_explore.app import validate_run
+from usage_explore.app.validate_run import File
+
+
+class Gone(BaseException):
+    """As Streamlit stops a script whose visitor left."""
+
+
+def sleeping(store: Store) -> int:
+    with store.engine.connect() as connection:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600%'"
+        return int(connection.execute(text(asked)).scalar_one())
+
+
+def test_who_leaves_ends_what_runs_in_the_database(store: Store) -> None:
+    work.watch(store.engine)
+    begun = threading.Event()
+
+    def task(note: validate_run.Note) -> None:
+        with store.engine.connect() as connection:
+            note("slow", 0.0)
+            begun.set()
+            connection.execute(text("SELECT pg_sleep(600)"))
+
+    def show(progress: dict[str, float], seconds: float) -> None:
+        if begun.is_set():
+            raise Gone
+
+    with pytest.raises(Gone):
+        validate_run.watched(task, show)
+    assert sleeping(store) == 0
+
+
+def test_who_leaves_ends_what_runs_between_two_statements() -> None:
+    steps = []
+
+    def task(note: validate_run.Note) -> None:
+        for step in range(10_000):
+            note("slow", 0.0)
+            steps.append(step)
+            time.sleep(0.01)
+
+    def show(progress: dict[str, float], seconds: float) -> None:
+        raise Gone
+
+    with pytest.raises(Gone):
+        validate_run.watched(task, show)
+    assert len(steps) < 10_000
+
+
+def test_what_the_task_makes_comes_back_and_so_does_its_failure() -> None:
+    seen: list[dict[str, float]] = []
+
+    def task(note: validate_run.Note) -> str:
+        note("one", 1.0)
+        time.sleep(0.6)
+        return "made"
+
+    assert validate_run.watched(task, lambda progress, seconds: seen.append(progress)) == "made"
+    assert seen
+    assert all(each == {"one": 1.0} for each in seen)
+
+    def failing(note: validate_run.Note) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        validate_run.watched(failing, lambda progress, seconds: None)
+
+
+def test_files_are_told_apart_by_name_and_content() -> None:
+    files = [File("a.csv", b"1"), File("a.csv", b"2"), File("b.csv", b"1"), File("a.csv1", b"")]
+    assert len({file.digest for file in files}) == 4
+    assert File("a.csv", b"1").digest == files[0].digest
