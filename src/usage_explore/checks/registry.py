@@ -13,6 +13,8 @@ from usage_explore.checks import (
     reconciliation,
     shifts,
     silence,
+    unit_costs,
+    unit_slips,
     unrated,
     wallets,
 )
@@ -25,10 +27,12 @@ _ALL: tuple[Check, ...] = (
     after_finalization.CHECK,
     impossible_times.CHECK,
     quantities.CHECK,
+    unit_slips.CHECK,
     shifts.CHECK,
     silence.CHECK,
     new_usage.CHECK,
     unrated.CHECK,
+    unit_costs.CHECK,
     wallets.CHECK,
     reconciliation.CHECK,
 )

@@ -1,0 +1,121 @@
+"""Unit slips: found where every quantity is multiplied, on the very days, and nowhere where quantities merely vary."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Context, Decimal
+from fractions import Fraction
+
+import pytest
+
+from checks.examined import examine, shown
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import writing
+from usage_explore.checks.slips import FACTORS, KNOWN, Day, slips
+from usage_explore.checks.unit_slips import DAILY
+
+DAY = timedelta(days=1)
+DIGITS = Context(prec=25)
+SHAPES: dict[str, Callable[[random.Random], float]] = {
+    "heavy-tailed": lambda draw: draw.lognormvariate(6, 1.5),
+    "two models": lambda draw: draw.lognormvariate(2, 0.3) if draw.random() < 0.5 else draw.lognormvariate(9, 0.3),
+    "narrow": lambda draw: draw.gauss(500, 20),
+    "ones": lambda draw: 1.0,
+}
+
+
+def drawn(
+    shape: str, seed: int, days: range, per_day: int, factor: Fraction = Fraction(1), **fields: object
+) -> list[Row]:
+    draw = random.Random(seed)
+    rows = []
+    for day in days:
+        for _ in range(per_day):
+            quantity = DIGITS.divide(
+                Decimal(round(SHAPES[shape](draw) * 10**6)) * factor.numerator, Decimal(10**6 * factor.denominator)
+            )
+            rows.append(
+                event(SINCE + day * DAY + timedelta(seconds=draw.randrange(86_400)), quantity=quantity, **fields)
+            )
+    return rows
+
+
+@pytest.mark.parametrize("shape", ["heavy-tailed", "narrow", "ones"])
+@pytest.mark.parametrize("factor", [*map(Fraction, FACTORS), *(Fraction(1, factor) for factor in FACTORS)])
+def test_a_slip_is_one_finding_of_its_very_days(
+    events_connection: writing.Connection, events_database_url: str, shape: str, factor: Fraction
+) -> None:
+    usual = drawn(shape, 1, range(-14, 10), 40) + drawn(shape, 2, range(13, 30), 40)
+    slipped = drawn(shape, 3, range(10, 13), 40, factor, external_cost_amount=Decimal("0.1"))
+    others = drawn(shape, 4, range(-14, 30), 40, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, usual + slipped + others + beside(slipped))
+    (finding,) = store.validate(september(), checks=["unit_slips"]).findings
+    assert (finding.severity, finding.customer_id, finding.metric_key) == ("high", JUNE, "tokens")
+    assert finding.events == len(slipped) == shown(store, finding)
+    assert finding.quantity == total(row.quantity for row in slipped)
+    assert finding.since == min(row.timestamp for row in slipped)
+    assert finding.until == max(row.timestamp for row in slipped) + timedelta(microseconds=1)
+    assert dict(finding.facts)["cost without a currency"] == "12"
+    store.close()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_merely_varies_is_no_slip(
+    events_connection: writing.Connection, events_database_url: str, shape: str
+) -> None:
+    rows = [
+        row
+        for seed, per_day in enumerate((DAILY, 20, 60))
+        for row in drawn(shape, seed, range(-20, 30), per_day, metric_key=f"metric {seed}")
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    result = examine(store, "unit_slips", september())
+    store.close()
+    assert result.is_clean
+    assert result.outcome is not None
+    assert result.outcome.looked_at == 90
+
+
+def test_a_few_large_quantities_and_a_runaway_are_no_slip(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    usual = drawn("heavy-tailed", 1, range(-14, 30), 40)
+    large = drawn("heavy-tailed", 2, range(20, 21), 9, Fraction(1_000))
+    many = drawn("heavy-tailed", 3, range(15, 16), 4_000)
+    store = store_of(events_connection, events_database_url, usual + large + many)
+    assert examine(store, "unit_slips", september()).is_clean
+    store.close()
+
+
+def test_without_a_history_nothing_is_said(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = drawn("ones", 1, range(KNOWN - 1), 20) + drawn("ones", 2, range(KNOWN - 1, KNOWN), 20, Fraction(1_000))
+    store = store_of(events_connection, events_database_url, rows)
+    assert examine(store, "unit_slips", september()).is_clean
+    assert examine(store, "unit_slips", september().replace(since=UNTIL, until=UNTIL + DAY)).is_clean
+    store.close()
+
+
+def test_a_slip_before_the_period_is_not_the_periods_and_is_not_learned_from(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    rows = drawn("narrow", 1, range(-20, -6), 20) + drawn("narrow", 2, range(-6, 4), 20, Fraction(60))
+    store = store_of(events_connection, events_database_url, rows + drawn("narrow", 3, range(4, 30), 20))
+    (finding,) = store.validate(september(), checks=["unit_slips"]).findings
+    assert (finding.events, shown(store, finding)) == (80, 80)
+    assert finding.since >= SINCE
+    store.close()
+
+
+@pytest.mark.parametrize("exponent", [-900, 900])
+def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
+    def day(number: int, factor: int) -> Day:
+        quantity = Decimal(factor).scaleb(exponent)
+        return Day(number, (quantity, quantity, quantity), 10, quantity, SINCE, SINCE)
+
+    usual = [day(number, 1) for number in range(KNOWN)]
+    (slip,) = slips([*usual, day(KNOWN, 1_024), day(KNOWN + 1, 1)])
+    assert (slip.factor, slip.times, [each.number for each in slip.days]) == (1_024, True, [KNOWN])
+    assert slip.corrected(slip.days[0].quantity) == usual[0].quantity
