@@ -207,8 +207,7 @@ def slow(run: Run, events_database_url: str, tmp_path: Path) -> Iterator[subproc
 
 def sleeping(connection: psycopg.Connection[tuple[int]]) -> int:
     found = connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
-        " AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     ).fetchone()
     assert found is not None
     return found[0]
@@ -224,6 +223,8 @@ def test_it_ends_when_asked_to(
                 break
             assert slow.poll() is None, slow.communicate()
             time.sleep(0.1)
+        else:
+            pytest.fail("the statement did not begin")
         assert len(list(tmp_path.iterdir())) == 2  # both files are begun
         slow.send_signal(number)
         output, error = slow.communicate(timeout=30)
