@@ -53,8 +53,8 @@ MOST_STEPS = 10_000
 MEASURES: tuple[Metric, ...] = ("sum_quantity", "count")
 """What is measured of each step."""
 
-_CELLS = 250_000
-"""Steps of all series that are held and judged at a time, about."""
+_CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
+"""Steps of all series that are held and judged at a time, about: the detector takes some 2 kB for each hour."""
 
 _LARGEST = Decimal(10) ** 300
 """A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
@@ -158,11 +158,11 @@ def blocks(
     if examination.rollup and customers is None:
         path = answering.path(examination.connection, examination.table, asked, grid.edges, examination.now)
     serving = path if isinstance(path, Serving) else None
-    size = max(1, _CELLS // len(grid.starts))
-    rows = examination.connection.execute(
-        statement(examination.table, asked, grid.edges, serving, customers).execution_options(yield_per=size)
-    )
-    for some in rows.partitions():
+    asking = statement(examination.table, asked, grid.edges, serving, customers)
+    size = max(1, _CELLS[grid.step] // len(grid.starts))
+    if group == "customer_id" and customers is None:  # many: through a cursor, for which no workers are started
+        asking = asking.execution_options(yield_per=size)
+    for some in examination.connection.execute(asking).partitions(size):
         yield Block(
             customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
             metrics=tuple(row.metric_key for row in some),
