@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from usage_explore.detector.detection import KINDS, Anomaly, Detection
-from usage_explore.detector.judging import judge, name
+from usage_explore.detector.judging import judge
+from usage_explore.detector.naming import name
 from usage_explore.detector.settings import Settings
 from usage_explore.detector.telling import tell
 
@@ -31,7 +32,7 @@ def detect(
     `groups` numbers the series that belong together (a customer's), from 0; where much of a group moves at one step
     (a holiday) it is told once. Without it all series are one group. Raises `ValueError` on other shapes.
 
-    With `Settings(causal=True)` expected, low, high and score at a step never depend on later ones.
+    With `Settings(causal=True)` expected, low, high, score and alarm at a step never depend on later ones.
     """
     known = np.asarray(values, dtype=np.float64)
     if known.ndim != 2:
@@ -46,4 +47,4 @@ def detect(
     judged = judge(known, season, settings)
     kind = name(judged, season, settings, members)
     found = tell(known, judged, kind, members, season, settings)
-    return Detection(known, judged.expected, judged.low, judged.high, judged.score, kind, found)
+    return Detection(known, judged.expected, judged.low, judged.high, judged.score, judged.alarm, kind, found)

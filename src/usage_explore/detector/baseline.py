@@ -38,8 +38,13 @@ def expectation(values: Floats, season: int, settings: Settings) -> tuple[Floats
     return np.where(ordered.known >= settings.fewest, ordered.median(), np.nan), size
 
 
+def level_window(season: int) -> int:
+    """The number of steps the level is learnt from: whole seasons."""
+    return season * -(-LEAST_LEVEL // season)
+
+
 def _level(values: Floats, season: int) -> Floats:
-    window = season * -(-LEAST_LEVEL // season)
+    window = level_window(season)
     step = max(1, window // _RENEWED)
     at = np.arange(0, values.shape[1], step)
     found = Ordered(before(values, window, at)).median()

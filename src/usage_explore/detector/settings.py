@@ -18,7 +18,7 @@ class Settings:
     """How many earlier points of the same phase ("the last 8 Mondays") make an expectation."""
     fewest: int = 3
     """How many of them must be known before a point is judged."""
-    width: float = 5.0
+    width: float = 5.25
     """Half of the band, in robust deviations of the residuals."""
     least_relative: float = 0.01
     """A robust deviation is never below this share of the expectation."""
@@ -32,3 +32,7 @@ class Settings:
     """How far a series must lie out, as a share of its half band, to be moving along."""
     together_least: int = 3
     """The fewest series that make such a group movement."""
+    rare: float = 0.0001
+    """In a stream, a value as rare as this among all before it is an alarm: one in ten thousand."""
+    rest: int = 120
+    """In a stream, the steps within which only something stronger is another alarm."""

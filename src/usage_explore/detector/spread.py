@@ -11,8 +11,10 @@ from usage_explore.detector.settings import Settings
 LEARNT = 14
 """Residuals that must be known before their spread is believed."""
 
-_NORMAL = 1.4826  # median absolute deviation to standard deviation
-_TAIL, _TAIL_NORMAL = 0.95, 1.96  # a quantile of absolute residuals, and where a normal distribution has it
+_MEDIAN_NORMAL = 0.6745  # where a normal distribution of deviation 1 has the median of absolute residuals
+_UPPER, _UPPER_NORMAL = 0.75, 1.15  # another quantile of them, likewise
+_TAIL, _TAIL_NORMAL = 0.95, 1.96
+_FAT = 1.15  # a tail by so much wider than the core is believed to be fat
 _SHARED = 0.2  # of the unit of residuals is the size of the series, the rest that phase's expectation
 _IRREGULAR = 0.15  # of the steps idle against expectation, or busy against it: use without a pattern
 _FOREIGN = 5.0  # residuals beyond so many robust deviations are what is looked for: they teach nothing
@@ -25,7 +27,7 @@ def deviation(
 ) -> Floats:
     """The robust deviation of each point, (series, time), renewed every season, NaN while too few residuals are known.
 
-    `residuals` are absolute. Causal: from the last `settings.seasons` seasons. Otherwise from as many around.
+    `residuals` are absolute. Causal: from the last `settings.seasons` seasons. Otherwise from as many on either side.
 
     Residuals are measured in units (mostly a phase's expectation, a little the usual size of the series) and plainly.
     The smaller holds, so that busy phases do not widen the band of quiet ones; where use comes and goes without a
@@ -34,7 +36,7 @@ def deviation(
     unit = np.where(size > 0, (1 - _SHARED) * np.abs(expected) + _SHARED * size, np.nan)
     idle, none = values == 0, expected == 0
     absolute = np.where(idle & none, np.nan, residuals)
-    places = _windows(residuals.shape[1], season, settings)
+    places, steps = _windows(residuals.shape[1], season, settings)
     relative, plain = _spread(absolute / unit, places), np.nan_to_num(_spread(absolute, places))
     known = _gathered(~np.isnan(residuals), places)
     irregular = _gathered((idle != none) & ~np.isnan(residuals), places) > _IRREGULAR * known
@@ -42,7 +44,6 @@ def deviation(
     used = _spread(np.where(idle[rows] | np.isnan(residuals[rows]), np.nan, np.abs(values[rows])), places)
     plain[rows] = np.where(irregular[rows], np.fmax(used, plain[rows]), plain[rows])
     plain[known < min(LEARNT, season * settings.seasons)] = np.nan
-    steps = np.arange(residuals.shape[1]) // season
     return np.where(irregular[:, steps], plain[:, steps], np.fmin(relative[:, steps] * unit, plain[:, steps]))
 
 
@@ -51,20 +52,23 @@ def _gathered(flags: npt.NDArray[np.bool_], places: Places) -> npt.NDArray[np.in
     return found
 
 
-def _windows(time: int, season: int, settings: Settings) -> Places:
-    """For each season the places its deviation is learnt from: (seasons, window); `time` stands for none."""
-    number, window = -(-time // season), season * settings.seasons
+def _windows(time: int, season: int, settings: Settings) -> tuple[Places, Places]:
+    """The places deviations are learnt from, (windows, places) with `time` for none, and the window of each step."""
+    number, window = -(-time // season), season * settings.seasons * (1 if settings.causal else 2)
     first = np.arange(number) * season - (window if settings.causal else (window - season) // 2)
     if not settings.causal:
         first = np.clip(first, 0, max(0, time - window))
-    places = first[:, None] + np.arange(0, window, max(1, window // _SAMPLE))
-    return np.where((places < 0) | (places >= time), time, places)
+    starts, which = np.unique(first, return_inverse=True)
+    places = starts[:, None] + np.arange(0, window, max(1, window // _SAMPLE))
+    return np.where((places < 0) | (places >= time), time, places), np.repeat(which, season)[:time]
 
 
 def _spread(residuals: Floats, places: Places) -> Floats:
     padded = np.pad(residuals, ((0, 0), (0, 1)), constant_values=np.nan)
     ordered = Ordered(np.moveaxis(padded[:, places], 2, 0).copy())
-    middle = _NORMAL * ordered.median()
+    middle = ordered.median() / _MEDIAN_NORMAL
     own = np.count_nonzero(ordered.values <= _FOREIGN * middle, axis=0)
-    found = np.fmax(middle, ordered.quantile(_TAIL, own) / _TAIL_NORMAL)
+    core = (middle + ordered.quantile(_UPPER, own) / _UPPER_NORMAL) / 2
+    tail = ordered.quantile(_TAIL, own) / _TAIL_NORMAL
+    found = np.where(tail > _FAT * core, tail, core)
     return np.where(ordered.known >= _FEWEST_USES, found, np.nan)

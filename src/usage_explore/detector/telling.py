@@ -8,6 +8,7 @@ import numpy.typing as npt
 from usage_explore.detector.detection import (
     DROP,
     KINDS,
+    RARE,
     SHIFT_DOWN,
     SHIFT_UP,
     SPIKE,
@@ -15,7 +16,8 @@ from usage_explore.detector.detection import (
     TOGETHER_UP,
     Anomaly,
 )
-from usage_explore.detector.judging import Judgement, Kinds, runs
+from usage_explore.detector.judging import Judgement
+from usage_explore.detector.naming import Kinds, runs
 from usage_explore.detector.ordering import Floats
 from usage_explore.detector.settings import Settings
 
@@ -28,7 +30,7 @@ def tell(
     """Every finding, by series and start: a run of one kind is one, a group's movement is one, a shift is one."""
     found = [
         _run(values, judged, row, start, end, code, season, settings)
-        for code in (SPIKE, DROP)
+        for code in (SPIKE, DROP, RARE)
         for row, start, end in runs(kind == code)
     ]
     found += [
@@ -52,8 +54,12 @@ def _run(
     low, high = float(judged.low[row, worst]), float(judged.high[row, worst])
     if low < 0 <= np.nanmin(values[row]):
         low = 0.0
-    side = "above" if code == SPIKE else "below"
-    reason = f"{side} the band {figure(low)}–{figure(high)} learnt from {_learnt(judged, row, worst, season, settings)}"
+    band = f"the band {figure(low)}–{figure(high)}"
+    if code == RARE:
+        reason = f"rare together with the steps before it, though not beyond {band}"
+    else:
+        reason = f"{'above' if code == SPIKE else 'below'} {band}"
+    reason += f" learnt from {_learnt(judged, row, worst, season, settings)}"
     return Anomaly(
         row,
         start,
@@ -70,8 +76,9 @@ def _run(
 
 def _learnt(judged: Judgement, row: int, place: int, season: int, settings: Settings) -> str:
     phase = _SEASONS.get(season, f"points {season} steps apart")
-    before = not np.isnan(judged.before[row, place])
-    after = judged.after is not None and not np.isnan(judged.after[row, place])
+    if not judged.sides[row, place]:
+        return "all that came before"
+    before, after = bool(judged.sides[row, place] & 1), bool(judged.sides[row, place] & 2)
     where = "before and after" if before and after else "before" if before else "after"
     most = max(place // season if before else 0, (judged.score.shape[1] - 1 - place) // season if after else 0)
     return f"up to {min(settings.seasons, most)} {phase} {where}"

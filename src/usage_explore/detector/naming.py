@@ -1,0 +1,74 @@
+"""What a point outside is: a spike, a drop, a new level, or a movement of the whole group."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from usage_explore.detector.detection import (
+    DROP,
+    NOTHING,
+    RARE,
+    SHIFT_DOWN,
+    SHIFT_UP,
+    SPIKE,
+    TOGETHER_DOWN,
+    TOGETHER_UP,
+)
+from usage_explore.detector.judging import Judgement
+from usage_explore.detector.settings import Settings
+from usage_explore.detector.shifts import SHORTEST
+
+Kinds = npt.NDArray[np.uint8]
+
+
+def name(judged: Judgement, season: int, settings: Settings, groups: npt.NDArray[np.intp]) -> Kinds:
+    """The kind of every point: outside is a spike or a drop, a lasting run a new level, much of a group a movement.
+
+    Half a season to either side of a new level's start nothing else is told: its edge is seldom a single step.
+    """
+    score = np.nan_to_num(judged.score)
+    kind = np.where(score > 1, SPIKE, np.where(score < -1, DROP, NOTHING)).astype(np.uint8)
+    _group_movements(kind, judged, groups, settings)
+    near = max(1, season // 2)
+    for row, place in zip(*np.nonzero(judged.shift), strict=True):
+        beside = kind[row, max(0, place - near) : place + near + 1]
+        beside[(beside == SPIKE) | (beside == DROP)] = NOTHING
+        kind[row, place] = SHIFT_UP if judged.shift[row, place] > 0 else SHIFT_DOWN
+    _long_runs(kind, season, settings)
+    kind[(judged.alarm >= 1) & (kind == NOTHING)] = RARE
+    return kind
+
+
+def _long_runs(kind: Kinds, season: int, settings: Settings) -> None:
+    """Turn a run of spikes or drops that lasts into a shift at its first step."""
+    least = max(SHORTEST, round(season * settings.shift_run))
+    for code, shift in ((SPIKE, SHIFT_UP), (DROP, SHIFT_DOWN)):
+        for row, start, end in runs(kind == code):
+            if end - start >= least:
+                kind[row, start:end] = NOTHING
+                kind[row, start] = shift
+
+
+def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Each maximal run of true flags as (row, start, end), end excluded."""
+    edges = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
+
+
+def _group_movements(kind: Kinds, judged: Judgement, groups: npt.NDArray[np.intp], settings: Settings) -> None:
+    """Where much of a group moves to one side at the same step, that is one movement, not many.
+
+    Half a band is enough to move along. A series of which nothing is expected cannot fall, so it is not asked.
+    """
+    number = int(groups.max()) + 1 if len(groups) else 0
+    known = ~np.isnan(judged.score)
+    able = known & (judged.expected > (judged.high - judged.low) / 4)
+    for code, together, sign, asked in ((SPIKE, TOGETHER_UP, 1, known), (DROP, TOGETHER_DOWN, -1, able)):
+        members, moved = (np.zeros((number, kind.shape[1])) for _ in range(2))
+        np.add.at(members, groups, asked)
+        np.add.at(moved, groups, asked & (sign * judged.score > settings.together_score))
+        movement = (moved >= settings.together_least) & (moved >= settings.together * members)
+        kind[movement[groups] & (kind == code)] = together
