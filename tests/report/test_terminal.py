@@ -64,7 +64,7 @@ def test_nothing_found_is_said(store: Store, validated: Validate) -> None:
 
 @pytest.mark.parametrize(
     ("part", "written"),
-    [("0", "0 %"), ("0.031", "3.1 %"), ("0.00001", "< 0.01 %"), ("1", "100 %"), ("12.345", "1,234 %")],
+    [("0", "0 %"), ("0.031", "3.10 %"), ("0.00001", "< 0.01 %"), ("1", "100 %"), ("12.345", "1,234 %")],
 )
 def test_shares(part: str, written: str) -> None:
     assert words.share(Decimal(part)) == written

@@ -12,7 +12,6 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from usage_explore.charts.words import exact
-from usage_explore.numbers import plain
 
 if TYPE_CHECKING:
     from usage_explore.checks import Result, Validation
@@ -35,11 +34,11 @@ def text(value: object, longest: int = LONGEST) -> str:
 
 
 def share(part: Decimal) -> str:
-    """A part of a whole: "3.2 %", "< 0.01 %" for what would round to nothing."""
+    """A part of a whole: "3.20 %", "< 0.01 %" for what would round to nothing."""
     if part and abs(part) < _LEAST_SHARE:
         return "< 0.01 %"
     percent = part * 100
-    return f"{percent:,.0f} %" if percent >= 100 else f"{plain(percent.quantize(Decimal('0.01')))} %"
+    return f"{percent:,.0f} %" if percent >= 100 or not percent else f"{percent:.2f} %"
 
 
 def seconds(span: timedelta) -> str:
