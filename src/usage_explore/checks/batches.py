@@ -1,13 +1,13 @@
 """The events a check objects to, drawn together to what a person acts on: one customer's, close in time.
 
-Events of one kind and customer that lie less than `GAP` apart are a batch. What makes no batch is told together, by
-metric. Both are put together in the database, so that many events take no memory here.
+Events of one kind and customer that lie less than `GAP` apart are a batch. What makes no batch, and batches that are
+low anyway, are told together. The database puts batches together, so that many events take no memory here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -27,7 +27,7 @@ GAP = timedelta(hours=6)
 """Events farther apart than this are different batches."""
 
 FLOOR = 10
-"""Events that make a batch; fewer are told together with other stray ones."""
+"""Events that make a batch; fewer are told together."""
 
 MOST = 100
 """Batches of one check that are findings of their own, the gravest; the note counts the others."""
@@ -51,9 +51,9 @@ class Affected:
     until: datetime
     arrived: tuple[datetime, datetime]
     lags: tuple[timedelta, timedelta]
-    metrics: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
-    costs: dict[str | None, Decimal] = field(default_factory=dict)
-    customers: set[UUID] = field(default_factory=set)
+    metrics: dict[str, tuple[int, Decimal]]
+    costs: dict[str | None, Decimal]
+    customers: set[UUID]
 
     @property
     def events(self) -> int:
@@ -91,16 +91,17 @@ class Affected:
             found.append(("cost without a currency", plain(self.costs[None])))
         return tuple(found)
 
-    def add(self, row: Any) -> None:
-        """Take in a row of `batched`."""
-        self.since, self.until = min(self.since, row.first), max(self.until, row.last + _INSTANT)
-        self.arrived = min(self.arrived[0], row.first_arrival), max(self.arrived[1], row.last_arrival)
-        self.lags = min(self.lags[0], row.shortest), max(self.lags[1], row.longest)
-        events, quantity = self.metrics.get(row.metric_key, (0, Decimal(0)))
-        self.metrics[row.metric_key] = events + row.events, _sum(quantity, row.quantity)
-        if row.cost is not None:
-            self.costs[row.currency] = _sum(self.costs.get(row.currency, Decimal(0)), row.cost)
-        self.customers.add(row.customer_id)
+    def add(self, other: Affected) -> None:
+        """Take in what is told together with it."""
+        self.since, self.until = min(self.since, other.since), max(self.until, other.until)
+        self.arrived = min(self.arrived[0], other.arrived[0]), max(self.arrived[1], other.arrived[1])
+        self.lags = min(self.lags[0], other.lags[0]), max(self.lags[1], other.lags[1])
+        for metric, (more, worth) in other.metrics.items():
+            events, quantity = self.metrics.get(metric, (0, Decimal(0)))
+            self.metrics[metric] = events + more, _sum(quantity, worth)
+        for currency, cost in other.costs.items():
+            self.costs[currency] = _sum(self.costs.get(currency, Decimal(0)), cost)
+        self.customers |= other.customers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,21 +157,19 @@ def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
     )
 
 
-def drawn(rows: Iterable[Any]) -> tuple[list[Affected], list[Affected]]:
-    """The rows of `batched` as batches of at least `FLOOR` events, and the others by kind and metric."""
+def drawn(rows: Iterable[Any]) -> tuple[list[Affected], dict[str, Affected]]:
+    """The rows of `batched` as batches of at least `FLOOR` events, and the others by kind."""
     whole: list[Affected] = []
-    stray: dict[tuple[str, str], Affected] = {}
+    stray: dict[str, Affected] = {}
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
-        held = list(members)
-        if sum(row.events for row in held) >= FLOOR:
-            batch = _begun(held[0])
-            for row in held:
-                batch.add(row)
-            whole.append(batch)
+        first, *others = map(_read, members)
+        for other in others:
+            first.add(other)
+        if first.events >= FLOOR:
+            whole.append(first)
         else:
-            for row in held:
-                stray.setdefault((row.kind, row.metric_key), _begun(row)).add(row)
-    return whole, list(stray.values())
+            _together(stray, first)
+    return whole, stray
 
 
 def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, looked_at: int) -> Outcome:
@@ -184,26 +183,30 @@ def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, loo
     judged = []
     for batch in whole:
         own = _own(batch, usage)
-        judged.append((telling.severity(batch, own), own, batch))
+        severity = telling.severity(batch, own)
+        if severity == "low":
+            _together(stray, batch)
+        else:
+            judged.append((severity, own, batch))
     judged.sort(key=lambda each: (list(SEVERITIES).index(each[0]), -each[1], -each[2].events))
     findings = [
-        _finding(
-            examination,
-            telling,
-            batch,
-            severity,
-            telling.sentence(batch, own, spell(batch)),
-            customer_id=batch.customer_id,
-        )
+        _finding(examination, telling, batch, severity, telling.sentence(batch, own, spell(batch)), batch.customer_id)
         for severity, own, batch in judged[:MOST]
     ]
     findings += [
         _finding(examination, telling, each, telling.stray_severity(each), telling.stray_sentence(each, spell(each)))
-        for each in stray
+        for each in stray.values()
     ]
     return Outcome(
         findings=tuple(findings), looked_at=looked_at, note=left_out([batch for _, _, batch in judged[MOST:]])
     )
+
+
+def _together(stray: dict[str, Affected], affected: Affected) -> None:
+    if affected.kind in stray:
+        stray[affected.kind].add(affected)
+    else:
+        stray[affected.kind] = affected
 
 
 def left_out(batches: list[Affected]) -> str:
@@ -242,13 +245,16 @@ def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
     return {"metric_key": keys} if nameable else {}
 
 
-def _begun(row: Any) -> Affected:
+def _read(row: Any) -> Affected:
     return Affected(
         kind=row.kind,
         since=row.first,
         until=row.last + _INSTANT,
         arrived=(row.first_arrival, row.last_arrival),
         lags=(row.shortest, row.longest),
+        metrics={row.metric_key: (row.events, row.quantity)},
+        costs={} if row.cost is None else {row.currency: row.cost},
+        customers={row.customer_id},
     )
 
 

@@ -130,7 +130,7 @@ CHECK = Check(
         "margin": f"keys are compared over the period and {duration(MARGIN)} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together by metric",
+        f"{FLOOR} events are told together",
         "high": f"a batch of exact copies that makes {percent(GRAVE)} or more of the customer's usage in the period",
     },
     unit="events",

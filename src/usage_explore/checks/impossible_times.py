@@ -211,7 +211,7 @@ CHECK = Check(
         "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
         f" after they arrived, by {duration(TOLERANCE)} at most",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together by metric",
+        f"{FLOOR} events are told together",
         "high": "a batch that arrived before the period it says it occurred in had begun",
     },
     unit="events",

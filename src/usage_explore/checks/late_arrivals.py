@@ -166,7 +166,7 @@ CHECK = Check(
         "late": f"later than {duration(LATE)} and than {TIMES} times what 9 of 10 of the metric's events take",
         "far past": f"later than {duration(FAR_PAST)} is an impossible time",
         "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; batches of fewer"
-        f" than {FLOOR} events are told together by metric, as low",
+        f" than {FLOOR} events and low ones are told together",
         "medium": f"a batch that makes {percent(NOTABLE)} or more of the customer's usage in the period",
     },
     unit="events",

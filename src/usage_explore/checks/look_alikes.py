@@ -117,7 +117,7 @@ CHECK = Check(
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together by metric, as low",
+        f"{FLOOR} events are told together, as low",
         "high": f"a batch of {MASSIVE} or more that makes {percent(SENT_AGAIN)} or more of what the customer sent"
         " meanwhile of its metrics",
     },
