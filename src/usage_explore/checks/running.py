@@ -8,11 +8,19 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from sqlalchemy.exc import DBAPIError
+
 from usage_explore import parse
 from usage_explore.checks.check import Check, Examination
 from usage_explore.checks.registry import CHECKS
 from usage_explore.checks.validation import Result
-from usage_explore.errors import Fault, QueryError
+from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
+from usage_explore.translation import translated
+
+_TOO_LONG = (
+    "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
+    " (USAGE_EXPLORE_LONG_STATEMENT_TIMEOUT, in seconds)"
+)
 
 Progress = Callable[[str, float], object]
 """Called with a check's name and how much of it is done, from 0 to 1."""
@@ -39,7 +47,11 @@ def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
 
 
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
-    """Each check's result on the examination's snapshot."""
+    """Each check's result on the examination's snapshot.
+
+    What a single check cannot do, such as add up quantities that are no numbers or end in time, is its result; where
+    the database does not answer at all, nothing is.
+    """
     show = progress or _quietly
     results = []
     for check in checks:
@@ -53,8 +65,18 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
     if check.needs and not examination.has(check.needs):
         return Result(check=check, outcome=None, took=timedelta(0), skipped=f"{check.needs} was not given")
     began = time.perf_counter()
-    outcome = check.examine(replace(examination, progress=partial(show, check.name)))
-    return Result(check=check, outcome=outcome, took=timedelta(seconds=time.perf_counter() - began))
+    outcome, failed = None, ""
+    try:
+        with examination.connection.begin_nested():  # what the database refuses ends this check only
+            outcome = check.examine(replace(examination, progress=partial(show, check.name)))
+    except (NotExact, QueryError) as error:
+        failed = str(error)
+    except DBAPIError as error:
+        words = translated(error.orig, broken=error.connection_invalidated)
+        if not isinstance(words, StatementTimeout):
+            raise
+        failed = _TOO_LONG
+    return Result(check=check, outcome=outcome, took=timedelta(seconds=time.perf_counter() - began), failed=failed)
 
 
 def _quietly(name: str, done: float) -> None:

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One check of a validation. `outcome` is None where it could not run, `skipped` then says why."""
+    """One check of a validation. `outcome` is None where it did not run to its end: `skipped` says what was not given,
+    `failed` what went wrong.
+    """
 
     check: Check
     outcome: Outcome | None
     took: timedelta
     skipped: str = ""
+    failed: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -54,6 +57,11 @@ class Validation:
         return by_impact(
             finding for result in self.results if result.outcome is not None for finding in result.outcome.findings
         )
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The checks that could not be run to their end: what they look for was not looked for."""
+        return tuple(result for result in self.results if result.failed)
 
     def counts(self) -> Mapping[Severity, int]:
         """How many findings there are of each severity, the gravest first."""
@@ -129,6 +137,7 @@ class Validation:
                     "check": result.check.name,
                     "title": result.check.title,
                     "skipped": result.skipped or None,
+                    "failed": result.failed or None,
                     "looked_at": result.outcome.looked_at if result.outcome else None,
                     "unit": result.check.unit,
                     "note": result.outcome.note if result.outcome else "",

@@ -1,0 +1,86 @@
+"""A check that cannot be run to its end says so, and the others run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+import rows
+from usage_explore import Period, QueryError, Store
+from usage_explore.checks import registry
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.errors import DatabaseUnavailable, NotExact
+
+PERIOD = Period(since="2020-01-01T00:00:00Z", until="2030-01-01T00:00:00Z")
+
+
+def check(name: str, examine: object) -> Check:
+    duplicates = registry.CHECKS["duplicates"]
+    return replace(duplicates, name=name, examine=examine, needs=None)  # type: ignore[arg-type]
+
+
+def slow(examination: Examination) -> Outcome:
+    examination.connection.execute(text("SELECT pg_sleep(30)"))
+    return Outcome()
+
+
+def inexact(examination: Examination) -> Outcome:
+    raise NotExact("NaN cannot be added up")
+
+
+def counting(examination: Examination) -> Outcome:
+    return Outcome(looked_at=examination.connection.execute(text("SELECT 7")).scalar_one())
+
+
+def cancelled(examination: Examination) -> Outcome:
+    examination.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    return Outcome()
+
+
+def test_what_one_check_cannot_do_leaves_the_others_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = {"slow": slow, "inexact": inexact, "counting": counting}
+    for name, examine in checks.items():
+        monkeypatch.setitem(registry.CHECKS, name, check(name, examine))
+    hasty = replace(store, long_statement_timeout=timedelta(seconds=1))
+    validation = hasty.validate(PERIOD, checks=list(checks))
+    slow_one, inexact_one, counted = validation.results
+    assert "USAGE_EXPLORE_LONG_STATEMENT_TIMEOUT" in slow_one.failed
+    assert inexact_one.failed == "NaN cannot be added up"
+    assert not slow_one.is_clean
+    assert not inexact_one.is_clean
+    assert counted.is_clean
+    assert counted.outcome is not None
+    assert counted.outcome.looked_at == 7
+    assert [result.check.name for result in validation.failed] == ["slow", "inexact"]
+    assert [each["failed"] is not None for each in validation.to_dict()["checks"]] == [True, True, False]
+
+
+def test_a_database_that_is_gone_ends_the_validation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.CHECKS, "cancelled", check("cancelled", cancelled))
+    with pytest.raises(DatabaseUnavailable):
+        store.validate(PERIOD, checks=["cancelled"])
+
+
+def test_unknown_checks_are_named(store: Store) -> None:
+    with pytest.raises(QueryError, match="did you mean duplicates"):
+        store.validate(PERIOD, checks=["duplicate"])
+    with pytest.raises(QueryError, match="names no check"):
+        store.validate(PERIOD, checks=[])
+
+
+def test_a_check_that_lacks_what_it_needs_says_what(store: Store) -> None:
+    (result,) = store.validate(PERIOD, checks=["after_finalization"]).results
+    assert result.outcome is None
+    assert result.skipped == "finalized_at was not given"
+    assert not result.failed
+
+
+def test_a_validation_is_pinned(store: Store) -> None:
+    validation = store.validate(PERIOD, checks=["quantities"])
+    assert validation.period.as_of == validation.now - store.settle
+    assert validation.period.organization_id == rows.ORGANIZATION
+    earlier = validation.now - timedelta(days=3)
+    assert store.validate(PERIOD.replace(as_of=earlier), checks=["quantities"]).period.as_of == earlier
