@@ -200,6 +200,16 @@ def test_a_spike_is_told_with_its_numbers_and_hours(events_database_url: str) ->
         assert point.value == Decimal(facts["actual"])
 
 
+def test_bursts_are_not_high(events_database_url: str) -> None:
+    """Who is used on one day a fortnight, and once more than ever, is no runaway."""
+    events = steady(1, BEFORE, UNTIL, 10 * MINUTE)
+    for day in range(0, 90, 14):
+        at = BEFORE + day * DAY
+        events += steady(0, at, at + 6 * HOUR, MINUTE / (20 if day == 70 else 1))
+    with store_of(events_database_url, events) as store:
+        assert "high" not in {each.severity for each in findings(store)}
+
+
 def test_a_drop_that_comes_back(events_database_url: str) -> None:
     gone = utc(2026, 9, 8), utc(2026, 9, 13)
     events = [row for row in steady(0, BEFORE, UNTIL, 20 * MINUTE) if not gone[0] <= row.timestamp < gone[1]]

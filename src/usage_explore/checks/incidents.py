@@ -20,6 +20,9 @@ GRAVE_RISE, GRAVE_FACTOR = 0.2, 3.0
 GRAVE_DROP, GRAVE_REST = 0.1, 0.2
 """A drop is high that takes at least this part from the series' usage in the period, and leaves so little."""
 
+REGULAR = 0.2
+"""The part of the other days or hours in which the series was used, for a spike to be high: others come in bursts."""
+
 WORTH = 0.01
 """The part of a series' usage in the period from which an incident is told."""
 
@@ -75,17 +78,15 @@ def _incident(examination: Examination, group: tuple[Move, ...]) -> Incident:
 
 def _share(examination: Examination, move: Move) -> Decimal:
     """By how much it differs, as a part of what the metric came to in the period."""
-    excess = Decimal(move.excess)
-    if move.measure == "sum_quantity":
-        return examination.share(move.metric_key, excess)
-    return part(excess, examination.totals.metrics.get(move.metric_key, (0, Decimal(0)))[0])
+    events, quantity = examination.totals.metrics.get(move.metric_key, (0, Decimal(0)))
+    return part(Decimal(move.excess), quantity if move.measure == "sum_quantity" else events)
 
 
 def _severity(move: Move, share: Decimal) -> Severity:
     if share < FLOOR:
         return "low"
     if not move.lasts:
-        grave_rise = move.part >= GRAVE_RISE and move.value >= GRAVE_FACTOR * move.expected
+        grave_rise = move.part >= GRAVE_RISE and move.value >= GRAVE_FACTOR * move.expected and move.used >= REGULAR
         grave_drop = move.part >= GRAVE_DROP and move.value <= GRAVE_REST * move.expected
         if grave_rise if move.rises else grave_drop:
             return "high"

@@ -39,7 +39,8 @@ class Move:
 
     `since` and `until` bound it, half-open; `bucket` is where it lies farthest out: `value`, `expected`, `low`, `high`
     are those of that bucket (of a new level: the usual ones after and before). `excess` is by how much all of it
-    differs from what was expected, signed; `usual` what the series came to in the period without it.
+    differs from what was expected, signed; `usual` what the series came to in the period without it, `used` the part of
+    all other steps that had any usage.
     """
 
     customer_id: UUID | None
@@ -56,6 +57,7 @@ class Move:
     high: float
     excess: float
     usual: float
+    used: float
     reason: str
 
     @property
@@ -146,6 +148,7 @@ def _told(
                 high=band.high,
                 excess=excess,
                 usual=float(np.nansum(values[first:])) - excess,
+                used=_used(values, start, end),
                 reason=anomaly.reason if lasts or "shift" not in anomaly.kind else _outside(band, end - start),
             ),
         )
@@ -160,6 +163,12 @@ class _Band:
     expected: float
     low: float
     high: float
+
+
+def _used(values: Floats, start: int, end: int) -> float:
+    others = np.delete(values, slice(start, end))
+    known = others[~np.isnan(others)]
+    return float(np.mean(known != 0)) if len(known) else 0.0
 
 
 def _outside(band: _Band, steps: int) -> str:

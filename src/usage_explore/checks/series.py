@@ -56,7 +56,7 @@ MEASURES: tuple[Metric, ...] = ("sum_quantity", "count")
 _CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
 """Steps of all series that are held and judged at a time, about: the detector takes some 2 kB for each hour."""
 
-_LARGEST = Decimal(10) ** 300
+_LARGEST = Decimal(10) ** 150
 """A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
 
 

@@ -1,0 +1,214 @@
+"""An incident as a finding: its exact numbers beside the band, the hours it came in, and the question that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from usage_explore import buckets, parse
+from usage_explore.answers import Series
+from usage_explore.buckets import Bucket
+from usage_explore.checks.check import Examination
+from usage_explore.checks.finding import Finding
+from usage_explore.checks.incidents import Incident
+from usage_explore.checks.phrases import counted, listed, named
+from usage_explore.checks.series import Step
+from usage_explore.describe import span_words
+from usage_explore.errors import NotExact
+from usage_explore.numbers import Number, exact_sum, plain, rfc3339
+from usage_explore.query import AggregateQuery, Metric
+
+NAME = "shifts"
+
+_CONTEXT: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
+_MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
+_MOST_OF_IT = Decimal("0.95")
+_NAMED_HOURS, _FEW_HOURS = timedelta(days=3), 12
+_MOST_NAMED, _LONGEST_KEY = 100, 1_000
+_WEEK = timedelta(days=7)
+
+
+def finding(examination: Examination, incident: Incident) -> Finding:
+    """What there is to say about an incident.
+
+    `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
+    `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
+    which begins with that bucket, they are the usual ones after and before.
+    """
+    lead, (since, until) = incident.lead, incident.span
+    exact = _exact(examination, incident)
+    facts = {
+        "metric": named(lead.metric_key),
+        "measure": _MEASURED[lead.measure],
+        "actual": "not a number" if exact.actual is None else plain(exact.actual),
+        "expected": _about(lead.expected),
+        "low": _about(lead.low),
+        "high": _about(lead.high),
+        "bucket": rfc3339(lead.bucket),
+        "step": lead.step,
+        "reason": lead.reason,
+    }
+    if len(incident.metrics) > 1:
+        facts["metrics"] = ", ".join(map(named, incident.metrics))
+    sentence = _sentence(examination, incident, exact)
+    if hours := _hours(examination, incident, exact.events):
+        facts["hours"] = hours
+        sentence = f"{sentence[:-1]}; nearly all of it {hours}."
+    return Finding(
+        check=NAME,
+        severity=incident.severity,
+        sentence=sentence,
+        since=since,
+        until=until,
+        events=exact.events,
+        question=_question(examination, incident),
+        quantity=exact.quantity,
+        share=incident.share,
+        customer_id=lead.customer_id,
+        metric_key=lead.metric_key if len(incident.metrics) == 1 else None,
+        facts=tuple(facts.items()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """What there was in an incident.
+
+    `actual` in the lead's farthest bucket (None where it holds quantities that are no numbers; of a new level the
+    middle one of its first week), `events` and `quantity` (None where metrics differ) in all of it.
+    """
+
+    actual: Number | None
+    events: int
+    quantity: Decimal | None
+
+
+def _exact(examination: Examination, incident: Incident) -> _Exact:
+    since, until = incident.span
+    # by weeks, of which even the longest period has no more than an answer may have
+    events = exact_sum((each.total for each in _series(examination, incident, "count", "week", since, until)), 0)
+    quantity: Decimal | None = None
+    if len(incident.metrics) == 1:
+        with suppress(NotExact):
+            sums = _series(examination, incident, "sum_quantity", "week", since, until)
+            quantity = Decimal(exact_sum((each.total for each in sums), Decimal(0)))
+    return _Exact(_actual(examination, incident), int(events), quantity)
+
+
+def _actual(examination: Examination, incident: Incident) -> Number | None:
+    lead, zone = incident.lead, examination.period.zone
+    end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
+    try:
+        found = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
+    except NotExact:
+        return None
+    values = sorted(point.value for each in found if each.key == lead.metric_key for point in each.points)
+    return values[(len(values) - 1) // 2] if values else 0
+
+
+def _series(
+    examination: Examination, incident: Incident, metric: Metric, bucket: Bucket, since: datetime, until: datetime
+) -> list[Series]:
+    """The incident's metrics in the window, exact."""
+    found, _ = examination.paths.aggregate(
+        examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket=bucket,
+            metric=metric,
+            group_by="metric_key",
+            top=0,
+            **_of(incident.metrics),
+            **_whose(incident),
+        )
+    )
+    return [each for each in found if each.key in incident.metrics]
+
+
+def _of(metrics: Sequence[str]) -> dict[str, Any]:
+    """The filter by these metrics; none where they are too many, or one has a key that no filter can name."""
+    nameable = len(metrics) <= _MOST_NAMED and all(0 < len(metric) <= _LONGEST_KEY for metric in metrics)
+    return {"metric_key": list(metrics)} if nameable else {}
+
+
+def _whose(incident: Incident) -> dict[str, Any]:
+    return {} if incident.lead.customer_id is None else {"customer_id": incident.lead.customer_id}
+
+
+def _question(examination: Examination, incident: Incident) -> AggregateQuery:
+    """The lead's metric around the incident, in its steps."""
+    lead, (since, until) = incident.lead, incident.span
+    around = _CONTEXT[lead.step]
+    return examination.aggregate_question(
+        since=max(since - around, parse.EARLIEST),
+        until=max(min(until + around, examination.closed_until), until),
+        bucket=lead.step,
+        metric=lead.measure,
+        **_of([lead.metric_key]) or {"group_by": "metric_key"},
+        **_whose(incident),
+    )
+
+
+def _sentence(examination: Examination, incident: Incident, exact: _Exact) -> str:
+    lead, (since, until) = incident.lead, incident.span
+    zone = examination.period.zone
+    others = [metric for metric in incident.metrics if metric != lead.metric_key]
+    moved = f"; {listed(others)} moved with it" if others else ""
+    who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
+    if exact.actual is None:
+        there = "a quantity that is no number"
+    elif lead.measure == "count":
+        there = counted(int(exact.actual), "event")
+    else:
+        there = f"a quantity of {plain(exact.actual)}"
+    band = f"a band from {_about(lead.low)} to {_about(lead.high)}"
+    against = f"against about {_about(lead.expected)} expected, in {band}"
+    day = span_words(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
+    if lead.step == "day":
+        end = buckets.following(lead.bucket, "day", zone)
+        day = span_words(lead.bucket.astimezone(zone), end.astimezone(zone))
+    what = f"{named(lead.metric_key)} of {who}"
+    if lead.lasts:
+        verb = "rose" if lead.rises else "fell"
+        return f"{what} {verb} to a new level on {day}: {there} a day {against}{moved}."
+    verb = "spiked" if lead.rises else "dropped"
+    window = span_words(since.astimezone(zone), until.astimezone(zone))
+    farthest = "" if window == day else f"farthest {day}, with "
+    return f"{what} {verb}, {window}: {farthest}{there} {against}{moved}."
+
+
+def _hours(examination: Examination, incident: Incident, events: int) -> str:
+    """The few hours that hold nearly all of a spike of days, in words; empty where there are none."""
+    lead, (since, until) = incident.lead, incident.span
+    if lead.step != "day" or lead.lasts or not lead.rises or until - since > _NAMED_HOURS:
+        return ""
+    counts = _series(examination, incident, "count", "hour", since, until)
+    sums = [sum(int(point.value) for point in points) for points in zip(*(each.points for each in counts), strict=True)]
+    first, last = _shortest(sums, events * _MOST_OF_IT)
+    if not counts or last - first > _FEW_HOURS:
+        return ""
+    points, zone = counts[0].points, examination.period.zone
+    return span_words(points[first].start.astimezone(zone), points[last - 1].end.astimezone(zone))
+
+
+def _shortest(sums: Iterable[int], least: Decimal) -> tuple[int, int]:
+    """The shortest run that sums to at least so much, as a half-open range; the first of equals."""
+    values = list(sums)
+    best, first, held = (0, len(values)), 0, 0
+    for last, value in enumerate(values, 1):
+        held += value
+        while held - values[first] >= least and first < last - 1:
+            held -= values[first]
+            first += 1
+        if held >= least and last - first < best[1] - best[0]:
+            best = first, last
+    return best
+
+
+def _about(value: float) -> str:
+    """An estimate: four digits that count, written plainly."""
+    return plain(Decimal(format(value, ".4g")))
