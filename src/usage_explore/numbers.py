@@ -9,7 +9,7 @@ from functools import reduce
 
 Number = int | Decimal
 
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # opposite infinities sum to NaN, as in SQL
 
 
 def plain(value: int | Decimal) -> str:

@@ -146,3 +146,17 @@ def test_hostile_names_do_no_harm(events_connection: writing.Connection, events_
     assert sorted(each.events for each in found) == [20, 20, 20]
     assert all(each.sentence.isprintable() for each in found)
     store.close()
+
+
+def test_opposite_infinities_break_no_check(events_connection: writing.Connection, events_database_url: str) -> None:
+    rows = [
+        event(SINCE + DAY, quantity=Decimal(odd), idempotency_key="again", external_cost_currency=currency)
+        for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * FLOOR
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    checks = ["duplicates", "look_alikes", "late_arrivals", "impossible_times", "quantities", "unit_slips"]
+    validation = store.validate(september(), checks=checks)
+    store.close()
+    assert {each.check for each in validation.findings} == {"duplicates", "quantities"}
+    validation.to_dict()
+    assert all(each.share.is_finite() for each in validation.findings)

@@ -110,18 +110,12 @@ class Examination:
         yield from self.connection.execute(statement.execution_options(yield_per=READ_AT_ONCE))
 
     def share(self, metric: str, quantity: Decimal) -> Decimal:
-        """What part of the metric's quantity in the period that is, unsigned; of nothing it is 1."""
-        whole = abs(self.totals.metrics.get(metric, (0, Decimal(0)))[1])
-        if not whole:
-            return Decimal(bool(quantity))
-        return abs(quantity) / whole
+        """What part of the metric's quantity in the period that is, unsigned; of nothing, and of NaN, it is 1."""
+        return _part(quantity, self.totals.metrics.get(metric, (0, Decimal(0)))[1])
 
     def cost_share(self, currency: str | None, amount: Decimal) -> Decimal:
-        """What part of the period's cost in the currency that is, unsigned; of nothing it is 1."""
-        whole = abs(self.totals.costs.get(currency, Decimal(0)))
-        if not whole:
-            return Decimal(bool(amount))
-        return abs(amount) / whole
+        """What part of the period's cost in the currency that is, unsigned; of nothing, and of NaN, it is 1."""
+        return _part(amount, self.totals.costs.get(currency, Decimal(0)))
 
     def aggregate_question(self, **parameters: object) -> AggregateQuery:
         """A question about the period with its filters and `as_of`; the parameters are added or displace them."""
@@ -138,3 +132,9 @@ class Examination:
     @property
     def _shared(self) -> dict[str, Any]:
         return {name: value for name, value in self.period.given().items() if name in Question.model_fields}
+
+
+def _part(affected: Decimal, whole: Decimal) -> Decimal:
+    if not (affected.is_finite() and whole.is_finite()):
+        return Decimal(1)  # a share is compared, which NaN cannot be
+    return abs(affected) / abs(whole) if whole else Decimal(bool(affected))
