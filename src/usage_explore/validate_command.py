@@ -76,7 +76,7 @@ def validate(
 
     Without --since, --until or --window that is last month. Prints the findings by impact, what was found clean, what
     was skipped and the totals. Exit code 0 when nothing is as grave as --fail-on, 3 when something is; 1 and 2 when the
-    period could not be examined.
+    period, or a part of it, could not be examined.
     """
     from usage_explore import report as reports
     from usage_explore.checks import running
@@ -112,6 +112,8 @@ def validate(
         click.echo(f"Wrote {path}.", err=True)
     if _fails(validation, fail_on):
         sys.exit(FOUND)
+    if validation.failed:
+        sys.exit(1)
 
 
 def _period(query: str, given: dict[str, Any]) -> Period:

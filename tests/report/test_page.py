@@ -18,9 +18,10 @@ from playwright.sync_api import sync_playwright
 import naughty
 import rows
 from oracle import utc
-from reported import SINCE, UNTIL, check, finding
-from usage_explore import AggregateQuery, EventQuery, Store, report
+from reported import PERIOD, SINCE, UNTIL, check, finding
+from usage_explore import AggregateQuery, EventQuery, Store, report, statements
 from usage_explore.checks import Validation
+from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import DrawingError
 from usage_explore.report import pictures, words
 
@@ -184,6 +185,21 @@ def test_a_chart_that_cannot_be_drawn_is_said(
     written = page(store, validated(check("own", finding())))
     assert "No chart: The chart was not drawn: &lt;why&gt;" in written
     assert "<svg" not in written
+
+
+def test_the_statement_of_every_check_can_be_shown(store: Store) -> None:
+    period = PERIOD.replace(
+        organization_id=rows.ORGANIZATION,
+        finalized_at="2026-10-01T00:00:00Z",
+        as_of="2026-11-01T00:00:00Z",
+        customer_id=str(rows.CUSTOMERS[0]),
+        metric_key=naughty.WORST[2:4],
+        dimensions={naughty.WORST[3]: naughty.WORST[2:6]},
+        missing="dim:region",
+        exclude={"price_key": naughty.WORST[2:4], "dim:a%b": "'"},
+    )
+    for each in CHECKS.values():
+        assert str(rows.ORGANIZATION) in statements.to_sql(each.statement(store.table, period))
 
 
 @pytest.mark.parametrize(

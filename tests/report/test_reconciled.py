@@ -88,3 +88,12 @@ def test_sheets_travel_whole_and_exact(validated: Validate) -> None:
             {"number": None, "events": 2, "at": None, "text": None},
         ]
     }
+
+
+def test_what_is_no_number_agrees_with_nothing(store: Store, own: list[Row], validated: Validate) -> None:
+    lines = [*split(own), *(["x", None, "unknown", "Other", 1, Decimal(sign)] for sign in ("Infinity", "-Infinity"))]
+    validation = validated(check("wallets", sheet=wallets(*lines)))
+    assert report.statements(store, validation)[2] == report.Statement(
+        None, "The rows of “Title of wallets” cannot be added up: quantities of Other are no finite numbers."
+    )
+    assert "NaN" in report.html(store, validation, [])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,9 @@ import rows
 from oracle import Row
 from reported import check, finding
 from usage_explore import Store, connect, writing
+from usage_explore.checks.check import Outcome
 from usage_explore.cli import main
+from usage_explore.errors import NotExact
 from usage_explore.query import Period
 from usage_explore.validate_command import FOUND
 
@@ -49,8 +52,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Period]:
         periods.append(examination.period)  # type: ignore[attr-defined]
         return own.examine(examination)  # type: ignore[arg-type]
 
-    from dataclasses import replace
-
     monkeypatch.setattr(
         "usage_explore.checks.running.CHECKS",
         {"own": replace(own, examine=examine), "invoiced": check("invoiced", needs="invoices")},
@@ -64,6 +65,27 @@ def test_the_exit_code_says_how_grave_it_is(run: Run, seen: list[Period], fail_o
     assert (result.exit_code, result.stderr) == (code, "")
     assert "2 findings: 1 medium, 1 low" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("fail_on", ["high", "never"])
+def test_a_check_that_fails_is_no_clean_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fail_on: str
+) -> None:
+    def examine(_: object) -> Outcome:
+        raise NotExact("quantities are <no> numbers")
+
+    monkeypatch.setattr(
+        "usage_explore.checks.running.CHECKS",
+        {"own": check("own"), "failing": replace(check("failing"), examine=examine)},
+    )
+    page = tmp_path / "report.html"
+    result = run(*WINDOW, "--fail-on", fail_on, "--report", str(page))
+    assert result.exit_code == 1
+    assert "Nothing found by 1 check; 1 check did not run to its end" in result.stdout
+    assert "FAILED: quantities are <no> numbers" in result.stdout
+    written = page.read_text(encoding="utf-8")
+    assert "FAILED: quantities are &lt;no&gt; numbers" in written
+    assert "1 check did not run to its end" in written
 
 
 def test_files_hold_what_was_found(run: Run, seen: list[Period], tmp_path: Path) -> None:

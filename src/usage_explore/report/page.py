@@ -20,7 +20,6 @@ from markupsafe import Markup
 
 from usage_explore import statements
 from usage_explore.charts import DARK, LIGHT
-from usage_explore.charts.words import exact
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS
 from usage_explore.describe import describe
 from usage_explore.report import words
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 DRAWN = 12
 """How many findings, those of most impact, have a chart."""
-
-_LONG = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +113,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "amounts": words.amounts,
         "agreement": words.agreement,
         "counted": words.counted,
-        "exact": exact,
+        "number": words.number,
         "moment": moment,
         "outcome": words.outcome,
         "picture": _markup,
@@ -124,7 +121,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "share": words.share,
         "subjects": subjects,
         "verdict": words.verdict,
-        "words": partial(words.text, longest=_LONG),
+        "words": partial(words.text, longest=words.LONG),
     }
     environment.filters |= filters
     return environment

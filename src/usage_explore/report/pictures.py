@@ -34,7 +34,6 @@ _KEPT = {"svg", "g", "path", "rect", "line", "text", "tspan"}
 _NEEDLESS = re.compile(r"aria-.*|role|class|pointer-events|cursor")
 _HOURLY = timedelta(days=4)
 _LONGEST = timedelta(days=400)
-_LONG = 2_000
 _MOST = 0.8  # of the chart: what covers more marks nothing
 
 
@@ -58,8 +57,8 @@ def picture(store: Store, validation: Validation, finding: Finding) -> Picture:
             said.append(f"Shaded: the {answer.query.bucket}s with what was found.")
         svg = inert(charts.image(chart, "svg"), charts.summary(answer))
     except UsageExploreError as error:
-        return Picture(svg="", caption=f"No chart: {words.text(error, _LONG)}")
-    return Picture(svg=svg, caption=words.text(" ".join(said), _LONG))
+        return Picture(svg="", caption=f"No chart: {words.text(error, words.LONG)}")
+    return Picture(svg=svg, caption=words.text(" ".join(said), words.LONG))
 
 
 def question(validation: Validation, finding: Finding) -> AggregateQuery:
@@ -100,7 +99,7 @@ def inert(svg: bytes, told: str) -> str:
             raise DrawingError(f"The chart was not drawn: its picture holds the element {name!r}")
         for attribute in [each for each in element.attrib if _NEEDLESS.fullmatch(each)]:
             del element.attrib[attribute]
-    root.attrib |= {"role": "img", "aria-label": words.text(told, _LONG)}
+    root.attrib |= {"role": "img", "aria-label": words.text(told, words.LONG)}
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.charts.words import exact
 from usage_explore.errors import UsageExploreError
 from usage_explore.limits import MAX_AGGREGATE_BUCKETS
-from usage_explore.numbers import Number, exact_sum
+from usage_explore.numbers import Number
 from usage_explore.query import METRICS, AggregateQuery, Question
 from usage_explore.report import words
 
@@ -66,10 +65,11 @@ def _aggregate(store: Store, validation: Validation, measure: str) -> Statement:
             True, f"{asked}: {words.counted(len(ours), 'metric')}{whole}, equal to what the aggregate answers."
         )
     name = differing[0]
+    here, there = (words.number(counts.get(name, 0)) for counts in (ours, theirs))
     return Statement(
         False,
         f"{asked}: {words.counted(len(differing), 'metric')} of {len(ours):,} differ from what the aggregate answers,"
-        f" first {words.text(name)}: {exact(ours.get(name, 0))} here, {exact(theirs.get(name, 0))} there.",
+        f" first {words.text(name)}: {here} here, {there} there.",
     )
 
 
@@ -101,8 +101,13 @@ def _sheet(validation: Validation, title: str, frame: pd.DataFrame) -> Statement
     found: dict[str, tuple[int, Decimal]] = {}
     for metric, events, quantity in zip(frame["metric_key"], frame["events"], frame["quantity"], strict=True):
         counted, summed = found.get(metric, (0, Decimal(0)))
-        found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
+        found[metric] = counted + int(events), words.total((summed, quantity))
     totals = validation.totals.metrics
+    if endless := sorted(name for name, (_, quantity) in {**totals, **found}.items() if not quantity.is_finite()):
+        return Statement(
+            None,
+            f"The rows of “{title}” cannot be added up: quantities of {words.text(endless[0])} are no finite numbers.",
+        )
     differing = sorted(name for name in {**totals, **found} if totals.get(name) != found.get(name))
     if not differing:
         return Statement(
@@ -120,4 +125,4 @@ def _sheet(validation: Validation, title: str, frame: pd.DataFrame) -> Statement
 
 
 def _said(counts: tuple[int, Decimal]) -> str:
-    return f"{words.counted(counts[0], 'event')} with {exact(counts[1])}"
+    return f"{words.counted(counts[0], 'event')} with {words.number(counts[1])}"

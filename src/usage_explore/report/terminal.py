@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.charts.words import exact
 from usage_explore.checks.finding import Severity
 from usage_explore.describe import describe
 from usage_explore.report import words
@@ -24,16 +23,15 @@ _COLORS: dict[Severity, str] = {"high": "red", "medium": "yellow", "low": "cyan"
 _GAP = "  "
 _NARROWEST, _WIDEST = 60, 160
 _NAME = 32  # characters of a metric's name beside its numbers
-_LONG = 2_000
 
 
 def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
     """The report line by line, none wider than `width`, which counts from 60 to 160; styled for a terminal."""
     width = min(max(width, _NARROWEST), _WIDEST)
-    yield from textwrap.wrap(words.text(describe(validation.period.replace(as_of=None)), _LONG), width)
+    yield from textwrap.wrap(words.text(describe(validation.period.replace(as_of=None)), words.LONG), width)
     yield from textwrap.wrap(_stamp(validation), width)
     yield ""
-    yield click.style(words.verdict(validation), bold=True)
+    yield from (click.style(line, bold=True) for line in textwrap.wrap(words.verdict(validation), width))
     yield from _findings(validation, width)
     yield ""
     yield from _checks(validation.results, width)
@@ -63,7 +61,7 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
                 each.severity,
                 words.share(each.share),
                 f"{each.events:,}",
-                f"{each.check}: {words.text(each.sentence, _LONG)}",
+                f"{each.check}: {words.text(each.sentence, words.LONG)}",
             )
             for each in listed
         ],
@@ -87,20 +85,20 @@ def _checks(results: Iterable[Result], width: int) -> Iterator[str]:
 
 
 def _spent(result: Result, shares: dict[str, str]) -> tuple[str, str]:
-    return ("", "") if result.outcome is None else (words.seconds(result.took), shares[result.check.name])
+    return ("", "") if result.skipped else (words.seconds(result.took), shares[result.check.name])
 
 
 def _outcome(result: Result) -> str:
     said = words.outcome(result)
     if result.outcome is None:
         return said
-    note = f"; {words.text(result.outcome.note, _LONG)}" if result.outcome.note else ""
+    note = f"; {words.text(result.outcome.note, words.LONG)}" if result.outcome.note else ""
     return f"{said} among {result.outcome.looked_at:,} {result.check.unit}{note}"
 
 
 def _totals(validation: Validation, width: int) -> Iterator[str]:
     metrics = sorted(validation.totals.metrics.items())
-    rows = [(words.text(name, _NAME), f"{events:,}", exact(quantity)) for name, (events, quantity) in metrics]
+    rows = [(words.text(name, _NAME), f"{events:,}", words.number(quantity)) for name, (events, quantity) in metrics]
     yield from _table(
         ["metric", "events", "quantity"], [*rows, ("all", f"{validation.totals.events:,}", "")], "<>>", width
     )

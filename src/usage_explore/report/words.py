@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from usage_explore.charts.words import exact
+from usage_explore.numbers import Number, exact_sum
 
 if TYPE_CHECKING:
     from usage_explore.checks import Result, Validation
@@ -21,6 +22,9 @@ MISSING = "—"
 
 LONGEST = 200
 """How many characters of a value from the data are written; JSON has all of them."""
+
+LONG = 2_000
+"""How many characters of a sentence are written."""
 
 _LEAST_SHARE = Decimal("0.0001")
 
@@ -39,6 +43,19 @@ def share(part: Decimal) -> str:
         return "< 0.01 %"
     percent = part * 100
     return f"{percent:,.0f} %" if percent >= 100 or not percent else f"{percent:.2f} %"
+
+
+def number(value: Number) -> str:
+    """A number to the last digit, thousands separated; NaN and infinities, which some columns hold, by their names."""
+    return exact(value) if isinstance(value, int) or value.is_finite() else str(value)
+
+
+def total(values: Iterable[Decimal]) -> Decimal:
+    """The exact sum; NaN of infinities that are against each other, as of NaN."""
+    try:
+        return Decimal(exact_sum(values, Decimal(0)))
+    except InvalidOperation:
+        return Decimal("NaN")
 
 
 def seconds(span: timedelta) -> str:
@@ -63,7 +80,9 @@ def days(since: datetime, until: datetime, zone: ZoneInfo) -> str:
 
 def amounts(found: Iterable[tuple[str | None, Decimal]]) -> str:
     """Amounts by currency: "12.5 EUR, 3 USD"."""
-    return ", ".join(f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found)
+    return ", ".join(
+        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found
+    )
 
 
 def is_missing(value: Any) -> bool:
@@ -79,7 +98,7 @@ def cell(value: object, zone: ZoneInfo) -> str:
         case bool():
             return "yes" if value else "no"
         case int() | Decimal():
-            return exact(value) if isinstance(value, int) or value.is_finite() else str(value)
+            return number(value)
         case float():
             return f"{value:,.6g}"
         case datetime():
@@ -106,18 +125,24 @@ def counted(number: int, thing: str) -> str:
 
 
 def verdict(validation: Validation) -> str:
-    """What was found, in a line: "12 findings: 3 high, 5 medium, 4 low"."""
-    if not validation.findings:
-        ran = sum(result.outcome is not None for result in validation.results)
-        return f"Nothing found by {counted(ran, 'check')}"
-    found = ", ".join(f"{number:,} {severity}" for severity, number in validation.counts().items() if number)
-    return f"{counted(len(validation.findings), 'finding')}: {found}"
+    """What was found, in a line: "12 findings: 3 high, 5 medium, 4 low; 1 check did not run to its end"."""
+    if validation.findings:
+        by_severity = ", ".join(f"{each:,} {severity}" for severity, each in validation.counts().items() if each)
+        found = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
+    else:
+        found = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
+    failed = len(validation.failed)
+    return (
+        f"{found}; {counted(failed, 'check')} did not run to {'its' if failed == 1 else 'their'} end"
+        if failed
+        else found
+    )
 
 
 def outcome(result: Result) -> str:
-    """What came of a check: "clean", "3 findings", "skipped: invoices was not given"."""
+    """What came of a check: "clean", "3 findings", "skipped: invoices was not given", "FAILED: …"."""
     if result.outcome is None:
-        return f"skipped: {text(result.skipped)}"
+        return f"FAILED: {text(result.failed, LONG)}" if result.failed else f"skipped: {text(result.skipped, LONG)}"
     return "clean" if result.is_clean else counted(len(result.outcome.findings), "finding")
 
 
