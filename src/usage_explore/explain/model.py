@@ -93,12 +93,12 @@ def _fitted(variance: Floats, inverse: Floats) -> tuple[float, float]:
 
 
 def _ends(change: Floats, size: Floats) -> Floats:
-    """How often ordinary leaves as large as each one are new, or gone, as it is; the logarithm, -inf for all others.
+    """How often ordinary leaves as large as each one are new, or gone, as it is; the logarithm, NaN for all others.
 
-    Where leaves only come, or only go, that is nothing ordinary.
+    Where leaves only come, or only go, that is nothing ordinary: all are NaN.
     """
-    found = np.full(len(change), -math.inf)
-    if change.max() < 1 or change.min() > -1:
+    found = np.full(len(change), math.nan)
+    if not len(change) or change.max() < 1 or change.min() > -1:
         return found
     for group in _by_size(size):
         new, gone = change[group] >= 1, change[group] <= -1
@@ -123,13 +123,22 @@ class Model:
     def __init__(self, change: Floats, size: Floats, noise: Noise, direction: float) -> None:
         ordinary = noise.variance(size)
         likely = -0.5 * (_LOG_2PI + np.log(ordinary) + (change - noise.centre) ** 2 / ordinary)
-        # what comes and goes all the time is told apart from noise no better than it is rare
-        likely = np.logaddexp(likely, _ends(change, size) - 0.5 * math.log(2 * math.pi * _FINEST**2))
-        rows = [np.ones_like(change), likely]
+        ends = _ends(change, size)
+        inner = np.isnan(ends)
+        self.ends = not bool(inner.all())
+        rows = [
+            np.ones_like(change),
+            np.where(inner, likely, ends),
+            change,
+            np.where(inner, 0.0, change >= 1),
+            np.where(inner, 0.0, change <= -1),
+        ]
         for spread in _SPREADS:
-            weight = 1 / (spread**2 + noise.count / size)
-            rows += [np.log(weight), weight, weight * change, weight * change**2]
+            weight = np.where(inner, 1 / (spread**2 + noise.count / size), 0.0)
+            rows += [np.where(inner, np.log(weight + ~inner), 0.0), weight, weight * change, weight * change**2]
         self.rows: Floats = np.array(rows)
+        # the logarithms of the factorials
+        self.ways: Floats = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, len(change) + 3)))])
         self.noise, self.direction = noise, direction
         self.least = min(_MOST, max(math.sqrt(noise.share), _LEAST))
 
@@ -139,17 +148,20 @@ class Model:
 
     def evidence(self, sums: Floats) -> Floats:
         """The log likelihood of leaves under one cause, its level and spread integrated out; a column per element."""
-        n = sums[0]
+        n, _, total, new, gone = sums[:5]
         there = n > 0.5
+        inner = n - new - gone
+        moved = total / np.where(there, n, 1.0) - self.noise.centre
         found = []
-        for place in range(2, len(sums), 4):
+        for place in range(5, len(sums), 4):
             log_weight, weight, once, twice = sums[place : place + 4]
-            weight = np.where(there, weight, 1.0)
-            level = once / weight
-            fit = 0.5 * (log_weight - n * _LOG_2PI - (twice - once * level))
-            fit += 0.5 * np.log(2 * np.pi / weight) - math.log(2 * (1 - self.least))
-            moved = level - self.noise.centre
-            fit -= np.where(moved * self.direction < 0, _AGAINST, 0.0)
-            fit[~there | (np.abs(moved) <= self.least)] = -math.inf
-            found.append(fit)
-        return np.asarray(np.logaddexp.reduce(found) - math.log(len(found)))
+            weight = np.where(inner > 0.5, weight, 1.0)
+            fit = 0.5 * (log_weight - inner * _LOG_2PI - (twice - once**2 / weight) + np.log(2 * np.pi / weight))
+            found.append(np.where(inner > 0.5, fit - math.log(2 * (1 - self.least)), 0.0))
+        fit = np.logaddexp.reduce(found) - math.log(len(found))
+        if self.ends:
+            counts = [np.rint(np.maximum(each, 0)).astype(np.int64) for each in (new, gone, inner, n)]
+            fit += self.ways[counts[0]] + self.ways[counts[1]] + self.ways[counts[2]] - self.ways[counts[3] + 2]
+            fit += math.log(2)
+        fit -= np.where(moved * self.direction < 0, _AGAINST, 0.0)
+        return np.where(there & (np.abs(moved) > self.least), fit, -math.inf)

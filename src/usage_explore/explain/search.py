@@ -22,8 +22,8 @@ from usage_explore.explain.model import Model, Noise, measured
 MOST = 12
 """No more conjunctions are named than this."""
 
-_ANOTHER = math.log(3)
-"""What one more conjunction costs beside saying which: two more are as likely as one of three."""
+_ANOTHER = math.log(10)
+"""What one more conjunction costs beside saying which: it has to be ten times as likely as chance."""
 
 _ROUNDS = 3
 """How often the noise is measured again on the leaves that no cause explains."""
