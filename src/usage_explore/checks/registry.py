@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from usage_explore.checks import (
     after_finalization,
+    currencies,
     duplicates,
     impossible_times,
     late_arrivals,
@@ -32,6 +33,7 @@ _ALL: tuple[Check, ...] = (
     silence.CHECK,
     new_usage.CHECK,
     unrated.CHECK,
+    currencies.CHECK,
     unit_costs.CHECK,
     wallets.CHECK,
     reconciliation.CHECK,

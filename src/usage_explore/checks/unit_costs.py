@@ -54,6 +54,9 @@ WIDER = 2.5
 APART = Decimal("1.5")
 """And at least this factor from it."""
 
+WIDEST = 5
+"""A group whose quantiles lie farther apart than this factor has no usual cost."""
+
 _RATE = Context(prec=12)
 _LEAST, _LARGEST = Decimal("1e-100"), Decimal("1e100")
 
@@ -181,9 +184,14 @@ def examine(examination: Examination) -> Outcome:
 
 
 def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
-    """The bands of the groups that have a usual cost, and those of them that have events outside in the period."""
+    """The bands of the groups that have a usual cost, and those of them that have events outside in the period.
+
+    A group whose costs differ too much has none: what it costs does not depend on the quantity, or on something unseen.
+    """
     groups: dict[Any, list[Any]] = {}
     for row in rows:
+        if row.step is None:
+            continue
         groups.setdefault((row.metric_key, row.currency, row.first_key, row.second_key), []).append(row)
     bands, suspects = [], []
     for (metric, currency, *values), held in groups.items():
@@ -192,6 +200,8 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
         if sum(row.events for row in known) < KNOWN:
             continue
         middle, (low, high) = _quantile(known, 0.5), (_quantile(known, part) for part in MIDDLE)
+        if high - low > STEP * log(WIDEST):
+            continue
         apart = ceil(STEP * log(APART))
         lowest = middle - max(apart, ceil(WIDER * (middle - low)))
         highest = middle + max(apart, ceil(WIDER * (high - middle)))
@@ -230,25 +240,18 @@ def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
 
 
 def _costing(table: Table, period: Period) -> list[Any]:
-    """The events that have a unit cost: of an amount and a quantity of one sign that a float can hold."""
     c = table.c
-    sized = [
-        func.abs(each).between(literal(_LEAST, each.type), literal(_LARGEST, each.type))
-        for each in (c.external_cost_amount, c.quantity)
-    ]
-    one_sign = (c.external_cost_amount > 0) == (c.quantity > 0)
-    return [*conditions(table, period), c.external_cost_currency.is_not(None), *sized, one_sign]
+    return [*conditions(table, period), c.external_cost_currency.is_not(None), c.external_cost_amount.is_not(None)]
 
 
 def _step(table: Table) -> Any:
-    """The step of the logarithm of the unit cost."""
-    c = table.c
-    # guarded once more, because conditions may be evaluated in any order and a cast that overflows is an error
-    amount, quantity = (
-        cast(case((func.abs(each).between(literal(_LEAST, each.type), literal(_LARGEST, each.type)), each)), Double)
-        for each in (c.external_cost_amount, c.quantity)
-    )
-    return cast(func.floor(func.ln(func.nullif(func.abs(amount / quantity), 0)) * STEP), Integer)
+    """The step of the logarithm of the unit cost; NULL unless amount and quantity have one sign and fit a float."""
+    amount, quantity = table.c.external_cost_amount, table.c.quantity
+    sized = [
+        func.abs(each).between(literal(_LEAST, each.type), literal(_LARGEST, each.type)) for each in (amount, quantity)
+    ]
+    unit = cast(amount, Double) / cast(quantity, Double)
+    return case((and_(*sized, (amount > 0) == (quantity > 0)), cast(func.floor(func.ln(unit) * STEP), Integer)))
 
 
 def _array(kind: Any, values: Sequence[Any]) -> Any:
@@ -266,7 +269,7 @@ CHECK = Check(
         "group": f"metric and currency, and up to {KEYS} of the price and the dimensions, each of which takes"
         f" {percent(Decimal(str(GAIN)))} of the spread of a sample",
         "band": f"{WIDER} times as far from the median as the quantiles {MIDDLE[0]} and {MIDDLE[1]}, at least by the"
-        f" factor {APART}",
+        f" factor {APART}; none where those quantiles are more than the factor {WIDEST} apart",
         "high": f"the excess is {percent(GRAVE)} of the period's cost in its currency, or {GRAVE_EVENTS} events are off"
         f" {TIMES} times; other incidents are medium, under {FLOOR} events low",
         "most": f"the {MOST} largest",

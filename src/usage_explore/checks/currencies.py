@@ -1,0 +1,267 @@
+"""Currencies of costs: an amount without one, one without an amount, and a currency where another is usual.
+
+What decides on the currency is learned: the price or the dimension (a supplier, a region) that says most of it in a
+sample, else the customer. Where neither does, mixed currencies are no finding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
+
+from usage_explore.checks.check import Check, Examination, Outcome
+from usage_explore.checks.costed import Sampled, best_keys, sample, sampled
+from usage_explore.checks.finding import Finding, Severity
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import Part, asked, grouped, keys, measures
+from usage_explore.checks.phrases import counted, named, percent, when
+from usage_explore.describe import group_name
+from usage_explore.filters import DIMENSION
+from usage_explore.query import Period
+from usage_explore.statements import conditions, expression
+
+NAME = "currencies"
+
+CUSTOMER = "customer_id"
+
+USUAL = Decimal("0.95")
+"""A price, dimension or customer has one currency where at least this part of its costs are in it."""
+
+KNOWN = 100
+"""Fewer events with a cost do not make anything usual."""
+
+GAIN = 0.5
+"""A key decides on the currency when it takes at least this part of what differs from the most frequent one."""
+
+FLOOR = 10
+"""From so many events on, a finding is medium."""
+
+NOTABLE = Decimal("0.01")
+"""And a currency without an amount only from this part of the metric's events on."""
+
+MOST = 100
+"""Findings of one kind at most, those of most events; the note counts the others."""
+
+Fault = Literal["no currency", "no amount", "unusual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The currencies that the values of a key usually cost in, and how many events say so: (currency, its part)."""
+
+    key: str
+    of: Mapping[str | None, tuple[str, Decimal]]
+
+    def is_unusual(self, value: str | None, currency: str | None) -> bool:
+        """Whether the value usually costs in another currency than this one."""
+        return currency is not None and value in self.of and self.of[value][0] != currency
+
+
+def statement(table: Table, period: Period, key: str | None = None) -> Select[Any]:
+    """Events with an amount or a currency, by customer, value of the key and currency.
+
+    Columns: `customer_id`, `value` (text), `currency`, `costed` (boolean, whether there is an amount), `events` bigint.
+    """
+    c = table.c
+    either = or_(c.external_cost_amount.is_not(None), c.external_cost_currency.is_not(None))
+    columns = (c.customer_id, *_faces(table, key))
+    found = select(*columns, measures(table)[0]).where(*conditions(table, period), either)
+    return found.group_by(*columns)
+
+
+def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
+    """The events that are at fault, by the `keys` of a part, `value` and `costed`; further columns: the `measures`."""
+    c = table.c
+    owner = _owner(table, usual.key)
+    columns = (*keys(table), *(each for each in _faces(table, usual.key) if each.name != "currency"))
+    strays = [
+        and_(owner.is_(None) if value is None else owner == value, c.external_cost_currency != currency)
+        for value, (currency, _) in usual.of.items()
+    ]
+    one_missing = c.external_cost_amount.is_(None) != c.external_cost_currency.is_(None)
+    return (
+        select(*columns, *measures(table))
+        .where(
+            *conditions(table, period),
+            or_(one_missing, and_(c.external_cost_amount.is_not(None), or_(*strays)) if strays else one_missing),
+        )
+        .group_by(*columns)
+    )
+
+
+def examine(examination: Examination) -> Outcome:
+    """What is wrong with the currencies of the period's costs."""
+    table, period = examination.table, examination.period
+    drawn = sampled(grouped(examination, sample(table, period, examination.totals.events)))
+    key = next(iter(best_keys(drawn, _differing, GAIN, 1)), None)
+    rows = grouped(examination, statement(table, period, key))
+    usual = _usual(rows, key)
+    strays: Counter[str | None] = Counter()
+    for row in rows:
+        if row.costed and usual.is_unusual(value := _value(usual.key, row), row.currency):
+            strays[value] += row.events
+    looked_at = sum(row.events for row in rows)
+    faulty = any(row.costed == (row.currency is None) for row in rows)
+    if not strays and not faulty:
+        return Outcome(looked_at=looked_at)
+    narrowed = Usual(usual.key, {value: usual.of[value] for value, _ in strays.most_common(MOST)})
+    parts = _parts(grouped(examination, faulty_statement(table, period, narrowed)), narrowed)
+    findings: list[Finding] = []
+    notes: list[str] = []
+    if len(strays) > MOST:
+        left = sum(events for _, events in strays.most_common()[MOST:])
+        notes.append(f"{len(strays) - MOST:,} more with unusual currencies, {counted(left, 'event')}")
+    for fault in ("no currency", "no amount", "unusual"):
+        found = [_finding(examination, narrowed, *each, held) for each, held in parts.items() if each[0] == fault]
+        found.sort(key=lambda each: -each.events)
+        findings += found[:MOST]
+        if len(found) > MOST:
+            left = sum(each.events for each in found[MOST:])
+            notes.append(f"{len(found) - MOST:,} smaller findings of {fault} more, {counted(left, 'event')}")
+    return Outcome(findings=tuple(findings), looked_at=looked_at, note="; ".join(notes))
+
+
+def _usual(rows: Sequence[Any], key: str | None) -> Usual:
+    """What is usual for the key's values, else for all where most is in one currency, else for customers."""
+    by_value = _shares((row.value, row) for row in rows)
+    if key is not None or (by_value and all(share >= USUAL for _, share, _ in by_value.values())):
+        return Usual(key or "", _settled(by_value))
+    by_customer = _shares((str(row.customer_id), row) for row in rows)
+    return Usual(CUSTOMER, _settled(by_customer))
+
+
+def _value(key: str, row: Any) -> str | None:
+    """Which of the key's values a row is of."""
+    return str(row.customer_id) if key == CUSTOMER else row.value
+
+
+def _shares(rows: Iterable[tuple[str | None, Any]]) -> dict[str | None, tuple[str, Decimal, int]]:
+    """The most frequent currency of each value, its part and the number of events."""
+    counts: dict[str | None, Counter[str]] = {}
+    for value, row in rows:
+        if row.costed and row.currency is not None:
+            counts.setdefault(value, Counter())[row.currency] += row.events
+    found = {}
+    for value, counter in counts.items():
+        currency = min(counter, key=lambda each: (-counter[each], each))
+        found[value] = (currency, part(counter[currency], counter.total()), counter.total())
+    return found
+
+
+def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str | None, tuple[str, Decimal]]:
+    return {
+        value: (currency, share)
+        for value, (currency, share, events) in shares.items()
+        if share >= USUAL and events >= KNOWN
+    }
+
+
+def _differing(events: Sequence[Sampled]) -> float:
+    """How many events are not in the most frequent currency."""
+    return len(events) - max(Counter(each.currency for each in events).values())
+
+
+def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, str | None], Part]:
+    """The faulty events by what is wrong: by metric, and unusual currencies by the key's value and currency."""
+    found: dict[tuple[Fault, str | None, str | None], Part] = {}
+    for row in rows:
+        at: tuple[Fault, str | None, str | None]
+        if row.currency is None:
+            at = "no currency", row.metric_key, None
+        elif not row.costed:
+            at = "no amount", row.metric_key, None
+        else:
+            at = "unusual", _value(usual.key, row), row.currency
+        found.setdefault(at, Part(row.first, row.last)).add(row)
+    return found
+
+
+def _finding(
+    examination: Examination, usual: Usual, fault: Fault, subject: str | None, currency: str | None, held: Part
+) -> Finding:
+    zone = examination.period.zone
+    events, span = counted(held.events, "event"), when(held.since, held.until, zone)
+    fields = held.fields(examination)
+    customer = fields["customer_id"]
+    whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
+    severity: Severity = "medium" if held.events >= FLOOR else "low"
+    narrow: dict[str, Any] = asked(customer_id=customer, metric_key=fields["metric_key"])
+    if fault == "no currency":
+        sentence = f"{events} of {named(subject or '')} by {whose} have a cost but no currency, {span}."
+    elif fault == "no amount":
+        whole = examination.totals.metrics[subject or ""][0]
+        severity = severity if part(held.events, whole) >= NOTABLE else "low"
+        sentence = f"{events} of {named(subject or '')} by {whose} have a currency but no cost, {span}."
+    else:
+        usually, share = usual.of[subject]
+        sentence = (
+            f"{events} of {whose} cost {held.cost_words}, while {_owner_words(usual.key, subject)} {percent(share)} of"
+            f" costs are in {named(usually)}, {span}."
+        )
+        narrow |= _narrowing(examination, usual.key, subject)
+    question = examination.events_question(occurred_after=held.since, occurred_before=held.until, **narrow)
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=sentence,
+        question=question,
+        facts=(("fault", fault), *held.facts()),
+        **fields,
+    )
+
+
+def _owner_words(key: str, value: str | None) -> str:
+    if not key:
+        return "everywhere"
+    if key == CUSTOMER:
+        return "for this customer"
+    return f"where {group_name(key)} is {'missing' if value is None else named(value)}"
+
+
+def _narrowing(examination: Examination, key: str, value: str | None) -> dict[str, Any]:
+    """The filters that keep a question to a value of the key, beside the period's own."""
+    if not key or key == CUSTOMER:
+        return {}
+    if value is None:
+        return {"missing": [*examination.period.missing, key]}
+    if key.startswith(DIMENSION):
+        given = dict(examination.period.dimensions)
+        return {"dimensions": {**given, key.removeprefix(DIMENSION): [value]}}
+    return asked(**{key: value})
+
+
+def _owner(table: Table, key: str | None) -> Any:
+    """The value that decides on the currency, as text; NULL where there is no such key."""
+    return cast(expression(table, key) if key else null(), Text)
+
+
+def _faces(table: Table, key: str | None) -> tuple[Any, ...]:
+    c = table.c
+    owner = _owner(table, None if key == CUSTOMER else key).label("value")
+    return owner, c.external_cost_currency.label("currency"), c.external_cost_amount.is_not(None).label("costed")
+
+
+CHECK = Check(
+    name=NAME,
+    title="Currencies of costs",
+    means="What these events cost us cannot be told, or is added to the wrong currency. No invoice is wrong by it"
+    " alone, so nothing here is high.",
+    parameters={
+        "incomplete": f"an amount without a currency, medium from {FLOOR} events of a metric on; a currency without an"
+        f" amount, medium when it is also {percent(NOTABLE)} of the metric's events; else low",
+        "usual": f"a price, a dimension or a customer, whichever decides on the currency, has one where"
+        f" {percent(USUAL)} of its costs, of {KNOWN} events at least, are in it",
+        "decides": f"the price or dimension that takes {percent(Decimal(str(GAIN)))} of what differs in a sample, else"
+        " the customer",
+        "unusual": f"a cost in another currency, medium from {FLOOR} events on, else low",
+        "most": f"the {MOST} of most events of each kind",
+    },
+    unit="events with a cost",
+    statement=statement,
+    examine=examine,
+)
