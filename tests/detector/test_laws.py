@@ -116,7 +116,7 @@ def test_causal_scores_never_depend_on_what_follows(until: int, season: int) -> 
     values[1, 30] = np.nan
     values[2, 100:] = -4.5
     whole, part = (detect(cut, season, Settings(causal=True)) for cut in (values, values[:, :until]))
-    for name in ("expected", "low", "high", "score"):
+    for name in ("expected", "low", "high", "score", "alarm"):
         assert same(getattr(whole, name)[:, :until], getattr(part, name))
 
 

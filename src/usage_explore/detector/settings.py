@@ -18,12 +18,12 @@ class Settings:
     """How many earlier points of the same phase ("the last 8 Mondays") make an expectation."""
     fewest: int = 3
     """How many of them must be known before a point is judged."""
-    width: float = 5.25
+    width: float = 5.4
     """Half of the band, in robust deviations of the residuals."""
     least_relative: float = 0.01
     """A robust deviation is never below this share of the expectation."""
     shift: float = 0.38
-    """How far outside, as a share of the half band, the season after must lie on average to be a new level."""
+    """How far outside, as a share of the half band, the season after must lie by its median to be a new level."""
     shift_run: float = 0.5
     """A run outside of at least this share of a season (and 4 steps) is a new level, not a spike or drop."""
     together: float = 0.4

@@ -14,7 +14,6 @@ LEARNT = 14
 _MEDIAN_NORMAL = 0.6745  # where a normal distribution of deviation 1 has the median of absolute residuals
 _UPPER, _UPPER_NORMAL = 0.75, 1.15  # another quantile of them, likewise
 _TAIL, _TAIL_NORMAL = 0.95, 1.96
-_FAT = 1.15  # a tail by so much wider than the core is believed to be fat
 _SHARED = 0.2  # of the unit of residuals is the size of the series, the rest that phase's expectation
 _IRREGULAR = 0.15  # of the steps idle against expectation, or busy against it: use without a pattern
 _FOREIGN = 5.0  # residuals beyond so many robust deviations are what is looked for: they teach nothing
@@ -70,5 +69,5 @@ def _spread(residuals: Floats, places: Places) -> Floats:
     own = np.count_nonzero(ordered.values <= _FOREIGN * middle, axis=0)
     core = (middle + ordered.quantile(_UPPER, own) / _UPPER_NORMAL) / 2
     tail = ordered.quantile(_TAIL, own) / _TAIL_NORMAL
-    found = np.where(tail > _FAT * core, tail, core)
+    found = np.fmax(core, tail)
     return np.where(ordered.known >= _FEWEST_USES, found, np.nan)

@@ -88,13 +88,19 @@ def _shift(values: Floats, judged: Judgement, kind: Kinds, row: int, start: int,
     later = np.nonzero(_is_shift(kind[row : row + 1])[0, start + 1 :])[0]
     end = start + 1 + int(later[0]) if len(later) else values.shape[1]
     until, since = min(end, start + season), max(0, start - season)
-    new, old = float(np.nanmedian(values[row, start:until])), float(np.nanmedian(values[row, since:start]))
-    half = float(np.nanmedian(judged.high[row, since:until] - judged.low[row, since:until])) / 2
-    score = (new - old) / half if half > 0 else float(np.sign(new - old)) * np.inf
+    new, old = _median(values[row, start:until]), _median(values[row, since:start])
+    half = _median(judged.high[row, since:until] - judged.low[row, since:until]) / 2
+    score = (new - old) / half if half > 0 else float(np.sign(new - old))
     lasts = f"for {end - start} steps" + ("" if len(later) else " to the end")
     side = "above" if new > old else "below"
     reason = f"at a new level, {figure(new)} instead of {figure(old)}, {side} what was learnt before, {lasts}"
     return Anomaly(row, start, end, KINDS[kind[row, start]], new, old, old - half, old + half, score, reason)
+
+
+def _median(part: Floats) -> float:
+    """The median of what is known; NaN where nothing is."""
+    known = part[~np.isnan(part)]
+    return float(np.median(known)) if len(known) else float("nan")
 
 
 def _movements(
