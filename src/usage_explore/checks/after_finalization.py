@@ -13,7 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, func, select
 
-from usage_explore.checks.batches import FLOOR, MOST, affected_share, shown_with
+from usage_explore.checks.affected import affected_share, shown_with
+from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import own_usage, part

@@ -6,9 +6,9 @@ low anyway, are told together. The database puts batches together, so that many 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -16,12 +16,12 @@ from uuid import UUID
 
 from sqlalchemy import CTE, Select, case, func, literal, select
 
+from usage_explore.checks.affected import Affected, affected_share, exact, shown_by
 from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import Usage, own_usage, part
-from usage_explore.checks.phrases import counted, listed, named, when
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import EventQuery
+from usage_explore.checks.phrases import counted, named, when
+from usage_explore.numbers import plain
 
 GAP = timedelta(hours=6)
 """Events farther apart than this are different batches."""
@@ -33,75 +33,6 @@ MOST = 100
 """Batches of one check that are findings of their own, the gravest; the note counts the others."""
 
 _INSTANT = timedelta(microseconds=1)
-_FILTERED = 20
-"""Metrics a finding's question names; beyond, it shows all of the customer's."""
-_LONGEST = 1_000
-"""Characters of a metric's key that a question can surely name."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Affected:
-    """Events that a check objects to.
-
-    `since` and `until` bound when they occurred, `arrived` when they arrived, `lags` the time in between.
-    """
-
-    kind: str
-    since: datetime
-    until: datetime
-    arrived: tuple[datetime, datetime]
-    lags: tuple[timedelta, timedelta]
-    metrics: dict[str, tuple[int, Decimal]]
-    costs: dict[str | None, Decimal]
-    customers: set[UUID]
-
-    @property
-    def events(self) -> int:
-        """How many events these are."""
-        return sum(events for events, _ in self.metrics.values())
-
-    @property
-    def customer_id(self) -> UUID:
-        """The one customer whose batch it is."""
-        (customer,) = self.customers
-        return customer
-
-    @property
-    def amounts(self) -> tuple[tuple[str, Decimal], ...]:
-        """What they cost by currency; cost without a currency is among the facts."""
-        return tuple(sorted((currency, cost) for currency, cost in self.costs.items() if currency is not None))
-
-    @property
-    def quantity(self) -> Decimal | None:
-        """How much they meter, None where it is of several metrics."""
-        return next(iter(self.metrics.values()))[1] if len(self.metrics) == 1 else None
-
-    @property
-    def metric_key(self) -> str | None:
-        """Their metric, None where there are several."""
-        return next(iter(self.metrics)) if len(self.metrics) == 1 else None
-
-    def facts(self) -> tuple[tuple[str, str], ...]:
-        """The events and the quantity of each metric, and the cost that has no currency."""
-        found = [
-            (f"affected {named(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
-            for metric, (events, quantity) in sorted(self.metrics.items())
-        ]
-        if None in self.costs:
-            found.append(("cost without a currency", plain(self.costs[None])))
-        return tuple(found)
-
-    def add(self, other: Affected) -> None:
-        """Take in what is told together with it."""
-        self.since, self.until = min(self.since, other.since), max(self.until, other.until)
-        self.arrived = min(self.arrived[0], other.arrived[0]), max(self.arrived[1], other.arrived[1])
-        self.lags = min(self.lags[0], other.lags[0]), max(self.lags[1], other.lags[1])
-        for metric, (more, worth) in other.metrics.items():
-            events, quantity = self.metrics.get(metric, (0, Decimal(0)))
-            self.metrics[metric] = events + more, _sum(quantity, worth)
-        for currency, cost in other.costs.items():
-            self.costs[currency] = _sum(self.costs.get(currency, Decimal(0)), cost)
-        self.customers |= other.customers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,33 +147,10 @@ def left_out(batches: list[Affected]) -> str:
     sums: dict[str, Decimal] = {}
     for batch in batches:
         for metric, (_, quantity) in batch.metrics.items():
-            sums[metric] = _sum(sums.get(metric, Decimal(0)), quantity)
+            sums[metric] = exact(sums.get(metric, Decimal(0)), quantity)
     quantities = ", ".join(f"{named(metric)} {plain(quantity)}" for metric, quantity in sorted(sums.items()))
     events = sum(batch.events for batch in batches)
     return f"{counted(len(batches), 'smaller batch', 'smaller batches')} more, {counted(events, 'event')}: {quantities}"
-
-
-def affected_share(examination: Examination, metrics: Mapping[str, tuple[int, Decimal]]) -> Decimal:
-    """The largest part of what one of the metrics came to in the period."""
-    return max(
-        (
-            part(quantity, examination.totals.metrics.get(metric, (0, quantity))[1])
-            for metric, (_, quantity) in metrics.items()
-        ),
-        default=Decimal(0),
-    )
-
-
-def shown_by(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:
-    """The events of these metrics; of all where the query language cannot name them."""
-    return examination.events_question(**shown_with(metrics), **parameters)
-
-
-def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
-    """The filter for these metrics; none where there are many, or where the query language cannot name one."""
-    keys = sorted(metrics)
-    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= _LONGEST for key in keys)
-    return {"metric_key": keys} if nameable else {}
 
 
 def _read(row: Any) -> Affected:
@@ -302,12 +210,3 @@ def _own(batch: Affected, usage: Usage) -> Decimal:
         if events >= FLOOR
     ]
     return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
-
-
-def _sum(one: Decimal, other: Decimal) -> Decimal:
-    return Decimal(exact_sum((one, other), Decimal(0)))
-
-
-def metric_words(affected: Affected) -> str:
-    """The metrics it concerns, as words."""
-    return listed(affected.metrics)

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
 from usage_explore import parse
-from usage_explore.checks.batches import FLOOR, GAP, Affected, Telling, batched, metric_words, outcome
+from usage_explore.checks.affected import Affected
+from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
@@ -93,7 +94,7 @@ def _sentence(batch: Affected, own: Decimal, when: str) -> str:
         else "with an event of other content: a correction, or a key used again"
     )
     return (
-        f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {when}: their"
+        f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: their"
         f" idempotency keys had arrived before {kind}; up to {percent(own)} of the customer's usage of a metric."
     )
 
@@ -101,7 +102,7 @@ def _sentence(batch: Affected, own: Decimal, when: str) -> str:
 def _stray(stray: Affected, when: str) -> str:
     content = "the same" if stray.kind == COPY else "other"
     return (
-        f"{counted(stray.events, 'event')} of {metric_words(stray)}, {when}, scattered over"
+        f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
         f" {counted(len(stray.customers), 'customer')}: their idempotency keys had arrived before, with {content}"
         " content."
     )

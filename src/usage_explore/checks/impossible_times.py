@@ -15,7 +15,8 @@ from uuid import UUID
 from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.batches import FLOOR, GAP, MOST, Affected, Telling, batched, metric_words, outcome
+from usage_explore.checks.affected import Affected
+from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
@@ -111,13 +112,13 @@ def examine(examination: Examination) -> Outcome:
 
     def sentence(batch: Affected, own: Decimal, when: str) -> str:
         return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {when}:"
+            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
             f" {_reason(batch, period)}; up to {percent(own)} of the customer's usage of a metric."
         )
 
     def stray_sentence(stray: Affected, when: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {metric_words(stray)}, {when}, scattered over"
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
             f" {counted(len(stray.customers), 'customer')}: {_reason(stray, period)}."
         )
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.batches import FLOOR, GAP, Affected, Telling, batched, metric_words, outcome
+from usage_explore.checks.affected import Affected
+from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.impossible_times import FAR_PAST
@@ -103,14 +104,14 @@ def examine(examination: Examination) -> Outcome:
 
     def sentence(batch: Affected, own: Decimal, spell: str) -> str:
         return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {spell}, arrived"
+            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {spell}, arrived"
             f" {_longest(batch)} late, {when(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage of a"
             " metric."
         )
 
     def stray_sentence(stray: Affected, spell: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {metric_words(stray)}, {spell}, scattered over"
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, scattered over"
             f" {counted(len(stray.customers), 'customer')}, arrived {_longest(stray)} late."
         )
 

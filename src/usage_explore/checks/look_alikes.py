@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, Table, and_, func, literal, select
 
-from usage_explore.checks.batches import FLOOR, GAP, Affected, Telling, batched, metric_words, outcome, shown_by
+from usage_explore.checks.affected import Affected, shown_by
+from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
@@ -93,14 +94,14 @@ def examine(examination: Examination) -> Outcome:
 
     def sentence(batch: Affected, own: Decimal, when: str) -> str:
         return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {metric_words(batch)}, {when}: each is"
+            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: each is"
             " like an earlier arrival in time, quantity and dimensions, under another idempotency key; up to"
             f" {percent(own)} of the customer's usage of a metric."
         )
 
     def stray_sentence(stray: Affected, when: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {metric_words(stray)}, {when}, scattered over"
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
             f" {counted(len(stray.customers), 'customer')}: each is like an earlier arrival under another idempotency"
             " key, as may happen by chance."
         )

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
 
-from usage_explore.checks.batches import FLOOR, MOST, shown_by
+from usage_explore.checks.affected import shown_by
+from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number

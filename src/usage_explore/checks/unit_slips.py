@@ -18,7 +18,8 @@ from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast,
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore import parse
-from usage_explore.checks.batches import MOST, affected_share, shown_by
+from usage_explore.checks.affected import affected_share, shown_by
+from usage_explore.checks.batches import MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number

@@ -1,0 +1,118 @@
+"""The events that a check objects to, summed exactly: how many, how much, at what cost, and the question for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from usage_explore.checks.check import Examination
+from usage_explore.checks.own_usage import part
+from usage_explore.checks.phrases import counted, listed, named
+from usage_explore.numbers import exact_sum, plain
+from usage_explore.query import EventQuery
+
+_FILTERED = 20
+"""Metrics a finding's question names; beyond, it shows all of the customer's."""
+_LONGEST = 1_000
+"""Characters of a metric's key that a question can surely name."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Affected:
+    """Events that a check objects to.
+
+    `since` and `until` bound when they occurred, `arrived` when they arrived, `lags` the time in between.
+    """
+
+    kind: str
+    since: datetime
+    until: datetime
+    arrived: tuple[datetime, datetime]
+    lags: tuple[timedelta, timedelta]
+    metrics: dict[str, tuple[int, Decimal]]
+    costs: dict[str | None, Decimal]
+    customers: set[UUID]
+
+    @property
+    def events(self) -> int:
+        """How many events these are."""
+        return sum(events for events, _ in self.metrics.values())
+
+    @property
+    def customer_id(self) -> UUID:
+        """The one customer whose batch it is."""
+        (customer,) = self.customers
+        return customer
+
+    @property
+    def amounts(self) -> tuple[tuple[str, Decimal], ...]:
+        """What they cost by currency; cost without a currency is among the facts."""
+        return tuple(sorted((currency, cost) for currency, cost in self.costs.items() if currency is not None))
+
+    @property
+    def quantity(self) -> Decimal | None:
+        """How much they meter, None where it is of several metrics."""
+        return next(iter(self.metrics.values()))[1] if len(self.metrics) == 1 else None
+
+    @property
+    def metric_words(self) -> str:
+        """Their metrics, as words."""
+        return listed(self.metrics)
+
+    @property
+    def metric_key(self) -> str | None:
+        """Their metric, None where there are several."""
+        return next(iter(self.metrics)) if len(self.metrics) == 1 else None
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The events and the quantity of each metric, and the cost that has no currency."""
+        found = [
+            (f"affected {named(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
+            for metric, (events, quantity) in sorted(self.metrics.items())
+        ]
+        if None in self.costs:
+            found.append(("cost without a currency", plain(self.costs[None])))
+        return tuple(found)
+
+    def add(self, other: Affected) -> None:
+        """Take in what is told together with it."""
+        self.since, self.until = min(self.since, other.since), max(self.until, other.until)
+        self.arrived = min(self.arrived[0], other.arrived[0]), max(self.arrived[1], other.arrived[1])
+        self.lags = min(self.lags[0], other.lags[0]), max(self.lags[1], other.lags[1])
+        for metric, (more, worth) in other.metrics.items():
+            events, quantity = self.metrics.get(metric, (0, Decimal(0)))
+            self.metrics[metric] = events + more, exact(quantity, worth)
+        for currency, cost in other.costs.items():
+            self.costs[currency] = exact(self.costs.get(currency, Decimal(0)), cost)
+        self.customers |= other.customers
+
+
+def affected_share(examination: Examination, metrics: Mapping[str, tuple[int, Decimal]]) -> Decimal:
+    """The largest part of what one of the metrics came to in the period."""
+    return max(
+        (
+            part(quantity, examination.totals.metrics.get(metric, (0, quantity))[1])
+            for metric, (_, quantity) in metrics.items()
+        ),
+        default=Decimal(0),
+    )
+
+
+def shown_by(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:
+    """The events of these metrics; of all where the query language cannot name them."""
+    return examination.events_question(**shown_with(metrics), **parameters)
+
+
+def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
+    """The filter for these metrics; none where there are many, or where the query language cannot name one."""
+    keys = sorted(metrics)
+    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= _LONGEST for key in keys)
+    return {"metric_key": keys} if nameable else {}
+
+
+def exact(one: Decimal, other: Decimal) -> Decimal:
+    """Their sum to the last digit."""
+    return Decimal(exact_sum((one, other), Decimal(0)))

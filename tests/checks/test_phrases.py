@@ -1,0 +1,84 @@
+"""The words of findings: exact where they say a number, harmless whatever a value holds, never a share of nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_explore.checks import phrases
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@given(st.text())
+def test_a_value_from_the_data_is_short_and_printable(value: str) -> None:
+    assert phrases.named(value).isprintable()
+    assert phrases.named(value) == value or not value.isprintable() or not 0 < len(value) <= 60
+    assert phrases.listed([value] * 9).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([], ""),
+        (["b"], "b"),
+        (["b", "a"], "a and b"),
+        (["c", "b", "a"], "a, b and c"),
+        (["d", "c", "b", "a"], "a, b and 2 more"),
+    ],
+)
+def test_values_are_listed_and_beyond_three_counted(values: list[str], words: str) -> None:
+    assert phrases.listed(values) == words
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("0", "0 %"),
+        ("1", "100 %"),
+        ("0.0042", "0.42 %"),
+        ("0.123456", "12.3 %"),
+        ("25", "2500 %"),
+        ("1E-9", "0.0000001 %"),
+    ],
+)
+def test_a_share_has_two_digits_that_count(part: str, words: str) -> None:
+    assert phrases.percent(Decimal(part)) == words
+
+
+@given(st.decimals(min_value=Decimal("1e-10"), max_value=Decimal("1e40"), allow_nan=False))
+def test_no_share_reads_as_nothing(part: Decimal) -> None:
+    assert phrases.percent(part) != "0 %"
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(0), "0 seconds"),
+        (timedelta(seconds=1.5), "1.5 seconds"),
+        (timedelta(minutes=5), "5 minutes"),
+        (timedelta(days=3, hours=4, minutes=5), "3 days 4 hours"),
+        (timedelta(days=1), "1 day"),
+        (-timedelta(hours=2), "-2 hours"),
+    ],
+)
+def test_a_duration_has_its_two_largest_units(length: timedelta, words: str) -> None:
+    assert phrases.duration(length) == words
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        ("2026-09-01T10:00:59", "2026-09-01T11:00:00.000001", "1 Sep 2026 12:00 to 1 Sep 2026 13:01"),
+        ("2026-09-01T10:00:00", "2026-09-01T11:00:00", "1 Sep 2026 12:00 to 1 Sep 2026 13:00"),
+        ("2026-08-31T22:00:30", "2026-09-01T21:59:59", "1 Sep 2026"),
+    ],
+)
+def test_the_time_is_whole_minutes_that_hold_it_on_the_zones_clock(since: str, until: str, words: str) -> None:
+    ends = [datetime.fromisoformat(end).replace(tzinfo=UTC) for end in (since, until)]
+    assert phrases.when(*ends, BERLIN) == words
