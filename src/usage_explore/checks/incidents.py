@@ -29,7 +29,7 @@ WORTH = 0.01
 FLOOR = Decimal("0.001")
 """The part of what a metric came to in the period, over all customers, below which an incident is low."""
 
-_NEAR: dict[Step, timedelta] = {"day": timedelta(days=1), "hour": timedelta(hours=2)}
+_APART: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}
 _SAME_START = timedelta(days=2)
 
 
@@ -119,11 +119,11 @@ def _alike(one: Move, other: Move) -> bool:
 
 
 def _near(one: Move, other: Move) -> bool:
-    """Whether they are at one time: new levels that begin together, others that overlap or nearly do."""
+    """Whether they are at one time: new levels that begin together, others that overlap or touch, hours nearly."""
     if one.lasts:
         return abs(one.since - other.since) <= _SAME_START
-    gap = min(_NEAR[one.step], _NEAR[other.step])
-    return one.since < other.until + gap and other.since < one.until + gap
+    apart = min(_APART[one.step], _APART[other.step])
+    return one.since <= other.until + apart and other.since <= one.until + apart
 
 
 def _groups(found: Iterable[Move]) -> Iterator[tuple[Move, ...]]:
