@@ -54,7 +54,7 @@ class Finding:
 
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""
-        return link(app_url, "events" if isinstance(self.question, EventQuery) else "explore", self.question)
+        return link(app_url, "events" if isinstance(self.question, EventQuery) else "", self.question)
 
     def to_dict(self, app_url: str) -> dict[str, Any]:
         """The finding as JSON carries it: ids, times and decimals as text, nulls kept."""
