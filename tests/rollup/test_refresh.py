@@ -67,10 +67,23 @@ def test_short_steps_never_lead_back(ahead: Ahead, monkeypatch: pytest.MonkeyPat
     weeks(ahead)
     monkeypatch.setattr(refresh, "_QUICK", -1.0)
     monkeypatch.setattr(refresh, "_SLOW", -1.0)
+    monkeypatch.setattr(refresh, "_TOO_SLOW", -1.0)
     reached: list[datetime] = []
     refresh.advance(ahead.connection, TABLE, FIRST + 3 * DAY, lambda _, now, __: reached.append(now))
     assert len(reached) > 5
     assert reached == sorted(set(reached))
+    assert differing(ahead) == 0
+
+
+def test_a_slow_day_is_still_read_whole(ahead: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
+    weeks(ahead)
+    monkeypatch.setattr(refresh, "_QUICK", -1.0)
+    monkeypatch.setattr(refresh, "_SLOW", -1.0)
+    reached: list[datetime] = []
+    target = FIRST + 9 * DAY
+    refresh.advance(ahead.connection, TABLE, target, lambda _, now, __: reached.append(now))
+    assert len(reached) > 5
+    assert all(refresh.floor(each, DAY) == each or each == target for each in reached)
     assert differing(ahead) == 0
 
 
