@@ -22,6 +22,7 @@ from usage_explore.app.validate_view import identity
 from usage_explore.checks import Finding, Validation
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.registry import CHECKS
+from usage_explore.errors import NotExact
 from usage_explore.query import Period
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
@@ -250,6 +251,20 @@ def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: 
     assert app.button(key="run_checks").label == "Run the checks"
     checks(check("metrics", each_metric))
     assert listed(ran(app))
+
+
+def test_a_check_that_fails_alone_is_said_and_nothing_is_called_clean(page: Open, checks: Callable[..., None]) -> None:
+    def refusing(examination: Examination) -> Outcome:
+        raise NotExact("quantities that are no numbers")
+
+    checks(check("nothing", nothing), check("refusing", refusing))
+    app = ran(page(**LINK))
+    assert "these failed, so the period is not clean: Check of refusing" in said(app)
+    assert not app.success
+    assert "Clean" not in said(app)
+    app.session_state["validate_tab"] = "Checks"
+    table = opened(app, {}).dataframe[0].value
+    assert list(table["Result"]) == ["clean", "failed: quantities that are no numbers"]
 
 
 def test_another_organization_s_examination_is_never_shown(page: Open) -> None:

@@ -43,7 +43,9 @@ def checks(validation: Validation) -> None:
 
 def _row(result: Result) -> dict[str, str]:
     outcome = result.outcome
-    if outcome is None:
+    if result.failed:
+        said = f"failed: {result.failed}"
+    elif outcome is None:
         said = f"skipped: {_NEEDS.get(result.check.needs or '', result.skipped)}"
     elif outcome.findings:
         said = words.plural(len(outcome.findings), "finding")

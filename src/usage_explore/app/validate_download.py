@@ -10,8 +10,12 @@ import pyarrow as pa
 import streamlit as st
 from pyarrow import csv
 
-from usage_explore import numbers
+from usage_explore import numbers, report
+from usage_explore.app import asker, data, words
 from usage_explore.app.code import written
+from usage_explore.app.data import Source
+from usage_explore.app.problems import shown
+from usage_explore.app.validate_run import Note, watched
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.checks import Validation
 
@@ -31,7 +35,7 @@ def code(view: ValidateView, validation: Validation) -> None:
         )
 
 
-def download(validation: Validation) -> None:
+def download(source: Source, validation: Validation) -> None:
     """Draw a button for each kind of file; it is made when it is asked for."""
     since, until = (edge.astimezone(validation.period.zone) for edge in validation.period.span)
     name = f"validation-{since:%Y-%m-%d}-{until:%Y-%m-%d}"
@@ -40,7 +44,8 @@ def download(validation: Validation) -> None:
         ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),
     )
     st.caption(
-        "The findings with every number exact, each with its link; the JSON also has the totals and what was clean."
+        "The findings with every number exact, each with its link; the JSON also has the totals and what was clean. "
+        "The report is a page that needs no network: findings with their charts, what was clean, totals that reconcile."
     )
     with st.container(horizontal=True, gap="small"):
         for label, suffix, kind, content in files:
@@ -53,6 +58,38 @@ def download(validation: Validation) -> None:
                 on_click="ignore",
                 icon=":material/download:",
             )
+        wanted = st.button("Prepare report, HTML", key="prepare report", icon=":material/file_save:")
+    if wanted:
+        with shown():
+            _report(source, validation, f"{name}.html")
+
+
+def _report(source: Source, validation: Validation, name: str) -> None:
+    """Make the report, with progress, and offer it."""
+    bar = st.progress(0.0, "Counting again what the totals are")
+
+    def show(progress: dict[str, float], seconds: float) -> None:
+        doing = "Drawing the charts" if progress else "Counting again what the totals are"
+        bar.progress(min(progress.get("charts", 0.0), 1.0), f"{doing} · {seconds:.0f} s")
+
+    def make(note: Note) -> str:
+        reconciled = report.statements(source.store, validation)
+        return report.html(source.store, validation, reconciled, by=by, progress=lambda done: note("charts", done))
+
+    by = asker.known()
+    with data.asking("report", source.store.organization_id, validation.period):
+        content = watched(make, show).encode()
+    bar.empty()
+    st.download_button(
+        f"Download report, HTML: {words.size(len(content))}",
+        content,
+        name,
+        "text/html",
+        key="report",
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 
 def to_csv(validation: Validation) -> bytes:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
+from usage_explore import buckets
 from usage_explore.app import data, words
 from usage_explore.app.data import Source
 from usage_explore.app.validate_question import charted
@@ -22,7 +23,7 @@ from usage_explore.store import Store
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
 
-_WEEK = timedelta(weeks=1)
+_WEEK, _INSTANT = timedelta(weeks=1), timedelta(microseconds=1)
 _TEN_MINUTES = 600
 
 
@@ -67,15 +68,18 @@ def change(validation: Validation, finding: Finding) -> Change | None:
         return None
     else:
         query = charted(validation, finding)
-    since, until = _known(validation, finding)
+    since, until = _span(query, validation, finding)
     baseline = "week" if until - since <= _WEEK else "before"
     return Change(query, (("since", since), ("until", until), ("baseline", baseline)))
 
 
-def _known(validation: Validation, finding: Finding) -> tuple[datetime, datetime]:
-    """The finding's time as far as it was known."""
-    until = min(finding.until, validation.period.as_of or validation.now)
-    return finding.since, max(until, finding.since + timedelta(seconds=1))
+def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tuple[datetime, datetime]:
+    """The chart's buckets that hold the finding, as far as they were known."""
+    bucket, zone = query.bucket, query.zone
+    since = buckets.floor(finding.since, bucket, zone)
+    last = buckets.floor(max(finding.until - _INSTANT, finding.since), bucket, zone)
+    known = validation.period.as_of or validation.now
+    return since, min(buckets.following(last, bucket, zone), max(known, since + _INSTANT))
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs={Change: repr})

@@ -166,6 +166,8 @@ def _faulty(reader: Reader, error: QueryError) -> None:
 def _outcome(result: Result) -> None:
     """How the check came out, in a line."""
     outcome = result.outcome
+    if result.failed:
+        st.error(words.plain(f"This could not be checked: {result.failed}"), icon=":material/error:")
     if outcome is None:
         return
     among = f"{outcome.looked_at:,} {result.check.unit}"

@@ -23,8 +23,9 @@ from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.charts import expected, undrawable
 from usage_explore.checks import SEVERITIES, Finding, Validation
+from usage_explore.checks.phrases import when
 from usage_explore.checks.registry import CHECKS
-from usage_explore.describe import group_name, span_words
+from usage_explore.describe import group_name
 from usage_explore.parse import instant
 from usage_explore.query import EventQuery
 
@@ -110,8 +111,7 @@ def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str
 def _told(validation: Validation, finding: Finding) -> dict[str, str]:
     """What else is known, by name."""
     zone = validation.period.zone
-    span = span_words(finding.since.astimezone(zone), finding.until.astimezone(zone))
-    found: dict[str, Any] = {"when": f"{span}, {validation.period.timezone}"}
+    found: dict[str, Any] = {"when": f"{when(finding.since, finding.until, zone)}, {validation.period.timezone}"}
     for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
         if (value := getattr(finding, name)) is not None:
             found[group_name(name)] = str(value) or "(empty)"

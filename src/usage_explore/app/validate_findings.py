@@ -22,7 +22,7 @@ from usage_explore.charts import theme
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.registry import CHECKS
 
-_TALL = 560  # pixels of the list where it is long
+_TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
 _FEW = 12
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -30,6 +30,13 @@ _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
     """Draw the filters, the list, and the finding that the view names."""
     found = validation.findings
+    if not found and validation.failed:
+        titles = ", ".join(result.check.title for result in validation.failed)
+        st.warning(
+            words.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
+            icon=":material/warning:",
+        )
+        return
     if not found:
         st.success(words.plain(f"{clean(validation)}."), icon=":material/check_circle:")
         return
@@ -101,7 +108,7 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
     st.dataframe(
         styled,
         hide_index=True,
-        height="content" if len(listed) <= _FEW else _TALL,
+        height="content" if len(listed) <= _FEW else _TALLER if one else _TALL,
         column_config={
             "Severity": st.column_config.TextColumn("Severity", width=90),
             "Finding": st.column_config.TextColumn("Finding", width=440 if one else 560),
@@ -134,13 +141,17 @@ def _row(finding: Finding) -> dict[str, str]:
         "Check": CHECKS[finding.check].title if finding.check in CHECKS else finding.check,
         "Events": f"{finding.events:,}",
         "Quantity": "–" if finding.quantity is None else words.exact(finding.quantity),
-        "Cost": amounts(finding) or "–",
+        "Cost": _cost(finding),
     }
 
 
-def amounts(finding: Finding) -> str:
-    """What the affected usage costs, by currency, exact."""
-    return ", ".join(f"{words.exact(amount)} {currency}" for currency, amount in finding.amounts)
+def _cost(finding: Finding) -> str:
+    """What the affected usage costs, exact; of several currencies the first, and how many more there are."""
+    if not finding.amounts:
+        return "–"
+    currency, amount = finding.amounts[0]
+    more = len(finding.amounts) - 1
+    return f"{words.exact(amount)} {currency}{f' and {more} more' if more else ''}"
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], selected: Any) -> None:

@@ -25,9 +25,17 @@ def headline(validation: Validation, now: datetime) -> None:
             for severity, number in validation.counts().items():
                 color = COLORS[severity] if number else "gray"
                 _number(f":{color}[{number:,}]", severity, f"{SEVERITIES[severity].capitalize()}.")
+        elif validation.failed:
+            _number("Nothing found", "by the checks that ran", "What the failed checks look for was not looked for.")
         elif validation.totals.events:
             _number(
                 ":green[Clean]", clean(validation), "Every check that ran found nothing; the Checks tab lists them."
+            )
+        if failed := len(validation.failed):
+            _number(
+                f":red[{failed:,}]",
+                f"{'check' if failed == 1 else 'checks'} failed",
+                "What they look for was not looked for; the Checks tab says why.",
             )
         skipped = sum(bool(result.skipped) for result in validation.results)
         if skipped:

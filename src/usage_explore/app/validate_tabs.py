@@ -24,7 +24,7 @@ def tabs(pages: Pages, view: ValidateView, source: Source, found: Amended) -> No
         "Checks": lambda: checks(validation),
         **{reader.title: partial(file_tab, reader, source, found) for reader in offered(validation)},
         "Code": lambda: code(view, validation),
-        "Download": lambda: download(validation),
+        "Download": lambda: download(source, validation),
     }
     for tab, content in zip(st.tabs(list(draw), key="validate_tab", on_change="rerun"), draw.values(), strict=True):
         if tab.open:
