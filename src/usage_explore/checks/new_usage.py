@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import asked, grouped, of_question, together
+from usage_explore.checks.parts import asked, closed, grouped, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -35,11 +35,6 @@ from the second."""
 
 MOST = 100
 """Findings at most, the largest; the note counts the others."""
-
-
-def closed(period: Period) -> datetime:
-    """Until when the period's usage can be complete."""
-    return min(period.span[1], period.as_of or period.span[1])
 
 
 def statement(table: Table, period: Period) -> Select[Any]:

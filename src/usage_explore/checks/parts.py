@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, Select, Table, func, select
 
 from usage_explore import parse
 from usage_explore.checks.check import Examination
+from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import named
 from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import EventQuery
+from usage_explore.query import EventQuery, Period
 from usage_explore.statements import conditions
 
 INSTANT = timedelta(microseconds=1)
@@ -85,7 +86,7 @@ class Part:
 
     def share(self, examination: Examination) -> Decimal:
         """The largest part of what one of the metrics came to in the period."""
-        return max(examination.share(metric, quantity) for metric, quantity in self.quantities.items())
+        return largest_share(examination, self.quantities)
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The quantity of each metric, and the cost that has no currency."""
@@ -99,6 +100,18 @@ class Part:
         """`12.5 EUR and 3 USD`."""
         known = sorted((each, cost) for each, cost in self.costs.items() if each is not None)
         return together([f"{plain(cost)} {named(currency)}" for currency, cost in known])
+
+
+def largest_share(examination: Examination, quantities: Mapping[str, Decimal]) -> Decimal:
+    """The largest part of what one of the metrics came to in the period; 1 where either is not finite."""
+    metrics = examination.totals.metrics
+    return max(part(quantity, metrics.get(metric, (0, quantity))[1]) for metric, quantity in quantities.items())
+
+
+def closed(period: Period) -> datetime:
+    """Until when a resolved period's usage can be complete, as `Examination.closed_until` without a clock."""
+    until = period.span[1]
+    return min(until, period.as_of or until)
 
 
 def asked(**values: object) -> dict[str, object]:

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked, grouped
+from usage_explore.checks.parts import INSTANT, asked, closed, grouped
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.numbers import plain
 from usage_explore.query import Period
@@ -97,12 +97,6 @@ class Silence:
     def length(self) -> timedelta:
         """How long it lasts, or has lasted."""
         return self.end - self.last
-
-
-def closed(period: Period) -> datetime:
-    """Until when the period's usage can be complete."""
-    until = period.span[1]
-    return min(until, period.as_of or until)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:

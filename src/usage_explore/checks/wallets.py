@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, grouped, keys, measures, together, total
+from usage_explore.checks.parts import Part, asked, grouped, keys, largest_share, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.numbers import plain
@@ -172,9 +172,7 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
         for _, each in ranked[1:]:
             for metric, quantity in each.quantities.items():
                 quantities[metric] = total(quantities.get(metric), quantity)
-        fields = whole.fields(examination) | {
-            "share": max(examination.share(metric, quantity) for metric, quantity in quantities.items())
-        }
+        fields = whole.fields(examination) | {"share": largest_share(examination, quantities)}
         goes = together([f"{named(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
         found.append(
             Finding(
