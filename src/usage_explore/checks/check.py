@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from usage_explore.checks.invoices import Invoices
     from usage_explore.checks.preferences import Preferences
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a check found, among how many things it looked at (`looked_at`, of what `Check.unit` says).
