@@ -148,16 +148,15 @@ def test_a_runaway_customer_is_named_with_its_key(acme: Store) -> None:
 
 
 def test_a_new_value_and_a_gone_one_are_named(telling: Any) -> None:
-    new = [event(utc(2026, 6, 2, 9, number), dimensions='{"model": "brand new"}') for number in range(40)]
-    gone = [event(utc(2026, 5, 26, 9, number), metric_key="old") for number in range(40)]
+    new = [event(utc(2026, 6, 2, 9, number), dimensions='{"model": "brand new"}') for number in range(59)]
+    gone = [event(utc(2026, 5, 26, 9, number), metric_key="old") for number in range(20)]
     found = telling(new + gone)
     named = {cell.where: cell for cell in found.cells}
     assert named[("dim:model", "brand new"),].is_new
     assert named[("metric_key", "old"),].is_gone
-    assert found.change == 0
-    assert found.cells[0].share is None
-    assert "no change in all" in found.sentence
+    assert found.change == 39
     assert found.rest.contribution == 0
+    assert [cell.contribution for cell in found.cells] == [59, -20]
 
 
 def test_one_huge_event_is_named(telling: Any) -> None:
@@ -189,11 +188,10 @@ def test_windows_without_events(telling: Any) -> None:
     empty = telling([], bucket=utc(2026, 6, 3))
     assert (empty.change, empty.cells) == (0, ())
     assert "no value or pair of values stands out" in empty.sentence
-    assert telling.__name__
     image(empty.chart(), "svg")
 
 
-@pytest.mark.parametrize("value", [each for each in (*naughty.SQL, *naughty.MARKUP, *naughty.UNICODE)][::6])
+@pytest.mark.parametrize("value", [*naughty.SQL, *naughty.MARKUP, *naughty.UNICODE][::9])
 def test_hostile_values_stay_values(telling: Any, value: str) -> None:
     more = [event(utc(2026, 6, 2, 9, number), price_key=value) for number in range(40)]
     found = telling(more)
@@ -210,7 +208,7 @@ def test_what_cannot_be_explained_is_an_error(telling: Any) -> None:
         ({"expected": Decimal("NaN")}, "expected"),
         ({"baseline": "yesterday"}, "baseline"),
         ({"baseline": (utc(2026, 6, 1), utc(2026, 6, 1))}, "baseline"),
-        ({"bucket": datetime(2026, 6, 2)}, "bucket"),
+        ({"bucket": datetime(2026, 6, 2)}, "bucket"),  # noqa: DTZ001 - a naive time is the fault
     ):
         with pytest.raises(QueryError) as caught:
             telling([], **asked)

@@ -28,8 +28,9 @@ _ANOTHER = math.log(10)
 _ROUNDS = 3
 """How often the noise is measured again on the leaves that no cause explains."""
 
-_COMMON = 0.3
-"""A change common to all leaves is looked for where half of them change by more than this part of the noise."""
+_COMMON, _ALL = 0.3, 0.9
+"""A change common to all leaves is looked for where half of them change by more than this part of the noise, though not
+where half of them are new or gone."""
 
 _MOVES = 200
 """After so many tries to improve a set it is taken as it is."""
@@ -45,7 +46,7 @@ def search(leaves: Leaves) -> list[Element]:
         return []
     value, causes = _explained(leaves, 0.0)
     common = float(np.median(leaves.change))
-    if abs(common) > _COMMON * math.sqrt(measured(leaves.change, leaves.size, 0.0).share):
+    if _ALL > abs(common) > _COMMON * math.sqrt(measured(leaves.change, leaves.size, 0.0).share):
         shifted, others = _explained(leaves, common)
         if shifted - 0.5 * math.log(len(leaves.change)) > value:
             causes = others
