@@ -17,6 +17,7 @@ from oracle import EXACT, Row
 from rows import NEIGHBOUR
 from usage_explore.checks import Result
 
+HOUR = timedelta(hours=1)
 PREFERENCES = {str(CUSTOMERS[1]): "EUR", CUSTOMERS[2]: "USD", "default": "GBP"}
 
 
@@ -128,3 +129,12 @@ def test_a_wallet_in_another_currency_than_its_costs(events_database_url: str) -
         assert (mine.severity, mine.customer_id, mine.amounts) == ("medium", CUSTOMERS[0], (("USD", Decimal("3.0")),))
         assert (stray.severity, stray.events, stray.wallet_currency) == ("low", 3, "GBP")
         assert [shown(store, each) for each in found] == [30, 3]
+
+
+def test_suppliers_that_all_bill_in_another_currency_are_one_finding(events_database_url: str) -> None:
+    dollars = {"external_cost_amount": Decimal("0.1"), "external_cost_currency": "USD", "wallet_currency": "EUR"}
+    events = [row for who in range(5) for row in steady(who, SINCE, SINCE + timedelta(days=1), HOUR, **dollars)]
+    with store_of(events_database_url, events) as store:
+        (found,) = examine(store, "wallets", SEPTEMBER).outcome.findings  # type: ignore[union-attr]
+        assert (found.severity, found.events, found.customer_id) == ("low", 120, None)
+        assert shown(store, found) == 120

@@ -38,6 +38,9 @@ NOTABLE = Decimal("0.01")
 MOSTLY = Decimal("0.5")
 """From this part of a customer's pinned costs on, those in another currency are the customer's own finding."""
 
+FEW = 2
+"""Where more customers than these, and most of a wallet's, cost us another currency, that is how we are billed."""
+
 FLOOR = 10
 """Fewer events of a customer are never a finding above low, nor a finding of their own for costs."""
 
@@ -201,6 +204,10 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
         for key, each in strange.items()
         if each.events >= FLOOR and part(each.events, costed[key].events) >= MOSTLY
     }
+    for wallet in {wallet for _, wallet in own}:
+        mine = [key for key in own if key[1] == wallet]
+        if len(mine) > FEW and part(len(mine), sum(key[1] == wallet for key in costed)) >= MOSTLY:
+            own = {key: each for key, each in own.items() if key[1] != wallet}
     found = []
     for (customer, wallet), each in own.items():
         share = part(each.events, costed[customer, wallet].events)
@@ -257,7 +264,7 @@ CHECK = Check(
         "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage go to another"
         " wallet than most of it, else low",
         "costs": f"medium where at least {FLOOR} events and {percent(MOSTLY)} of a customer's costs for a wallet are"
-        " in another currency, else told by pair of currencies, low",
+        " in another currency but not most customers' of that wallet, else told by pair of currencies, low",
         "most": f"the {MOST} gravest of each kind",
     },
     unit="customers",
