@@ -148,8 +148,11 @@ def test_a_runaway_customer_is_named_with_its_key(acme: Store) -> None:
 
 
 def test_a_new_value_and_a_gone_one_are_named(telling: Any) -> None:
-    new = [event(utc(2026, 6, 2, 9, number), dimensions='{"model": "brand new"}') for number in range(59)]
-    gone = [event(utc(2026, 5, 26, 9, number), metric_key="old") for number in range(20)]
+    new = [
+        event(utc(2026, 6, 2, 9, number), metric_key=rows.METRICS[0], dimensions='{"model": "brand new"}')
+        for number in range(59)
+    ]
+    gone = [event(utc(2026, 5, 26, 9, number), metric_key="old", dimensions='{"model": "m1"}') for number in range(20)]
     found = telling(new + gone)
     named = {cell.where: cell for cell in found.cells}
     assert named[("dim:model", "brand new"),].is_new
