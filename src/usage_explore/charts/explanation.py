@@ -19,6 +19,9 @@ from usage_explore.query import METRICS
 _ROW = 52
 """Pixels for each bar."""
 
+_LINE, _AXIS = 17, 70
+"""Pixels for each line of the title, and for the axis and what is between."""
+
 _LETTERS = 52
 """How many characters of a label fit on a line; a label has at most three."""
 
@@ -128,7 +131,7 @@ def _configured(
     configured: alt.LayerChart = (
         layered.properties(
             width=width,
-            height=_ROW * bars,
+            height=_ROW * bars + _LINE * len(title) + _AXIS,
             title=alt.TitleParams(text=title) if title else alt.Undefined,
             description=found.sentence,
             background=look.background,
@@ -137,7 +140,7 @@ def _configured(
         )
         .configure(font="sans-serif")
         .configure_view(stroke=None)
-        .configure_title(anchor="start", frame="group", color=look.text, fontSize=13, fontWeight=600, offset=14)
+        .configure_title(anchor="start", frame="bounds", color=look.text, fontSize=13, fontWeight=600, offset=14)
         .configure_axis(
             labelColor=look.soft,
             titleColor=look.soft,
