@@ -8,9 +8,13 @@ import time
 import pytest
 from sqlalchemy import text
 
-from usage_explore import Store, work
+from demo_database import ACME, WINDOW
+from usage_explore import Store, statements, work
 from usage_explore.app import validate_run
 from usage_explore.app.validate_run import File
+from usage_explore.checks.registry import CHECKS
+from usage_explore.query import Period
+from usage_explore.schema import events_table
 
 
 class Gone(BaseException):
@@ -76,6 +80,13 @@ def test_what_the_task_makes_comes_back_and_so_does_its_failure() -> None:
 
     with pytest.raises(ValueError, match="no"):
         validate_run.watched(failing, lambda progress, seconds: None)
+
+
+@pytest.mark.parametrize("finalized_at", [None, "2026-10-02T00:00:00Z"])
+def test_the_statement_of_every_check_can_be_written_whatever_was_given(finalized_at: str | None) -> None:
+    period = Period(organization_id=ACME, **WINDOW, as_of="2026-10-05T00:00:00Z", finalized_at=finalized_at)
+    for check in CHECKS.values():
+        assert "usage_events" in statements.to_sql(check.statement(events_table(), period)), check.name
 
 
 def test_files_are_told_apart_by_name_and_content() -> None:

@@ -91,7 +91,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         on_change=changed(key, lambda values: view.replace(**{field: tuple(values), "finding": None})),
         select_all=False,
         placeholder="any",
-        width=230,
+        width=180,
     )
 
 

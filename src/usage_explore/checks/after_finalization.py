@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Select, Table, false, func, select
 
 from usage_explore.checks.affected import affected_share, shown_with
 from usage_explore.checks.batches import FLOOR, MOST
@@ -73,6 +73,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     timestamptz. Ordered by customer and metric.
     """
     c = table.c
+    late = false() if period.finalized_at is None else c.ingested_at > period.finalized_at
     return (
         select(
             c.customer_id,
@@ -84,7 +85,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.min(c.timestamp).label("first"),
             func.max(c.timestamp).label("last"),
         )
-        .where(*conditions(table, period), c.ingested_at > period.finalized_at)
+        .where(*conditions(table, period), late)
         .group_by(c.customer_id, c.metric_key, c.external_cost_currency)
         .order_by(c.customer_id, c.metric_key)
     )
