@@ -1,0 +1,70 @@
+"""The walk of who signs off: from a chart to its period, its findings, one of them, and an invoice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from browsing import CHART, address, parameters, settled
+from demo_database import ACME, WINDOW
+from usage_explore import Store
+from usage_explore.app.validate_view import identity
+from usage_explore.query import Period
+
+pytestmark = pytest.mark.browser
+
+Visit = Callable[..., Page]
+
+LINK = {"organization_id": ACME, **WINDOW}
+
+
+def examined(page: Page) -> Page:
+    """Run the checks, if this period has not been examined yet."""
+    found = page.locator(".st-key-run_checks button")
+    found.wait_for()
+    if "Run the checks" in found.inner_text():
+        found.click()
+    page.get_by_role("tab", name="Findings").wait_for(timeout=90_000)
+    return settled(page)
+
+
+def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK, group_by="metric_key")))
+    page.get_by_role("link", name="Validate").click()
+    expect(page.get_by_text("1–28 Sep 2026").first).to_be_visible()
+    assert parameters(page).keys() == {"organization_id", "since", "until"}
+    examined(page)
+    found = store.validate(Period(**LINK)).findings
+    for severity in {finding.severity for finding in found}:
+        number = sum(finding.severity == severity for finding in found)
+        expect(page.get_by_text(f"{severity.capitalize()} {number:,}", exact=True)).to_be_visible()
+    box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 15, box["y"] + 50)
+    page.get_by_role("button", name="Close").wait_for()
+    settled(page)
+    assert parameters(page)["finding"] == [identity(found[0])]
+    assert page.locator(CHART).count() >= 1
+    page.go_back()
+    expect(page.get_by_role("button", name="Close")).to_have_count(0)
+    page.go_forward()
+    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    fresh = settled(visit(page.url))
+    expect(fresh.get_by_role("button", name="Close")).to_be_visible()
+
+
+def test_an_invoice_is_reconciled_where_it_is_dropped(visit: Visit) -> None:
+    page = examined(visit(address("validate", **LINK)))
+    page.get_by_role("tab", name="Reconciliation").click()
+    chosen = page.locator('input[type="file"]')
+    chosen.set_input_files({"name": "bad.csv", "mimeType": "text/csv", "buffer": b"customer,metric,qty\nx,y,1\n"})
+    expect(page.get_by_text("This file was not used")).to_be_visible()
+    page.get_by_role("button", name="Remove").click()
+    line = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n"
+    chosen.set_input_files({"name": "lines.csv", "mimeType": "text/csv", "buffer": line.encode()})
+    expect(page.get_by_text("lines.csv").first).to_be_visible()
+    page.locator('[data-testid="stDataFrame"]').wait_for(timeout=60_000)
+    expect(page.get_by_text("they are in the list of findings")).to_be_visible()
