@@ -69,6 +69,26 @@ def test_the_explore_notebook_answers_on_demo_data(
     assert "events in" in outputs(shown, "export")
 
 
-def test_a_notebook_without_events_says_what_to_run(database_url: str, tmp_path: Path) -> None:
+def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
+    events_connection: writing.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    demo.append(events_connection, events_table(), days=84, per_day=1_000)
+    shown = run(NOTEBOOKS / "02-validate-billing.ipynb", events_database_url, tmp_path)
+    for cell in shown.cells:
+        assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.id
+    assert "high" in outputs(shown, "validate")
+    assert "not run" in outputs(shown, "checks")  # without an invoice there is nothing to reconcile
+    assert "expected" in outputs(shown, "high")
+    assert "api_key is key_" in outputs(shown, "explain")
+    assert "the parts make the change: True" in outputs(shown, "explain")
+    assert outputs(shown, "batch").count("evt_") > 2
+    assert "the wallets' lines make the period: True" in outputs(shown, "wallets")
+    for status in ("matched", "missing", "extra", "over-billed"):
+        assert status in outputs(shown, "reconcile")
+    assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "sign")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_without_events_says_what_to_run(path: Path, database_url: str, tmp_path: Path) -> None:
     with pytest.raises(CellExecutionError, match="usage-explore demo"):
-        run(NOTEBOOKS / "01-explore.ipynb", database_url, tmp_path)
+        run(path, database_url, tmp_path)
