@@ -17,6 +17,7 @@ from demo_database import ACME, BIRCH, WINDOW
 from opening import Open, opened
 from usage_explore import Store, statements
 from usage_explore.app import words
+from usage_explore.app.validate_files import dropped_key
 from usage_explore.app.validate_run import File
 from usage_explore.app.validate_view import identity
 from usage_explore.checks import Finding, Validation
@@ -281,7 +282,7 @@ def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
     app = ran(page(**LINK))
     before = listed(app)
     content = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n{uuid4()},tokens_in,2\n"
-    app.session_state["dropped invoices"] = File("lines.csv", content.encode())
+    app.session_state[dropped_key("invoices", Period.from_params(LINK))] = File("lines.csv", content.encode())
     app.session_state["validate_tab"] = "Reconciliation"
     opened(app, {})
     assert "Nothing wrong among 2 things" in said(app)
@@ -293,7 +294,9 @@ def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
 def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open) -> None:
     app = ran(page(**LINK))
     before = listed(app)
-    app.session_state["dropped invoices"] = File("lines.csv", b"customer_id,quantity\nx,1\n")
+    app.session_state[dropped_key("invoices", Period.from_params(LINK))] = File(
+        "lines.csv", b"customer_id,quantity\nx,1\n"
+    )
     app.session_state["validate_tab"] = "Reconciliation"
     opened(app, {})
     assert "This file was not used" in said(app)

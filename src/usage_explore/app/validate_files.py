@@ -22,6 +22,7 @@ from usage_explore.checks import Result, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import QueryError
 from usage_explore.numbers import exact_sum
+from usage_explore.query import Period
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,7 @@ def amended(source: Source, validation: Validation) -> Amended:
     """The examination with the files that this session dropped."""
     faults = {}
     for reader in offered(validation):
-        if given := _dropped(reader):
+        if given := _dropped(reader, validation):
             progress = Progress((CHECKS[reader.check],))
             try:
                 validation = validate_run.with_file(source, validation, reader.check, reader.argument, given, progress)
@@ -105,11 +106,11 @@ def file_tab(reader: Reader, source: Source, found: Amended) -> None:
     """Draw where to drop the file, what is wrong with it, and the table that the check made."""
     validation = found.validation
     result = next(result for result in validation.results if result.check.name == reader.check)
-    given = _dropped(reader)
+    given = _dropped(reader, validation)
     if given is None:
-        _drop(reader)
+        _drop(reader, validation)
     else:
-        _given(reader, given)
+        _given(reader, given, validation)
     if error := found.faults.get(reader.argument):
         _faulty(reader, error)
         return
@@ -121,13 +122,14 @@ def file_tab(reader: Reader, source: Source, found: Amended) -> None:
         sheet_table(frame, validation.period.zone, reader.title)
 
 
-def _drop(reader: Reader) -> None:
+def _drop(reader: Reader, validation: Validation) -> None:
     key = f"drop {reader.argument}"
 
     def dropped() -> None:
         file = st.session_state[key]
-        if file is not None:
-            st.session_state[_key(reader)] = File(file.name, file.getvalue())
+        # the browser says what is too large; who gets round the browser gets nowhere
+        if file is not None and file.size <= _MEGABYTES * 2**20:
+            st.session_state[dropped_key(reader.argument, validation.period)] = File(file.name, file.getvalue())
 
     left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
     with left:
@@ -141,7 +143,7 @@ def _drop(reader: Reader) -> None:
     right.caption(words.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored."))
 
 
-def _given(reader: Reader, given: File) -> None:
+def _given(reader: Reader, given: File, validation: Validation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
             f"{words.plain(reader.label)}: **{words.plain(given.name)}** :gray[{words.size(len(given.content))}]",
@@ -152,7 +154,7 @@ def _given(reader: Reader, given: File) -> None:
             type="tertiary",
             icon=":material/close:",
             key=f"remove {reader.argument}",
-            on_click=lambda: st.session_state.pop(_key(reader), None),
+            on_click=lambda: st.session_state.pop(dropped_key(reader.argument, validation.period), None),
         )
 
 
@@ -195,10 +197,12 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")
 
 
-def _dropped(reader: Reader) -> File | None:
-    file = st.session_state.get(_key(reader))
+def _dropped(reader: Reader, validation: Validation) -> File | None:
+    file = st.session_state.get(dropped_key(reader.argument, validation.period))
     return file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in _KINDS else None
 
 
-def _key(reader: Reader) -> str:
-    return f"dropped {reader.argument}"
+def dropped_key(argument: str, period: Period) -> str:
+    """Where the session keeps a dropped file: for its organization and window, so that no other is compared with it."""
+    since, until = period.span
+    return f"dropped {argument} {period.organization_id} {since.isoformat()} {until.isoformat()}"
