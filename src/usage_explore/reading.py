@@ -27,6 +27,16 @@ _DEEPEST = 100
 _KEPT = (150, 450)
 """Seconds that a connection is kept, drawn for each: a server process keeps the memory of its largest answer."""
 
+_MEMORY = 128 * 2**20
+"""Bytes that each sort or hash of a statement over whole periods may take."""
+
+_WHOLE_PERIODS = """
+SELECT set_config('statement_timeout', %(timeout)s, true),
+       set_config('enable_incremental_sort', 'off', true),
+       set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), %(memory)s) / 1024 || 'kB', true)
+"""
+"""Incremental sorts follow an index through the whole table, row by row: 35 s instead of 9 over 10 million events."""
+
 _FORGOTTEN = 300_000
 """Milliseconds that a transaction of ours may lie idle: longer than a slow client may pause its export."""
 
@@ -100,7 +110,7 @@ def transaction(
 ) -> Iterator[Connection]:
     """One READ ONLY transaction; with `snapshot` all its statements see the same rows (REPEATABLE READ).
 
-    `statement_timeout` is one of its own, for statements that work through whole periods.
+    With a `statement_timeout` of its own its statements may work through whole periods.
 
     Raises `DatabaseUnavailable`, `StatementTimeout`, `TableMismatch` or `DatabaseError`.
     """
@@ -124,9 +134,9 @@ def transaction(
 
 
 def _allow(connection: Connection, statement_timeout: timedelta) -> None:
-    """Let each statement of the transaction take that long, whatever the engine's bound."""
+    """Let each statement of the transaction take that long, and plan it to read and sort much."""
     milliseconds = int(statement_timeout.total_seconds() * 1000)
-    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+    connection.exec_driver_sql(_WHOLE_PERIODS, {"timeout": str(milliseconds), "memory": _MEMORY})
     driver = connection.connection.driver_connection
     if isinstance(driver, network.Connection):
         driver.allow(statement_timeout)
