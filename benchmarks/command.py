@@ -76,7 +76,7 @@ def main(
     """
 
     def plan(number: int, parts: tuple[str, ...], files: tuple[str, ...], **more: str | None) -> Plan:
-        instant = until.replace(tzinfo=UTC) if until else _last(folder, number, seed)
+        instant = until.replace(tzinfo=UTC) if until else last(folder, number, seed)
         home = Home(folder, Rows(number=number, seed=seed, until=instant))
         given = {"rounds": rounds, "clients": clients, "seconds": seconds, **more}
         return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def _lacking(plan: Plan) -> str | None:
     return plan.home.lacks_room({name: FILES[name] for name in plan.files})
 
 
-def _last(folder: Path, number: int, seed: int) -> datetime:
+def last(folder: Path, number: int, seed: int) -> datetime:
     """The end of the rows that are there already, newest first; else yesterday, in the middle of the day."""
     there = sorted(folder.glob(f"{number}-{seed}-*"))
     if there:
