@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oracle import utc
-from usage_explore import AggregateQuery, EventQuery, QueryError
+from usage_explore import AggregateQuery, EventQuery, Period, QueryError
 from usage_explore.filters import GROUPS
 from usage_explore.query import Question
 
@@ -391,6 +391,14 @@ def test_a_window_that_turns_out_empty_or_too_old_is_refused() -> None:
     for since in ("-999999d", "-999999w", "-99999d/d", "-60000w/w"):
         with pytest.raises(QueryError, match=r"since: .* reaches before 1970"):
             AggregateQuery(since=since).resolve(NOW)
+
+
+def test_a_period_is_finalized_after_it_began() -> None:
+    with pytest.raises(QueryError, match="finalized_at: is not after since"):
+        Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", finalized_at="2026-09-01T00:00:00Z")
+    with pytest.raises(QueryError, match="finalized_at"):
+        Period(window="last_month", finalized_at="2026-01-01T00:00:00Z").resolve(datetime(2026, 9, 15, tzinfo=UTC))
+    assert Period(window="last_month", finalized_at="2026-09-02T00:00:00Z").resolve(datetime(2026, 9, 15, tzinfo=UTC))
 
 
 def test_pinning_fixes_window_and_knowledge() -> None:

@@ -345,6 +345,12 @@ class Period(Windowed):
         examples=["2026-10-02T09:00:00Z"],
     )
 
+    def _contradictions(self, given: set[str]) -> list[Fault]:
+        found = super()._contradictions(given)
+        if self.finalized_at and isinstance(self.since, datetime) and self.finalized_at <= self.since:
+            found.append(Fault("finalized_at", "is not after since: nothing of the period had been used by then"))
+        return found
+
 
 def expect(kind: type[_Q], given: object) -> _Q:
     """The question given, when it is of that kind. Raises `QueryError` otherwise."""
