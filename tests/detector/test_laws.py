@@ -78,6 +78,49 @@ def test_a_new_level_is_told_once_at_its_start() -> None:
     assert abs(found[1].start - 50) <= 2
 
 
+@pytest.mark.parametrize(("unknown", "start"), [(0, 0), (8, 8), (30, 30)])
+def test_a_long_run_with_nothing_before_it_is_compared_with_what_came_after(unknown: int, start: int) -> None:
+    values = weekly(series=1, noise=0.03)
+    values[:, :unknown] = np.nan
+    values[:, start : start + 6] *= 0.1
+    (found,) = detect(values, 7)
+    assert (found.kind, found.start, found.end) == ("shift_down", start, start + 6)
+    assert found.value < found.low < found.expected < found.high
+    assert found.score < -1
+    assert found.reason.endswith("below what was learnt after, for 6 steps")
+
+
+def test_a_long_run_that_comes_back_ends_there() -> None:
+    values = weekly(series=1)
+    values[0, 60:66] *= 5
+    assert [(one.kind, one.start, one.end) for one in detect(values, 7)] == [("shift_up", 60, 66)]
+
+
+def test_what_lies_out_on_either_side_of_a_new_level_is_found() -> None:
+    values = weekly(series=3)
+    values[:, 60:] *= np.array([[3.0], [0.4], [1.0]])
+    values[:, [52, 70]] *= 0.3
+    found = [(one.kind, one.start) for one in detect(values, 7, groups=np.arange(3))]
+    assert found == [
+        *(("drop", 52), ("shift_up", 60), ("drop", 70)),
+        *(("drop", 52), ("shift_down", 60), ("drop", 70)),
+        *(("drop", 52), ("drop", 70)),
+    ]
+
+
+def test_a_few_steps_idle_as_expected_do_not_hide_a_new_level() -> None:
+    values = weekly(series=2)
+    values[:, np.arange(120) % 7 >= 5] = 0
+    values[0, 30:] *= 0.4
+    values[1, 90:] *= 2
+    assert [(one.series, one.kind) for one in detect(values, 7)] == [(0, "shift_down"), (1, "shift_up")]
+
+
+def test_fat_tails_are_seldom_findings() -> None:
+    noise = np.clip(np.random.default_rng(3).standard_t(4, (200, 120)) / np.sqrt(2), -4, 4)
+    assert len(list(detect(1000 * (1 + 0.1 * noise), 7))) <= noise.size / 2000
+
+
 def test_steady_growth_and_quiet_weekends_are_expected() -> None:
     values = weekly(series=20, noise=0.04)
     values[:, np.arange(120) % 7 >= 5] = 0

@@ -14,10 +14,13 @@ from usage_explore.detector.settings import Settings
 from usage_explore.detector.shifts import Shifts, shifts
 from usage_explore.detector.spread import deviation
 from usage_explore.detector.stream import alarms
+from usage_explore.detector.undoing import undone
 
-_TOGETHER = 4_000_000  # values in hand at a time, which bounds memory
+_TOGETHER = 500_000  # values in hand at a time, which bounds memory, and is faster than more
 _FEW = 2.0  # counts are never believed to be quieter than Poisson noise of the expectation and these
+_LEFT_OUT = 0.9  # of a half band: what lies farther out teaches nothing of what is usual
 _ALONE = 1.1  # one side knows less than two: its band is wider by so much
+_ONCE = 1.2  # so is a stream's, by more: it is judged but once, and what was outside has taught it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ def judge(values: Floats, season: int, settings: Settings) -> Judgement:
     """Score each point against what came before it and, unless causal, against what came after it as well.
 
     With both sides a value is only as far out as it is from the nearer of the two expectations, and within nothing
-    between them: what one side knows well is no surprise. Beside a new level the side that has not learnt it is
-    not asked.
+    between them: what one side knows well is no surprise. New levels are undone first, where they can be; else the side
+    that has not learnt one is not asked beside it.
     """
     rows = max(1, _TOGETHER // max(1, values.shape[1] * max(settings.seasons, min(season, 32))))
     parts = [_judge(values[row : row + rows], season, settings) for row in range(0, max(1, len(values)), rows)]
@@ -52,33 +55,53 @@ def judge(values: Floats, season: int, settings: Settings) -> Judgement:
 
 
 def _judge(values: Floats, season: int, settings: Settings) -> Judgement:
-    whole = np.isnan(values) | ((values >= 0) & (values == np.round(values)))
-    one, size = expectation(values, season, settings)
     if settings.causal:
-        counts = np.pad(np.logical_and.accumulate(whole, axis=1), ((0, 0), (1, 0)), constant_values=True)[:, :-1]
-        judged = _weigh(values, one, np.full_like(one, np.nan), size, counts, season, settings)
-        return _stream(values, judged, season, settings)
-    other, behind = (found[:, ::-1] for found in expectation(values[:, ::-1], season, settings))
-    size = np.fmax(size, behind)
-    counts = whole.all(axis=1, keepdims=True)
-    judged = _weigh(values, one, other, size, counts, season, settings)
-    half = (judged.high - judged.low - np.abs(np.nan_to_num(one - other))) / 2
-    judged.shift[:] = shifts(_score(values - one, half), _score(values - other, half), season, settings)
-    moved = np.nonzero(judged.shift.any(axis=1))[0]
-    if len(moved):
-        one, other = one[moved], other[moved]
-        window = level_window(season)
-        for row, place in zip(*np.nonzero(judged.shift[moved]), strict=True):
-            one[row, place : place + window] = np.nan
-            other[row, max(0, place - window) : place] = np.nan
-        again = _weigh(values[moved], one, other, size[moved], counts[moved], season, settings)
-        for name in ("expected", "low", "high", "score", "sides"):
-            getattr(judged, name)[moved] = getattr(again, name)
-    return judged
+        return _stream(values, season, settings)
+    counts: npt.NDArray[np.bool_] = np.all(_whole(values), axis=1, keepdims=True)
+    sides = _sides(values, season, settings)
+    first = _weigh(values, values, sides, counts, 0.0, 1.0, season, settings)
+    half = (first.high - first.low - np.abs(np.nan_to_num(sides.one - sides.other))) / 2
+    shift = shifts(
+        _score(_telling(values, sides.one), half), _score(_telling(values, sides.other), half), season, settings
+    )
+    return _again(values, first, half, shift, counts, season, settings)
 
 
-def _stream(values: Floats, judged: Judgement, season: int, settings: Settings) -> Judgement:
+def _again(
+    values: Floats,
+    first: Judgement,
+    half: Floats,
+    shift: Shifts,
+    counts: npt.NDArray[np.bool_],
+    season: int,
+    settings: Settings,
+) -> Judgement:
+    """Judge once more, new levels undone, and nothing learnt from what was outside at first.
+
+    What the two sides differ by within the noise of either is no doubt: there the middle between them is expected.
+    """
+    bands = np.divide(half, first.expected, out=np.full_like(half, np.nan), where=first.expected > 0)
+    factor, shift, left = undone(values, shift, bands, season)
+    level = values * factor
+    moved = shift.any(axis=1, keepdims=True)
+    learnt = np.where(~moved & (np.abs(first.score) > _LEFT_OUT), np.nan, level)
+    sides = _sides(learnt, season, settings)
+    window = level_window(season)
+    for row, place in left:
+        sides.one[row, place : place + window] = np.nan
+        sides.other[row, max(0, place - window) : place] = np.nan
+    judged = _weigh(level, learnt, sides, counts, half * factor / settings.width, factor, season, settings)
+    expected, low, high = (found / factor for found in (judged.expected, judged.low, judged.high))
+    return Judgement(expected, low, high, judged.score, judged.sides, shift, judged.alarm)
+
+
+def _stream(values: Floats, season: int, settings: Settings) -> Judgement:
     """With alarms; where no phase is known yet, with the range of all values before instead of a seasonal band."""
+    one, size = expectation(values, season, settings)
+    counts = np.logical_and.accumulate(_whole(values), axis=1)
+    counts = np.pad(counts, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
+    sides = _Sides(one, np.full_like(one, np.nan), size)
+    judged = _weigh(values, values, sides, counts, 0.0, 1.0, season, settings)
     rare, alarm = alarms(values, judged.score, season, settings)
     young = np.isnan(judged.score)
     return Judgement(
@@ -92,33 +115,66 @@ def _stream(values: Floats, judged: Judgement, season: int, settings: Settings) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """What is expected of each point from before (`one`) and from after (`other`), and the usual size there."""
+
+    one: Floats
+    other: Floats
+    size: Floats
+
+
+def _sides(values: Floats, season: int, settings: Settings) -> _Sides:
+    one, size = expectation(values, season, settings)
+    other, behind = (found[:, ::-1] for found in expectation(values[:, ::-1], season, settings))
+    return _Sides(one, other, np.fmax(size, behind))
+
+
+def _whole(values: Floats) -> npt.NDArray[np.bool_]:
+    """Where a value may be a count."""
+    whole: npt.NDArray[np.bool_] = np.isnan(values) | ((values >= 0) & (values == np.round(values)))
+    return whole
+
+
+def _telling(values: Floats, expected: Floats) -> Floats:
+    """How far values lie from what is expected; NaN where they are idle as expected, which tells of no level."""
+    return np.where((values == 0) & (expected == 0), np.nan, values - expected)
+
+
 def _weigh(
     values: Floats,
-    one: Floats,
-    other: Floats,
-    size: Floats,
+    learnt: Floats,
+    sides: _Sides,
     counts: npt.NDArray[np.bool_],
+    doubt: Floats | float,
+    factor: Floats | float,
     season: int,
     settings: Settings,
 ) -> Judgement:
-    lower, upper = np.fmin(one, other), np.fmax(one, other)
+    """Bands and scores of `values`, their spread from those that are `learnt` (NaN: not from this one).
+
+    The sides move towards each other by `doubt`. `factor` is what the values were multiplied by: counts keep the noise
+    of what was counted.
+    """
+    lower, upper = np.fmin(sides.one, sides.other), np.fmax(sides.one, sides.other)
     expected = (lower + upper) / 2
-    nearer = np.fmin(np.abs(values - lower), np.abs(values - upper))
-    spread = deviation(values, nearer, expected, size, season, settings)
-    floor = settings.least_relative * np.maximum(np.abs(expected), size)
-    noise = np.where(counts, np.sqrt(np.abs(expected) + _FEW), 0.0)
-    half = settings.width * np.maximum(spread, np.maximum(floor, noise))
-    if not settings.causal:
-        half = np.where(np.isnan(one) | np.isnan(other), _ALONE, 1.0) * half
+    lower, upper = np.fmin(lower + doubt, expected), np.fmax(upper - doubt, expected)
+    nearer = np.fmin(np.abs(learnt - lower), np.abs(learnt - upper))
+    spread = deviation(learnt, nearer, expected, sides.size, season, settings)
+    floor = settings.least_relative * np.maximum(np.abs(expected), sides.size)
+    noise = np.where(counts, np.sqrt(np.abs(expected) * factor + _FEW * factor**2), 0.0)
+    alone = _ONCE if settings.causal else _ALONE
+    width = np.where(np.isnan(sides.one) | np.isnan(sides.other), alone, 1.0) * settings.width
+    half = width * np.maximum(spread, np.maximum(floor, noise))
     score = _score(values - np.clip(values, lower, upper), half)
-    sides = np.where(np.isnan(score), 0, ~np.isnan(one) + 2 * ~np.isnan(other)).astype(np.int8)
+    known = np.where(np.isnan(score), 0, ~np.isnan(sides.one) + 2 * ~np.isnan(sides.other)).astype(np.int8)
     return Judgement(
         np.where(np.isnan(half), np.nan, expected),
         lower - half,
         upper + half,
         score,
-        sides,
-        np.zeros_like(sides),
+        known,
+        np.zeros_like(known),
         np.zeros_like(score),
     )
 

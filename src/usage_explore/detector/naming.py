@@ -25,12 +25,12 @@ Kinds = npt.NDArray[np.uint8]
 def name(judged: Judgement, season: int, settings: Settings, groups: npt.NDArray[np.intp]) -> Kinds:
     """The kind of every point: outside is a spike or a drop, a lasting run a new level, much of a group a movement.
 
-    Half a season to either side of a new level's start nothing else is told: its edge is seldom a single step.
+    Beside the start of a new level, half a season and a step, nothing else is told: its edge is seldom a single step.
     """
     score = np.nan_to_num(judged.score)
     kind = np.where(score > 1, SPIKE, np.where(score < -1, DROP, NOTHING)).astype(np.uint8)
     _group_movements(kind, judged, groups, settings)
-    near = max(1, season // 2)
+    near = season // 2 + 1
     for row, place in zip(*np.nonzero(judged.shift), strict=True):
         beside = kind[row, max(0, place - near) : place + near + 1]
         beside[(beside == SPIKE) | (beside == DROP)] = NOTHING
@@ -67,8 +67,14 @@ def _group_movements(kind: Kinds, judged: Judgement, groups: npt.NDArray[np.intp
     known = ~np.isnan(judged.score)
     able = known & (judged.expected > (judged.high - judged.low) / 4)
     for code, together, sign, asked in ((SPIKE, TOGETHER_UP, 1, known), (DROP, TOGETHER_DOWN, -1, able)):
-        members, moved = (np.zeros((number, kind.shape[1])) for _ in range(2))
-        np.add.at(members, groups, asked)
-        np.add.at(moved, groups, asked & (sign * judged.score > settings.together_score))
+        members = _by_group(asked, groups, number)
+        moved = _by_group(asked & (sign * judged.score > settings.together_score), groups, number)
         movement = (moved >= settings.together_least) & (moved >= settings.together * members)
         kind[movement[groups] & (kind == code)] = together
+
+
+def _by_group(flags: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp], number: int) -> npt.NDArray[np.intp]:
+    """How many of each group's series are flagged at each step."""
+    steps = flags.shape[1]
+    rows, places = np.nonzero(flags)
+    return np.bincount(groups[rows] * steps + places, minlength=number * steps).reshape(number, steps)

@@ -18,11 +18,11 @@ class Settings:
     """How many earlier points of the same phase ("the last 8 Mondays") make an expectation."""
     fewest: int = 3
     """How many of them must be known before a point is judged."""
-    width: float = 5.4
+    width: float = 5.2
     """Half of the band, in robust deviations of the residuals."""
     least_relative: float = 0.01
     """A robust deviation is never below this share of the expectation."""
-    shift: float = 0.38
+    shift: float = 0.4
     """How far outside, as a share of the half band, the season after must lie by its median to be a new level."""
     shift_run: float = 0.5
     """A run outside of at least this share of a season (and 4 steps) is a new level, not a spike or drop."""

@@ -38,9 +38,10 @@ def shifts(ahead_of: Floats, behind_of: Floats, season: int, settings: Settings)
 
 
 def _ahead(score: Floats, steps: int) -> Floats:
-    """The median of this and the next `steps - 1` scores, NaN where not all are known."""
+    """The median of this and the next `steps - 1` scores, NaN where fewer than half of them, or than 4, are known."""
     found = np.full_like(score, np.nan)
     if score.shape[1] >= steps:
         ordered = Ordered(before(score, steps, np.arange(steps, score.shape[1] + 1)))
-        found[:, : score.shape[1] - steps + 1] = np.where(ordered.known == steps, ordered.median(), np.nan)
+        enough = ordered.known >= max(SHORTEST, steps // 2)
+        found[:, : score.shape[1] - steps + 1] = np.where(enough, ordered.median(), np.nan)
     return found

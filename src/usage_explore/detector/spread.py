@@ -12,9 +12,8 @@ LEARNT = 14
 """Residuals that must be known before their spread is believed."""
 
 _MEDIAN_NORMAL = 0.6745  # where a normal distribution of deviation 1 has the median of absolute residuals
-_UPPER, _UPPER_NORMAL = 0.75, 1.15  # another quantile of them, likewise
-_TAIL, _TAIL_NORMAL = 0.95, 1.96
-_SHARED = 0.2  # of the unit of residuals is the size of the series, the rest that phase's expectation
+_TAIL, _TAIL_NORMAL = 0.95, 1.96  # another quantile of them, likewise
+_SHARED = 0.05  # of the unit of residuals is the size of the series, the rest that phase's expectation
 _IRREGULAR = 0.15  # of the steps idle against expectation, or busy against it: use without a pattern
 _FOREIGN = 5.0  # residuals beyond so many robust deviations are what is looked for: they teach nothing
 _FEWEST_USES = 2  # where nearly all is idle, one use alone tells nothing of what is usual
@@ -63,11 +62,16 @@ def _windows(time: int, season: int, settings: Settings) -> tuple[Places, Places
 
 
 def _spread(residuals: Floats, places: Places) -> Floats:
+    """The mean of two deviations, by the squares and by a far quantile: noise with fat tails is wider than its middle.
+
+    Both are taken of the residuals that are not foreign by the median of all.
+    """
     padded = np.pad(residuals, ((0, 0), (0, 1)), constant_values=np.nan)
     ordered = Ordered(np.moveaxis(padded[:, places], 2, 0).copy())
     middle = ordered.median() / _MEDIAN_NORMAL
-    own = np.count_nonzero(ordered.values <= _FOREIGN * middle, axis=0)
-    core = (middle + ordered.quantile(_UPPER, own) / _UPPER_NORMAL) / 2
+    familiar = ordered.values <= _FOREIGN * middle
+    own = np.count_nonzero(familiar, axis=0)
+    parts = np.divide(ordered.values, middle, out=np.zeros_like(ordered.values), where=familiar & (middle > 0))
+    square = middle * np.sqrt(np.sum(parts * parts, axis=0) / np.maximum(own, 1))
     tail = ordered.quantile(_TAIL, own) / _TAIL_NORMAL
-    found = np.fmax(core, tail)
-    return np.where(ordered.known >= _FEWEST_USES, found, np.nan)
+    return np.where(ordered.known >= _FEWEST_USES, (square + tail) / 2, np.nan)

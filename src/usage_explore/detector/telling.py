@@ -85,15 +85,24 @@ def _learnt(judged: Judgement, row: int, place: int, season: int, settings: Sett
 
 
 def _shift(values: Floats, judged: Judgement, kind: Kinds, row: int, start: int, season: int) -> Anomaly:
-    later = np.nonzero(_is_shift(kind[row : row + 1])[0, start + 1 :])[0]
+    """A new level lasts until the next or to the end, a long run outside until it comes back.
+
+    Where nothing is known of the season before, as at the first step, it is compared with what was expected.
+    """
+    up = kind[row, start] == SHIFT_UP
+    over = _is_shift(kind[row]) if judged.shift[row, start] else ~(judged.score[row] * (1 if up else -1) > 1)
+    later = np.nonzero(over[start + 1 :])[0]
     end = start + 1 + int(later[0]) if len(later) else values.shape[1]
     until, since = min(end, start + season), max(0, start - season)
     new, old = _median(values[row, start:until]), _median(values[row, since:start])
+    learnt = "before"
+    if np.isnan(old):
+        old, learnt = _median(judged.expected[row, start:until]), "after"
     half = _median(judged.high[row, since:until] - judged.low[row, since:until]) / 2
     score = (new - old) / half if half > 0 else float(np.sign(new - old))
     lasts = f"for {end - start} steps" + ("" if len(later) else " to the end")
-    side = "above" if new > old else "below"
-    reason = f"at a new level, {figure(new)} instead of {figure(old)}, {side} what was learnt before, {lasts}"
+    side = "above" if up else "below"
+    reason = f"at a new level, {figure(new)} instead of {figure(old)}, {side} what was learnt {learnt}, {lasts}"
     return Anomaly(row, start, end, KINDS[kind[row, start]], new, old, old - half, old + half, score, reason)
 
 
