@@ -40,8 +40,8 @@ SERIES = 1_000
 TOGETHER = 10
 LEAST = 6.0
 PLAINER = 8.0
-TUNED_ON = (1, 2, 3)
-FRESH = (101, 102, 103, 104, 105, 106, 107, 108)
+TUNED_ON = (11, 12, 13, 14, 15, 16, 21, 22, 23, 24, 25, 26, 27, 28)
+FRESH = (301, 302, 303, 304, 305, 306, 307, 308)
 RESULTS = Path(__file__).parent / "results" / "detector.md"
 
 _WEEKENDS = (1.0, 0.7, 0.25, 0.0)

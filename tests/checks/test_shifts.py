@@ -257,6 +257,23 @@ def test_metrics_that_move_together_are_one_finding(events_database_url: str) ->
         assert store.aggregate(found.question).total
 
 
+def test_a_customers_holiday_is_one_finding(events_database_url: str) -> None:
+    holiday = utc(2026, 9, 15)
+    metrics = ("calls", "bytes", "seats", "jobs")
+    events = [
+        row
+        for metric in metrics
+        for since, until in ((BEFORE, holiday), (holiday + DAY, UNTIL))
+        for row in steady(0, since, until, HOUR / 2, metric=metric)
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert found.metric_key is None
+        assert (found.since, found.until) == (holiday, holiday + DAY)
+        assert found.events == 0
+        assert all(metric in found.sentence or any(metric in value for _, value in found.facts) for metric in metrics)
+
+
 def test_three_busy_hours_are_found_though_the_day_hides_them(events_database_url: str) -> None:
     draw = random.Random(1)
     at = utc(2026, 9, 15, 9)

@@ -104,6 +104,7 @@ def _judged(
 ) -> Iterator[tuple[int, Move]]:
     """The movements of some of a block's rows, each with its row."""
     if len(rows):
+        # each a group of its own: a customer's metrics are joined later, as an incident with the numbers of each
         detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)))
         yield from _told(detection, rows, block, grid, first, measure)
 
