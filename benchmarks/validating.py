@@ -75,8 +75,8 @@ def _page(validation: Validation, took: float, memory: float, rows: int) -> str:
         "# A validation",
         "",
         f"`python -m benchmarks.validating --rows {rows}`: {validation.totals.events:,} events of one organization in"
-        f" 120 days, among {rows:,} in the table, on {psutil.cpu_count()} cores. All checks took {took:.1f} s; this process"
-        f" had {memory:,.0f} MiB at most.",
+        f" 120 days, among {rows:,} in the table, on {psutil.cpu_count()} cores. All checks took {took:.1f} s;"
+        f" this process had {memory:,.0f} MiB at most.",
         "",
         "| check | seconds | share | looked at | findings |",
         "|---|--:|--:|---|--:|",

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError
 from usage_explore.filters import GROUPS
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 API = Path(__file__).parents[1] / ".." / "shared" / "reference" / "usage-events-api.txt"
 

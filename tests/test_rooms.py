@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "parse",
     "filters",
+    "question",
     "query",
     "cursor",
     "statements",
@@ -20,6 +21,7 @@ ORDER = [
     "aggregation",
     "paths",
     "store",
+    "checks/running",
 ]
 
 

@@ -17,7 +17,8 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.filters import DIMENSION
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.parameters import query_string
-from usage_explore.query import AggregateQuery, EventQuery, Question, at
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question, at
 
 if TYPE_CHECKING:
     import altair as alt

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from usage_explore.filters import DIMENSION
-from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question, Windowed, expect
+from usage_explore.query import METRICS, AggregateQuery, EventQuery
+from usage_explore.question import Question, Windowed, expect
 
 _LONGEST = 60
 """How many characters of a value a sentence shows."""

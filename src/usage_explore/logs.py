@@ -17,7 +17,8 @@ from typing import Any
 
 from usage_explore.filters import DIMENSION
 from usage_explore.parameters import NOT
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question
 
 _LONGEST_VALUE, _LONGEST_REASON, _LONGEST_TRACE = 200, 1_000, 8_000
 _MOST_PARAMETERS = 100

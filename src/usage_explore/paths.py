@@ -17,7 +17,8 @@ from usage_explore import aggregation, statements
 from usage_explore.answers import Series, Served
 from usage_explore.errors import NotExact
 from usage_explore.points import rollup_choices, rollup_count
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question
 from usage_explore.rollup import answering
 from usage_explore.rollup.serving import NONE, Serving
 

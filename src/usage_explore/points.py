@@ -34,7 +34,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, Subquery
 from sqlalchemy.types import UserDefinedType
 
-from usage_explore.query import AggregateQuery, EventQuery, Metric, Question
+from usage_explore.query import AggregateQuery, EventQuery, Metric
+from usage_explore.question import Question
 from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving
 from usage_explore.rollup.tables import rollup_table
 from usage_explore.statements import conditions, expression, filters, object_keys, scope

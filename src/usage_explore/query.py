@@ -1,182 +1,24 @@
-"""Questions as values: which events (`EventQuery`), how much over time (`AggregateQuery`), is it right (`Period`).
-
-A question is validated and canonical the moment it exists: tuples sorted, times in UTC, defaults filled. So
-equal questions are equal objects, hashable, and the question is the cache key. Every parameter is declared
-here once; its name, bounds, help and URL form follow from the declaration. Source: contract 2.1 to 2.3.
-"""
+"""The questions: which events (`EventQuery`), how much over time (`AggregateQuery`), is a period right (`Period`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Literal, Self, TypeVar
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from usage_explore import buckets, parse, windows
+from usage_explore import buckets, parse
 from usage_explore.buckets import Bucket
-from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import (
-    GROUPS,
-    Exclusions,
-    FilterFaults,
-    Texts,
-    dimension_filters,
-    excess,
-    exclusions,
-    group,
-    groups,
-    texts,
-)
+from usage_explore.errors import Fault
+from usage_explore.filters import GROUPS, group
 from usage_explore.limits import MAX_TOP
-from usage_explore.parameters import explain, filter_values, from_pairs, pairs, query_string, to_pairs
+from usage_explore.question import Question, Windowed, optional_instant
 
 Metric = Literal["count", "sum_quantity"]
 
 METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
 """What can be measured, and what the sentence calls it."""
-
-_optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
-_optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
-_moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
-_texts = Annotated[Texts, BeforeValidator(texts)]
-_SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
-
-
-_Q = TypeVar("_Q", bound="Question")
-
-
-class Question(BaseModel):
-    """What both questions share: whose events, and which of them. All filters AND together."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    organization_id: _optional_uuid = Field(
-        None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
-    )
-    customer_id: _optional_uuid = Field(None, description="Only this customer's events.", examples=[_SOME_ID])
-    product_id: _optional_uuid = Field(None, description="Only this product's events.", examples=[_SOME_ID])
-    subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.", examples=[_SOME_ID])
-    metric_key: _texts = Field(
-        (),
-        description="Any of these metric keys; repeatable or comma-separated, a literal comma is written \\, "
-        "and a backslash \\\\.",
-        examples=["tokens_in"],
-    )
-    price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
-    wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
-    dimensions: Annotated[Exclusions, BeforeValidator(dimension_filters)] = Field(
-        (),
-        description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",
-        examples=[{"dim:model": "large"}],
-    )
-    missing: Annotated[Texts, BeforeValidator(groups)] = Field(
-        (),
-        description="Only events where this column or `dim:<key>` is absent or null; repeatable.",
-        examples=["dim:region"],
-    )
-    exclude: Annotated[Exclusions, BeforeValidator(exclusions)] = Field(
-        (),
-        description="`not:<parameter>=<value>`: only events without that value, absent ones included; "
-        "`not:missing=<group>` excludes the absent ones; repeatable.",
-        examples=[{"not:metric_key": "tokens_in", "not:missing": "dim:model"}],
-    )
-    as_of: _optional_instant = Field(
-        None,
-        description="The answer as it was known then: only events ingested at or before this time.",
-        examples=["2026-10-01T00:05:00Z"],
-    )
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        explain(cls)
-
-    def __init__(self, **given: object) -> None:
-        known = type(self).model_fields
-        faults = [
-            Fault(parse.named(name), f"unknown parameter{parse.did_you_mean(name, known)}")
-            for name in given
-            if name not in known
-        ]
-        given = {name: value for name, value in given.items() if name in known and value is not None}
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            faults += [fault for detail in error.errors() for fault in _faults(detail)]
-            sound = set(given) - {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
-            # what is left may still contradict itself: say that in the same breath
-            super().__init__(**{name: given[name] for name in sound})
-        faults += self._contradictions(set(given))
-        if faults:
-            raise QueryError(faults)
-
-    @classmethod
-    def from_params(cls, params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Self:
-        """The question that URL parameters ask: a query string, a mapping, or (name, value) pairs.
-
-        Raises `QueryError` with every fault of the parameters at once, each with a hint.
-        """
-        fields, faults = from_pairs(cls, pairs(params))
-        try:
-            question = cls(**fields)
-        except QueryError as error:
-            faults += error.faults
-        if faults:
-            raise QueryError(faults)
-        return question
-
-    def to_params(self) -> tuple[tuple[str, str], ...]:
-        """The parameters that ask this question, as (name, value) pairs; defaults are left out."""
-        return to_pairs(self)
-
-    def query_string(self) -> str:
-        """The parameters as a URL query string, without the leading `?`."""
-        return query_string(self.to_params())
-
-    def replace(self, **changes: object) -> Self:
-        """A copy with some parameters changed; `None` gives a parameter its default back."""
-        return type(self)(**{**self.given(), **changes})
-
-    def resolve(self, now: datetime) -> Self:
-        """The same question with absolute times, as it is asked at `now`: only an aggregate's may be relative."""
-        at("now", now)
-        return self
-
-    def pin(self, now: datetime, settle: timedelta) -> Self:
-        """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`."""
-        if not isinstance(settle, timedelta):
-            raise QueryError([Fault("settle", f"{parse.shorten(settle)} is not a timedelta")])
-        settled = at("now", now) - settle
-        return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
-
-    def given(self) -> dict[str, Any]:
-        """Every field that differs from its default, by field name."""
-        fields = type(self).model_fields
-        return {name: value for name, value in self if value != fields[name].default}
-
-    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        for name, value in self.given().items():
-            if isinstance(value, datetime):
-                value = value.isoformat()
-            elif isinstance(value, UUID):
-                value = str(value)
-            elif value and isinstance(value, tuple) and isinstance(value[0], tuple):
-                value = {key: list(values) for key, values in value}
-            elif isinstance(value, tuple):
-                value = list(value)
-            yield name, value
-
-    def _contradictions(self, given: set[str]) -> list[Fault]:
-        """What is wrong between parameters that are each fine; `given` names those that were given."""
-        return excess(filter_values(self), *self._kept())
-
-    def _kept(self) -> tuple[str, int]:
-        """The grouping, and how many series it keeps at least: what a drill into the answer adds to the filters."""
-        return "none", 0
 
 
 class EventQuery(Question):
@@ -192,12 +34,12 @@ class EventQuery(Question):
     cursor: Annotated[str | None, BeforeValidator(parse.text)] = Field(
         None, description="Where the page begins: the `pagination.cursor` of the previous answer."
     )
-    occurred_after: _optional_instant = Field(
+    occurred_after: optional_instant = Field(
         None,
         description="Only events with `timestamp` at or after this RFC 3339 time.",
         examples=["2026-09-01T00:00:00Z"],
     )
-    occurred_before: _optional_instant = Field(
+    occurred_before: optional_instant = Field(
         None,
         description="Only events with `timestamp` before this RFC 3339 time.",
         examples=["2026-10-01T00:00:00Z"],
@@ -215,89 +57,6 @@ class EventQuery(Question):
                     "occurred_before",
                     "is not after occurred_after, so no event can match; swap or widen them",
                 ),
-            ]
-        return found
-
-
-class Windowed(Question):
-    """What is asked of a half-open window of time: since when, until when, on which clock."""
-
-    since: _moment = Field(
-        "-30d",
-        description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
-        "-30d/d rounds down to the start of that day in `timezone`.",
-        examples=["-30d", "2026-09-01T00:00:00Z"],
-    )
-    until: _moment = Field("now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"])
-    window: Annotated[
-        windows.CalendarWindow | None,
-        BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month"))),
-    ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
-    timezone: Annotated[str, BeforeValidator(parse.zone_name)] = Field(
-        "UTC",
-        description="IANA time zone whose midnights and hours the buckets follow.",
-        examples=["Europe/Berlin"],
-    )
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """The time zone the buckets follow."""
-        return ZoneInfo(self.timezone)
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        """The half-open window `[since, until)` of a resolved question. Raises `ValueError` on a relative one."""
-        if not isinstance(self.since, datetime) or not isinstance(self.until, datetime) or self.window:
-            raise ValueError("the window is relative: ask resolve(now) first")
-        return self.since, self.until
-
-    @property
-    def is_relative(self) -> bool:
-        """Whether the window moves with the clock."""
-        return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
-
-    def resolve(self, now: datetime) -> Self:
-        """The same question with an absolute window, as it is asked at `now`.
-
-        Raises `QueryError` when the window then is empty or inverted, or reaches before 1970.
-        """
-        now = at("now", now)
-        if not self.is_relative:
-            return self
-        if self.window:
-            since, until = windows.month(self.window, now, self.zone)
-            return self.replace(window=None, since=since, until=until)
-        faults, found = [], {}
-        for name in ("since", "until"):
-            try:
-                found[name] = parse.instant(windows.absolute(getattr(self, name), now, self.zone))
-            except (OverflowError, ValueError):
-                faults.append(Fault(name, f"{getattr(self, name)} reaches before 1970-01-01; name a later time"))
-        if faults:
-            raise QueryError(faults)
-        return self.replace(**found)
-
-    def replace(self, **changes: object) -> Self:
-        """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
-        given = self.given()
-        if changes.get("window"):
-            given = {name: value for name, value in given.items() if name not in ("since", "until")}
-        elif changes.get("since") or changes.get("until"):
-            given.pop("window", None)
-        return type(self)(**{**given, **changes})
-
-    def _contradictions(self, given: set[str]) -> list[Fault]:
-        found = super()._contradictions(given)
-        if "window" in given:
-            return found + [
-                Fault(name, "cannot be combined with window; give one or the other")
-                for name in ("since", "until")
-                if name in given
-            ]
-        if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
-            found += [
-                Fault("since", "is not before until, so the window is empty; swap or widen them"),
-                Fault("until", "is not after since, so the window is empty; swap or widen them"),
             ]
         return found
 
@@ -339,7 +98,7 @@ class Period(Windowed):
     with every fault at once.
     """
 
-    finalized_at: _optional_instant = Field(
+    finalized_at: optional_instant = Field(
         None,
         description="When the period was finalized: what arrived later is not on its invoice.",
         examples=["2026-10-02T09:00:00Z"],
@@ -350,26 +109,3 @@ class Period(Windowed):
         if self.finalized_at and isinstance(self.since, datetime) and self.finalized_at <= self.since:
             found.append(Fault("finalized_at", "is not after since: nothing of the period had been used by then"))
         return found
-
-
-def expect(kind: type[_Q], given: object) -> _Q:
-    """The question given, when it is of that kind. Raises `QueryError` otherwise."""
-    if not isinstance(given, kind):
-        found = type(given).__name__ if isinstance(given, Question) else parse.shorten(given)
-        raise QueryError([Fault("query", f"needs {kind.__name__}, not {found}; make one with the same filters")])
-    return given
-
-
-def at(name: str, given: object) -> datetime:
-    """The instant given under a name. Raises `QueryError`."""
-    try:
-        return parse.instant(given)
-    except ValueError as error:
-        raise QueryError([Fault(name, str(error))]) from None
-
-
-def _faults(detail: Any) -> Iterable[Fault]:
-    cause = detail.get("ctx", {}).get("error")
-    if isinstance(cause, FilterFaults):
-        return cause.faults
-    return [Fault(str(detail["loc"][0]), str(cause) if cause else detail["msg"])]

@@ -11,7 +11,7 @@ from sqlalchemy.exc import NotSupportedError
 
 from usage_explore import statements
 from usage_explore.errors import ScopeError
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 _Q = TypeVar("_Q", bound=Question)
 

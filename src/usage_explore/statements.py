@@ -38,7 +38,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts
-from usage_explore.query import EventQuery, Question, Windowed
+from usage_explore.query import EventQuery
+from usage_explore.question import Question, Windowed
 
 _LOOKED_UP = 20
 """Values of a dimension that are looked up in its index; more are read and compared."""

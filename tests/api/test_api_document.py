@@ -20,7 +20,7 @@ from usage_explore import AggregateQuery, EventQuery, Store, parse
 from usage_explore.api import declared
 from usage_explore.api.question import View
 from usage_explore.filters import GROUPS
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz"}
 SPREAD = {"dimensions": "dim", "exclude": "not"}

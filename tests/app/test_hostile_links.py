@@ -18,7 +18,7 @@ from opening import MAIN, Open, opened
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, writing
 from usage_explore.app import words
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 OWN = {"explore": ("chart", "series", "span"), "events": ("timezone", "event")}
 MODELS: dict[str, type[Question]] = {"explore": AggregateQuery, "events": EventQuery}

@@ -21,7 +21,7 @@ from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
 from usage_explore.api.question import View
 from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 QUESTIONS: list[tuple[str, type[Question]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
 PICTURE = f"{AGGREGATE}.svg"

@@ -13,7 +13,8 @@ from datetime import datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from usage_explore.query import AggregateQuery, Question
+from usage_explore.query import AggregateQuery
+from usage_explore.question import Question
 from usage_explore.store import Store
 
 FOREVER = "private, max-age=31536000, immutable"

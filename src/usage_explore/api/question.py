@@ -12,7 +12,7 @@ from usage_explore import parameters, parse
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import Fault, QueryError
 from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.query import Question
+from usage_explore.question import Question
 
 _Q = TypeVar("_Q", bound=Question)
 

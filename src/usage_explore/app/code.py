@@ -8,7 +8,8 @@ import streamlit as st
 
 from usage_explore.app import url
 from usage_explore.app.data import Source
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question
 
 _DOORS = {AggregateQuery: "api/v1/usage-events/aggregate", EventQuery: "api/v1/usage-events"}
 

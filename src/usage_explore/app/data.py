@@ -26,7 +26,8 @@ from usage_explore.app import asker
 from usage_explore.comparison import Comparison, compare
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
-from usage_explore.query import AggregateQuery, EventQuery, Period, Question
+from usage_explore.query import AggregateQuery, EventQuery, Period
+from usage_explore.question import Question
 from usage_explore.store import Choice, Store, connect
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from usage_explore import buckets
 from usage_explore.answers import Aggregate, Series
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS
-from usage_explore.query import AggregateQuery, Question
+from usage_explore.query import AggregateQuery
+from usage_explore.question import Question
 
 _Q = TypeVar("_Q", bound=Question)
 

@@ -21,7 +21,8 @@ from usage_explore.app.tabs import tabs
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import describe, span_words
-from usage_explore.query import EventQuery, Period, Windowed
+from usage_explore.query import EventQuery, Period
+from usage_explore.question import Windowed
 
 
 def draw(pages: Pages) -> None:

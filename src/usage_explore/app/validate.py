@@ -23,7 +23,8 @@ from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.checks import Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import describe
-from usage_explore.query import AggregateQuery, EventQuery, Windowed
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Windowed
 
 
 def draw(pages: Pages) -> None:

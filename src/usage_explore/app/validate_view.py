@@ -16,7 +16,8 @@ from usage_explore.checks.finding import SUBJECTS
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import Fault, QueryError
 from usage_explore.numbers import rfc3339
-from usage_explore.query import Period, Question
+from usage_explore.query import Period
+from usage_explore.question import Question
 
 _START = {"window": "last_month"}
 _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)

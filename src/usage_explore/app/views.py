@@ -16,7 +16,8 @@ from usage_explore.answers import Kind
 from usage_explore.app.url import Pairs
 from usage_explore.errors import Fault, QueryError
 from usage_explore.numbers import rfc3339
-from usage_explore.query import AggregateQuery, EventQuery, Question
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question
 
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]

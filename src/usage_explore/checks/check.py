@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Select, Table
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.totals import Totals
 from usage_explore.paths import Paths
-from usage_explore.query import AggregateQuery, EventQuery, Period, Question
+from usage_explore.query import AggregateQuery, EventQuery, Period
+from usage_explore.question import Question
 
 if TYPE_CHECKING:
     import pandas as pd

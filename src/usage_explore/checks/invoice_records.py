@@ -45,7 +45,10 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
         else:
             yield _columns(source)
     except LoadError as error:
-        raise QueryError([Fault(parameter, str(error))]) from None
+        said = str(error)
+        if isinstance(source, Path | str):  # a file's name may be anything
+            said = said.replace(str(source), parse.named(str(source)))
+        raise QueryError([Fault(parameter, said)]) from None
 
 
 @contextmanager

@@ -33,17 +33,21 @@ def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
     """
     if names is None:
         return tuple(CHECKS.values())
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
     faults = [
-        Fault("checks", f"{parse.shorten(name)} is not a check{parse.did_you_mean(str(name), CHECKS)}")
+        Fault("checks", f"{parse.shorten(name)} is not a check{_hint(name)}")
         for name in wanted
-        if name not in CHECKS
+        if not isinstance(name, str) or name not in CHECKS
     ]
     if not wanted:
         faults.append(Fault("checks", "names no check; leave it out to run them all"))
     if faults:
         raise QueryError(faults)
     return tuple(check for name, check in CHECKS.items() if name in wanted)
+
+
+def _hint(name: object) -> str:
+    return parse.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
 
 
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:

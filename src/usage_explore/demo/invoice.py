@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from usage_explore.demo import catalogue
 from usage_explore.numbers import plain
-from usage_explore.query import AggregateQuery, Period, expect
+from usage_explore.query import AggregateQuery, Period
+from usage_explore.question import expect
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,8 @@ from usage_explore.describe import describe, group_name
 from usage_explore.explain.spans import Span, words
 from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
-from usage_explore.query import METRICS, AggregateQuery, EventQuery, Question
+from usage_explore.query import METRICS, AggregateQuery, EventQuery
+from usage_explore.question import Question
 
 if TYPE_CHECKING:
     import altair as alt

@@ -9,7 +9,8 @@ from typing import Literal
 from usage_explore import buckets, parse, windows
 from usage_explore.describe import span_words
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import AggregateQuery, at
+from usage_explore.query import AggregateQuery
+from usage_explore.question import at
 
 Baseline = Literal["week", "before"]
 """`week`: the same hours of the same weekdays one week before. `before`: as long as the window and right before it."""
@@ -49,8 +50,11 @@ def spans(
     known = min(now, query.as_of or now)
     after = Span(whole.since, min(whole.until, known))
     if after.since >= after.until:
-        raise QueryError([Fault("bucket" if bucket else "since", "has not begun yet, so nothing can be said about it")])
-    before = _before(query, whole, baseline or ("week" if bucket and query.bucket != "week" else "before"))
+        name = "since" if bucket is None else "bucket"
+        raise QueryError([Fault(name, "has not begun yet, so nothing can be said about it")])
+    if baseline is None:
+        baseline = "week" if bucket is not None and query.bucket != "week" else "before"
+    before = _before(query, whole, baseline)
     cut = after.until < whole.until and not isinstance(baseline, tuple)
     if cut:
         before = Span(before.since, min(before.until, before.since + (after.until - after.since)))

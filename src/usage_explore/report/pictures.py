@@ -17,7 +17,8 @@ from usage_explore.charts.ticks import millis
 from usage_explore.describe import describe
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.parse import EARLIEST, LATEST
-from usage_explore.query import AggregateQuery, Question
+from usage_explore.query import AggregateQuery
+from usage_explore.question import Question
 from usage_explore.report import words
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
-from usage_explore.query import AggregateQuery, Question
+from usage_explore.query import AggregateQuery
+from usage_explore.question import Question
 from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_choices
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.statements import scope

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.query import AggregateQuery, EventQuery, Question, Windowed
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question, Windowed
 
 NONE = "none"
 """The dimension whose rows have no value: every event once."""
