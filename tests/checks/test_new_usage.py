@@ -62,3 +62,13 @@ def test_an_empty_period_has_nothing_new(events_database_url: str) -> None:
 def test_the_demo_has_nothing_grave(planted_demo: tuple[Store, Period, list[Incident]]) -> None:
     store, period, _ = planted_demo
     assert not [each for each in outcome(store, period).findings if each.severity == "high"]
+
+
+def test_usage_filtered_to_what_has_no_subscription_says_nothing_of_subscriptions(events_database_url: str) -> None:
+    events = steady(0, SINCE - timedelta(days=60), UNTIL, timedelta(hours=1))
+    events += [event(0, SINCE + timedelta(days=5, minutes=each), subscription_id=None) for each in range(40)]
+    with store_of(events_database_url, events) as store:
+        found = examine(store, "new_usage", SEPTEMBER.replace(missing="subscription_id")).outcome
+        assert found is not None
+        assert found.findings == ()
+        assert "is not seen" in found.note

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from checks.billing_rows import CUSTOMERS, PRODUCT, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from checks.examined import examine, shown
 from oracle import Row
 from usage_explore import Store
@@ -130,3 +130,34 @@ def test_the_demo_lacks_a_little_here_and_there_and_nothing_grave(
         assert of(found, what)
     for each in found:
         assert shown(store, each) == each.events
+
+
+def test_a_period_filtered_by_what_is_missing_keeps_its_filter(events_database_url: str) -> None:
+    events = [each for who in range(3) for each in steady(who, SINCE, UNTIL, HOUR)]
+    unpriced = [
+        event(0, SINCE + 5 * DAY + timedelta(minutes=each), price_key=None, product_id=None if each < 50 else PRODUCT)
+        for each in range(80)
+    ]
+    rest = [event(0, SINCE + HOUR * each + timedelta(minutes=1), product_id=None) for each in range(400)]
+    with store_of(events_database_url, [*events, *unpriced, *rest]) as store:
+        period = SEPTEMBER.replace(missing="product_id")
+        found = outcome(store, period)
+        (price,) = of(found.findings, "price")
+        assert (price.events, price.quantity, shown(store, price)) == (50, Decimal(50), 50)
+        assert not of(found.findings, "product")
+        assert found.note == "the period is filtered to what has no product: whether it should is not judged"
+        nothing = outcome(store, SEPTEMBER.replace(missing=("subscription_id", "product_id")))
+        assert not of(nothing.findings, "subscription")
+
+
+def test_a_part_of_several_metrics_is_called_the_largest(events_database_url: str) -> None:
+    events = [
+        each for who in range(4) for name in ("calls", "") for each in steady(who, SINCE, UNTIL, HOUR, metric=name)
+    ]
+    lacking = [event(5, SINCE + HOUR * each, "calls", price_key=None) for each in range(30)]
+    lacking += [event(5, SINCE + HOUR * each, "", price_key=None if each < 30 else "p") for each in range(40)]
+    other = [event(5, SINCE + HOUR * each, "never", price_key=None) for each in range(30)]
+    with store_of(events_database_url, [*events, *lacking, *other]) as store:
+        (found,) = outcome(store).findings
+        assert found.events == 60, "what cannot be asked for is counted all the same"
+        assert "up to 100 % of a customer's usage of a metric" in found.sentence

@@ -138,3 +138,15 @@ def test_suppliers_that_all_bill_in_another_currency_are_one_finding(events_data
         (found,) = examine(store, "wallets", SEPTEMBER).outcome.findings  # type: ignore[union-attr]
         assert (found.severity, found.events, found.customer_id) == ("low", 120, None)
         assert shown(store, found) == 120
+
+
+@pytest.mark.parametrize("preferences", [None, {CUSTOMERS[5]: "EUR"}])
+def test_what_has_no_wallet_is_shown_within_the_periods_own_filter(
+    events_database_url: str, preferences: dict[Any, str] | None
+) -> None:
+    events = [event(0, SINCE + HOUR * each, price_key=None if each < 30 else "p") for each in range(100)]
+    with store_of(events_database_url, events) as store:
+        result = examine(store, "wallets", SEPTEMBER.replace(missing="price_key"), wallets=preferences)
+        assert result.outcome is not None
+        (found,) = result.outcome.findings
+        assert (found.events, shown(store, found)) == (30, 30)

@@ -131,6 +131,10 @@ class Examination:
         since, until = self.period.span
         return EventQuery(**{**self._shared, "occurred_after": since, "occurred_before": until, **parameters})
 
+    def missing(self, *groups: str) -> tuple[str, ...]:
+        """The period's own `missing` with these: a question for what lacks them keeps to the period's filter."""
+        return tuple(dict.fromkeys((*self.period.missing, *groups)))
+
     @property
     def _shared(self) -> dict[str, Any]:
         return {name: value for name, value in self.period.given().items() if name in Question.model_fields}

@@ -228,7 +228,7 @@ def _narrowing(examination: Examination, key: str, value: str | None) -> dict[st
     if not key or key == CUSTOMER:
         return {}
     if value is None:
-        return {"missing": [*examination.period.missing, key]}
+        return {"missing": examination.missing(key)}
     if key.startswith(DIMENSION):
         given = dict(examination.period.dimensions)
         return {"dimensions": {**given, key.removeprefix(DIMENSION): [value]}}

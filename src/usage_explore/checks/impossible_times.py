@@ -186,20 +186,20 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
             customer_id=row.customer_id,
             occurred_after=since,
             occurred_before=until,
-            **_only(examination.period, row.sender),
+            **_only(examination, row.sender),
         ),
         customer_id=row.customer_id,
         facts=(("median lead", duration(row.middle)), ("events of the sender", f"{sent:,}")),
     )
 
 
-def _only(period: Period, sender: str | None) -> dict[str, Any]:
+def _only(examination: Examination, sender: str | None) -> dict[str, Any]:
     """The filters for this sender beside the period's own; none where no filter can name it."""
     if sender is None:
-        return {"missing": (*period.missing, DIMENSION + SENDER)}
+        return {"missing": examination.missing(DIMENSION + SENDER)}
     if len(sender) > _LONGEST:
         return {}
-    return {"dimensions": {**dict(period.dimensions), SENDER: (sender,)}}
+    return {"dimensions": {**dict(examination.period.dimensions), SENDER: (sender,)}}
 
 
 CHECK = Check(

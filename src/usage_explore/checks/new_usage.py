@@ -64,6 +64,10 @@ def examine(examination: Examination) -> Outcome:
     period = examination.period
     if closed(period) <= period.span[0]:
         return Outcome()
+    if "subscription_id" in period.missing:
+        return Outcome(
+            note="the period is filtered to what has no subscription: whether there ever was one is not seen"
+        )
     rows = grouped(examination, statement(examination.table, period))
     if not rows:
         return Outcome()

@@ -47,6 +47,9 @@ def examine(examination: Examination) -> Outcome:
     findings: list[Finding] = []
     notes: list[str] = []
     for name in COLUMNS:
+        if name in examination.period.missing:  # then nothing has it, and whether anything otherwise does is not seen
+            notes.append(f"the period is filtered to what has no {COLUMNS[name]}: whether it should is not judged")
+            continue
         found, note = _column(examination, name, [Usage.of(row, name) for row in rows])
         findings += found
         notes += [note] if note else []
@@ -94,18 +97,21 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     question = examination.events_question(
         **asked(customer_id=next(iter(customers)) if len(customers) == 1 else None),
         **({"metric_key": metrics} if all(asked(metric_key=each) for each in metrics) else {}),
-        missing=name,
+        missing=examination.missing(name),
         occurred_after=since,
         occurred_before=until,
     )
-    found = _there(of_question(examination, question))
+    found = _there(of_question(examination, question, examination.table.c.metric_key.in_(metrics)))
     share = max(part(each.missing, each.events) for each in group)
+    words = f"{percent(part(found.events, group[0].events))} of that usage"
+    if len(group) > 1:
+        words = f"up to {percent(share)} of a customer's usage of a metric"
     whose = f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(found.customers), "customer")
     return _finding(
         name,
         "high" if name != "product_id" and found.events >= GRAVE_EVENTS and share >= GRAVE else "medium",
         f"{counted(found.events, 'event')} of {together([named(each) for each in metrics])} by {whose} have no"
-        f" {COLUMNS[name]}, {when(found.since, found.until, examination.period.zone)}: {percent(share)} of that usage"
+        f" {COLUMNS[name]}, {when(found.since, found.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
         question,
         found.fields(examination),
@@ -128,8 +134,11 @@ def _scattered(
     if not missing.keys() - told:
         return []
     metrics = [each for each in without if asked(metric_key=each)]
-    question = examination.events_question(missing=name, exclude=_excluded(examination, told | bare, missing, metrics))
-    found = _there(of_question(examination, question))
+    question = examination.events_question(
+        missing=examination.missing(name), exclude=_excluded(examination, told | bare, missing, metrics)
+    )
+    column = examination.table.c.metric_key
+    found = _there(of_question(examination, question, column.not_in(sorted(without))))
     events = sum(events for metric, (events, _) in examination.totals.metrics.items() if metric not in without)
     share = part(found.events, events)
     return [
@@ -149,12 +158,12 @@ def _scattered(
 def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UUID, int]) -> list[Finding]:
     """The customers that never have a subscription."""
     question = examination.aggregate_question(
-        missing=SUBSCRIPTION,
+        missing=examination.missing(SUBSCRIPTION),
         exclude=_excluded(examination, set(others), others, []),
         group_by="customer_id",
         bucket="week",
     )
-    events = examination.events_question(missing=SUBSCRIPTION)
+    events = examination.events_question(missing=examination.missing(SUBSCRIPTION))
     customer = examination.table.c.customer_id
     those = customer == any_(literal(sorted(bare, key=str), ARRAY(customer.type)))
     found = _there(of_question(examination, events, those))

@@ -138,7 +138,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
             f"{counted(whole.events, 'event')} of {counted(len(parts), 'customer')} have no wallet currency,"
             " and no preferences were given: which wallet they go to is unknown."
         )
-        question = examination.events_question(missing="wallet_currency")
+        question = examination.events_question(missing=examination.missing("wallet_currency"))
         return [Finding(check=NAME, severity="low", sentence=sentence, question=question, **whole.fields(examination))]
     found = []
     for customer, each in parts.items():
@@ -150,7 +150,9 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
                 severity=severity,
                 sentence=f"{counted(each.events, 'event')} of customer {customer} have no wallet to go to: no wallet"
                 " currency, no preference of the customer, no default of the organization.",
-                question=examination.events_question(customer_id=customer, missing="wallet_currency"),
+                question=examination.events_question(
+                    customer_id=customer, missing=examination.missing("wallet_currency")
+                ),
                 **each.fields(examination),
             )
         )
