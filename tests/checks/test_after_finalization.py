@@ -15,6 +15,7 @@ from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, 
 from oracle import Row
 from usage_explore import AggregateQuery, writing
 from usage_explore.checks.batches import FLOOR
+from usage_explore.numbers import plain
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 FINALIZED = UNTIL + DAY
@@ -120,4 +121,61 @@ def test_no_number_breaks_nothing(events_connection: writing.Connection, events_
     assert [each.events for each in validation.findings] == [2, 2]
     validation.to_dict()
     assert all(store.aggregate(each.question).total == 2 for each in validation.findings)  # type: ignore[arg-type]
+    store.close()
+
+
+def test_of_nothing_and_of_no_number_there_is_no_part(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    later = {"ingested_at": FINALIZED + DAY}
+    rows = [event(SINCE + number * MINUTE, quantity=Decimal(3), **later) for number in range(20)]
+    rows += [
+        event(SINCE + number * MINUTE, customer_id=SMALL, quantity=Decimal("NaN"), **later) for number in range(20)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    findings = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"]).findings
+    store.close()
+    assert {each.sentence.partition("the quantity ")[2] for each in findings} == {
+        "was 0 then and is 60 now.",
+        "was NaN then and is NaN now.",
+    }
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_a_period_finalized_before_its_end_goes_on_to_hold_is_one_finding(
+    events_connection: writing.Connection, events_database_url: str, seed: int
+) -> None:
+    draw = random.Random(seed)
+    finalized = SINCE + 10 * DAY
+    rows = [
+        event(
+            SINCE + draw.randrange(30 * 24 * 60) * MINUTE,
+            customer_id=UUID(int=draw.randrange(40)),
+            metric_key=draw.choice(["tokens", "calls"]),
+            quantity=Decimal(draw.choice(["1", "-3", "12345678901234567890123456789.000000000001"])),
+            external_cost_amount=Decimal("0.1"),
+            external_cost_currency=draw.choice([None, "EUR"]),
+        )
+        for _ in range(600)
+    ]
+    rows += [event(SINCE + number * MINUTE, quantity=Decimal(2), ingested_at=finalized + DAY) for number in range(7)]
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    outcome = examine(store, "after_finalization", september(finalized_at=finalized)).outcome
+    assert outcome is not None
+    (finding,) = outcome.findings
+    later = [row for row in rows if row.ingested_at > finalized]
+    assert (finding.severity, finding.events, finding.quantity) == ("high", len(later), None)
+    euros = total(row.external_cost_amount or Decimal(0) for row in later if row.external_cost_currency == "EUR")
+    assert finding.amounts == (("EUR", euros),)
+    occurred = sum(row.timestamp <= finalized for row in later)
+    assert f"; {occurred} of them had occurred by then." in finding.sentence
+    assert "2026-09-11T00:00:00+00:00" in finding.sentence
+    for metric in ("tokens", "calls"):
+        mine = [row for row in later if row.metric_key == metric]
+        told = f"{len(mine)} events, quantity {plain(total(row.quantity for row in mine))}"
+        assert dict(finding.facts)[metric] == told
+    assert outcome.sheet is not None
+    assert outcome.sheet["events_later"].sum() == len(later)
+    assert store.aggregate(finding.question).total == len(rows)  # type: ignore[arg-type]
+    assert "sheet alone" in outcome.note
     store.close()

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, false, func, select
 
+from usage_explore.buckets import Bucket
 from usage_explore.checks.affected import affected_share, shown_with
 from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
@@ -31,19 +32,24 @@ GRAVE = Decimal("0.01")
 
 NAME = "after_finalization"
 _INSTANT = timedelta(microseconds=1)
+_FACTS = 20
 _LONG = timedelta(days=366)
 """A longer period is drawn in weeks: an aggregate has a bound on its buckets."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Change:
-    """What arrived later of one customer's metric, and the whole as it is known today."""
+    """What arrived later of one customer's metric, and the whole as it is known today.
+
+    `events_before` of the events had occurred by the finalization.
+    """
 
     customer_id: UUID
     metric_key: str
     since: datetime
     until: datetime
     events: int = 0
+    events_before: int = 0
     quantity: Decimal = Decimal(0)
     costs: dict[str | None, Decimal] = field(default_factory=dict)
     events_now: int = 0
@@ -70,10 +76,11 @@ def statement(table: Table, period: Period) -> Select[Any]:
     """What arrived after a resolved period's `finalized_at`; of a period without one, nothing.
 
     Columns: `customer_id`, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first` and `last`
-    timestamptz. Ordered by customer and metric.
+    timestamptz, `before` bigint: the events that had occurred by then. Ordered by customer and metric.
     """
     c = table.c
-    late = false() if period.finalized_at is None else c.ingested_at > period.finalized_at
+    finalized = period.finalized_at
+    late, by_then = (false(), false()) if finalized is None else (c.ingested_at > finalized, c.timestamp <= finalized)
     return (
         select(
             c.customer_id,
@@ -84,6 +91,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.sum(c.external_cost_amount).label("cost"),
             func.min(c.timestamp).label("first"),
             func.max(c.timestamp).label("last"),
+            func.count().filter(by_then).label("before"),
         )
         .where(*conditions(table, period), late)
         .group_by(c.customer_id, c.metric_key, c.external_cost_currency)
@@ -92,8 +100,18 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 
 def examine(examination: Examination) -> Outcome:
-    """One finding for each customer's metric that changed since, and all of them as the sheet, see `sheet`."""
+    """One finding for each customer's metric that changed since, or one for all where the period was finalized before
+    it ended; and all of them as the sheet, see `sheet`.
+    """
     changes = _changes(examination)
+    if changes and _is_early(examination.period):
+        note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
+        return Outcome(
+            findings=(_early(examination, changes),),
+            looked_at=examination.totals.events,
+            sheet=sheet(changes),
+            note=note,
+        )
     judged = [(_severity(change), change) for change in changes]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].own, -pair[1].events))
     events = sum(change.events for change in changes)
@@ -112,6 +130,10 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
+def _is_early(period: Period) -> bool:
+    return period.finalized_at is not None and period.finalized_at < period.span[1]
+
+
 def _changes(examination: Examination) -> list[_Change]:
     found: dict[tuple[UUID, str], _Change] = {}
     for row in examination.rows(statement(examination.table, examination.period)):
@@ -121,6 +143,7 @@ def _changes(examination: Examination) -> list[_Change]:
         change = found.setdefault((row.customer_id, row.metric_key), fresh)
         change.since, change.until = min(change.since, row.first), max(change.until, row.last + _INSTANT)
         change.events += row.events
+        change.events_before += row.before
         change.quantity = _sum(change.quantity, row.quantity)
         if row.cost is not None:
             change.costs[row.currency] = _sum(change.costs.get(row.currency, Decimal(0)), row.cost)
@@ -145,7 +168,6 @@ def _severity(change: _Change) -> Severity:
 def _finding(examination: Examination, severity: Severity, change: _Change) -> Finding:
     period = examination.period
     assert period.finalized_at is not None  # noqa: S101 - the check needs it
-    since, until = period.span
     then = f"{counted(change.events_then, 'event')}, quantity {plain(change.quantity_then)}"
     now = f"{counted(change.events_now, 'event')}, quantity {plain(change.quantity_now)}"
     costs = (("cost without a currency", plain(change.costs[None])),) if None in change.costs else ()
@@ -154,8 +176,7 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
         severity=severity,
         sentence=f"{counted(change.events, 'event')} of customer {change.customer_id}, {named(change.metric_key)},"
         f" {when(change.since, change.until, period.zone)}, arrived after the period was finalized: the quantity was"
-        f" {plain(change.quantity_then)} then and is {plain(change.quantity_now)} now, a change of"
-        f" {percent(part(change.quantity, change.quantity_then))}.",
+        f" {plain(change.quantity_then)} then and is {plain(change.quantity_now)} now{_by(change)}.",
         since=change.since,
         until=change.until,
         events=change.events,
@@ -167,7 +188,7 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
         question=examination.aggregate_question(
             customer_id=change.customer_id,
             metric="sum_quantity" if change.quantity_now.is_finite() else "count",
-            bucket="week" if until - since > _LONG else "day",
+            bucket=_bucket(period),
             **shown_with([change.metric_key]),
         ),
         facts=(
@@ -178,6 +199,58 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
             *costs,
         ),
     )
+
+
+def _by(change: _Change) -> str:
+    """The change as a part of what there was: of nothing, and of what is not finite, there is none."""
+    if not change.quantity_then or not change.quantity_then.is_finite():
+        return ""
+    return f", a change of {percent(part(change.quantity, change.quantity_then))}"
+
+
+def _early(examination: Examination, changes: list[_Change]) -> Finding:
+    """All of it at once, of a period that was finalized before it ended: most of it is the rest of the period."""
+    period = examination.period
+    assert period.finalized_at is not None  # noqa: S101 - the check needs it
+    quantities: dict[str, tuple[int, Decimal]] = {}
+    costs: dict[str | None, Decimal] = {}
+    for change in changes:
+        events, quantity = quantities.get(change.metric_key, (0, Decimal(0)))
+        quantities[change.metric_key] = events + change.events, _sum(quantity, change.quantity)
+        for currency, cost in change.costs.items():
+            costs[currency] = _sum(costs.get(currency, Decimal(0)), cost)
+    events = sum(change.events for change in changes)
+    before = sum(change.events_before for change in changes)
+    customers = {change.customer_id for change in changes}
+    facts = [
+        (named(metric), f"{counted(many, 'event')}, quantity {plain(quantity)}")
+        for metric, (many, quantity) in sorted(quantities.items())[:_FACTS]
+    ]
+    if None in costs:
+        facts.append(("cost without a currency", plain(costs[None])))
+    one = next(iter(quantities)) if len(quantities) == 1 else None
+    return Finding(
+        check=NAME,
+        severity="high" if events >= FLOOR and part(events, examination.totals.events) >= GRAVE else "medium",
+        sentence=f"The period was finalized before it ended, {period.finalized_at.astimezone(period.zone).isoformat()}:"
+        f" {counted(events, 'event')} of {counted(len(customers), 'customer')} arrived after that,"
+        f" {percent(part(events, examination.totals.events))} of all; {before:,} of them had occurred by then.",
+        since=min(change.since for change in changes),
+        until=max(change.until for change in changes),
+        events=events,
+        quantity=None if one is None else quantities[one][1],
+        amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
+        share=affected_share(examination, quantities),
+        customer_id=next(iter(customers)) if len(customers) == 1 else None,
+        metric_key=one,
+        question=examination.aggregate_question(bucket=_bucket(period), **shown_with(quantities)),
+        facts=(("finalized at", period.finalized_at.astimezone(period.zone).isoformat()), *facts),
+    )
+
+
+def _bucket(period: Period) -> Bucket:
+    since, until = period.span
+    return "week" if until - since > _LONG else "day"
 
 
 def sheet(changes: list[_Change]) -> pd.DataFrame:
@@ -211,6 +284,8 @@ CHECK = Check(
         "high": f"{FLOOR} events or more that change the events or the quantity of the customer's metric by"
         f" {percent(GRAVE)} or more",
         "low": f"fewer than {FLOOR} events",
+        "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"
+        f" high from {FLOOR} events and {percent(GRAVE)} of the period's events on, else medium",
     },
     unit="events",
     statement=statement,
