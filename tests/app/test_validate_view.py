@@ -40,7 +40,10 @@ def finding(**changes: object) -> Finding:
     "view",
     [
         ValidateView(Period(window="last_month", timezone="Europe/Berlin")),
-        ValidateView(Period(since=START, until=START + timedelta(days=30), finalized_at=START + timedelta(days=31)), finding="0123456789ab"),
+        ValidateView(
+            Period(since=START, until=START + timedelta(days=30), finalized_at=START + timedelta(days=31)),
+            finding="0123456789ab",
+        ),
         ValidateView(
             Period(organization_id=ACME, since="-7d/d", metric_key=["a,b", "c"], dimensions={"model": [""]}),
             severities=("high", "low"),
