@@ -57,3 +57,16 @@ def _events_page() -> None:
     from usage_explore.app.main import run
 
     run("events")
+
+
+@pytest.fixture
+def validate(use: Callable[..., None], demo_url: str) -> Open:
+    """Open the Validate page with these parameters, with the checks that are shipped."""
+    use(demo_url)
+    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=60), parameters)
+
+
+def _validate_page() -> None:
+    from usage_explore.app.main import run
+
+    run("validate")

@@ -18,10 +18,15 @@ from opening import MAIN, Open, opened
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, writing
 from usage_explore.app import words
+from usage_explore.query import Period
 from usage_explore.question import Question
 
-OWN = {"explore": ("chart", "series", "span"), "events": ("timezone", "event")}
-MODELS: dict[str, type[Question]] = {"explore": AggregateQuery, "events": EventQuery}
+OWN = {
+    "explore": ("chart", "series", "span"),
+    "events": ("timezone", "event"),
+    "validate": ("severity", "check", "about_customer", "finding"),
+}
+MODELS: dict[str, type[Question]] = {"explore": AggregateQuery, "events": EventQuery, "validate": Period}
 
 
 def again(app: AppTest, parameters: dict[str, str]) -> AppTest:
@@ -30,9 +35,10 @@ def again(app: AppTest, parameters: dict[str, str]) -> AppTest:
     return opened(app, dict(parameters))
 
 
-@pytest.mark.parametrize("page", ["explore", "events"])
-def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, events: Open) -> None:
-    app = {"explore": explore, "events": events}[page](organization_id=ACME, limit="0", top="-1")
+@pytest.mark.parametrize("page", list(OWN))
+def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, events: Open, validate: Open) -> None:
+    doors = {"explore": explore, "events": events, "validate": validate}
+    app = doors[page](organization_id=ACME, limit="0", top="-1")
     model = MODELS[page]
     for text in (text[:1_000] for text in naughty.WORST):
         given = dict.fromkeys(names(model), text)
@@ -62,10 +68,25 @@ def test_text_that_is_a_value_is_shown_as_it_is(explore: Open) -> None:
             assert not {"\x1b", "\u202e"} & {*shown}
 
 
-def test_a_link_of_another_organization_shows_nothing(explore: Open) -> None:
-    app = explore(organization_id=str(uuid4()), **WINDOW)
+def test_text_that_is_a_value_is_examined_as_it_is(validate: Open) -> None:
+    app = validate(organization_id=ACME, **WINDOW)
+    for text in naughty.WORST[2:7]:
+        again(app, {"organization_id": ACME, **WINDOW, "dim:model": text, "not:metric_key": "x", "about_metric": text})
+        assert not app.error, text
+        shown = "".join(each.value for each in (*app.markdown, *app.subheader, *app.info))
+        assert "Not examined yet" in shown
+        assert "<script>" not in shown
+        assert not {"\x1b", "\u202e"} & {*shown}
+
+
+@pytest.mark.parametrize("page", list(OWN))
+def test_a_link_of_another_organization_shows_nothing(page: str, explore: Open, events: Open, validate: Open) -> None:
+    window = {} if page == "events" else WINDOW
+    app = {"explore": explore, "events": events, "validate": validate}[page](organization_id=str(uuid4()), **window)
     assert "not an organization you may see" in app.error[0].value.replace("\\", "")
     assert not app.get("vega_lite_chart")
+    assert not app.dataframe
+    assert "Not examined yet" not in "".join(each.value for each in app.subheader)
 
 
 def test_what_cannot_be_drawn_is_said_and_still_listed(

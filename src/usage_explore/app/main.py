@@ -33,12 +33,19 @@ def run(first: str = "explore") -> None:
             if asker.admitted():
                 validate.draw(pages)
 
+    drawn = {"explore": explore_page, "events": events_page, "validate": validate_page}
     pages = Pages(
-        explore=st.Page(explore_page, title="Explore", url_path="explore", default=first == "explore"),
-        events=st.Page(events_page, title="Events", url_path="events", default=first == "events"),
-        validate=st.Page(validate_page, title="Validate", url_path="validate", default=first == "validate"),
+        **{
+            name: st.Page(page, title=name.capitalize(), url_path="" if name == first else name, default=name == first)
+            for name, page in drawn.items()
+        }
     )
-    st.navigation(list(pages), position="hidden").run()
+    # Streamlit finds the page at / by no name, and would say "Page not found" over it
+    by_name = st.Page(drawn[first], title=first.capitalize(), url_path=first)
+    current = st.navigation([*pages, by_name], position="hidden")
+    if current.url_path == first:
+        pages = pages._replace(**{first: by_name})
+    current.run()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore import parameters
+from usage_explore.app.pages import Pages
 from usage_explore.parameters import query_string
 
 Pairs = tuple[tuple[str, str], ...]
@@ -38,7 +39,9 @@ def write(pairs: Iterable[tuple[str, str]]) -> None:
 def address(page: str, pairs: Iterable[tuple[str, str]], otherwise: str) -> str:
     """A full link to a page, on the host this browser uses; `otherwise` is the app's configured address."""
     parts = urlsplit(st.context.url or otherwise)
-    path = parts.path.removesuffix("/").removesuffix("/events").removesuffix("/validate")
+    path = parts.path.removesuffix("/")
+    for name in Pages._fields:
+        path = path.removesuffix(f"/{name}")
     return urlunsplit(parts._replace(path=f"{path}/{page}", query=query_string(pairs), fragment=""))
 
 
