@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import demo_database
 import rows
+from checks import billing_rows
 from checks.examined import examine, found, shown
 from oracle import EXACT, Row, utc
 from servers import fresh_database
@@ -341,7 +342,7 @@ def test_lines_of_other_periods_are_left_aside_and_said(store: Store, own: list[
     assert result.outcome is not None
     assert "1 line of other periods, quantity 5, was left aside." in result.outcome.note
     assert "1 line of periods that reach beyond this one, quantity 5, was left aside." in result.outcome.note
-    elsewhere = reconciled(store, lines, PERIOD.replace(since="2026-11-11T00:00:00Z", until="2026-11-12T00:00:00Z"))
+    elsewhere = reconciled(store, lines, Period(since="2026-11-11T00:00:00Z", until="2026-11-12T00:00:00Z"))
     assert elsewhere.outcome is not None
     (finding,) = elsewhere.outcome.findings
     assert finding.severity == "high"
@@ -477,6 +478,70 @@ def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str
         assert result.outcome is not None
         (finding,) = result.outcome.findings
         assert (finding.severity, shown(store, finding)) == ("high", 1)
+
+
+def test_usage_without_a_line_that_has_no_exact_sum_is_not_called_invoiced(events_database_url: str) -> None:
+    odd, other = (
+        billing_rows.event(who, billing_rows.SINCE, quantity=Decimal(number)) for who, number in ((0, "NaN"), (1, "1"))
+    )
+    with billing_rows.store_of(events_database_url, [odd, other]) as store:
+        lines = frame([((other.customer_id, other.metric_key), Decimal(1))], ("metric_key",))
+        result = reconciled(store, lines, billing_rows.SEPTEMBER)
+        assert result.outcome is not None
+        (finding,) = result.outcome.findings
+        assert "has no invoice line for calls" in finding.sentence
+        assert "invoiced" not in finding.sentence
+        assert "NaN or infinite" in finding.sentence
+
+
+@pytest.mark.parametrize(("customers", "together"), [(10, False), (11, True), (30, True)])
+def test_an_invoice_that_lacks_most_customers_is_one_finding(
+    events_database_url: str, customers: int, together: bool
+) -> None:
+    hour, draw = timedelta(hours=1), random.Random(customers)
+    events = [
+        billing_rows.event(
+            who,
+            billing_rows.SINCE + number * hour,
+            draw.choice(["calls", "seats"]),
+            quantity=Decimal(number),
+            subscription_id=draw.choice(SUBSCRIPTIONS),
+        )
+        for who in range(customers + 2)
+        for number in range(20)
+    ]
+    columns = ("subscription_id", "metric_key")
+    used: dict[Key, Decimal] = defaultdict(Decimal)
+    for row in events:
+        used[key_of(row, columns)] += row.quantity
+    lines = [item for item in used.items() if item[0][0] in billing_rows.CUSTOMERS[:2]]
+    with billing_rows.store_of(events_database_url, events) as store:
+        result = reconciled(store, frame(lines, columns), billing_rows.SEPTEMBER)
+        assert result.outcome is not None
+        findings = result.outcome.findings
+        assert sum(each.events for each in findings) == customers * 20
+        assert (sheet(result)["status"] == "missing").sum() == len(used) - len(lines)
+        if not together:
+            assert len({each.customer_id for each in findings}) == customers
+            return
+        (finding,) = findings
+        assert (finding.severity, finding.events, shown(store, finding)) == ("high", customers * 20, customers * 20)
+        assert f"{customers} of {customers + 2} customers with usage" in finding.sentence
+        assert f"in {len(used) - len(lines)} totals" in finding.sentence
+        lacking = {
+            metric: sum(
+                each for key, each in used.items() if key[2] == metric and key[0] not in billing_rows.CUSTOMERS[:2]
+            )
+            / sum(each for key, each in used.items() if key[2] == metric)
+            for metric in ("calls", "seats")
+        }
+        assert finding.share == max(lacking.values())
+        half = billing_rows.SEPTEMBER.replace(
+            metric_key="seats", exclude={"customer_id": str(billing_rows.CUSTOMERS[0])}
+        )
+        (other,) = reconciled(store, frame(lines, columns), half).outcome.findings  # type: ignore[union-attr]
+        assert shown(store, other) == other.events
+        assert other.quantity == store.aggregate(other.question).total  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.invoice_lines import Line
 from usage_explore.checks.invoices import KEYS, Invoices
-from usage_explore.checks.phrases import counted, listed, named, when
+from usage_explore.checks.phrases import counted, listed, named, percent, when
 from usage_explore.checks.recomputing import repeats, statement, usage
 from usage_explore.checks.reconciliation_findings import NAME, Telling, item, worth
 from usage_explore.checks.reconciling import (
@@ -34,6 +34,7 @@ from usage_explore.checks.reconciling import (
     total,
     value,
 )
+from usage_explore.checks.uninvoiced import CROWD, MOSTLY
 from usage_explore.checks.unit_prices import Deviation, deviations, unit_price
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, GROUPS
@@ -258,6 +259,8 @@ CHECK = Check(
         "explained": "late events or duplicates account for a difference when they come to all of it, within the"
         " tolerance: then it is medium, else high",
         "open period": "while the period is not over, no difference is high",
+        "no lines at all": f"more than {CROWD} customers without any line that are {percent(MOSTLY)} or more of those"
+        " with usage are one finding",
         "worth": "a difference at its lines' amount by quantity, exact, or rounded half to even to"
         f" {DECIMALS} decimals where no decimal is; without a line at the one unit price that its price, or else"
         " metric, has on all other lines",

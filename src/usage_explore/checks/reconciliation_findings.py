@@ -12,8 +12,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from usage_explore.checks import uninvoiced
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
+from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, listed, named, when
 from usage_explore.checks.reconciling import LATE, REPEATED, Row, Status, total
 from usage_explore.numbers import plain
@@ -36,6 +38,10 @@ _SINGLE: dict[Status, str] = {
     "not comparable": "Customer {who} is invoiced {invoiced} of {what}, {when}, whose usage holds NaN or infinite"
     " quantities and so has no exact sum",
 }
+_NO_LINE = (
+    "Customer {who} has no invoice line for {what}, {when}, whose usage in {events} holds NaN or infinite quantities"
+    " and so has no exact sum"
+)
 _SEVERAL: dict[Status, str] = {
     "missing": "have no invoice line",
     "extra": "are invoiced, but nothing was used",
@@ -66,12 +72,15 @@ class Telling:
         the others, which are not made findings, since there may be as many as there are lines.
         """
         groups: dict[tuple[Any, ...], list[Row]] = {}
+        absent = uninvoiced.uninvoiced(self.rows)
+        together = {row.key for row in absent}
         for row in self.rows:
-            if row.status != "matched":
+            if row.key not in together and row.status != "matched":
                 groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
-        parts = [part for group in groups.values() for part in self._split(group)]
+        parts = [each for group in groups.values() for each in self._split(group)]
         parts.sort(key=self._rank)
-        return [self._finding(part) for part in parts[:most]], parts[most:]
+        told = [self._uninvoiced(absent)] if absent else []
+        return told + [self._finding(each) for each in parts[:most]], parts[most:]
 
     def _rank(self, group: list[Row]) -> tuple[Any, ...]:
         """As findings are ranked: the gravest first, then the largest share, then the most events."""
@@ -89,8 +98,8 @@ class Telling:
             for row in group:
                 parts.setdefault(row.key[place], []).append(row)
             if len(parts) > 1:
-                for part in parts.values():
-                    yield from self._split(part)
+                for each in parts.values():
+                    yield from self._split(each)
                 return
 
     def _shown(self, group: list[Row]) -> Shown:
@@ -136,12 +145,24 @@ class Telling:
         return found
 
     def _share(self, group: list[Row]) -> Decimal:
-        shares = [Decimal(1)] if group[0].status == "not comparable" else []
+        """The largest part that they are of what a price or metric came to; 1 of nothing, and where there is no sum."""
+        differing: dict[str | None, Decimal] = {}
         for row in group:
-            whole = self._wholes.get(item(self.columns, row.key), Decimal(0))
-            if row.difference.is_finite() and whole.is_finite():
-                shares.append((row.difference / whole).copy_abs() if whole else Decimal(1))
-        return max(shares, default=Decimal(1))
+            name = item(self.columns, row.key)
+            differing[name] = total(differing.get(name, Decimal(0)), row.difference.copy_abs())
+        wholes = self._wholes
+        return max(part(each, wholes.get(name) or Decimal("NaN")) for name, each in differing.items())
+
+    def _uninvoiced(self, group: list[Row]) -> Finding:
+        items = {item(self.columns, row.key) for row in group}
+        metrics = {dict(zip(self.columns, row.key[1:], strict=True)).get("metric_key") for row in group}
+        numbers = {
+            "quantity": total(*(row.difference.copy_abs() for row in group)) if len(items) == 1 else None,
+            "amounts": worth(group),
+            "share": self._share(group),
+            "metric_key": next(iter(metrics)) if len(metrics) == 1 else None,
+        }
+        return uninvoiced.finding(self.examination, NAME, self.rows, group, self._severity(group[0]), numbers)
 
     def _finding(self, group: list[Row]) -> Finding:
         examination, first = self.examination, group[0]
@@ -188,7 +209,8 @@ class Telling:
             what = listed([self._what(each) for each in group])
             words = f"{counted(len(group), 'total')} of customer {row.key[0]}, {span}, {_SEVERAL[row.status]}: {what}"
         else:
-            words = _SINGLE[row.status].format(
+            without = row.status == "not comparable" and not row.lines
+            words = (_NO_LINE if without else _SINGLE[row.status]).format(
                 who=row.key[0],
                 what=self._what(row),
                 when=span,
