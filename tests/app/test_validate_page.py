@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from uuid import uuid4
 
@@ -208,8 +209,27 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         assert cells["quantity affected"] == words.exact(finding.quantity or 0)
         assert cells["cost affected, USD"] == "1.5"
         assert cells["largest"] == "12,345.5"
+        assert "The finding counts" not in told
         assert "<script>" not in told
         assert app.button(key="close_finding")
+
+
+def test_where_other_events_are_listed_than_counted_it_is_said(
+    page: Open, checks: Callable[..., None], store: Store
+) -> None:
+    def fewer(examination: Examination) -> Outcome:
+        outcome = each_metric(examination)
+        kept = tuple(replace(finding, events=finding.events - 1) for finding in outcome.findings)
+        moved = replace(kept[1], facts=(*kept[1].facts, ("metrics", "tokens_in, tokens_out")))
+        return replace(outcome, findings=(kept[0], moved))
+
+    checks(check("metrics", fewer))
+    found = validation(store).findings
+    ran(page(**LINK))
+    for finding, why in zip(found, ("which is wider", "all the metrics that moved together"), strict=True):
+        told = said(page(**LINK, finding=identity(finding)))
+        assert f"The finding counts {words.plural(finding.events, 'event')}" in told
+        assert why in told
 
 
 def test_a_finding_that_is_not_there_is_said(page: Open) -> None:

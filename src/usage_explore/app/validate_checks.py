@@ -19,12 +19,16 @@ _NEEDS = {
 def checks(validation: Validation) -> None:
     """Draw every check of the examination, then what it means and the bounds it applies."""
     frame = pd.DataFrame([_row(result) for result in validation.results], dtype="object")
+    if not any(frame["Note"]):
+        frame = frame.drop(columns="Note")
     st.dataframe(
         frame,
         hide_index=True,
         height="content",
         column_config={
-            "Result": st.column_config.TextColumn("Result", width=320),
+            "Check": st.column_config.TextColumn("Check", width=270),
+            "Result": st.column_config.TextColumn("Result", width=330),
+            "Among": st.column_config.TextColumn("Among", width=230),
             "Took": st.column_config.TextColumn("Took", alignment="right", width=80),
             "Note": st.column_config.TextColumn("Note", width="large"),
         },

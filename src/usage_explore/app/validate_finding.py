@@ -94,9 +94,19 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         number = counted(query, source)
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
         heading.markdown(f"**{number}**{words.plain(more)}", width="content")
+        if number != words.plural(finding.events, "event"):
+            st.caption(words.plain(_apart(finding)))
     else:
         why = "this question finds none of the finding's events" if finding.events else "that is the finding"
         heading.markdown(f"**No events** here: {why}.", width="content")
+
+
+def _apart(finding: Finding) -> str:
+    """Why other events are listed than the finding counts."""
+    counts = f"The finding counts {words.plural(finding.events, 'event')}"
+    if "metrics" in dict(finding.facts):
+        return f"{counts}, of all the metrics that moved together; listed are those of the one in the chart."
+    return f"{counts}; listed is all that its question finds, which is wider: those and what stands beside them."
 
 
 def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str) -> None:
