@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 from demo_database import ACME, BIRCH, CEDAR, WINDOW
 from opening import MAIN, opened
+from usage_explore import connect
+from usage_explore.app.validate_view import identity
+from usage_explore.query import Period
 
 ADDRESS = "https://usage.example/oauth2callback"
 SECRETS = {
@@ -51,11 +55,19 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
-    """Open Explore as somebody, in a session of its own; what was remembered stays."""
+    """Open Explore, or Validate, as somebody, in a session of its own; what was remembered stays."""
     use(demo_url, PEOPLE=str(table))
 
-    def ask(email: str | None, secrets: dict[str, Any] = SECRETS, verified: Any = True, **parameters: Any) -> AppTest:
+    def ask(
+        email: str | None,
+        secrets: dict[str, Any] = SECRETS,
+        verified: Any = True,
+        validate: bool = False,
+        **parameters: Any,
+    ) -> AppTest:
         app = AppTest.from_file(MAIN, default_timeout=60)
+        if validate:
+            app = AppTest.from_function(_validate_page, default_timeout=60)
         app.secrets = secrets
         app.user = {"is_logged_in": False} if email is None else {"is_logged_in": True, "email": email}
         if verified is not None:
@@ -65,8 +77,15 @@ def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
     return ask
 
 
+def _validate_page() -> None:
+    from usage_explore.app.main import run
+
+    run("validate")
+
+
 def said(app: AppTest) -> str:
     found = [*app.markdown, *app.subheader, *app.caption, *app.info, *app.error, *app.warning, *app.button]
+    found += [*app.success]
     return "\n".join(str(each.label if each.type == "button" else each.value).replace("\\", "") for each in found)
 
 
@@ -108,6 +127,59 @@ def test_what_others_were_shown_is_never_shown_to_who_may_not_see_it(ask: Ask) -
     assert said(before) == said(after) == said(nowhere).replace(unknown, BIRCH)
     assert "is not an organization you may see" in said(after)
     assert "Birch" not in said(after)
+
+
+def test_an_examination_is_never_shown_to_who_may_not_see_it(ask: Ask, table: Path) -> None:
+    link = {"organization_id": ACME, **WINDOW}
+    before = ask("bob@example.com", validate=True, **link)
+    mine = examined(ask("ana@example.com", validate=True, **link))
+    assert listed(ask("audit@example.com", validate=True, **link)) == listed(mine), "this was remembered for all"
+    with connect(os.environ["USAGE_EXPLORE_DATABASE_URL"]) as store:
+        finding = identity(store.validate(Period(**link)).findings[0])
+    refused = said(ask("bob@example.com", **link))
+    assert "is not an organization you may see" in refused
+    unknown = str(uuid4())
+    assert said(ask("bob@example.com", validate=True, **{**link, "organization_id": unknown})) == refused.replace(
+        ACME, unknown
+    )
+    after = ask("bob@example.com", validate=True, **link)
+    opening = ask("bob@example.com", validate=True, **link, finding=finding)
+    for app in (before, after, opening):
+        assert said(app) == refused
+        assert shows_nothing(app)
+    # the session that examined it keeps nothing for who is taken out of the table
+    table.write_text(TABLE.replace("ana@", "anna@"))
+    mine.run()
+    assert shows_nothing(mine)
+    assert "no organization here is shown to you" in said(mine)
+
+
+def test_a_session_s_examination_stays_with_its_organization(ask: Ask) -> None:
+    app = examined(ask("audit@example.com", validate=True, organization_id=ACME, **WINDOW))
+    app.query_params["organization_id"] = BIRCH
+    app.run()
+    assert "Not examined yet" in said(app)
+    assert not app.dataframe
+    assert not app.tabs
+
+
+def examined(app: AppTest) -> AppTest:
+    """With its checks run."""
+    app.button(key="run_checks").click().run()
+    assert not app.error
+    assert listed(app)
+    return app
+
+
+def listed(app: AppTest) -> list[str]:
+    """The sentences of the findings."""
+    return [text for table in app.dataframe for text in table.value.get("Finding", ())]
+
+
+def shows_nothing(app: AppTest) -> bool:
+    """Neither a number nor a way to one."""
+    kinds = ("vega_lite_chart", "arrow_data_frame", "arrow_table", "tab", "download_button", "file_uploader", "code")
+    return not any(list(app.get(kind)) for kind in kinds) and not app.dataframe and not app.table
 
 
 @pytest.mark.parametrize(
