@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import CHART, address, parameters, settled
+from browsing import CHART, address, parameters, picture, settled
 from demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate_view import identity
@@ -68,3 +68,27 @@ def test_an_invoice_is_reconciled_where_it_is_dropped(visit: Visit) -> None:
     expect(page.get_by_text("lines.csv").first).to_be_visible()
     page.locator('[data-testid="stDataFrame"]').wait_for(timeout=60_000)
     expect(page.get_by_text("they are in the list of findings")).to_be_visible()
+
+
+def test_two_browsers_in_two_zones_show_the_same(visit: Visit, store: Store) -> None:
+    found = store.validate(Period(**LINK, timezone="America/Havana")).findings
+    link = address("validate", **LINK, timezone="America/Havana", finding=identity(found[0]))
+    seen = []
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        page = examined(visit(link, timezone_id=zone, locale="en-US"))
+        expect(page.get_by_role("button", name="Close")).to_be_visible()
+        page.locator('[data-testid="stTable"]').wait_for()
+        settled(page)
+        told = [each.inner_text() for each in page.locator('[data-testid="stTable"]').all()]
+        events = page.locator('[data-testid="stDataFrame"] canvas table').last.inner_text()
+        seen.append((picture(page), told, events, parameters(page)))
+    assert "America/Havana" in seen[0][2]
+    assert seen[0] == seen[1]
+
+
+def test_a_page_answers_at_its_own_name(visit: Visit) -> None:
+    for name in ("explore", "events", "validate"):
+        page = visit(address(name, organization_id=ACME))
+        expect(page.get_by_role("link", name=name.capitalize(), exact=True)).to_be_visible()
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        expect(page.get_by_text("Page not found")).to_have_count(0)
