@@ -84,3 +84,9 @@ def test_a_validation_is_pinned(store: Store) -> None:
     assert validation.period.organization_id == rows.ORGANIZATION
     earlier = validation.now - timedelta(days=3)
     assert store.validate(PERIOD.replace(as_of=earlier), checks=["quantities"]).period.as_of == earlier
+
+
+@pytest.mark.parametrize("as_of", [None, "1970-01-02T01:00:00Z"])
+def test_at_the_beginning_of_time_every_check_runs(store: Store, as_of: str | None) -> None:
+    period = Period(since="1970-01-02T00:00:00Z", until="1970-02-01T00:00:00Z", as_of=as_of)
+    assert store.validate(period).failed == ()

@@ -55,6 +55,26 @@ def test_what_a_model_costs_differs_and_is_no_finding(events_database_url: str) 
         assert result.outcome.looked_at == len(RATES)
 
 
+def test_charges_that_are_taken_back_come_to_nothing_and_are_found(events_database_url: str) -> None:
+    start = SINCE + 12 * DAY
+    wrong = [costed(7, start + at * HOUR / 10, 100 * (-1) ** at, "large", "USD", factor=20) for at in range(60)]
+    with store_of(events_database_url, [*ordinary(SINCE - 30 * DAY, UNTIL), *wrong]) as store:
+        (found,) = findings(store)
+        assert (found.events, found.quantity, found.amounts) == (60, Decimal(0), (("USD", Decimal(0)),))
+        assert "about 20 times" in found.sentence
+        assert found.severity == "high"
+
+
+def test_a_usual_cost_of_as_many_credits_as_charges_is_what_each_of_them_costs(events_database_url: str) -> None:
+    usual = [
+        costed(0, SINCE - 20 * DAY + at * HOUR, (1000 if at else 1) * (-1) ** at, "large", "USD") for at in range(480)
+    ]
+    wrong = [costed(0, SINCE + DAY + at * HOUR / 10, 100, "large", "USD", factor=20) for at in range(60)]
+    with store_of(events_database_url, [*usual, *wrong]) as store:
+        (found,) = findings(store)
+        assert found.amounts == (("USD", 19 * 60 * 100 * RATES["large", "USD"]),)
+
+
 def test_the_excess_is_exact(events_database_url: str) -> None:
     start = SINCE + 12 * DAY
     wrong = [costed(7, start + at * HOUR / 10, 100 + at, "large", "USD", factor=1000) for at in range(60)]

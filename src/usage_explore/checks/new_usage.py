@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import asked, closed, grouped, of_question, together
+from usage_explore.checks.parts import asked, closed, earlier, grouped, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -44,7 +44,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     with a subscription).
     """
     c, since = table.c, period.span[0]
-    read = period.replace(since=since - BACK, until=closed(period))
+    read = period.replace(since=earlier(since, BACK), until=closed(period))
     return (
         select(
             c.customer_id,

@@ -114,6 +114,11 @@ def closed(period: Period) -> datetime:
     return min(until, period.as_of or until)
 
 
+def earlier(instant: datetime, by: timedelta) -> datetime:
+    """So much earlier, but not before the earliest time that can be asked for."""
+    return max(instant - by, parse.EARLIEST)
+
+
 def asked(**values: object) -> dict[str, object]:
     """Those of the filters that a question can have: no filter for None, nor for a text that cannot be asked for."""
     found: dict[str, object] = {}

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked, closed, grouped
+from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.numbers import plain
 from usage_explore.query import Period
@@ -106,7 +106,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     timestamptz, `days`, `active` integer, `usual` bigint.
     """
     since, end = period.span[0], closed(period)
-    read = period.replace(since=min(since, end) - BEFORE * DAY, until=end)
+    read = period.replace(since=earlier(min(since, end), BEFORE * DAY), until=end)
     c, instant = table.c, DateTime(timezone=True)
     day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(end, instant), type_=instant).label("day")
     time = c.timestamp
@@ -245,7 +245,7 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
         events=0,
         question=examination.aggregate_question(
             **asked(customer_id=silence.customer_id, metric_key=metric),
-            since=silence.last - BEFORE * DAY,
+            since=earlier(silence.last, BEFORE * DAY),
             until=min(silence.end + AFTER, max(until, silence.end)),
         ),
         share=part(silence.missing, whole),

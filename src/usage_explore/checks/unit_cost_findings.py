@@ -38,8 +38,8 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 class Off:
     """Events of an hour, a customer and a group that are off its band. `values` are the group's keys and their values.
 
-    `row` has `customer_id`, `hour`, `too_high`, `events`, `quantity`, `cost`, `first` and `last`; `usual` is what a
-    unit usually costs.
+    `row` has `customer_id`, `hour`, `too_high`, `events`, `quantity`, `cost`, `size` and `paid` (these without
+    their signs), `first` and `last`; `usual` is what a unit usually costs.
     """
 
     metric: str
@@ -56,7 +56,11 @@ class Off:
 
 @dataclass(slots=True)
 class Incident:
-    """Events off their bands that are told together: of one metric, all too high or all too low, close in time."""
+    """Events off their bands that are told together: of one metric, all too high or all too low, close in time.
+
+    `paid` and `usual` are what they cost and would have cost, credits counted without their sign: what they are made of
+    may come to nothing.
+    """
 
     metric: str
     too_high: bool
@@ -66,6 +70,8 @@ class Incident:
     quantity: Decimal = Decimal(0)
     costs: dict[str, Decimal] = field(default_factory=dict)
     expected: dict[str, Decimal] = field(default_factory=dict)
+    paid: dict[str, Decimal] = field(default_factory=dict)
+    usual: dict[str, Decimal] = field(default_factory=dict)
     customers: set[UUID] = field(default_factory=set)
     values: dict[str, set[str | None]] = field(default_factory=dict)
 
@@ -77,6 +83,8 @@ class Incident:
         self.quantity = total(self.quantity, row.quantity)
         self.costs[off.currency] = total(self.costs.get(off.currency), row.cost)
         self.expected[off.currency] = total(self.expected.get(off.currency), off.expected)
+        self.paid[off.currency] = total(self.paid.get(off.currency), row.paid)
+        self.usual[off.currency] = total(self.usual.get(off.currency), _EXACT.multiply(row.size, off.usual))
         self.customers.add(row.customer_id)
         for key, value in off.values:
             self.values.setdefault(key, set()).add(value)
@@ -89,8 +97,8 @@ class Incident:
     @property
     def times(self) -> Decimal:
         """How many times what is usual it costs, in the currency that costs most."""
-        largest = max(self.costs, key=lambda each: abs(self.costs[each]))
-        return self.costs[largest] / self.expected[largest]
+        largest = max(self.paid, key=lambda each: (self.paid[each], each))
+        return self.paid[largest] / self.usual[largest]
 
 
 def outcome(examination: Examination, check: str, off: Sequence[Off], looked_at: int) -> Outcome:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.costed import Keys, best_keys, keyed, sample, sampled, unit_spread
-from usage_explore.checks.parts import grouped, total
+from usage_explore.checks.parts import earlier, grouped, total
 from usage_explore.checks.phrases import percent
 from usage_explore.checks.unit_cost_findings import FLOOR, GRAVE, GRAVE_EVENTS, MOST, TIMES, Off, outcome
 from usage_explore.query import Period
@@ -77,7 +77,8 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
     """Costs from 30 days before the period on, by group and step of the logarithm of the unit cost.
 
     Columns: `metric_key`, `currency`, `first_key` and `second_key` (text, what the metric's cost depends on), `step`
-    integer, `before` boolean, `events` bigint, `quantity` and `cost` numeric.
+    integer, `before` boolean, `events` bigint, `quantity` and `cost` numeric, without their signs: credits have the
+    same unit cost, but would take from the sums that it is made of.
     """
     c = table.c
     since = period.span[0]
@@ -86,10 +87,10 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
         select(
             *columns,
             func.count().label("events"),
-            func.sum(c.quantity).label("quantity"),
-            func.sum(c.external_cost_amount).label("cost"),
+            func.sum(func.abs(c.quantity)).label("quantity"),
+            func.sum(func.abs(c.external_cost_amount)).label("cost"),
         )
-        .where(*_costing(table, period.replace(since=since - BACK)))
+        .where(*_costing(table, period.replace(since=earlier(since, BACK))))
         .group_by(*columns)
     )
 
@@ -98,7 +99,7 @@ def off_statement(table: Table, period: Period, keys: Mapping[str, Keys], bands:
     """The period's events outside of these bands, by hour, customer and band.
 
     Columns: `band` (its place, from 1), `too_high` boolean, `customer_id`, `hour` timestamptz, and `events`,
-    `quantity`, `cost`, `first`, `last`.
+    `quantity`, `cost`, `size` and `paid` (these two without their signs), `first`, `last`.
     """
     c = table.c
     metric, currency, *values = _group(table, keys)
@@ -142,6 +143,8 @@ def off_statement(table: Table, period: Period, keys: Mapping[str, Keys], bands:
             func.count().label("events"),
             func.sum(e.quantity).label("quantity"),
             func.sum(e.cost).label("cost"),
+            func.sum(func.abs(e.quantity)).label("size"),
+            func.sum(func.abs(e.cost)).label("paid"),
             func.min(e.timestamp).label("first"),
             func.max(e.timestamp).label("last"),
         )
@@ -159,7 +162,9 @@ def examine(examination: Examination) -> Outcome:
     asked = period.replace(until=examination.closed_until)
     table = examination.table
     drawn = sampled(
-        grouped(examination, sample(table, asked.replace(since=asked.span[0] - BACK), examination.totals.events))
+        grouped(
+            examination, sample(table, asked.replace(since=earlier(asked.span[0], BACK)), examination.totals.events)
+        )
     )
     by_metric: dict[str, list[Any]] = {}
     for each in drawn:
