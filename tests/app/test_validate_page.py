@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 import pandas as pd
@@ -176,6 +177,14 @@ def test_what_one_session_examined_another_one_is_shown(page: Open) -> None:
     # another question is another examination
     assert "Not examined yet" in said(page(**{**LINK, "metric_key": "tokens_in"}))
     assert "Not examined yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
+
+
+def test_a_shared_link_shows_what_was_examined_when_it_was_made(page: Open) -> None:
+    app = ran(page(organization_id=ACME, **WINDOW))
+    shared = next(each.value for each in app.code if "as_of=" in each.value)
+    pinned = dict(parse_qsl(urlsplit(shared).query))
+    assert listed(page(**pinned)) == listed(app)
+    assert "Not examined yet" in said(page(**{**pinned, "as_of": "2026-10-05T00:00:00Z"}))
 
 
 def test_a_moving_window_stays_examined_in_its_session(page: Open) -> None:

@@ -77,11 +77,15 @@ def known(source: Source, asked: Period) -> Validation | None:
 
 
 def run(source: Source, asked: Period, show: Show) -> None:
-    """Run every check over the period; then it is known. Raises `UsageExploreError`."""
+    """Run every check over the period; then it is known, and so is the pinned one that a shared link asks for.
+
+    Raises `UsageExploreError`.
+    """
     key = asked.resolve(source.now)
     made = _run(source, asked, show, lambda note: source.store.validate(asked, progress=note))
-    _kept.clear(lambda: made, source.store.organization_id, key)
-    _kept(lambda: made, source.store.organization_id, key)
+    for each in (key, made.period):
+        _kept.clear(lambda: made, source.store.organization_id, each)
+        _kept(lambda: made, source.store.organization_id, each)
     st.session_state[_HELD] = asked, made
 
 
