@@ -12,6 +12,7 @@ import streamlit as st
 
 from usage_explore.app import words
 from usage_explore.describe import group_name
+from usage_explore.filters import GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,11 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
     headings = {name: _heading(str(name)) for name in frame.columns}
     columns = {name: shown[name].tolist() for name in frame.columns}
     texts = pd.DataFrame(
-        {headings[name]: [_cell(value, zone) for value in values] for name, values in columns.items()}, dtype="object"
+        {
+            headings[name]: ["–" if value == "" and name not in GROUPS else _cell(value, zone) for value in values]
+            for name, values in columns.items()
+        },
+        dtype="object",
     )
     right = {
         headings[name]: st.column_config.TextColumn(headings[name], alignment="right")
