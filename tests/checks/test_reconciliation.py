@@ -480,6 +480,20 @@ def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str
         assert (finding.severity, shown(store, finding)) == ("high", 1)
 
 
+def test_what_is_late_and_repeats_a_key_is_told_once(events_database_url: str) -> None:
+    hour, late = timedelta(hours=1), {"ingested_at": billing_rows.UNTIL + timedelta(days=2)}
+    first = [billing_rows.event(0, billing_rows.SINCE + number * hour) for number in range(100)]
+    copies = [dataclasses.replace(row, id=uuid.uuid4(), ingested_at=row.ingested_at + hour) for row in first[:25]]
+    both = [dataclasses.replace(row, id=uuid.uuid4(), **late) for row in first[:20]]
+    late_ones = [billing_rows.event(0, billing_rows.SINCE + number * hour, **late) for number in range(7)]
+    with billing_rows.store_of(events_database_url, [*first, *copies, *both, *late_ones]) as store:
+        lines = frame([((billing_rows.CUSTOMERS[0], "calls"), Decimal(100))], ("metric_key",))
+        period = billing_rows.SEPTEMBER.replace(finalized_at=billing_rows.UNTIL + timedelta(days=1))
+        (finding,) = store.validate(period, checks=[NAME], invoices=lines).findings
+        assert finding.quantity == 52
+        assert "27 events that arrived after finalization and 25 events before that repeated" in finding.sentence
+
+
 def test_usage_without_a_line_that_has_no_exact_sum_is_not_called_invoiced(events_database_url: str) -> None:
     odd, other = (
         billing_rows.event(who, billing_rows.SINCE, quantity=Decimal(number)) for who, number in ((0, "NaN"), (1, "1"))

@@ -67,8 +67,8 @@ def repeats(examination: Examination, columns: tuple[str, ...], customers: set[U
         return found
     for row in examination.rows(_repeated(examination.table, examination.period, columns, customers)):
         key, _ = _key(examination, row, columns)
-        before = found.get(key, Repeats(0, Decimal(0), Decimal(0)))
-        found[key] = before.and_more(row.events, row.quantity, row.early or Decimal(0))
+        before = found.get(key, Repeats())
+        found[key] = before.and_more(row.events, row.quantity, row.early_events, row.early or Decimal(0))
     return found
 
 
@@ -89,6 +89,7 @@ def _repeated(table: Table, period: Period, columns: tuple[str, ...], customers:
             *keys,
             func.count().label("events"),
             func.sum(r.quantity).label("quantity"),
+            func.count().filter(~_late(r.ingested_at, period)).label("early_events"),
             func.sum(r.quantity).filter(~_late(r.ingested_at, period)).label("early"),
         )
         .where(r.arrival > 1, r.concerned)

@@ -17,7 +17,7 @@ from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, listed, named, when
-from usage_explore.checks.reconciling import LATE, REPEATED, Row, Status, total
+from usage_explore.checks.reconciling import BOTH, LATE, REPEATED, Row, Status, total
 from usage_explore.numbers import plain
 
 NAME = "reconciliation"
@@ -233,7 +233,10 @@ class Telling:
         if LATE in row.explained_by:
             late = sum(each.used.late_events for each in group if each.used)
             causes.append(f"{counted(late, 'event')} that arrived after finalization")
-        if REPEATED in row.explained_by:
+        if row.explained_by == BOTH:  # what was late and repeated a key is told once
+            repeated = sum(each.early_repeated_events for each in group)
+            causes.append(f"{counted(repeated, 'event')} before that repeated an idempotency key")
+        elif REPEATED in row.explained_by:
             repeated = sum(each.repeated_events for each in group)
             causes.append(f"{counted(repeated, 'event')} that repeated an idempotency key")
         exactly = "within the tolerance" if self.tolerance else "exactly"

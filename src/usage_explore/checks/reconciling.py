@@ -62,15 +62,21 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """The superfluous events of a key, and what of them was not late."""
+    """The superfluous events of a key, and those of them that were not late."""
 
-    events: int
-    quantity: Decimal
-    early: Decimal
+    events: int = 0
+    quantity: Decimal = Decimal(0)
+    early_events: int = 0
+    early: Decimal = Decimal(0)
 
-    def and_more(self, events: int, quantity: Decimal, early: Decimal) -> Repeats:
+    def and_more(self, events: int, quantity: Decimal, early_events: int, early: Decimal) -> Repeats:
         """These and others of the same key."""
-        return Repeats(self.events + events, total(self.quantity, quantity), total(self.early, early))
+        return Repeats(
+            self.events + events,
+            total(self.quantity, quantity),
+            self.early_events + early_events,
+            total(self.early, early),
+        )
 
 
 @dataclass(slots=True)
@@ -87,6 +93,7 @@ class Row:
     difference: Decimal
     explained_by: str = ""
     repeated_events: int = 0
+    early_repeated_events: int = 0
     worth: Decimal | None = None
     currency: str | None = None
 
@@ -174,8 +181,8 @@ def explain(rows: Iterable[Row], repeats: Mapping[Key, Repeats], tolerance: Deci
     for row in rows:
         if row.used is None or not row.may_be_explained:
             continue
-        found = repeats.get(row.key, Repeats(0, Decimal(0), Decimal(0)))
-        row.repeated_events = found.events
+        found = repeats.get(row.key, Repeats())
+        row.repeated_events, row.early_repeated_events = found.events, found.early_events
         late, repeated = bool(row.used.late_events), bool(found.events)
         causes = (
             (LATE, late, row.used.late),
