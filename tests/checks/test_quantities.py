@@ -160,3 +160,20 @@ def test_opposite_infinities_break_no_check(events_connection: writing.Connectio
     assert {each.check for each in validation.findings} == {"duplicates", "quantities"}
     validation.to_dict()
     assert all(each.share.is_finite() for each in validation.findings)
+
+
+@pytest.mark.parametrize(
+    ("others", "quantity", "words"),
+    [(0, "5", ", so that nothing is left to bill."), (150, "5", ", 25 % of what is left to bill."), (1, "NaN", ".")],
+)
+def test_of_nothing_that_is_left_to_bill_there_is_no_part(
+    events_connection: writing.Connection, events_database_url: str, others: int, quantity: str, words: str
+) -> None:
+    rows = [event(SINCE + timedelta(minutes=number), quantity=Decimal(5), customer_id=SMALL) for number in range(2_000)]
+    rows += [event(SINCE + timedelta(minutes=number), quantity=Decimal(-5)) for number in range(30)]
+    rows += [event(SINCE + timedelta(days=1, minutes=number), quantity=Decimal(quantity)) for number in range(others)]
+    store = store_of(events_connection, events_database_url, rows)
+    found = store.validate(september(), checks=["quantities"]).findings
+    store.close()
+    (finding,) = [each for each in found if "negative" in each.sentence]
+    assert finding.sentence.endswith(f"; they take 150 off{words}")

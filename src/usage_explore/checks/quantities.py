@@ -194,8 +194,11 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f}"
         words += f", where {usual} would be usual"
         if unusual.quantity:
-            share = percent(_own(unusual, usage))
-            words += f"; they take {plain(unusual.quantity.copy_abs())} off, {share} of what is left to bill"
+            left = usage[unusual.customer_id, unusual.metric_key][1]
+            words += f"; they take {plain(unusual.quantity.copy_abs())} off"
+            if left.is_finite():
+                share = f"{percent(_own(unusual, usage))} of what" if left > 0 else "so that nothing"
+                words += f", {share} is left to bill"
     return Finding(
         check=NAME,
         severity=severity,
