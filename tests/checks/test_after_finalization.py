@@ -179,3 +179,14 @@ def test_what_a_period_finalized_before_its_end_goes_on_to_hold_is_one_finding(
     assert store.aggregate(finding.question).total == len(rows)  # type: ignore[arg-type]
     assert "sheet alone" in outcome.note
     store.close()
+
+
+def test_a_finalization_that_is_to_come_is_said(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    store = store_of(events_connection, events_database_url, [event(SINCE + DAY)])
+    result = examine(store, "after_finalization", september(finalized_at=FINALIZED, as_of=FINALIZED))
+    store.close()
+    assert result.is_clean
+    assert result.outcome is not None
+    assert "nothing can have arrived" in result.outcome.note

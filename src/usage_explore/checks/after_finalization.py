@@ -106,16 +106,14 @@ def examine(examination: Examination) -> Outcome:
     changes = _changes(examination)
     if changes and _is_early(examination.period):
         note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
-        return Outcome(
-            findings=(_early(examination, changes),),
-            looked_at=examination.totals.events,
-            sheet=sheet(changes),
-            note=note,
-        )
+        found, looked_at = _early(examination, changes), examination.totals.events
+        return Outcome(findings=(found,), looked_at=looked_at, sheet=sheet(changes), note=note)
     judged = [(_severity(change), change) for change in changes]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].own, -pair[1].events))
     events = sum(change.events for change in changes)
     note = ""
+    if not changes and _is_to_come(examination):
+        note = "the finalization is later than what is looked at: nothing can have arrived after it"
     if len(changes) > MOST:
         rest = sum(change.events for _, change in judged[MOST:])
         note = (
@@ -132,6 +130,11 @@ def examine(examination: Examination) -> Outcome:
 
 def _is_early(period: Period) -> bool:
     return period.finalized_at is not None and period.finalized_at < period.span[1]
+
+
+def _is_to_come(examination: Examination) -> bool:
+    finalized = examination.period.finalized_at
+    return finalized is not None and finalized >= (examination.period.as_of or examination.now)
 
 
 def _changes(examination: Examination) -> list[_Change]:
