@@ -66,8 +66,8 @@ def chart(
     layered = alt.LayerChart(
         layer=[
             base.mark_bar(height=20, cornerRadius=2).encode(x=x, color=alt.Color("color:N", scale=None)),
-            _text(base, look, "datum.value >= 0", "left", 6),
-            _text(base, look, "datum.value < 0", "right", -6),
+            _text(base, look, "datum.value >= 0", alt.X("value:Q")),
+            _text(base, look, "datum.value < 0", alt.XDatum(0)),
             alt.Chart(inline([{"value": 0}], "zero")).mark_rule(color=look.soft).encode(x="value:Q"),
         ]
     )
@@ -105,15 +105,16 @@ def _check(parts: list[Part]) -> None:
 
 
 def _domain(rows: list[dict[str, Any]]) -> list[float]:
-    """From the smallest to the largest value, with room for the texts beside the bars."""
+    """From the smallest to the largest value, with room for the texts right of the bars."""
     low, high = min(0.0, *(row["value"] for row in rows)), max(0.0, *(row["value"] for row in rows))
     length = high - low or 1.0
-    return [low - _ROOM * length if low < 0 else 0.0, high + _ROOM * length]
+    return [low, high + _ROOM * length]
 
 
-def _text(base: alt.Chart, look: Palette, side: str, align: Literal["left", "right"], dx: int) -> alt.Chart:
-    text = base.transform_filter(side).mark_text(align=align, dx=dx, color=look.text, fontSize=12)
-    placed: alt.Chart = text.encode(x="value:Q", text="text:N")
+def _text(base: alt.Chart, look: Palette, side: str, x: alt.X | alt.XDatum) -> alt.Chart:
+    """The change in words, always to the right of the bar: to the left are the labels."""
+    text = base.transform_filter(side).mark_text(align="left", dx=6, color=look.text, fontSize=12)
+    placed: alt.Chart = text.encode(x=x, text="text:N")
     return placed
 
 

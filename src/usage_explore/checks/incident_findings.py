@@ -15,7 +15,7 @@ from usage_explore.buckets import Bucket
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.incidents import Incident
-from usage_explore.checks.phrases import counted, listed, named
+from usage_explore.checks.phrases import counted, listed, named, number
 from usage_explore.checks.series import Step
 from usage_explore.describe import span_words
 from usage_explore.errors import NotExact
@@ -164,9 +164,9 @@ def _sentence(examination: Examination, incident: Incident, exact: _Exact) -> st
     elif lead.measure == "count":
         there = counted(int(exact.actual), "event")
     else:
-        there = f"a quantity of {plain(exact.actual)}"
-    band = f"a band from {_about(lead.low)} to {_about(lead.high)}"
-    against = f"against about {_about(lead.expected)} expected, in {band}"
+        there = f"a quantity of {number(Decimal(exact.actual))}"
+    low, high, expected = (number(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
+    against = f"against about {expected} expected, in a band from {low} to {high}"
     day = span_words(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)

@@ -37,6 +37,12 @@ def listed(values: Iterable[str], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(map(named, given[:-1])), *map(named, given[-1:]))))
 
 
+def number(value: Decimal) -> str:
+    """`1,234.5`: exact and plain, with the thousands apart."""
+    whole, point, rest = plain(value).partition(".")
+    return f"{int(whole):,}{point}{rest}" if whole not in ("-0", "") else plain(value)
+
+
 def percent(part: Decimal) -> str:
     """`0.42 %` of a part of 0.0042: two digits that count, and never 0 of something."""
     hundredths = part * 100
