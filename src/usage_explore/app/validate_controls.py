@@ -71,14 +71,23 @@ def _preset(query: Period) -> str | None:
     return "30d" if (query.since, query.until) in ((_THIRTY_DAYS, "now"), ("-30d", "now")) else None
 
 
+def over(query: Period, now: datetime, **window: object) -> Period:
+    """The period over another window; a finalization before that begins was another period's."""
+    found = query.replace(finalized_at=None, **window)
+    finalized = query.finalized_at
+    if finalized is None or finalized <= found.resolve(now).span[0]:
+        return found
+    return found.replace(finalized_at=finalized)
+
+
 def _with_preset(query: Period, name: str, now: datetime) -> Period:
     """The period over a preset's window; custom starts from what is shown."""
     if name == "custom":
         since, until = query.resolve(now).span
         return query.replace(window=None, since=since, until=until)
     if name == "30d":
-        return query.replace(window=None, since=_THIRTY_DAYS, until=None)
-    return query.replace(window=name)
+        return over(query, now, window=None, since=_THIRTY_DAYS, until=None)
+    return over(query, now, window=name)
 
 
 def _moved(view: ValidateView, source: Source, name: str, picked: datetime | None) -> ValidateView:
@@ -86,7 +95,7 @@ def _moved(view: ValidateView, source: Source, name: str, picked: datetime | Non
         return view
     resolved = view.query.resolve(source.now)
     changes = {"since": resolved.since, "until": resolved.until, name: picked.replace(tzinfo=resolved.zone)}
-    return view.asking(view.query.replace(window=None, **changes))
+    return view.asking(over(view.query, source.now, window=None, **changes))
 
 
 def _finalized(view: ValidateView, picked: datetime | None) -> ValidateView:
