@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from browsing import Site
 from demo_database import demo_database
@@ -21,6 +21,11 @@ from doors import command
 from usage_explore import Store, config, connect, launch
 
 Visit = Callable[..., Page]
+
+_PATIENCE = 20_000
+"""Milliseconds that a page gets to show something, on a machine that is busy with other tests."""
+
+expect.set_options(timeout=_PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +98,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
         context = chromium.new_context(viewport={"width": 1400, "height": 1200}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(_PATIENCE)
         page.on("request", watched)
         page.goto(address if address.startswith("http") else site.url + address)
         return page

@@ -21,7 +21,6 @@ from usage_explore import config, launch
 
 COOKIE_SECRET = "keeps the cookies " + "c" * 22
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=20_000)
 
 TABLE = f"""
 ["ana@example.com"]

@@ -34,6 +34,7 @@ def examined(page: Page) -> Page:
 def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: Visit, store: Store) -> None:
     page = settled(visit(address("", **LINK, group_by="metric_key")))
     page.get_by_role("link", name="Validate").click()
+    page.wait_for_url(lambda url: "/validate?" in url and "group_by" not in url)
     expect(page.get_by_text("1–28 Sep 2026").first).to_be_visible()
     assert parameters(page).keys() == {"organization_id", "since", "until"}
     examined(page)
