@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore.answers import EventPage
-from usage_explore.app import data, edits, event, organization, url, words
+from usage_explore.app import edits, event, organization, words
 from usage_explore.app.chips import chips
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
@@ -31,14 +31,10 @@ _LIMITS = (25, 50, 100)
 
 def draw(pages: Pages) -> None:
     """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    given = url.read()
-    view = EventsView.from_params(given)
-    organization_id = organization.chosen(view)
-    if organization_id is None:
+    found = organization.opened(EventsView)
+    if found is None:
         return
-    view = view.replace(query=view.query.replace(organization_id=organization_id))
-    source = data.source(organization_id)
-    organization.write(view, given)
+    view, source = found
     header(
         pages,
         view,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from usage_explore.answers import Aggregate, Series
-from usage_explore.app import data, edits, organization, url
+from usage_explore.app import edits, organization
 from usage_explore.app.chips import chips
 from usage_explore.app.controls import chart_kind, controls
 from usage_explore.app.data import Source
@@ -27,14 +27,10 @@ from usage_explore.question import Windowed
 
 def draw(pages: Pages) -> None:
     """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    given = url.read()
-    view = ExploreView.from_params(given)
-    organization_id = organization.chosen(view)
-    if organization_id is None:
+    found = organization.opened(ExploreView)
+    if found is None:
         return
-    view = view.replace(query=view.query.replace(organization_id=organization_id))
-    source = data.source(organization_id)
-    organization.write(view, given)
+    view, source = found
     resolved = view.query.resolve(source.now)
     header(
         pages,

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 from uuid import UUID
 
 import streamlit as st
 
 from usage_explore.app import data, url
+from usage_explore.app.data import Source
 from usage_explore.app.edits import without_filters
 from usage_explore.app.navigate import View, changed, follow, go
+from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
+
+_View = TypeVar("_View", ExploreView, EventsView, ValidateView)
+
+
+def opened(kind: type[_View]) -> tuple[_View, Source] | None:
+    """The view that the address bar asks for, its organization named, and that organization's events.
+
+    None after offering a choice of organization instead. Raises `UsageExploreError`.
+    """
+    given = url.read()
+    view = kind.from_params(given)
+    organization_id = _chosen(view)
+    if organization_id is None:
+        return None
+    view = view.replace(query=view.query.replace(organization_id=organization_id))
+    source = data.source(organization_id)
+    if "organization_id" not in dict(given):  # every other link stays as it was typed
+        url.write(view.to_params())
+    return view, source
 
 
 def name(organization_id: UUID) -> str:
@@ -23,7 +46,7 @@ def is_demo(organization_id: UUID | None) -> bool:
     return organization_id in ORGANIZATIONS
 
 
-def chosen(view: View) -> UUID | None:
+def _chosen(view: View) -> UUID | None:
     """The organization to show; None after offering a choice instead. Raises `ScopeError`."""
     if view.query.organization_id:
         return view.query.organization_id
@@ -37,12 +60,6 @@ def chosen(view: View) -> UUID | None:
         _choice(view, found)
         return None
     return found[0]
-
-
-def write(view: View, given: url.Pairs) -> None:
-    """Write the organization into a link that lacks it; every other link stays as it was typed."""
-    if "organization_id" not in dict(given):
-        url.write(view.to_params())
 
 
 def picker(view: View) -> None:

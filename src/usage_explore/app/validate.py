@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore.app import data, organization, url, validate_run, words
+from usage_explore.app import organization, validate_run, words
 from usage_explore.app.chips import chips
 from usage_explore.app.data import Source
 from usage_explore.app.header import header
@@ -29,14 +29,10 @@ from usage_explore.question import Windowed
 
 def draw(pages: Pages) -> None:
     """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    given = url.read()
-    view = ValidateView.from_params(given)
-    organization_id = organization.chosen(view)
-    if organization_id is None:
+    found = organization.opened(ValidateView)
+    if found is None:
         return
-    view = view.replace(query=view.query.replace(organization_id=organization_id))
-    source = data.source(organization_id)
-    organization.write(view, given)
+    view, source = found
     resolved = view.query.resolve(source.now)
     validation = validate_run.known(source, view.query)
     pinned = validation.period if validation else resolved.pin(source.now, source.store.settle)
