@@ -14,7 +14,7 @@ import altair as alt
 
 from usage_explore import parse
 from usage_explore.charts import layers, rows, words
-from usage_explore.charts.palette import DARK, LIGHT, Palette, colors, theme
+from usage_explore.charts.palette import DARK, FONT, LIGHT, Palette, axes, colors, theme
 from usage_explore.charts.picture import image
 from usage_explore.charts.selection import brushed, picked
 from usage_explore.charts.ticks import label_expression, millis, tick_labels
@@ -44,8 +44,6 @@ Kind = Literal["bars", "lines", "area"]
 
 MAX_MARKS = 2_500
 """More bars than this are drawn as areas or lines."""
-
-FONT = "sans-serif"
 
 _SHORT = (
     "abs(datum.value) >= 1e15 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
@@ -229,18 +227,7 @@ def _configured(found: alt.LayerChart, look: Palette) -> alt.LayerChart:
             subtitleFontSize=12,
             offset=14,
         )
-        .configure_axis(
-            labelColor=look.soft,
-            titleColor=look.soft,
-            titleFontWeight="normal",
-            titleFontSize=12,
-            labelFontSize=12,
-            gridColor=look.grid,
-            domainColor=look.grid,
-            tickColor=look.grid,
-            labelPadding=6,
-            titlePadding=10,
-        )
+        .configure_axis(**axes(look))
         .configure_axisY(domain=False, ticks=False)
         .configure_legend(
             labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import altair as alt
 
 from usage_explore.charts.layers import inline
-from usage_explore.charts.palette import Palette, theme
+from usage_explore.charts.palette import FONT, Palette, axes, theme
 from usage_explore.charts.words import DRAWABLE
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.answer import EVERYTHING_ELSE, Cell, Explanation, Part, exact, signed
@@ -139,21 +139,10 @@ def _configured(
             padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
             autosize=alt.AutoSizeParams(type="fit", contains="padding"),
         )
-        .configure(font="sans-serif")
+        .configure(font=FONT)
         .configure_view(stroke=None)
         .configure_title(anchor="start", frame="bounds", color=look.text, fontSize=13, fontWeight=600, offset=14)
-        .configure_axis(
-            labelColor=look.soft,
-            titleColor=look.soft,
-            titleFontWeight="normal",
-            titleFontSize=12,
-            labelFontSize=12,
-            gridColor=look.grid,
-            domainColor=look.grid,
-            tickColor=look.grid,
-            labelPadding=6,
-            titlePadding=10,
-        )
+        .configure_axis(**axes(look))
         .configure_axisY(labelColor=look.text, grid=False)
     )
     return configured

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate
@@ -52,6 +52,25 @@ DARK = Palette(
     other="#8a8f98",
     missing="#c3cad6",
 )
+
+
+FONT = "sans-serif"
+
+
+def axes(look: Palette) -> dict[str, Any]:
+    """How the axes of every chart look, for Altair's `configure_axis`."""
+    return {
+        "labelColor": look.soft,
+        "titleColor": look.soft,
+        "titleFontWeight": "normal",
+        "titleFontSize": 12,
+        "labelFontSize": 12,
+        "gridColor": look.grid,
+        "domainColor": look.grid,
+        "tickColor": look.grid,
+        "labelPadding": 6,
+        "titlePadding": 10,
+    }
 
 
 def theme(dark: bool) -> Palette:
