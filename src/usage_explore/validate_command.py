@@ -100,7 +100,8 @@ def validate(
             with _progress(1) as show:
                 page = reports.html(store, validation, reconciled, by=by, progress=partial(show, "report"))
             parts[report].write_text(page, encoding="utf-8")
-        document = json.dumps(reports.document(validation, reconciled), indent=2, ensure_ascii=False)
+        if json_:
+            document = json.dumps(reports.document(validation, reconciled), indent=2, ensure_ascii=False)
         if json_ in parts:
             parts[json_].write_text(document + "\n", encoding="utf-8")
     width = shutil.get_terminal_size((_WIDTH, 0)).columns
