@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -49,6 +50,11 @@ class Ahead:
         catalogue.create(self.connection, TABLE)
         wanted = {name.replace("__", ":"): grain for name, grain in grains.items()}
         wishes.wish(self.connection, TABLE, wanted, None)
+
+    def summarize(self, dimension: str) -> None:
+        """Give a dimension that is kept a summary."""
+        with self.connection.transaction():
+            catalogue.choose(self.connection, TABLE, [replace(self.entry(dimension), summary=True)])
 
     def advance(self, target: datetime) -> refresh.Refreshed:
         return refresh.advance(self.connection, TABLE, target)

@@ -27,7 +27,7 @@ START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
 
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
-ZONES = ("UTC", "UTC", "UTC", "UTC", "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
+ZONES = (*["UTC"] * 8, "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
 TABLE = events_table()
 GRAINS = {"none": HOUR, "keys": DAY, "dim:model": HOUR, "dim:region": DAY, "customer_id": DAY, "product_id": HOUR}
 """What histories keep at first; the other dimensions never are."""
@@ -56,7 +56,8 @@ class History:
     def step(self) -> None:
         """Something happens, mostly that events arrive and the rollup goes on."""
         name = self.draw.choices(
-            ["arrive", "advance", "backdate", "overlap", "race", "renew", "change", "forget"], [6, 5, 3, 3, 2, 1, 2, 1]
+            ["arrive", "advance", "backdate", "overlap", "race", "renew", "change", "forget", "summarize"],
+            [6, 5, 3, 3, 2, 1, 2, 1, 3],
         )[0]
         self.steps[name] += 1
         getattr(self, name)()
@@ -122,6 +123,14 @@ class History:
     def forget(self) -> None:
         wishes.forget(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
 
+    def summarize(self) -> None:
+        """Some dimensions that are kept get a summary."""
+        with self.connection.transaction():
+            catalogue.lock(self.connection, TABLE)
+            kept = [entry for entry in catalogue.entries(self.connection, TABLE) if entry.grain]
+            some = self.draw.sample(kept, self.draw.randint(len(kept) // 2, len(kept)))
+            catalogue.choose(self.connection, TABLE, [dataclasses.replace(entry, summary=True) for entry in some])
+
     def new(self, number: int) -> list[Row]:
         """Events as they arrive now: mostly of the last days, some late, some stamped in the future, some twice."""
         made: list[Row] = []
@@ -159,7 +168,7 @@ class History:
 
     def question(self) -> AggregateQuery:
         draw = self.draw
-        bucket = draw.choice(["hour", "day", "day", "week"])
+        bucket = draw.choice(["hour", "day", "day", "day", "week"])
         since = self.edge(self.clock - timedelta(seconds=draw.randrange(12 * 86_400)))
         until = self.edge(since + draw.choice([2 * HOUR, DAY, 4 * DAY, 15 * DAY]) + timedelta(minutes=17))
         until = max(until, since + INSTANT)

@@ -36,7 +36,7 @@ from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query import AggregateQuery, EventQuery, Metric
 from usage_explore.question import Question
-from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving
+from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
 from usage_explore.rollup.tables import rollup_table
 from usage_explore.statements import conditions, expression, filters, object_keys, scope
 
@@ -148,13 +148,13 @@ def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) 
     """
     known = table.c.ingested_at < serving.known
     return union_all(
-        _whole(rollup_table(table), query, serving, measure),
+        *(_whole(rollup_table(table), query, slots, serving.known, measure) for slots in serving.slots),
         _piece(table, query, table.c.ingested_at >= serving.known, measure),
         *(_piece(table, _within(query, edge), known, measure, edge.sign) for edge in serving.edges),
     ).subquery("pieces")
 
 
-def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) -> Select[Any]:
+def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure: _Measure) -> Select[Any]:
     """Rows of the rollup."""
     c = rows.c
 
@@ -165,16 +165,16 @@ def _whole(rows: Table, query: Question, serving: Serving, measure: _Measure) ->
     by = [*measure.buckets(c.slot), *key, *measure.keys(c.metric_key)]
     return select(*by, *measure.columns(c.events, c.quantity)).where(
         scope(c.organization_id, query),
-        c.dimension == serving.kept.dimension,
-        *_slots(c.slot, query, serving),
-        c.ingested < serving.known,
+        c.dimension == slots.dimension,
+        *_within_slots(c.slot, query, slots),
+        c.ingested < known,
         *filters(column, query),
     )
 
 
-def _slots(slot: ColumnElement[datetime], query: Question, serving: Serving) -> list[ColumnElement[bool]]:
+def _within_slots(slot: ColumnElement[datetime], query: Question, slots: Slots) -> list[ColumnElement[bool]]:
     """The whole slots: as a range, or one by one where only some values are asked for, which the index finds then."""
-    first, last, grain = serving.first, serving.last, serving.kept.grain
+    first, last, grain = slots.first, slots.last, slots.grain
     some = bool(query.dimensions) or any(getattr(query, name) for name in COLUMNS)
     if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
         every = [first + place * grain for place in range((last - first) // grain)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from histories import DAY, TABLE, Asked, History
-from usage_explore.rollup import choice, refresh
+from usage_explore.rollup import choice, refresh, serving
 from usage_explore.rollup.verify import verify
 
 
@@ -19,9 +19,19 @@ def test_rollup_raw_and_oracle_agree(
     monkeypatch.setattr(refresh, "BY_THE_HOUR", seed * DAY)  # so that hours of ingestion become days
     for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):  # so that few events are worth keeping
         monkeypatch.setattr(choice, limit, Decimal(100))
+    summarized: list[serving.Slots] = []
+
+    def counted(slots: serving.Slots) -> tuple[serving.Slots, ...]:
+        found = whole(slots)
+        summarized.extend(each for each in found if each.dimension.startswith(serving.SUMMARY))
+        return found
+
+    whole = serving._summarized
+    monkeypatch.setattr(serving, "_summarized", counted)
     history, asked = History(events_database_url, seed, tmp_path), Asked(events_database_url)
     try:
         history.advance()
+        history.summarize()
         for _ in range(12):
             history.step()
             for _ in range(6):
@@ -29,11 +39,13 @@ def test_rollup_raw_and_oracle_agree(
         while len(history.steps) < 6:
             history.step()
         history.advance()
-        for _ in range(25):
+        history.summarize()
+        for _ in range(40):
             asked.check(history.question(), history.rows)
         found = verify(history.connection, TABLE, sample=None)
         assert (found.differing, found.compared) == (0, found.days), found.differences
         assert asked.paths["rollup"] > 0.25 * asked.paths.total(), asked.paths
+        assert len(summarized) > 5
     finally:
         asked.close()
         history.close()

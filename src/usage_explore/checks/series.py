@@ -156,7 +156,9 @@ def blocks(
     asked = _asked(examination, grid, group)
     path: Serving | str = ""
     if examination.rollup and customers is None:
-        path = answering.path(examination.connection, examination.table, asked, grid.edges, examination.now)
+        path = answering.path(
+            examination.connection, examination.table, asked, grid.edges, examination.now, metrics=True
+        )
     serving = path if isinstance(path, Serving) else None
     asking = statement(examination.table, asked, grid.edges, serving, customers)
     size = max(1, _CELLS[grid.step] // len(grid.starts))

@@ -18,22 +18,30 @@ SELECT has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(r.oid, 'SELE
    AND (row_security_active(r.oid) OR NOT row_security_active(e.oid))
 FROM pg_class e, pg_class k, pg_class r
 WHERE e.oid = to_regclass(:events) AND k.oid = to_regclass(:kept) AND r.oid = to_regclass(:rows)
+  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = k.oid AND attname = 'summary')
   AND k.relnamespace = e.relnamespace AND r.relnamespace = e.relnamespace
 """)
-"""Whether the rollup beside this very table is there, and shows this role no more than the events do."""
+"""Whether the rollup beside this very table is there, as this version makes it, and shows this role no more than the
+events do."""
 
 NO_ROLLUP = "there is no rollup of these events"
 
 
 def path(
-    connection: Connection, table: Table, query: AggregateQuery, edges: tuple[datetime, ...], now: datetime
+    connection: Connection,
+    table: Table,
+    query: AggregateQuery,
+    edges: tuple[datetime, ...],
+    now: datetime,
+    *,
+    metrics: bool = False,
 ) -> Serving | str:
     """How the rollup serves the resolved question, else why the events do, in words that follow "because".
 
-    Belongs into the snapshot that answers the question then.
+    With `metrics` each metric by itself. Belongs into the snapshot that answers the question then.
     """
     found = kept(connection, table, query)
-    return serving(query, edges, now, found) if NONE in found else NO_ROLLUP
+    return serving(query, edges, now, found, metrics=metrics) if NONE in found else NO_ROLLUP
 
 
 def choices_path(connection: Connection, table: Table, query: Question, group: str, now: datetime) -> Serving | str:
@@ -49,11 +57,11 @@ def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kep
         return {}
     c = catalogue.c
     lines = connection.execute(
-        select(c.dimension, c.grain, c.watermark, c.days_until).where(
+        select(c.dimension, c.grain, c.watermark, c.days_until, c.summary).where(
             scope(c.organization_id, query), c.grain.is_not(None), c.watermark.is_not(None)
         )
     )
-    return {line.dimension: Kept(line.dimension, line.grain, line.watermark, line.days_until) for line in lines}
+    return {line.dimension: Kept(*line) for line in lines}
 
 
 def _quoted(table: Table) -> str:

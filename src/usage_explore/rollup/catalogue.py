@@ -17,8 +17,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from usage_explore import statements
 from usage_explore.errors import TableMismatch
 from usage_explore.homes import citus
-from usage_explore.rollup.filling import identifier
-from usage_explore.rollup.serving import Kept
+from usage_explore.rollup.filling import identifier, summarize
+from usage_explore.rollup.serving import SUMMARY, Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
 from usage_explore.schema import events_table
 from usage_explore.shape import relation
@@ -36,7 +36,7 @@ class Entry:
     """One line of the catalogue: a dimension that is kept, or was left out (`grain` None) for a `reason`.
 
     `share` is how many rollup rows an event needs, as measured; `watermark` and `days_until`
-    (see `Kept`) are None before the first refresh.
+    (see `Kept`, as for `summary`) are None before the first refresh.
     """
 
     organization_id: UUID
@@ -44,6 +44,7 @@ class Entry:
     grain: timedelta | None
     watermark: datetime | None = None
     days_until: datetime | None = None
+    summary: bool = False
     by_hand: bool
     share: Decimal | None = None
     reason: str | None = None
@@ -54,7 +55,7 @@ class Entry:
         """The dimension as answers are served from it; None while there is nothing to serve."""
         if self.grain is None or self.watermark is None or self.days_until is None:
             return None
-        return Kept(self.dimension, self.grain, self.watermark, self.days_until)
+        return Kept(self.dimension, self.grain, self.watermark, self.days_until, self.summary)
 
     @property
     def is_fixed(self) -> bool:
@@ -82,6 +83,16 @@ def exists(connection: Connection, events: Table) -> bool:
     return bool(row and row[0])
 
 
+def _is_of_today(connection: Connection, events: Table) -> bool:
+    """Whether the table has a rollup whose catalogue has every column."""
+    kept = kept_table(events)
+    row = connection.execute(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = ANY (%s)",
+        [identifier(kept).as_string(connection), list(kept.columns.keys())],
+    ).fetchone()
+    return row == (len(kept.columns),)
+
+
 def organizations(connection: Connection, events: Table) -> list[UUID]:
     """Every organization that has events."""
     try:
@@ -97,16 +108,20 @@ def _organizations(connection: Connection, events: Table, *, distributed: bool) 
 
 
 def create(connection: Connection, events: Table) -> None:
-    """Make the tables where they are missing, on Citus spread as the events are.
+    """Make the tables where they are missing, on Citus spread as the events are; give those of before summaries.
 
     Raises `TableMismatch` when the role may not.
     """
     rows = rollup_table(events)
     with connection.transaction():
-        if exists(connection, events):
+        if _is_of_today(connection, events):
             return
         lock(connection, events)
         if exists(connection, events):
+            name = identifier(kept_table(events))
+            connection.execute(
+                sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS summary boolean NOT NULL DEFAULT false").format(name)
+            )
             return
         made: list[ExecutableDDLElement] = [
             CreateTable(rows),
@@ -166,46 +181,56 @@ def wishes(connection: Connection, events: Table) -> list[Entry]:
 
 
 def choose(connection: Connection, events: Table, chosen: Iterable[Entry]) -> None:
-    """Write lines of the catalogue; where the grain changes the rows go, to be built again."""
-    name, rows = identifier(kept_table(events)), identifier(rollup_table(events))
+    """Write lines of the catalogue; where the grain changes the rows go, to be built again.
+
+    A dimension that is summarized stays so at its grain.
+    """
+    name = identifier(kept_table(events))
     for entry in chosen:
-        values = asdict(entry)
-        changed = connection.execute(
-            sql.SQL(
-                "SELECT FROM {} WHERE organization_id = %(organization_id)s AND dimension = %(dimension)s"
-                " AND grain IS DISTINCT FROM %(grain)s"
-            ).format(name),
-            values,
-        ).rowcount
-        if changed:
-            connection.execute(
-                sql.SQL(
-                    "DELETE FROM {} WHERE organization_id = %(organization_id)s AND dimension = %(dimension)s"
-                ).format(rows),
-                values,
-            )
+        before = connection.execute(
+            sql.SQL("SELECT grain, summary FROM {} WHERE organization_id = %s AND dimension = %s").format(name),
+            [entry.organization_id, entry.dimension],
+        ).fetchone()
+        if before and before[0] != entry.grain:
+            _empty(connection, events, entry)
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} AS k (organization_id, dimension, grain, by_hand, share, reason, chosen_at) VALUES"
-                " (%(organization_id)s, %(dimension)s, %(grain)s, %(by_hand)s, %(share)s, %(reason)s, %(chosen_at)s)"
+                "INSERT INTO {} AS k (organization_id, dimension, grain, summary, by_hand, share, reason, chosen_at)"
+                " VALUES (%(organization_id)s, %(dimension)s, %(grain)s, %(summary)s, %(by_hand)s, %(share)s,"
+                " %(reason)s, %(chosen_at)s)"
                 " ON CONFLICT (organization_id, dimension) DO UPDATE SET grain = excluded.grain,"
+                " summary = excluded.summary OR k.summary AND k.grain IS NOT DISTINCT FROM excluded.grain,"
                 " by_hand = excluded.by_hand, share = excluded.share, reason = excluded.reason,"
                 " chosen_at = excluded.chosen_at,"
                 " watermark = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.watermark END,"
                 " days_until = CASE WHEN k.grain IS NOT DISTINCT FROM excluded.grain THEN k.days_until END"
             ).format(name),
-            values,
+            asdict(entry),
         )
+        if before == (entry.grain, False) and entry.summary:
+            connection.execute(summarize(events), asdict(entry))
 
 
 def forget(connection: Connection, events: Table, forgotten: Iterable[Entry]) -> None:
     """Take lines of the catalogue away, and their rows."""
     for entry in forgotten:
-        for table in (rollup_table(events), kept_table(events)):
-            connection.execute(
-                sql.SQL("DELETE FROM {} WHERE organization_id = %s AND dimension = %s").format(identifier(table)),
-                [entry.organization_id, entry.dimension],
-            )
+        _empty(connection, events, entry)
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE organization_id = %s AND dimension = %s").format(
+                identifier(kept_table(events))
+            ),
+            [entry.organization_id, entry.dimension],
+        )
+
+
+def _empty(connection: Connection, events: Table, entry: Entry) -> None:
+    """Take a dimension's rows away."""
+    connection.execute(
+        sql.SQL("DELETE FROM {} WHERE organization_id = %s AND dimension = ANY (%s)").format(
+            identifier(rollup_table(events))
+        ),
+        [entry.organization_id, [entry.dimension, SUMMARY + entry.dimension]],
+    )
 
 
 def _lines(connection: Connection, events: Table) -> list[Entry]:

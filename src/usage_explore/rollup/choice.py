@@ -1,6 +1,7 @@
 """Which dimensions the rollup keeps, and at which grain: measured from each organization's newest events.
 
-A dimension's *share* is how many rollup rows one event needs. Few values keep hours; many, such as customers, keep
+A dimension's *share* is how many rollup rows one event needs, its summary's included; it has a summary where that takes
+half the rows or fewer. Few values keep hours; many, such as customers, keep
 days; what would hardly shrink, such as a request's own id, is left out. All of an organization's dimensions together
 stay within a budget, the cheapest first.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -56,6 +57,7 @@ WITH sample AS MATERIALIZED (
 SELECT dimension, count(*),
        count(DISTINCT (value, metric_key, date_bin('1 day', hour, '1970-01-01'),
                        date_bin('1 day', ingested, '1970-01-01'))),
+       count(DISTINCT (value, date_bin('1 day', hour, '1970-01-01'), date_bin('1 day', ingested, '1970-01-01'))),
        coalesce(max(octet_length(value)), 0), (SELECT count(*) FROM sample)
 FROM hours GROUP BY 1
 """  # noqa: S608 - our own column names
@@ -63,12 +65,20 @@ FROM hours GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A dimension in the sample: rollup rows per event at each grain, and the longest value's bytes."""
+    """A dimension in the sample: rollup rows per event at each grain and by the day with the metrics added up, and the
+    longest value's bytes.
+    """
 
     dimension: str
     hourly: Decimal
     daily: Decimal
+    total: Decimal
     longest: int
+
+    def summary(self, grain: timedelta) -> Decimal | None:
+        """Rows per event of its summary; None where that would not be much shorter."""
+        rows, summary = (self.daily, self.total) if grain == DAY else (self.hourly, self.daily)
+        return summary if 2 * summary <= rows else None
 
 
 def measure(connection: Connection, events: Table, organization_id: UUID) -> list[Measured]:
@@ -77,8 +87,8 @@ def measure(connection: Connection, events: Table, organization_id: UUID) -> lis
         sql.SQL(_MEASURE).format(events=identifier(events)), {"organization": organization_id}
     ).fetchall()
     return [
-        Measured(dimension, Decimal(hours) / size, Decimal(days) / size, longest)
-        for dimension, hours, days, longest, size in rows
+        Measured(dimension, Decimal(hours) / size, Decimal(days) / size, Decimal(totals) / size, longest)
+        for dimension, hours, days, totals, longest, size in rows
     ]
 
 
@@ -90,9 +100,10 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
     for measured in sorted(found, key=_cost):
         if measured.dimension in fixed:
             there = fixed[measured.dimension]
-            chosen.append(replace(there, share=_share(measured, there), chosen_at=now))
+            summary = there.summary or bool(there.grain and measured.summary(there.grain))
+            chosen.append(replace(there, share=_share(measured, there), summary=summary, chosen_at=now))
             continue
-        grain, share = None, measured.daily
+        grain, share, summary = None, measured.daily, False
         reason: str | None = f"it needs {measured.daily:.2f} rows per event, more than {MOST_DAILY}"
         if measured.longest > LONGEST_VALUE:
             reason = f"a value is {measured.longest:,} bytes long, more than {LONGEST_VALUE}"
@@ -100,9 +111,12 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
             for fine, needed, most in ((HOUR, measured.hourly, MOST_HOURLY), (DAY, measured.daily, MOST_DAILY)):
                 if needed > most or (fine, measured.dimension) == (HOUR, KEYS):  # keys are counted, never drawn
                     continue
-                if spent + needed <= BUDGET:
-                    grain, share, reason = fine, needed, None
-                    spent += needed
+                more = measured.summary(fine) or Decimal(0)
+                if spent + needed + more > BUDGET:
+                    more = Decimal(0)  # then without a summary
+                if spent + needed + more <= BUDGET:
+                    grain, share, reason, summary = fine, needed + more, None, more > 0
+                    spent += share
                     break
                 reason = f"others need less room, and all together {BUDGET} rows per event at most"
         chosen.append(
@@ -111,6 +125,7 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
                 dimension=measured.dimension,
                 grain=grain,
                 watermark=None,
+                summary=summary,
                 by_hand=False,
                 share=round(share, 6),
                 reason=reason,
@@ -122,8 +137,10 @@ def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[En
 
 def _share(measured: Measured, entry: Entry) -> Decimal | None:
     """What a dimension that stays needs now; its last share where that is not measured."""
-    found = {HOUR: measured.hourly, DAY: measured.daily}.get(entry.grain) if entry.grain else measured.daily
-    return entry.share if found is None else round(found, 6)
+    if entry.grain is None:
+        return round(measured.daily, 6)
+    found = {HOUR: measured.hourly, DAY: measured.daily}.get(entry.grain)
+    return entry.share if found is None else round(found + (measured.summary(entry.grain) or 0), 6)
 
 
 def _cost(measured: Measured) -> tuple[bool, Decimal]:

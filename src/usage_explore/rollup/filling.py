@@ -12,8 +12,8 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.rollup.serving import COLUMNS as DIMENSIONS
-from usage_explore.rollup.serving import DAY, HOUR, KEYS, Kept
-from usage_explore.rollup.tables import rollup_table
+from usage_explore.rollup.serving import DAY, HOUR, KEYS, SUMMARY, Kept
+from usage_explore.rollup.tables import kept_table, rollup_table
 
 _OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in DIMENSIONS)
 
@@ -35,11 +35,20 @@ _WITHIN = """
 GROUP BY 1, 2, 3, 4, 5, 6
 """
 
+_SUMMARY = f"""
+SELECT r.organization_id, '{SUMMARY}' || r.dimension, r.value,
+       CASE WHEN p.grain < interval '1 day' THEN r.metric_key ELSE '' END,
+       date_bin('1 day', r.slot, timestamptz '1970-01-01 00:00:00+00'), r.ingested,
+       sum(r.events)::bigint, sum(r.quantity)
+"""
+"""Of rows `r` and a piece `p`, whose dimension tells the grain: days, and of days the same without the metric."""
+
 ROWS = f"""
 WITH pieces AS MATERIALIZED (
     SELECT * FROM unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(grains)s::interval[], %(since)s::timestamptz[],
-                         %(until)s::timestamptz[], %(days_until)s::timestamptz[])
-        AS p (organization_id, dimension, grain, since, until, days_until))
+                         %(until)s::timestamptz[], %(days_until)s::timestamptz[], %(summaries)s::boolean[])
+        AS p (organization_id, dimension, grain, since, until, days_until, summary)
+), rows AS (
 SELECT e.organization_id, p.dimension,
        CASE p.dimension WHEN 'none' THEN NULL {_OWN_COLUMNS} ELSE e.dimensions ->> substr(p.dimension, 5) END AS value,
        e.metric_key, {_SLOTS} {_FROM}
@@ -49,6 +58,11 @@ SELECT e.organization_id, p.dimension, keys.value, e.metric_key, {_SLOTS} {_FROM
 CROSS JOIN LATERAL
     jsonb_object_keys(CASE jsonb_typeof(e.dimensions) WHEN 'object' THEN e.dimensions END) AS keys (value)
 WHERE p.dimension = '{KEYS}' {_WITHIN}
+)
+SELECT * FROM rows
+UNION ALL {_SUMMARY}
+FROM rows r JOIN pieces p ON p.organization_id = r.organization_id AND p.dimension = r.dimension
+WHERE p.summary GROUP BY 1, 2, 3, 4, 5, 6
 """  # noqa: S608 - our own column names
 """The rollup's rows for some pieces, from `{events}`; parameters as `parameters` gives them."""
 
@@ -62,7 +76,8 @@ BEGINNING = "-infinity"
 class Piece:
     """What is ingested in `[since, until)` of one kept dimension; `since` None is the beginning.
 
-    What is ingested before `days_until` goes into slots of days, the rest into slots of hours.
+    What is ingested before `days_until` goes into slots of days, the rest into slots of hours. With `summary` its
+    summary is part of it.
     """
 
     organization_id: UUID
@@ -71,6 +86,7 @@ class Piece:
     since: datetime | None
     until: datetime
     days_until: datetime
+    summary: bool
 
 
 def parameters(pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -83,6 +99,7 @@ def parameters(pieces: Sequence[Piece]) -> dict[str, Any]:
         "since": since,
         "until": [piece.until for piece in pieces],
         "days_until": [piece.days_until for piece in pieces],
+        "summaries": [piece.summary for piece in pieces],
         "organizations": sorted({piece.organization_id for piece in pieces}),
         "first": BEGINNING if BEGINNING in since else min(since),
         "last": max(piece.until for piece in pieces),
@@ -102,9 +119,9 @@ def empty(events: Table) -> sql.Composed:
     return sql.SQL(
         "DELETE FROM {} r USING unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(since)s::timestamptz[],"
         " %(until)s::timestamptz[]) AS p (organization_id, dimension, since, until)"
-        " WHERE r.organization_id = p.organization_id AND r.dimension = p.dimension"
+        " WHERE r.organization_id = p.organization_id AND r.dimension IN (p.dimension, {} || p.dimension)"
         " AND r.ingested >= p.since AND r.ingested < p.until"
-    ).format(identifier(rollup_table(events)))
+    ).format(identifier(rollup_table(events)), sql.Literal(SUMMARY))
 
 
 def merge(events: Table) -> sql.Composed:
@@ -115,6 +132,21 @@ def merge(events: Table) -> sql.Composed:
         " date_bin('1 day', ingested, timestamptz '1970-01-01 00:00:00+00'), sum(events), sum(quantity)"
         " FROM hours GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 5"
     ).format(emptied=empty(events), rows=identifier(rollup_table(events)), columns=COLUMNS)
+
+
+def summarize(events: Table) -> sql.Composed:
+    """INSERT the summary of a dimension of which it was not kept so far; parameters `organization_id`, `dimension`."""
+    return sql.SQL(
+        "INSERT INTO {rows} ({columns}) {summary} FROM {rows} r JOIN {kept} p"
+        " ON p.organization_id = r.organization_id AND p.dimension = r.dimension"
+        " WHERE r.organization_id = %(organization_id)s AND r.dimension = %(dimension)s"
+        " GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 5"
+    ).format(
+        rows=identifier(rollup_table(events)),
+        columns=COLUMNS,
+        summary=sql.SQL(_SUMMARY),
+        kept=identifier(kept_table(events)),
+    )
 
 
 def identifier(table: Table) -> sql.Identifier:
@@ -132,4 +164,5 @@ def piece_of(organization_id: UUID, kept: Kept, since: datetime | None, until: d
         since=kept.ingestion_slot(since) if since else None,
         until=min(last + (DAY if last < kept.days_until else HOUR), kept.watermark),
         days_until=kept.days_until,
+        summary=kept.summary,
     )

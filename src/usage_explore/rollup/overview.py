@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from sqlalchemy import Table
 from usage_explore.homes import citus
 from usage_explore.rollup.catalogue import Entry, entries
 from usage_explore.rollup.filling import identifier
-from usage_explore.rollup.serving import DAY, HOUR
+from usage_explore.rollup.serving import DAY, HOUR, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.writing import Connection
 
@@ -47,10 +48,18 @@ def overview(connection: Connection, events: Table) -> Overview:
         sizes = [citus.size(connection, name) for name in (rows, kept, identifier(events))]
         return Overview(
             entries=tuple(entries(connection, events)),
-            rows={(owner, dimension): number for owner, dimension, number in counted},
+            rows=_with_summaries(counted),
             size=sizes[0] + sizes[1],
             raw=sizes[2] or None,
         )
+
+
+def _with_summaries(counted: Iterable[tuple[UUID, str, int]]) -> dict[tuple[UUID, str], int]:
+    """The rows of each dimension, its summary's included."""
+    rows: Counter[tuple[UUID, str]] = Counter()
+    for owner, dimension, number in counted:
+        rows[owner, dimension.removeprefix(SUMMARY)] += number
+    return rows
 
 
 def _lines(found: Overview) -> Iterator[str]:

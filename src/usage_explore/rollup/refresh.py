@@ -226,6 +226,7 @@ def _piece(entry: Entry, until: datetime, target: datetime) -> Piece:
         since=entry.watermark,
         until=until,
         days_until=max(days, entry.days_until or days),
+        summary=entry.summary,
     )
 
 

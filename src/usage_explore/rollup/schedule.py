@@ -17,6 +17,7 @@ from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalogue, trust, watermark
 from usage_explore.rollup.filling import fill, identifier, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
+from usage_explore.rollup.serving import SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.writing import Connection
 
@@ -31,7 +32,7 @@ DECLARE
     _end timestamptz;
     _days timestamptz;
     _owners uuid[]; _dimensions text[]; _grains interval[]; _since timestamptz[]; _until timestamptz[];
-    _days_until timestamptz[]; _organizations uuid[]; _first timestamptz; _last timestamptz;
+    _days_until timestamptz[]; _summaries boolean[]; _organizations uuid[]; _first timestamptz; _last timestamptz;
 BEGIN
     PERFORM set_config('default_transaction_isolation', 'read committed', false);
     COMMIT;  -- from here on, who waits for a turn sees what was done meanwhile
@@ -45,7 +46,7 @@ BEGIN
     LOOP
         LOOP
             PERFORM {lock};
-            SELECT k.grain, k.watermark, k.days_until INTO _line FROM {kept} k
+            SELECT k.grain, k.watermark, k.days_until, k.summary INTO _line FROM {kept} k
             WHERE k.organization_id = _kept.organization_id AND k.dimension = _kept.dimension;
             EXIT WHEN _line.grain IS NULL OR _line.watermark >= _target;
             _mark := coalesce(_line.watermark, '-infinity');
@@ -64,6 +65,7 @@ BEGIN
             _since := ARRAY[_mark];
             _until := ARRAY[_end];
             _days_until := ARRAY[_days];
+            _summaries := ARRAY[_line.summary];
             _first := _mark;
             _last := _end;
             BEGIN
@@ -77,7 +79,8 @@ BEGIN
                 WHERE k.organization_id = _kept.organization_id AND k.dimension = _kept.dimension;
             EXCEPTION WHEN program_limit_exceeded OR data_exception THEN
                 DELETE FROM {rows} r
-                WHERE r.organization_id = _kept.organization_id AND r.dimension = _kept.dimension;
+                WHERE r.organization_id = _kept.organization_id
+                  AND r.dimension IN (_kept.dimension, {summary} || _kept.dimension);
                 UPDATE {kept} k SET grain = NULL, watermark = NULL, days_until = NULL, reason = {unfit} || SQLERRM
                 WHERE k.organization_id = _kept.organization_id AND k.dimension = _kept.dimension;
             END;
@@ -141,6 +144,7 @@ def procedure(connection: Connection, events: Table) -> sql.Composed:
         lock=inlined(catalogue.lock_call(connection, events)),
         every=sql.Literal(catalogue.EVERY),
         unfit=sql.Literal(catalogue.UNFIT),
+        summary=sql.Literal(SUMMARY),
         events=identifier(events),
         rows=identifier(rollup_table(events)),
         kept=identifier(kept_table(events)),

@@ -2,7 +2,8 @@
 
 The answer to a question over `[since, until)` is the sum of
 
-    whole     rollup rows of the whole slots `[first, last)`, ingested before `known`
+    slots     rollup rows of whole slots, ingested before `known`: of the summary where there is one, beside it of the
+              dimension itself
     edges     events ingested before `known` in what the whole slots lack of the window, less those they have too much
     tail      events ingested at `known` or later, in the window
 
@@ -12,7 +13,7 @@ The answer to a question over `[since, until)` is the sum of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from usage_explore.filters import DIMENSION, GROUPS
@@ -24,6 +25,9 @@ NONE = "none"
 
 KEYS = "keys"
 """The dimension whose values are the dimension keys an event has: an event counts once for each."""
+
+SUMMARY = "summary:"
+"""What the name of a dimension's summary begins with."""
 
 COLUMNS = tuple(name for name in GROUPS if name != "metric_key")
 """The columns that are dimensions; the metric key is part of every row."""
@@ -41,13 +45,16 @@ _INSTANT = timedelta(microseconds=1)
 class Kept:
     """A dimension that is kept: slots of `grain`, holding what was ingested before `watermark`.
 
-    The slots of ingestion are days before `days_until`, and hours from there on.
+    The slots of ingestion are days before `days_until`, and hours from there on. With `summary` there are fewer rows
+    beside these that say the same more coarsely, for the questions they suffice for: slots of a day where the dimension
+    has shorter ones, else all metrics together.
     """
 
     dimension: str
     grain: timedelta
     watermark: datetime
     days_until: datetime
+    summary: bool = False
 
     def known(self, as_of: datetime | None) -> datetime:
         """Up to where whole slots of ingestion tell what was known at `as_of`, default: all of them."""
@@ -70,29 +77,44 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """How the rollup answers: rows of `kept` in `[first, last)` ingested before `known`, edges, and the tail.
+class Slots:
+    """Whole slots: the rows of `dimension`, which may be a summary, in `[first, last)`; None where that is open."""
 
-    `first` and `last` are None where the window is open.
-    """
-
-    kept: Kept
+    dimension: str
+    grain: timedelta
     first: datetime | None
     last: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How the rollup answers: the rows of whole slots ingested before `known`, edges, and the tail."""
+
+    slots: tuple[Slots, ...]
     known: datetime
     edges: tuple[Edge, ...]
 
 
 def serving(
-    query: AggregateQuery, edges: tuple[datetime, ...], now: datetime, kept: Mapping[str, Kept]
+    query: AggregateQuery,
+    edges: tuple[datetime, ...],
+    now: datetime,
+    kept: Mapping[str, Kept],
+    *,
+    metrics: bool = False,
 ) -> Serving | str:
-    """How the rollup answers the resolved question, else why it cannot, in words that follow "because"."""
+    """How the rollup answers the resolved question, else why it cannot, in words that follow "because".
+
+    With `metrics` each metric by itself.
+    """
     found = _kept(query, query.group_by, kept)
     if isinstance(found, str):
         return found
     if any(floor(edge, found.grain) != edge for edge in edges):
         return f"the edges of {query.bucket}s in {query.timezone} cut the rollup's slots of {span(found.grain)}"
-    return _pieces(query, *query.span, now, found)
+    together = not metrics and _adds_metrics_up(query, query.group_by)
+    coarse = together if found.grain == DAY else all(floor(edge, DAY) == edge for edge in edges)
+    return _pieces(query, *query.span, now, found, coarse)
 
 
 def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[str, Kept]) -> Serving | str:
@@ -100,13 +122,14 @@ def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[st
     found = _kept(query, group, kept)
     if isinstance(found, str):
         return found
+    coarse = found.grain < DAY or _adds_metrics_up(query, group)
     match query:
         case Windowed():
-            return _pieces(query, *query.span, now, found)
+            return _pieces(query, *query.span, now, found, coarse)
         case EventQuery():
-            return _pieces(query, query.occurred_after, query.occurred_before, now, found)
+            return _pieces(query, query.occurred_after, query.occurred_before, now, found, coarse)
         case _:
-            return _pieces(query, None, None, now, found)
+            return _pieces(query, None, None, now, found, coarse)
 
 
 def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
@@ -117,9 +140,17 @@ def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
     return kept.get(dimension) or f"the rollup does not keep {dimension}"
 
 
+def _adds_metrics_up(query: Question, group: str) -> bool:
+    """Whether the question neither filters nor groups by the metric key."""
+    named = {group, *query.missing, *(name for name, _ in query.exclude)}
+    named |= {value for name, values in query.exclude if name == "missing" for value in values}
+    return not query.metric_key and "metric_key" not in named
+
+
 def _pieces(
-    query: Question, since: datetime | None, until: datetime | None, now: datetime, kept: Kept
+    query: Question, since: datetime | None, until: datetime | None, now: datetime, kept: Kept, coarse: bool
 ) -> Serving | str:
+    """The pieces of a window; `coarse` where the summary suffices for the question."""
     known = kept.known(query.as_of)
     if since is not None and known <= since:
         return "the rollup ends before the window begins"
@@ -127,7 +158,23 @@ def _pieces(
     last, foot = _upper(until, kept.grain, now) if until else (None, ())
     if first and last and first >= last:
         return f"the window holds no whole slot of {span(kept.grain)}"
-    return Serving(kept=kept, first=first, last=last, known=known, edges=(*head, *foot))
+    slots = Slots(kept.dimension, kept.grain, first, last)
+    return Serving(_summarized(slots) if kept.summary and coarse else (slots,), known, (*head, *foot))
+
+
+def _summarized(slots: Slots) -> tuple[Slots, ...]:
+    """The same slots: whole days of the summary, the rest of the dimension itself."""
+    days = replace(
+        slots,
+        dimension=SUMMARY + slots.dimension,
+        grain=DAY,
+        first=slots.first and _ceil(slots.first, DAY),
+        last=slots.last and floor(slots.last, DAY),
+    )
+    if days.first and days.last and days.first >= days.last:
+        return (slots,)
+    rest = (replace(slots, last=days.first), replace(slots, first=days.last))
+    return (days, *(each for each in rest if each.first != each.last))
 
 
 def dimensions(query: Question, group: str) -> tuple[str, ...]:
@@ -138,6 +185,11 @@ def dimensions(query: Question, group: str) -> tuple[str, ...]:
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
     return tuple(sorted(named - {"metric_key", NONE}))
+
+
+def _ceil(instant: datetime, grain: timedelta) -> datetime:
+    """The start of the first slot that does not begin before `instant`."""
+    return instant + (_EPOCH - instant) % grain
 
 
 def floor(instant: datetime, grain: timedelta) -> datetime:

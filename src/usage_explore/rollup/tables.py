@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    false,
 )
 
 
@@ -25,9 +26,10 @@ from sqlalchemy import (
 def rollup_table(events: Table) -> Table:
     """The rows, `<events>_rollup`.
 
-    `organization_id` uuid, `dimension` text (`none`, `keys`, a column, `dim:<key>`), `value` text (NULL where the event
-    has none), `metric_key` text, `slot` timestamptz (start of the slot of `timestamp`), `ingested` timestamptz (start
-    of the slot of `ingested_at`), `events` bigint, `quantity` numeric (their exact sum).
+    `organization_id` uuid, `dimension` text (`none`, `keys`, a column, `dim:<key>`, or `summary:` and one of these),
+    `value` text (NULL where the event has none), `metric_key` text ('' where a summary adds all metrics up), `slot`
+    timestamptz (start of the slot of `timestamp`), `ingested` timestamptz (start of the slot of `ingested_at`),
+    `events` bigint, `quantity` numeric (their exact sum).
     """
     return Table(
         f"{events.name}_rollup",
@@ -62,7 +64,8 @@ def kept_table(events: Table) -> Table:
 
     `organization_id` uuid, `dimension` text, `grain` interval (of the slots; NULL where it is left out), `watermark`
     timestamptz (what was ingested before is in the rows; NULL before the first refresh), `days_until` timestamptz
-    (slots of ingestion are days before it, hours after), `by_hand` boolean (set by a person, else measured), `share`
+    (slots of ingestion are days before it, hours after), `summary` boolean (whether its rows are summarized
+    beside it, see `serving.Kept`), `by_hand` boolean (set by a person, else measured), `share`
     numeric (rollup rows per event when it was measured), `reason` text (why it is left out), `chosen_at` timestamptz.
     """
     return Table(
@@ -73,6 +76,7 @@ def kept_table(events: Table) -> Table:
         Column("grain", Interval),
         Column("watermark", DateTime(timezone=True)),
         Column("days_until", DateTime(timezone=True)),
+        Column("summary", Boolean, nullable=False, server_default=false()),
         Column("by_hand", Boolean, nullable=False),
         Column("share", Numeric),
         Column("reason", Text),

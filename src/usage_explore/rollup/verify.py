@@ -17,7 +17,7 @@ from sqlalchemy import Table
 
 from usage_explore.rollup import catalogue
 from usage_explore.rollup.filling import COLUMNS, ROWS, Piece, identifier, parameters
-from usage_explore.rollup.serving import DAY
+from usage_explore.rollup.serving import DAY, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.writing import Connection
 
@@ -44,7 +44,7 @@ WITH raw ({columns}) AS ({rows}), rolled AS (
            sum(r.events) AS events, sum(r.quantity) AS quantity
     FROM {rollup} r JOIN unnest(%(owners)s::uuid[], %(dimensions)s::text[], %(since)s::timestamptz[],
                                 %(until)s::timestamptz[]) AS p (organization_id, dimension, since, until)
-      ON r.organization_id = p.organization_id AND r.dimension = p.dimension
+      ON r.organization_id = p.organization_id AND r.dimension IN (p.dimension, {summary} || p.dimension)
      AND r.ingested >= p.since AND r.ingested < p.until
     GROUP BY 1, 2, 3, 4, 5, 6
 )
@@ -62,7 +62,9 @@ ORDER BY 1, 2, 6, 5, 3, 4 LIMIT %(most)s
 _ASTRAY = """
 SELECT r.organization_id, r.dimension, r.value, r.metric_key, r.slot::text, r.ingested::text,
        0::bigint, r.events, NULL::numeric, r.quantity, count(*) OVER ()
-FROM {rollup} r LEFT JOIN {kept} k USING (organization_id, dimension)
+FROM {rollup} r LEFT JOIN {kept} k
+  ON k.organization_id = r.organization_id
+ AND (r.dimension = k.dimension OR r.dimension = {summary} || k.dimension AND k.summary)
 WHERE k.grain IS NULL OR k.watermark IS NULL OR r.ingested >= k.watermark
 ORDER BY 1, 2, 6, 5, 3, 4 LIMIT %(most)s
 """
@@ -172,6 +174,7 @@ def _pieces(entries: Sequence[catalogue.Entry], since: datetime, until: datetime
                 None if since == _BEGINNING else since,
                 min(until, kept.watermark),
                 kept.days_until,
+                kept.summary,
             )
 
 
@@ -183,6 +186,7 @@ def _asked(
         rows=sql.SQL(ROWS).format(events=identifier(events)),
         rollup=identifier(rollup_table(events)),
         kept=identifier(kept_table(events)),
+        summary=sql.Literal(SUMMARY),
     )
     rows = connection.execute(composed, {**values, "most": KEPT}).fetchall()
     return [Difference(*row[:-1]) for row in rows], rows[0][-1] if rows else 0
