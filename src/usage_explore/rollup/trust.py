@@ -34,7 +34,7 @@ def check_visible(connection: Connection, events: Table) -> None:
 def check_dated(connection: Connection, events: Table) -> None:
     """Raise `TableMismatch` where events have no `ingested_at`, which a view may show: no slot would hold them."""
     row = connection.execute(
-        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE ingested_at IS NULL)").format(identifier(events))
+        sql.SQL("SELECT EXISTS (SELECT 1 FROM {} WHERE ingested_at IS NULL)").format(identifier(events))
     ).fetchone()
     if row and row[0]:
         raise TableMismatch(
