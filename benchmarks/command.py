@@ -45,7 +45,7 @@ RESULTS = Path(__file__).with_name("results")
     "--grow",
     default="",
     metavar="MILLIONS",
-    help="Also how times grow, such as 1,10,50 million events; where the disk lacks room, without the other engines.",
+    help="Also how times grow, such as 1,10,50 million events, with the engines that the disk has room for.",
 )
 @click.option("--note", default="", help="A sentence for the report, such as what else ran.")
 @click.option(
@@ -82,21 +82,13 @@ def main(
         return Plan(home=home, parts=parts, files=files, **given)  # type: ignore[arg-type]
 
     files, parts = _listed("--engines", engines, tuple(FILES)), _listed("--only", only, PARTS)
-    plans = [plan(rows, parts, files)]
-    if timescaledb:
-        plans.append(plan(rows, parts, (), server="timescaledb", url=timescaledb))
-    if citus:
-        plans.append(plan(rows, parts, (), server="citus", url=citus))
-    found = [done for each in plans if (done := _ran(each))]
-    grown = []
+    found = _ran(plan(rows, parts, files))
+    grown: list[dict[str, Any]] = []
     for number in _sizes(grow):
-        larger = plan(number, ("questions", "pages", "refresh"), files)
-        if _lacking(larger):
-            larger = replace(larger, files=())
-        if number == rows:
-            grown += found[:1]
-        elif done := _ran(larger):
-            grown.append(done)
+        grown += found if number == rows else _ran(plan(number, ("questions", "pages", "refresh"), files))
+    for server, url in (("timescaledb", timescaledb), ("citus", citus)):
+        if url:
+            found += _ran(plan(rows, parts, (), server=server, url=url))
     if found:
         report.write(found, grown, note, results)
         if results.resolve() == RESULTS and "questions" in found[0]:
@@ -104,20 +96,20 @@ def main(
         click.echo((results / "bench.md").read_text())
 
 
-def _ran(plan: Plan) -> dict[str, Any] | None:
-    """What was found; None where it had to be left out, which is said: what others found is worth keeping."""
-    if lacking := _lacking(plan):
-        click.echo(f"Left out: {lacking}.")
-        return None
+def _ran(plan: Plan) -> list[dict[str, Any]]:
+    """What was found; nothing where it had to be left out, which is said: what others found is worth keeping."""
+    what = f"{plan.rows.number:,} rows in {plan.server}"
+    if plan.home.room() < 0:
+        click.echo(f"Left out: {what}: the disk lacks {-plan.home.room() / 1e9:.0f} GB")
+        return []
+    files = plan.home.fitting({name: FILES[name] for name in plan.files})
+    for name in sorted(set(plan.files) - set(files)):
+        click.echo(f"Left out: {name} of {what}: the disk has no room for it")
     try:
-        return run(plan, click.echo)
+        return [run(replace(plan, files=files), click.echo)]
     except (psycopg.Error, UsageExploreError, RuntimeError) as error:
-        click.echo(f"Left out: {plan.rows.number:,} rows in {plan.server}: {error}")
-        return None
-
-
-def _lacking(plan: Plan) -> str | None:
-    return plan.home.lacks_room({name: FILES[name] for name in plan.files})
+        click.echo(f"Left out: {what}: {error}")
+        return []
 
 
 def last(folder: Path, number: int, seed: int) -> datetime:

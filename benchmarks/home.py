@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pyarrow.parquet
 
 from benchmarks.rows import SCHEMA, Rows
 
-BYTES_PER_ROW = {"postgres": 800, "duckdb": 200, "duckdb-tuned": 200, "chdb": 100}
-"""Disk that each needs, Parquet files and room to work included."""
+BYTES_PER_ROW = {"postgres": 800, "parquet": 50, "duckdb": 170, "duckdb-tuned": 100, "chdb": 60}
+"""Disk that each needs, with some room to work."""
 
 
 def default_folder() -> Path:
@@ -40,18 +41,23 @@ class Home:
         """The embedded server's."""
         return self.path / "postgres"
 
-    def lacks_room(self, engines: dict[str, str]) -> str | None:
-        """Why the disk is too small for the server's folder and the engines' files that are not there yet."""
+    def room(self) -> int:
+        """Bytes that are free for others when the server's folder is made; negative where it has no room itself."""
         self.path.mkdir(parents=True, exist_ok=True)
-        needed = sum(
-            BYTES_PER_ROW[name] * self.rows.number
-            for name, file in {**engines, "postgres": "postgres"}.items()
-            if not (self.path / file).exists()
-        )
-        free = shutil.disk_usage(self.path).free
-        if needed <= free:
-            return None
-        return f"{self.rows.number:,} rows need {needed / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB are free"
+        return shutil.disk_usage(self.path).free - self._needed("postgres", "postgres")
+
+    def fitting(self, engines: Mapping[str, str]) -> tuple[str, ...]:
+        """The engines, with their files' names, that have room beside the server, the smallest ones first of all."""
+        room, fitting = self.room() - self._needed("parquet", "parquet"), set()
+        for name in sorted(engines, key=BYTES_PER_ROW.__getitem__):
+            room -= self._needed(name, engines[name])
+            if room >= 0:
+                fitting.add(name)
+        return tuple(name for name in engines if name in fitting)
+
+    def _needed(self, name: str, file: str) -> int:
+        """Bytes that something needs which may be there already."""
+        return 0 if (self.path / file).exists() else BYTES_PER_ROW[name] * self.rows.number
 
     def parquet(self) -> Path:
         """The rows as Parquet files, written unless they are there."""
