@@ -83,17 +83,20 @@ def main(
 
     files, parts = _listed("--engines", engines, tuple(FILES)), _listed("--only", only, PARTS)
     found = _ran(plan(rows, parts, files))
+    if not found:
+        return
     grown: list[dict[str, Any]] = []
+    report.write(found, grown, note, results)
     for number in _sizes(grow):
-        grown += found if number == rows else _ran(plan(number, ("questions", "pages", "refresh"), files))
+        grown += found[:1] if number == rows else _ran(plan(number, ("questions", "pages", "refresh"), files))
+        report.write(found, grown, note, results)  # each takes long, and may be the last
     for server, url in (("timescaledb", timescaledb), ("citus", citus)):
         if url:
             found += _ran(plan(rows, parts, (), server=server, url=url))
-    if found:
-        report.write(found, grown, note, results)
-        if results.resolve() == RESULTS and "questions" in found[0]:
-            summary.renew(found[0])
-        click.echo((results / "bench.md").read_text())
+            report.write(found, grown, note, results)
+    if results.resolve() == RESULTS and "questions" in found[0]:
+        summary.renew(found[0])
+    click.echo((results / "bench.md").read_text())
 
 
 def _ran(plan: Plan) -> list[dict[str, Any]]:

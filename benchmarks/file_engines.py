@@ -32,6 +32,7 @@ class DuckDB:
             unfinished = _unfinished(file)
             made = duckdb.connect(str(unfinished))
             made.execute("SET enable_progress_bar = false")
+            made.execute("SET memory_limit = '50%'")  # a server and the system's cache want some, too
             cast = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
             made.execute(
                 f"CREATE TABLE {plain.TABLE} AS SELECT * REPLACE ({cast}, timestamp::TIMESTAMP AS timestamp,"
