@@ -9,6 +9,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.rows import organization
+from usage_explore.homes import citus
+from usage_explore.rollup.filling import identifier
+from usage_explore.rollup.tables import rollup_table
 from usage_explore.schema import events_table
 from usage_explore.writing import Connection
 
@@ -19,7 +22,7 @@ _PACKAGES = ("usage-explore", "sqlalchemy", "psycopg", "pandas", "streamlit", "d
 _TABLE = "SELECT pg_table_size('{table}'), pg_indexes_size('{table}')"
 _HYPERTABLE = "SELECT table_bytes + toast_bytes, index_bytes FROM hypertable_detailed_size('{table}')"
 _DISTRIBUTED = "SELECT citus_table_size('{table}'), citus_total_relation_size('{table}') - citus_table_size('{table}')"
-_ROLLUP = "SELECT pg_total_relation_size('{table}_rollup'), count(*) FROM {table}_rollup"
+_ROLLUP = "SELECT count(*) FROM {table}_rollup"
 _KEPT = "SELECT dimension, grain::text FROM {table}_rollup_kept WHERE organization_id = '{owner}' ORDER BY share"
 
 
@@ -35,9 +38,11 @@ def events(connection: Connection) -> dict[str, int]:
 def rollup(connection: Connection) -> dict[str, Any]:
     """Bytes and rows of the rollup, its index included, and what it keeps of the organization that is asked about."""
     with connection.transaction():
-        size, rows = _row(connection, _ROLLUP)
+        size = citus.size(connection, identifier(rollup_table(TABLE)))
+        rows = connection.execute(_ROLLUP.format(table=TABLE.name).encode()).fetchone()
         kept = connection.execute(_KEPT.format(table=TABLE.name, owner=organization()).encode()).fetchall()
-    return {"rollup": size, "rollup_rows": rows, "kept": {name: grain or "left out" for name, grain in kept}}
+    grains = {name: grain or "left out" for name, grain in kept}
+    return {"rollup": size, "rollup_rows": rows[0] if rows else 0, "kept": grains}
 
 
 def _row(connection: Connection, statement: str) -> tuple[int, int]:
