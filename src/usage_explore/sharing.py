@@ -13,8 +13,6 @@ from usage_explore.errors import ConfigurationError
 from usage_explore.keys import Keyring
 from usage_explore.people import People
 
-THIS_MACHINE = "127.0.0.1"
-
 
 def is_this_machine(host: str) -> bool:
     """Whether only this machine reaches the address; a name other than localhost may lead anywhere."""

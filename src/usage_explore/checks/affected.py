@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
@@ -16,8 +16,8 @@ from usage_explore.query import EventQuery
 
 _FILTERED = 20
 """Metrics a finding's question names; beyond, it shows all of the customer's."""
-_LONGEST = 1_000
-"""Characters of a metric's key that a question can surely name."""
+LONGEST = 1_000
+"""Characters of a metric's key, or another value, that a question can surely name."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +56,11 @@ class Affected:
     def quantity(self) -> Decimal | None:
         """How much they meter, None where it is of several metrics."""
         return next(iter(self.metrics.values()))[1] if len(self.metrics) == 1 else None
+
+    def arrival(self, zone: tzinfo) -> tuple[tuple[str, str], ...]:
+        """When they arrived, as facts."""
+        first, last = (arrived.astimezone(zone).isoformat() for arrived in self.arrived)
+        return (("first arrival", first), ("last arrival", last))
 
     @property
     def metric_words(self) -> str:
@@ -109,7 +114,7 @@ def shown_by(examination: Examination, metrics: Iterable[str], **parameters: obj
 def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
     """The filter for these metrics; none where there are many, or where the query language cannot name one."""
     keys = sorted(metrics)
-    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= _LONGEST for key in keys)
+    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= LONGEST for key in keys)
     return {"metric_key": keys} if nameable else {}
 
 

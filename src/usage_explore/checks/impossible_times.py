@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.affected import Affected
+from usage_explore.checks.affected import LONGEST, Affected
 from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
@@ -36,9 +36,6 @@ SENDER = "api_key"
 
 SYSTEMATIC = Decimal("0.5")
 """The part of a sender's events that lie ahead of their arrival from which its clock is to blame."""
-
-_LONGEST = 1_000
-"""Characters of a sender that a question can surely name."""
 
 NAME = "impossible_times"
 AHEAD, PAST = "ahead", "past"
@@ -127,10 +124,7 @@ def examine(examination: Examination) -> Outcome:
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
-        facts=lambda affected: (
-            ("first arrival", affected.arrived[0].astimezone(period.zone).isoformat()),
-            ("last arrival", affected.arrived[1].astimezone(period.zone).isoformat()),
-        ),
+        facts=lambda affected: affected.arrival(period.zone),
     )
     rows = examination.rows(statement(examination.table, period))
     found = outcome(examination, rows, telling, examination.totals.events)
@@ -197,7 +191,7 @@ def _only(examination: Examination, sender: str | None) -> dict[str, Any]:
     """The filters for this sender beside the period's own; none where no filter can name it."""
     if sender is None:
         return {"missing": examination.missing(DIMENSION + SENDER)}
-    if len(sender) > _LONGEST:
+    if len(sender) > LONGEST:
         return {}
     return {"dimensions": {**dict(examination.period.dimensions), SENDER: (sender,)}}
 

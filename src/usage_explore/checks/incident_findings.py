@@ -12,6 +12,7 @@ from typing import Any
 from usage_explore import buckets, parse
 from usage_explore.answers import Series
 from usage_explore.buckets import Bucket
+from usage_explore.checks.affected import LONGEST
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.incidents import Incident
@@ -28,7 +29,7 @@ _CONTEXT: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
 _MOST_OF_IT = Decimal("0.95")
 _NAMED_HOURS, _FEW_HOURS = timedelta(days=3), 12
-_MOST_NAMED, _LONGEST_KEY = 100, 1_000
+_MOST_NAMED = 100
 _WEEK = timedelta(days=7)
 
 
@@ -131,7 +132,7 @@ def _series(
 
 def _of(metrics: Sequence[str]) -> dict[str, Any]:
     """The filter by these metrics; none where they are too many, or one has a key that no filter can name."""
-    nameable = len(metrics) <= _MOST_NAMED and all(0 < len(metric) <= _LONGEST_KEY for metric in metrics)
+    nameable = len(metrics) <= _MOST_NAMED and all(0 < len(metric) <= LONGEST for metric in metrics)
     return {"metric_key": list(metrics)} if nameable else {}
 
 

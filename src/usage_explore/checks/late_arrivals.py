@@ -117,11 +117,7 @@ def examine(examination: Examination) -> Outcome:
 
     def facts(affected: Affected) -> tuple[tuple[str, str], ...]:
         bound = min(bounds[metric] for metric in affected.metrics)
-        return (
-            ("first arrival", affected.arrived[0].astimezone(zone).isoformat()),
-            ("last arrival", affected.arrived[1].astimezone(zone).isoformat()),
-            ("late is later than", duration(bound)),
-        )
+        return (*affected.arrival(zone), ("late is later than", duration(bound)))
 
     telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
     rows = examination.rows(late(examination.table, examination.period, bounds)) if lags else ()

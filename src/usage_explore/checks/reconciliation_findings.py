@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.checks import uninvoiced
+from usage_explore.checks.affected import LONGEST
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import part
@@ -25,7 +26,6 @@ NAME = "reconciliation"
 _TOGETHER = 300
 """Values of one parameter that a question of several keys may name."""
 
-_LONGEST_VALUE = 1_000
 _FACTS = 20
 
 _SINGLE: dict[Status, str] = {
@@ -278,7 +278,7 @@ def _can_be_asked(name: str, values: set[Any]) -> bool:
     """Whether one question can have all the values, and no others, in a filter."""
     if name == "subscription_id":
         return len(values) == 1
-    texts = [value for value in values if isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE]
+    texts = [value for value in values if isinstance(value, str) and 0 < len(value) <= LONGEST]
     return len(texts) == len(values) <= _TOGETHER
 
 
