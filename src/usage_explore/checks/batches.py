@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Select, case, func, literal, select
+from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
 
 from usage_explore.checks.affected import Affected, affected_share, exact, shown_by
 from usage_explore.checks.check import Examination, Outcome
@@ -50,12 +50,26 @@ class Telling:
     facts: Callable[[Affected], Iterable[tuple[str, str]]] = lambda affected: ()
 
 
+def concerning(table: Table) -> list[ColumnElement[Any]]:
+    """What `batched` needs to know of an event."""
+    c = table.c
+    return [
+        c.customer_id,
+        c.metric_key,
+        c.quantity,
+        c.timestamp,
+        c.ingested_at,
+        c.external_cost_amount,
+        c.external_cost_currency,
+    ]
+
+
 def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
     """The suspects by kind, customer, batch, metric and currency, batches in order.
 
-    `suspects` has the events' columns and `kind` text. `moment` is the time that batches are close in. Columns: `kind`,
-    `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first`,
-    `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
+    `suspects` has the columns that `concerning` gives and `kind` text. `moment` is the time that batches are close in.
+    Columns: `kind`, `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost`
+    numeric, `first`, `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
     """
     c = suspects.c
     time = c[moment]

@@ -15,7 +15,7 @@ from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, s
 
 from usage_explore import parse
 from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
+from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, concerning, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
@@ -49,13 +49,7 @@ def _superfluous(table: Table, period: Period) -> CTE:
     content = [c.customer_id, c.metric_key, c.quantity, c.timestamp]
     arrived = (
         select(
-            c.customer_id,
-            c.metric_key,
-            c.quantity,
-            c.timestamp,
-            c.ingested_at,
-            c.external_cost_amount,
-            c.external_cost_currency,
+            *concerning(table),
             and_(*conditions(table, period)).label("concerned"),
             func.row_number().over(**by_key).label("arrival"),
             and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),

@@ -16,7 +16,7 @@ from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, sele
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import LONGEST, Affected
-from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, outcome
+from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
@@ -49,13 +49,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     impossible = (
         select(
             case((ahead, AHEAD), else_=PAST).label("kind"),
-            c.customer_id,
-            c.metric_key,
-            c.quantity,
-            c.timestamp,
-            c.ingested_at,
-            c.external_cost_amount,
-            c.external_cost_currency,
+            *concerning(table),
         )
         .where(*conditions(table, period), or_(ahead, past))
         .cte("impossible")

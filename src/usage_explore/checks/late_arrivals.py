@@ -15,7 +15,7 @@ from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, l
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
+from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, concerning, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.impossible_times import FAR_PAST
@@ -78,13 +78,7 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta]) -> Selec
     found = (
         select(
             literal(NAME).label("kind"),
-            c.customer_id,
-            c.metric_key,
-            c.quantity,
-            c.timestamp,
-            c.ingested_at,
-            c.external_cost_amount,
-            c.external_cost_currency,
+            *concerning(table),
         )
         .join_from(table, bound, and_(c.metric_key == bound.c.metric_key, lag > bound.c.bound))
         .where(*conditions(table, period), lag > literal(LATE), lag <= literal(FAR_PAST))
