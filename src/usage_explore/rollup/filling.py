@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.rollup.serving import COLUMNS as DIMENSIONS
-from usage_explore.rollup.serving import DAY, HOUR, KEYS, SUMMARY, Kept
+from usage_explore.rollup.serving import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept
 from usage_explore.rollup.tables import kept_table, rollup_table
 
 _OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in DIMENSIONS)
@@ -156,7 +156,7 @@ def identifier(table: Table) -> sql.Identifier:
 
 def piece_of(organization_id: UUID, kept: Kept, since: datetime | None, until: datetime) -> Piece:
     """What is ingested in `[since, until)` and kept already, widened to whole slots of ingestion."""
-    last = kept.ingestion_slot(until - timedelta(microseconds=1))
+    last = kept.ingestion_slot(until - INSTANT)
     return Piece(
         organization_id=organization_id,
         dimension=kept.dimension,

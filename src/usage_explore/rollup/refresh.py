@@ -19,7 +19,7 @@ from usage_explore.errors import TableMismatch
 from usage_explore.rollup import trust
 from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
-from usage_explore.rollup.serving import DAY, HOUR, floor
+from usage_explore.rollup.serving import DAY, HOUR, INSTANT, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.translation import said
 from usage_explore.writing import Connection
@@ -33,7 +33,6 @@ _QUICK, _SLOW, _TOO_SLOW = 2.0, 8.0, 60.0
 """Seconds of a step: the next one is longer, shorter, and shorter even than a day. A day that is read by the hour is
 written hour by hour and merged afterwards, which trebles the work and leaves the index half empty."""
 _MANY = 20_000
-_INSTANT = timedelta(microseconds=1)
 
 BY_THE_HOUR = 8 * DAY
 """How long the time of ingestion is kept by the hour, then by the day: late events come with many hours, so this makes
@@ -141,7 +140,7 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
     ).format(source)
     owners = {owner: times for owner, *times in connection.execute(found, [last])} if last else {}
     if owners and trust.is_rewritten(connection, events):
-        return sum(rebuild(connection, events, [owner], since, to + _INSTANT) for owner, (since, to) in owners.items())
+        return sum(rebuild(connection, events, [owner], since, to + INSTANT) for owner, (since, to) in owners.items())
     pieces = [piece_of(owner, each, None, each.watermark) for owner, each in kept if owner in owners]
     return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0
 

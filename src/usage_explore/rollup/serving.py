@@ -38,7 +38,7 @@ GRAINS = (timedelta(minutes=15), HOUR, DAY)
 """How long a slot may be. All begin at midnight UTC."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INSTANT = timedelta(microseconds=1)
+INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Kept:
 
     def known(self, as_of: datetime | None) -> datetime:
         """Up to where whole slots of ingestion tell what was known at `as_of`, default: all of them."""
-        if as_of is None or as_of + _INSTANT >= self.watermark:
+        if as_of is None or as_of + INSTANT >= self.watermark:
             return self.watermark
-        return self.ingestion_slot(as_of + _INSTANT)
+        return self.ingestion_slot(as_of + INSTANT)
 
     def ingestion_slot(self, ingested: datetime) -> datetime:
         """The start of the slot of ingestion that holds the instant."""
@@ -112,7 +112,7 @@ def serving(
         return found
     if any(floor(edge, found.grain) != edge for edge in edges):
         return f"the edges of {query.bucket}s in {query.timezone} cut the rollup's slots of {span(found.grain)}"
-    together = not metrics and _adds_metrics_up(query, query.group_by)
+    together = not metrics and "metric_key" not in _named(query, query.group_by)
     coarse = together if found.grain == DAY else all(floor(edge, DAY) == edge for edge in edges)
     return _pieces(query, *query.span, now, found, coarse)
 
@@ -122,7 +122,7 @@ def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[st
     found = _kept(query, group, kept)
     if isinstance(found, str):
         return found
-    coarse = found.grain < DAY or _adds_metrics_up(query, group)
+    coarse = found.grain < DAY or "metric_key" not in _named(query, group)
     match query:
         case Windowed():
             return _pieces(query, *query.span, now, found, coarse)
@@ -138,13 +138,6 @@ def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
         return f"{' and '.join(named)} are asked for together, and the rollup keeps one dimension at a time"
     (dimension,) = named or (NONE,)
     return kept.get(dimension) or f"the rollup does not keep {dimension}"
-
-
-def _adds_metrics_up(query: Question, group: str) -> bool:
-    """Whether the question neither filters nor groups by the metric key."""
-    named = {group, *query.missing, *(name for name, _ in query.exclude)}
-    named |= {value for name, values in query.exclude if name == "missing" for value in values}
-    return not query.metric_key and "metric_key" not in named
 
 
 def _pieces(
@@ -179,12 +172,16 @@ def _summarized(slots: Slots) -> tuple[Slots, ...]:
 
 def dimensions(query: Question, group: str) -> tuple[str, ...]:
     """What the question filters by, and a group; without the metric key, which is part of every row."""
+    return tuple(sorted(_named(query, group) - {"metric_key", NONE}))
+
+
+def _named(query: Question, group: str) -> set[str]:
     named = {group, *query.missing}
-    named |= {name for name in COLUMNS if getattr(query, name)}
+    named |= {name for name in GROUPS if getattr(query, name)}
     named |= {DIMENSION + key for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
-    return tuple(sorted(named - {"metric_key", NONE}))
+    return named
 
 
 def _ceil(instant: datetime, grain: timedelta) -> datetime:
