@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from usage_explore.checks.check import Examination
@@ -111,10 +112,10 @@ def shown_by(examination: Examination, metrics: Iterable[str], **parameters: obj
     return examination.events_question(**shown_with(metrics), **parameters)
 
 
-def shown_with(metrics: Iterable[str]) -> dict[str, list[str]]:
-    """The filter for these metrics; none where there are many, or where the query language cannot name one."""
+def shown_with(metrics: Iterable[str], most: int = _FILTERED) -> dict[str, Any]:
+    """The filter by these metrics; none where they are more than `most`, or a question cannot name one."""
     keys = sorted(metrics)
-    nameable = len(keys) <= _FILTERED and all(0 < len(key) <= LONGEST for key in keys)
+    nameable = len(keys) <= most and all(0 < len(key) <= LONGEST for key in keys)
     return {"metric_key": keys} if nameable else {}
 
 

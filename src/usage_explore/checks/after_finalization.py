@@ -19,6 +19,7 @@ from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import own_usage, part
+from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import exact_sum, plain
 from usage_explore.query import Period
@@ -31,7 +32,6 @@ GRAVE = Decimal("0.01")
 """The part of a customer's own usage of the metric from which what is not on the invoice is high."""
 
 NAME = "after_finalization"
-_INSTANT = timedelta(microseconds=1)
 _FACTS = 20
 _LONG = timedelta(days=366)
 """A longer period is drawn in weeks: an aggregate has a bound on its buckets."""
@@ -141,10 +141,10 @@ def _changes(examination: Examination) -> list[_Change]:
     found: dict[tuple[UUID, str], _Change] = {}
     for row in examination.rows(statement(examination.table, examination.period)):
         fresh = _Change(
-            customer_id=row.customer_id, metric_key=row.metric_key, since=row.first, until=row.last + _INSTANT
+            customer_id=row.customer_id, metric_key=row.metric_key, since=row.first, until=row.last + INSTANT
         )
         change = found.setdefault((row.customer_id, row.metric_key), fresh)
-        change.since, change.until = min(change.since, row.first), max(change.until, row.last + _INSTANT)
+        change.since, change.until = min(change.since, row.first), max(change.until, row.last + INSTANT)
         change.events += row.events
         change.events_before += row.before
         change.quantity = _sum(change.quantity, row.quantity)

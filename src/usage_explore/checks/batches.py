@@ -20,6 +20,7 @@ from usage_explore.checks.affected import Affected, affected_share, exact, shown
 from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, when
 from usage_explore.numbers import plain
 
@@ -31,8 +32,6 @@ FLOOR = 10
 
 MOST = 100
 """Batches of one check that are findings of their own, the gravest; the note counts the others."""
-
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +170,7 @@ def _read(row: Any) -> Affected:
     return Affected(
         kind=row.kind,
         since=row.first,
-        until=row.last + _INSTANT,
+        until=row.last + INSTANT,
         arrived=(row.first_arrival, row.last_arrival),
         lags=(row.shortest, row.longest),
         metrics={row.metric_key: (row.events, row.quantity)},

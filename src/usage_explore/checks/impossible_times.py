@@ -20,6 +20,7 @@ from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, con
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, duration, named, percent
 from usage_explore.filters import DIMENSION
 from usage_explore.query import Period
@@ -160,7 +161,7 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
     ahead = part(row.events, sent)
     sender = "" if row.sender is None else f", {SENDER.replace('_', ' ')} {named(row.sender)}"
     since: datetime = row.first
-    until = row.last + timedelta(microseconds=1)
+    until = row.last + INSTANT
     return Finding(
         check=NAME,
         severity="low",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from typing import Any
 from usage_explore import buckets, parse
 from usage_explore.answers import Series
 from usage_explore.buckets import Bucket
-from usage_explore.checks.affected import LONGEST
+from usage_explore.checks.affected import shown_with
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.incidents import Incident
@@ -123,17 +123,11 @@ def _series(
             metric=metric,
             group_by="metric_key",
             top=0,
-            **_of(incident.metrics),
+            **shown_with(incident.metrics, _MOST_NAMED),
             **_whose(incident),
         )
     )
     return [each for each in found if each.key in incident.metrics]
-
-
-def _of(metrics: Sequence[str]) -> dict[str, Any]:
-    """The filter by these metrics; none where they are too many, or one has a key that no filter can name."""
-    nameable = len(metrics) <= _MOST_NAMED and all(0 < len(metric) <= LONGEST for metric in metrics)
-    return {"metric_key": list(metrics)} if nameable else {}
 
 
 def _whose(incident: Incident) -> dict[str, Any]:
@@ -149,7 +143,7 @@ def _question(examination: Examination, incident: Incident) -> AggregateQuery:
         until=max(min(until + around, examination.closed_until), until),
         bucket=lead.step,
         metric=lead.measure,
-        **_of([lead.metric_key]) or {"group_by": "metric_key"},
+        **shown_with([lead.metric_key]) or {"group_by": "metric_key"},
         **_whose(incident),
     )
 

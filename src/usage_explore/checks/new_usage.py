@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import asked, closed, earlier, grouped, of_question, together
+from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -115,7 +115,7 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
         **asked(customer_id=customer),
         **({"metric_key": metrics} if all(asked(metric_key=each) for each in metrics) else {}),
         occurred_after=first,
-        occurred_before=min(examination.period.span[1], last + timedelta(microseconds=1)),
+        occurred_before=min(examination.period.span[1], last + INSTANT),
     )
     found = of_question(examination, question, examination.table.c.metric_key.in_(metrics))
     if found is None:

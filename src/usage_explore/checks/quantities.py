@@ -8,7 +8,7 @@ and infinite quantities always are: they cannot be billed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number
 from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import exact_sum, plain
 from usage_explore.query import Period
@@ -38,7 +39,6 @@ GRAVE = Decimal("0.01")
 NAME = "quantities"
 ZERO, NEGATIVE, UNCOUNTABLE = "zero", "negative", "uncountable"
 _WORDS = {ZERO: "zero", NEGATIVE: "negative", UNCOUNTABLE: "NaN or infinite"}
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | No
         .group_by(c.external_cost_currency)
     ).all()
     costs = {currency: cost for currency, cost, _, _ in found if cost is not None}
-    return costs, min(row[2] for row in found), max(row[3] for row in found) + _INSTANT
+    return costs, min(row[2] for row in found), max(row[3] for row in found) + INSTANT
 
 
 def _spans(days: tuple[tuple[datetime, datetime], ...]) -> list[tuple[datetime, datetime]]:

@@ -24,6 +24,7 @@ from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number
 from usage_explore.checks.own_usage import own_usage, part
+from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
 from usage_explore.numbers import exact_sum, plain
@@ -43,7 +44,6 @@ ENOUGH = 20
 """The events from which a slip is high."""
 
 NAME = "unit_slips"
-_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class _Found:
     @property
     def span(self) -> tuple[datetime, datetime]:
         """When its events occurred, half-open."""
-        return self.slip.days[0].first, self.slip.days[-1].last + _INSTANT
+        return self.slip.days[0].first, self.slip.days[-1].last + INSTANT
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
