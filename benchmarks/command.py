@@ -102,8 +102,8 @@ def main(
 def _ran(plan: Plan) -> list[dict[str, Any]]:
     """What was found; nothing where it had to be left out, which is said: what others found is worth keeping."""
     what = f"{plan.rows.number:,} rows in {plan.server}"
-    if plan.home.room() < 0:
-        click.echo(f"Left out: {what}: the disk lacks {-plan.home.room() / 1e9:.0f} GB")
+    if (room := plan.home.room()) < 0:
+        click.echo(f"Left out: {what}: the disk lacks {-room / 1e9:.0f} GB")
         return []
     files = plan.home.fitting({name: FILES[name] for name in plan.files})
     for name in sorted(set(plan.files) - set(files)):
