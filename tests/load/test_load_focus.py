@@ -214,3 +214,40 @@ def test_a_file_that_is_no_focus_export_is_refused(load):
     path = load.file("events.csv", "quantity,timestamp\n1,2026-01-31T08:00:00Z\n")
     with pytest.raises(LoadError, match="is not a FOCUS export, or not a whole one: ChargePeriodStart, BilledCost"):
         load(path, format="focus")
+
+
+def test_a_mapped_column_replaces_the_usual_sources(load):
+    report = focus(
+        load,
+        {**ROW, "PricingQuantity": "7"},
+        {**ROW, "SkuId": "SKU2", "PricingQuantity": "NULL"},
+        {**ROW, "SkuId": "SKU3", "PricingQuantity": None},
+        mapping={"quantity": "PricingQuantity"},
+    )
+    assert sorted(load.rows("metric_key", "quantity")) == [("SKU1", 7), ("SKU2", 0), ("SKU3", 0)]
+    assert "2 rows without a value in PricingQuantity: quantity 0" in str(report)
+    assert [row["ConsumedQuantity"] for (row,) in load.rows("dimensions")] == ["2.000000000000000"] * 3
+
+
+def test_rows_without_any_quantity_are_counted(load):
+    report = focus(load, ROW, {**ROW, "SkuId": "SKU2", "ConsumedQuantity": "NULL", "PricingQuantity": "NULL"})
+    assert sorted(load.rows("metric_key", "quantity")) == [("SKU1", 2), ("SKU2", 0)]
+    assert "1 row without a value in ConsumedQuantity or PricingQuantity: quantity 0" in str(report)
+    assert "quantity 0" not in str(focus(load, {**ROW, "SkuId": "SKU4"}))
+
+
+def test_a_required_column_mapped_to_an_empty_one_is_rejected(load):
+    with pytest.raises(LoadError, match=r"metric_key.* no value in RegionId"):
+        focus(load, {**ROW, "RegionId": None}, mapping={"metric_key": "RegionId"})
+
+
+def test_a_mapped_time_needs_no_charge_period(load):
+    path = load.folder / "mapped.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in ROW if name != "ChargePeriodStart"] + ["Start"])
+        writer.writeheader()
+        row = {**ROW, "Start": ROW["ChargePeriodStart"]}
+        del row["ChargePeriodStart"]
+        writer.writerow(row)
+    load(path, format="focus", organization_id=None, mapping={"timestamp": "Start"})
+    assert load.rows("timestamp") == [(datetime(2024, 9, 18, 22, tzinfo=UTC),)]

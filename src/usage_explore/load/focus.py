@@ -28,6 +28,7 @@ from uuid import UUID, uuid5
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load.jsontext import dumps, loads_object
 from usage_explore.load.plan import READERS, Names, Plan, Row, check_mapping
+from usage_explore.load.report import count
 from usage_explore.load.values import Bad, utc_time_text, uuid_text, words
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
@@ -52,7 +53,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 TAGS = "Tags"
 TAG_PREFIX = "tag:"
 
-_NEEDED = ("ChargePeriodStart", "BilledCost", "BillingCurrency")
+_NEEDED = ("timestamp", "external_cost_amount", "external_cost_currency")
 
 
 @lru_cache(maxsize=65_536)
@@ -65,7 +66,10 @@ def identifier(column: str, text: str) -> str:
 
 
 class FocusPlan(Plan):
-    """A FOCUS export. `mapping` (documented column -> FOCUS column) puts another source before the usual ones."""
+    """A FOCUS export. `mapping` (documented column -> FOCUS column) replaces the usual sources of that column.
+
+    A row with no value in any source of quantity, mapped or usual, gets quantity 0 and is counted in `notes`.
+    """
 
     assume_utc = True
 
@@ -76,8 +80,9 @@ class FocusPlan(Plan):
         self._mapping = dict(mapping)
         self._organization = str(organization_id or ORGANIZATION)
         self._from = {
-            column: ((mapping[column],) if column in mapping else ()) + SOURCES.get(column, ()) for column in READERS
+            column: (mapping[column],) if column in mapping else SOURCES.get(column, ()) for column in READERS
         }
+        self._without_quantity = 0
         self._consumed = {
             sources[0] for column, sources in self._from.items() if sources and READERS[column].kind != "uuid"
         } | {TAGS}
@@ -96,7 +101,8 @@ class FocusPlan(Plan):
     def check(self, path: Path, names: Iterable[str]) -> None:
         """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
         present = set(names)
-        missing = [name for name in (*_NEEDED, *self._mapping.values()) if name not in present]
+        needed = dict.fromkeys((*(self._from[column][0] for column in _NEEDED), *self._mapping.values()))
+        missing = [name for name in needed if name not in present]
         missing += [
             " or ".join(self._from[column])
             for column in ("customer_id", "metric_key")
@@ -111,7 +117,15 @@ class FocusPlan(Plan):
     def row(self, record: Mapping[str, Any]) -> Row:
         """The row. Raises `Bad`."""
         values = {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}
-        return [self._value(column, values) for column in READERS]
+        row = [self._value(column, values) for column in READERS]
+        self._without_quantity += self._first("quantity", values) is None
+        return row
+
+    def notes(self) -> list[str]:
+        """How many rows have no value in a source of quantity, since the last call."""
+        rows, self._without_quantity = self._without_quantity, 0
+        sources = " or ".join(self._from["quantity"])
+        return [f"{count(rows, 'row')} without a value in {sources}: quantity 0"] if rows else []
 
     def faults(self, record: Mapping[str, Any]) -> Names:
         """Everything wrong with the record."""

@@ -96,6 +96,10 @@ class Plan(ABC):
     def faults(self, record: Mapping[str, Any]) -> Names:
         """Everything wrong with a record whose `row` raised."""
 
+    def notes(self) -> list[str]:
+        """What the rows read since the last call were given beyond what the file says, for the report."""
+        return []
+
 
 class DocumentedPlan(Plan):
     """Documented column names, other names by `mapping` (column -> source), the rest by choice to `dimensions`.

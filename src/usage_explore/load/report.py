@@ -36,7 +36,8 @@ class FileReport:
     `repeats` rows carry the organization, time and idempotency key of an earlier row of the file, and were loaded;
     `identical` rows have no key and equal an earlier row, and were loaded; `other_times` idempotency keys of loaded
     rows are now in the table at more than one time; `backdated` loaded rows say they were ingested longer ago than
-    the settle time; `generated_keys` loaded rows got a hash as their key. `rejections` holds the first 1,000 only.
+    the settle time; `generated_keys` loaded rows got a hash as their key. `rejections` holds the first 1,000 only;
+    `notes` are sentences about values that the file lacks.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class FileReport:
     settle: timedelta
     writing: timedelta
     rejections: tuple[Rejection, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -77,6 +79,7 @@ class FileReport:
             yield f"  {_rows(self.identical, 'equal')} an earlier row of the file, without a key; loaded"
         if self.generated_keys:
             yield f"  {count(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
+        yield from (f"  {note}" for note in self.notes)
         if self.rejected:
             yield from (f"  {line}" for line in listed(self.rejections, self.rejected))
         if self.backdated:

@@ -157,6 +157,7 @@ def _load(
         settle=settle,
         writing=written.writing,
         rejections=tuple(rejected.kept),
+        notes=tuple(plan.notes()),
     )
 
 
