@@ -93,9 +93,28 @@ def demo(seed: int | None, until: str | None, days: int | None, incidents: bool,
 @click.option("--map", "pairs", multiple=True, metavar="COLUMN=SOURCE", help="The file's name of a column; repeatable.")
 @click.option("--dimensions", is_flag=True, help="Keep unknown columns as dimensions.")
 @click.option("--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Supersede stored events of the file's source and period that it no longer holds.",
+)
+@click.option(
+    "--replace-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column whose values identify the source to replace; repeatable, implies --replace.",
+)
 @organization
 @common
-def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensions: bool, skip_bad: bool) -> None:
+def load(
+    files: tuple[Path, ...],
+    format_: str,
+    pairs: tuple[str, ...],
+    dimensions: bool,
+    skip_bad: bool,
+    replace: bool,
+    replace_by: tuple[str, ...],
+) -> None:
     """Load events from CSV, Parquet, JSON Lines or FOCUS files; all rows of a file or none.
 
     Loading the same file twice adds nothing the second time.
@@ -114,6 +133,8 @@ def load(files: tuple[Path, ...], format_: str, pairs: tuple[str, ...], dimensio
             dimensions=dimensions,
             organization_id=settings.organization_id,
             skip_bad=skip_bad,
+            replace=replace,
+            replace_by=replace_by,
             progress=sys.stderr.isatty(),
             settle=settings.settle,
         )

@@ -36,8 +36,10 @@ class FileReport:
     `repeats` rows carry the organization, time and idempotency key of an earlier row of the file, and were loaded;
     `identical` rows have no key and equal an earlier row, and were loaded; `other_times` idempotency keys of loaded
     rows are now in the table at more than one time; `backdated` loaded rows say they were ingested longer ago than
-    the settle time; `generated_keys` loaded rows got a hash as their key. `rejections` holds the first 1,000 only;
-    `notes` are sentences about values that the file lacks.
+    the settle time; `generated_keys` loaded rows got a hash as their key; `restated` of those equal a stored event in
+    everything but amounts; `changed` rows that were already there have other amounts than the stored event;
+    `superseded` stored events were deleted because the file no longer holds them (`replace`). `rejections` holds the
+    first 1,000 only; `notes` are sentences about values that the file lacks.
     """
 
     path: Path
@@ -53,6 +55,9 @@ class FileReport:
     writing: timedelta
     rejections: tuple[Rejection, ...]
     notes: tuple[str, ...] = ()
+    restated: int = 0
+    changed: int = 0
+    superseded: int = 0
 
     @property
     def rows(self) -> int:
@@ -80,6 +85,19 @@ class FileReport:
         if self.generated_keys:
             yield f"  {count(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         yield from (f"  {note}" for note in self.notes)
+        if self.superseded:
+            yield f"  superseded {count(self.superseded, 'stored event')} of the same source and period"
+            yield "  warning: links pinned before this load (as_of) no longer show them"
+        if self.restated:
+            yield (
+                f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but amounts; loaded beside"
+                " it, so a restated export is counted twice: load the file again with --replace"
+            )
+        if self.changed:
+            yield (
+                f"  warning: {_rows(self.changed, 'repeat')} the key and time of a stored event with other amounts; not"
+                " loaded: load the file again with --replace if it restates an earlier export"
+            )
         if self.rejected:
             yield from (f"  {line}" for line in listed(self.rejections, self.rejected))
         if self.backdated:

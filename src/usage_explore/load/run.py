@@ -25,9 +25,10 @@ from usage_explore.errors import (
 )
 from usage_explore.load.focus import FocusPlan
 from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
+from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
 from usage_explore.load.sources import Source, open_source
-from usage_explore.load.staging import Connection, Stage
+from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.load.values import Bad
 from usage_explore.schema import COLUMNS
 from usage_explore.writing import ensure_schema
@@ -52,6 +53,8 @@ def load_files(
     dimensions: bool = False,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
+    replace: bool = False,
+    replace_by: Sequence[str] = (),
     progress: bool = False,
     settle: timedelta = timedelta(minutes=5),
 ) -> list[FileReport]:
@@ -61,6 +64,11 @@ def load_files(
     `mapping` is documented column -> source column. `dimensions` keeps unknown columns as dimensions.
     `organization_id` is whose events they are where no column says so. `skip_bad` loads the other rows of a file
     with rejected ones. `settle` is how far pinned links stay behind the clock. The table is made where missing.
+
+    `replace` lets the file supersede what an earlier export of the same scope left: stored events with the file's
+    values in the columns `replace_by` (documented columns or dimensions; of a FOCUS export `FOCUS_SCOPE` unless given),
+    and of the same calendar months in UTC unless `BillingPeriodStart` is among them, are deleted where the file no
+    longer holds them, in the transaction that adds the others.
 
     Each file is one transaction, committed when the file is done: the connection must not be in one.
     Raises `LoadError` for a file that cannot be loaded, of which nothing is written then; files before it stay
@@ -76,9 +84,12 @@ def load_files(
     )
     kind = None if format == "focus" else format
     files = [Path(path) for path in paths]
+    scope: tuple[str, ...] = ()
     for path in files:
         with open_source(path, kind) as source:
             _check(source, plan)
+            if replace or replace_by:
+                scope = _scope(source, replace_by, format, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
     reports: list[FileReport] = []
     for path in files:
@@ -89,7 +100,7 @@ def load_files(
                     connection.commit()
                 with open_source(path, kind) as source, connection.transaction():
                     _check(source, plan)
-                    reports.append(_load(connection, table, source, plan, skip_bad, progress, settle))
+                    reports.append(_load(connection, table, source, plan, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
                 raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
@@ -107,11 +118,33 @@ def _check(source: Source, plan: Plan) -> None:
         source.expect(plan.sources(source.names), assume_utc=plan.assume_utc)
 
 
+def _scope(source: Source, replace_by: Sequence[str], format: str | None, files: int) -> tuple[str, ...]:
+    """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
+    if files > 1:
+        raise ConfigurationError(
+            "replace: takes one file, because each would supersede the rows of the one before; join the parts of an"
+            " export"
+        )
+    given = dict.fromkeys(replace_by or (FOCUS_SCOPE if format == "focus" else ()))
+    present = given if source.names is None else {name: None for name in given if name in source.names}
+    missing = [name for name in given if name not in present and name not in COLUMNS]
+    if replace_by and missing:
+        raise LoadError(f"{source.path}: has no column {missing[0]!r} to replace by")
+    if PERIOD_COLUMNS.issuperset(present if not replace_by else given):
+        raise ConfigurationError(
+            "replace: which stored events does the file supersede? Name the columns whose values identify its source"
+            " with --replace-by COLUMN, such as --replace-by BillingAccountId; events of the same months and values are"
+            " replaced"
+        )
+    return tuple(given if replace_by else present)
+
+
 def _load(
     connection: Connection,
     table: Table,
     source: Source,
     plan: Plan,
+    scope: Sequence[str],
     skip_bad: bool,
     progress: bool,
     settle: timedelta,
@@ -129,7 +162,12 @@ def _load(
         if rejected.rows and not skip_bad:
             raise rejected.error()
         bar.set_postfix_str("writing")
-        already_there = stage.settle_repeats()
+        if scope and (absent := without_scope(connection, STAGE, scope)):
+            raise LoadError(
+                f"{source.path}: {count(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
+                " every row; nothing was loaded or replaced"
+            )
+        superseded, already_there, changed = stage.settle_repeats(scope)
         taken, first = stage.taken_ids(drop=skip_bad)
         for line, reason in first:
             rejected.add(line, [("id", reason)])
@@ -158,6 +196,9 @@ def _load(
         writing=written.writing,
         rejections=tuple(rejected.kept),
         notes=tuple(plan.notes()),
+        restated=written.restated,
+        changed=changed,
+        superseded=superseded,
     )
 
 
@@ -229,8 +270,8 @@ def _in_words(path: Path, table_name: str) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise TableMismatch(
             f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
-            "on the table, TEMPORARY on the database and, where there is a rollup, SELECT, INSERT, UPDATE and DELETE "
-            "on its two tables"
+            "on the table (DELETE to --replace), TEMPORARY on the database and, where there is a rollup, SELECT, "
+            "INSERT, UPDATE and DELETE on its two tables"
         ) from error
     except psycopg.errors.DiskFull as error:
         raise LoadError(

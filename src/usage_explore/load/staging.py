@@ -6,6 +6,7 @@ key of a row that was in the table before are left out; whatever else repeats is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
@@ -14,6 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import KEPT
 from usage_explore.rollup import catalogue, refresh
 from usage_explore.schema import COLUMNS
@@ -46,15 +48,42 @@ FROM (
 WHERE n.line = s.line AND n.occurrence > 1
 """
 
-_DROP_KNOWN = """
-WITH known AS MATERIALIZED (
-    SELECT s.line FROM {stage} s JOIN {table} t
-      ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
-     AND t.idempotency_key = s.idempotency_key
-     AND t.timestamp BETWEEN %(first)s AND %(last)s
-     AND t.organization_id = ANY (%(organizations)s))
-DELETE FROM {stage} WHERE line IN (SELECT line FROM known)
+_KNOWN = """
+CREATE TEMP TABLE usage_explore_known ON COMMIT DROP AS
+SELECT s.line, t.organization_id, t.timestamp, t.id,
+       (s.quantity, s.external_cost_amount) IS DISTINCT FROM (t.quantity, t.external_cost_amount) AS changed
+FROM {stage} s JOIN {table} t
+  ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
+ AND t.idempotency_key = s.idempotency_key
+ AND t.timestamp BETWEEN %(first)s AND %(last)s
+ AND t.organization_id = ANY (%(organizations)s)
 """
+
+_CHANGED = """
+SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY line HAVING bool_and(changed)) AS lines
+"""
+
+_RESTATED = """
+SELECT count(DISTINCT s.line)
+FROM {stage} s JOIN {table} t
+  ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
+ AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
+ AND t.timestamp BETWEEN %(first)s AND %(last)s
+ AND t.organization_id = ANY (%(organizations)s)
+ AND t.idempotency_key LIKE 'row:%%'
+ AND (t.product_id, t.subscription_id, t.price_key, t.external_cost_currency, t.wallet_currency)
+     IS NOT DISTINCT FROM (s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency)
+LEFT JOIN pg_temp.usage_explore_known k
+  ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
+WHERE NOT s.keyed AND k.id IS NULL
+  AND (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
+      IS NOT DISTINCT FROM
+      (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
+"""
+"""Staged rows without a key that equal a stored one in everything but amounts: quantity, cost and dimensions that are
+numbers. Stored rows that the file still holds do not count."""
+
+_NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 
 _TAKEN_IDS = """
 SELECT s.line, s.id, bool_or(t.id IS NOT NULL)
@@ -104,6 +133,7 @@ class Written:
     other_times: int
     backdated: int
     generated_keys: int
+    restated: int
     writing: timedelta
 
 
@@ -135,10 +165,12 @@ class Stage:
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
-    def settle_repeats(self) -> int:
-        """Number what repeats in the file, drop what the table had already; the number of rows dropped.
+    def settle_repeats(self, replace: Sequence[str] = ()) -> tuple[int, int, int]:
+        """Number what repeats in the file, drop what the table had already.
 
-        Loads into one table take turns from here on, so that two of the same file add it once.
+        (stored events superseded, rows dropped, rows dropped whose amounts the table has differently). `replace` are
+        the scope columns of `supersede`. Loads into one table take turns from here on, so that two of the same file
+        add it once.
         """
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
@@ -150,7 +182,13 @@ class Stage:
         ).fetchone()
         first, last, organizations = row or (None, None, None)
         self._span = {"first": first, "last": last, "organizations": organizations or []}
-        return self._run(_DROP_KNOWN).rowcount if first is not None else 0
+        if first is None:
+            return 0, 0, 0
+        superseded = supersede(self._connection, self._events, STAGE, replace, self._span) if replace else 0
+        self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
+        self._run(_KNOWN)
+        dropped = self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_known)").rowcount
+        return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
         """Rows whose given id another row has at the same time: how many, and (line, reason) of the first.
@@ -201,6 +239,7 @@ class Stage:
         ahead = catalogue.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
+        restated = int(self._scalar(_RESTATED)) if generated else 0
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         if ahead:
@@ -209,26 +248,25 @@ class Stage:
         if loaded > generated:
             other_times = int(self._scalar(_OTHER_TIMES))
         writing = self._scalar("SELECT clock_timestamp()") - began
-        return Written(loaded, repeats, identical, other_times, backdated, generated, writing)
+        return Written(loaded, repeats, identical, other_times, backdated, generated, restated, writing)
 
     def _insert(self, began: datetime) -> int:
         """Ids not given are a hash of (organization, time, key, occurrence): the same wherever the file is loaded."""
         values = {
-            "id": "coalesce(id, md5(concat_ws(' ', organization_id, extract(epoch FROM timestamp), occurrence, "
-            "idempotency_key))::uuid)",
+            "id": STORED_ID.format("s"),
             "ingested_at": "coalesce(ingested_at, %(began)s)",
         }
         chosen = sql.SQL(", ").join(
             sql.SQL(values[column]) if column in values else sql.Identifier(column) for column in COLUMNS
         )
-        statement = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
+        statement = sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {} s").format(
             self._table, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), chosen, STAGE
         )
         return self._connection.execute(statement, {"began": began}).rowcount
 
     def _run(self, text: LiteralString, **values: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         statement = sql.SQL(text).format(stage=STAGE, table=self._table)
-        return self._connection.execute(statement, {"kept": KEPT, **self._span, **values})
+        return self._connection.execute(statement, {"kept": KEPT, "number": _NUMBER, **self._span, **values})
 
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()

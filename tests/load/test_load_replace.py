@@ -1,0 +1,201 @@
+"""A restated export: counted twice with a warning, or superseding the earlier one in one transaction."""
+
+from __future__ import annotations
+
+import csv
+import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from ahead import Ahead
+from usage_explore import writing
+from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.load import FOCUS_ORGANIZATION, load_files
+from usage_explore.rollup import verify
+from usage_explore.schema import events_table
+
+OTHER = UUID(int=5)
+SEPTEMBER, OCTOBER = "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z"
+
+
+def row(sku: str, cost: str, *, account: str = "A1", period: str = SEPTEMBER, **more: str) -> dict[str, str]:
+    return {
+        "ProviderName": "Cloud",
+        "BillingAccountId": account,
+        "BillingPeriodStart": period,
+        "ChargePeriodStart": period,
+        "SubAccountId": "S1",
+        "ServiceName": "Compute",
+        "SkuId": sku,
+        "ConsumedQuantity": "1",
+        "BilledCost": cost,
+        "EffectiveCost": cost,
+        "BillingCurrency": "USD",
+        **more,
+    }
+
+
+def focus(load, *rows: dict[str, str], **options):
+    path = load.folder / "focus.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return load(path, format="focus", **{"organization_id": None, **options})
+
+
+def costs(load) -> list[tuple[str, Decimal]]:
+    return sorted(load.rows("metric_key", "external_cost_amount"))
+
+
+def test_a_restated_cost_is_loaded_beside_the_stored_one_with_a_warning(load):
+    focus(load, row("a", "1.5"), row("b", "2"))
+    again = focus(load, row("a", "50.3566"), row("b", "2"))
+    assert (again.loaded, again.already_there, again.restated) == (1, 1, 1)
+    assert "1 row equals a stored event in everything but amounts" in str(again)
+    assert "--replace" in str(again)
+
+
+def test_a_growing_export_brings_no_warning(load):
+    focus(load, row("a", "1.5"), row("a", "2.5"))
+    grown = focus(load, row("a", "1.5"), row("a", "2.5"), row("a", "3.5"))
+    assert (grown.loaded, grown.already_there, grown.restated) == (1, 2, 0)
+    assert "warning" not in str(grown)
+
+
+def test_a_changed_amount_under_the_same_key_is_said(load):
+    focus(load, row("a", "1.5", Id="k1"), row("b", "2", Id="k2"))
+    again = focus(load, row("a", "9", Id="k1"), row("b", "2", Id="k2"))
+    assert (again.loaded, again.already_there, again.changed) == (0, 2, 1)
+    assert "1 row repeats the key and time of a stored event with other amounts; not loaded" in str(again)
+    replaced = focus(load, row("a", "9", Id="k1"), row("b", "2", Id="k2"), replace=True)
+    assert (replaced.superseded, replaced.loaded, replaced.already_there, replaced.changed) == (1, 1, 1, 0)
+    assert costs(load) == [("a", 9), ("b", 2)]
+
+
+def test_replace_makes_the_file_the_truth_of_its_source_and_period(load):
+    focus(load, row("a", "1"), row("b", "2"), row("gone", "3"))
+    focus(load, row("a", "100", account="A2"))
+    focus(load, row("a", "1000", period=OCTOBER))
+    kept = load.rows("id", "ingested_at", "metric_key")
+    report = focus(load, row("a", "1"), row("b", "2.5"), row("new", "4"), replace=True)
+    assert (report.superseded, report.loaded, report.already_there) == (2, 2, 1)
+    assert costs(load) == [("a", 1), ("a", 100), ("a", 1000), ("b", Decimal("2.5")), ("new", 4)]
+    assert "superseded 2 stored events of the same source and period" in str(report)
+    assert "links pinned before this load (as_of) no longer show them" in str(report)
+    # what stays keeps its time of ingestion, so that pinned links still show it
+    assert set(load.rows("id", "ingested_at", "metric_key")) >= {each for each in kept if each[2] == "a"}
+    again = focus(load, row("a", "1"), row("b", "2.5"), row("new", "4"), replace=True)
+    assert (again.superseded, again.loaded, again.already_there) == (0, 0, 3)
+    assert "superseded" not in str(again)
+
+
+def test_equal_rows_are_replaced_by_number(load):
+    focus(load, row("a", "1"), row("a", "1"), row("a", "1"))
+    report = focus(load, row("a", "1"), row("a", "1"), replace=True)
+    assert (report.superseded, report.loaded, report.already_there) == (1, 0, 2)
+    assert costs(load) == [("a", 1)] * 2
+
+
+def test_other_organizations_and_events_without_the_scope_are_never_touched(load, table_of):
+    focus(load, row("a", "1"))
+    focus(load, row("a", "1"), organization_id=OTHER)
+    load.csv(table_of(timestamp="2026-09-01T00:00:00Z"), organization_id=FOCUS_ORGANIZATION)
+    focus(load, row("b", "2"), replace=True)
+    found = sorted(load.rows("organization_id::text", "metric_key"))
+    assert found == sorted(
+        [
+            (str(FOCUS_ORGANIZATION), "b"),
+            (str(FOCUS_ORGANIZATION), "tokens"),
+            (str(OTHER), "a"),
+        ]
+    )
+
+
+def test_without_a_billing_period_the_calendar_months_of_the_file_are_replaced(load, table_of):
+    def source(name: str, when: str, key: str, quantity: str) -> dict[str, str]:
+        return {"timestamp": when, "idempotency_key": key, "quantity": quantity, "source": name}
+
+    options = {"dimensions": True, "replace_by": ["source"]}
+    load.csv(
+        table_of(
+            source("meter", "2026-09-01T00:00:00Z", "k1", "1"),
+            source("meter", "2026-09-30T23:59:59.999999Z", "k2", "2"),
+            source("meter", "2026-08-31T23:59:59.999999Z", "k3", "4"),
+            source("meter", "2026-10-01T00:00:00Z", "k4", "8"),
+            source("other", "2026-09-15T00:00:00Z", "k5", "16"),
+        ),
+        dimensions=True,
+    )
+    report = load.csv(table_of(source("meter", "2026-09-10T00:00:00Z", "k6", "32")), **options)
+    assert (report.superseded, report.loaded) == (2, 1)
+    assert sorted(q for (q,) in load.rows("quantity")) == [4, 8, 16, 32]
+
+
+def test_replace_is_refused_where_it_cannot_tell_what_to_replace(load, table_of):
+    with pytest.raises(ConfigurationError, match="--replace-by COLUMN"):
+        load.csv(table_of(), replace=True)
+    with pytest.raises(LoadError, match="no column 'sauce'"):
+        load.csv(table_of(), replace_by=["sauce"])
+    path = load.file("a.csv", table_of())
+    with pytest.raises(ConfigurationError, match="takes one file"):
+        load(path, path, replace_by=["customer_id"])
+    focus(load, row("a", "1"))
+    with pytest.raises(LoadError, match="1 row without a value in ProviderName"):
+        focus(load, row("b", "1"), {**row("c", "1"), "ProviderName": "NULL"}, replace=True)
+    assert costs(load) == [("a", 1)]
+
+
+def test_a_failed_replacement_loses_nothing(load):
+    focus(load, row("a", "1"))
+    with pytest.raises(LoadError, match="rejected"):
+        focus(load, row("b", "2"), {**row("c", "3"), "BilledCost": "many"}, replace=True)
+    load.connection.rollback()
+    load.connection.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+    load.connection.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON usage_events FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    load.connection.commit()
+    with pytest.raises(LoadError, match="no"):
+        focus(load, row("b", "2"), replace=True)
+    assert costs(load) == [("a", 1)]
+
+
+def test_two_replacements_at_once_leave_one_of_them(load, database_url):
+    focus(load, *(row(f"s{place}", "1") for place in range(50)))
+    paths = []
+    for number in (2, 3):
+        path = load.folder / f"focus{number}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(row("a", "1")))
+            writer.writeheader()
+            writer.writerows(row(f"s{place}", str(number)) for place in range(50))
+        paths.append(path)
+
+    def replace(path):
+        with writing.connect(database_url) as connection:
+            load_files(connection, events_table(), [path], format="focus", replace=True)
+
+    threads = [threading.Thread(target=replace, args=[path]) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [cost for _, cost in costs(load)]
+    assert found in ([2] * 50, [3] * 50)
+
+
+def test_a_rollup_counts_what_replaced_it(load, database_url):
+    focus(load, row("a", "1"), row("b", "2"))
+    load.connection.execute("UPDATE usage_events SET ingested_at = now() - interval '3 days'")
+    load.connection.commit()
+    ahead = Ahead(database_url, load.connection)
+    ahead.keep(none=timedelta(hours=1), metric_key=timedelta(hours=1))
+    ahead.advance(datetime.now(UTC))
+    focus(load, row("a", "5"), row("b", "2"), replace=True)
+    checked = verify.verify(load.connection, events_table(), sample=None)
+    assert checked.days
+    assert checked.differing == 0
