@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -15,6 +16,10 @@ from oracle import Row
 from servers import fresh_database, kind, remove_server, short_folder
 from usage_explore import Store, connect, embedded, writing
 from usage_explore.schema import DEFAULT_TABLE
+
+# a test on a busy machine is slow, not wrong
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
