@@ -6,7 +6,7 @@ number that only exists as a float is refused: which decimal it once was, nobody
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     RecordSource = Path | str | pd.DataFrame | pa.Table
 
 _BATCH = 10_000
+_MAX_ROWS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Columns as the source names them, those of them that are floats, and the rows; `unit` is what a row is called."""
+    """Columns as the source names them, those of them that are floats, and the rows; `unit` is what a row is called.
+
+    `only`, called before the rows are read, leaves out other columns where the source can.
+    """
 
     unit: str
     names: tuple[str, ...]
     floats: frozenset[str]
     rows: Iterable[Record]
+    only: Callable[[Iterable[str]], None] = lambda columns: None
 
 
 @contextmanager
@@ -60,10 +65,12 @@ def _file(path: Path) -> Iterator[Records]:
     with open_source(path, kind) as found:
         floats = frozenset[str]()
         if kind == "parquet":
+            if found.length > _MAX_ROWS:
+                raise LoadError(f"{path}: has {found.length:,} rows; at most {_MAX_ROWS:,} can be read")
             import pyarrow.parquet as pq
 
             floats = _floats(pq.read_schema(path))
-        yield Records(found.unit, found.names or (), floats, found)
+        yield Records(found.unit, found.names or (), floats, found, found.only)
 
 
 def _columns(source: pd.DataFrame | pa.Table) -> Records:

@@ -82,6 +82,7 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
     allowed = _tolerance(tolerance)
     with opened(source, PARAMETER) as records:
         columns, ignored = _columns(records)
+        records.only(columns.values())
         lines = _lines(records, columns)
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the invoices of the period, or leave them out")])

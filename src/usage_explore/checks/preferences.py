@@ -82,6 +82,7 @@ def read_preferences(source: PreferenceSource) -> Preferences:
         return _read("entry", ((at, owner, currency) for at, (owner, currency) in enumerate(source.items(), 1)))
     with opened(source, PARAMETER) as records:
         owner, currency = _columns(records.names)
+        records.only((owner, currency))
         return _read(
             records.unit,
             (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from usage_explore.errors import LoadError
-from usage_explore.load.sources import Lines, Record, Source
+from usage_explore.load.sources import LONGEST_LINE, MAX_COLUMNS, Lines, Record, Source
 
 _QUOTED_EMPTY = re.compile(r'(?:^|(?<=,))""(?=,|\r?\n|\r?$)')
 _EMPTY = "\ufdd0\ufdd1\ufdd0"
@@ -22,7 +22,7 @@ class CsvSource(Source):
         super().__init__(path)
         self._lines = Lines(path)
         self.length = self._lines.length
-        self._quotes = 0
+        self._quotes = self._characters = 0
         self._marked = False
         self._faults: list[str] = []
         self._reader = csv.reader(self._marked_lines(), strict=True)
@@ -51,6 +51,8 @@ class CsvSource(Source):
         if not any(names):
             raise LoadError(f"{self.path}, line 1: there is no header line with the column names")
         names = ["" if name == _EMPTY else name for name in names]
+        if len(names) > MAX_COLUMNS:
+            raise LoadError(f"{self.path}, line 1: has {len(names):,} columns; at most {MAX_COLUMNS:,} can be read")
         if len(names) == 1 and (found := re.search("[;\t|]", names[0])):
             raise LoadError(
                 f"{self.path}, line 1: the columns seem to be separated by {found[0]!r}; save the file with commas"
@@ -71,6 +73,11 @@ class CsvSource(Source):
         own only after an even number of quotes in the row.
         """
         while line := self._lines.read():
+            self._characters += len(line)
+            if self._characters > LONGEST_LINE:
+                raise LoadError(
+                    f"{self.path}, line {self._lines.number:,}: the row is longer than 16 MiB; is a quote never closed?"
+                )
             if self._lines.fault:
                 self._faults.append(f"line {self._lines.number:,} {self._lines.fault}")
             quotes = line.count('"')
@@ -95,7 +102,7 @@ class CsvSource(Source):
         reader, lines = self._reader, self._lines
         while True:
             start = lines.number + 1
-            self._quotes = 0
+            self._quotes = self._characters = 0
             self._marked = False
             self._faults.clear()
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -16,8 +17,7 @@ from usage_explore.load.values import Bad, Unreadable, check_size, shown
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        (twice, _) = Counter(name for name, _ in pairs).most_common(1)[0]
         raise Bad(f"the key {shown(twice)} stands twice in one object")
     return made
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
-from usage_explore.load.sources import Record, Source
+from usage_explore.load.sources import MAX_COLUMNS, Record, Source
 from usage_explore.load.values import EARLIEST, LATEST, Unreadable
 
 BATCH = 5_000
+"""Rows that are decoded at a time."""
+
+MAX_BATCH_BYTES = 256 * 1024 * 1024
+"""Bytes of one column in a batch once decoded: a value that a dictionary holds once may stand in every row."""
+
+MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
+"""Uncompressed bytes of the columns read of a row group: one page may hold them all."""
+
+MAX_NESTED_VALUES = 20_000_000
+"""Values in a row group of a column inside lists or maps: one row may hold them all."""
+
+MAX_FIXED_BYTES = 1_024
+"""Bytes of a fixed-length value; a UUID has 16, a decimal at most 32."""
 
 _EPOCH = EARLIEST
 _LAST = (LATEST - EARLIEST) // timedelta(microseconds=1)
@@ -60,8 +74,16 @@ class ParquetSource(Source):
         super().__init__(path)
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+            schema = self._file.schema
+            leaves = [schema.column(place) for place in range(min(len(schema.names), MAX_COLUMNS + 1))]
+            # text stays in its dictionary until its decoded size is known
+            texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _is_text(leaf)]
+            self._file.close()
+            self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False, read_dictionary=texts)
         except (pa.ArrowException, OSError) as error:
             raise LoadError(f"{path}: is not a Parquet file: {error}") from error
+        self._leaves = leaves
+        self._check_widths()
         self.names = tuple(self._file.schema_arrow.names)
         self.length = self._file.metadata.num_rows
         self._row = 0
@@ -70,6 +92,44 @@ class ParquetSource(Source):
         if twice:
             self.close()
             raise LoadError(f"{path}: has {', '.join(map(repr, twice))} more than once")
+
+    def only(self, columns: Iterable[str]) -> None:
+        """Read no other columns."""
+        chosen = set(columns)
+        self.names = tuple(name for name in self.names or () if name in chosen)
+
+    def _check_widths(self) -> None:
+        if len(self._leaves) > MAX_COLUMNS:
+            self.close()
+            raise LoadError(f"{self.path}: has more than {MAX_COLUMNS:,} columns")
+        for leaf in self._leaves:
+            if leaf.length and leaf.length > MAX_FIXED_BYTES:
+                self.close()
+                raise LoadError(
+                    f"{self.path}: column {leaf.path!r} has values of {leaf.length:,} bytes; at most"
+                    f" {MAX_FIXED_BYTES:,} can be read"
+                )
+
+    def _check_row_groups(self, names: frozenset[str]) -> None:
+        """Raise `LoadError` where reading the columns could take memory without bound."""
+        metadata = self._file.metadata
+        places = [place for place, leaf in enumerate(self._leaves) if leaf.path.split(".")[0] in names]
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            size = 0
+            for place in places:
+                chunk = group.column(place)
+                size += chunk.total_uncompressed_size
+                if self._leaves[place].max_repetition_level and chunk.num_values > MAX_NESTED_VALUES:
+                    raise LoadError(
+                        f"{self.path}: column {self._leaves[place].path!r} has {chunk.num_values:,} values in a row"
+                        f" group; at most {MAX_NESTED_VALUES:,} can be read: write smaller row groups"
+                    )
+            if size > MAX_ROW_GROUP_BYTES:
+                raise LoadError(
+                    f"{self.path}: a row group has {size:,} bytes once uncompressed; at most {MAX_ROW_GROUP_BYTES:,}"
+                    " can be read: write smaller row groups"
+                )
 
     @property
     def position(self) -> int:
@@ -102,8 +162,15 @@ class ParquetSource(Source):
 
     def __iter__(self) -> Iterator[Record]:
         names = self.names or ()
+        self._check_row_groups(frozenset(names))
         try:
-            for batch in self._file.iter_batches(batch_size=BATCH):
+            for batch in self._file.iter_batches(batch_size=BATCH, columns=list(names)):
+                for name, column in zip(names, batch.columns, strict=True):
+                    if (size := _decoded_bytes(column)) > MAX_BATCH_BYTES:
+                        raise LoadError(
+                            f"{self.path}: column {name!r} has {size:,} bytes in the {len(batch):,} rows after row"
+                            f" {self._row:,}; at most {MAX_BATCH_BYTES:,} can be read"
+                        )
                 columns = [
                     _values(column, instants=name in self._times)
                     for name, column in zip(names, batch.columns, strict=True)
@@ -113,6 +180,27 @@ class ParquetSource(Source):
                     yield self._row, dict(zip(names, values, strict=True)), None
         except (pa.ArrowException, OSError, KeyError) as error:
             raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
+
+
+def _is_text(leaf: Any) -> bool:
+    return leaf.logical_type.type in ("STRING", "NONE", "JSON", "ENUM")
+
+
+def _decoded_bytes(column: Any) -> int:
+    """The size of a column's values once every row has its own copy of what dictionaries hold once."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if _text(kind.value_type) or pa.types.is_binary(kind.value_type):
+            sizes = pc.binary_length(column.dictionary).take(column.indices)
+            return int(pc.sum(sizes.cast(pa.int64())).as_py() or 0)
+        return len(column) * (int(column.dictionary.nbytes) // max(len(column.dictionary), 1) + 1)
+    if pa.types.is_struct(kind):
+        return sum(_decoded_bytes(column.field(place)) for place in range(kind.num_fields))
+    if pa.types.is_map(kind):
+        return _decoded_bytes(column.keys) + _decoded_bytes(column.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _decoded_bytes(column.flatten())
+    return int(column.nbytes)
 
 
 def _values(column: Any, *, instants: bool) -> list[Any]:

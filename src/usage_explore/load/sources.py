@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -12,6 +12,10 @@ from typing import IO, Any, Self, cast
 from usage_explore.errors import LoadError
 
 LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes of a line, and of a CSV row over several lines."""
+
+MAX_COLUMNS = 2_000
+"""Columns of a file; the widest billing exports have about 400."""
 
 SUFFIXES = {
     ".csv": "csv",
@@ -59,6 +63,9 @@ class Source(ABC):
 
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
         """Say what kind of value each column is to give; `LoadError` where its type cannot."""
+
+    def only(self, columns: Iterable[str]) -> None:  # noqa: B027 - a text file is read whole
+        """Read no other columns, where the format allows it. `names` is then these columns."""
 
     def __enter__(self) -> Self:
         return self

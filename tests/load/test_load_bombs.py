@@ -1,0 +1,150 @@
+"""Small files that would take gigabytes once decoded are refused, or read in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from usage_explore.checks.invoices import read_invoices
+from usage_explore.checks.preferences import read_preferences
+from usage_explore.errors import LoadError, QueryError
+from usage_explore.load import parquet_source, sources
+from usage_explore.load.csv_source import CsvSource
+from usage_explore.load.jsontext import loads
+from usage_explore.load.parquet_source import ParquetSource
+from usage_explore.load.values import Bad
+
+ROWS, HUGE = 5_000, "x" * 3_000_000
+
+
+def repeated(rows: int = ROWS) -> pa.Array:
+    """One large text in every row, which a dictionary holds once."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [HUGE])
+
+
+def parquet(path: Path, **columns: pa.Array) -> Path:
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    return path
+
+
+def lists(rows: int = ROWS) -> pa.Array:
+    """All the texts in the list of one row."""
+    return pa.ListArray.from_arrays(pa.array([0, rows], pa.int32()), repeated(rows).dictionary_decode())
+
+
+def test_a_repeated_large_text_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    source = ParquetSource(parquet(tmp_path / "a.parquet", a=repeated()))
+    with pytest.raises(LoadError, match=r"column 'a' has 15,000,000,000 bytes in the 5,000 rows after row 0"):
+        list(source)
+
+
+def test_so_is_one_inside_a_list_or_a_struct(tmp_path: Path) -> None:
+    few = 100
+    for name, column in {"l": lists(few), "s": pa.StructArray.from_arrays([repeated(few)], ["k"])}.items():
+        source = ParquetSource(parquet(tmp_path / f"{name}.parquet", **{name: column}))
+        with pytest.raises(LoadError, match=f"column '{name}' has 300,000,000 bytes"):
+            list(source)
+
+
+def test_what_fits_is_read_whole(tmp_path: Path) -> None:
+    text = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int32()), ["a", "b"])
+    nested = pa.array([{"k": ["x", None]}, None, {"k": []}, {"k": ["x"]}])
+    source = ParquetSource(parquet(tmp_path / "a.parquet", t=text, n=nested, m=pa.array(["a", "a", None, ""])))
+    rows = [record for _, record, _ in source]
+    assert [row["t"] for row in rows] == ["a", "b", None, "a"]
+    assert [row["m"] for row in rows] == ["a", "a", None, ""]
+    assert rows[0]["n"] == {"k": ["x", None]}
+
+
+def test_columns_that_a_validation_ignores_are_not_read(tmp_path: Path) -> None:
+    customers = pa.array([f"00000000-0000-4000-8000-{place:012d}" for place in range(ROWS)])
+    path = parquet(tmp_path / "w.parquet", customer_id=customers, currency=pa.array(["EUR"] * ROWS), note=repeated())
+    assert len(read_preferences(path).customers) == ROWS
+    path = parquet(
+        tmp_path / "i.parquet",
+        customer_id=customers,
+        metric_key=pa.array(["m"] * ROWS),
+        quantity=pa.array(["1"] * ROWS),
+        note=repeated(),
+    )
+    assert len(read_invoices(path).lines) == ROWS
+    path = parquet(tmp_path / "c.parquet", customer_id=customers, currency=repeated())
+    with pytest.raises(QueryError, match="column 'currency' has 15,000,000,000 bytes"):
+        read_preferences(path)
+
+
+def test_wide_fixed_values_many_columns_and_large_row_groups_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = pa.array([b"x" * 2_000] * 3, pa.binary(2_000))
+    with pytest.raises(LoadError, match="values of 2,000 bytes; at most 1,024"):
+        ParquetSource(parquet(tmp_path / "f.parquet", f=fixed))
+    wide = {f"c{place}": pa.array([1]) for place in range(sources.MAX_COLUMNS + 1)}
+    pq.write_table(pa.table(wide), tmp_path / "w.parquet")
+    with pytest.raises(LoadError, match="more than 2,000 columns"):
+        ParquetSource(tmp_path / "w.parquet")
+    monkeypatch.setattr(parquet_source, "MAX_ROW_GROUP_BYTES", 10_000)
+    plain = tmp_path / "p.parquet"
+    pq.write_table(pa.table({"p": ["x" * 11_000]}), plain, use_dictionary=False)
+    with pytest.raises(LoadError, match=r"a row group has .* bytes once uncompressed; at most 10,000"):
+        list(ParquetSource(plain))
+    monkeypatch.setattr(parquet_source, "MAX_NESTED_VALUES", 10)
+    with pytest.raises(LoadError, match=r"column 'l\.list\.element' has 100 values in a row group; at most 10"):
+        list(ParquetSource(parquet(tmp_path / "l.parquet", l=lists(100))))
+
+
+def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"a,b\n")
+        file.write(b'"\n",' * (sources.LONGEST_LINE // 4 + 10))
+    assert path.stat().st_size < 1_000_000
+    with CsvSource(path) as source, pytest.raises(LoadError, match="the row is longer than 16 MiB"):
+        list(source)
+
+
+def test_a_header_of_many_columns_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"c{place}" for place in range(500_000)) + "\n")
+    with pytest.raises(LoadError, match="has 500,000 columns; at most 2,000"):
+        CsvSource(path)
+
+
+def test_a_key_that_stands_twice_among_many_is_found_in_linear_time() -> None:
+    keys = [f'"k{place}": 1' for place in range(200_000)]
+    with pytest.raises(Bad, match="'k199999' stands twice"):
+        loads("{" + ", ".join([*keys, '"k199999": 2']) + "}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.jsonl.gz"
+    block = gzip.compress(b"\0" * 100_000_000)
+    with path.open("wb") as file:
+        for _ in range(20):  # gzip members one after the other: 2 GB from 2 MB
+            file.write(block)
+    code = f"""
+        from pathlib import Path
+        from usage_explore.load.sources import open_source
+        try:
+            with open_source(Path({str(path)!r}), None) as source:
+                list(source)
+        except Exception as error:
+            print(error)
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        print(int(status["VmHWM"].split()[0]) // 1024)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=120
+    )
+    said, megabytes = done.stdout.strip().splitlines()
+    assert "is longer than 16 MiB" in said
+    assert int(megabytes) < 400
