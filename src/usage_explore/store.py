@@ -217,8 +217,9 @@ class Store:
         """Examine a billing period: what is wrong with it, which events are to blame, what they are worth.
 
         Looks at what was ingested until the period's `as_of`, by default the settle time ago, so that the same numbers
-        come out next year. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame), `wallets`
-        the customers' preferred currencies (the same, or a mapping); `checks` names some checks, default all;
+        come out next year; what arrived since is counted in `unexamined`. A younger `as_of` is taken as it is, and
+        may still gain events. `invoices` are the lines to reconcile (a `.csv` or `.parquet` file, or a frame),
+        `wallets` the customers' preferred currencies (the same, or a mapping); `checks` names some checks, default all;
         `progress` is called with a check's name and how much of it is done.
 
         Raises `QueryError` for a wrong question, check, invoice line or preference, `ScopeError`, `DatabaseError`.
@@ -232,7 +233,10 @@ class Store:
         with self._asking(asking, snapshot=True, statement_timeout=self.long_statement_timeout) as (connection, asked):
             now = _now(connection)
             settled = asked.pin(now, self.settle)
-            return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress)
+            if asked.as_of is not None:  # a given time may be younger than the settle time: what was named is examined
+                settled = settled.replace(as_of=min(asked.as_of, now))
+            settle = self.settle if asked.as_of is None else None
+            return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress, settle)
 
     def explain(
         self,

@@ -76,7 +76,7 @@ def validate(
 
     Without --since, --until or --window that is last month. Prints the findings by impact, what was found clean, what
     was skipped and the totals. Exit code 0 when nothing is as grave as --fail-on, 3 when something is; 1 and 2 when the
-    period, or a part of it, could not be examined.
+    period, or a part of it, could not be examined, such as a period without any event.
     """
     from usage_explore import report as reports
     from usage_explore.checks import running
@@ -113,7 +113,7 @@ def validate(
         click.echo(f"Wrote {path}.", err=True)
     if _fails(validation, fail_on):
         sys.exit(FOUND)
-    if validation.failed:
+    if validation.failed or not validation.totals.events:
         sys.exit(1)
 
 

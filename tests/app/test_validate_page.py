@@ -273,6 +273,16 @@ def test_a_period_without_events_is_not_clean(page: Open) -> None:
     assert "Clean" not in said(app)
 
 
+def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
+    early = {**LINK, "as_of": "2026-09-10T00:00:00Z"}
+    app = ran(page(**early))
+    assert "not examined yet" in said(app)
+    app = ran(page(**{**early, "as_of": "2026-08-01T00:00:00Z"}))
+    assert "No events match, so nothing was checked" in said(app)
+    assert "events of the period arrived after 2026-08-01 00:00:00 +00:00 and are not examined." in said(app)
+    assert "not examined" not in said(ran(page(**LINK)))
+
+
 def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: Callable[..., None]) -> None:
     checks(check("metrics", each_metric), check("failing", failing))
     app = ran(page(**LINK))

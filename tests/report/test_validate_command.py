@@ -88,6 +88,66 @@ def test_a_check_that_fails_is_no_clean_one(
     assert "1 check did not run to its end" in written
 
 
+def load(url: str, folder: Path, *times: str) -> None:
+    """Load a file of events at these times, without arrival times of its own."""
+    lines = [f"{rows.CUSTOMERS[0]},calls,1,{time}" for time in times]
+    file = folder / "events.csv"
+    file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp", *lines]) + "\n", encoding="utf-8")
+    given = ["load", str(file), "--database-url", url, "--organization-id", str(rows.ORGANIZATION)]
+    assert CliRunner().invoke(main, given).exit_code == 0
+
+
+SEPTEMBER = ("--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z")
+
+
+def test_what_was_just_loaded_is_no_clean_period(
+    events_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_explore.checks.running.CHECKS", {"own": check("own")})
+    load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
+    command = ["validate", "--database-url", events_database_url, *SEPTEMBER]
+
+    page = tmp_path / "report.html"
+    result = CliRunner().invoke(main, [*command, "--json", "-", "--report", str(page)])
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    words = " ".join(result.stderr.split())
+    assert told["totals"]["events"] == 0
+    assert told["unexamined"]["events"] == 12
+    latest = told["unexamined"]["latest_ingested_at"]
+    assert "12 events of the period arrived in the last 5 minutes and are not examined; wait until 20" in words
+    assert f"or pass --as-of {latest}." in words
+    assert "Nothing was examined: no event of the period is known" in words
+    assert "own" in words
+    assert "clean" not in words
+    assert 'class="verdict high"' in (written := page.read_text(encoding="utf-8"))
+    assert "12 events of the period arrived" in written
+
+    result = CliRunner().invoke(main, [*command, "--as-of", latest, "--json", "-"])
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["totals"]["events"], told["unexamined"], told["as_of"]) == (12, None, latest)
+
+
+def test_what_arrived_after_a_given_time_is_counted(run: Run, seen: list[Period]) -> None:
+    result = run(*WINDOW, "--as-of", "2026-06-03T00:00:00Z", "--json", "-")
+    told = json.loads(result.stdout)
+    later = told["unexamined"]
+    assert (later["events"] > 0, later["settled_at"]) == (True, None)
+    whole = json.loads(run(*WINDOW, "--json", "-").stdout)["totals"]["events"]
+    assert later["events"] + told["totals"]["events"] == whole
+    assert f"{later['events']} events of the period arrived after 2026-06-03 00:00:00 +00:00" in result.stderr
+
+
+@pytest.mark.parametrize("window", [("--since", "2031-01-01T00:00:00Z", "--until", "2031-02-01T00:00:00Z"), ()])
+def test_a_period_without_events_is_not_examined(run: Run, window: tuple[str, ...]) -> None:
+    result = run(*window, "--metric-key", "nothing of this name")
+    assert result.exit_code == 1
+    assert "Nothing was examined: no event of the period is known" in result.stdout
+    assert "clean" not in result.stdout
+    assert "not examined;" not in result.stdout
+
+
 def test_files_hold_what_was_found(run: Run, seen: list[Period], tmp_path: Path) -> None:
     page, document = tmp_path / "report.html", tmp_path / "report.json"
     page.write_text("the one before")
@@ -140,7 +200,7 @@ def test_a_link_asks_the_same_again(run: Run, seen: list[Period]) -> None:
 
 
 def test_without_a_window_it_is_last_month(run: Run, seen: list[Period]) -> None:
-    assert run("--timezone", "Europe/Berlin").exit_code == 0
+    assert run("--timezone", "Europe/Berlin", "--fail-on", "low").exit_code == FOUND
     (period,) = seen
     since, until = (edge.astimezone(period.zone) for edge in period.span)
     assert (since.day, since.hour, until.day, until.hour) == (1, 0, 1, 0)

@@ -25,6 +25,7 @@ from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import describe
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.question import Windowed
+from usage_explore.report.words import unexamined
 
 
 def draw(pages: Pages) -> None:
@@ -98,6 +99,8 @@ def _not_yet(view: ValidateView, source: Source) -> None:
 def _nothing(view: ValidateView, source: Source, validation: Validation) -> None:
     """No event: say so, and where there are some; nothing found in nothing is not clean."""
     said = [f"No events match, so nothing was checked: {describe(validation.period)}."]
+    if validation.unexamined:
+        said.append(unexamined(validation))
     extent = source.extent()
     if extent is None:
         said.append("This organization has no events.")

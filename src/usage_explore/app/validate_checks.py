@@ -54,7 +54,7 @@ def _row(result: Result) -> dict[str, str]:
     elif outcome.findings:
         said = words.plural(len(outcome.findings), "finding")
     else:
-        said = "clean"
+        said = "clean" if outcome.looked_at else "nothing to examine"
     return {
         "Check": result.check.title,
         "Result": said,

@@ -10,6 +10,7 @@ import streamlit as st
 from usage_explore.app import words
 from usage_explore.checks import SEVERITIES, Severity, Validation
 from usage_explore.describe import window_words
+from usage_explore.report.words import unexamined
 
 WANTED = "run_wanted"
 """The session's note that the checks are to be run."""
@@ -42,13 +43,15 @@ def headline(validation: Validation, now: datetime) -> None:
             _number(
                 f"{skipped:,}",
                 f"{'check' if skipped == 1 else 'checks'} skipped",
-                "The Checks tab says what each of them needs.",
+                "The Checks tab says why, or what each of them needs.",
             )
         _number(
             words.short(validation.totals.events),
             "events examined" if validation.totals.events != 1 else "event examined",
             f"Exactly {words.plural(validation.totals.events, 'event')}.",
         )
+        if validation.unexamined:
+            _number(f":orange[{words.short(validation.unexamined.events)}]", "not examined yet", unexamined(validation))
         _examined(validation, now)
         run_button("Run again", type="tertiary", icon=":material/refresh:")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Table
 
@@ -12,7 +12,7 @@ from usage_explore.checks import running
 from usage_explore.checks.check import Check, Examination
 from usage_explore.checks.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.checks.preferences import Preferences, PreferenceSource, read_preferences
-from usage_explore.checks.totals import totals
+from usage_explore.checks.totals import totals, unexamined
 from usage_explore.checks.validation import Validation
 from usage_explore.query import Period
 
@@ -34,8 +34,12 @@ class Plan:
         rollup: bool,
         app_url: str,
         progress: running.Progress | None,
+        settle: timedelta | None,
     ) -> Validation:
-        """The period, resolved and with its `as_of`, examined on the connection's snapshot."""
+        """The period, resolved and with its `as_of`, examined on the connection's snapshot.
+
+        `settle` is the settle time that `as_of` follows from, None where it was given.
+        """
         examination = Examination(
             connection=connection,
             table=table,
@@ -47,7 +51,14 @@ class Plan:
             preferences=self.preferences,
         )
         results = running.run(examination, self.checks, progress)
-        return Validation(period=period, now=now, totals=examination.totals, results=results, app_url=app_url)
+        return Validation(
+            period=period,
+            now=now,
+            totals=examination.totals,
+            unexamined=unexamined(connection, table, period, settle),
+            results=results,
+            app_url=app_url,
+        )
 
 
 def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:

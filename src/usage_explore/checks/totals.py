@@ -1,13 +1,15 @@
-"""What a period came to."""
+"""What a period came to, and what of it is not examined yet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection, Table, func, select
 
+from usage_explore import parse
 from usage_explore.numbers import exact_sum
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -20,6 +22,35 @@ class Totals:
     events: int
     metrics: Mapping[str, tuple[int, Decimal]]
     costs: Mapping[str | None, Decimal]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexamined:
+    """Events of the period that arrived after its `as_of`.
+
+    `latest` is the last `ingested_at` of them. `settled_at` is the time from which a validation includes them all
+    without an `as_of` of its own; None where the period was examined as of a given time.
+    """
+
+    events: int
+    latest: datetime
+    settled_at: datetime | None
+
+
+def unexamined(connection: Connection, table: Table, period: Period, settle: timedelta | None) -> Unexamined | None:
+    """What arrived after the resolved period's `as_of`, None for nothing. `settle` is None where `as_of` was given."""
+    if period.as_of is None:
+        return None
+    c = table.c
+    statement = select(func.count(), func.max(c.ingested_at)).where(
+        *conditions(table, period.replace(as_of=None)), c.ingested_at > period.as_of, c.ingested_at < parse.LATEST
+    )
+    events, latest = connection.execute(statement).one()
+    return (
+        Unexamined(events=events, latest=latest, settled_at=latest + settle if settle is not None else None)
+        if events
+        else None
+    )
 
 
 def totals(connection: Connection, table: Table, period: Period) -> Totals:

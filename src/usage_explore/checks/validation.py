@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.answers import link
 from usage_explore.checks.check import Check, Outcome
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
-from usage_explore.checks.totals import Totals
+from usage_explore.checks.totals import Totals, Unexamined
 from usage_explore.describe import describe
 from usage_explore.numbers import plain, rfc3339
 from usage_explore.query import Period
@@ -43,6 +43,7 @@ class Validation:
     """The answer to `store.validate`: every check's result on one snapshot of one period.
 
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
+    `unexamined` counts the period's events that arrived after it, None where there are none.
     """
 
     period: Period
@@ -50,6 +51,7 @@ class Validation:
     totals: Totals
     results: tuple[Result, ...]
     app_url: str
+    unexamined: Unexamined | None = None
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -131,6 +133,13 @@ class Validation:
                     for currency, amount in sorted(self.totals.costs.items(), key=lambda item: item[0] or "")
                 ],
             },
+            "unexamined": {
+                "events": self.unexamined.events,
+                "latest_ingested_at": rfc3339(self.unexamined.latest),
+                "settled_at": rfc3339(self.unexamined.settled_at) if self.unexamined.settled_at else None,
+            }
+            if self.unexamined
+            else None,
             "findings_by_severity": dict(self.counts()),
             "checks": [
                 {
@@ -151,7 +160,10 @@ class Validation:
 
     def __repr__(self) -> str:
         counted = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
-        return f"<Validation: {counted} findings of {len(self.results)} checks; {describe(self.period)}>"
+        among = f"{self.totals.events:,} events"
+        if self.unexamined:
+            among += f", {self.unexamined.events:,} more not examined"
+        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {describe(self.period)}>"
 
     def _repr_html_(self) -> str:
         from html import escape

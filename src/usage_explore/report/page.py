@@ -120,6 +120,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "seconds": words.seconds,
         "share": words.share,
         "subjects": subjects,
+        "unexamined": words.unexamined,
         "verdict": words.verdict,
         "words": partial(words.text, longest=words.LONG),
     }

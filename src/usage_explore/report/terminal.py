@@ -30,6 +30,7 @@ def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -
     width = min(max(width, _NARROWEST), _WIDEST)
     yield from textwrap.wrap(words.text(describe(validation.period.replace(as_of=None)), words.LONG), width)
     yield from textwrap.wrap(_stamp(validation), width)
+    yield from (click.style(line, bold=True) for line in textwrap.wrap(words.unexamined(validation, "--as-of "), width))
     yield ""
     yield from (click.style(line, bold=True) for line in textwrap.wrap(words.verdict(validation), width))
     yield from _findings(validation, width)

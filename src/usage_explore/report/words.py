@@ -12,7 +12,8 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from usage_explore.charts.words import exact
-from usage_explore.numbers import Number, exact_sum
+from usage_explore.checks.phrases import duration
+from usage_explore.numbers import Number, exact_sum, rfc3339
 
 if TYPE_CHECKING:
     from usage_explore.checks import Result, Validation
@@ -26,6 +27,7 @@ LONGEST = 200
 LONG = 2_000
 """How many characters of a sentence are written."""
 
+_SECOND = timedelta(seconds=1)
 _LEAST_SHARE = Decimal("0.0001")
 
 
@@ -129,8 +131,10 @@ def verdict(validation: Validation) -> str:
     if validation.findings:
         by_severity = ", ".join(f"{each:,} {severity}" for severity, each in validation.counts().items() if each)
         found = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
-    else:
+    elif validation.totals.events:
         found = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
+    else:
+        found = "Nothing was examined: no event of the period is known"
     failed = len(validation.failed)
     return (
         f"{found}; {counted(failed, 'check')} did not run to {'its' if failed == 1 else 'their'} end"
@@ -143,7 +147,33 @@ def outcome(result: Result) -> str:
     """What came of a check: "clean", "3 findings", "skipped: invoices was not given", "FAILED: …"."""
     if result.outcome is None:
         return f"FAILED: {text(result.failed, LONG)}" if result.failed else f"skipped: {text(result.skipped, LONG)}"
-    return "clean" if result.is_clean else counted(len(result.outcome.findings), "finding")
+    if result.outcome.findings:
+        return counted(len(result.outcome.findings), "finding")
+    return "clean" if result.outcome.looked_at else "nothing to examine"
+
+
+def unexamined(validation: Validation, option: str = "as_of=") -> str:
+    """That events of the period arrived too late to be examined, and from when on they will be; "" without any.
+
+    `option` is how the reader writes the parameter, such as `--as-of `.
+    """
+    left = validation.unexamined
+    as_of, zone = validation.period.as_of, validation.period.zone
+    if left is None or as_of is None:
+        return ""
+    events = f"{counted(left.events, 'event')} of the period"
+    are = "is" if left.events == 1 else "are"
+    if left.settled_at is None:
+        return f"{events} arrived after {moment(as_of, zone)} and {are} not examined."
+    if left.latest > validation.now:
+        return (
+            f"{events} arrived after {moment(as_of, zone)} or {are} dated to arrive later, until"
+            f" {moment(left.latest, zone)}, and {are} not examined; correct ingested_at where it lies in the future."
+        )
+    return (
+        f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
+        f" {moment(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
+    )
 
 
 def agreement(agrees: bool | None) -> str:
