@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from usage_explore import parse, windows
 from usage_explore.answers import Aggregate, Series
 from usage_explore.errors import QueryError
-from usage_explore.numbers import Number, exact_sum
+from usage_explore.numbers import Number, exact_sum, ratio
 from usage_explore.query import AggregateQuery
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ class Change:
     @property
     def ratio(self) -> Decimal | None:
         """By how much of the earlier total the later one differs: 0.081 is 8.1 % more."""
-        return None if self.before == 0 else Decimal(self.now - self.before) / abs(Decimal(self.before))
+        return None if self.before == 0 else _change(Decimal(self.now), Decimal(self.before))
+
+
+def _change(now: Decimal, before: Decimal) -> Decimal:
+    return ratio(exact_sum((now, before.copy_negate()), 0), before.copy_abs())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import (
+    MAX_EMAX,
+    MAX_PREC,
+    MIN_EMIN,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
 from functools import reduce
 
 Number = int | Decimal
@@ -27,6 +39,23 @@ def plain(value: int | Decimal) -> str:
 def exact_sum(values: Iterable[Number], zero: Number) -> Number:
     """The sum to the last digit; the default decimal context would round at 28 digits."""
     return reduce(lambda a, b: a + b if isinstance(a, int) and isinstance(b, int) else _EXACT.add(a, b), values, zero)
+
+
+@contextmanager
+def decimal_context() -> Iterator[None]:
+    """Decimal arithmetic with 28 digits, rounded half-even, whatever the caller's context; also a decorator.
+
+    Not around a `yield` of a generator: the context would be the caller's until the next value.
+    """
+    traps = [InvalidOperation, DivisionByZero, Overflow]
+    with localcontext(Context(prec=28, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, clamp=0, traps=traps)):
+        yield
+
+
+@decimal_context()
+def ratio(part: Number, whole: Number) -> Decimal:
+    """`part / whole` to 28 digits."""
+    return Decimal(part) / Decimal(whole)
 
 
 def rfc3339(instant: datetime) -> str:

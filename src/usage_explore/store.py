@@ -21,6 +21,7 @@ from usage_explore import aggregation, config, cursor, filters, paging, parse, r
 from usage_explore.answers import Aggregate, Event, EventPage
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
+from usage_explore.numbers import decimal_context
 from usage_explore.paths import Paths
 from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question, expect
@@ -205,6 +206,7 @@ class Store:
             served=served,
         )
 
+    @decimal_context()
     def validate(
         self,
         period: Period | None = None,
@@ -238,6 +240,7 @@ class Store:
             settle = self.settle if asked.as_of is None else None
             return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress, settle)
 
+    @decimal_context()
     def explain(
         self,
         question: AggregateQuery,

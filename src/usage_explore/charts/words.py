@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.describe import describe
-from usage_explore.numbers import Number, exact_sum, plain
+from usage_explore.numbers import Number, decimal_context, exact_sum, plain, ratio
 from usage_explore.query import METRICS
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def undrawable(answer: Aggregate) -> str | None:
     )
 
 
+@decimal_context()
 def summary(answer: Aggregate) -> str:
     """The answer in a few sentences, for those who hear a chart: total, largest series, peak, what is unfinished."""
     parts = [describe(answer.query)]
@@ -186,7 +187,7 @@ def _largest(answer: Aggregate) -> str:
     name, first = kept[0]
     words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
     if answer.total > 0 and all(series.total >= 0 for series in answer.series):
-        words += f" ({Decimal(first.total) / Decimal(answer.total):.1%} of the total)"
+        words += f" ({ratio(first.total, answer.total):.1%} of the total)"
     if answer.folded:
         words += f", {answer.folded:,} folded into Other"
     return words

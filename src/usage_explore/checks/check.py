@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, Table
 
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.totals import Totals
+from usage_explore.numbers import ratio
 from usage_explore.paths import Paths
 from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question
@@ -143,4 +144,4 @@ class Examination:
 def _part(affected: Decimal, whole: Decimal) -> Decimal:
     if not (affected.is_finite() and whole.is_finite()):
         return Decimal(1)  # a share is compared, which NaN cannot be
-    return abs(affected) / abs(whole) if whole else Decimal(bool(affected))
+    return ratio(affected, whole).copy_abs() if whole else Decimal(bool(affected))

@@ -86,7 +86,8 @@ def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
     def rank(finding: Finding) -> tuple[Any, ...]:
         subjects = tuple(_text(getattr(finding, name)) or "" for name in SUBJECTS)
-        return _RANK[finding.severity], -finding.share, -finding.events, finding.check, finding.since, subjects
+        share = finding.share.copy_negate()
+        return _RANK[finding.severity], share, -finding.events, finding.check, finding.since, subjects
 
     return tuple(sorted(findings, key=rank))
 

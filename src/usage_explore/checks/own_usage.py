@@ -11,6 +11,7 @@ from sqlalchemy import Select, Table, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.check import Examination
+from usage_explore.numbers import ratio
 from usage_explore.query import Period
 from usage_explore.statements import conditions
 
@@ -44,4 +45,4 @@ def part(affected: int | Decimal, whole: int | Decimal) -> Decimal:
     one, other = Decimal(affected), Decimal(whole)
     if not (one.is_finite() and other.is_finite()):
         return Decimal(1)
-    return abs(one) / abs(other) if other else Decimal(bool(one))
+    return ratio(one, other).copy_abs() if other else Decimal(bool(one))

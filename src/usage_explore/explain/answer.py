@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.describe import describe, group_name
 from usage_explore.explain.spans import Span, words
 from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS
-from usage_explore.numbers import Number, exact_sum, plain, rfc3339
+from usage_explore.numbers import Number, decimal_context, exact_sum, plain, ratio, rfc3339
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
 from usage_explore.question import Question
 
@@ -147,6 +147,7 @@ class Explanation:
         return self.total.contribution
 
     @property
+    @decimal_context()
     def sentence(self) -> str:
         """What changed and what accounts for it, in one sentence."""
         unit = METRICS[self.query.metric]
@@ -156,8 +157,8 @@ class Explanation:
         if not self.change:
             said += ", no change in all"
         else:
-            ratio = _ratio(self.change, self.total.before)
-            said += f", a change of {signed(self.change)}{f' ({ratio})' if ratio else ''}"
+            part = _ratio(self.change, self.total.before)
+            said += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
         if not self.cells:
             return f"{said}: no value or pair of values stands out."
         told = [f"{signed(cell.contribution)}{_share(cell)} where {cell.label}{_birth(cell)}" for cell in self.cells]
@@ -265,12 +266,12 @@ def _birth(cell: Cell) -> str:
 
 
 def _share(part: Part) -> str:
-    return "" if part.share is None or abs(part.share) > _TELLING else f" ({part.share:.1%})"
+    return "" if part.share is None or part.share.copy_abs() > _TELLING else f" ({part.share:.1%})"
 
 
 def _ratio(change: Number, before: Number) -> str:
-    ratio = Decimal(change) / Decimal(before).copy_abs() if before else None
-    return "" if ratio is None or ratio.copy_abs() > _TELLING else f"{ratio:+.1%}"
+    part = ratio(change, Decimal(before).copy_abs()) if before else None
+    return "" if part is None or part.copy_abs() > _TELLING else f"{part:+.1%}"
 
 
 def _numbers(part: Part) -> dict[str, Any]:

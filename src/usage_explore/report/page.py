@@ -22,6 +22,7 @@ from usage_explore import statements
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS
 from usage_explore.describe import describe
+from usage_explore.numbers import decimal_context
 from usage_explore.report import words
 from usage_explore.report.pictures import Picture, picture
 from usage_explore.report.reconciled import Statement
@@ -45,6 +46,7 @@ class Entry:
     picture: Picture | None
 
 
+@decimal_context()
 def html(
     store: Store,
     validation: Validation,

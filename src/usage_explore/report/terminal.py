@@ -10,6 +10,7 @@ import click
 
 from usage_explore.checks.finding import Severity
 from usage_explore.describe import describe
+from usage_explore.numbers import decimal_context
 from usage_explore.report import words
 from usage_explore.report.reconciled import Statement
 
@@ -25,9 +26,13 @@ _NARROWEST, _WIDEST = 60, 160
 _NAME = 32  # characters of a metric's name beside its numbers
 
 
-def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
+@decimal_context()
+def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> list[str]:
     """The report line by line, none wider than `width`, which counts from 60 to 160; styled for a terminal."""
-    width = min(max(width, _NARROWEST), _WIDEST)
+    return list(_lines(validation, reconciled, min(max(width, _NARROWEST), _WIDEST)))
+
+
+def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
     yield from textwrap.wrap(words.text(describe(validation.period.replace(as_of=None)), words.LONG), width)
     yield from textwrap.wrap(_stamp(validation), width)
     yield from (click.style(line, bold=True) for line in textwrap.wrap(words.unexamined(validation, "--as-of "), width))

@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.numbers import decimal_context, ratio
 from usage_explore.rollup.catalogue import Entry
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import COLUMNS, DAY, HOUR, KEYS, NONE
@@ -87,11 +88,12 @@ def measure(connection: Connection, events: Table, organization_id: UUID) -> lis
         sql.SQL(_MEASURE).format(events=identifier(events)), {"organization": organization_id}
     ).fetchall()
     return [
-        Measured(dimension, Decimal(hours) / size, Decimal(days) / size, Decimal(totals) / size, longest)
+        Measured(dimension, ratio(hours, size), ratio(days, size), ratio(totals, size), longest)
         for dimension, hours, days, totals, longest, size in rows
     ]
 
 
+@decimal_context()
 def choose(organization_id: UUID, found: Iterable[Measured], before: Iterable[Entry], now: datetime) -> list[Entry]:
     """New lines of the catalogue for what was measured: what is kept stays as it is, what was set by hand too."""
     fixed = {entry.dimension: entry for entry in before if entry.is_fixed}

@@ -1,0 +1,73 @@
+"""Numbers do not depend on the decimal context of the program that asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import ROUND_UP, Context, Decimal, Inexact, Rounded, getcontext, localcontext
+from typing import Any
+
+import pytest
+
+from demo_database import ACME, demo_database
+from usage_explore import AggregateQuery, Store, connect, report
+from usage_explore.charts import summary
+from usage_explore.checks import Validation
+from usage_explore.comparison import Change, compare
+from usage_explore.query import Period
+
+CONTEXTS = {
+    "short": Context(prec=3, rounding=ROUND_UP),
+    "long": Context(prec=80),
+    "strict": Context(prec=5, traps=[Inexact, Rounded]),
+}
+PERIOD = Period(since="2026-09-08T00:00:00Z", until="2026-09-29T00:00:00Z")
+AGGREGATE = AggregateQuery(
+    since="2026-09-15T00:00:00Z", until="2026-09-22T00:00:00Z", metric="sum_quantity", group_by="metric_key"
+)
+
+
+@pytest.fixture(scope="module")
+def demo_store(server_url: str, _template: str) -> Iterator[Store]:
+    with demo_database(server_url, _template) as url, connect(url, organization_id=ACME) as store:
+        yield store
+
+
+def answers(store: Store, validation: Validation | None = None) -> list[Any]:
+    """Everything that is computed with decimals, as values and as text; the checks' times left out."""
+    answer = store.aggregate(AGGREGATE)
+    comparison = compare(store, answer)
+    assert comparison is not None
+    explanation = store.explain(AGGREGATE.replace(group_by="none"))
+    validation = validation or store.validate(PERIOD, wallets={"default": "EUR"})
+    told = report.document(validation, report.statements(store, validation))
+    return [
+        answer.to_dict(),
+        summary(answer),
+        [(each.now, each.before, each.ratio) for each in (comparison.total, *comparison.series)],
+        explanation.to_dict(),
+        explanation.sentence,
+        {**told, "checks": [{**each, "milliseconds": None} for each in told["checks"]]},
+        [line for line in report.lines(validation, (), 100) if " ms " not in line and " s " not in line],
+    ]
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_answers_are_the_same_in_every_decimal_context(demo_store: Store, name: str) -> None:
+    expected_validation = demo_store.validate(PERIOD, wallets={"default": "EUR"})
+    pinned = expected_validation.period
+    assert expected_validation.findings
+    with localcontext(CONTEXTS[name]):
+        validation = demo_store.validate(pinned, wallets={"default": "EUR"})
+        found = answers(demo_store, validation)
+        assert getcontext().prec == CONTEXTS[name].prec  # the caller's context is back
+    for one, other in zip(found, answers(demo_store, expected_validation), strict=True):
+        assert one == other
+    assert [each.share for each in validation.findings] == [each.share for each in expected_validation.findings]
+
+
+def test_a_change_is_exact_before_it_is_divided() -> None:
+    one = Decimal("1000000000000000000000000000000")
+    change = Change(Decimal("1000000000000000000000000000001"), one)
+    with localcontext(Context(prec=3)):
+        assert change.ratio == Decimal("1E-30")
+        assert Change(Decimal(-3), Decimal(-2)).ratio == Decimal("-0.5")
