@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -14,7 +15,7 @@ from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, 
 from oracle import Row
 from rows import ORGANIZATION
 from usage_explore import writing
-from usage_explore.checks.batches import FLOOR, MOST
+from usage_explore.checks.batches import CROWD, FLOOR, MOST
 from usage_explore.checks.duplicates import MARGIN
 from usage_explore.numbers import plain
 
@@ -159,15 +160,18 @@ def test_further_batches_are_summed_in_the_note(
     assert outcome.note == f"2 smaller batches more, {2 * FLOOR} events: tokens 2"
 
 
+def again(row: Row, **fields: object) -> Row:
+    """The event sent again an hour later, with other fields where given."""
+    return Row(**{**vars(row), "id": uuid4(), "ingested_at": row.ingested_at + HOUR, **fields})
+
+
 def test_a_few_copies_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
     rows = [
-        event(
-            SINCE + timedelta(days=day), customer_id=customer, idempotency_key=f"{customer} {day}", quantity=Decimal(1)
-        )
-        for day in range(5)
+        event(SINCE + timedelta(hours=number), customer_id=customer, quantity=Decimal(1))
+        for number in range(100)
         for customer in (JUNE, SMALL)
-        for _ in range(2)
     ]
+    rows += [again(row) for row in rows[:10]]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["duplicates"]).findings
     store.close()
@@ -178,6 +182,50 @@ def test_a_few_copies_are_told_together(events_connection: writing.Connection, e
         Decimal(10),
     )
     assert "2 customers" in finding.sentence
+
+
+def test_all_events_of_a_small_customer_sent_twice_are_its_own_high_finding(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    busy = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
+    small = [event(SINCE + timedelta(days=3 * day), customer_id=SMALL) for day in range(9)]
+    copies = [again(row) for row in small]
+    store = store_of(events_connection, events_database_url, [*busy, again(busy[0]), *small, *copies])
+    high, medium = store.validate(september(), checks=["duplicates"]).findings
+    assert (high.severity, high.events, high.customer_id) == ("high", 9, SMALL)
+    assert high.quantity == total(row.quantity for row in copies)
+    assert "50 % of the customer's usage" in high.sentence
+    assert shown(store, high) == 18
+    assert (medium.severity, medium.events, medium.customer_id) == ("medium", 1, JUNE)
+    assert f"of customer {JUNE}" in medium.sentence
+    store.close()
+
+
+def test_many_small_customers_sent_twice_are_one_high_finding(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    small = [event(SINCE + timedelta(days=number), customer_id=UUID(int=0xF00 + number)) for number in range(CROWD + 1)]
+    copies = [again(row) for row in small]
+    store = store_of(events_connection, events_database_url, small + copies)
+    (finding,) = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", CROWD + 1, None)
+    assert f"{CROWD + 1} customers" in finding.sentence
+
+
+def test_the_same_content_at_another_time_is_billed_twice(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    usual = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
+    moved = [again(row, timestamp=row.timestamp + timedelta(days=2)) for row in usual[:20]]
+    corrected = [again(row, quantity=row.quantity + 1) for row in usual[500:520]]
+    store = store_of(events_connection, events_database_url, usual + moved + corrected)
+    high, medium = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert (high.severity, high.events, high.quantity) == ("high", 20, total(row.quantity for row in moved))
+    assert "with the same content at another time: sent again with a new time, billed twice" in high.sentence
+    assert (medium.severity, medium.events) == ("medium", 20)
+    assert "a correction" in medium.sentence
 
 
 def test_nothing_is_found_in_nothing(events_connection: writing.Connection, events_database_url: str) -> None:

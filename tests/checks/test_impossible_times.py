@@ -77,6 +77,7 @@ def test_what_arrived_before_its_period_began_is_high(
 
 def test_a_few_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
     rows = lagging(-DAY, FLOOR - 1) + lagging(-DAY, FLOOR - 1, customer_id=SMALL)
+    rows += lagging(timedelta(0), 200) + lagging(timedelta(0), 200, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = findings(store)
     assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (FLOOR - 1), None)

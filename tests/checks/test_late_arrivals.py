@@ -97,10 +97,21 @@ def test_what_always_takes_a_day_is_not_late(events_connection: writing.Connecti
 
 def test_a_few_late_events_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
     few = lagging(3 * DAY, FLOOR - 1) + lagging(3 * DAY, FLOOR - 1, customer_id=SMALL)
-    store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
+    usual = lagging(MINUTE, 500, 15) + lagging(MINUTE, 500, 15, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, few + usual)
     (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
     store.close()
     assert (finding.severity, finding.events, finding.customer_id) == ("low", 2 * (FLOOR - 1), None)
+
+
+def test_all_events_of_a_small_customer_late_are_its_own_finding(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    few = lagging(3 * DAY, FLOOR - 1, customer_id=SMALL)
+    store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == ("medium", FLOOR - 1, SMALL)
 
 
 def test_an_empty_period_has_an_empty_sheet(events_connection: writing.Connection, events_database_url: str) -> None:

@@ -66,7 +66,7 @@ def batch(number: int) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(MASSIVE, "high"), (MASSIVE - 1, "medium"), (FLOOR, "medium"), (FLOOR - 1, "low")]
+    ("number", "expected"), [(MASSIVE, "high"), (MASSIVE - 1, "medium"), (FLOOR, "medium"), (FLOOR - 1, "medium")]
 )
 def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
     events_connection: writing.Connection, events_database_url: str, number: int, expected: str
@@ -74,10 +74,21 @@ def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
     rows = batch(number)
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
-    assert (finding.severity, finding.events) == (expected, number)
+    assert (finding.severity, finding.events, finding.customer_id) == (expected, number, JUNE)
     assert finding.quantity == total(row.quantity for row in rows[number:])
     assert shown(store, finding) == 2 * number
     store.close()
+
+
+def test_a_few_among_far_more_are_told_together(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(FLOOR * 60)]
+    store = store_of(events_connection, events_database_url, batch(FLOOR - 1) + busy)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.customer_id) == ("low", JUNE)
+    assert f"of customer {JUNE}" in finding.sentence
 
 
 def test_many_among_far_more_are_medium(events_connection: writing.Connection, events_database_url: str) -> None:

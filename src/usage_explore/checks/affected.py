@@ -49,6 +49,13 @@ class Affected:
         return customer
 
     @property
+    def scattered(self) -> str:
+        """Whose they are: `of customer <id>`, or over how many customers they are scattered."""
+        if len(self.customers) == 1:
+            return f"of customer {self.customer_id}"
+        return f"scattered over {counted(len(self.customers), 'customer')}"
+
+    @property
     def amounts(self) -> tuple[tuple[str, Decimal], ...]:
         """What they cost by currency; cost without a currency is among the facts."""
         return tuple(sorted((currency, cost) for currency, cost in self.costs.items() if currency is not None))

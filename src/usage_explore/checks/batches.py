@@ -1,7 +1,9 @@
 """The events a check objects to, drawn together to what a person acts on: one customer's, close in time.
 
-Events of one kind and customer that lie less than `GAP` apart are a batch. What makes no batch, and batches that are
-low anyway, are told together. The database puts batches together, so that many events take no memory here.
+Events of one kind and customer that lie less than `GAP` apart are a batch. A customer's batches of fewer than `FLOOR`
+events are added up: they are its own finding where they are a large part of its usage, else they are told together with
+those of other customers, and so are batches that are low anyway. The database puts batches together, so that many
+events take no memory here.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
@@ -21,14 +23,22 @@ from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import Usage, own_usage, part
 from usage_explore.checks.parts import INSTANT
-from usage_explore.checks.phrases import counted, named, when
+from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import plain
+
+_Key = TypeVar("_Key")
 
 GAP = timedelta(hours=6)
 """Events farther apart than this are different batches."""
 
 FLOOR = 10
-"""Events that make a batch; fewer are told together."""
+"""Events that make a batch; fewer are told together, unless they are `OWN` of the customer's usage."""
+
+OWN = Decimal("0.1")
+"""The part of a customer's usage of a metric from which fewer than `FLOOR` events are a finding of their own."""
+
+CROWD = 10
+"""More customers with few events each, though much of their usage, share one cause: they are told together."""
 
 MOST = 100
 """Batches of one check that are findings of their own, the gravest; the note counts the others."""
@@ -38,7 +48,8 @@ MOST = 100
 class Telling:
     """How a check speaks of what it objects to.
 
-    `severity` is given the part of the customer's own usage (see `_own`), `sentence` also the time in words.
+    `severity` is given the part of the customer's own usage (see `_own`), `sentence` also the time in words. `own` is
+    the part of it from which fewer than `FLOOR` events are the customer's own finding.
     """
 
     check: str
@@ -47,6 +58,15 @@ class Telling:
     stray_sentence: Callable[[Affected, str], str]
     stray_severity: Callable[[Affected], Severity] = lambda stray: "low"
     facts: Callable[[Affected], Iterable[tuple[str, str]]] = lambda affected: ()
+    own: Decimal = OWN
+
+
+def few(own: Decimal = OWN) -> str:
+    """What becomes of small batches, for the bounds of a check."""
+    return (
+        f"batches of fewer than {FLOOR} events are told together, but a customer's are a finding of their own where"
+        f" they make {percent(own)} or more of its usage of a metric, for up to {CROWD} such customers"
+    )
 
 
 def concerning(table: Table) -> list[ColumnElement[Any]]:
@@ -101,10 +121,10 @@ def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
     )
 
 
-def drawn(rows: Iterable[Any]) -> tuple[list[Affected], dict[str, Affected]]:
-    """The rows of `batched` as batches of at least `FLOOR` events, and the others by kind."""
+def drawn(rows: Iterable[Any]) -> tuple[list[Affected], list[Affected]]:
+    """The rows of `batched` as batches of at least `FLOOR` events, and the others by kind and customer."""
     whole: list[Affected] = []
-    stray: dict[str, Affected] = {}
+    few: dict[tuple[str, UUID], Affected] = {}
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
         first, *others = map(_read, members)
         for other in others:
@@ -112,8 +132,8 @@ def drawn(rows: Iterable[Any]) -> tuple[list[Affected], dict[str, Affected]]:
         if first.events >= FLOOR:
             whole.append(first)
         else:
-            _together(stray, first)
-    return whole, stray
+            _together(few, (first.kind, first.customer_id), first)
+    return whole, list(few.values())
 
 
 def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, looked_at: int) -> Outcome:
@@ -122,35 +142,52 @@ def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, loo
     def spell(affected: Affected) -> str:
         return when(affected.since, affected.until, examination.period.zone)
 
-    whole, stray = drawn(rows)
-    usage = own_usage(examination, {batch.customer_id for batch in whole})
-    judged = []
-    for batch in whole:
+    whole, few = drawn(rows)
+    usage = own_usage(examination, {batch.customer_id for batch in (*whole, *few)})
+    judged: list[tuple[Severity, Decimal, Affected]] = []
+    stray: dict[tuple[str, Severity], Affected] = {}
+    owned: dict[str, list[tuple[Severity, Decimal, Affected]]] = {}
+    for batch, is_small in (*((each, False) for each in whole), *((each, True) for each in few)):
         own = _own(batch, usage)
         severity = telling.severity(batch, own)
-        if severity == "low":
-            _together(stray, batch)
+        if severity == "low" or (is_small and own < telling.own):
+            _together(stray, (batch.kind, telling.stray_severity(batch)), batch)
+        elif is_small:
+            owned.setdefault(batch.kind, []).append((severity, own, batch))
         else:
             judged.append((severity, own, batch))
+    for each in owned.values():
+        if len(each) <= CROWD:
+            judged += each
+        else:
+            for severity, _, batch in each:
+                _together(stray, (batch.kind, severity), batch)
     judged.sort(key=lambda each: (list(SEVERITIES).index(each[0]), -each[1], -each[2].events))
     findings = [
         _finding(examination, telling, batch, severity, telling.sentence(batch, own, spell(batch)), batch.customer_id)
         for severity, own, batch in judged[:MOST]
     ]
     findings += [
-        _finding(examination, telling, each, telling.stray_severity(each), telling.stray_sentence(each, spell(each)))
-        for each in stray.values()
+        _finding(
+            examination,
+            telling,
+            each,
+            severity,
+            telling.stray_sentence(each, spell(each)),
+            each.customer_id if len(each.customers) == 1 else None,
+        )
+        for (_, severity), each in stray.items()
     ]
     return Outcome(
         findings=tuple(findings), looked_at=looked_at, note=left_out([batch for _, _, batch in judged[MOST:]])
     )
 
 
-def _together(stray: dict[str, Affected], affected: Affected) -> None:
-    if affected.kind in stray:
-        stray[affected.kind].add(affected)
+def _together(found: dict[_Key, Affected], key: _Key, affected: Affected) -> None:
+    if key in found:
+        found[key].add(affected)
     else:
-        stray[affected.kind] = affected
+        found[key] = affected
 
 
 def left_out(batches: list[Affected]) -> str:

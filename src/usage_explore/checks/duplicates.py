@@ -15,7 +15,7 @@ from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, s
 
 from usage_explore import parse
 from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, concerning, outcome
+from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
@@ -29,11 +29,20 @@ GRAVE = Decimal("0.001")
 """The part of a customer's own usage from which copies are high."""
 
 NAME = "duplicates"
-COPY, REUSE = "copy", "reuse"
+COPY, MOVED, REUSE = "copy", "moved", "reuse"
+
+_AGAIN = {
+    COPY: "with the same content: sent twice, billed twice",
+    MOVED: "with the same content at another time: sent again with a new time, billed twice",
+    REUSE: "with an event of other content: a correction, or a key used again",
+}
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
-    """The superfluous events of a resolved period, see `batched`: `copy` where all is as in the first, else `reuse`."""
+    """The superfluous events of a resolved period, see `batched`.
+
+    `kind` is `copy` where all is as in the first event of the key, `moved` where all but the time is, else `reuse`.
+    """
     return batched(_superfluous(table, period))
 
 
@@ -46,21 +55,22 @@ def _superfluous(table: Table, period: Period) -> CTE:
         "partition_by": c.idempotency_key,
         "order_by": [c.ingested_at, c.timestamp, c.id],
     }
-    content = [c.customer_id, c.metric_key, c.quantity, c.timestamp]
+    content = [c.customer_id, c.metric_key, c.quantity]
     arrived = (
         select(
             *concerning(table),
             and_(*conditions(table, period)).label("concerned"),
             func.row_number().over(**by_key).label("arrival"),
             and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),
+            (c.timestamp == func.first_value(c.timestamp).over(**by_key)).label("at_once"),
         )
         .where(near, digest.in_(select(shared.c.digest)))
         .cte("arrived")
     )
     a = arrived.c
     return (
-        select(*(column for column in a if column.name not in ("concerned", "arrival", "same")))
-        .add_columns(case((a.same, COPY), else_=REUSE).label("kind"))
+        select(*(column for column in a if column.name not in ("concerned", "arrival", "same", "at_once")))
+        .add_columns(case((and_(a.same, a.at_once), COPY), (a.same, MOVED), else_=REUSE).label("kind"))
         .where(a.concerned, a.arrival > 1)
         .cte("superfluous")
     )
@@ -78,27 +88,21 @@ def _surroundings(period: Period) -> Period:
 
 
 def _severity(batch: Affected, own: Decimal) -> Severity:
-    return "high" if batch.kind == COPY and own >= GRAVE else "medium"
+    return "high" if batch.kind != REUSE and own >= GRAVE else "medium"
 
 
 def _sentence(batch: Affected, own: Decimal, when: str) -> str:
-    kind = (
-        "with the same content: sent twice, billed twice"
-        if batch.kind == COPY
-        else "with an event of other content: a correction, or a key used again"
-    )
     return (
         f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: their"
-        f" idempotency keys had arrived before {kind}; up to {percent(own)} of the customer's usage of a metric."
+        f" idempotency keys had arrived before {_AGAIN[batch.kind]}; up to {percent(own)} of the customer's usage of a"
+        " metric."
     )
 
 
 def _stray(stray: Affected, when: str) -> str:
-    content = "the same" if stray.kind == COPY else "other"
     return (
-        f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
-        f" {counted(len(stray.customers), 'customer')}: their idempotency keys had arrived before, with {content}"
-        " content."
+        f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: their idempotency keys"
+        f" had arrived before {_AGAIN[stray.kind]}."
     )
 
 
@@ -124,9 +128,9 @@ CHECK = Check(
     parameters={
         "margin": f"keys are compared over the period and {duration(MARGIN)} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together",
-        "high": f"a batch of exact copies that makes {percent(GRAVE)} or more of the customer's usage in the period",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",
+        "high": f"copies, with the same time or another, that make {percent(GRAVE)} or more of the customer's usage in"
+        " the period",
     },
     unit="events",
     statement=statement,

@@ -16,7 +16,7 @@ from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, sele
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import LONGEST, Affected
-from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, outcome
+from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
@@ -110,8 +110,8 @@ def examine(examination: Examination) -> Outcome:
 
     def stray_sentence(stray: Affected, when: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
-            f" {counted(len(stray.customers), 'customer')}: {_reason(stray, period)}."
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}:"
+            f" {_reason(stray, period)}."
         )
 
     telling = Telling(
@@ -200,8 +200,7 @@ CHECK = Check(
         "past": f"occurred more than {duration(FAR_PAST)} before it arrived",
         "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
         f" after they arrived, by {duration(TOLERANCE)} at most",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",
         "high": "a batch that arrived before the period it says it occurred in had begun",
     },
     unit="events",

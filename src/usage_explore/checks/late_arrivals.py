@@ -15,7 +15,7 @@ from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, l
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, concerning, outcome
+from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.impossible_times import FAR_PAST
@@ -105,8 +105,8 @@ def examine(examination: Examination) -> Outcome:
 
     def stray_sentence(stray: Affected, spell: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, scattered over"
-            f" {counted(len(stray.customers), 'customer')}, arrived {_longest(stray)} late."
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, {stray.scattered}, arrived"
+            f" {_longest(stray)} late."
         )
 
     def facts(affected: Affected) -> tuple[tuple[str, str], ...]:
@@ -156,8 +156,8 @@ CHECK = Check(
     parameters={
         "late": f"later than {duration(LATE)} and than {TIMES} times what 9 of 10 of the metric's events take",
         "far past": f"later than {duration(FAR_PAST)} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; batches of fewer"
-        f" than {FLOOR} events and low ones are told together",
+        "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; low ones are"
+        f" told together; {few()}",
         "medium": f"a batch that makes {percent(NOTABLE)} or more of the customer's usage in the period",
     },
     unit="events",

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import CTE, Select, Table, and_, func, literal, select
 
 from usage_explore.checks.affected import Affected, shown_by
-from usage_explore.checks.batches import FLOOR, GAP, Telling, batched, outcome
+from usage_explore.checks.batches import GAP, Telling, batched, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
@@ -101,12 +101,11 @@ def examine(examination: Examination) -> Outcome:
 
     def stray_sentence(stray: Affected, when: str) -> str:
         return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, scattered over"
-            f" {counted(len(stray.customers), 'customer')}: each is like an earlier arrival under another idempotency"
-            " key, as may happen by chance."
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is like an"
+            " earlier arrival under another idempotency key, as may happen by chance."
         )
 
-    telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence)
+    telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, own=SENT_AGAIN)
     rows = examination.rows(statement(examination.table, examination.period))
     return outcome(examination, rows, telling, examination.totals.events)
 
@@ -117,8 +116,7 @@ CHECK = Check(
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; batches of fewer than "
-        f"{FLOOR} events are told together, as low",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few(SENT_AGAIN)}",
         "high": f"a batch of {MASSIVE} or more that makes {percent(SENT_AGAIN)} or more of what the customer sent"
         " meanwhile of its metrics",
     },
