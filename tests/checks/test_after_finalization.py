@@ -37,12 +37,21 @@ def random_rows(seed: int) -> list[Row]:
     ]
 
 
+def in_time(per_day: int) -> list[Row]:
+    """Events of another customer that arrive as they occur, more than are late: those are no load of a file."""
+    return [
+        event(SINCE + day * DAY + number * MINUTE, customer_id=UUID(int=0xE0))
+        for day in range(30)
+        for number in range(per_day)
+    ]
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_then_and_now_are_what_the_store_answers(
     events_connection: writing.Connection, events_database_url: str, seed: int
 ) -> None:
     rows = random_rows(seed)
-    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    store = store_of(events_connection, events_database_url, rows + beside(rows) + in_time(60))
     period = september(finalized_at=FINALIZED)
     outcome = examine(store, "after_finalization", period).outcome
     assert outcome is not None
@@ -116,7 +125,7 @@ def test_no_number_breaks_nothing(events_connection: writing.Connection, events_
         )
         for metric, odd in (("nan", "NaN"), ("nan", "1"), ("infinite", "Infinity"), ("infinite", "-Infinity"))
     ]
-    store = store_of(events_connection, events_database_url, rows)
+    store = store_of(events_connection, events_database_url, rows + in_time(5))
     validation = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"])
     assert [each.events for each in validation.findings] == [2, 2]
     validation.to_dict()
@@ -132,7 +141,7 @@ def test_of_nothing_and_of_no_number_there_is_no_part(
     rows += [
         event(SINCE + number * MINUTE, customer_id=SMALL, quantity=Decimal("NaN"), **later) for number in range(20)
     ]
-    store = store_of(events_connection, events_database_url, rows)
+    store = store_of(events_connection, events_database_url, rows + in_time(5))
     findings = store.validate(september(finalized_at=FINALIZED), checks=["after_finalization"]).findings
     store.close()
     assert {each.sentence.partition("the quantity ")[2] for each in findings} == {

@@ -171,6 +171,8 @@ def _outcome(result: Result) -> None:
     if result.failed:
         st.error(words.plain(f"This could not be checked: {result.failed}"), icon=":material/error:")
     if outcome is None:
+        if result.skipped and not result.check.needs:
+            sentence(f"Not judged: {result.skipped}.")
         return
     among = f"{outcome.looked_at:,} {result.check.unit}"
     if outcome.findings:

@@ -5,6 +5,7 @@ The answer as of the finalization beside today's, by customer and metric, exact:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,11 +16,12 @@ from sqlalchemy import Select, Table, false, func, select
 
 from usage_explore.buckets import Bucket
 from usage_explore.checks.affected import affected_share, shown_with
+from usage_explore.checks.arrivals import BulkLoads, among, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import own_usage, part
-from usage_explore.checks.parts import INSTANT
+from usage_explore.checks.parts import INSTANT, of_question
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import exact_sum, plain
 from usage_explore.query import Period
@@ -72,8 +74,10 @@ class _Change:
         return max(part(self.events, self.events_then), part(self.quantity, self.quantity_then))
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
+def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
     """What arrived after a resolved period's `finalized_at`; of a period without one, nothing.
+
+    Without what came with the bulk loads of these times.
 
     Columns: `customer_id`, `metric_key`, `currency`, `events` bigint, `quantity` and `cost` numeric, `first` and `last`
     timestamptz, `before` bigint: the events that had occurred by then. Ordered by customer and metric.
@@ -93,7 +97,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.max(c.timestamp).label("last"),
             func.count().filter(by_then).label("before"),
         )
-        .where(*conditions(table, period), late)
+        .where(*conditions(table, period), late, *apart(c.ingested_at, loads))
         .group_by(c.customer_id, c.metric_key, c.external_cost_currency)
         .order_by(c.customer_id, c.metric_key)
     )
@@ -101,18 +105,22 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """One finding for each customer's metric that changed since, or one for all where the period was finalized before
-    it ended; and all of them as the sheet, see `sheet`.
+    it ended; and all of them as the sheet, see `sheet`. What came with bulk loads is one finding: whether it had
+    arrived before is unknown.
     """
-    changes = _changes(examination)
-    if changes and _is_early(examination.period):
+    every = _changes(examination)
+    if every and _is_early(examination.period):
         note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
-        found, looked_at = _early(examination, changes), examination.totals.events
-        return Outcome(findings=(found,), looked_at=looked_at, sheet=sheet(changes), note=note)
+        found, looked_at = _early(examination, every), examination.totals.events
+        return Outcome(findings=(found,), looked_at=looked_at, sheet=sheet(every), note=note)
+    loads = bulk_loads(examination) if every else BulkLoads()
+    changes = _changes(examination, loads.times) if loads.times else every
     judged = [(_severity(change), change) for change in changes]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].own, -pair[1].events))
     events = sum(change.events for change in changes)
+    bulk = _bulk(examination, loads)
     note = ""
-    if not changes and _is_to_come(examination):
+    if not every and _is_to_come(examination):
         note = "the finalization is later than what is looked at: nothing can have arrived after it"
     if len(changes) > MOST:
         rest = sum(change.events for _, change in judged[MOST:])
@@ -121,9 +129,9 @@ def examine(examination: Examination) -> Outcome:
             f" {len(changes) - MOST:,}, {counted(rest, 'event')}, are in the sheet alone"
         )
     return Outcome(
-        findings=tuple(_finding(examination, severity, change) for severity, change in judged[:MOST]),
+        findings=(*bulk, *(_finding(examination, severity, change) for severity, change in judged[:MOST])),
         looked_at=examination.totals.events,
-        sheet=sheet(changes),
+        sheet=sheet(every),
         note=note,
     )
 
@@ -137,9 +145,9 @@ def _is_to_come(examination: Examination) -> bool:
     return finalized is not None and finalized >= (examination.period.as_of or examination.now)
 
 
-def _changes(examination: Examination) -> list[_Change]:
+def _changes(examination: Examination, loads: Sequence[datetime] = ()) -> list[_Change]:
     found: dict[tuple[UUID, str], _Change] = {}
-    for row in examination.rows(statement(examination.table, examination.period)):
+    for row in examination.rows(statement(examination.table, examination.period, loads)):
         fresh = _Change(
             customer_id=row.customer_id, metric_key=row.metric_key, since=row.first, until=row.last + INSTANT
         )
@@ -200,6 +208,30 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
             ("now", now),
             ("changed", f"{counted(change.events, 'event')}, quantity {plain(change.quantity)}"),
             *costs,
+        ),
+    )
+
+
+def _bulk(examination: Examination, loads: BulkLoads) -> tuple[Finding, ...]:
+    """What came with bulk loads after the finalization, all of it at once; high where other events had arrived."""
+    period, arrived = examination.period, examination.table.c.ingested_at
+    assert period.finalized_at is not None  # noqa: S101 - the check needs it
+    later = (among(arrived, loads.times), arrived > period.finalized_at)
+    found = of_question(examination, examination.events_question(), *later) if loads.times else None
+    if found is None:
+        return ()
+    share = part(found.events, examination.totals.events)
+    spell = when(loads.times[0], loads.times[-1] + INSTANT, period.zone)
+    return (
+        Finding(
+            check=NAME,
+            severity="medium" if found.events == examination.totals.events else "high",
+            sentence=f"{counted(found.events, 'event')}, {percent(share)} of the period's, came with a history or a"
+            f" file that was loaded after the period was finalized, {spell}: their arrival times"
+            " are unknown, and so is whether the invoice has them.",
+            question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
+            facts=found.facts(),
+            **found.fields(examination),
         ),
     )
 
@@ -287,6 +319,8 @@ CHECK = Check(
         "high": f"{FLOOR} events or more that change the events or the quantity of the customer's metric by"
         f" {percent(GRAVE)} or more",
         "low": f"fewer than {FLOOR} events",
+        "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
+        " whole period, else high",
         "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"
         f" high from {FLOOR} events and {percent(GRAVE)} of the period's events on, else medium",
     },

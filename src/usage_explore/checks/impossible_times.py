@@ -7,15 +7,17 @@ sender most of whose events lie ahead of their arrival, if only a little: its cl
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, any_, case, cast, func, literal, or_, select
+from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import LONGEST, Affected
+from usage_explore.checks.arrivals import BulkLoads, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
@@ -42,11 +44,14 @@ NAME = "impossible_times"
 AHEAD, PAST = "ahead", "past"
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
-    """The impossible events of a resolved period, see `batched`: `ahead` of their arrival, or far in the `past`."""
+def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
+    """The impossible events of a resolved period, see `batched`: `ahead` of their arrival, or far in the `past`.
+
+    What came with the bulk loads of these times is never in the past: when it arrived is unknown.
+    """
     c = table.c
     ahead = c.timestamp > c.ingested_at + literal(TOLERANCE)
-    past = c.ingested_at > c.timestamp + literal(FAR_PAST)
+    past = and_(c.ingested_at > c.timestamp + literal(FAR_PAST), *apart(c.ingested_at, loads))
     impossible = (
         select(
             case((ahead, AHEAD), else_=PAST).label("kind"),
@@ -121,10 +126,18 @@ def examine(examination: Examination) -> Outcome:
         stray_sentence=stray_sentence,
         facts=lambda affected: affected.arrival(period.zone),
     )
-    rows = examination.rows(statement(examination.table, period))
+    rows = list(examination.rows(statement(examination.table, period)))
+    loads = bulk_loads(examination) if any(row.kind == PAST for row in rows) else BulkLoads()
+    if loads.times:
+        rows = list(examination.rows(statement(examination.table, period, loads.times)))
     found = outcome(examination, rows, telling, examination.totals.events)
     senders, more = _fast_clocks(examination)
-    notes = [found.note, f"{counted(more, 'sender')} more with a fast clock" if more else ""]
+    unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
+    notes = [
+        unjudged if loads.events else "",
+        found.note,
+        f"{counted(more, 'sender')} more with a fast clock" if more else "",
+    ]
     return Outcome(
         findings=found.findings + senders,
         looked_at=found.looked_at,
@@ -197,7 +210,8 @@ CHECK = Check(
     means="An event with a wrong time may be billed in the wrong period.",
     parameters={
         "ahead": f"occurred more than {duration(TOLERANCE)} after it arrived: clocks may differ by as much",
-        "past": f"occurred more than {duration(FAR_PAST)} before it arrived",
+        "past": f"occurred more than {duration(FAR_PAST)} before it arrived, unless it came with a bulk load (see"
+        " late_arrivals)",
         "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
         f" after they arrived, by {duration(TOLERANCE)} at most",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",

@@ -6,8 +6,8 @@ always read a day later is not late every day. What lies before the bound of imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,13 @@ from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, l
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.affected import Affected
+from usage_explore.checks.arrivals import DAYS, LATE, LOADING, BulkLoads, apart, bulk_loads
 from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Severity
+from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.impossible_times import FAR_PAST
 from usage_explore.checks.own_usage import part
+from usage_explore.checks.parts import INSTANT, Part
 from usage_explore.checks.phrases import counted, duration, percent, when
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -27,21 +29,21 @@ from usage_explore.statements import conditions
 if TYPE_CHECKING:
     import pandas as pd
 
-LATE = timedelta(hours=24)
-"""The lag beyond which an event may be late."""
-
 TIMES = 4
 """How often the metric's ordinary lag, that of nine of ten events, fits into a late one."""
 
 NOTABLE = Decimal("0.001")
 """The part of a customer's own usage from which a late batch is medium."""
 
+MAINLY = Decimal("0.5")
+"""The part of the period's events from which what came with bulk loads is the rule, and only good to know."""
+
 NAME = "late_arrivals"
 _QUANTILES = (0.5, 0.9, 0.99)
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
-    """How long the events of a resolved period took to arrive.
+def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
+    """How long the events of a resolved period took to arrive, those that came with bulk loads at these times left out.
 
     Columns: `metric_key`, `events` bigint, `quantiles` interval[] (50, 90 and 99 of 100), `longest` interval, `late`
     bigint: the events beyond `LATE`. Ordered by metric.
@@ -57,14 +59,14 @@ def statement(table: Table, period: Period) -> Select[Any]:
             func.max(lag).label("longest"),
             func.count().filter(lag > literal(LATE)).label("late"),
         )
-        .where(*conditions(table, period))
+        .where(*conditions(table, period), *apart(c.ingested_at, loads))
         .group_by(c.metric_key)
         .order_by(c.metric_key.collate("C"))
     )
 
 
-def late(table: Table, period: Period, bounds: Mapping[str, timedelta]) -> Select[Any]:
-    """The events that took longer than their metric's bound, by arrival, see `batched`."""
+def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: Sequence[datetime] = ()) -> Select[Any]:
+    """The events that took longer than their metric's bound, by arrival, see `batched`; without those of `loads`."""
     c = table.c
     bound = (
         func.unnest(
@@ -81,15 +83,25 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta]) -> Selec
             *concerning(table),
         )
         .join_from(table, bound, and_(c.metric_key == bound.c.metric_key, lag > bound.c.bound))
-        .where(*conditions(table, period), lag > literal(LATE), lag <= literal(FAR_PAST))
+        .where(*conditions(table, period), *apart(c.ingested_at, loads), lag > literal(LATE), lag <= literal(FAR_PAST))
         .cte("late")
     )
     return batched(found, "ingested_at")
 
 
 def examine(examination: Examination) -> Outcome:
-    """The late batches by customer and arrival, and the lag of each metric as the sheet, see `sheet`."""
+    """The late batches by customer and arrival, and the lag of each metric as the sheet, see `sheet`.
+
+    What came with bulk loads is one finding, or nothing is judged where all did: when it arrived is unknown.
+    """
     lags = list(examination.rows(statement(examination.table, examination.period)))
+    loads = bulk_loads(examination) if any(row.late for row in lags) else BulkLoads()
+    if loads.found and loads.events == examination.totals.events:
+        return Outcome(
+            skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.found)}"
+        )
+    if loads.times:
+        lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
     bounds = {row.metric_key: max(LATE, TIMES * row.quantiles[1]) for row in lags}
     zone = examination.period.zone
 
@@ -114,9 +126,32 @@ def examine(examination: Examination) -> Outcome:
         return (*affected.arrival(zone), ("late is later than", duration(bound)))
 
     telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
-    rows = examination.rows(late(examination.table, examination.period, bounds)) if lags else ()
-    found = outcome(examination, rows, telling, examination.totals.events)
-    return Outcome(findings=found.findings, looked_at=found.looked_at, sheet=sheet(lags), note=found.note)
+    rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
+    found = outcome(examination, rows, telling, examination.totals.events - loads.events)
+    bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
+    return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=found.note)
+
+
+def _bulk(examination: Examination, loads: BulkLoads, found: Part) -> Finding:
+    """That events came with bulk loads, among others whose arrival is known."""
+    share = part(found.events, examination.totals.events)
+    return Finding(
+        check=NAME,
+        severity="low" if share >= MAINLY else "medium",
+        sentence=f"{_together(examination, loads, found)}; {percent(share)} of the period's events."
+        " Arrival times unknown, lateness not judged.",
+        question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
+        facts=found.facts(),
+        **found.fields(examination),
+    )
+
+
+def _together(examination: Examination, loads: BulkLoads, found: Part) -> str:
+    spell = when(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
+    return (
+        f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} share their ingested_at,"
+        f" {spell}, as when a history or a file without ingested_at is loaded"
+    )
 
 
 def sheet(lags: list[Any]) -> pd.DataFrame:
@@ -155,6 +190,9 @@ CHECK = Check(
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
     parameters={
         "late": f"later than {duration(LATE)} and than {TIMES} times what 9 of 10 of the metric's events take",
+        "bulk loads": f"most events of {DAYS} days, or of all days, share an ingested_at (within {duration(LOADING)})"
+        f" that is more than {duration(LATE)} later: when they arrived is unknown, lateness is not judged; medium below"
+        f" {percent(MAINLY)} of the period's events, else low, and skipped where all of them are",
         "far past": f"later than {duration(FAR_PAST)} is an impossible time",
         "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; low ones are"
         f" told together; {few()}",

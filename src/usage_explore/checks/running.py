@@ -80,7 +80,10 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
         if not isinstance(words, StatementTimeout):
             raise
         failed = _TOO_LONG
-    return Result(check=check, outcome=outcome, took=timedelta(seconds=time.perf_counter() - began), failed=failed)
+    took = timedelta(seconds=time.perf_counter() - began)
+    if outcome is not None and outcome.skipped:
+        return Result(check=check, outcome=None, took=took, skipped=outcome.skipped)
+    return Result(check=check, outcome=outcome, took=took, failed=failed)
 
 
 def _quietly(name: str, done: float) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One check of a validation. `outcome` is None where it did not run to its end: `skipped` says what was not given,
-    `failed` what went wrong.
+    """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
+    the events lack, `failed` what went wrong.
     """
 
     check: Check

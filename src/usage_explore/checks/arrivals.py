@@ -1,0 +1,117 @@
+"""Bulk loads: events whose `ingested_at` says when a file was loaded or a history moved, not when each arrived.
+
+`load` stores the time of loading where a file has no `ingested_at`; so does one `INSERT` of a history. Its mark: events
+of several days share one `ingested_at`, more than a day after they occurred, and are most of what occurred on those
+days. They arrived then at the latest, so that what is not late by it is not late; how late the others were is unknown.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, DateTime, Interval, Select, Table, any_, case, cast, func, literal, null, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.checks.check import Examination
+from usage_explore.checks.parts import Part, of_question
+from usage_explore.query import Period
+from usage_explore.statements import conditions
+
+LATE = timedelta(hours=24)
+"""The lag beyond which an event may be late."""
+
+LOADING = timedelta(hours=2)
+"""Files that are loaded within this time are one load."""
+
+DAYS = 2
+"""On this many days most events came with one load, or on all days of the period: fewer may be a day's late batch."""
+
+MOST = 1_000
+"""How many times of ingestion are looked at, those with the most late events."""
+
+_DAY = timedelta(days=1)
+_TIMES = ARRAY(DateTime(timezone=True))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLoads:
+    """The values of `ingested_at` that bulk loads have, in order, and what of the period came with them, if any did."""
+
+    times: tuple[datetime, ...] = ()
+    found: Part | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events of the period came with them."""
+        return self.found.events if self.found else 0
+
+
+def among(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
+    """Whether an event came with the loads of these times."""
+    return ingested_at == any_(cast(literal(list(times), _TIMES), _TIMES))
+
+
+def apart(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
+    """The conditions that leave out what came with the loads of these times; none without any."""
+    return [~among(ingested_at, times)] if times else []
+
+
+def bulk_loads(examination: Examination) -> BulkLoads:
+    """The bulk loads of the period, told by all of the organization's events whatever the period's filters."""
+    table, period = examination.table, examination.period
+    every = Period(
+        organization_id=period.organization_id, since=period.span[0], until=period.span[1], as_of=period.as_of
+    )
+    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
+    if not suspects:
+        return BulkLoads()
+    days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
+    for row in examination.rows(by_day(table, every, suspects)):
+        days[row.day][row.ingested_at] = row.events
+    times = tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
+    found = of_question(examination, examination.events_question(), among(table.c.ingested_at, times))
+    return BulkLoads(times, found) if found else BulkLoads()
+
+
+def shared_times(table: Table, period: Period) -> Select[Any]:
+    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
+    c = table.c
+    events = func.count()
+    return (
+        select(c.ingested_at, events.label("events"))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(LATE))
+        .group_by(c.ingested_at)
+        .having(events > 1)
+        .order_by(events.desc(), c.ingested_at)
+        .limit(MOST)
+    )
+
+
+def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[Any]:
+    """The period's `events` by `day` of 24 hours and, for these times, `ingested_at` (else NULL)."""
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
+    arrived = case((among(c.ingested_at, times), c.ingested_at), else_=null())
+    found = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
+    return found.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
+
+
+def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
+    """The times in order, those within `LOADING` of a load's first one together."""
+    found: list[list[datetime]] = []
+    for time in times:
+        if found and time - found[-1][0] <= LOADING:
+            found[-1].append(time)
+        else:
+            found.append([time])
+    return found
+
+
+def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
+    filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
+    return filled >= min(DAYS, len(days))
