@@ -48,6 +48,7 @@ def test_where_the_data_begins_nothing_is_new_and_that_is_said(events_database_u
     events = steady(0, SINCE, UNTIL, HOUR, subscription_id=None)
     events += steady(1, SINCE + 13 * DAY, UNTIL, HOUR, subscription_id=None)
     events += steady(2, SINCE + 14 * DAY, UNTIL, HOUR, subscription_id=None)
+    events += [event(0, UNTIL)]
     with store_of(events_database_url, events) as store:
         found = outcome(store)
         assert [each.customer_id for each in found.findings] == [CUSTOMERS[2]]
@@ -72,3 +73,12 @@ def test_usage_filtered_to_what_has_no_subscription_says_nothing_of_subscription
         assert found is not None
         assert found.findings == ()
         assert "is not seen" in found.note
+
+
+def test_where_nobody_ever_has_a_subscription_it_is_skipped_with_the_reason(events_database_url: str) -> None:
+    events = steady(0, LONG_AGO, UNTIL, HOUR, subscription_id=None)
+    events += steady(2, SINCE + 10 * DAY, UNTIL, HOUR, subscription_id=None)
+    with store_of(events_database_url, events) as store:
+        result = examine(store, "new_usage", SEPTEMBER)
+        assert result.outcome is None
+        assert result.skipped.startswith("no event of the organization has a subscription")

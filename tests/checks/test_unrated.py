@@ -161,3 +161,34 @@ def test_a_part_of_several_metrics_is_called_the_largest(events_database_url: st
         (found,) = outcome(store).findings
         assert found.events == 60, "what cannot be asked for is counted all the same"
         assert "up to 100 % of a customer's usage of a metric" in found.sentence
+
+
+BARE = {"price_key": None, "product_id": None, "subscription_id": None}
+
+
+def test_what_the_organization_never_has_is_not_missing(events_database_url: str) -> None:
+    with store_of(events_database_url, steady(0, SINCE - 30 * DAY, UNTIL, HOUR, **BARE)) as store:
+        result = examine(store, "unrated", SEPTEMBER)
+        assert result.outcome is None
+        assert result.skipped.startswith("no event of the organization has a price or a product or a subscription")
+
+
+def test_what_it_has_is_still_judged(events_database_url: str) -> None:
+    some = {**BARE, "price_key": "p"}
+    events = steady(0, SINCE, UNTIL, HOUR, **some) + steady(1, SINCE, SINCE + DAY, HOUR, **BARE)
+    with store_of(events_database_url, events) as store:
+        found = outcome(store)
+        assert [dict(each.facts)["missing"] for each in found.findings] == ["price"]
+        assert "no event of the organization has a product or a subscription" in found.note
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+def test_what_a_whole_period_lacks_and_events_before_have_is_one_finding(events_database_url: str, what: str) -> None:
+    events = steady(0, SINCE - 30 * DAY, SINCE, HOUR) + steady(0, SINCE, UNTIL, HOUR, **{COLUMNS[what]: None})
+    with store_of(events_database_url, events) as store:
+        (found,) = outcome(store).findings
+        assert (found.severity, found.events) == ("medium" if what == "product" else "high", 720)
+        assert found.sentence.startswith(f"None of the 720 events of the period has a {what}, while events before it")
+        assert shown(store, found) == 720
+        before = outcome(store, SEPTEMBER.replace(since=SINCE - 10 * DAY, until=SINCE))
+        assert before.findings == ()

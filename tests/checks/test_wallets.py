@@ -145,8 +145,20 @@ def test_what_has_no_wallet_is_shown_within_the_periods_own_filter(
     events_database_url: str, preferences: dict[Any, str] | None
 ) -> None:
     events = [event(0, SINCE + HOUR * each, price_key=None if each < 30 else "p") for each in range(100)]
+    events.append(event(0, SINCE - HOUR, wallet_currency="EUR"))
     with store_of(events_database_url, events) as store:
         result = examine(store, "wallets", SEPTEMBER.replace(missing="price_key"), wallets=preferences)
         assert result.outcome is not None
         (found,) = result.outcome.findings
         assert (found.events, shown(store, found)) == (30, 30)
+
+
+def test_where_no_event_ever_has_a_wallet_it_is_skipped_with_the_reason(events_database_url: str) -> None:
+    events = steady(0, SINCE, SINCE + timedelta(days=1), HOUR)
+    events += steady(0, SINCE, SINCE + timedelta(days=1), HOUR, organization_id=NEIGHBOUR, wallet_currency="EUR")
+    with store_of(events_database_url, events) as store:
+        result = examine(store, "wallets", SEPTEMBER)
+        assert result.skipped == "no event of the organization has a wallet currency, and no preferences were given"
+        given = examine(store, "wallets", SEPTEMBER, wallets={"default": "EUR"})
+        assert given.outcome is not None
+        assert given.outcome.looked_at == 1

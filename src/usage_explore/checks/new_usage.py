@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped, of_question, together
+from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped, has_ever, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query import Period
 from usage_explore.statements import conditions
@@ -71,6 +71,10 @@ def examine(examination: Examination) -> Outcome:
     rows = grouped(examination, statement(examination.table, period))
     if not rows:
         return Outcome()
+    if not any(row.subscribed for row in rows) and not has_ever(examination, "subscription_id"):
+        return Outcome(
+            skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
+        )
     began = max(period.span[0], min(row.first for row in rows) + SETTLED)
     groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= FLOOR]
     groups.sort(key=lambda group: (-sum(row.events for row in group), str(group[0].customer_id), group[0].metric_key))
@@ -147,7 +151,7 @@ CHECK = Check(
     means="Somebody began to use what nobody subscribed to: it is on no invoice, or on one that nobody agreed to.",
     parameters={
         "new": f"no usage in the {BACK.days} days before the period, nor in the first {SETTLED.days} days of the data",
-        "never": "none of the events has a subscription",
+        "never": "none of the events has a subscription, but others of the organization have",
         "floor": f"{FLOOR} events at least",
         "severity": f"a new customer from {percent(GRAVE)} of the period's events on is high, from {percent(NOTABLE)}"
         " on medium, else low; a known one's new metric the same, by the metric's events, but low where the customer"

@@ -108,6 +108,24 @@ def largest_share(examination: Examination, quantities: Mapping[str, Decimal]) -
     return max(part(quantity, metrics.get(metric, (0, quantity))[1]) for metric, quantity in quantities.items())
 
 
+def has_ever(examination: Examination, name: str) -> bool:
+    """Whether any event of the organization has the column, whatever the period and its filters."""
+    period = Period(
+        organization_id=examination.period.organization_id,
+        since=parse.EARLIEST,
+        until=parse.LATEST,
+        as_of=examination.period.as_of,
+    )
+    return has(examination, name, period)
+
+
+def has(examination: Examination, name: str, period: Period) -> bool:
+    """Whether any event of the period has the column."""
+    table = examination.table
+    there = select(table.c[name]).where(*conditions(table, period), table.c[name].is_not(None)).limit(1)
+    return examination.connection.execute(there).first() is not None
+
+
 def closed(period: Period) -> datetime:
     """Until when a resolved period's usage can be complete, as `Examination.closed_until` without a clock."""
     until = period.span[1]

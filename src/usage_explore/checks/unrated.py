@@ -14,10 +14,11 @@ from uuid import UUID
 from sqlalchemy import any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore import parse
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, grouped, of_question, together
+from usage_explore.checks.parts import Part, asked, grouped, has, has_ever, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.checks.rating import COLUMNS, DAY, DAY_FLOOR, FLOOR, MOSTLY, Usage, having, never, statement
 
@@ -46,14 +47,47 @@ def examine(examination: Examination) -> Outcome:
     rows = grouped(examination, statement(examination.table, examination.period))
     findings: list[Finding] = []
     notes: list[str] = []
+    absent: list[str] = []
     for name in COLUMNS:
         if name in examination.period.missing:  # then nothing has it, and whether anything otherwise does is not seen
             notes.append(f"the period is filtered to what has no {COLUMNS[name]}: whether it should is not judged")
             continue
-        found, note = _column(examination, name, [Usage.of(row, name) for row in rows])
+        usages = [Usage.of(row, name) for row in rows]
+        if usages and all(each.missing == each.events for each in usages):
+            if not has_ever(examination, name):
+                absent.append(COLUMNS[name])
+                continue
+            if gone := _gone(examination, name):
+                findings.append(gone)
+                continue
+        found, note = _column(examination, name, usages)
         findings += found
         notes += [note] if note else []
-    return Outcome(findings=tuple(findings), looked_at=len(rows), note="; ".join(notes))
+    never_there = f"no event of the organization has a {' or a '.join(absent)}: whether usage lacks it cannot be judged"
+    if len(absent) == len(COLUMNS):
+        return Outcome(skipped=never_there)
+    return Outcome(
+        findings=tuple(findings), looked_at=len(rows), note="; ".join([*notes, *([never_there] if absent else [])])
+    )
+
+
+def _gone(examination: Examination, name: str) -> Finding | None:
+    """That no event of the period has what events before it have, or None where those have none either."""
+    period = examination.period
+    before = period.replace(since=parse.EARLIEST, until=period.span[0])
+    if period.span[0] == parse.EARLIEST or not has(examination, name, before):
+        return None
+    question = examination.events_question(missing=examination.missing(name))
+    found = _there(of_question(examination, question))
+    return _finding(
+        name,
+        "medium" if name == "product_id" else "high",
+        f"None of the {counted(found.events, 'event')} of the period has a {COLUMNS[name]}, while events before it have"
+        " one.",
+        question,
+        found.fields(examination),
+        found.facts(),
+    )
 
 
 def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[list[Finding], str]:
@@ -232,6 +266,8 @@ CHECK = Check(
         "scattered": f"what misses it here and there is told together: medium from {percent(NOTABLE)} of the events on,"
         " else low; so are customers that never have a subscription",
         "crowd": f"more than {CROWD} customers with findings of their own are told by metric",
+        "absent": "what no event of the organization has is not judged; what none of the period's has, and events"
+        " before it have, is one finding: high, of a product medium",
         "most": f"the {MOST} largest of each kind",
     },
     unit="customers' metrics",

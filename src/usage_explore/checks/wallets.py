@@ -17,7 +17,7 @@ from sqlalchemy import Select, Table, select
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, grouped, keys, largest_share, measures, together, total
+from usage_explore.checks.parts import Part, asked, grouped, has_ever, keys, largest_share, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.numbers import plain
@@ -111,6 +111,11 @@ def examine(examination: Examination) -> Outcome:
     shown = preview(
         grouped(examination, statement(examination.table, examination.period)), examination.preferences or NOBODY
     )
+    unknown = (
+        examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
+    )
+    if unknown and not has_ever(examination, "wallet_currency"):
+        return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
     customers = {row.customer_id for row, _, _ in shown.rows}
     findings: list[Finding] = []
     notes: list[str] = []
@@ -261,6 +266,7 @@ CHECK = Check(
     parameters={
         "cascade": "usage without a wallet currency goes to the customer's preferred currency, then to the"
         " organization's default, else its wallet is unknown",
+        "absent": "skipped where no event of the organization has a wallet currency and no preferences were given",
         "unknown": f"high from {percent(GRAVE)} of the period's events on, medium below, low under {FLOOR} events;"
         " one low finding where no preferences were given",
         "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage go to another"
