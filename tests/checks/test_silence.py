@@ -7,13 +7,15 @@ import math
 import random
 from collections import defaultdict
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from checks.billing_rows import SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from checks.examined import examine
 from oracle import Row, utc
+from rows import NEIGHBOUR
 from usage_explore import AggregateQuery, Store
 from usage_explore.checks import Finding
 from usage_explore.demo import Incident
@@ -142,3 +144,31 @@ def test_the_demos_silent_customer_is_found_and_hardly_anything_beside(
         assert found.since <= incident.starts
         assert incident.ends <= found.until
     assert len(grave) <= len(planted) + 1
+
+
+def test_where_the_data_ends_that_is_one_first_finding(events_database_url: str) -> None:
+    ends = SINCE + 14 * DAY
+    events = [row for who in range(30) for row in steady(who, SINCE - 30 * DAY, ends, 6 * HOUR)]
+    events += steady(31, SINCE - 30 * DAY, ends - 6 * DAY, HOUR)  # silent before the others
+    events += steady(0, SINCE, UNTIL, HOUR, organization_id=NEIGHBOUR)
+    with store_of(events_database_url, events) as store:
+        first, silent = store.validate(SEPTEMBER, checks=["silence"]).findings
+        assert (first.severity, first.customer_id, first.is_general) == ("high", None, True)
+        assert first.sentence.startswith("The data ends on 14 Sep 2026 at 18:00, 16 days 6 hours before the period")
+        assert (first.since, first.until) == (ends - 6 * HOUR + timedelta(microseconds=1), UNTIL)
+        assert first.share.quantize(Decimal("0.00001")) == Decimal("0.54167")  # 16.25 of 30 days
+        assert isinstance(first.question, AggregateQuery)
+        assert store.aggregate(first.question).total > 0
+        assert silent.customer_id == CUSTOMERS[31]
+        (only,) = findings(store, Period(since=UNTIL, until=UNTIL + 30 * DAY))
+        assert only.share == 1
+        (filtered,) = findings(store, SEPTEMBER.replace(customer_id=CUSTOMERS[3]))
+        assert filtered.is_general
+
+
+@pytest.mark.parametrize("apart", [timedelta(days=2), timedelta(days=7)])
+def test_sparse_data_does_not_end_before_its_next_event_is_due(events_database_url: str, apart: timedelta) -> None:
+    events = steady(0, UNTIL - 10 * apart, UNTIL, apart)
+    with store_of(events_database_url, events) as store:
+        assert not findings(store)
+        assert findings(store, SEPTEMBER.replace(until=UNTIL + 2 * apart))

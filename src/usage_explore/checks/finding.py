@@ -32,6 +32,7 @@ class Finding:
     metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
     currency where a cost is known. `share` is the affected part of what the metric, or the currency, came to in the
     period: 0.02 is two per cent; it may pass 1. `question` shows it; `facts` are further things to know, by name.
+    `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
     """
 
     check: str
@@ -51,6 +52,7 @@ class Finding:
     price_key: str | None = None
     wallet_currency: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    is_general: bool = False
 
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""
@@ -82,12 +84,12 @@ _RANK = {severity: place for place, severity in enumerate(SEVERITIES)}
 
 
 def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The gravest first, within a severity the largest affected share, then the most events."""
+    """The gravest first, within a severity what concerns all data, the largest affected share, the most events."""
 
     def rank(finding: Finding) -> tuple[Any, ...]:
         subjects = tuple(_text(getattr(finding, name)) or "" for name in SUBJECTS)
-        share = finding.share.copy_negate()
-        return _RANK[finding.severity], share, -finding.events, finding.check, finding.since, subjects
+        size = not finding.is_general, finding.share.copy_negate(), -finding.events
+        return _RANK[finding.severity], *size, finding.check, finding.since, subjects
 
     return tuple(sorted(findings, key=rank))
 

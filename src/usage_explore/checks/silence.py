@@ -1,13 +1,14 @@
-"""Silence: regular usage that stopped, for a while or for good.
+"""Silence: regular usage that stopped, for a while or for good, and data that ends before the period does.
 
 Days are of 24 hours, counted back from the end of what can be complete; a silence lasts from the last event before it
-to the first one after it, exactly.
+to the first one after it, exactly. Where the organization's data ends, that is one finding, and silences are judged up
+to there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from usage_explore.checks import data_end
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
@@ -173,9 +175,16 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 
 def examine(examination: Examination) -> Outcome:
-    """The silences, a customer's once where all its usage fell silent."""
-    if closed(examination.period) <= examination.period.span[0]:
+    """The silences, a customer's once where all its usage fell silent, up to where the data ends."""
+    since, until = examination.period.span[0], closed(examination.period)
+    if until <= since:
         return Outcome()
+    ended: tuple[Finding, ...] = ()
+    if last := data_end.last_event(examination, until):
+        ended = (data_end.finding(examination, NAME, last, until),)
+        if last < since:
+            return Outcome(findings=ended)
+        examination = replace(examination, period=examination.period.replace(until=last + INSTANT))
     looked_at, found = 0, []
     for row in grouped(examination, statement(examination.table, examination.period)):
         looked_at = row.pairs
@@ -188,7 +197,8 @@ def examine(examination: Examination) -> Outcome:
     if len(told) > MOST:
         missing = sum((each.missing for each in told[MOST:]), Decimal(0))
         note = f"{len(told) - MOST:,} smaller silences more, together about {missing:,.0f} events"
-    return Outcome(findings=tuple(_finding(examination, each) for each in told[:MOST]), looked_at=looked_at, note=note)
+    silences = tuple(_finding(examination, each) for each in told[:MOST])
+    return Outcome(findings=ended + silences, looked_at=looked_at, note=note)
 
 
 def _silence(examination: Examination, row: Any) -> Silence:
@@ -271,6 +281,9 @@ CHECK = Check(
     means="Usage that came regularly stayed away: it was not sent or not taken in, and is missing from the invoice, or"
     " the customer has left.",
     parameters={
+        "end": f"the organization has no event for {data_end.QUIET.days} days before the end of what is examined, and"
+        f" {data_end.LONGER} times as long as ever in the {data_end.BEFORE} days before: one finding, high; silences"
+        " are judged up to there",
         "quiet": f"no events for {QUIET.days} days at least, so much of it within the period",
         "regular": f"events on {percent(REGULAR)} of the {BEFORE} days before (of {KNOWN} at least, where there are"
         " fewer since the first event)",
