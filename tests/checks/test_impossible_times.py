@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -53,6 +53,40 @@ def test_the_bounds_are_those_that_are_stated(
         assert each.quantity == total(row.quantity for row in rows)
         assert (each.since, each.until) == (rows[0].timestamp, rows[-1].timestamp + INSTANT)
         assert (each.customer_id, each.metric_key, each.share) == (JUNE, "tokens", Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("occurred", "arrived", "found"),
+    [
+        (SINCE + 375 * DAY, SINCE + 10 * DAY, True),  # dated a year ahead
+        (SINCE + 4_000 * DAY, SINCE + 10 * DAY, True),
+        (UNTIL + timedelta(hours=1), UNTIL - timedelta(hours=1), True),
+        (UNTIL + timedelta(minutes=1), UNTIL - timedelta(minutes=1), False),  # clocks differ by as much
+        (UNTIL + 12 * DAY, UNTIL + 11 * DAY, False),  # another period's
+        (SINCE + 375 * DAY, UNTIL + 11 * DAY, True),  # still to occur
+        (SINCE + 375 * DAY, SINCE - 40 * DAY, True),
+        (UNTIL + 4 * DAY, SINCE - DAY, False),  # occurred since, arrived before
+    ],
+)
+def test_what_is_dated_after_the_period_is_found(
+    events_connection: writing.Connection,
+    events_database_url: str,
+    occurred: datetime,
+    arrived: datetime,
+    found: bool,
+) -> None:
+    usual = lagging(timedelta(seconds=5), 100)
+    ahead = [event(occurred + timedelta(seconds=each), ingested_at=arrived) for each in range(FLOOR)]
+    store = store_of(events_connection, events_database_url, usual + ahead + beside(ahead))
+    as_of = UNTIL + 30 * DAY
+    result = store.validate(september(as_of=as_of), checks=["impossible_times"]).findings
+    assert [(each.events, each.customer_id) for each in result] == ([(FLOOR, JUNE)] if found else [])
+    for each in result:
+        assert each.severity == ("high" if arrived >= SINCE else "medium")
+        assert "they lie after the period" in each.sentence
+        assert shown(store, each) == FLOOR
+        assert each.quantity == total(row.quantity for row in ahead)
+    store.close()
 
 
 def test_the_question_shows_a_batch_alone_in_its_hours(
@@ -106,7 +140,7 @@ def test_a_fast_clock_is_told_by_sender(
 def test_other_periods_and_what_arrived_later_are_left_alone(
     events_connection: writing.Connection, events_database_url: str
 ) -> None:
-    outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE) for second in range(FLOOR)]
+    outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE - DAY) for second in range(FLOOR)]
     late = lagging(FAR_PAST + DAY)
     store = store_of(events_connection, events_database_url, outside + late)
     assert findings(store, as_of=UNTIL) == ()

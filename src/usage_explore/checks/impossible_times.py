@@ -1,7 +1,8 @@
 """Check: events that cannot have occurred when they say, and senders whose clock is wrong.
 
-Ahead: occurred after they arrived, beyond what clocks differ by. Past: occurred long before they arrived. Skewed: a
-sender most of whose events lie ahead of their arrival, if only a little: its clock is fast.
+Ahead: occurred after they arrived, beyond what clocks differ by. Beyond: so far ahead that they lie after the period in
+which they arrived, or in the future, such as a year ahead: no period's own events show them. Past: occurred long before
+they arrived. Skewed: a sender most of whose events lie ahead of their arrival, if only a little: its clock is fast.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore import parse
 from usage_explore.checks.affected import LONGEST, Affected
 from usage_explore.checks.arrivals import BulkLoads, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
@@ -34,6 +36,12 @@ TOLERANCE = timedelta(minutes=5)
 FAR_PAST = timedelta(days=30)
 """How long before its arrival an event may have occurred."""
 
+FAR_AHEAD = timedelta(days=400)
+"""How far after the period events that arrived in it are looked for; those of the future are, however far."""
+
+GRAVE = Decimal("0.01")
+"""The part of a customer's own usage in the period from which events beyond it are high."""
+
 SENDER = "api_key"
 """The dimension that tells a customer's senders apart; where it is absent the customer is one sender."""
 
@@ -41,7 +49,7 @@ SYSTEMATIC = Decimal("0.5")
 """The part of a sender's events that lie ahead of their arrival from which its clock is to blame."""
 
 NAME = "impossible_times"
-AHEAD, PAST = "ahead", "past"
+AHEAD, BEYOND, PAST = "ahead", "beyond", "past"
 
 
 def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
@@ -61,6 +69,22 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
         .cte("impossible")
     )
     return batched(impossible)
+
+
+def beyond(table: Table, period: Period) -> Select[Any]:
+    """The events ahead of their arrival that lie `beyond` a resolved period, see `batched`.
+
+    They arrived in the period, or are still to occur as of its `as_of`.
+    """
+    c = table.c
+    since, until = period.span
+    after = period.replace(since=until, until=parse.LATEST)
+    arrived = and_(c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + FAR_AHEAD, parse.LATEST))
+    to_come = c.timestamp > (period.as_of or until) + TOLERANCE
+    found = select(literal(BEYOND).label("kind"), *concerning(table)).where(
+        *conditions(table, after), c.timestamp > c.ingested_at + literal(TOLERANCE), or_(arrived, to_come)
+    )
+    return batched(found.cte("beyond"))
 
 
 def skewed(table: Table, period: Period) -> Select[Any]:
@@ -101,10 +125,12 @@ def _sent(table: Table, period: Period, customers: list[UUID]) -> Select[Any]:
 
 
 def examine(examination: Examination) -> Outcome:
-    """The batches of impossible events by customer, and the senders whose clock is fast."""
+    """The batches of impossible events by customer, those beyond the period too, and the senders with a fast clock."""
     period = examination.period
 
     def severity(batch: Affected, own: Decimal) -> Severity:
+        if batch.kind == BEYOND:
+            return "high" if own >= GRAVE and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
     def sentence(batch: Affected, own: Decimal, when: str) -> str:
@@ -124,12 +150,15 @@ def examine(examination: Examination) -> Outcome:
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
+        stray_severity=lambda stray: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )
     rows = list(examination.rows(statement(examination.table, period)))
     loads = bulk_loads(examination) if any(row.kind == PAST for row in rows) else BulkLoads()
     if loads.times:
         rows = list(examination.rows(statement(examination.table, period, loads.times)))
+    if period.span[1] < parse.LATEST:
+        rows += examination.rows(beyond(examination.table, period))
     found = outcome(examination, rows, telling, examination.totals.events)
     senders, more = _fast_clocks(examination)
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
@@ -149,6 +178,8 @@ def _reason(affected: Affected, period: Period) -> str:
     if affected.kind == PAST:
         return f"occurred up to {duration(affected.lags[1])} before they arrived"
     found = f"occurred up to {duration(-affected.lags[0])} after they arrived"
+    if affected.kind == BEYOND:
+        return f"{found}: they lie after the period, and its invoice does not have them; their time is wrong"
     if affected.arrived[1] < period.span[0]:
         return f"{found}, which was before the period began: they belong to an earlier one"
     return f"{found}, though nothing can; their time, and so their period, may be wrong"
@@ -210,6 +241,9 @@ CHECK = Check(
     means="An event with a wrong time may be billed in the wrong period.",
     parameters={
         "ahead": f"occurred more than {duration(TOLERANCE)} after it arrived: clocks may differ by as much",
+        "beyond": f"ahead, and after the period: arrived in it and occurred up to {duration(FAR_AHEAD)} after it, or"
+        f" still to occur as of the examination; high from {percent(GRAVE)} of the customer's usage of a metric on,"
+        " else medium",
         "past": f"occurred more than {duration(FAR_PAST)} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
         "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
