@@ -1,7 +1,8 @@
 """Check: the same event under another key: same customer, metric, time, quantity and dimensions.
 
 Of the events that look alike the first to arrive counts; each further one with a key of its own may be a copy. (One
-with the same key is a duplicate, which is another check.) Busy senders of small equal quantities have some by chance.
+with the same key is a duplicate, which is another check.) Busy senders of small equal quantities have some by chance;
+rows of an export that were loaded again with other amounts (see `restated`) are none.
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Table, and_, func, literal, select
+from sqlalchemy import CTE, Select, Table, and_, case, func, select
 
+from usage_explore.checks import restated
 from usage_explore.checks.affected import Affected, shown_by
-from usage_explore.checks.batches import GAP, Telling, batched, few, outcome
+from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
@@ -27,7 +29,16 @@ MASSIVE = 100
 SENT_AGAIN = Decimal("0.25")
 """The part of what the customer sent meanwhile from which they are high: of a batch sent again they are half."""
 
+GRAVE = Decimal("0.001")
+"""The part of a customer's own usage from which restated rows are high."""
+
 NAME = "look_alikes"
+
+
+_RESTATED = (
+    "each is like a row of an earlier load in all but amounts, and has a hash of the row as its key: an export was"
+    " loaded again with other amounts, and both count"
+)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -52,7 +63,7 @@ def _alike(table: Table, period: Period) -> CTE:
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
     each = (
         select(*content, c.id, c.ingested_at, c.external_cost_amount, c.external_cost_currency)
-        .add_columns(func.row_number().over(**by_key).label("of_key"))
+        .add_columns(func.row_number().over(**by_key).label("of_key"), restated.exported(table).label("exported"))
         .join_from(
             table,
             repeated,
@@ -67,19 +78,31 @@ def _alike(table: Table, period: Period) -> CTE:
         .cte("each")
     )
     e = each.c
-    arrival = func.row_number().over(
-        partition_by=[e.timestamp, e.customer_id, e.metric_key, e.quantity, e.dimensions],
-        order_by=[e.ingested_at, e.id],
+    by_content: dict[str, Any] = {
+        "partition_by": [e.timestamp, e.customer_id, e.metric_key, e.quantity, e.dimensions],
+        "order_by": [e.ingested_at, e.id],
+    }
+    arrived = (
+        select(
+            each,
+            func.row_number().over(**by_content).label("arrival"),
+            (e.ingested_at > func.first_value(e.ingested_at).over(**by_content)).label("later"),
+        )
+        .where(e.of_key == 1)
+        .cte("arrived")
     )
-    arrived = select(each, arrival.label("arrival")).where(e.of_key == 1).cte("arrived")
-    kept = [column for column in arrived.c if column.name not in ("id", "dimensions", "of_key", "arrival")]
-    return select(*kept, literal(NAME).label("kind")).where(arrived.c.arrival > 1).cte("alike")
+    a = arrived.c
+    kept = [a[column.name] for column in concerning(table)]
+    kind = case((and_(a.exported, a.later), restated.RESTATED), else_=NAME)
+    return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
 
 
 def examine(examination: Examination) -> Outcome:
     """The batches of look-alikes by customer."""
 
     def severity(batch: Affected, own: Decimal) -> Severity:
+        if batch.kind == restated.RESTATED:
+            return "high" if own >= GRAVE else "medium"
         if batch.events < MASSIVE:
             return "medium"
         question = shown_by(
@@ -93,6 +116,11 @@ def examine(examination: Examination) -> Outcome:
         return "high" if part(batch.events, around) >= SENT_AGAIN else "medium"
 
     def sentence(batch: Affected, own: Decimal, when: str) -> str:
+        if batch.kind == restated.RESTATED:
+            return (
+                f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
+                f" {_RESTATED}; up to {percent(own)} of the customer's usage of a metric."
+            )
         return (
             f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: each is"
             " like an earlier arrival in time, quantity and dimensions, under another idempotency key; up to"
@@ -100,13 +128,27 @@ def examine(examination: Examination) -> Outcome:
         )
 
     def stray_sentence(stray: Affected, when: str) -> str:
+        if stray.kind == restated.RESTATED:
+            of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
+            return f"{of}: {_RESTATED}."
         return (
             f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is like an"
             " earlier arrival under another idempotency key, as may happen by chance."
         )
 
-    telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, own=SENT_AGAIN)
-    rows = examination.rows(statement(examination.table, examination.period))
+    telling = Telling(
+        check=NAME,
+        severity=severity,
+        sentence=sentence,
+        stray_sentence=stray_sentence,
+        stray_severity=lambda stray: "medium" if stray.kind == restated.RESTATED else "low",
+        own=SENT_AGAIN,
+    )
+    rows = [
+        row
+        for each in (statement, restated.statement)
+        for row in examination.rows(each(examination.table, examination.period))
+    ]
     return outcome(examination, rows, telling, examination.totals.events)
 
 
@@ -117,6 +159,9 @@ CHECK = Check(
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few(SENT_AGAIN)}",
+        "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
+        " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
+        f" {percent(GRAVE)} of the customer's usage on",
         "high": f"a batch of {MASSIVE} or more that makes {percent(SENT_AGAIN)} or more of what the customer sent"
         " meanwhile of its metrics",
     },

@@ -1,0 +1,116 @@
+"""Exports that were loaded again with other amounts: each changed row counts twice, and is found; new rows are not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import rows as made
+from checks.examined import shown
+from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
+from oracle import Row
+from usage_explore import Period, Store, connect, writing
+from usage_explore.cli import main
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+FIRST, SECOND = SINCE + 20 * DAY, SINCE + 25 * DAY
+
+Make = Callable[[list[Row]], Store]
+
+
+@pytest.fixture
+def make(events_connection: writing.Connection, events_database_url: str) -> Iterator[Make]:
+    """A store on these events, closed at the end."""
+    stores: list[Store] = []
+
+    def made(events: list[Row]) -> Store:
+        stores.append(store_of(events_connection, events_database_url, events))
+        return stores[-1]
+
+    yield made
+    for each in stores:
+        each.close()
+
+
+def line(hour: int, cost: str = "1.5", loaded: object = FIRST, **fields: object) -> Row:
+    """A row of an export, as `load` stores it: its key is a hash of all it says."""
+    dimensions = {"ResourceId": "disk", "AccountId": "123", "EffectiveCost": cost, **fields.pop("dimensions", {})}  # type: ignore[dict-item]
+    given = {"quantity": Decimal(2), "external_cost_amount": Decimal(cost), "external_cost_currency": "USD", **fields}
+    key = blake2b(f"{hour} {given} {dimensions}".encode(), digest_size=16).hexdigest()
+    return event(
+        SINCE + hour * HOUR,
+        ingested_at=loaded,
+        idempotency_key=f"row:{key}",
+        dimensions=json.dumps(dimensions),
+        **given,
+    )
+
+
+def test_changed_rows_are_found_and_the_rest_is_not(make: Make) -> None:
+    export = [line(hour) for hour in range(400)]
+    changed = [line(hour, "1.75", SECOND) for hour in range(3)]
+    changed += [line(hour, quantity=Decimal(3), loaded=SECOND) for hour in range(3, 6)]
+    changed += [line(hour, dimensions={"ListUnitPrice": "7"}, loaded=SECOND) for hour in range(6, 9)]
+    new = [line(400, loaded=SECOND), line(3, dimensions={"ResourceId": "tape"}, loaded=SECOND)]
+    new += [line(4, dimensions={"AccountId": "456"}, loaded=SECOND)]
+    store = make(export + changed[:6] + new + beside(changed))
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events, finding.customer_id) == ("medium", 6, JUNE)
+    assert finding.quantity == total(row.quantity for row in changed[:6])
+    assert "like a row of an earlier load in all but amounts" in finding.sentence
+    assert shown(store, finding) == 6 + 6 + 2
+
+
+def test_a_restated_month_is_high(make: Make) -> None:
+    export = [line(hour) for hour in range(100)]
+    other = [line(hour, customer_id=SMALL) for hour in range(100)]
+    store = make(export + other + [line(hour, "1.75", SECOND) for hour in range(20)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", 20, JUNE)
+    assert finding.amounts == (("USD", Decimal("35.00")),)
+
+
+def test_a_further_row_of_the_same_identity_is_new(make: Make) -> None:
+    later = [line(1, "0.1", SECOND), line(1, "0.2", SECOND)]
+    (finding,) = make([line(1), *later]).validate(september(), checks=["look_alikes"]).findings
+    assert finding.events == 1
+
+
+def test_unlike_rows_of_one_load_and_of_logs_are_left_alone(make: Make) -> None:
+    tiers = [line(hour, cost) for hour in range(20) for cost in ("1", "2")]
+    logged = [line(hour, cost, loaded) for hour in range(20) for cost, loaded in (("1", FIRST), ("2", SECOND))]
+    logged = [replace(row, timestamp=row.timestamp + timedelta(seconds=7)) for row in logged]
+    sent = [event(SINCE + hour * HOUR, quantity=Decimal(2), ingested_at=SECOND) for hour in range(20)]
+    assert make(tiers + logged + sent).validate(september(), checks=["look_alikes"]).findings == ()
+
+
+FOCUS = """SubAccountId,ServiceName,SkuId,ConsumedQuantity,BilledCost,EffectiveCost,BillingCurrency,ChargePeriodStart
+a,Disk,disk,24,1.20,1.10,USD,2026-09-01T00:00:00Z
+a,Disk,disk,24,1.20,1.10,USD,2026-09-02T00:00:00Z
+"""
+
+
+@pytest.mark.parametrize("effective", ["1.10", "49"])
+def test_a_focus_export_loaded_again_with_one_changed_cost_is_found(
+    events_database_url: str, tmp_path: Path, effective: str
+) -> None:
+    file = tmp_path / "focus.csv"
+    command = ["load", str(file), "--format", "focus", "--database-url", events_database_url]
+    for text in (FOCUS, FOCUS.replace("1.20,1.10", f"50.0566,{effective}", 1)):
+        file.write_text(text, encoding="utf-8")
+        result = CliRunner().invoke(main, [*command, "--organization-id", str(made.ORGANIZATION)])
+        assert result.exit_code == 0, result.output
+    with connect(events_database_url) as store:
+        period = Period(since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z", as_of=store.now())
+        (finding,) = store.validate(period, checks=["look_alikes"]).findings
+        assert (finding.events, finding.severity) == (1, "high")
+        assert finding.amounts == (("USD", Decimal("50.0566")),)
+        assert "an export was loaded again with other amounts" in finding.sentence
