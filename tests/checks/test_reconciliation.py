@@ -444,6 +444,14 @@ def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> No
     assert (told.severity, told.price_key, told.customer_id) == ("medium", "gone", rows.CUSTOMERS[3])
     assert "1 line of 5 of price gone" in told.sentence
     assert told.facts == (("deviating lines", "4"),)
+    amounts[3] = "22.42"
+    doubled = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
+    assert doubled.outcome is not None
+    (told,) = [finding for finding in doubled.outcome.findings if "unit price" in finding.sentence]
+    assert (told.severity, told.facts) == (
+        "high",
+        (("deviating lines", "4"), ("charged twice or more, or with the other sign", "4")),
+    )
 
 
 def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(store: Store) -> None:

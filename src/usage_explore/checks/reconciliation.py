@@ -19,6 +19,7 @@ from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.invoice_lines import Line
 from usage_explore.checks.invoices import KEYS, Invoices
+from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, listed, named, percent, when
 from usage_explore.checks.recomputing import repeats, statement, usage
 from usage_explore.checks.reconciliation_findings import NAME, Telling, item, worth
@@ -35,7 +36,7 @@ from usage_explore.checks.reconciling import (
     value,
 )
 from usage_explore.checks.uninvoiced import CROWD, MOSTLY
-from usage_explore.checks.unit_prices import Deviation, deviations, unit_price
+from usage_explore.checks.unit_prices import DOUBLE, Deviation, deviations, unit_price
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, GROUPS
 from usage_explore.numbers import plain
@@ -153,11 +154,11 @@ def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str
     customers = {line.customer_id for line in found.deviating}
     whose = customers.pop() if len(customers) == 1 else None
     concerned = [row for row in rows if row.key[place] == found.price_key and whose in (None, row.key[0])]
-    first = found.deviating[0]
+    first = (found.doubled or found.deviating)[0]
     currency = "" if found.currency is None else f" {named(found.currency)}"
     return Finding(
         check=NAME,
-        severity="medium",
+        severity="high" if found.doubled else "medium",
         sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of price {named(found.price_key)},"
         f" {when(since, until, examination.period.zone)}, charge another unit price than the others: line"
         f" {first.line:,} about {plain(unit_price(first))}{currency}, line {found.usual.line:,} about"
@@ -166,10 +167,17 @@ def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str
         until=until,
         events=sum(row.events for row in concerned),
         question=examination.aggregate_question(metric="sum_quantity", price_key=found.price_key, customer_id=whose),
-        share=Decimal(len(found.deviating)) / found.lines,
+        share=part(len(found.deviating), found.lines),
         customer_id=whose,
         price_key=found.price_key,
-        facts=(("deviating lines", ", ".join(f"{line.line:,}" for line in found.deviating[:20])),),
+        facts=tuple(
+            (what, ", ".join(f"{line.line:,}" for line in held[:20]))
+            for what, held in (
+                ("deviating lines", found.deviating),
+                ("charged twice or more, or with the other sign", found.doubled),
+            )
+            if held
+        ),
     )
 
 
@@ -265,7 +273,9 @@ CHECK = Check(
         f" {DECIMALS} decimals where no decimal is; without a line at the one unit price that its price, or else"
         " metric, has on all other lines",
         "unit price": "lines of one price key and currency have one unit price, to within one unit of the last decimal"
-        " of the amounts",
+        " of each line's amount, zeros at its end left out, and at least the currency's smallest unit; high where half"
+        f" of the lines or more agree and another is charged {DOUBLE} times their price or more, or with the other"
+        " sign, else medium",
         "most": f"the {MOST} largest differences and {MOST_PRICES} prices are findings, the sheet has all differences",
     },
     unit="totals of usage or lines",

@@ -1,0 +1,164 @@
+"""Unit prices of invoice lines: each line is rounded by its own step, and whatever no rounding explains is found."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from usage_explore.checks.invoice_lines import Line
+from usage_explore.checks.unit_prices import Deviation, deviations
+
+RIGHT = ("14.61", "11.91", "16.219026", "12.46", "10.54", "11.22")
+"""Amounts at 0.014 a unit, all rounded to cents but the third."""
+
+QUANTITIES = ("1043.57", "850.71", "1158.501857142857142857142857142857", "890", "752.87", "801.43")
+PLACES = {"JPY": 0, "EUR": 2, "KWD": 3, "CLF": 4}
+EXACT = Context(prec=200)
+MODES = (ROUND_FLOOR, ROUND_CEILING, ROUND_HALF_EVEN, ROUND_HALF_UP)
+
+
+def line(number: int, quantity: Decimal, amount: Decimal, currency: str | None = "EUR", price: str = "p") -> Line:
+    return Line(number, uuid.UUID(int=number), None, None, price, None, None, None, quantity, amount, currency)
+
+
+def lines(quantities: Sequence[str], amounts: Sequence[str], currency: str | None = "EUR") -> list[Line]:
+    pairs = zip(quantities, amounts, strict=True)
+    return [line(at, Decimal(quantity), Decimal(amount), currency) for at, (quantity, amount) in enumerate(pairs)]
+
+
+def numbers(found: Deviation) -> list[int]:
+    return [each.line for each in found.deviating]
+
+
+def step(amount: Decimal, places: int) -> Fraction:
+    while (Fraction(amount) * 10**places).denominator != 1:
+        places += 1
+    return Fraction(1, 10**places)
+
+
+def most_alike(given: Sequence[Line], places: int) -> int:
+    """How many lines one unit price fits at most, each to within its own step, in fractions."""
+    spans = []
+    for each in given:
+        amount, by = Fraction(each.amount or 0), step(each.amount or Decimal(0), places)
+        spans.append(sorted((amount + side) / Fraction(each.quantity) for side in (-by, by)))
+    return max(sum(low <= price <= high for low, high in spans) for price, _ in spans)
+
+
+@pytest.mark.parametrize("currency", ["EUR", "eur", None, "credits"])
+def test_lines_rounded_each_by_its_own_step_agree(currency: str | None) -> None:
+    assert not deviations(lines(QUANTITIES, RIGHT, currency))
+    assert not deviations(lines(QUANTITIES, [f"{Decimal(amount):.8f}" for amount in RIGHT], "EUR"))
+
+
+@pytest.mark.parametrize("wrong", range(len(RIGHT)))
+@pytest.mark.parametrize(
+    ("factor", "doubled"), [("2", True), ("1.5", False), ("0.1", False), ("10", True), ("-1", True)]
+)
+def test_a_line_wrong_by_a_factor_is_found_and_twice_the_price_stands_out(
+    wrong: int, factor: str, doubled: bool
+) -> None:
+    amounts = [Decimal(amount) for amount in RIGHT]
+    amounts[wrong] = (amounts[wrong] * Decimal(factor)).quantize(Decimal("0.01"))
+    (found,) = deviations(lines(QUANTITIES, [str(amount) for amount in amounts]))
+    assert numbers(found) == [wrong]
+    assert [each.line for each in found.doubled] == ([wrong] if doubled else [])
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 3, 4, 5])
+@pytest.mark.parametrize("steps", [-3, 3])
+def test_a_line_a_few_cents_beyond_rounding_is_found(wrong: int, steps: int) -> None:
+    amounts = list(RIGHT)
+    amounts[wrong] = str(Decimal(amounts[wrong]) + steps * Decimal("0.01"))
+    (found,) = deviations(lines(QUANTITIES, amounts))
+    assert numbers(found) == [wrong]
+    assert not found.doubled
+
+
+cases = st.tuples(
+    st.sampled_from(sorted(PLACES)),
+    st.decimals("0.000001", 50, places=7),
+    st.lists(
+        st.tuples(
+            st.decimals(-100_000, 100_000, places=3),
+            st.sampled_from(MODES),
+            st.sampled_from([0, 0, 0, 1, 4, 20]),
+            st.sampled_from([0, 0, 3]),
+        ),
+        min_size=2,
+        max_size=12,
+    ),
+)
+
+
+def billed(case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]]) -> list[Line]:
+    """Lines of one unit price, each rounded its own way, to its currency's places or finer, some with zeros behind."""
+    currency, price, given = case
+    found = []
+    for number, (quantity, mode, finer, zeros) in enumerate(given):
+        places = PLACES[currency] + finer
+        exact = EXACT.multiply(price, quantity)
+        amount = exact.quantize(Decimal(1).scaleb(-places), rounding=mode, context=EXACT)
+        padded = amount.quantize(Decimal(1).scaleb(-places - zeros), context=EXACT)
+        found.append(line(number, quantity, padded if zeros else EXACT.normalize(amount), currency))
+    return found
+
+
+@given(cases)
+def test_lines_of_one_price_agree_however_each_is_rounded(
+    case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]],
+) -> None:
+    assert not deviations(billed(case))
+
+
+@given(cases, st.integers(0, 11), st.sampled_from([-300, -2, -1, 1, 2, 300]))
+def test_as_many_lines_deviate_as_no_one_price_fits(
+    case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]], place: int, steps: int
+) -> None:
+    given = [each for each in billed(case) if each.quantity]
+    assume(len(given) > 1)
+    at, places = place % len(given), PLACES[case[0]]
+    amount = EXACT.add(given[at].amount or Decimal(0), steps * Decimal(1).scaleb(-places))
+    given[at] = given[at]._replace(amount=amount)
+    found = deviations(given)
+    expected = len(given) - most_alike(given, places)
+    assert [len(each.deviating) for each in found] == ([expected] if expected else [])
+
+
+def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quantity() -> None:
+    found = [
+        line(1, Decimal(10), Decimal(1), "EUR", "a"),
+        line(2, Decimal(10), Decimal(2), "EUR", "b"),
+        line(3, Decimal(10), Decimal(3), "JPY", "a"),
+        line(4, Decimal(0), Decimal(7), "EUR", "a"),
+        line(5, Decimal(-10), Decimal(-1), "EUR", "a"),
+    ]
+    assert not deviations(found)
+    (odd,) = deviations([*found, line(6, Decimal(-10), Decimal(1), "EUR", "a")])
+    assert (odd.price_key, odd.currency, numbers(odd), [each.line for each in odd.doubled]) == ("a", "EUR", [6], [6])
+
+
+@pytest.mark.parametrize(("currency", "off"), [("JPY", False), ("EUR", True), ("KWD", True), ("USD", True)])
+def test_whole_amounts_are_rounded_only_where_the_currency_has_no_decimals(currency: str, off: bool) -> None:
+    """15.4 a unit: 15, 31 and 46 are yen; euros would be 15.40, 30.80 and 46.20."""
+    assert bool(deviations(lines(["1", "2", "3"], ["15", "31", "46"], currency))) == off
+    assert not deviations(lines(["1", "2", "3"], ["15.4", "30.8", "46.2"], currency))
+
+
+def test_prices_by_tiers_are_not_called_doubled() -> None:
+    """Where each line has a price of its own, or most are free, no price is the usual one to be doubled."""
+    (tiers,) = deviations(lines(["1000", "100", "10", "1"], ["10", "5", "2", "1"]))
+    (free,) = deviations(lines(["900", "800", "700", "5000"], ["0", "0", "0.00", "20"]))
+    assert not tiers.doubled
+    assert (numbers(free), free.doubled) == ([3], ())
+
+
+def test_floats_that_were_written_out_agree() -> None:
+    quantities = [1, 3, 7, 70, 700]
+    assert not deviations(lines([str(each) for each in quantities], [repr(0.1 * each) for each in quantities]))
