@@ -47,9 +47,10 @@ def statement(table: Table, period: Period, columns: Iterable[str] = ("metric_ke
 
 
 def usage(examination: Examination, columns: tuple[str, ...]) -> dict[Key, Used]:
-    """The usage by key. Raises `QueryError` for more than 250,000 keys."""
+    """The usage by key, with the wallets it names. Raises `QueryError` for more than 250,000 keys."""
     found: dict[Key, Used] = {}
-    for row in examination.rows(statement(examination.table, examination.period, columns)):
+    by = tuple(dict.fromkeys((*columns, "wallet_currency")))
+    for row in examination.rows(statement(examination.table, examination.period, by)):
         key, wallet = _key(examination, row, columns)
         if key not in found and len(found) == MAX_KEYS:
             said = f"tell apart more than {MAX_KEYS:,} totals of usage; validate by customer_id or metric_key"
@@ -141,9 +142,9 @@ def _late(ingested_at: ColumnElement[Any], period: Period) -> ColumnElement[bool
 
 
 def _key(examination: Examination, row: Any, columns: tuple[str, ...]) -> tuple[Key, str | None]:
-    """The key of a row, its wallet the one that usage goes to, and the wallet that its events name."""
+    """The key of a row, its wallet the one that usage goes to, and the wallet that its events name, where read."""
     values = {name: getattr(row, name) for name in columns}
-    pinned = values.get("wallet_currency")
+    pinned: str | None = getattr(row, "wallet_currency", None)
     if "wallet_currency" in values and examination.preferences is not None:
         values["wallet_currency"], _ = examination.preferences.wallet(row.customer_id, pinned)
     return (row.customer_id, *values.values()), pinned

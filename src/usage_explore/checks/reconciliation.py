@@ -3,7 +3,7 @@
 Usage is recomputed by customer and whatever the lines tell apart (see `invoices`), and each key compared with the sum
 of its lines. A usage table knows what usage cost us, not what it is sold for: invoiced amounts are therefore not
 compared with costs. A difference is worth its quantity at its own lines' amount by quantity; and lines of one price key
-that charge different unit prices are findings.
+that charge different unit prices are findings, as are lines in another currency than their usage is charged in.
 
 With lines that tell wallets apart, usage that names no wallet goes where the preferences send it.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding
+from usage_explore.checks.invoice_currencies import KNOWN, SHARED, in_unusual_currencies
 from usage_explore.checks.invoice_lines import Line
 from usage_explore.checks.invoices import KEYS, Invoices
 from usage_explore.checks.own_usage import part
@@ -50,6 +51,9 @@ MOST = 100
 
 MOST_PRICES = 20
 """Findings of unit prices."""
+
+MOST_CURRENCIES = 40
+"""Findings of lines in another currency."""
 
 
 @dataclass(slots=True)
@@ -88,13 +92,24 @@ def examine(examination: Examination) -> Outcome:
     value(rows, lambda key: item(columns, key))
     telling = Telling(examination, columns, rows, invoices.tolerance)
     told, rest = telling.findings(MOST)
+    currencies = in_unusual_currencies(telling)
     prices = deviations(lines.compared)
     priced = [_price_finding(examination, rows, columns, each) for each in prices[:MOST_PRICES]]
     return Outcome(
-        findings=(*told, *priced),
+        findings=(*told, *currencies[:MOST_CURRENCIES], *priced),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
-        note=" ".join(_notes(examination, invoices, lines, rows, rest, len(prices[MOST_PRICES:]))),
+        note=" ".join(
+            _notes(
+                examination,
+                invoices,
+                lines,
+                rows,
+                rest,
+                len(prices[MOST_PRICES:]),
+                len(currencies[MOST_CURRENCIES:]),
+            )
+        ),
     )
 
 
@@ -188,6 +203,7 @@ def _notes(
     rows: list[Row],
     rest: list[list[Row]],
     prices: int,
+    currencies: int,
 ) -> Iterable[str]:
     """How it was compared, and whatever was left aside, in sentences."""
     matched = sum(row.status == "matched" for row in rows)
@@ -216,6 +232,11 @@ def _notes(
         worth_words = ", ".join(f"{plain(amount)} {named(currency)}" for currency, amount in amounts)
         more = f", worth {worth_words}" if amounts else ""
         yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{more}."
+    if currencies:
+        yield f"{counted(currencies, 'smaller finding')} more of lines in another currency."
+    without = sum(line.amount is not None and line.currency is None for line in lines.compared)
+    if without:
+        yield f"The currency of {counted(without, 'line')} with an amount is unknown, and was not compared."
     if prices:
         yield f"{counted(prices, 'price')} more with different unit prices."
     if invoices.ignored:
@@ -276,7 +297,11 @@ CHECK = Check(
         " of each line's amount, zeros at its end left out, and at least the currency's smallest unit; high where half"
         f" of the lines or more agree and another is charged {DOUBLE} times their price or more, or with the other"
         " sign, else medium",
-        "most": f"the {MOST} largest differences and {MOST_PRICES} prices are findings, the sheet has all differences",
+        "currency": "a line in another currency than the wallets its usage goes to, pinned or by the preferred-currency"
+        " cascade, is high; where no wallet is known, in another than most of the customer's lines medium; a customer's"
+        f" only line in another than {percent(SHARED)} of the price's other lines, of {KNOWN} at least, low",
+        "most": f"the {MOST} largest differences, {MOST_CURRENCIES} findings of currencies and {MOST_PRICES} prices are"
+        " told, the sheet has all differences",
     },
     unit="totals of usage or lines",
     statement=statement,

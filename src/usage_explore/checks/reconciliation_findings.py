@@ -181,7 +181,7 @@ class Telling:
             since=since,
             until=until,
             events=sum(row.events for row in group),
-            question=self._question(group),
+            question=self.question(group),
             quantity=total(*differences) if differences and one_metric else None,
             amounts=worth(group),
             share=self._share(group),
@@ -195,7 +195,8 @@ class Telling:
         over = self.examination.closed_until >= self.examination.period.span[1]
         return "high" if not row.explained_by and over else "medium"
 
-    def _question(self, group: list[Row]) -> Any:
+    def question(self, group: list[Row]) -> Any:
+        """The question for the usage of a customer's rows; where none shows it exactly, for more of the customer's."""
         parameters = self._shown(group).parameters
         if group[0].status == "not comparable":
             return self.examination.events_question(**parameters)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from usage_explore.store import Store
 
 CURRENCY = "USD"
+"""What is charged where no usage of the customer names a wallet."""
+
 MARKUP = 3
 """What is charged for a unit is this many times what it costs us."""
 
@@ -63,6 +65,7 @@ def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFram
     found.sort(key=_rank)
     if mistakes:
         found = _mistaken(found)
+    wallets = _wallets(store, asked)
     since, until = (end.isoformat() for end in asked.span)
     return pd.DataFrame(
         {
@@ -72,7 +75,7 @@ def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFram
             "period_end": until,
             "quantity": [plain(line.quantity) for line in found],
             "amount": [plain(line.amount) for line in found],
-            "currency": CURRENCY,
+            "currency": [wallets.get(line.customer_id, CURRENCY) for line in found],
         },
         dtype="str",
     )
@@ -95,6 +98,17 @@ def _billed(store: Store, period: Period) -> list[_Line]:
         )
         found += [_line(str(series.key), metric.key, Decimal(series.total)) for series in store.aggregate(query).series]
     return found
+
+
+def _wallets(store: Store, period: Period) -> dict[str, str]:
+    """The wallet of each customer whose usage names one."""
+    since, until = period.span
+    query = AggregateQuery(since=since, until=until, bucket="week", group_by="customer_id", top=0, as_of=period.as_of)
+    return {
+        str(series.key): currency
+        for currency in catalogue.CURRENCIES
+        for series in store.aggregate(query.replace(wallet_currency=currency)).series
+    }
 
 
 def _mistaken(right: list[_Line]) -> list[_Line]:

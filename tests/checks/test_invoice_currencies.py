@@ -1,0 +1,129 @@
+"""Invoice lines in another currency than their usage is charged in are found, whatever says which that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
+from checks.examined import examine, shown
+from servers import fresh_database
+from usage_explore import Store
+from usage_explore.checks import Finding
+
+PEOPLE, METRICS = 12, ("calls", "seats")
+
+
+@pytest.fixture(scope="module")
+def store(server_url: str, _template: str) -> Iterator[Store]:
+    """Ten events of either metric for each of twelve customers; the last one's are pinned to EUR, half of its seats."""
+    hour = timedelta(hours=1)
+    events = [
+        event(who, SINCE + number * hour, metric, wallet_currency=pinned(who, metric, number))
+        for who in range(PEOPLE)
+        for metric in METRICS
+        for number in range(10)
+    ]
+    with fresh_database(server_url, _template) as url, store_of(url, events) as opened:
+        yield opened
+
+
+def pinned(who: int, metric: str, number: int) -> str | None:
+    return "EUR" if who == PEOPLE - 1 and (metric == "calls" or number % 2) else None
+
+
+def billed(currencies: dict[tuple[int, str], str | None], usual: str | None = "USD", **more: Any) -> pd.DataFrame:
+    """The right lines, customer by customer and calls first, in the usual currency, but for those given."""
+    keys = [(who, metric) for who in range(PEOPLE) for metric in METRICS]
+    return pd.DataFrame(
+        {
+            "customer_id": [str(CUSTOMERS[who]) for who, _ in keys],
+            "metric_key": [metric for _, metric in keys],
+            "quantity": ["10"] * len(keys),
+            "amount": ["2.50"] * len(keys),
+            "currency": [currencies.get(key, usual) for key in keys],
+            **more,
+        },
+        dtype="str",
+    )
+
+
+def told(store: Store, lines: pd.DataFrame, **given: Any) -> list[Finding]:
+    outcome = examine(store, "reconciliation", SEPTEMBER, invoices=lines, **given).outcome
+    assert outcome is not None
+    for finding in outcome.findings:
+        assert finding.customer_id is None or shown(store, finding) == finding.events
+    return list(outcome.findings)
+
+
+def facts(finding: Finding) -> tuple[str, str, str, str]:
+    given = dict(finding.facts)
+    return finding.severity, given["lines"], given["charged in"], given["usual currency"]
+
+
+EUROS: dict[tuple[int, str], str | None] = {(PEOPLE - 1, metric): "EUR" for metric in METRICS}
+"""The lines of the customer whose usage is pinned."""
+
+
+@pytest.mark.parametrize("wallets", [{"default": "USD"}, {str(each): "USD" for each in CUSTOMERS}])
+def test_lines_against_the_preferred_currency_are_found(store: Store, wallets: dict[str, str]) -> None:
+    wrong = {**EUROS, (2, "seats"): "EUR", (5, "calls"): "GBP"}
+    found = told(store, billed(wrong), wallets=wallets)
+    assert sorted(map(facts, found)) == [("high", "11", "GBP", "USD"), ("high", "6", "EUR", "USD")]
+    assert {(each.customer_id, each.amounts, each.events) for each in found} == {
+        (CUSTOMERS[2], (("EUR", Decimal("2.50")),), 10),
+        (CUSTOMERS[5], (("GBP", Decimal("2.50")),), 10),
+    }
+    said = "the organization's default currency is USD" if len(wallets) == 1 else "the preferred currency is USD"
+    assert all(said in each.sentence for each in found)
+    assert not told(store, billed(EUROS), wallets=wallets)
+    assert not told(store, billed({**EUROS, (3, "calls"): "usd"}), wallets=wallets)
+
+
+@pytest.mark.parametrize("wallets", [None, {"default": "USD"}])
+def test_a_pinned_wallet_decides_before_any_preference(store: Store, wallets: dict[str, str] | None) -> None:
+    """Seats are half pinned: with a preference for USD the other half goes there, and either currency is right."""
+    found = told(store, billed({}), wallets=wallets)
+    (finding,) = found
+    lines = "23, 24" if wallets is None else "23"
+    assert facts(finding) == ("high", lines, "USD", "EUR")
+    assert "usage is pinned to wallet EUR" in finding.sentence
+    assert finding.customer_id == CUSTOMERS[PEOPLE - 1]
+
+
+def test_lines_that_tell_wallets_apart_are_compared_with_their_wallet(store: Store) -> None:
+    wallets = [None] * (2 * PEOPLE - 2) + ["EUR"] * 2
+    quantities = ["10"] * (2 * PEOPLE - 1) + ["5"]
+    lines = billed({(PEOPLE - 1, "seats"): "EUR"}, wallet_currency=wallets, quantity=quantities)
+    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    assert list(map(facts, found)) == [("high", "23", "USD", "EUR")]
+
+
+def test_without_a_known_wallet_the_other_lines_decide(store: Store) -> None:
+    """A customer with lines of both is odd, one whose lines all are in euros is not, and one with a line may be."""
+    wrong = {**EUROS, (2, "seats"): "EUR", (5, "calls"): "GBP", (5, "seats"): "GBP"}
+    lines = billed(wrong).drop(index=[2 * 7 + 1])
+    lines.loc[2 * 7, "currency"] = "CHF"
+    found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
+    assert list(map(facts, found)) == [("medium", "6", "EUR", "USD"), ("low", "15", "CHF", "USD")]
+
+
+def test_many_customers_with_the_same_unusual_currency_are_one_finding(store: Store) -> None:
+    (finding,) = told(store, billed(EUROS), wallets={"default": "GBP"})
+    assert finding.severity == "high"
+    assert finding.customer_id is None
+    assert f"22 lines of {PEOPLE - 1} customers" in finding.sentence
+    assert finding.amounts == (("USD", Decimal("55.00")),)
+    assert finding.events == 220
+
+
+def test_lines_without_a_currency_are_not_compared_and_counted(store: Store) -> None:
+    result = examine(store, "reconciliation", SEPTEMBER, invoices=billed({}, None), wallets={"default": "USD"})
+    assert result.is_clean
+    assert result.outcome is not None
+    assert "The currency of 24 lines with an amount is unknown" in result.outcome.note
