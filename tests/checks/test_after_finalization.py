@@ -91,7 +91,8 @@ def test_then_and_now_are_what_the_store_answers(
 
 
 @pytest.mark.parametrize(
-    ("late", "usual", "severity"), [(FLOOR, 100, "high"), (FLOOR, 2_000, "medium"), (FLOOR - 1, 1, "low")]
+    ("late", "usual", "severity"),
+    [(FLOOR, 100, "high"), (FLOOR, 2_000, "medium"), (FLOOR - 1, 100, "low"), (FLOOR - 1, 1, "high"), (1, 5, "high")],
 )
 def test_what_changes_the_invoice_noticeably_is_high(
     events_connection: writing.Connection, events_database_url: str, late: int, usual: int, severity: str

@@ -104,6 +104,9 @@ def test_credits_as_there_always_were_are_nothing_to_say(
         ("-1", FLOOR - 1, "low"),
         ("-1", 30, "medium"),
         ("-900", 30, "high"),
+        ("-480000", 1, "high"),
+        ("-20000", 1, "high"),
+        ("-5000", 1, "low"),
     ],
 )
 def test_a_day_of_what_there_never_was_is_one_finding(

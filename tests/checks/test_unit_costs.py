@@ -112,6 +112,14 @@ def test_a_few_events_make_no_incident_and_a_little_more_no_finding(events_datab
         assert (found.severity, found.events) == ("low", 3)
 
 
+def test_a_few_events_that_make_much_of_the_cost_are_not_low(events_database_url: str) -> None:
+    events = ordinary(SINCE - 30 * DAY, UNTIL)
+    events += [costed(6, SINCE + DAY, 100_000, "small", "USD", factor=100) for _ in range(3)]
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.severity, found.events) == ("medium", 3)
+
+
 def test_numbers_no_float_can_hold_are_left_aside(events_database_url: str) -> None:
     huge = [event(0, SINCE, quantity=Decimal(1), external_cost_currency="USD", external_cost_amount=Decimal("1e400"))]
     tiny = [event(0, SINCE, quantity=Decimal("1e-400"), external_cost_currency="", external_cost_amount=Decimal(1))]

@@ -119,3 +119,14 @@ def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
     (slip,) = slips([*usual, day(KNOWN, 1_024), day(KNOWN + 1, 1)])
     assert (slip.factor, slip.times, [each.number for each in slip.days]) == (1_024, True, [KNOWN])
     assert slip.corrected(slip.days[0].quantity) == usual[0].quantity
+
+
+def test_a_slip_of_few_events_that_are_most_of_the_quantity_is_high(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    usual = drawn("narrow", 1, range(-14, 10), 40) + drawn("narrow", 2, range(11, 30), 40)
+    slipped = drawn("narrow", 3, range(10, 11), 10, Fraction(1000))
+    store = store_of(events_connection, events_database_url, usual + slipped)
+    (finding,) = store.validate(september(), checks=["unit_slips"]).findings
+    assert (finding.severity, finding.events) == ("high", 10)
+    store.close()

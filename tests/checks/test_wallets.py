@@ -117,6 +117,20 @@ def test_a_customer_in_two_wallets_is_found_with_what_goes_where(events_database
         assert shown(store, found) == 120
 
 
+def test_few_events_that_are_much_of_it_are_as_grave_as_many(events_database_url: str) -> None:
+    hour = timedelta(hours=1)
+    events = steady(0, SINCE, SINCE + 5 * hour, hour, wallet_currency="EUR")
+    events += steady(0, SINCE, SINCE + 3 * hour, hour, wallet_currency="USD")
+    events += steady(1, SINCE, SINCE + 4 * hour, hour)
+    with store_of(events_database_url, events) as store:
+        outcome = examine(store, "wallets", SEPTEMBER, wallets={CUSTOMERS[0]: "EUR"}).outcome
+        assert outcome is not None
+        assert {(each.severity, each.customer_id, each.events) for each in outcome.findings} == {
+            ("medium", CUSTOMERS[0], 8),
+            ("high", CUSTOMERS[1], 4),
+        }
+
+
 def test_a_wallet_in_another_currency_than_its_costs(events_database_url: str) -> None:
     hour = timedelta(hours=1)
     dollars = {"external_cost_amount": Decimal("0.1"), "external_cost_currency": "USD"}

@@ -20,7 +20,7 @@ from usage_explore.checks.arrivals import BulkLoads, among, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.own_usage import own_usage, part
+from usage_explore.checks.own_usage import LARGE, own_usage, part
 from usage_explore.checks.parts import INSTANT, of_question
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import exact_sum, plain
@@ -171,7 +171,7 @@ def _sum(one: Decimal, other: Decimal) -> Decimal:
 
 
 def _severity(change: _Change) -> Severity:
-    if change.events < FLOOR:
+    if change.events < FLOOR and change.own < LARGE:
         return "low"
     return "high" if change.own >= GRAVE else "medium"
 
@@ -317,8 +317,8 @@ CHECK = Check(
     parameters={
         "after": "ingested later than finalized_at, and by the time the data is looked at",
         "high": f"{FLOOR} events or more that change the events or the quantity of the customer's metric by"
-        f" {percent(GRAVE)} or more",
-        "low": f"fewer than {FLOOR} events",
+        f" {percent(GRAVE)} or more, or fewer that change them by {percent(LARGE)} or more",
+        "low": f"fewer than {FLOOR} events that change both by less than {percent(LARGE)}",
         "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
         " whole period, else high",
         "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"

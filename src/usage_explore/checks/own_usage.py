@@ -18,6 +18,9 @@ from usage_explore.statements import conditions
 Usage = Mapping[tuple[UUID, str], tuple[int, Decimal]]
 """(events, quantity) by customer and metric."""
 
+LARGE = Decimal("0.1")
+"""The part of a customer's own usage from which few events are as grave as many."""
+
 _FEW = 200
 """Customers that are looked up in their index; more are met while reading the whole period."""
 

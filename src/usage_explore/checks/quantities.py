@@ -20,7 +20,7 @@ from usage_explore.checks.batches import FLOOR, MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number
-from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import exact_sum, plain
@@ -173,13 +173,16 @@ def _sum(one: Decimal | None, other: Decimal) -> Decimal | None:
 def _severity(unusual: _Unusual, usage: Usage) -> Severity:
     if unusual.kind == UNCOUNTABLE:
         return "high"
-    if unusual.events < FLOOR:
+    own = _own(unusual, usage)
+    if unusual.events < FLOOR and own < LARGE:
         return "low"
-    return "high" if unusual.kind == NEGATIVE and _own(unusual, usage) >= GRAVE else "medium"
+    return "high" if unusual.kind == NEGATIVE and own >= GRAVE else "medium"
 
 
 def _own(unusual: _Unusual, usage: Usage) -> Decimal:
-    return part(unusual.quantity or 0, usage[unusual.customer_id, unusual.metric_key][1])
+    """The part of the customer's usage of the metric: of events where the quantity says nothing, else of quantity."""
+    events, quantity = usage[unusual.customer_id, unusual.metric_key]
+    return part(unusual.quantity or 0, quantity) if unusual.kind == NEGATIVE else part(unusual.events, events)
 
 
 def _finding(examination: Examination, severity: Severity, unusual: _Unusual, usage: Usage) -> Finding:
@@ -269,8 +272,8 @@ CHECK = Check(
         " other customers in the period",
         "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
         "high": f"NaN and infinite always; negative when {FLOOR} events or more make {percent(GRAVE)} or more of the"
-        " customer's quantity of the metric",
-        "low": f"fewer than {FLOOR} events",
+        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more",
+        "low": f"fewer than {FLOOR} events that make less than {percent(LARGE)} of the customer's usage of the metric",
     },
     unit="events",
     statement=statement,

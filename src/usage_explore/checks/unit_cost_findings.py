@@ -109,7 +109,9 @@ def outcome(examination: Examination, check: str, off: Sequence[Off], looked_at:
     found = [
         _finding(examination, check, each, share[id(each)], _severity(each, share[id(each)])) for each in whole[:MOST]
     ]
-    found += [_finding(examination, check, each, share[id(each)], "low") for each in stray]
+    for each in stray:
+        severity: Severity = "medium" if share[id(each)] >= GRAVE else "low"
+        found.append(_finding(examination, check, each, share[id(each)], severity))
     note = ""
     if len(whole) > MOST:
         left = sum(each.events for each in whole[MOST:])

@@ -276,7 +276,7 @@ CHECK = Check(
         "band": f"{WIDER} times as far from the median as the quantiles {MIDDLE[0]} and {MIDDLE[1]}, at least by the"
         f" factor {APART}; none where those quantiles are more than the factor {WIDEST} apart",
         "high": f"the excess is {percent(GRAVE)} of the period's cost in its currency, or {GRAVE_EVENTS} events are off"
-        f" {TIMES} times; other incidents are medium, under {FLOOR} events low",
+        f" {TIMES} times; other incidents are medium, and low those of fewer than {FLOOR} events with less excess",
         "most": f"the {MOST} largest",
     },
     unit="groups of costs",

@@ -23,7 +23,7 @@ from usage_explore.checks.batches import MOST
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.local_days import day_edges, day_number
-from usage_explore.checks.own_usage import own_usage, part
+from usage_explore.checks.own_usage import LARGE, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
@@ -134,7 +134,7 @@ def _severities(examination: Examination, found: list[_Found]) -> list[Severity]
     for each in found:
         quantity = _quantity(each.slip)
         wrong = part(quantity - each.slip.corrected(quantity), usage[each.customer_id, each.metric_key][1])
-        grave = wrong >= GRAVE and _events([each]) >= ENOUGH
+        grave = wrong >= (GRAVE if _events([each]) >= ENOUGH else LARGE)
         result.append("high" if grave else "medium")
     return result
 
@@ -223,7 +223,7 @@ CHECK = Check(
         "slip": "the quartiles of a day all lie by the same factor off those of the history, each by more than"
         f" {UNLIKE} times what the history differs in itself",
         "high": f"{ENOUGH} events or more, and what is too much or missing makes {percent(GRAVE)} or more of the"
-        " customer's quantity of the metric; else medium",
+        f" customer's quantity of the metric, or fewer events and {percent(LARGE)}; else medium",
     },
     unit="days of a customer's metric",
     statement=statement,

@@ -16,7 +16,7 @@ from sqlalchemy import Select, Table, select
 
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
+from usage_explore.checks.own_usage import LARGE, part
 from usage_explore.checks.parts import Part, asked, grouped, has_ever, keys, largest_share, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
@@ -148,7 +148,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
     found = []
     for customer, each in parts.items():
         share = part(each.events, examination.totals.events)
-        severity: Severity = "low" if each.events < FLOOR else "high" if share >= GRAVE else "medium"
+        severity: Severity = "high" if share >= GRAVE else "low" if each.events < FLOOR else "medium"
         found.append(
             Finding(
                 check=NAME,
@@ -187,7 +187,7 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
         found.append(
             Finding(
                 check=NAME,
-                severity="medium" if beside >= FLOOR and share >= NOTABLE else "low",
+                severity="medium" if share >= (NOTABLE if beside >= FLOOR else LARGE) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {named(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
@@ -267,10 +267,10 @@ CHECK = Check(
         "cascade": "usage without a wallet currency goes to the customer's preferred currency, then to the"
         " organization's default, else its wallet is unknown",
         "absent": "skipped where no event of the organization has a wallet currency and no preferences were given",
-        "unknown": f"high from {percent(GRAVE)} of the period's events on, medium below, low under {FLOOR} events;"
-        " one low finding where no preferences were given",
-        "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage go to another"
-        " wallet than most of it, else low",
+        "unknown": f"high from {percent(GRAVE)} of the period's events on, below it medium, and low under {FLOOR}"
+        " events; one low finding where no preferences were given",
+        "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage, or fewer events"
+        f" and {percent(LARGE)}, go to another wallet than most of it, else low",
         "costs": f"medium where at least {FLOOR} events and {percent(MOSTLY)} of a customer's costs for a wallet are"
         " in another currency but not most customers' of that wallet, else told by pair of currencies, low",
         "most": f"the {MOST} gravest of each kind",
