@@ -84,10 +84,9 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
     grid = arranged(question.bucket, edges, question.zone)
     values = grid.lay_out(range(1, len(edges)), [float(point.value) for point in whole])
     found = detect(values[np.newaxis, :], grid.season)
-    least = 0.0 if not (values < 0).any() else -math.inf
     judged = zip(grid.starts, found.expected[0].tolist(), found.low[0].tolist(), found.high[0].tolist(), strict=True)
     return {
-        start: Band(expected, max(low, least), high)
+        start: Band(expected, low, high)
         for start, expected, low, high in judged
         if start is not None and not math.isnan(expected)
     }

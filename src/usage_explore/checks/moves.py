@@ -184,10 +184,10 @@ def _lasting(anomaly: Anomaly) -> _Band:
 def _farthest(detection: Detection, row: int, start: int, end: int) -> _Band:
     place = int(np.nanargmax(np.abs(detection.score[row, start:end])))
     at = row, start + place
-    low = float(detection.low[at])
-    if low < 0 <= np.nanmin(detection.values[row]):
-        low = 0.0
-    return _Band(place, float(detection.values[at]), float(detection.expected[at]), low, float(detection.high[at]))
+    value, expected, low, high = (
+        float(each[at]) for each in (detection.values, detection.expected, detection.low, detection.high)
+    )
+    return _Band(place, value, expected, low, high)
 
 
 def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:

@@ -24,6 +24,7 @@ def detect(
     season: int,
     settings: Settings = _DEFAULTS,
     groups: npt.NDArray[np.intp] | None = None,
+    learnt: npt.NDArray[np.float64] | None = None,
 ) -> Detection:
     """Judge every known point of every series.
 
@@ -31,6 +32,10 @@ def detect(
     `season` is the number of steps after which the pattern repeats: 7 for days, 168 for hours of a week.
     `groups` numbers the series that belong together (a customer's), from 0; where much of a group moves at one step
     (a holiday) it is told once. Without it all series are one group. Raises `ValueError` on other shapes.
+    What is usual is learnt from `learnt`, which is the values with silences filled unless it is given (see `silences`).
+    Silences of two weeks or more are not judged. Neither holds for a stream, which learns from all there was.
+
+    Of series without a negative value nothing negative is expected (in a stream, it may be: one may come).
 
     With `Settings(causal=True)` expected, low, high, score and alarm at a step never depend on later ones.
     """
@@ -44,7 +49,11 @@ def detect(
     members = np.zeros(len(known), np.intp) if groups is None else np.asarray(groups, np.intp)
     if members.shape != (len(known),) or (members < 0).any():
         raise ValueError("groups: one number from 0 for each series is needed")
-    judged = judge(known, season, settings)
+    if learnt is not None and learnt.shape != known.shape:
+        raise ValueError("learnt: one value for each of values is needed")
+    judged = judge(known, season, settings, learnt)
     kind = name(judged, season, settings, members)
+    least = -np.inf if settings.causal else np.where((known < 0).any(axis=1, keepdims=True), -np.inf, 0.0)
     found = tell(known, judged, kind, members, season, settings)
-    return Detection(known, judged.expected, judged.low, judged.high, judged.score, judged.alarm, kind, found)
+    expected, low, high = (np.maximum(each, least) for each in (judged.expected, judged.low, judged.high))
+    return Detection(known, expected, low, high, judged.score, judged.alarm, kind, found)

@@ -12,6 +12,7 @@ from usage_explore.detector.ordering import Floats
 from usage_explore.detector.rarity import reach
 from usage_explore.detector.settings import Settings
 from usage_explore.detector.shifts import Shifts, shifts
+from usage_explore.detector.silences import filled, long, silences
 from usage_explore.detector.spread import deviation
 from usage_explore.detector.stream import alarms
 from usage_explore.detector.undoing import undone
@@ -28,7 +29,7 @@ class Judgement:
     """Expectation, band and score of every point, which sides it was learnt from, and where new levels start.
 
     `sides`: int8, 0 no phase known, 1 before, 2 after, 3 both. `shift`: int8, 1 where a higher level starts, -1 where
-    a lower one does. `alarm`: a stream's, see `stream.alarms`.
+    a lower one does. `alarm`: a stream's, see `stream.alarms`. `learnt`: the values without their silences.
     """
 
     expected: Floats
@@ -38,37 +39,47 @@ class Judgement:
     sides: Shifts
     shift: Shifts
     alarm: Floats
+    learnt: Floats
 
 
-def judge(values: Floats, season: int, settings: Settings) -> Judgement:
+def judge(values: Floats, season: int, settings: Settings, learnt: Floats | None = None) -> Judgement:
     """Score each point against what came before it and, unless causal, against what came after it as well.
 
     With both sides a value is only as far out as it is from the nearer of the two expectations, and within nothing
     between them: what one side knows well is no surprise. New levels are undone first, where they can be; else the side
-    that has not learnt one is not asked beside it.
+    that has not learnt one is not asked beside it. Nothing is learnt from silences, and long ones are not judged.
     """
+    usual = values
+    if not settings.causal:
+        silent = silences(values, season)
+        usual = filled(values, silent, season) if learnt is None else learnt
+        values = np.where(long(silent, season), np.nan, values)
     rows = max(1, _TOGETHER // max(1, values.shape[1] * max(settings.seasons, min(season, 32))))
-    parts = [_judge(values[row : row + rows], season, settings) for row in range(0, max(1, len(values)), rows)]
+    parts = [
+        _judge(values[row : row + rows], usual[row : row + rows], season, settings)
+        for row in range(0, max(1, len(values)), rows)
+    ]
     if len(parts) == 1:
         return parts[0]
     return Judgement(*(np.concatenate([getattr(part, one) for part in parts]) for one in Judgement.__slots__))
 
 
-def _judge(values: Floats, season: int, settings: Settings) -> Judgement:
+def _judge(values: Floats, learnt: Floats, season: int, settings: Settings) -> Judgement:
     if settings.causal:
         return _stream(values, season, settings)
     counts: npt.NDArray[np.bool_] = np.all(_whole(values), axis=1, keepdims=True)
-    sides = _sides(values, season, settings)
-    first = _weigh(values, values, sides, counts, 0.0, 1.0, season, settings)
+    sides = _sides(learnt, season, settings)
+    first = _weigh(values, learnt, sides, counts, 0.0, 1.0, season, settings)
     half = (first.high - first.low - np.abs(np.nan_to_num(sides.one - sides.other))) / 2
     shift = shifts(
-        _score(_telling(values, sides.one), half), _score(_telling(values, sides.other), half), season, settings
+        _score(_telling(learnt, sides.one), half), _score(_telling(learnt, sides.other), half), season, settings
     )
-    return _again(values, first, half, shift, counts, season, settings)
+    return _again(values, learnt, first, half, shift, counts, season, settings)
 
 
 def _again(
     values: Floats,
+    usual: Floats,
     first: Judgement,
     half: Floats,
     shift: Shifts,
@@ -81,10 +92,11 @@ def _again(
     What the two sides differ by within the noise of either is no doubt: there the middle between them is expected.
     """
     bands = np.divide(half, first.expected, out=np.full_like(half, np.nan), where=first.expected > 0)
-    factor, shift, left = undone(values, shift, bands, season)
+    factor, shift, left = undone(usual, shift, bands, season)
     level = values * factor
     moved = shift.any(axis=1, keepdims=True)
-    learnt = np.where(~moved & (np.abs(first.score) > _LEFT_OUT), np.nan, level)
+    foreign = ~moved & (np.abs(first.score) > _LEFT_OUT) & (usual == values)
+    learnt = np.where(foreign, np.nan, usual * factor)
     sides = _sides(learnt, season, settings)
     window = level_window(season)
     for row, place in left:
@@ -92,7 +104,7 @@ def _again(
         sides.other[row, max(0, place - window) : place] = np.nan
     judged = _weigh(level, learnt, sides, counts, half * factor / settings.width, factor, season, settings)
     expected, low, high = (found / factor for found in (judged.expected, judged.low, judged.high))
-    return Judgement(expected, low, high, judged.score, judged.sides, shift, judged.alarm)
+    return Judgement(expected, low, high, judged.score, judged.sides, shift, judged.alarm, usual)
 
 
 def _stream(values: Floats, season: int, settings: Settings) -> Judgement:
@@ -112,6 +124,7 @@ def _stream(values: Floats, season: int, settings: Settings) -> Judgement:
         judged.sides,
         judged.shift,
         alarm,
+        values,
     )
 
 
@@ -176,6 +189,7 @@ def _weigh(
         known,
         np.zeros_like(known),
         np.zeros_like(score),
+        learnt,
     )
 
 

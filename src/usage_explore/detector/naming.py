@@ -16,6 +16,7 @@ from usage_explore.detector.detection import (
     TOGETHER_UP,
 )
 from usage_explore.detector.judging import Judgement
+from usage_explore.detector.ordering import runs
 from usage_explore.detector.settings import Settings
 from usage_explore.detector.shifts import SHORTEST
 
@@ -48,14 +49,6 @@ def _long_runs(kind: Kinds, season: int, settings: Settings) -> None:
             if end - start >= least:
                 kind[row, start:end] = NOTHING
                 kind[row, start] = shift
-
-
-def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Each maximal run of true flags as (row, start, end), end excluded."""
-    edges = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    _, ends = np.nonzero(edges == -1)
-    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
 
 
 def _group_movements(kind: Kinds, judged: Judgement, groups: npt.NDArray[np.intp], settings: Settings) -> None:

@@ -88,3 +88,11 @@ def earlier(values: Floats, steps: int) -> Floats:
     if steps < values.shape[1]:
         moved[:, steps:] = values[:, :-steps]
     return moved
+
+
+def runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Each maximal run of true flags as (row, start, end), end excluded."""
+    edges = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, ends = np.nonzero(edges == -1)
+    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))

@@ -17,8 +17,8 @@ from usage_explore.detector.detection import (
     Anomaly,
 )
 from usage_explore.detector.judging import Judgement
-from usage_explore.detector.naming import Kinds, runs
-from usage_explore.detector.ordering import Floats
+from usage_explore.detector.naming import Kinds
+from usage_explore.detector.ordering import Floats, runs
 from usage_explore.detector.settings import Settings
 
 _SEASONS = {7: "same weekdays", 24: "same hours of the day", 168: "same hours of the week"}
@@ -51,9 +51,9 @@ def _run(
     values: Floats, judged: Judgement, row: int, start: int, end: int, code: int, season: int, settings: Settings
 ) -> Anomaly:
     worst = start + int(np.argmax(np.abs(judged.score[row, start:end])))
-    low, high = float(judged.low[row, worst]), float(judged.high[row, worst])
-    if low < 0 <= np.nanmin(values[row]):
-        low = 0.0
+    expected, low, high = (
+        max(float(each[row, worst]), _least(values[row])) for each in (judged.expected, judged.low, judged.high)
+    )
     band = f"the band {figure(low)}–{figure(high)}"
     if code == RARE:
         reason = f"rare together with the steps before it, though not beyond {band}"
@@ -66,7 +66,7 @@ def _run(
         end,
         KINDS[code],
         float(values[row, worst]),
-        float(judged.expected[row, worst]),
+        expected,
         low,
         high,
         float(judged.score[row, worst]),
@@ -94,16 +94,23 @@ def _shift(values: Floats, judged: Judgement, kind: Kinds, row: int, start: int,
     later = np.nonzero(over[start + 1 :])[0]
     end = start + 1 + int(later[0]) if len(later) else values.shape[1]
     until, since = min(end, start + season), max(0, start - season)
-    new, old = _median(values[row, start:until]), _median(values[row, since:start])
+    new, old = _median(values[row, start:until]), _median(judged.learnt[row, since:start])
     learnt = "before"
     if np.isnan(old):
         old, learnt = _median(judged.expected[row, start:until]), "after"
+    old = max(old, _least(values[row]))
     half = _median(judged.high[row, since:until] - judged.low[row, since:until]) / 2
     score = (new - old) / half if half > 0 else float(np.sign(new - old))
     lasts = f"for {end - start} steps" + ("" if len(later) else " to the end")
     side = "above" if up else "below"
     reason = f"at a new level, {figure(new)} instead of {figure(old)}, {side} what was learnt {learnt}, {lasts}"
-    return Anomaly(row, start, end, KINDS[kind[row, start]], new, old, old - half, old + half, score, reason)
+    low = max(old - half, _least(values[row]))
+    return Anomaly(row, start, end, KINDS[kind[row, start]], new, old, low, old + half, score, reason)
+
+
+def _least(values: Floats) -> float:
+    """What can be expected of a series at least: nothing negative where no value is."""
+    return -np.inf if (values < 0).any() else 0.0
 
 
 def _median(part: Floats) -> float:
