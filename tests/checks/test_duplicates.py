@@ -147,7 +147,10 @@ def test_further_batches_are_summed_in_the_note(
 ) -> None:
     rows = [
         event(
-            SINCE + timedelta(hours=6 * number + 0.01 * number), quantity=Decimal("0.1"), idempotency_key=f"b{number}"
+            SINCE + timedelta(hours=number),
+            customer_id=UUID(int=number),
+            quantity=Decimal("0.1"),
+            idempotency_key=f"b{number}",
         )
         for number in range(MOST + 2)
         for _ in range(FLOOR + 1)
@@ -163,6 +166,26 @@ def test_further_batches_are_summed_in_the_note(
 def again(row: Row, **fields: object) -> Row:
     """The event sent again an hour later, with other fields where given."""
     return Row(**{**vars(row), "id": uuid4(), "ingested_at": row.ingested_at + HOUR, **fields})
+
+
+@pytest.mark.parametrize(("weekends", "apart", "expected"), [(True, 1, 1), (False, 1, 1), (True, 5, 3)])
+def test_copies_day_by_day_are_one_finding(
+    events_connection: writing.Connection, events_database_url: str, weekends: bool, apart: int, expected: int
+) -> None:
+    """Sent twice from nine to five: nights and weekends do not cut it, days between do."""
+    days = [SINCE + timedelta(days=day, hours=9) for day in range(0, 14, apart)]
+    days = [day for day in days if weekends or day.weekday() < 5]
+    rows = [
+        event(day + timedelta(minutes=10 * number), quantity=Decimal(1), idempotency_key=f"{day} {number}")
+        for day in days
+        for number in range(48)
+        for _ in range(2)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    found = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert [each.severity for each in found] == ["high"] * expected
+    assert sum(each.events for each in found) == 48 * len(days)
 
 
 def test_a_few_copies_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:

@@ -56,9 +56,9 @@ def test_what_looks_alike_equals_the_oracle(
     store.close()
 
 
-def batch(number: int) -> list[Row]:
+def batch(number: int, day: int = 3) -> list[Row]:
     """Events of one customer, a minute apart, and the same under other keys."""
-    sent = [event(SINCE + timedelta(days=3, minutes=minute)) for minute in range(number)]
+    sent = [event(SINCE + timedelta(days=day, minutes=minute)) for minute in range(number)]
     return sent + [
         event(row.timestamp, quantity=row.quantity, ingested_at=row.ingested_at + HOUR, dimensions=row.dimensions)
         for row in sent
@@ -89,6 +89,28 @@ def test_a_few_among_far_more_are_told_together(
     store.close()
     assert (finding.severity, finding.customer_id) == ("low", JUNE)
     assert f"of customer {JUNE}" in finding.sentence
+
+
+def test_a_steady_double_metering_is_one_grave_finding(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    rows = [row for day in range(10) for row in batch(MASSIVE // 2, day)]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    assert (finding.severity, finding.events) == ("high", 5 * MASSIVE)
+    assert (finding.since, finding.metric_key) == (SINCE, "tokens")
+    store.close()
+
+
+def test_a_grave_batch_stays_grave_beside_others(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(MASSIVE * 60)]
+    store = store_of(events_connection, events_database_url, [*batch(FLOOR, 2), *busy, *batch(MASSIVE, 4)])
+    grave, other = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (grave.severity, grave.events) == ("high", MASSIVE)
+    assert (other.severity, other.events) == ("medium", FLOOR)
 
 
 def test_many_among_far_more_are_medium(events_connection: writing.Connection, events_database_url: str) -> None:

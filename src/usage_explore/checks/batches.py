@@ -31,6 +31,9 @@ _Key = TypeVar("_Key")
 GAP = timedelta(hours=6)
 """Events farther apart than this are different batches."""
 
+STEADY = timedelta(days=3)
+"""A customer's batches of a metric that follow each other at most so far apart are one: nights and weekends cut it."""
+
 FLOOR = 10
 """Events that make a batch; fewer are told together, unless they are `OWN` of the customer's usage."""
 
@@ -59,6 +62,8 @@ class Telling:
     stray_severity: Callable[[Affected], Severity] = lambda stray: "low"
     facts: Callable[[Affected], Iterable[tuple[str, str]]] = lambda affected: ()
     own: Decimal = OWN
+    goes_on: timedelta = timedelta(0)
+    """How far apart batches of a customer's metric may lie and still be one, such as `STEADY`."""
 
 
 def few(own: Decimal = OWN) -> str:
@@ -162,6 +167,7 @@ def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, loo
         else:
             for severity, _, batch in each:
                 _together(stray, (batch.kind, severity), batch)
+    judged = _steady(judged, telling, usage)
     judged.sort(key=lambda each: (list(SEVERITIES).index(each[0]), -each[1], -each[2].events))
     findings = [
         _finding(examination, telling, batch, severity, telling.sentence(batch, own, spell(batch)), batch.customer_id)
@@ -181,6 +187,33 @@ def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, loo
     return Outcome(
         findings=tuple(findings), looked_at=looked_at, note=left_out([batch for _, _, batch in judged[MOST:]])
     )
+
+
+def _steady(
+    judged: Iterable[tuple[Severity, Decimal, Affected]], telling: Telling, usage: Usage
+) -> list[tuple[Severity, Decimal, Affected]]:
+    """The batches, in order, that go on as one joined: those of one severity, which may be graver together."""
+    groups: list[list[tuple[Severity, Decimal, Affected]]] = []
+    for each in judged:
+        if groups and groups[-1][0][0] == each[0] and _goes_on(groups[-1][0][2], each[2], telling.goes_on):
+            groups[-1][0][2].add(each[2])
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    found = []
+    for (severity, own, batch), *others in groups:
+        if others:
+            own = _own(batch, usage)
+            severity = min(severity, telling.severity(batch, own), key=list(SEVERITIES).index)
+        found.append((severity, own, batch))
+    return found
+
+
+def _goes_on(batch: Affected, later: Affected, within: timedelta) -> bool:
+    """Whether the later batch is more of the same."""
+    alike = (batch.kind, batch.customers) == (later.kind, later.customers)
+    shared = batch.metrics.keys() & later.metrics.keys()
+    return alike and bool(shared) and timedelta(0) < later.since - batch.until <= within
 
 
 def _together(found: dict[_Key, Affected], key: _Key, affected: Affected) -> None:

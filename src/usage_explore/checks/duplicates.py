@@ -15,7 +15,7 @@ from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, s
 
 from usage_explore import parse
 from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
+from usage_explore.checks.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
@@ -112,6 +112,7 @@ _TELLING = Telling(
     sentence=_sentence,
     stray_sentence=_stray,
     stray_severity=lambda stray: "medium",
+    goes_on=STEADY,
 )
 
 
@@ -128,7 +129,8 @@ CHECK = Check(
     parameters={
         "margin": f"keys are compared over the period and {duration(MARGIN)} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY)}; {few()}",
         "high": f"copies, with the same time or another, that make {percent(GRAVE)} or more of the customer's usage in"
         " the period",
     },

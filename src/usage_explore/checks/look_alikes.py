@@ -15,7 +15,7 @@ from sqlalchemy import CTE, Select, Table, and_, case, func, select
 
 from usage_explore.checks import restated
 from usage_explore.checks.affected import Affected, shown_by
-from usage_explore.checks.batches import GAP, Telling, batched, concerning, few, outcome
+from usage_explore.checks.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
@@ -143,6 +143,7 @@ def examine(examination: Examination) -> Outcome:
         stray_sentence=stray_sentence,
         stray_severity=lambda stray: "medium" if stray.kind == restated.RESTATED else "low",
         own=SENT_AGAIN,
+        goes_on=STEADY,
     )
     rows = [
         row
@@ -158,7 +159,8 @@ CHECK = Check(
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few(SENT_AGAIN)}",
+        "batch": f"events of one customer less than {duration(GAP)} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY)}; {few(SENT_AGAIN)}",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(GRAVE)} of the customer's usage on",
