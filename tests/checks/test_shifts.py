@@ -166,7 +166,7 @@ def test_all_customers_together_are_their_sum(store: Store) -> None:
     with examination(store, period) as given:
         grid = series.grid(given, "day")
         assert grid is not None
-        blocks = list(together(series.blocks(given, grid, "customer_id")))
+        blocks = list(together(series.blocks(given, grid, "customer_id"), grid))
         every = {metric: row for row, metric in enumerate(blocks[-1].metrics)}
         (summed,) = series.blocks(given, grid, "none")
     for row, metric in enumerate(summed.metrics):
@@ -238,6 +238,26 @@ def test_who_comes_or_goes_is_left_to_the_check_of_silences(events_database_url:
     events = steady(0, utc(2026, 9, 10), UNTIL, HOUR) + steady(1, BEFORE, utc(2026, 9, 10), HOUR)
     with store_of(events_database_url, events + steady(2, BEFORE, UNTIL, 10 * MINUTE)) as store:
         assert not findings(store)
+
+
+@pytest.mark.parametrize(("length", "back"), [(10, 12), (10, 22), (20, 24), (35, 8)])
+def test_usage_that_comes_back_after_a_silence_is_no_spike(events_database_url: str, length: int, back: int) -> None:
+    """Neither of the customer nor of all together, of whose usage it makes nine tenths."""
+    again = SINCE + back * DAY
+    events = [row for row in steady(0, BEFORE, UNTIL, 6 * MINUTE) if not again - length * DAY <= row.timestamp < again]
+    events += steady(1, BEFORE, UNTIL, HOUR)
+    with store_of(events_database_url, events) as store:
+        assert not [each for each in findings(store) if "dropped" not in each.sentence]
+
+
+def test_usage_that_comes_back_tenfold_is_a_spike_against_what_was_usual(events_database_url: str) -> None:
+    gone, again = utc(2026, 9, 8), utc(2026, 9, 18)
+    events = [row for row in steady(0, BEFORE, UNTIL, HOUR) if not gone <= row.timestamp < again]
+    events += steady(0, again, again + DAY, 6 * MINUTE) + steady(1, BEFORE, UNTIL, HOUR)
+    with store_of(events_database_url, events) as store:
+        (found,) = [each for each in findings(store) if "spiked" in each.sentence]
+    facts = dict(found.facts)
+    assert (found.severity, found.since, facts["actual"], facts["expected"]) == ("high", again, "264", "24")
 
 
 def test_metrics_that_move_together_are_one_finding(events_database_url: str) -> None:

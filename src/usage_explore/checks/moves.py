@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from usage_explore.checks.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.detector import Anomaly, Detection, detect
+from usage_explore.detector.silences import filled, while_away
 from usage_explore.detector.telling import figure
 from usage_explore.query import Metric
 
@@ -105,7 +107,8 @@ def _judged(
     """The movements of some of a block's rows, each with its row."""
     if len(rows):
         # each a group of its own: a customer's metrics are joined later, as an incident with the numbers of each
-        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)))
+        learnt = block.learnt[measure][rows] if block.learnt else None
+        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)), learnt=learnt)
         yield from _told(detection, rows, block, grid, first, measure)
 
 
@@ -203,19 +206,64 @@ def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
     return anomaly.start, anomaly.end, True
 
 
-def together(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The blocks as they come, and last all their customers together, by metric."""
-    sums: dict[str, dict[Metric, Floats]] = {}
+def together(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
+    """The blocks as they come, and last all their customers together, by metric.
+
+    Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
+    fall or rise by `LEAST_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
+    """
+    sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
-        for row, metric in enumerate(block.metrics):
-            for measure in MEASURES:
-                values = block.values[measure][row]
-                so_far = sums.setdefault(metric, {})
-                so_far[measure] = so_far[measure] + values if measure in so_far else values.copy()
+        for measure in MEASURES:
+            values = block.values[measure]
+            away = np.nan_to_num(while_away(values, grid.season) - values)
+            for row, metric in enumerate(block.metrics):
+                so_far = sums.setdefault(metric, {}).setdefault(measure, _Sum(*np.zeros((3, len(grid.starts)))))
+                so_far.values += values[row]
+                so_far.away += away[row]
+                so_far.most = np.maximum(so_far.most, away[row])
         yield block
     if sums:
         yield Block(
             customers=(None,) * len(sums),
             metrics=tuple(sums),
-            values={measure: np.stack([each[measure] for each in sums.values()]) for measure in MEASURES},
+            values={measure: np.stack([each[measure].known for each in sums.values()]) for measure in MEASURES},
+            learnt={measure: np.stack([each[measure].learnt for each in sums.values()]) for measure in MEASURES},
         )
+
+
+@dataclass(slots=True)
+class _Sum:
+    """All customers' usage of a metric, what silent ones would have used, and the most that one of these would have."""
+
+    values: Floats
+    away: Floats
+    most: Floats
+
+    @property
+    def learnt(self) -> Floats:
+        """What there would have been without silences."""
+        return self.values + self.away
+
+    @property
+    def known(self) -> Floats:
+        """The sums, NaN where one customer's silence makes much of the difference."""
+        alone = (self.away >= LEAST_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
+        return np.where(alone, np.nan, self.values)
+
+
+def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
+    """All customers together by the hour, as their days are: unknown, or with what is usual where much fell silent."""
+    rows = {metric: row for row, metric in enumerate(whole.metrics)}
+    columns = {start: column for column, start in enumerate(days.starts) if start is not None}
+    starts = sorted(columns)
+    of_day = [bisect_right(starts, start) - 1 if start is not None else -1 for start in hours.starts]
+    column = np.array([columns[starts[place]] if place >= 0 else 0 for place in of_day], np.intp)
+    order = [rows[metric] for metric in block.metrics]
+    values, learnt = {}, {}
+    for measure in MEASURES:
+        by_day, usual = whole.values[measure][order][:, column], whole.learnt[measure][order][:, column]
+        silent = usual - np.nan_to_num(by_day) > LEAST_CHANGE / 2 * usual
+        values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
+        learnt[measure] = filled(block.values[measure], silent, hours.season)
+    return Block(block.customers, block.metrics, values, learnt)

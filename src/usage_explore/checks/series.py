@@ -7,7 +7,7 @@ again, as `Decimal`. Series come in blocks, so that memory does not grow with th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -104,12 +104,14 @@ class Grid:
 class Block:
     """Some series: whose (None: all customers together) and of which metric, and their values, (series, column).
 
-    `values` is float64 by what is measured, NaN where nothing is known.
+    `values` is float64 by what is measured, NaN where nothing is known. `learnt` is what is usual learnt from, where
+    that is not the values without their own silences.
     """
 
     customers: tuple[UUID | None, ...]
     metrics: tuple[str, ...]
     values: dict[Metric, Floats]
+    learnt: dict[Metric, Floats] = field(default_factory=dict)
 
 
 def grid(examination: Examination, step: Step) -> Grid | None:

@@ -26,10 +26,21 @@ from usage_explore.checks.incidents import (
     WORTH,
     incidents,
 )
-from usage_explore.checks.moves import LEAST_CHANGE, LEAST_EVENTS, LEAST_HOURLY, LEAST_SUMMED, Move, moves, together
+from usage_explore.checks.moves import (
+    LEAST_CHANGE,
+    LEAST_EVENTS,
+    LEAST_HOURLY,
+    LEAST_SUMMED,
+    Move,
+    hourly,
+    moves,
+    together,
+)
 from usage_explore.checks.phrases import counted, duration, listed, percent
-from usage_explore.checks.series import HISTORY, Grid
+from usage_explore.checks.series import HISTORY, Block, Grid
 from usage_explore.detector import Settings
+from usage_explore.detector.silences import BEFORE, LONG, QUIET
+from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
 from usage_explore.query import AggregateQuery, Period
 
 MOST = 60
@@ -74,9 +85,11 @@ def _moves(examination: Examination) -> tuple[list[Move], int]:
     found: list[Move] = []
     events: dict[UUID, float] = {}
     looked_at, first = 0, _first(days, examination)
-    for block in together(series.blocks(examination, days, "customer_id")):
+    whole: Block | None = None
+    for block in together(series.blocks(examination, days, "customer_id"), days):
         looked_at += len(block.metrics)
         found += moves(block, days, first)
+        whole = block
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
@@ -87,8 +100,9 @@ def _moves(examination: Examination) -> tuple[list[Move], int]:
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[:HOURLY]):
             found += moves(block, hours, first)
-    for block in series.blocks(examination, hours, "none"):
-        found += moves(block, hours, first)
+    if whole is not None:
+        for block in series.blocks(examination, hours, "none"):
+            found += moves(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
     return found, looked_at
 
@@ -111,6 +125,9 @@ CHECK = Check(
         f"read from {duration(HISTORY)} before the period on",
         "band": f"{_SETTINGS.width:g} robust deviations to either side of it",
         "complete": "days and hours that were not over, or were cut by the period, are neither judged nor learnt from",
+        "silent": f"nothing is learnt from {QUIET} days or more without usage where there was usage on"
+        f" {REGULAR_DAYS:.0%} of the {BEFORE} days before, nor from the time before the first usage; a silence of"
+        f" {LONG} weeks or more is left to the check of silences",
         "told": f"differences of at least {LEAST_CHANGE:.0%} of what was expected, of {LEAST_EVENTS} events, and of "
         f"{WORTH:.0%} of the customer's usage of the metric in the period",
         "quantity": f"judged from {LEAST_SUMMED} events a day, or hour, on average, and where the number of events "

@@ -58,3 +58,11 @@ def long(silent: Flags, season: int) -> Flags:
     for row, start, end in runs(silent):
         found[row, start:end] = end - start >= LONG * season
     return found
+
+
+def while_away(values: Floats, season: int) -> Floats:
+    """The values, silences that ended filled with what was usual; what has not come back may never."""
+    silent = silences(values, season)
+    later = np.logical_or.accumulate(np.nan_to_num(values[:, ::-1]) != 0, axis=1)[:, ::-1]
+    found = filled(values, silent & later, season)
+    return np.where(np.isnan(found), values, found)
