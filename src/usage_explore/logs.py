@@ -59,6 +59,7 @@ def to_standard_error() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
     logging.getLogger("usage_explore").setLevel(logging.INFO)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 
 class Group(click.Group):
-    """Says what went wrong in words, and ends in order when asked to."""
+    """Says what went wrong, and what is warned of, in words; ends in order when asked to."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours or the database's is said on stderr, exit code 1 (a question's: 2)."""
-        with _ending_in_order():
+        with _ending_in_order(), warnings.catch_warnings():
+            warnings.showwarning = _warn
             try:
                 return super().invoke(ctx)
             except UsageExploreError as error:
@@ -52,10 +54,18 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    _say(f"Error: {message}")
+    sys.exit(code)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _say(f"Warning: {message}")
+
+
+def _say(message: str) -> None:
     # a file's name or an option may hold what moves a terminal's cursor
     lines = (line if line.isprintable() else repr(line)[1:-1] for line in message.split("\n"))
-    click.echo("Error: " + "\n".join(lines), err=True)
-    sys.exit(code)
+    click.echo("\n".join(lines), err=True)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

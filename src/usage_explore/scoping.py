@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
@@ -15,13 +18,20 @@ from usage_explore.question import Question
 
 _Q = TypeVar("_Q", bound=Question)
 
+_REMEMBERED = 60
+"""Seconds for which an organization that has events is taken to have some, without looking again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What may be seen: `organization_id` alone where there is one, and of `allowed` only where it is not None."""
+    """What may be seen: `organization_id` alone where there is one, and of `allowed` only where it is not None.
+
+    `seen` holds when each organization was last found to have events, in seconds of `time.monotonic`.
+    """
 
     organization_id: UUID | None
     allowed: frozenset[UUID] | None
+    seen: MutableMapping[UUID, float] = field(default_factory=dict)
 
     def may_see(self, organization_id: UUID) -> bool:
         """Whether the organization, if it exists, may be asked about."""
@@ -38,15 +48,16 @@ class Scope:
             raise ScopeError.refusing(claim)
 
     def of(self, query: _Q, connection: Connection, table: Table) -> _Q:
-        """The question with its organization: a claim is checked, a single one is taken without asking.
+        """The question with its organization, which must have events; a single one is taken without asking.
 
         Raises `ScopeError` where there is none or a choice of several.
         """
         if self.organization_id is not None:
+            self._check_own(connection, table, self.organization_id)
             return query.replace(organization_id=self.organization_id)
         claim = query.organization_id
         if claim is not None:
-            if connection.execute(statements.holds(table, claim)).scalar_one():
+            if self._has_events(connection, table, claim):
                 return query
             raise ScopeError.refusing(claim)
         allowed = self.organizations(connection, table)
@@ -65,12 +76,36 @@ class Scope:
         )
 
     def organizations(self, connection: Connection, table: Table) -> tuple[UUID, ...]:
-        """Every organization that may be asked about."""
+        """Every organization that may be asked about. Raises `ScopeError` where the own one has no events."""
         if self.organization_id is not None:
-            return (self.organization_id,) if self.may_see(self.organization_id) else ()
+            if not self.may_see(self.organization_id):
+                return ()
+            self._check_own(connection, table, self.organization_id)
+            return (self.organization_id,)
         try:
             with connection.begin_nested():
                 found = connection.execute(statements.organizations(table)).scalars().all()
         except NotSupportedError:  # by Citus
             found = connection.execute(statements.organizations(table, distributed=True)).scalars().all()
         return tuple(organization_id for organization_id in found if self.may_see(organization_id))
+
+    def _check_own(self, connection: Connection, table: Table, own: UUID) -> None:
+        """Refuse the scope's organization where the table has events, but none of it that this role may see."""
+        if self._has_events(connection, table, own):
+            return
+        if not connection.execute(statements.is_empty(table)).scalar_one():
+            raise ScopeError.refusing(own)
+        warnings.warn(
+            f"The table {table.fullname} holds no events yet, so every answer for organization {own} is empty; load "
+            "some with `usage-explore load FILE`",
+            stacklevel=2,
+        )
+
+    def _has_events(self, connection: Connection, table: Table, organization_id: UUID) -> bool:
+        now = time.monotonic()
+        if now - self.seen.get(organization_id, -_REMEMBERED) < _REMEMBERED:
+            return True
+        found = bool(connection.execute(statements.holds(table, organization_id)).scalar_one())
+        if found:
+            self.seen[organization_id] = now
+        return found

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     FromClause,
@@ -32,6 +33,8 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy import column as sql_column
+from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -40,6 +43,8 @@ from usage_explore.errors import ScopeError
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts
 from usage_explore.query import EventQuery
 from usage_explore.question import Question, Windowed
+
+_DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
 
 _LOOKED_UP = 20
 """Values of a dimension that are looked up in its index; more are read and compared."""
@@ -183,6 +188,20 @@ def holds(table: Table, organization_id: UUID) -> Select[bool]:
     return select(select(table.c.id).where(table.c.organization_id == organization_id).exists())
 
 
+def is_empty(table: Table) -> Select[bool]:
+    """Whether a table holds no events of any organization.
+
+    Never true of a view, nor where row-level security applies: what they hide cannot be told from what is not there.
+    """
+    catalog = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
+    name = _DIALECT.identifier_preparer.format_table(table)
+    return select(
+        catalog.c.relkind.in_(("r", "p"))
+        & ~func.row_security_active(catalog.c.oid, type_=Boolean)
+        & ~select(table.c.id).exists()
+    ).where(catalog.c.oid == func.to_regclass(name))
+
+
 def now() -> Select[datetime]:
     """The database's clock, the same for a whole transaction."""
     return select(func.transaction_timestamp())
@@ -190,8 +209,7 @@ def now() -> Select[datetime]:
 
 def to_sql(statement: Select[Any]) -> str:
     """The statement as SQL that can be pasted into psql, values written in."""
-    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
-    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
 def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[bool]]:

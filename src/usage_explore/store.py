@@ -105,6 +105,7 @@ class Store:
     allowed: frozenset[UUID] | None = None
     rollup: bool = True
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
+    _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
         organization = self.organization_id or "not chosen"
@@ -355,7 +356,7 @@ class Store:
 
     @property
     def _scope(self) -> Scope:
-        return Scope(self.organization_id, self.allowed)
+        return Scope(self.organization_id, self.allowed, self._seen)
 
     def _paths(self, connection: Connection, now: datetime) -> Paths:
         return Paths(connection, self.table, now, self.rollup)

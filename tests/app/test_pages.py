@@ -122,6 +122,13 @@ def test_an_organization_that_is_not_there_shows_nothing(explore: Open) -> None:
     assert not charts(app)
 
 
+def test_a_configured_organization_that_is_not_there_shows_nothing(use: Callable[..., None], demo_url: str) -> None:
+    use(demo_url, ORGANIZATION_ID="00000000-0000-4000-8000-000000000000")
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
+    assert "not an organization you may see" in text(app)
+    assert not charts(app)
+
+
 def test_a_table_without_events_says_what_to_run(use: Callable[..., None], events_database_url: str) -> None:
     use(events_database_url)
     app = opened(AppTest.from_file(MAIN, default_timeout=60), {})

@@ -68,7 +68,15 @@ class Door:
             try:
                 return await asking.answer(request, lambda: find(self.seen_by(request)))
             except ScopeError:
-                raise refused(question) from None
+                raise self.refused(request, question) from None
+
+    def refused(self, request: Request, question: Question) -> Problem:
+        """Why there is no organization to answer for, in words that tell nothing about the others."""
+        if question.organization_id or request.state.organization_id or self.store().organization_id:
+            words = "organization_id: this is not an organization you may see; choose another one."
+            return Problem(Kind.FORBIDDEN, words)
+        words = "is missing, and there is not exactly one to take; write organization_id=<UUID>"
+        return Problem(Kind.QUERY, "Say whose events you ask about.", [Fault("organization_id", words)])
 
     def close(self) -> None:
         """Close the store, if this door made it."""
@@ -76,11 +84,3 @@ class Door:
             if self._store is not None and not isinstance(self._make, Store):
                 self._store.close()
                 self._store = None
-
-
-def refused(question: Question) -> Problem:
-    """Why there is no organization to answer for, in words that tell nothing about the others."""
-    if question.organization_id is None:
-        words = "is missing, and there is not exactly one to take; write organization_id=<UUID>"
-        return Problem(Kind.QUERY, "Say whose events you ask about.", [Fault("organization_id", words)])
-    return Problem(Kind.FORBIDDEN, "organization_id: this is not an organization you may see; choose another one.")

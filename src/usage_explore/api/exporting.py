@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from usage_explore.api import asking, problems
-from usage_explore.api.door import Door, refused
+from usage_explore.api.door import Door
 from usage_explore.api.negotiation import CSV, chosen
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.api.question import asked, pairs
@@ -64,7 +64,7 @@ class Exporting:
                 holding.callback(gone.cancel)
                 first = await pages.next(gone)
             except ScopeError:
-                raise refused(question) from None
+                raise self.door.refused(request, question) from None
             return Streamed(first, pages, gone, holding.pop_all(), self.door.limits.stall)
         raise AssertionError  # nothing in the stack suppresses an exception
 
