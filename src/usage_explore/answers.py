@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from uuid import UUID
 
 from usage_explore import frames, parameters, parse
 from usage_explore.describe import describe
-from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import DIMENSION
+from usage_explore.errors import DatabaseError, DatabaseUnavailable, Fault, QueryError
+from usage_explore.filters import DIMENSION, dimension_key
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.parameters import query_string
 from usage_explore.query import AggregateQuery, EventQuery
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.store import Store
+
+_AWAY, _PAUSE = 30.0, 0.5
+"""Seconds that iterating waits for a database that is away, and between two attempts."""
 
 Kind = Literal["all", "value", "missing", "other"]
 
@@ -60,13 +64,15 @@ class EventPage:
     """One page of events, newest first, and the way to its neighbours.
 
     `query` is the question as it took effect, `cursor` the way to the next page, None on the last.
-    Iterating gives every event from this page on to the last page.
+    Iterating gives every event from this page on to the last page. While the database is away, as when it restarts,
+    it waits and goes on where it was, for 30 seconds; then, and for what waiting cannot help, the `DatabaseError` says
+    where it stopped (`error.cursor`). A page can be pickled, without its store.
     """
 
     query: EventQuery
     events: tuple[Event, ...]
     cursor: str | None
-    store: Store
+    store: Store = field(compare=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -85,7 +91,30 @@ class EventPage:
         page: EventPage | None = self
         while page is not None:
             yield from page.events
-            page = page.next()
+            page = page._following()
+
+    def _following(self) -> EventPage | None:
+        """The next page, waited for while the database is away."""
+        deadline = time.monotonic() + _AWAY
+        while True:
+            try:
+                return self.next()
+            except DatabaseError as error:
+                if not isinstance(error, DatabaseUnavailable) or time.monotonic() > deadline:
+                    error.cursor = self.cursor
+                    error.add_note(f"Go on with store.events(page.query.replace(cursor={self.cursor!r}))")
+                    raise
+            time.sleep(_PAUSE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("store", "frame")}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name == "store":
+                raise QueryError([Fault("page", "came without its store; ask store.events(page.query) again")])
+            raise AttributeError(name)
 
     def __repr__(self) -> str:
         more = "more to come" if self.cursor else "the last page"
@@ -278,8 +307,7 @@ class Aggregate:
             return {"missing": sorted({*self.query.missing, group})}
         if series.kind == "value":
             if group.startswith(DIMENSION):
-                key = group.removeprefix(DIMENSION)
-                return {"dimensions": {**dict(self.query.dimensions), key: series.key}}
+                return {"dimensions": {**dict(self.query.dimensions), dimension_key(group): series.key}}
             return {group: series.key}
         excluded = {name: set(values) for name, values in self.query.exclude}
         for kept in self.series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from usage_explore.filters import DIMENSION
+from usage_explore.filters import DIMENSION, dimension_group
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
 from usage_explore.question import Question, Windowed, expect
 
@@ -59,7 +59,7 @@ def filter_words(query: Question) -> list[str]:
         value = getattr(query, name)
         if value:
             found.append(f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}")
-    found += [f"{_printable(key)} is {_any_of(values)}" for key, values in query.dimensions]
+    found += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
     found += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":

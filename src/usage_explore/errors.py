@@ -68,7 +68,12 @@ class ConfigurationError(UsageExploreError):
 
 
 class DatabaseError(UsageExploreError):
-    """The question is fine, the database could not answer it."""
+    """The question is fine, the database could not answer it.
+
+    `cursor` says where iterating over pages of events stopped: `query.replace(cursor=error.cursor)` goes on from there.
+    """
+
+    cursor: str | None = None
 
 
 class DatabaseUnavailable(DatabaseError):

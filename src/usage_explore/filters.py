@@ -56,9 +56,24 @@ def group(value: object, *, none: bool = False) -> str:
         return word
     allowed = ("none", *GROUPS) if none else GROUPS
     if word not in allowed:
-        hint = parse.did_you_mean(word, allowed)
+        hint = parse.did_you_mean(word, allowed) or f"; for a dimension write {parse.named(DIMENSION + word)}"
         raise ValueError(f"{parse.shorten(word)} is not one of {', '.join(allowed)} or dim:<key>{hint}")
     return word
+
+
+def dimension_key(name: str) -> str:
+    """The key by which a filter holds a dimension, from `dim:<key>` or the key alone.
+
+    Without the prefix: `model` of `model` and of `dim:model`. A key that itself begins with `dim:` keeps one prefix
+    more, so that it is another one: `dim:dim:model` is the key `dim:model`.
+    """
+    key = name.removeprefix(DIMENSION)
+    return DIMENSION + key if key.startswith(DIMENSION) else key
+
+
+def dimension_group(key: str) -> str:
+    """`dim:<key>`, the group of a dimension that a filter holds by `dimension_key`."""
+    return key if key.startswith(DIMENSION) else DIMENSION + key
 
 
 def texts(value: object) -> Texts:
@@ -72,13 +87,17 @@ def groups(value: object) -> Texts:
 
 
 def dimension_filters(value: object) -> Exclusions:
-    """Dimension keys, each with the texts it may have; the empty text is a value."""
+    """Dimension keys, with `dim:` before them or not, each with the texts it may have; the empty text is a value."""
     faults: list[Fault] = []
     found: dict[str, Texts] = {}
-    for key, values in _entries(value):
-        name = DIMENSION + key
+    spelled: dict[str, str] = {}
+    for given, values in _entries(value):
+        key = dimension_key(given)
+        name = dimension_group(key)
         try:
             group(name)
+            if spelled.setdefault(key, given) != given:
+                raise ValueError(f"is given twice, as {parse.named(spelled[key])} and with dim:; give it once")
             found[key] = _both(found.get(key), _dimension_texts(values, name))
         except ValueError as error:
             faults.append(Fault(parse.named(name), str(error)))
@@ -89,7 +108,8 @@ def exclusions(value: object) -> Exclusions:
     """Parameters, each with the values an event must not have; `missing` excludes the absent ones."""
     faults: list[Fault] = []
     found: dict[str, Texts] = {}
-    for name, values in _entries(value):
+    for given, values in _entries(value):
+        name = given.removeprefix(NOT)
         try:
             found[name] = _both(found.get(name), _excluded(name, values))
         except ValueError as error:
@@ -130,7 +150,7 @@ def _excluded(name: str, values: object) -> Texts:
         group(name)
     except ValueError:
         known = ("missing", *GROUPS)
-        hint = parse.did_you_mean(name, known)
+        hint = parse.did_you_mean(name, known) or f"; for a dimension write {parse.named(DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
         return tuple(sorted({str(parse.uuid(item)) for item in _items(values)}))
@@ -141,13 +161,14 @@ def _excluded(name: str, values: object) -> Texts:
 
 def _dimension_texts(values: object, name: str) -> Texts:
     items = [values] if values is None else _items(values)
-    if None in items:
+    if any(item is None for item in items):
         raise ValueError(f"None is not a value; for events without it use missing={parse.named(name)}")
     return tuple(sorted({parse.text(item, blank=True) for item in items}))
 
 
 def _items(value: object) -> list[object]:
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+    single = isinstance(value, str | bytes | Mapping) or hasattr(type(value), "_fields")  # a named tuple is one value
+    if isinstance(value, Iterable) and not single:
         items = list(value)
         if not items:
             raise ValueError("has no values; leave the parameter out to mean any")
@@ -161,7 +182,7 @@ def _entries(value: object) -> list[tuple[str, object]]:
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
         raise ValueError('is not a mapping such as {"model": ["large"]}')
     entries = list(value)
-    if not all(isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) for entry in entries):
+    if not all(isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str) for entry in entries):
         raise ValueError('is not a mapping such as {"model": ["large"]}')
     return cast("list[tuple[str, object]]", entries)
 

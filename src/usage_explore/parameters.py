@@ -10,27 +10,48 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from inspect import Parameter, Signature, cleandoc
+from textwrap import fill
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
 from usage_explore import parse
 from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import DIMENSION
+from usage_explore.filters import DIMENSION, dimension_group
 from usage_explore.filters import NOT as NOT
 from usage_explore.limits import MAX_PARAMETERS, MAX_QUERY_STRING
 from usage_explore.numbers import rfc3339
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 Pairs = list[tuple[str, str]]
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
+_PAGES = {
+    "events": "EventQuery",
+    "usage-events": "EventQuery",
+    "export": "EventQuery",
+    "aggregate": "AggregateQuery",
+    "aggregate.png": "AggregateQuery",
+    "aggregate.svg": "AggregateQuery",
+    "validate": "Period",
+}
+"""What a link's last path segment asks; the app's first page, Explore, has none."""
+
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class InPython:
+    """What `help` says of a parameter that Python writes in another way than a link does. Metadata of its field."""
+
+    words: str
 
 
 def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Pairs:
@@ -47,7 +68,8 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
     for name, value in params.items():
         if value is None:
             continue
-        values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value
+        single = isinstance(value, str | bytes) or hasattr(type(value), "_fields") or not isinstance(value, Iterable)
+        values = [value] if single else value
         try:
             items = [(_plain(name), _plain(item)) for item in values if item is not None]
         except TypeError as error:
@@ -61,6 +83,15 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
     return found
 
 
+def check_page(model: type[BaseModel], params: object) -> None:
+    """Refuse a link to a page, or of an operation, that asks another kind of question. Raises `QueryError`."""
+    if isinstance(params, str) and _ADDRESS.match(params):
+        page = params.partition("#")[0].partition("?")[0].rstrip("/").rpartition("/")[2]
+        meant = _PAGES.get(page, model.__name__)
+        if meant != model.__name__:
+            raise QueryError([Fault("link", f"leads to {page}, which asks another question; use {meant}.from_params")])
+
+
 def names(model: type[BaseModel]) -> tuple[str, ...]:
     """The parameter names of a question that are fixed words."""
     return tuple(name for name in model.model_fields if name not in _PREFIXED)
@@ -70,14 +101,16 @@ def explain(model: type[BaseModel]) -> None:
     """Let `help` and a notebook's tooltip say what each parameter is, in the words of its declaration."""
     fields = model.model_fields.items()
     model.__signature__ = Signature(
-        [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
-            for name, field in fields
-        ]
+        [Parameter(name, Parameter.KEYWORD_ONLY, default=field.default) for name, field in fields]
     )
-    many = "several values are a list; `dimensions` and `exclude` are mappings from name to values"
-    said = "\n".join(f"    {name}: {field.description}" for name, field in fields)
-    model.__doc__ = f"{cleandoc(model.__doc__ or '')}\n\nParameters ({many}):\n{said}"
+    said = [f"{name}: {_in_python(field)}" for name, field in fields]
+    lines = "\n".join(fill(words, 110, initial_indent="    ", subsequent_indent="        ") for words in said)
+    model.__doc__ = f"{cleandoc(model.__doc__ or '')}\n\nParameters (several values are a list):\n{lines}"
+
+
+def _in_python(field: FieldInfo) -> str:
+    said = (each.words for each in field.metadata if isinstance(each, InPython))
+    return next(said, (field.description or "").replace("; repeatable", ""))
 
 
 def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object], list[Fault]]:
@@ -93,10 +126,12 @@ def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object],
             items = [part for item in items for part in _items(name, item)]
             field = next((field for field, prefix in _PREFIXED.items() if name.startswith(prefix)), None)
             if field:
-                many[field][name.removeprefix(_PREFIXED[field])] = items
+                many[field][name] = items
             elif name not in names(model):
-                hint = parse.did_you_mean(name, (*names(model), "dim:<key>", "not:<parameter>"))
-                raise ValueError(f"unknown parameter{hint}")
+                known = (*names(model), "dim:<key>", "not:<parameter>")
+                raise ValueError(f"unknown parameter{parse.instead(name, known, f'{DIMENSION}{name}=…')}")
+            elif name in ("since", "until") and parse.is_date(items[0]):
+                parse.instant(items[0])  # which says what it lacks: only Python means a midnight in `timezone` by it
             elif model.model_fields[name].default == ():
                 fields[name] = items
             elif len(items) > 1:
@@ -119,7 +154,8 @@ def values(question: BaseModel) -> Iterator[tuple[str, str]]:
         if value == type(question).model_fields[name].default:
             continue
         if name in _PREFIXED:
-            yield from ((_PREFIXED[name] + key, item) for key, items in value for item in items)
+            named = dimension_group if name == "dimensions" else NOT.__add__
+            yield from ((named(key), item) for key, items in value for item in items)
         else:
             yield from ((name, _text(item)) for item in (value if isinstance(value, tuple) else [value]))
 
@@ -176,7 +212,7 @@ def _split(params: str) -> Pairs:
 def _plain(value: object) -> str:
     """A name or a value of a mapping or pair as text."""
     with suppress(Exception):  # somebody's own class may raise anything
-        if value is not None and not isinstance(value, bytes):
+        if value is not None and not isinstance(value, bytes | tuple):
             return _text(value)
     raise TypeError(f"{parse.shorten(value)} is not text")
 

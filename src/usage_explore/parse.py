@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import lru_cache
 from operator import index
 from typing import SupportsIndex
@@ -26,6 +26,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+\- ]\d\d:\d\d)?",
     re.ASCII,
 )
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdw])?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
@@ -41,10 +42,35 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {words[near[0]]}?" if near else ""
 
 
+_INSTEAD = {
+    "since": ("occurred_after",),
+    "until": ("occurred_before",),
+    "occurred_after": ("since",),
+    "occurred_before": ("until",),
+    "start": ("since", "occurred_after"),
+    "end": ("until", "occurred_before"),
+    "by": ("group_by",),
+    "tz": ("timezone",),
+}
+"""What the other question, or another library, calls a parameter of ours."""
+
+
+def instead(word: str, known: Iterable[str], dimension: str) -> str:
+    """What to write instead of an unknown parameter: another name of it, a near one, else a dimension."""
+    known = tuple(known)
+    meant = next((name for name in _INSTEAD.get(word, ()) if name in known), None)
+    if meant:
+        return f", did you mean {meant}?"
+    return did_you_mean(word, known) or f"; for a dimension write {named(dimension)}"
+
+
 def text(value: object, *, blank: bool = False) -> str:
     """A text PostgreSQL can hold, at most `MAX_VALUE_BYTES` long; the empty one only where `blank` says so."""
     if not isinstance(value, str):
-        raise ValueError(f"{shorten(value)} is not text")
+        inner = None
+        with suppress(Exception):  # somebody's own class may raise anything
+            inner = getattr(value, "value", None)
+        raise ValueError(f"{shorten(value)} is not text{'; take its .value' if isinstance(inner, str) else ''}")
     if not value and not blank:
         raise ValueError("is blank; give a value or leave the parameter out")
     if "\0" in value:
@@ -102,12 +128,35 @@ def zone_name(value: object) -> str:
 
 def instant(value: object) -> datetime:
     """A point in time as an aware datetime in UTC, 1970-01-01 to 2200-01-01, to the microsecond."""
+    if isinstance(value, datetime) and value != value:  # pandas' NaT, which is nowhere in time
+        raise ValueError("NaT is not a time; leave the parameter out to mean any")
     if not isinstance(value, datetime | str):
         raise ValueError(f"{shorten(value)} is not text such as 2026-09-01T00:00:00Z, nor an aware datetime")
     found = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
     if found is None or not EARLIEST <= found <= LATEST:
         raise ValueError("lies outside 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z")
     return found
+
+
+def is_date(word: str) -> bool:
+    """Whether a text is a date without a time of day."""
+    return _DATE.fullmatch(word) is not None
+
+
+def local_date(value: object) -> date | None:
+    """The date that a value names without a zone: a `date`, `2026-09-01`, pandas' Timestamp or Period at midnight.
+
+    None for anything else, also for a naive datetime, which rather lacks its zone.
+    """
+    with suppress(Exception):  # a date that does not exist, somebody's own class
+        value = getattr(value, "start_time", value)  # of a Period
+        if isinstance(value, datetime):
+            of_pandas = getattr(value, "nanosecond", None) == 0 and value.utcoffset() is None
+            return value.date() if of_pandas and value.time() == time.min else None
+        if isinstance(value, str):
+            return date.fromisoformat(value) if is_date(value) else None
+        return value if isinstance(value, date) else None
+    return None
 
 
 def moment(value: object) -> datetime | str:
@@ -158,6 +207,8 @@ def _from_datetime(value: datetime) -> datetime | None:
 
 def _from_text(word: str) -> datetime:
     found = _RFC3339.fullmatch(word)
+    if is_date(word):
+        raise ValueError(f"{shorten(word)} is not RFC 3339: it has no time and no offset; write {word}T00:00:00Z")
     if not found:
         raise ValueError(f"{shorten(word)} is not RFC 3339; write a time such as 2026-09-01T00:00:00Z")
     day, clock, fraction, offset = found.groups()

@@ -13,6 +13,7 @@ from usage_explore.buckets import Bucket
 from usage_explore.errors import Fault
 from usage_explore.filters import GROUPS, group
 from usage_explore.limits import MAX_TOP
+from usage_explore.parameters import InPython
 from usage_explore.question import Question, Windowed, optional_instant
 
 Metric = Literal["count", "sum_quantity"]
@@ -28,21 +29,31 @@ class EventQuery(Question):
     every fault at once.
     """
 
+    VIEW = ("timezone", "event")
+
     limit: Annotated[int, BeforeValidator(partial(parse.integer, low=1, high=100))] = Field(
         25, ge=1, le=100, description="Events on a page."
     )
-    cursor: Annotated[str | None, BeforeValidator(parse.text)] = Field(
-        None, description="Where the page begins: the `pagination.cursor` of the previous answer."
-    )
-    occurred_after: optional_instant = Field(
+    cursor: Annotated[
+        str | None, BeforeValidator(parse.text), InPython("Where the page begins: the `cursor` of the page before.")
+    ] = Field(None, description="Where the page begins: the `pagination.cursor` of the previous answer.")
+    occurred_after: Annotated[
+        optional_instant,
+        InPython(
+            'Only events with `timestamp` at or after this: an aware datetime, or text such as "2026-09-01T00:00:00Z". '
+            "These queries have no time zone, so a date alone is refused."
+        ),
+    ] = Field(
         None,
         description="Only events with `timestamp` at or after this RFC 3339 time.",
         examples=["2026-09-01T00:00:00Z"],
     )
-    occurred_before: optional_instant = Field(
-        None,
-        description="Only events with `timestamp` before this RFC 3339 time.",
-        examples=["2026-10-01T00:00:00Z"],
+    occurred_before: Annotated[optional_instant, InPython("Only events with `timestamp` before this: the same.")] = (
+        Field(
+            None,
+            description="Only events with `timestamp` before this RFC 3339 time.",
+            examples=["2026-10-01T00:00:00Z"],
+        )
     )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
@@ -67,6 +78,8 @@ class AggregateQuery(Windowed):
     `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. A window may
     stay relative; `resolve(now)` makes it absolute. Raises `QueryError` with every fault at once.
     """
+
+    VIEW = ("chart", "series", "span")
 
     bucket: Annotated[Bucket, BeforeValidator(partial(parse.choice, allowed=("hour", "day", "week")))] = Field(
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
@@ -97,6 +110,8 @@ class Period(Windowed):
     `Period(window="last_month", timezone="Europe/Berlin", finalized_at="2026-10-02T09:00:00Z")`. Raises `QueryError`
     with every fault at once.
     """
+
+    VIEW = ("severity", "check", "about_customer", "about_metric", "finding")
 
     finalized_at: optional_instant = Field(
         None,

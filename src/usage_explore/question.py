@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
-from usage_explore import parse, windows
+from usage_explore import buckets, parse, windows
 from usage_explore.errors import Fault, QueryError
 from usage_explore.filters import (
+    DIMENSION,
     Exclusions,
     FilterFaults,
     Texts,
@@ -28,22 +37,58 @@ from usage_explore.filters import (
     groups,
     texts,
 )
-from usage_explore.parameters import explain, filter_values, from_pairs, pairs, query_string, to_pairs
+from usage_explore.parameters import (
+    InPython,
+    check_page,
+    explain,
+    filter_values,
+    from_pairs,
+    pairs,
+    query_string,
+    to_pairs,
+)
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # it has no public name
 
 _optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
 optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
 _moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
 _texts = Annotated[Texts, BeforeValidator(texts)]
+_dimensions = Annotated[
+    Exclusions,
+    BeforeValidator(dimension_filters),
+    InPython('Any of the values of each key, compared as text: {"model": ["large", "small"], "region": "eu"}.'),
+]
+_exclusions = Annotated[
+    Exclusions,
+    BeforeValidator(exclusions),
+    InPython(
+        'Only events without these values, absent ones included: {"metric_key": "tokens_in", "dim:model": ["large"]}; '
+        '{"missing": "dim:model"} excludes the absent ones.'
+    ),
+]
 _SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
-
 
 _Q = TypeVar("_Q", bound="Question")
 
 
-class Question(BaseModel):
+class _Named(ModelMetaclass):
+    """Lets `help` and completion list a question's own names and not pydantic's forty, which work all the same."""
+
+    def __dir__(cls) -> list[str]:  # noqa: N805 - of a metaclass
+        own = set(super().__dir__()) - set(dir(BaseModel))
+        return sorted(name for name in own if not name.startswith("_"))
+
+
+class Question(BaseModel, metaclass=_Named):
     """What both questions share: whose events, and which of them. All filters AND together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    VIEW: ClassVar[tuple[str, ...]] = ()
+    """Parameters of the app's link that only concern the looking: which bar is picked, how it is drawn."""
 
     organization_id: _optional_uuid = Field(
         None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
@@ -51,7 +96,9 @@ class Question(BaseModel):
     customer_id: _optional_uuid = Field(None, description="Only this customer's events.", examples=[_SOME_ID])
     product_id: _optional_uuid = Field(None, description="Only this product's events.", examples=[_SOME_ID])
     subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.", examples=[_SOME_ID])
-    metric_key: _texts = Field(
+    metric_key: Annotated[
+        _texts, InPython('Any of these metric keys: "tokens_in", or a list; a comma is part of a key.')
+    ] = Field(
         (),
         description="Any of these metric keys; repeatable or comma-separated, a literal comma is written \\, "
         "and a backslash \\\\.",
@@ -59,7 +106,7 @@ class Question(BaseModel):
     )
     price_key: _texts = Field((), description="Any of these price keys; repeatable.", examples=["tokens"])
     wallet_currency: _texts = Field((), description="Any of these wallet currencies; repeatable.", examples=["EUR"])
-    dimensions: Annotated[Exclusions, BeforeValidator(dimension_filters)] = Field(
+    dimensions: _dimensions = Field(
         (),
         description="`dim:<key>=<value>`: any of the values given for a key, compared as text; repeatable.",
         examples=[{"dim:model": "large"}],
@@ -69,7 +116,7 @@ class Question(BaseModel):
         description="Only events where this column or `dim:<key>` is absent or null; repeatable.",
         examples=["dim:region"],
     )
-    exclude: Annotated[Exclusions, BeforeValidator(exclusions)] = Field(
+    exclude: _exclusions = Field(
         (),
         description="`not:<parameter>=<value>`: only events without that value, absent ones included; "
         "`not:missing=<group>` excludes the absent ones; repeatable.",
@@ -89,11 +136,11 @@ class Question(BaseModel):
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields
         faults = [
-            Fault(parse.named(name), f"unknown parameter{parse.did_you_mean(name, known)}")
+            Fault(parse.named(name), f"unknown parameter{parse.instead(name, known, _as_dimension(name))}")
             for name in given
             if name not in known
         ]
-        given = {name: value for name, value in given.items() if name in known and value is not None}
+        given = self._read({name: value for name, value in given.items() if name in known and value is not None})
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -107,11 +154,13 @@ class Question(BaseModel):
 
     @classmethod
     def from_params(cls, params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Self:
-        """The question that URL parameters ask: a query string, a mapping, or (name, value) pairs.
+        """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
 
-        Raises `QueryError` with every fault of the parameters at once, each with a hint.
+        What a link says beside its question, such as the kind of chart or the picked bar, is left out. Raises
+        `QueryError` with every fault of the parameters at once, each with a hint.
         """
-        fields, faults = from_pairs(cls, pairs(params))
+        check_page(cls, params)
+        fields, faults = from_pairs(cls, [pair for pair in pairs(params) if pair[0] not in cls.VIEW])
         try:
             question = cls(**fields)
         except QueryError as error:
@@ -131,6 +180,19 @@ class Question(BaseModel):
     def replace(self, **changes: object) -> Self:
         """A copy with some parameters changed; `None` gives a parameter its default back."""
         return type(self)(**{**self.given(), **changes})
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What `model_dump_json` writes, which `model_validate_json` reads again: no value there means the default."""
+        given = self.given()
+        return {name: value for name, value in dump(self).items() if name in given}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As `replace`: pydantic's own would take values without looking at them."""
+        return self.replace(**(update or {}))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*type(self).model_fields, *dir(type(self))})
 
     def resolve(self, now: datetime) -> Self:
         """The same question with absolute times, as it is asked at `now`: only an aggregate's may be relative."""
@@ -161,6 +223,11 @@ class Question(BaseModel):
                 value = list(value)
             yield name, value
 
+    @classmethod
+    def _read(cls, given: dict[str, object]) -> dict[str, object]:
+        """The given values, with those made ready that depend on each other."""
+        return given
+
     def _contradictions(self, given: set[str]) -> list[Fault]:
         """What is wrong between parameters that are each fine; `given` names those that were given."""
         return excess(filter_values(self), *self._kept())
@@ -170,16 +237,24 @@ class Question(BaseModel):
         return "none", 0
 
 
+_IN_WINDOW = (
+    'an aware datetime, RFC 3339 text, a date (`date`, "2026-10-01", pandas\' Timestamp or Period: its midnight in '
+    '`timezone`), or relative to now such as "-30d" (h, d, w); "-30d/d" is the start of that day in `timezone`.'
+)
+
+
 class Windowed(Question):
     """What is asked of a half-open window of time: since when, until when, on which clock."""
 
-    since: _moment = Field(
+    since: Annotated[_moment, InPython(f"Window start, inclusive: {_IN_WINDOW}")] = Field(
         "-30d",
         description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
         "-30d/d rounds down to the start of that day in `timezone`.",
         examples=["-30d", "2026-09-01T00:00:00Z"],
     )
-    until: _moment = Field("now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"])
+    until: Annotated[_moment, InPython("Window end, exclusive: the same.")] = Field(
+        "now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"]
+    )
     window: Annotated[
         windows.CalendarWindow | None,
         BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month"))),
@@ -206,6 +281,20 @@ class Windowed(Question):
     def is_relative(self) -> bool:
         """Whether the window moves with the clock."""
         return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
+
+    @classmethod
+    def _read(cls, given: dict[str, object]) -> dict[str, object]:
+        """With dates as the midnights that they are in the time zone."""
+        try:
+            zone = ZoneInfo(parse.zone_name(given.get("timezone", "UTC")))
+        except ValueError:  # which is said of the time zone
+            zone = ZoneInfo("UTC")
+        dates = {name: parse.local_date(given.get(name)) for name in ("since", "until")}
+        return given | {
+            name: buckets.day_start(day, zone)
+            for name, day in dates.items()
+            if day and parse.EARLIEST.year <= day.year <= parse.LATEST.year
+        }
 
     def resolve(self, now: datetime) -> Self:
         """The same question with an absolute window, as it is asked at `now`.
@@ -259,6 +348,10 @@ def expect(kind: type[_Q], given: object) -> _Q:
         found = type(given).__name__ if isinstance(given, Question) else parse.shorten(given)
         raise QueryError([Fault("query", f"needs {kind.__name__}, not {found}; make one with the same filters")])
     return given
+
+
+def _as_dimension(name: str) -> str:
+    return f"dimensions={{{name.removeprefix(DIMENSION)!r}: …}}"
 
 
 def at(name: str, given: object) -> datetime:

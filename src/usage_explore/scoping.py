@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import NotSupportedError
 
-from usage_explore import statements
+from usage_explore import hints, statements
 from usage_explore.errors import ScopeError
 from usage_explore.question import Question
 
@@ -95,10 +94,9 @@ class Scope:
             return
         if not connection.execute(statements.is_empty(table)).scalar_one():
             raise ScopeError.refusing(own)
-        warnings.warn(
+        hints.warn(
             f"The table {table.fullname} holds no events yet, so every answer for organization {own} is empty; load "
-            "some with `usage-explore load FILE`",
-            stacklevel=2,
+            "some with `usage-explore load FILE`"
         )
 
     def _has_events(self, connection: Connection, table: Table, organization_id: UUID) -> bool:

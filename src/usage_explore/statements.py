@@ -40,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
-from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts
+from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query import EventQuery
 from usage_explore.question import Question, Windowed
 
@@ -61,7 +61,7 @@ def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
     c = table.c
     found = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
-        found += _containing(c.dimensions, key, values)
+        found += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
     if query.as_of is not None:
         found.append(c.ingested_at <= query.as_of)
     return found + _window(c.timestamp, query)
@@ -82,7 +82,7 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Question) -> lis
             owner = column(name)
             found.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
     found += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
-    found += [_any_of(column(DIMENSION + key), values) for key, values in query.dimensions]
+    found += [_any_of(column(dimension_group(key)), values) for key, values in query.dimensions]
     found += [column(group).is_(None) for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
@@ -161,7 +161,7 @@ def dimension_keys(table: Table, query: Question) -> Select[Any]:
     )
 
 
-def object_keys(table: Table) -> Any:
+def object_keys(table: FromClause) -> Any:
     """The dimension keys of each event, as rows with the column `key`."""
     dimensions = table.c.dimensions
     objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))

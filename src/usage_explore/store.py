@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, cursor, filters, paging, parse, reading, statements
+from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, reading, statements
 from usage_explore.answers import Aggregate, Event, EventPage
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
@@ -94,7 +94,8 @@ class Store:
     """One organization's events. Made by `connect`; holds a pool, so one store serves many threads.
 
     `allowed` names the organizations that who asks may see, None for every one. With `rollup` False every question is
-    answered from the events themselves. `long_statement_timeout` bounds each statement of a validation.
+    answered from the events themselves; with `hints` an empty answer warns of names that no recent event has.
+    `long_statement_timeout` bounds each statement of a validation.
     """
 
     engine: Engine
@@ -104,6 +105,7 @@ class Store:
     app_url: str
     allowed: frozenset[UUID] | None = None
     rollup: bool = True
+    hints: bool = True
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -156,6 +158,7 @@ class Store:
         with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
             after = _position(query)
             rows = paging.rows_after(connection, self.table, query, query.limit + 1, after)
+            self._hint(connection, query, empty=not rows and not after)
         return self._page(query, [_event(row) for row in rows])
 
     def events_before(self, page: EventPage) -> EventPage | None:
@@ -177,7 +180,9 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
         with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            return self._paths(connection, _now(connection)).count(scoped)
+            found = self._paths(connection, _now(connection)).count(scoped)
+            self._hint(connection, scoped, empty=not found)
+            return found
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
@@ -196,6 +201,8 @@ class Store:
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
             series, served = self._paths(connection, now).aggregate(resolved)
+            named = resolved.group_by == "none" or any(each.kind == "value" for each in series)
+            self._hint(connection, resolved, empty=not named or not any(each.total for each in series))
         return Aggregate(
             query=resolved,
             series=series,
@@ -277,7 +284,9 @@ class Store:
         """
         asking = self._asking(expect(EventQuery, query), snapshot=True)
         with progress_bar(progress, "export") as show, asking as (connection, scoped):
-            return export(connection, self.table, scoped, _position(scoped), path, show)
+            report = export(connection, self.table, scoped, _position(scoped), path, show)
+            self._hint(connection, scoped, empty=not report.events)
+            return report
 
     def export_csv(self, query: EventQuery) -> Generator[bytes]:
         """The bytes of `export`'s CSV as they are read, one connection held until the generator ends or is closed.
@@ -315,8 +324,9 @@ class Store:
         return self._choices(within, KEYS, None, statements.dimension_keys)
 
     def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
-        """The values of one dimension, as text, most frequent first; at most `most`."""
-        return self.values(f"dim:{key}" if isinstance(key, str) else key, within, most)
+        """The values of one dimension, `model` or `dim:model`, as text, most frequent first; at most `most`."""
+        group = filters.dimension_group(filters.dimension_key(key)) if isinstance(key, str) else key
+        return self.values(group, within, most)
 
     def customers(self, within: Question | None = None, most: int = 1_000) -> list[Choice]:
         """The customers with the most events first; at most `most`."""
@@ -352,7 +362,16 @@ class Store:
         """A transaction to answer the question in, and the question with its organization."""
         self._scope.check(query)
         with reading.transaction(self.engine, snapshot=snapshot, statement_timeout=statement_timeout) as connection:
-            yield connection, self._scope.of(query, connection, self.table)
+            scoped = self._scope.of(query, connection, self.table)
+            hints.check_commas(connection, self.table, scoped)
+            yield connection, scoped
+
+    def _hint(self, connection: Connection, query: Question, *, empty: bool) -> None:
+        """Warn of what may have made an answer empty."""
+        if empty and self.hints:
+            group_by = query.group_by if isinstance(query, AggregateQuery) else "none"
+            for words in hints.of_empty(connection, self.table, query, group_by):
+                hints.warn(words)
 
     @property
     def _scope(self) -> Scope:

@@ -39,7 +39,8 @@ class Door:
         """The store, made when it is first needed."""
         with self._making:
             if self._store is None:
-                self._store = self._make if isinstance(self._make, Store) else self._make()
+                made = self._make if isinstance(self._make, Store) else self._make()
+                self._store = dataclasses.replace(made, hints=False)  # a log is no place for them
                 work.watch(self._store.engine)
             return self._store
 

@@ -42,11 +42,9 @@ def pairs(request: Request) -> parameters.Pairs:
 def asked(model: type[_Q], given: Iterable[tuple[str, str]], *, without: tuple[str, ...] = ()) -> _Q:
     """The question that parameters ask; those in `without` are unknown here. Raises `QueryError` with every fault."""
     given = list(given)
-    faults = [
-        Fault(name, "unknown parameter here; the answer has every page")
-        for name in dict.fromkeys(name for name, _ in given)
-        if name in without
-    ]
+    sent = dict.fromkeys(name for name, _ in given)
+    faults = [Fault(name, "unknown parameter here; the answer has every page") for name in sent if name in without]
+    faults += [Fault(name, "unknown parameter here; it is the app's") for name in sent if name in model.VIEW]
     try:
         question = model.from_params([pair for pair in given if pair[0] not in without])
     except QueryError as error:
@@ -62,7 +60,7 @@ def asked_with_view(model: type[_Q], given: Iterable[tuple[str, str]]) -> tuple[
     names = tuple(View.model_fields)
     view, faults = _view([pair for pair in given if pair[0] in names])
     try:
-        question = model.from_params([pair for pair in given if pair[0] not in names])
+        question = asked(model, [pair for pair in given if pair[0] not in names])
     except QueryError as error:
         raise QueryError([*error.faults, *faults]) from None
     if faults:

@@ -9,6 +9,7 @@ under its organization.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ class Source:
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store that every session shares, on the configured database."""
-    made = connect()
+    made = dataclasses.replace(connect(), hints=False)  # a log is no place for them
     work.watch(made.engine)
     return made
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from usage_explore import buckets
 from usage_explore.answers import Aggregate, Series
 from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS
+from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
 from usage_explore.query import AggregateQuery
 from usage_explore.question import Question
 
@@ -66,7 +66,7 @@ def filters(query: Question) -> list[Filter]:
         value = getattr(query, name)
         if value:
             found.append(Filter(name, "is", value if isinstance(value, tuple) else (str(value),)))
-    found += [Filter(DIMENSION + key, "is", values) for key, values in query.dimensions]
+    found += [Filter(dimension_group(key), "is", values) for key, values in query.dimensions]
     found += [Filter(group, "is missing") for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
@@ -88,7 +88,7 @@ def with_filter(query: _Q, added: Filter) -> _Q:
         case "is not":
             return query.replace(exclude={**dict(query.exclude), added.group: added.values})
     if added.group.startswith(DIMENSION):
-        key = added.group.removeprefix(DIMENSION)
+        key = dimension_key(added.group)
         return query.replace(dimensions={**dict(query.dimensions), key: added.values})
     return query.replace(**{added.group: added.values[0] if added.group in ID_COLUMNS else added.values})
 
@@ -106,7 +106,7 @@ def without_filter(query: _Q, removed: Filter) -> _Q:
             excluded = {name: values for name, values in query.exclude if name != removed.group}
             return query.replace(exclude=excluded or None)
     if removed.group.startswith(DIMENSION):
-        key = removed.group.removeprefix(DIMENSION)
+        key = dimension_key(removed.group)
         return query.replace(dimensions={name: values for name, values in query.dimensions if name != key} or None)
     return query.replace(**{removed.group: None})
 

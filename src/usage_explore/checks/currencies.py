@@ -21,7 +21,7 @@ from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import Part, asked, grouped, keys, measures
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION
+from usage_explore.filters import DIMENSION, dimension_key
 from usage_explore.query import Period
 from usage_explore.statements import conditions, expression
 
@@ -231,7 +231,7 @@ def _narrowing(examination: Examination, key: str, value: str | None) -> dict[st
         return {"missing": examination.missing(key)}
     if key.startswith(DIMENSION):
         given = dict(examination.period.dimensions)
-        return {"dimensions": {**given, key.removeprefix(DIMENSION): [value]}}
+        return {"dimensions": {**given, dimension_key(key): [value]}}
     return asked(**{key: value})
 
 

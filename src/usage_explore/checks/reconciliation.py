@@ -39,7 +39,7 @@ from usage_explore.checks.reconciling import (
 from usage_explore.checks.uninvoiced import CROWD, MOSTLY
 from usage_explore.checks.unit_prices import DOUBLE, Deviation, deviations, unit_price
 from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, GROUPS
+from usage_explore.filters import GROUPS, dimension_group
 from usage_explore.numbers import plain
 from usage_explore.query import Period
 
@@ -124,7 +124,7 @@ def _untold(examination: Examination, invoices: Invoices) -> str:
     """The filters of the period that cannot be put to lines, in words."""
     period = examination.period
     named_groups = {name for name in GROUPS if getattr(period, name)}
-    named_groups |= {f"{DIMENSION}{key}" for key, _ in period.dimensions} | set(period.missing)
+    named_groups |= {dimension_group(key) for key, _ in period.dimensions} | set(period.missing)
     for name, values in period.exclude:
         named_groups |= set(values) if name == "missing" else {name}
     told = {"customer_id", *invoices.columns}

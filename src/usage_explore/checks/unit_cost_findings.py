@@ -13,7 +13,7 @@ from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.parts import INSTANT, asked, together, total
 from usage_explore.checks.phrases import counted, named, when
-from usage_explore.filters import DIMENSION
+from usage_explore.filters import DIMENSION, dimension_key
 from usage_explore.numbers import plain
 
 GAP = timedelta(hours=24)
@@ -206,8 +206,8 @@ def _dimensions(examination: Examination, incident: Incident) -> dict[str, list[
     """The period's filters on dimensions, and those that all events have in common."""
     found = {key: list(values) for key, values in examination.period.dimensions}
     for key in incident.values:
-        name, value = key.removeprefix(DIMENSION), _one(incident, key)
-        if name != key and value is not None and name not in found and asked(name=name, value=value):
+        name, value = dimension_key(key), _one(incident, key)
+        if key.startswith(DIMENSION) and value is not None and name not in found and asked(name=name, value=value):
             found[name] = [value]
     return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usage_explore.describe import describe, group_name
 from usage_explore.explain.spans import Span, words
-from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS
+from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.numbers import Number, decimal_context, exact_sum, plain, ratio, rfc3339
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
 from usage_explore.question import Question
@@ -109,7 +109,7 @@ class Cell(Part):
             if value is None:
                 missing.add(group)
             elif group.startswith(DIMENSION):
-                dimensions[group.removeprefix(DIMENSION)] = (value,)
+                dimensions[dimension_key(group)] = (value,)
             else:
                 given[group] = value
         for group, value in self.without:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from usage_explore.filters import DIMENSION, GROUPS
+from usage_explore.filters import GROUPS, dimension_group
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.question import Question, Windowed
 
@@ -178,7 +178,7 @@ def dimensions(query: Question, group: str) -> tuple[str, ...]:
 def _named(query: Question, group: str) -> set[str]:
     named = {group, *query.missing}
     named |= {name for name in GROUPS if getattr(query, name)}
-    named |= {DIMENSION + key for key, _ in query.dimensions}
+    named |= {dimension_group(key) for key, _ in query.dimensions}
     for name, values in query.exclude:
         named |= set(values) if name == "missing" else {name}
     return named

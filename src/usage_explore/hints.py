@@ -1,0 +1,125 @@
+"""What makes an answer empty by mistake: several values written as one, a name that no event has.
+
+A wrong name is no error, since the next event may bring it; but its answer of zero must not pass for an answer about
+usage. So an empty answer is looked at once more, on the newest events, and what is suspicious is a warning.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Subquery, Table, func, select, true
+from sqlalchemy.exc import DBAPIError
+
+from usage_explore import parse, statements
+from usage_explore.errors import Fault, QueryError
+from usage_explore.filters import DIMENSION, NOT, TEXT_COLUMNS, dimension_group
+from usage_explore.question import Question
+
+SAMPLE = 10_000
+"""Events that are looked at for what a name could have meant, the newest ones."""
+
+_MOST_VALUES = 1_000
+_PATIENCE = "2s"
+_PACKAGE = str(Path(__file__).parent)
+
+
+class EmptyAnswer(UserWarning):
+    """An answer is empty, perhaps by mistake."""
+
+
+def warn(words: str) -> None:
+    """Warn the line outside this package that asked, each time: an empty answer may be printed more than once."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    warnings.warn_explicit(words, EmptyAnswer, frame.f_code.co_filename, frame.f_lineno)
+
+
+def check_commas(connection: Connection, table: Table, query: Question) -> None:
+    """Refuse a value with commas that no event has, where events have a part of it: it must have meant several values.
+
+    Only where it stands alone: a list of several was written by somebody who knows how. Raises `QueryError`.
+    """
+    faults = []
+    for name, group, values in _filters(query):
+        if len(values) > 1 or "," not in values[0] or _exist(connection, table, query, group, values):
+            continue
+        parts = tuple(dict.fromkeys(part for each in values[0].split(",") if (part := each.strip())))
+        if parts and _exist(connection, table, query, group, parts):
+            said = f"no event has {parse.shorten(values[0])}, but some have a part of it; several values are a list "
+            said += f"such as {parse.shorten(list(parts))}, in a link metric_key=a,b or a repeated parameter"
+            faults.append(Fault(parse.named(name), said))
+    if faults:
+        raise QueryError(faults)
+
+
+def of_empty(connection: Connection, table: Table, query: Question, group_by: str = "none") -> list[str]:
+    """Why the answer to a question of this organization may be empty: names and values that no recent event has."""
+    named = {group: values for name, group, values in _filters(query) if not name.startswith(NOT)}
+    dimensions = {
+        group
+        for group in (group_by, *query.missing, *named, *(name for name, _ in query.exclude))
+        if group.startswith(DIMENSION)
+    }
+    if not named and not dimensions:
+        return []
+    try:
+        with connection.begin_nested():
+            connection.execute(select(func.set_config("statement_timeout", _PATIENCE, true())))
+            return [
+                *_unknown_dimensions(connection, table, query, dimensions),
+                *_slips(connection, table, query, named),
+            ]
+    except DBAPIError:  # a hint is worth two seconds, and no error
+        return []
+
+
+def _filters(query: Question) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """The parameters with texts: their name, the group they are about, their values."""
+    yield from ((name, name, values) for name in TEXT_COLUMNS if (values := getattr(query, name)))
+    yield from ((dimension_group(key), dimension_group(key), values) for key, values in query.dimensions)
+    for name, values in query.exclude:
+        if name in TEXT_COLUMNS or name.startswith(DIMENSION):
+            yield NOT + name, name, values
+
+
+def _exist(connection: Connection, table: Table, query: Question, group: str, values: tuple[str, ...]) -> bool:
+    """Whether the question's organization has an event with one of the values."""
+    given = {"dimensions": {group: values}} if group.startswith(DIMENSION) else {group: values}
+    asked = Question(organization_id=query.organization_id, **given)
+    found = select(select(table.c.id).where(*statements.conditions(table, asked)).exists())
+    return bool(connection.execute(found).scalar_one())
+
+
+def _recent(table: Table, query: Question) -> Subquery:
+    """The organization's newest events."""
+    own = statements.scope(table.c.organization_id, query)
+    return select(table).where(own).order_by(table.c.timestamp.desc(), table.c.id.desc()).limit(SAMPLE).subquery()
+
+
+def _unknown_dimensions(connection: Connection, table: Table, query: Question, groups: set[str]) -> Iterator[str]:
+    if not groups:
+        return
+    recent = _recent(table, query)
+    keys = statements.object_keys(recent)
+    found = connection.execute(select(keys.c.key).distinct().join_from(recent, keys, true()).limit(_MOST_VALUES))
+    known = {DIMENSION + key for key in found.scalars()}
+    for group in sorted(groups - known):
+        yield f"{parse.named(group)}: none of the newest {SAMPLE:,} events has it{parse.did_you_mean(group, known)}"
+
+
+def _slips(connection: Connection, table: Table, query: Question, named: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Values that no recent event has, but one that is nearly the same."""
+    recent = _recent(table, query)
+    for group, values in named.items():
+        found = connection.execute(select(statements.expression(recent, group)).distinct().limit(_MOST_VALUES))
+        known = {value for value in found.scalars() if value is not None}
+        for value in values[:3]:
+            near = "" if value in known else parse.did_you_mean(value, known)
+            if near:
+                name, said = parse.named(group), parse.shorten(value)
+                yield f"{name}: none of the newest {SAMPLE:,} events has {said}{near}"
