@@ -1,7 +1,7 @@
-"""What makes an answer empty by mistake: several values written as one, a name that no event has.
+"""What makes an answer another one than was meant: several values written as one, a name that no event has.
 
 A wrong name is no error, since the next event may bring it; but its answer of zero must not pass for an answer about
-usage. So an empty answer is looked at once more, on the newest events, and what is suspicious is a warning.
+usage. So the names in it are looked up once more, in the newest events, and what is suspicious is a warning.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _PATIENCE = "2s"
 _PACKAGE = str(Path(__file__).parent)
 
 
-class EmptyAnswer(UserWarning):
-    """An answer is empty, perhaps by mistake."""
+class HintWarning(UserWarning):
+    """An answer may be empty, or without a filter's effect, by mistake."""
 
 
 def warn(words: str) -> None:
-    """Warn the line outside this package that asked, each time: an empty answer may be printed more than once."""
+    """Warn the line outside this package that asked, each time: a cell of a notebook may run again."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    warnings.warn_explicit(words, EmptyAnswer, frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(words, HintWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
 def check_commas(connection: Connection, table: Table, query: Question) -> None:
@@ -57,23 +57,23 @@ def check_commas(connection: Connection, table: Table, query: Question) -> None:
         raise QueryError(faults)
 
 
-def of_empty(connection: Connection, table: Table, query: Question, group_by: str = "none") -> list[str]:
-    """Why the answer to a question of this organization may be empty: names and values that no recent event has."""
-    named = {group: values for name, group, values in _filters(query) if not name.startswith(NOT)}
-    dimensions = {
-        group
-        for group in (group_by, *query.missing, *named, *(name for name, _ in query.exclude))
-        if group.startswith(DIMENSION)
-    }
+def suspicious(connection: Connection, table: Table, query: Question, group_by: str, *, empty: bool) -> list[str]:
+    """What the question of an organization may have meant otherwise: dimensions that no recent event has.
+
+    Of an `empty` answer also values that no recent event has, but nearly. Dimensions are looked up where the answer is
+    empty, or would be the same without the filter: where they must be absent, or a value of them.
+    """
+    absent = {*query.missing, *(group for name, groups in query.exclude if name == "missing" for group in groups)}
+    absent |= {name for name, _ in query.exclude}
+    named = {group: values for name, group, values in _filters(query) if not name.startswith(NOT)} if empty else {}
+    dimensions = {group for group in (*absent, *named, group_by) if group.startswith(DIMENSION)}
     if not named and not dimensions:
         return []
     try:
         with connection.begin_nested():
             connection.execute(select(func.set_config("statement_timeout", _PATIENCE, true())))
-            return [
-                *_unknown_dimensions(connection, table, query, dimensions),
-                *_slips(connection, table, query, named),
-            ]
+            found = _unknown_dimensions(connection, table, query, dimensions)
+            return [*found, *_slips(connection, table, query, named)]
     except DBAPIError:  # a hint is worth two seconds, and no error
         return []
 

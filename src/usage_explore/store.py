@@ -94,7 +94,7 @@ class Store:
     """One organization's events. Made by `connect`; holds a pool, so one store serves many threads.
 
     `allowed` names the organizations that who asks may see, None for every one. With `rollup` False every question is
-    answered from the events themselves; with `hints` an empty answer warns of names that no recent event has.
+    answered from the events themselves; with `hints`, names that no recent event has are warned of.
     `long_statement_timeout` bounds each statement of a validation.
     """
 
@@ -158,7 +158,8 @@ class Store:
         with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
             after = _position(query)
             rows = paging.rows_after(connection, self.table, query, query.limit + 1, after)
-            self._hint(connection, query, empty=not rows and not after)
+            if after is None:
+                self._hint(connection, query, empty=not rows)
         return self._page(query, [_event(row) for row in rows])
 
     def events_before(self, page: EventPage) -> EventPage | None:
@@ -367,10 +368,10 @@ class Store:
             yield connection, scoped
 
     def _hint(self, connection: Connection, query: Question, *, empty: bool) -> None:
-        """Warn of what may have made an answer empty."""
-        if empty and self.hints:
-            group_by = query.group_by if isinstance(query, AggregateQuery) else "none"
-            for words in hints.of_empty(connection, self.table, query, group_by):
+        """Warn of what may have been meant otherwise."""
+        if self.hints:
+            group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
+            for words in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(words)
 
     @property

@@ -50,6 +50,38 @@ def test_idle_connections_and_a_running_statement_survive_a_restart(
         assert client.get(path).status_code == 200
 
 
+def test_iterating_goes_on_where_it_was(server: Server, store: Store) -> None:
+    whole = [event.id for event in store.events(EventQuery(limit=100))]
+    starting = threading.Timer(2, server.start)
+    found = []
+    for event in store.events(EventQuery(limit=100)):
+        if len(found) == 150:
+            server.stop("immediate")
+            starting.start()
+        found.append(event.id)
+    starting.join()
+    assert found == whole
+
+
+def test_iterating_says_where_it_stopped_when_the_database_stays_away(
+    server: Server, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_explore.answers._AWAY", 1.0)
+    query = EventQuery(limit=100)
+    whole, found = [event.id for event in store.events(query)], []
+    events = iter(store.events(query))
+    found += [next(events).id for _ in range(150)]
+    server.stop("immediate")
+    with pytest.raises(DatabaseUnavailable, match="does not answer") as failed:
+        found.extend(event.id for event in events)
+    assert len(found) == 200
+    assert failed.value.cursor is not None
+    assert f"cursor={failed.value.cursor!r}" in failed.value.__notes__[0]
+    server.start()
+    rest = store.events(query.replace(cursor=failed.value.cursor))
+    assert found + [event.id for event in rest] == whole
+
+
 def test_an_export_half_way_says_that_it_is_not_whole(
     server: Server, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

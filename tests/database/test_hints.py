@@ -1,0 +1,182 @@
+"""An answer that is empty by mistake does not pass for usage that was looked at."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+
+import rows
+from doors import AGGREGATE, EVENTS, asking
+from oracle import Row
+from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect, writing
+from usage_explore.cli import main
+from usage_explore.hints import HintWarning
+
+WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
+NONE = "none of the newest 10,000 events has"
+PREFIXED = '{"dim:model": "prefixed", "model": "large", "region": "Berlin, DE"}'
+
+
+@pytest.fixture(scope="module")
+def generated() -> list[Row]:
+    made = rows.generate(per_scene=5)
+    return [replace(row, dimensions=PREFIXED) if number % 10 == 0 else row for number, row in enumerate(made)]
+
+
+@pytest.fixture
+def store(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> Iterator[Store]:
+    rows.insert(events_connection, generated)
+    with connect(events_database_url, rows.ORGANIZATION) as opened:
+        yield opened
+
+
+def asked(store: Store, **filters: Any) -> list[Callable[[], Any]]:
+    """The same filters at each method that answers with numbers or rows."""
+    listing, over = EventQuery(**filters), AggregateQuery(**filters, **WINDOW)
+    return [
+        lambda: store.count(listing),
+        lambda: len(store.events(listing).events),
+        lambda: store.aggregate(over).total,
+        lambda: store.export(listing, Path("never.csv"), progress=False),
+        lambda: list(store.export_csv(listing)),
+        lambda: store.validate(Period(**filters, since=WINDOW["since"], until=WINDOW["until"]), checks=["quantities"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "filters"),
+    [
+        ("metric_key", {"metric_key": "tokens_in,Other"}),
+        ("metric_key", {"metric_key": "tokens_in, nothing"}),
+        ("price_key", {"price_key": "p1,p2"}),
+        ("dim:model", {"dimensions": {"model": "large,zebra"}}),
+        ("not:metric_key", {"exclude": {"metric_key": "tokens_in,Other"}}),
+        ("not:dim:model", {"exclude": {"dim:model": "large,zebra"}}),
+    ],
+)
+def test_several_values_written_as_one_are_refused(
+    store: Store, name: str, filters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for ask in asked(store, **filters):
+        with pytest.raises(QueryError, match=f"{name}: no event has .*, but some have a part of it; several values"):
+            ask()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_with_a_comma_is_found_where_it_exists(store: Store, generated: list[Row]) -> None:
+    own = [row for row in generated if row.organization_id == rows.ORGANIZATION]
+    assert store.count(EventQuery(metric_key="a,b")) == sum(row.metric_key == "a,b" for row in own) > 0
+    assert store.count(EventQuery(dimensions={"region": "Berlin, DE"})) == sum(
+        row.dimensions == PREFIXED for row in own
+    )
+    assert store.count(EventQuery(metric_key=["tokens_in", "Other"])) == sum(
+        row.metric_key in ("tokens_in", "Other") for row in own
+    )
+    assert store.count(EventQuery(metric_key="nothing,of it")) == 0
+
+
+def test_http_refuses_it_too(store: Store) -> None:
+    with asking(store) as client:
+        for path in (EVENTS, AGGREGATE):
+            answer = client.get(path, params={"price_key": "p1,p2"})
+            assert answer.status_code == 400
+            assert "repeated parameter" in answer.text
+        assert client.get(EVENTS, params={"metric_key": "tokens_in,Other"}).json()["data"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"dimensions": {"modell": "large"}}, f"dim:modell: {NONE} it, did you mean dim:model?"),
+        ({"exclude": {"missing": "dim:modell"}}, f"dim:modell: {NONE} it"),
+        ({"metric_key": "token_in"}, f"metric_key: {NONE} 'token_in', did you mean tokens_in?"),
+        ({"dimensions": {"model": "larg"}}, f"dim:model: {NONE} 'larg', did you mean large?"),
+    ],
+)  # fmt: skip
+def test_an_empty_answer_says_which_name_no_event_has(store: Store, filters: dict[str, Any], said: str) -> None:
+    for ask in asked(store, **filters)[:3]:
+        with pytest.warns(HintWarning, match=re.escape(said)) as warned:
+            assert ask() == 0
+        assert {warning.filename for warning in warned} == {__file__}, "the line that asked"
+
+
+@pytest.mark.parametrize("filters", [{"missing": "dim:modell"}, {"exclude": {"dim:modell": "large"}}])
+def test_a_filter_that_leaves_nothing_out_says_so(store: Store, filters: dict[str, Any]) -> None:
+    for ask in asked(store, **filters)[:3]:
+        with pytest.warns(HintWarning, match="dim:modell: none of the newest 10,000 events has it"):
+            assert ask() > 0
+
+
+def test_a_grouping_that_no_event_has_says_so(store: Store) -> None:
+    with pytest.warns(HintWarning, match="dim:modell: none of the newest"):
+        answer = store.aggregate(AggregateQuery(group_by="dim:modell", **WINDOW))
+    assert [series.kind for series in answer.series] == ["missing"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_of_answers_that_may_well_be_right(store: Store) -> None:
+    store.aggregate(AggregateQuery(group_by="dim:model", exclude={"dim:region": "eu"}, **WINDOW))
+    store.aggregate(AggregateQuery(metric_key="tokens_in", **WINDOW))
+    store.events(EventQuery(dimensions={"model": "a value of its own"}))
+    store.events(EventQuery(customer_id=UUID(int=0xC0), occurred_before="1999-01-01T00:00:00Z"))
+    page = store.events(EventQuery(limit=2, dimensions={"model": "large"}))
+    assert sum(1 for _ in page) > 2
+
+
+def test_a_server_keeps_hints_to_itself(store: Store) -> None:
+    with asking(store) as client, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert client.get(EVENTS, params={"dim:modell": "large"}).json()["data"] == []
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_says_them(store: Store, events_database_url: str, tmp_path: Path) -> None:
+    options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+    result = CliRunner().invoke(main, ["export", *options, "--query", "dim:modell=x", str(tmp_path / "events.csv")])
+    assert result.exit_code == 0
+    assert "Warning: dim:modell: none of the newest 10,000 events has it, did you mean dim:model?" in result.stderr
+
+
+def test_a_key_that_begins_with_dim_is_another_dimension(store: Store, generated: list[Row]) -> None:
+    own = [row for row in generated if row.organization_id == rows.ORGANIZATION]
+    prefixed = sum(row.dimensions == PREFIXED for row in own)
+    large = sum('"model": "large"' in row.dimensions for row in own)
+    assert large > prefixed > 0
+    assert store.count(EventQuery(dimensions={"dim:model": "large"})) == large
+    assert store.count(EventQuery(dimensions={"dim:dim:model": "prefixed"})) == prefixed
+    assert [choice.value for choice in store.dimension_values("dim:model")] == [
+        choice.value for choice in store.dimension_values("model")
+    ]
+    assert [choice.value for choice in store.dimension_values("dim:dim:model")] == ["prefixed"]
+    answer = store.aggregate(AggregateQuery(group_by="dim:dim:model", dimensions={"model": "large"}, **WINDOW))
+    for series in answer.series:
+        assert store.count(answer.events_at(series)) == series.total
+    assert {series.kind for series in answer.series} == {"value", "missing"}
+
+
+def test_what_comes_back_can_be_pickled(store: Store) -> None:
+    page = store.events(EventQuery(limit=3))
+    assert len(page.frame) == 3
+    kept = pickle.loads(pickle.dumps(page))
+    assert kept == page
+    assert list(kept.frame["id"]) == list(page.frame["id"])
+    assert repr(kept) == repr(page)
+    for needs_the_store in (kept.next, kept.previous, kept.url):
+        with pytest.raises(QueryError, match=r"page: came without its store; ask store.events\(page.query\) again"):
+            needs_the_store()
+    assert store.events(kept.query.replace(cursor=kept.cursor)) == page.next()
+    answer = store.aggregate(AggregateQuery(group_by="dim:model", **WINDOW))
+    validation = store.validate(Period(since=WINDOW["since"], until=WINDOW["until"]), checks=["quantities"])
+    explanation = store.explain(AggregateQuery(**WINDOW), since="2026-03-01", until="2026-04-01")
+    for value in (answer, validation, explanation):
+        assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
