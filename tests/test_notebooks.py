@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+import rows
 from usage_explore import demo, writing
 from usage_explore.schema import events_table
 
@@ -86,6 +91,50 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     for status in ("matched", "missing", "extra", "over-billed"):
         assert status in outputs(shown, "reconcile")
     assert 'href="http://127.0.0.1:8501/validate?' in outputs(shown, "sign")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    ("dimensions", "age", "said"),
+    [
+        ("{}", timedelta(days=400), "the newest event, "),
+        ('{"tier": "gold"}', timedelta(days=15), "No event has the dimension `model`; grouped by dim:tier"),
+        ('{"model": null, "region": "eu"}', timedelta(days=15), "has a value of dim:model"),
+    ],
+)
+def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
+    events_connection: writing.Connection,
+    events_database_url: str,
+    tmp_path: Path,
+    path: Path,
+    dimensions: str,
+    age: timedelta,
+    said: str,
+) -> None:
+    newest = datetime.now(UTC) - age
+    made = [
+        replace(
+            row,
+            organization_id=rows.ORGANIZATION,
+            timestamp=newest - timedelta(hours=number // 2, weeks=number % 2),
+            ingested_at=newest,
+            metric_key="calls",
+            quantity=Decimal(number + 1),
+            dimensions=dimensions,
+        )
+        for number, row in enumerate(rows.generate(per_scene=1)[:10])
+    ]
+    rows.insert(events_connection, made)
+    shown = run(path, events_database_url, tmp_path)
+    text = "\n".join(outputs(shown, cell.id) for cell in shown.cells if cell.cell_type == "code")
+    errors = [out["text"] for cell in shown.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
+    assert not [line for line in errors if "export" not in line], errors
+    assert "False" not in re.sub(r"complete.*", "", outputs(shown, "exact") if path.stem == "01-explore" else text)
+    if path.stem == "01-explore" or "newest event" in said:
+        assert said in text
+    if path.stem == "02-validate-billing":
+        assert "No event of this period was sent twice" in text
+        assert "knows none of these metrics" in text
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -85,7 +85,8 @@ def _billed(store: Store, period: Period) -> list[_Line]:
     since, until = period.span
     known = [at for at in (period.as_of, period.finalized_at) if at is not None]
     found = []
-    for metric in catalogue.METRICS:
+    used = {choice.value for choice in store.metric_keys(period)}
+    for metric in (metric for metric in catalogue.METRICS if metric.key in used):
         query = AggregateQuery(
             since=since,
             until=until,
