@@ -209,20 +209,6 @@ def test_a_whole_link_of_the_app_is_the_question_it_shows(link: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "model"), [("events", EventQuery), ("validate", Period), ("api/v1/usage-events/aggregate", AggregateQuery)]
-)
-def test_a_link_to_another_page_is_refused(page: str, model: type[Question]) -> None:
-    """Its parameters may be the same: then it would silently be another question."""
-    link = f"http://127.0.0.1:8501/{page}?customer_id=0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
-    for other in MODELS:
-        if other is model:
-            assert other.from_params(link).given().keys() == {"customer_id"}
-        else:
-            with pytest.raises(QueryError, match=f"link: leads to .*; use {model.__name__}.from_params"):
-                other.from_params(link)
-
-
-@pytest.mark.parametrize(
     ("view", "model"), [(ExploreView, AggregateQuery), (EventsView, EventQuery), (ValidateView, Period)]
 )
 def test_what_a_question_leaves_out_is_what_its_page_declares(view: Any, model: type[Question]) -> None:

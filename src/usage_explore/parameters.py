@@ -32,17 +32,6 @@ Pairs = list[tuple[str, str]]
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
-_PAGES = {
-    "events": "EventQuery",
-    "usage-events": "EventQuery",
-    "export": "EventQuery",
-    "aggregate": "AggregateQuery",
-    "aggregate.png": "AggregateQuery",
-    "aggregate.svg": "AggregateQuery",
-    "validate": "Period",
-}
-"""What a link's last path segment asks; the app's first page, Explore, has none."""
-
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
 
@@ -81,15 +70,6 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
     if faults:
         raise QueryError(faults)
     return found
-
-
-def check_page(model: type[BaseModel], params: object) -> None:
-    """Refuse a link to a page, or of an operation, that asks another kind of question. Raises `QueryError`."""
-    if isinstance(params, str) and _ADDRESS.match(params):
-        page = params.partition("#")[0].partition("?")[0].rstrip("/").rpartition("/")[2]
-        meant = _PAGES.get(page, model.__name__)
-        if meant != model.__name__:
-            raise QueryError([Fault("link", f"leads to {page}, which asks another question; use {meant}.from_params")])
 
 
 def names(model: type[BaseModel]) -> tuple[str, ...]:

@@ -39,7 +39,6 @@ from usage_explore.filters import (
 )
 from usage_explore.parameters import (
     InPython,
-    check_page,
     explain,
     filter_values,
     from_pairs,
@@ -159,7 +158,6 @@ class Question(BaseModel, metaclass=_Named):
         What a link says beside its question, such as the kind of chart or the picked bar, is left out. Raises
         `QueryError` with every fault of the parameters at once, each with a hint.
         """
-        check_page(cls, params)
         fields, faults = from_pairs(cls, [pair for pair in pairs(params) if pair[0] not in cls.VIEW])
         try:
             question = cls(**fields)
