@@ -27,6 +27,7 @@ FULL = {
     "LONG_STATEMENT_TIMEOUT": "900",
     "SETTLE_TIME": "0",
     "APP_URL": "https://usage.example/",
+    "TRUSTED_PROXIES": "192.0.2.7, 2001:db8::/32",
 }
 
 MEANT = Settings(
@@ -40,6 +41,7 @@ MEANT = Settings(
     long_statement_timeout=timedelta(minutes=15),
     settle=timedelta(0),
     app_url="https://usage.example",
+    trusted_proxies=("192.0.2.7/32", "2001:db8::/32"),
 )
 
 
@@ -61,6 +63,7 @@ def test_defaults() -> None:
         long_statement_timeout=timedelta(minutes=10),
         settle=timedelta(minutes=5),
         app_url="http://127.0.0.1:8501",
+        trusted_proxies=(),
     )
 
 
@@ -116,6 +119,8 @@ def test_password_is_not_shown() -> None:
         ("STATEMENT_TIMEOUT", "nan", "statement_timeout: 'nan' is not a number of seconds"),
         ("STATEMENT_TIMEOUT", "1e99", "statement_timeout: '1e99' is not a number of seconds"),
         ("SETTLE_TIME", "-1", "settle_time: '-1' is not a number of seconds"),
+        ("TRUSTED_PROXIES", "*", "trusted_proxies: '*' is not a list of addresses"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "trusted_proxies: '10.0.0.1/8' is not a list of addresses"),
         ("APP_URL", "usage.example", "app_url: 'usage.example' does not start with"),
     ],
 )

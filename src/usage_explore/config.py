@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -35,7 +36,8 @@ class Settings:
     `home` is the folder of the embedded database, `keys` the file of the API keys, `people` the table of who may see
     which organizations in the app; `statement_timeout` bounds each statement, `long_statement_timeout` each of what
     works through the whole table, such as the rollup's; `settle` is how far a pinned link stays behind the database's
-    clock; `app_url` is where the app is reached.
+    clock; `app_url` is where the app is reached; `trusted_proxies` are the addresses or networks of proxies whose
+    `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     """
 
     database_url: str | None = field(default=None, repr=False)
@@ -48,6 +50,7 @@ class Settings:
     long_statement_timeout: timedelta = DEFAULT_LONG_STATEMENT_TIMEOUT
     settle: timedelta = DEFAULT_SETTLE
     app_url: str = DEFAULT_APP_URL
+    trusted_proxies: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """The environment of a child process that works with these settings."""
@@ -62,6 +65,7 @@ class Settings:
             "LONG_STATEMENT_TIMEOUT": f"{self.long_statement_timeout.total_seconds():g}",
             "SETTLE_TIME": f"{self.settle.total_seconds():g}",
             "APP_URL": self.app_url,
+            "TRUSTED_PROXIES": ",".join(self.trusted_proxies),
         }
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return others | {PREFIX + name: value for name, value in values.items() if value}
@@ -79,6 +83,7 @@ def settings(
     long_statement_timeout: timedelta | float | str | None = None,
     settle: timedelta | float | str | None = None,
     app_url: str | None = None,
+    trusted_proxies: str | None = None,
 ) -> Settings:
     """The settings in force: each override, else its `USAGE_EXPLORE_…` variable, else its default.
 
@@ -97,6 +102,7 @@ def settings(
         long_statement_timeout=long_statement_timeout,
         settle=settle,
         app_url=app_url,
+        trusted_proxies=trusted_proxies,
     )
 
 
@@ -138,6 +144,7 @@ def _settings(
     long_statement_timeout: timedelta | float | str | None,
     settle: timedelta | float | str | None,
     app_url: str | None,
+    trusted_proxies: str | None,
 ) -> Settings:
     def pick(option: Any, variable: str, default: Any = None) -> Any:
         found = option if option is not None else environment.get(PREFIX + variable, "").strip() or None
@@ -168,6 +175,7 @@ def _settings(
         ),
         settle=_duration(pick(settle, "SETTLE_TIME"), "settle_time", default=DEFAULT_SETTLE, least=timedelta(0)),
         app_url=_app_url(pick(app_url, "APP_URL", DEFAULT_APP_URL)),
+        trusted_proxies=_networks(pick(trusted_proxies, "TRUSTED_PROXIES", "")),
     )
 
 
@@ -229,3 +237,13 @@ def _app_url(value: str) -> str:
             " (USAGE_EXPLORE_APP_URL)"
         )
     return value.rstrip("/")
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(each.strip())) for each in value.split(",") if each.strip())
+    except (AttributeError, ValueError):
+        raise ConfigurationError(
+            f"trusted_proxies: {parse.shorten(value)} is not a list of addresses or networks, such as"
+            " 127.0.0.1,10.0.0.0/8 (USAGE_EXPLORE_TRUSTED_PROXIES)"
+        ) from None

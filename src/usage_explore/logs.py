@@ -22,6 +22,7 @@ from usage_explore.question import Question
 
 _LONGEST_VALUE, _LONGEST_REASON, _LONGEST_TRACE = 200, 1_000, 8_000
 _MOST_PARAMETERS = 100
+_MOST_LINES, _WINDOW = 100, 10.0  # lines of libraries, in as many seconds
 _KNOWN = {"chart", "theme", *EventQuery.model_fields, *AggregateQuery.model_fields}
 _API_KEY = re.compile(r"ue_[0-9a-fA-F]{8}_[\w-]+")
 _CREDENTIALS = re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)|(password=)[^\s\"\\&]+", re.IGNORECASE)
@@ -45,6 +46,26 @@ class Lines(logging.Formatter):
         return blotted(json.dumps(entry, default=str))
 
 
+class Few(logging.Filter):
+    """At most 100 lines of libraries in 10 seconds; the next line says how many were `left_out`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends, self._number = 0.0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.name.partition(".")[0] == "usage_explore":
+            return True
+        now = time.monotonic()
+        if now >= self._ends:
+            if self._number > _MOST_LINES:
+                record.fields = {"left_out": self._number - _MOST_LINES}
+            self._ends, self._number = now + _WINDOW, 0
+        self._number += 1
+        return self._number <= _MOST_LINES
+
+
 def to_standard_error() -> None:
     """Write what happens here, and what libraries warn of, as JSON lines to standard error.
 
@@ -56,6 +77,7 @@ def to_standard_error() -> None:
         library.propagate = True
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
+    handler.addFilter(Few())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -28,6 +28,7 @@ from usage_explore.api.problems import handlers
 from usage_explore.api.requests import Requests
 from usage_explore.api.scope import Access
 from usage_explore.config import Settings
+from usage_explore.connections import Connections, Guarded
 from usage_explore.keys import Keyring
 from usage_explore.people import People
 from usage_explore.store import connect, opened
@@ -37,7 +38,7 @@ _GRACE = 10  # seconds that running questions get to end
 _LAST = 5  # seconds more in which they say that they did not
 _AT_ONCE = 1  # seconds that the database has to cancel when told twice
 _IDLE = 75  # seconds that a connection is kept without a request: longer than clients and proxies keep theirs
-_REQUEST_LINE = 1_048_576  # bytes of a request's line and headers; a shorter question that is too long is told so
+_REQUEST_LINE = 262_144  # bytes of a request's line and headers; a shorter question that is too long is told so
 
 
 def mount() -> Mount:
@@ -75,27 +76,34 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
     """Serve an application until told to stop; `started` is called once it answers. Logs go to standard error."""
     logs.to_standard_error()
     memory.give_back()
-    config = uvicorn.Config(
+    connections = Connections()
+    proxies = config.settings().trusted_proxies
+    served = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=Guarded,
+        backlog=connections.most,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=_IDLE,  # who sends just as the server closes would get no answer
         timeout_graceful_shutdown=_GRACE + _LAST,
         h11_max_incomplete_event_size=_REQUEST_LINE,
+        proxy_headers=bool(proxies),  # else who asks could name any address, to the log and the limit on wrong keys
+        forwarded_allow_ips=list(proxies),
         **options,
     )
-    _Server(config, started).run()
+    _Server(served, connections, started).run()
     work.cancel_everything(_LAST)
 
 
 class _Server(uvicorn.Server):
     """Ends in order at the first signal, at once at the second."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections, started: Callable[[], object]) -> None:
         super().__init__(config)
+        self.server_state = self._connections = connections
         self._when_started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -104,6 +112,12 @@ class _Server(uvicorn.Server):
         logs.to_standard_error()  # once more: by now the libraries have made theirs
         if self.started:
             self._when_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to end; each second, what waits too long is closed."""
+        if counter % 10 == 0:
+            self._connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came; uvicorn's own way would end the process by it, not with 0."""

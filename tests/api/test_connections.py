@@ -1,0 +1,262 @@
+"""Clients that send half a request, or too little too slowly, keep nobody else out."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import logging
+import resource
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as open_websocket
+
+from doors import command, eventually
+from usage_explore import config, connections, launch, logs, serving
+from usage_explore.connections import Connections, Guarded
+
+FILES = 256
+HALF = b"GET /api/healthz HTT"
+WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+Serve = Callable[[int], str]
+
+
+async def _page(request: Request) -> Response:
+    await request.body()
+    return PlainTextResponse("x" * int(request.query_params.get("size", 1)))
+
+
+async def _echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Start a server of at most so many connections, whose time limits are short; its address."""
+    monkeypatch.setattr(logs, "to_standard_error", lambda: None)
+    for name in ("HEADER", "BODY", "TAKING"):
+        monkeypatch.setattr(connections, name, 1.0)
+    with contextlib.ExitStack() as ending:
+
+        def start(most: int) -> str:
+            app = Starlette(routes=[Route("/", _page, methods=["GET", "PUT"]), WebSocketRoute("/echo", _echo)])
+            options: dict[str, Any] = {
+                "http": Guarded,
+                "log_config": None,
+                "ws": "websockets-sansio",
+                "timeout_graceful_shutdown": 1,
+            }
+            server = serving._Server(uvicorn.Config(app, port=0, **options), Connections(most), bool)
+            thread = threading.Thread(target=server.run)
+            thread.start()
+
+            def stop() -> None:
+                server.should_exit = True
+                thread.join(30)
+
+            ending.callback(stop)
+            eventually(lambda: server.started)
+            return f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+        yield start
+
+
+def _opened(address: str, sent: bytes = b"") -> socket.socket:
+    host, _, port = address.rpartition(":")
+    opened = socket.create_connection((host, int(port)), timeout=20)
+    opened.sendall(sent)
+    return opened
+
+
+def _is_closed(opened: socket.socket) -> bool:
+    """Whether the server ends the connection, before the socket's patience is over."""
+    try:
+        while opened.recv(65_536):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        HALF,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+        b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of it",
+        b"PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal",
+        WHOLE + HALF,
+    ],
+)
+def test_what_is_half_sent_is_closed(serve: Serve, sent: bytes) -> None:
+    with _opened(serve(100), sent) as opened:
+        assert _is_closed(opened)
+
+
+def test_a_byte_now_and_then_prolongs_nothing(serve: Serve) -> None:
+    def closed() -> bool:
+        time.sleep(0.1)
+        try:
+            opened.sendall(b"P")
+        except (ConnectionResetError, BrokenPipeError):
+            return True
+        return False
+
+    with _opened(serve(100), HALF) as opened:
+        eventually(closed)
+
+
+def test_who_takes_nothing_of_an_answer_is_closed(serve: Serve) -> None:
+    with _opened(serve(100), b"GET /?size=30000000 HTTP/1.1\r\nHost: localhost\r\n\r\n") as opened:
+        time.sleep(4)
+        received = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := opened.recv(1_000_000):
+                received += len(piece)
+        assert received < 30_000_000
+
+
+def test_an_idle_connection_stays_for_the_next_request(serve: Serve) -> None:
+    with _opened(serve(100)) as opened:
+        for _ in range(3):
+            opened.sendall(WHOLE)
+            answer = http.client.HTTPResponse(opened)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"x")
+            time.sleep(2.5)  # longer than what is half sent may take
+
+
+def test_at_the_limit_who_waited_longest_makes_room(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    address = serve(8)
+    with contextlib.ExitStack() as holding, caplog.at_level(logging.WARNING, logger="usage_explore"):
+        for _ in range(40):
+            holding.enter_context(_opened(address, HALF))
+            assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
+    eventually(lambda: caplog.records)
+    fields = [vars(record)["fields"] for record in caplog.records]
+    assert len(fields) <= 2, "the line is not limited to one in ten seconds"
+    assert fields[0]["limit"] == 8
+    assert fields[0]["closed"]["too many connections"]
+
+
+def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> None:
+    address = serve(8)
+    with contextlib.ExitStack() as holding:
+        tabs = [holding.enter_context(open_websocket(f"ws://{address}/echo")) for _ in range(4)]
+        with pytest.raises(InvalidStatus, match="503"), open_websocket(f"ws://{address}/echo"):
+            pass
+        assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
+        for tab in tabs:
+            tab.send("still here")
+            assert tab.recv(10) == "still here"
+        tabs.pop().close()
+        eventually(lambda: _opens(address))
+
+
+def _opens(address: str) -> bool:
+    try:
+        with open_websocket(f"ws://{address}/echo"):
+            return True
+    except InvalidStatus:
+        return False
+
+
+Api = Callable[..., contextlib.AbstractContextManager[str]]
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    """The command `api` in a process of few files, without a database; its address. It logs to the file `log`."""
+
+    @contextlib.contextmanager
+    def running(**settings: str) -> Iterator[str]:
+        port = launch.free_port(None, first=9100)
+        chosen = config.settings(database_url="postgresql://127.0.0.1:1/nowhere", home=tmp_path, **settings)
+        with (tmp_path / "log").open("wb") as output:
+            process = subprocess.Popen(
+                command("api", port),
+                env=chosen.environment(),
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES)),
+            )
+        address = f"127.0.0.1:{port}"
+        try:
+            eventually(lambda: _alive(address), patience=60)
+            yield address
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
+
+    return running
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def test_healthz_is_answered_during_a_flood_of_half_sent_requests(api: Api, tmp_path: Path) -> None:
+    with api() as address, contextlib.ExitStack() as holding:
+        for _ in range(FILES + 20):
+            holding.enter_context(_opened(address, HALF))
+        for _ in range(5):
+            assert _alive(address)
+            time.sleep(0.5)
+    said = _lines(tmp_path / "log")
+    assert not [line for line in said if line["logger"] == "asyncio"]
+    assert sum(line["event"] == "connections closed" for line in said) in (1, 2)
+    assert (tmp_path / "log").stat().st_size < 50_000
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client"), [("", "127.0.0.1"), ("192.0.2.1", "127.0.0.1"), ("127.0.0.0/8", "192.0.2.9")]
+)
+def test_a_forwarded_address_is_believed_of_trusted_proxies_alone(
+    api: Api, tmp_path: Path, proxies: str, client: str
+) -> None:
+    with api(trusted_proxies=proxies) as address:
+        forwarded = {"X-Forwarded-For": "198.51.100.1, 192.0.2.9", "X-Request-ID": "forwarded"}
+        httpx.get(f"http://{address}/api/healthz", headers=forwarded, timeout=10)
+    (line,) = [line for line in _lines(tmp_path / "log") if line.get("request_id") == "forwarded"]
+    assert line["client"] == client
+
+
+def _alive(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/api/healthz", timeout=10).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    handler, log = logging.StreamHandler(), logging.Logger("asyncio")
+    handler.setFormatter(logs.Lines())
+    handler.addFilter(few := logs.Few())
+    log.addHandler(handler)
+    for _ in range(5_000):
+        log.error("socket.accept() out of system resource")
+    assert len(capsys.readouterr().err.splitlines()) == 100
+    few._ends = 0  # ten seconds later
+    log.error("again")
+    assert json.loads(capsys.readouterr().err)["left_out"] == 4_900
