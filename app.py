@@ -1,13 +1,11 @@
 """The app and the API, for `streamlit run app.py`; `usage-explore app` serves the same ones without a checkout."""
 
-from starlette.middleware import Middleware
 from streamlit import App
 
 from usage_explore.app import main
-from usage_explore.app.bounded import Bounded
-from usage_explore.app.returning import Returning
+from usage_explore.app.server import MIDDLEWARE
 from usage_explore.logs import to_standard_error
 from usage_explore.serving import mount
 
 to_standard_error()
-app = App(main.__file__, routes=[mount()], middleware=[Middleware(Bounded), Middleware(Returning)])
+app = App(main.__file__, routes=[mount()], middleware=MIDDLEWARE)

@@ -20,7 +20,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-HEADER, BODY, TAKING = 20.0, 120.0, 90.0
+HEADER, BODY, TAKING = 20.0, 300.0, 90.0
 MAX_CONNECTIONS = 500
 _SAY = 10.0  # seconds between two lines in the log
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -39,3 +39,6 @@ MAX_PARAMETERS = 1_100
 
 MAX_FAULTS = 100
 """How many faults one error tells apart; the others are counted."""
+
+MAX_UPLOAD_MEGABYTES = 20
+"""How large a file may be that is dropped in the app."""

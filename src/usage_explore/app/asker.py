@@ -36,7 +36,7 @@ def grant() -> Grant:
         _only_this_machine(settings)
         return EVERYTHING
     _check_sign_in(people)
-    found = _granted(people)
+    found = _granted(people, _user())
     if found is None:
         raise ScopeError("Nothing here is yours to see; sign in, or ask whoever runs this server.")
     return found
@@ -57,12 +57,12 @@ def admitted() -> bool:
         grant()
         return True
     _check_sign_in(people)
-    if not _is_signed_in():
+    if not _is_signed_in(_user()):
         st.subheader("usage-explore", anchor=False)
         st.caption("Sign in to see your organization's usage. You come back to the link you opened.")
         st.button("Sign in", on_click=st.login, key="sign_in", type="primary")
         return False
-    if _granted(people) is None:
+    if _granted(people, _user()) is None:
         st.info(
             f"You are signed in as {words.plain(_name())}, and no organization here is shown to you; "
             "ask whoever runs this server.",
@@ -71,6 +71,15 @@ def admitted() -> bool:
         st.button("Sign out", on_click=st.logout, key="sign_out")
         return False
     return True
+
+
+def may_upload(user: Mapping[str, Any]) -> bool:
+    """Whether a session of the user may hold files: any where nobody signs in, else one for which there is a grant."""
+    people = People(config.settings().people)
+    try:
+        return not people.required or _granted(people, user) is not None
+    except ConfigurationError:
+        return False
 
 
 def known() -> str | None:
@@ -105,11 +114,10 @@ def _check_sign_in(people: People) -> None:
         raise ConfigurationError(f"Nobody can sign in yet; what is missing: {'; '.join(lacking)}.")
 
 
-def _granted(people: People) -> Grant | None:
+def _granted(people: People, user: Mapping[str, Any]) -> Grant | None:
     """What the table grants to the person who signed in, None where that is nothing."""
-    user = _user()
     email = user.get("email")
-    if not (_is_signed_in() and isinstance(email, str)):
+    if not (_is_signed_in(user) and isinstance(email, str)):
         return None
     found = people.grant(email, user.get("email_verified"))
     return found if found and (found.every or found.organizations) else None
@@ -131,8 +139,8 @@ def _only_this_machine(settings: Settings) -> None:
         )
 
 
-def _is_signed_in() -> bool:
-    return _user().get("is_logged_in") is True
+def _is_signed_in(user: Mapping[str, Any]) -> bool:
+    return user.get("is_logged_in") is True
 
 
 def _user() -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ class Returning:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Remember the page on the way out, go there on the way back."""
-        base = _base()
+        base = base_path()
         step = scope["path"].removeprefix(base) if scope["type"] == "http" else ""
         headers = Headers(scope=scope) if step in ("/auth/login", "/oauth2callback") else None
         if headers is None:
@@ -73,7 +73,7 @@ def _cookie(page: str | None, base: str) -> str:
     return f"{COOKIE}={value}; Path={base}/; Max-Age={age}; HttpOnly; SameSite=Lax"
 
 
-def _base() -> str:
+def base_path() -> str:
     """The path that the app is served under, blank at the root."""
     folder = str(st.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{folder}" if folder else ""

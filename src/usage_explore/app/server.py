@@ -9,9 +9,13 @@ from streamlit.web import bootstrap
 
 from usage_explore import serving
 from usage_explore.app.bounded import Bounded
+from usage_explore.app.guard import Guard
 from usage_explore.app.returning import Returning
+from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
-_LONGEST_MESSAGE = 16 * 2**20  # bytes that a browser may send at once
+MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
+
+_LONGEST_MESSAGE = 10**6  # bytes that a browser may send at once; each session keeps its last message
 _PING = 30  # seconds
 
 
@@ -22,6 +26,8 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         "server.port": port,
         "server.headless": True,
         "server.fileWatcherType": "none",
+        "server.maxUploadSize": MAX_UPLOAD_MEGABYTES,
+        "server.maxWidgetStateSize": 1,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "viewer",
         "logger.level": "warning",
@@ -31,7 +37,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         App(
             Path(__file__).with_name("main.py"),
             routes=[serving.mount()],
-            middleware=[Middleware(Bounded), Middleware(Returning)],
+            middleware=MIDDLEWARE,
         ),
         host,
         port,

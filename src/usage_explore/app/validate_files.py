@@ -21,14 +21,12 @@ from usage_explore.app.validate_sheet import sheet_table
 from usage_explore.checks import Result, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import QueryError
+from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.numbers import exact_sum
 from usage_explore.query import Period
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MEGABYTES = 20
-"""How large a file may be."""
 
 _KINDS = ("csv", "parquet")
 _MOST_FAULTS = 20
@@ -128,7 +126,7 @@ def _drop(reader: Reader, validation: Validation) -> None:
     def dropped() -> None:
         file = st.session_state[key]
         # the browser says what is too large; who gets round the browser gets nowhere
-        if file is not None and file.size <= _MEGABYTES * 2**20:
+        if file is not None and file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
             st.session_state[dropped_key(reader.argument, validation.period)] = File(file.name, file.getvalue())
 
     left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
@@ -138,7 +136,7 @@ def _drop(reader: Reader, validation: Validation) -> None:
             type=list(_KINDS),
             key=key,
             on_change=dropped,
-            max_upload_size=_MEGABYTES,
+            max_upload_size=MAX_UPLOAD_MEGABYTES,
         )
     right.caption(words.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored."))
 

@@ -1,0 +1,184 @@
+"""Before somebody signs in, nobody uploads; files, messages and origins are bounded; what no page needs is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from doors import command, eventually
+from usage_explore import config, launch
+from usage_explore.app.guard import MAX_FILES, MAX_HELD
+from usage_explore.limits import MAX_UPLOAD_MEGABYTES
+
+SECRET = "keeps the cookies " + "c" * 22
+WHOLE = b"x" * (MAX_UPLOAD_MEGABYTES * 2**20 - 1_000)
+
+
+class App:
+    """An app where people sign in, without a database; what a browser would do, and how much memory it takes."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.host, self.process = f"127.0.0.1:{port}", process
+        self.url = f"http://{self.host}"
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    @contextlib.contextmanager
+    def tab(self, email: str | None = None, origin: str | None = "") -> Iterator[ClientConnection]:
+        """An open page, of somebody who signed in where there is an e-mail address."""
+        token = self.client.cookies["_streamlit_xsrf"]
+        cookie = f"_streamlit_xsrf={token}"
+        if email:
+            user = f'{{"email": "{email}", "email_verified": true, "is_logged_in": true, "origin": "{self.url}"}}'
+            cookie += f"; _streamlit_user={create_signed_value(SECRET, '_streamlit_user', user).decode()}"
+        with connect(
+            f"ws://{self.host}/_stcore/stream",
+            origin=self.url if origin == "" else origin,
+            subprotocols=["streamlit", token],
+            additional_headers={"Cookie": cookie},
+            max_size=None,
+            proxy=None,
+        ) as opened:
+            yield opened
+
+    def upload(self, session: str, name: str, content: bytes = b"a,b", **headers: str) -> int:
+        """The status of an upload into the session."""
+        token = {"X-Xsrftoken": self.client.cookies["_streamlit_xsrf"]}
+        address = f"/_stcore/upload_file/{session}/{name}"
+        return self.client.put(address, files={"file": ("a.csv", content)}, headers=token | headers).status_code
+
+    def memory(self) -> int:
+        """Megabytes that the server holds."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) // 1_000
+
+
+def session_of(tab: ClientConnection) -> str:
+    """The session of a page, which is drawn first."""
+    ask = BackMsg()
+    ask.rerun_script.query_string = ""
+    tab.send(ask.SerializeToString())
+    while True:
+        message = ForwardMsg()
+        message.ParseFromString(tab.recv(60))
+        if message.HasField("new_session"):
+            return str(message.new_session.initialize.session_id)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder = tmp_path_factory.mktemp("guarded")
+    port = launch.free_port(None, first=9200)
+    url = f"http://127.0.0.1:{port}"
+    (folder / "people.toml").write_text('["ana@example.com"]\norganizations = "all"\n')
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "secrets.toml").write_text(
+        f'[auth]\nredirect_uri = "{url}/oauth2callback"\ncookie_secret = "{SECRET}"\nclient_id = "a"\n'
+        'client_secret = "b"\nserver_metadata_url = "http://127.0.0.1:1/nowhere"\n'
+    )
+    settings = config.settings(database_url="postgresql://127.0.0.1:1/nowhere", home=folder, app_url=url)
+    environment = {**settings.environment(), "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
+    with (folder / "log").open("wb") as output:
+        process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
+    made = App(port, process)
+
+    def answers() -> bool:
+        try:
+            return made.client.get("/_stcore/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        eventually(lambda: answers() or process.poll() is not None, patience=60)
+        yield made
+    finally:
+        made.client.close()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_who_is_not_signed_in_uploads_nothing(app: App) -> None:
+    before = app.memory()
+    with app.tab() as stranger, app.tab("eve@example.com") as eve:
+        for tab in (stranger, eve):
+            session = session_of(tab)
+            assert {app.upload(session, f"f{number}", WHOLE) for number in range(5)} == {403}
+    assert app.upload("no-session", "f") == 403
+    assert app.memory() < before + 60
+
+
+def test_who_signed_in_uploads_a_bounded_number_of_bounded_files(app: App) -> None:
+    with app.tab("ana@example.com") as tab:
+        session = session_of(tab)
+        assert app.upload(session, "f0", WHOLE) == 204
+        assert app.upload(session, "large", WHOLE + b"x" * 2_000) == 413
+        for number in range(1, MAX_FILES):
+            assert app.upload(session, f"f{number}") == 204
+        assert app.upload(session, "one more") == 429
+        token = {"X-Xsrftoken": app.client.cookies["_streamlit_xsrf"]}
+        assert app.client.delete(f"/_stcore/upload_file/{session}/f1", headers=token).status_code == 204
+        assert app.upload(session, "one more") == 204
+
+
+def test_all_sessions_together_hold_a_bounded_number_of_bytes(app: App) -> None:
+    before = app.memory()
+    with contextlib.ExitStack() as holding:
+        tabs = [holding.enter_context(app.tab("ana@example.com")) for _ in range(3)]
+        sessions = [session_of(tab) for tab in tabs]
+        statuses = [app.upload(session, f"f{number}", WHOLE) for session in sessions for number in range(5)]
+        assert set(statuses) == {204, 503}
+        assert statuses.index(503) == MAX_HELD // 2**20 // MAX_UPLOAD_MEGABYTES + 1
+        assert app.memory() < before + 400
+        tabs[0].close()
+        eventually(lambda: app.upload(sessions[2], "f9", WHOLE) == 204)  # in the place of what the closed page held
+
+
+def test_a_page_sends_bounded_messages(app: App) -> None:
+    ask = BackMsg()
+    ask.rerun_script.query_string = ""
+    ask.rerun_script.widget_states.widgets.add(id="x").string_value = "y" * 1_100_000
+    with app.tab() as tab:
+        with contextlib.suppress(ConnectionClosed):
+            tab.send(ask.SerializeToString())
+        with pytest.raises(ConnectionClosed):
+            list(iter(tab.recv, None))
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:1", "http://127.0.0.1", "http://0.0.0.0:80", "https://evil.example", "null", "x"]
+)
+def test_a_page_of_another_origin_opens_no_websocket(app: App, origin: str) -> None:
+    with pytest.raises(InvalidStatus, match="403"), app.tab(origin=origin):
+        pass
+
+
+def test_who_is_no_browser_names_no_origin(app: App) -> None:
+    with app.tab(origin=None) as tab:
+        assert session_of(tab)
+
+
+@pytest.mark.parametrize("path", ["/", "/events", "/validate", "/_stcore/health", "/nothing/here"])
+def test_other_sites_frame_no_page(app: App, path: str) -> None:
+    headers = app.client.get(path).headers
+    assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+
+
+@pytest.mark.parametrize("path", ["metrics", "metrics?families=active_sessions", "agent/openapi.json", "agent/mcp"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_streamlits_metrics_and_agent_api_are_closed(app: App, method: str, path: str) -> None:
+    answer = app.client.request(method, f"/_stcore/{path}")
+    assert (answer.status_code, answer.text) == (404, "Not found\n")
+
+
+def test_caches_keep_nothing_that_was_prepared(app: App) -> None:
+    assert app.client.get("/media/anything").headers["Cache-Control"] == "private, no-store"
