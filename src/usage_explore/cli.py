@@ -249,6 +249,16 @@ def organizations() -> None:
         click.echo("".join(f"{organization_id}\n" for organization_id in store.organizations()), nl=False)
 
 
+@main.command()
+@common
+def stop() -> None:
+    """Stop the embedded PostgreSQL that a killed process left running; its last user stops it by itself."""
+    from usage_explore import embedded
+
+    home = settings_in_force().home
+    click.echo(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")
+
+
 def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for pair in pairs:

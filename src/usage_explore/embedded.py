@@ -1,16 +1,15 @@
 """The embedded PostgreSQL: started on demand under a folder, shared by processes, stopped by the last one.
 
-The folder holds `data/` (the cluster), `socket/` (the Unix socket), `server.log` and two lock files. Whoever
-starts or stops the server holds `lock` alone; whoever uses it holds `users` together with the others for as
-long as it lives. The kernel releases both even after SIGKILL: a dead user never keeps the server up or blocks
-it, and a server whose last user was killed is simply joined by the next one.
+The folder holds `data/` (the cluster), `socket/` (the Unix socket), `server.log` and two lock files, which no other
+OS user can open. Whoever starts or stops the server holds `lock` alone; whoever uses it holds `users` together with
+the others for as long as it lives. The kernel releases both even after SIGKILL: a dead user never keeps the server up
+or blocks it, and a server whose last user was killed is simply joined by the next one.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import hashlib
 import os
 import shlex
@@ -27,6 +26,7 @@ import psycopg
 
 from usage_explore import network
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
+from usage_explore.locks import locked
 from usage_explore.postgres import (
     SERVER_USER,
     PostmasterInfo,
@@ -41,6 +41,8 @@ from usage_explore.postgres import (
 DATABASE = "usage_explore"
 
 _PATIENCE = 120  # seconds for a start, crash recovery included
+_WAIT = 180  # seconds for another process to start or stop the server
+_WAIT_AT_END = 10  # the same for a process that ends: who holds the lock by then uses the server itself
 _TRY = 10  # seconds for a connection; a server that was stopped in its tracks takes it and says nothing
 _LONGEST_SOCKET = 103  # bytes of a Unix socket's path: 107 on Linux, 103 on macOS
 _LONGEST_LOG = 10_000_000
@@ -56,12 +58,12 @@ def start(home: Path) -> str:
     again takes milliseconds, gives the same URL and brings a server that died back.
 
     Raises `ConfigurationError` when the folder cannot be used or its disk is full, `DatabaseUnavailable` when
-    the server does not start.
+    the server does not start, or another process holds the folder's lock for 3 minutes.
     """
     home = Path(home).expanduser().absolute()
     try:
         server = _Server(home)
-        with server.alone():
+        with server.alone(_WAIT):
             url = server.run()
             if home not in _users:
                 _users[home] = _share(home)
@@ -78,18 +80,39 @@ def release(home: Path) -> None:
     if users is None:
         return
     server = _Server(home)
-    with server.alone(), users:
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # somebody else still uses it
-            return
-        server.stop()
+    with users, server.alone(_WAIT_AT_END):
+        users.close()
+        with contextlib.suppress(TimeoutError), locked(home / "users", 0):  # else others still use it
+            server.stop()
+
+
+def stop(home: Path) -> bool:
+    """Stop the server under `home`, which a killed process may have left; False where none runs.
+
+    Raises `ConfigurationError` where other processes use it, `DatabaseUnavailable` when it does not stop.
+    """
+    home = Path(home).expanduser().absolute()
+    try:
+        if not (home / "data").exists():
+            return False
+        server = _Server(home)
+        with server.alone(_WAIT):
+            if not server.running():
+                return False
+            with locked(home / "users", 0):
+                server.stop()
+    except TimeoutError:
+        raise ConfigurationError(
+            f"home: the embedded PostgreSQL under {home} is in use; end the app, the API, the command or the"
+            " notebook that uses it: the last one stops it"
+        ) from None
+    except OSError as error:
+        raise unusable(home, error) from error
+    return True
 
 
 def _share(home: Path) -> IO[bytes]:
-    users = (home / "users").open("wb")
-    fcntl.flock(users, fcntl.LOCK_SH)
-    return users
+    return locked(home / "users", _WAIT, shared=True)
 
 
 def _at_exit(home: Path) -> None:
@@ -127,10 +150,17 @@ class _Server:
                 folder.chmod(0o755 if self.account else 0o700)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the folder's lock; other processes and threads wait."""
-        with (self.home / "lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def alone(self, wait: float) -> Iterator[None]:
+        """Hold the folder's lock; other processes and threads wait. Raises `DatabaseUnavailable` after a time."""
+        path = self.home / "lock"
+        try:
+            lock = locked(path, wait)
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                f"Another process has held {path} for {wait:g} s, so the embedded PostgreSQL can be neither started nor"
+                f" joined; end that process (`fuser -v {path}` names it), or choose another folder with --home"
+            ) from None
+        with lock:
             yield
 
     def run(self) -> str:

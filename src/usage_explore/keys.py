@@ -6,7 +6,6 @@ has 256 random bits, so its SHA-256 is enough. The file is read at each request:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -22,9 +21,11 @@ from uuid import UUID
 
 from usage_explore import parse
 from usage_explore.errors import ConfigurationError
+from usage_explore.locks import locked
 from usage_explore.numbers import rfc3339
 
 _PREFIX = "ue"
+_WAIT = 10  # seconds for another process to write
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
@@ -105,8 +106,7 @@ class Keyring:
         """The keys to change in place; written whole, readable by its owner alone, one writer at a time."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self.path.with_suffix(".lock"), _WAIT):
                 keys = list(self.listed())
                 yield keys
                 part = self.path.with_suffix(".part")
@@ -115,6 +115,8 @@ class Keyring:
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(self.path)
+        except TimeoutError as error:
+            raise ConfigurationError(f"keys: {error}; end that process, then try again") from error
         except OSError as error:
             raise ConfigurationError(f"keys: {self.path} cannot be written ({error.strerror})") from error
 

@@ -10,14 +10,18 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import psycopg
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 
-from usage_explore import embedded, postgres
+from usage_explore import embedded, keys, postgres
+from usage_explore.cli import main
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
+from usage_explore.keys import Keyring
 
 AS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -178,6 +182,61 @@ def test_fork_keeps_the_server_and_leaves_it_to_its_parent(home: Path) -> None:
     assert postmaster(home) is not None
     client.end()
     assert postmaster(home) is None
+
+
+def test_a_server_that_a_killed_process_left_is_stopped_on_demand(home: Path) -> None:
+    assert not embedded.stop(home)
+    client = Client(home)
+    client.line()
+    with pytest.raises(ConfigurationError, match="is in use; end the app"):
+        embedded.stop(home)
+    assert postmaster(home) is not None
+    client.kill()
+    assert postmaster(home) is not None
+    said = CliRunner().invoke(main, ["--home", str(home), "stop"])
+    assert (said.exit_code, said.output) == (0, f"Stopped the embedded PostgreSQL under {home}.\n")
+    assert postmaster(home) is None
+    assert CliRunner().invoke(main, ["--home", str(home), "stop"]).output == f"None runs under {home}.\n"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_no_other_user_can_open_the_lock_files(home: Path, umask: int) -> None:
+    (home / "lock").touch(mode=0o644)  # as earlier versions made it
+    before = os.umask(umask)
+    try:
+        embedded.start(home)
+        Keyring(home / "keys.json").create(UUID(int=1), "a")
+    finally:
+        os.umask(before)
+    for name in ("lock", "users", "keys.lock"):
+        assert (home / name).stat().st_mode & 0o777 == 0o600, name
+
+
+def test_a_lock_that_another_process_holds_is_waited_for_a_bounded_time(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (embedded, keys):
+        monkeypatch.setattr(module, "_WAIT", 0.5)
+    embedded.start(home)
+    Keyring(home / "keys.json").create(UUID(int=1), "a")
+    holder = Client(
+        home,
+        """
+        import fcntl, sys
+        held = [open(f"{sys.argv[1]}/{name}", "rb") for name in ("lock", "keys.lock")]
+        for file in held:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        print("held", flush=True)
+        sys.stdin.readline()
+        """,
+    )
+    assert holder.line() == "held"
+    with pytest.raises(DatabaseUnavailable, match=f"Another process has held {home}/lock for 0.5 s"):
+        embedded.start(home)
+    with pytest.raises(ConfigurationError, match=r"keys\.lock was held by another process"):
+        Keyring(home / "keys.json").create(UUID(int=1), "a")
+    assert holder.end() == ""
+    embedded.start(home)
 
 
 def test_nothing_is_lost_when_the_server_is_killed(home: Path, killed: str) -> None:
