@@ -43,6 +43,11 @@ def served(store: Store, query: AggregateQuery = WEEK) -> str:
     return answer.served.path
 
 
+def because(store: Store) -> str | None:
+    """Why the events answered, in the words that follow "because"."""
+    return store.aggregate(WEEK).served.because
+
+
 @pytest.mark.parametrize("quantity", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_number_beside_the_window_spoils_nothing(ahead: Ahead, fast: Store, quantity: str) -> None:
     edge = FIRST + 30 * timedelta(minutes=1)
@@ -65,6 +70,7 @@ def test_a_role_needs_the_right_to_read_it(week: Ahead, fast: Store, other_role:
             week.connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), role))
             week.connection.commit()
             assert served(store) == ("rollup" if table.endswith("kept") else "events")
+            assert because(store) == (None if table.endswith("kept") else "the database role may not read the rollup")
 
 
 def test_row_security_of_the_events_holds_for_the_rollup(week: Ahead, other_role: str) -> None:
@@ -77,6 +83,7 @@ def test_row_security_of_the_events_holds_for_the_rollup(week: Ahead, other_role
     week.connection.commit()
     with connect(other_role, organization_id=ORGANIZATION) as store:
         assert served(store) == "events"
+        assert because(store) == "row-level security holds for the events, and the rollup has no policies"
         assert store.aggregate(WEEK).total == 48
 
 
@@ -125,6 +132,15 @@ def test_a_rollup_in_another_schema_is_never_used(week: Ahead, other_role: str) 
         assert store.aggregate(WEEK).total == 7 * 24
 
 
+def test_a_rollup_of_another_version_or_of_others_is_named_as_such(week: Ahead, fast: Store) -> None:
+    with connect(week.url, organization_id=NEIGHBOUR) as neighbour:
+        assert because(neighbour) == "the rollup holds nothing of this organization yet"
+    week.connection.execute("ALTER TABLE usage_events_rollup_kept DROP COLUMN summary")
+    week.connection.commit()
+    assert because(fast) == "another version made the rollup, and it has not been refreshed since"
+    assert served(fast) == "events"
+
+
 def test_the_rollup_is_made_beside_its_events(week: Ahead) -> None:
     week.connection.execute("CREATE SCHEMA first")
     week.connection.commit()
@@ -158,3 +174,4 @@ def test_known_at_an_instant_is_served_too(week: Ahead, fast: Store) -> None:
 def test_reading_needs_no_rollup(events_database_url: str, events_connection: writing.Connection) -> None:
     with connect(events_database_url, organization_id=ORGANIZATION) as store:
         assert served(store) == "events"
+        assert because(store) == "there is no rollup of these events"

@@ -13,18 +13,24 @@ from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_c
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.statements import scope
 
-_READABLE = text("""
-SELECT has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(r.oid, 'SELECT')
-   AND (row_security_active(r.oid) OR NOT row_security_active(e.oid))
+_UNUSABLE = text("""
+SELECT CASE
+  WHEN NOT (has_table_privilege(k.oid, 'SELECT') AND has_table_privilege(r.oid, 'SELECT'))
+    THEN 'the database role may not read the rollup'
+  WHEN row_security_active(e.oid) AND NOT row_security_active(r.oid)
+    THEN 'row-level security holds for the events, and the rollup has no policies'
+  WHEN NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = k.oid AND attname = 'summary')
+    THEN 'another version made the rollup, and it has not been refreshed since'
+  ELSE '' END
 FROM pg_class e, pg_class k, pg_class r
 WHERE e.oid = to_regclass(:events) AND k.oid = to_regclass(:kept) AND r.oid = to_regclass(:rows)
-  AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = k.oid AND attname = 'summary')
   AND k.relnamespace = e.relnamespace AND r.relnamespace = e.relnamespace
 """)
-"""Whether the rollup beside this very table is there, as this version makes it, and shows this role no more than the
-events do."""
+"""Why the rollup beside this very table cannot be used by this role, to whom it must show no more than the events do;
+blank where it can, no row where there is none."""
 
 NO_ROLLUP = "there is no rollup of these events"
+NOTHING_KEPT = "the rollup holds nothing of this organization yet"
 
 
 def path(
@@ -41,20 +47,24 @@ def path(
     With `metrics` each metric by itself. Belongs into the snapshot that answers the question then.
     """
     found = kept(connection, table, query)
-    return serving(query, edges, now, found, metrics=metrics) if NONE in found else NO_ROLLUP
+    if isinstance(found, str):
+        return found
+    return serving(query, edges, now, found, metrics=metrics) if NONE in found else NOTHING_KEPT
 
 
 def choices_path(connection: Connection, table: Table, query: Question, group: str, now: datetime) -> Serving | str:
     """The same for how many of the question's events have each value of a group, or each dimension key (`keys`)."""
-    return serving_choices(query, group, now, kept(connection, table, query))
+    found = kept(connection, table, query)
+    return found if isinstance(found, str) else serving_choices(query, group, now, found)
 
 
-def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept]:
-    """What the rollup keeps of the question's organization, by dimension; nothing where this role may not read it."""
+def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept] | str:
+    """What the rollup keeps of the question's organization, by dimension, else why this role is answered without it."""
     catalogue, rows = kept_table(table), rollup_table(table)
     names = {"events": _quoted(table), "kept": _quoted(catalogue), "rows": _quoted(rows)}
-    if not connection.execute(_READABLE, names).scalar():
-        return {}
+    unusable: str | None = connection.execute(_UNUSABLE, names).scalar()
+    if unusable != "":
+        return unusable or NO_ROLLUP
     c = catalogue.c
     lines = connection.execute(
         select(c.dimension, c.grain, c.watermark, c.days_until, c.summary).where(
