@@ -231,5 +231,6 @@ def test_commands_are_the_documented_ones() -> None:
         "load",
         "organizations",
         "rollup",
+        "stop",
         "validate",
     ]

@@ -15,7 +15,7 @@ from usage_explore import parse
 from usage_explore.errors import ConfigurationError
 from usage_explore.init_command import init
 from usage_explore.key_commands import keys
-from usage_explore.options import Group, common, organization, settings_in_force
+from usage_explore.options import Group, common, organization, say, settings_in_force
 from usage_explore.rollup_commands import rollup
 from usage_explore.rollup_tasks import freshen
 from usage_explore.validate_command import validate
@@ -140,7 +140,7 @@ def load(
         )
         freshen(connection, settings, sum(report.loaded for report in reports))
     for report in reports:
-        click.echo(str(report))
+        say(report)
 
 
 _HOST = click.option(
@@ -216,9 +216,10 @@ def doctor(zones: tuple[str, ...]) -> None:
     findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout, zones)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
-        click.echo(f"{click.style(mark, fg=colour)}  {finding.name}: {finding.message}")
-        if finding.cure:
-            click.echo("".join(f"           {line}\n" for line in finding.cure.splitlines()), nl=False)
+        click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)
+        say(f"{finding.name}: {finding.message}")
+        for line in finding.cure.split("\n") if finding.cure else ():
+            say(f"           {line}")
     faults = sum(finding.state == "fault" for finding in findings)
     warnings = sum(finding.state == "warning" for finding in findings)
     click.echo(f"\n{faults} faults, {warnings} warnings in {len(findings)} checks.")
@@ -238,7 +239,7 @@ def export(file: Path, query: str) -> None:
     question = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
         report = store.export(question, file, progress=sys.stderr.isatty())
-    click.echo(f"Wrote {report.events:,} events to {report.path}.")
+    say(f"Wrote {report.events:,} events to {report.path}.")
 
 
 @main.command()
@@ -256,7 +257,7 @@ def stop() -> None:
     from usage_explore import embedded
 
     home = settings_in_force().home
-    click.echo(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")
+    say(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")
 
 
 def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -8,7 +8,7 @@
     │   ├── DatabaseUnavailable     nobody answers, the connection broke, or the server has no room
     │   ├── StatementTimeout        the statement took longer than allowed
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
-    │   └── NotExact                NaN or infinite quantities where an exact sum was asked for
+    │   └── NotExact                NaN, infinite or too large quantities where an exact sum was asked for
     ├── DrawingError            a chart could not be made a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
@@ -105,7 +105,7 @@ class TableMismatch(DatabaseError):
 
 
 class NotExact(DatabaseError):
-    """A sum would include NaN or infinite quantities, so no exact answer exists."""
+    """A sum would include NaN or infinite quantities, or exceed what the database can hold: no exact answer exists."""
 
 
 class DrawingError(UsageExploreError):

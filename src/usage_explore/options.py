@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from usage_explore import parse
 from usage_explore.errors import QueryError, UsageExploreError
 
 if TYPE_CHECKING:
@@ -54,18 +55,17 @@ def _ending_in_order() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    _say(f"Error: {message}")
+    say(f"Error: {message}", err=True)
     sys.exit(code)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    _say(f"Warning: {message}")
+    say(f"Warning: {message}", err=True)
 
 
-def _say(message: str) -> None:
-    # a file's name or an option may hold what moves a terminal's cursor
-    lines = (line if line.isprintable() else repr(line)[1:-1] for line in message.split("\n"))
-    click.echo("\n".join(lines), err=True)
+def say(text: object, *, err: bool = False) -> None:
+    """Print text that may hold what somebody stored, or a file's name, so that no terminal is led astray by it."""
+    click.echo(parse.printable(str(text)), err=err)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

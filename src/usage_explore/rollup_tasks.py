@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from usage_explore.errors import ConfigurationError, DatabaseError, TableMismatch
+from usage_explore.options import say
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -50,7 +51,7 @@ def freshen(connection: Connection, settings: Settings, added: int) -> None:
             )
     except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
         words = " ".join(str(error).split())
-        click.echo(f"The rollup was left as it is, to be refreshed by the role that owns it: {words}", err=True)
+        say(f"The rollup was left as it is, to be refreshed by the role that owns it: {words}", err=True)
 
 
 def _bound(connection: Connection, settings: Settings) -> None:
@@ -108,7 +109,7 @@ def refresh(connection: Connection, table: Table, settings: Settings, *, again: 
     if report.unfit:
         click.echo(f"{report.unfit:,} dimensions could not be kept and were left out; --show says why.")
     if report.safe.until is None or report.safe.since is not None:
-        click.echo(str(report.safe), err=True)
+        say(report.safe, err=True)
 
 
 def show(connection: Connection, table: Table) -> None:
@@ -130,7 +131,7 @@ def verify(connection: Connection, table: Table, sample: int | None) -> None:
         click.echo(f"{compared}: no difference.")
         return
     for difference in found.differences:
-        click.echo(str(difference))
+        say(difference)
     click.echo(
         f"{compared}: {found.differing:,} keys differ, {len(found.differences):,} are listed. `usage-explore rollup"
         " --rebuild --since TIME --until TIME` counts what was ingested between the two again."
@@ -208,9 +209,7 @@ def keep_going(settings: Settings, span: timedelta, wanted: dict[str, timedelta 
             except (psycopg.Error, DatabaseError) as error:
                 wait = min(pause, _LONGEST_WAIT)
                 words = " ".join(str(error).split())
-                click.echo(
-                    f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} not refreshed, again in {wait:g} s: {words}", err=True
-                )
+                say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} not refreshed, again in {wait:g} s: {words}", err=True)
     click.echo("Stopped.", err=True)
 
 

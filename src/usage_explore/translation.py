@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from usage_explore.errors import DatabaseError, DatabaseUnavailable, StatementTimeout, TableMismatch
+from usage_explore.errors import DatabaseError, DatabaseUnavailable, NotExact, StatementTimeout, TableMismatch
 
 _MISMATCH = (
     psycopg.errors.UndefinedTable,
@@ -44,6 +44,11 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
                 "The database is a replica and cancelled the statement to keep up with its primary; ask again. "
                 "Where it happens often, max_standby_streaming_delay or hot_standby_feedback gives more time.",
                 "The database cancelled the statement to keep up with its primary; ask again.",
+            )
+        case psycopg.errors.NumericValueOutOfRange():
+            return NotExact(
+                "The numbers add up to more than the database can hold (131,072 digits before the decimal point), so "
+                "there is no exact answer; counting still works, and a narrower window or a filter may."
             )
         case psycopg.errors.DiskFull():
             return DatabaseUnavailable(

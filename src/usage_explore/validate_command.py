@@ -15,7 +15,7 @@ import click
 
 from usage_explore import parameters
 from usage_explore.errors import ConfigurationError
-from usage_explore.options import common, organization, settings_in_force
+from usage_explore.options import common, organization, say, settings_in_force
 from usage_explore.parse import shorten
 from usage_explore.query import Period
 from usage_explore.rollup_tasks import interruptible
@@ -110,7 +110,7 @@ def validate(
     if json_ == _STDOUT:
         click.echo(document)
     for path in parts:
-        click.echo(f"Wrote {path}.", err=True)
+        say(f"Wrote {path}.", err=True)
     if _fails(validation, fail_on):
         sys.exit(FOUND)
     if validation.failed or not validation.totals.events:

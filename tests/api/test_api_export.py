@@ -66,6 +66,14 @@ def test_the_stream_is_the_file(client: httpx.Client, store: Store, tmp_path: Pa
     assert answer.headers["content-disposition"] == 'attachment; filename="usage-events.csv"'
 
 
+def test_the_head_of_an_export_names_no_length(client: httpx.Client) -> None:
+    head, whole = client.head(EXPORT), client.get(EXPORT, headers={"Accept-Encoding": "identity"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert "content-length" not in head.headers
+    for name in ("content-type", "content-disposition", "cache-control"):
+        assert head.headers[name] == whole.headers[name]
+
+
 def test_an_export_goes_on_from_a_cursor(client: httpx.Client) -> None:
     cursor = client.get(f"{EVENTS}?limit=60").json()["pagination"]["cursor"]
     whole, rest = client.get(EXPORT).content, client.get(f"{EXPORT}?cursor={cursor}").content

@@ -107,6 +107,28 @@ def test_long_answers_are_compressed_for_those_who_take_it(client: httpx.Client)
             }
 
 
+@pytest.mark.parametrize(
+    ("taken", "compressed"),
+    [
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("*;q=0", False),
+        ("*, gzip;q=0", False),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0.001", True),
+        ("br, gzip", True),
+        ("GZIP", True),
+        ("*", True),
+    ],
+)
+def test_who_refuses_gzip_gets_none(client: httpx.Client, taken: str, compressed: bool) -> None:
+    for path in (f"{EVENTS}?limit=100&as_of={SETTLED}", EXPORT):
+        answer = client.get(path, headers={"Accept-Encoding": taken})
+        assert (answer.headers.get("content-encoding") == "gzip") == compressed
+        assert answer.headers.get("etag", "-gzip" if compressed else "").rstrip('"').endswith("-gzip") == compressed
+
+
 SETTLED = "2026-11-20T00:00:00Z"
 
 

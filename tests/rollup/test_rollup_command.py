@@ -186,3 +186,16 @@ def test_it_keeps_going_while_the_database_is_away(run: Run, ahead: Ahead) -> No
     assert process.returncode == 0
     assert rest.endswith("Stopped.\n")
     assert "Traceback" not in rest
+
+
+def test_stored_keys_lead_no_terminal_astray(run: Run, ahead: Ahead) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\u202e\r\n"
+    ahead.add(utc(2026, 3, 1), dimensions={f"red{hostile}": f"value{hostile}"})
+    assert run("rollup").exit_code == 0
+    ahead.connection.execute("UPDATE usage_events_rollup SET events = 7")
+    ahead.connection.commit()
+    for task in ("--show", "--verify"):
+        printed = run("rollup", task).output
+        assert "dim:red" in printed
+        assert all(each.isprintable() or each == "\n" for each in printed), task
+        assert printed.count("\n") == len(printed.splitlines())

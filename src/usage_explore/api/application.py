@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -19,7 +18,7 @@ from usage_explore.api.caching import GZIP_FROM
 from usage_explore.api.door import Door
 from usage_explore.api.endpoints import Endpoints
 from usage_explore.api.exporting import Exporting
-from usage_explore.api.negotiation import CSV, PNG, SVG
+from usage_explore.api.negotiation import CSV, PNG, SVG, Compressed
 from usage_explore.api.problems import Kind
 from usage_explore.api.question import View
 from usage_explore.api.requests import Requests
@@ -53,7 +52,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers=problems.handlers(),
-        middleware=[Middleware(Requests), Middleware(GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=6)],
+        middleware=[Middleware(Requests), Middleware(Compressed, minimum_size=GZIP_FROM, compresslevel=6)],
     )
     app.state.door = door
     aggregate = declared.parameters(AggregateQuery)

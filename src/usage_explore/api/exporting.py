@@ -53,7 +53,7 @@ class Exporting:
             raise Problem(Kind.HTTP_VERSION, "Ask with HTTP/1.1; HTTP/1.0 takes a broken export for a whole one.")
         request.state.question = question
         if request.method == "HEAD":
-            return Response(headers=_HEADERS, media_type=CSV)
+            return _without_length(Response(headers=_HEADERS, media_type=CSV))
         async with contextlib.AsyncExitStack() as holding:
             await holding.enter_async_context(self.door.exports.one())
             try:
@@ -113,7 +113,7 @@ class Streamed(Response):
         stall: float,
     ) -> None:
         super().__init__(headers=_HEADERS, media_type=CSV)
-        del self.headers["Content-Length"]
+        _without_length(self)
         self._first, self._pages, self._gone, self._holding, self._stall = first, pages, gone, holding, stall
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,3 +146,9 @@ class Streamed(Response):
         for start in range(0, len(chunk), _PIECE):
             piece = {"type": "http.response.body", "body": chunk[start : start + _PIECE], "more_body": True}
             await asyncio.wait_for(send(piece), self._stall)
+
+
+def _without_length(response: Response) -> Response:
+    """The response of an export, whose length is known at its end only."""
+    del response.headers["Content-Length"]
+    return response

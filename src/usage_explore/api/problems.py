@@ -63,7 +63,7 @@ class Kind(Enum):
     NOT_EXACT = (
         HTTPStatus.CONFLICT,
         "There is no exact answer",
-        "NaN or infinite quantities would be summed; counting still works.",
+        "NaN or infinite quantities, or more than the database can hold, would be summed; counting still works.",
     )
     TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The question is too long", "The query string is too long.")
     TOO_MANY = (

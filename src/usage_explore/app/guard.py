@@ -21,6 +21,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 from usage_explore.api.asking import Turns
+from usage_explore.api.negotiation import settle_encoding
 from usage_explore.api.problems import Problem
 from usage_explore.app import asker
 from usage_explore.app.returning import base_path
@@ -58,6 +59,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+
+        settle_encoding(scope)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 from pandas.api.types import is_scalar
 
+from usage_explore import parse
 from usage_explore.charts.words import exact
 from usage_explore.checks.phrases import duration
 from usage_explore.numbers import Number, exact_sum, rfc3339
@@ -33,9 +34,7 @@ _LEAST_SHARE = Decimal("0.0001")
 
 def text(value: object, longest: int = LONGEST) -> str:
     """Text from the data without what moves a cursor or turns the writing round, at most `longest` characters."""
-    words = str(value)
-    if not words.isprintable():
-        words = "".join(each if each.isprintable() else repr(each)[1:-1] for each in words)
+    words = parse.printable(str(value)).replace("\n", "\\n")
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
 

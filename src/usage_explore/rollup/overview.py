@@ -12,6 +12,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.homes import citus
+from usage_explore.parse import printable
 from usage_explore.rollup.catalogue import Entry, entries
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import DAY, HOUR, SUMMARY
@@ -109,11 +110,12 @@ def _summed(found: Overview, each: float) -> Iterator[tuple[object, ...]]:
 
 def _table(lines: Iterable[tuple[object, ...]]) -> Iterator[str]:
     heads = ("dimension", "slots", "chosen", "rows", "size", "per event", "")
-    table = [heads, *((*line[:3], f"{line[3]:,}", *line[4:]) for line in lines)]
-    widths = [max(len(str(line[place])) for line in table) for place in range(len(heads))]
+    rows = ((*line[:3], f"{line[3]:,}", *line[4:]) for line in lines)
+    table = [[printable(str(cell)).replace("\n", "\\n") for cell in line] for line in (heads, *rows)]
+    widths = [max(len(line[place]) for line in table) for place in range(len(heads))]
     for line in table:
         cells = [
-            str(cell).rjust(width) if 3 <= place <= 5 else str(cell).ljust(width)
+            cell.rjust(width) if 3 <= place <= 5 else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         yield ("  " + "  ".join(cells)).rstrip()
