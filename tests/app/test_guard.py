@@ -145,7 +145,7 @@ def test_all_sessions_together_hold_a_bounded_number_of_bytes(app: App) -> None:
 def test_a_page_sends_bounded_messages(app: App) -> None:
     ask = BackMsg()
     ask.rerun_script.query_string = ""
-    ask.rerun_script.widget_states.widgets.add(id="x").string_value = "y" * 1_100_000
+    ask.rerun_script.widget_states.widgets.add(id="x").string_value = "y" * 600_000
     with app.tab() as tab:
         with contextlib.suppress(ConnectionClosed):
             tab.send(ask.SerializeToString())

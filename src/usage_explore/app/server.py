@@ -15,7 +15,7 @@ from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
 
-_LONGEST_MESSAGE = 10**6  # bytes that a browser may send at once; each session keeps its last message
+_LONGEST_MESSAGE = 2**19  # bytes that a browser may send at once, which each session keeps; a link has 64 KiB
 _PING = 30  # seconds
 
 
