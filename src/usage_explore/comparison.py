@@ -1,7 +1,9 @@
 """How an answer compares with the period before it.
 
 A whole calendar month is compared with the month before, any other window with the same duration before it.
-While the current window is unfinished both are cut at the same elapsed time, and the label says so.
+While the current window is unfinished both are cut at the same elapsed time, at most the whole earlier period, and
+the label says so: from the 29th of March on, the first 28 days are compared with February. A period that begins before
+the organization's first event is not compared: its total is not a month's or a week's.
 """
 
 from __future__ import annotations
@@ -44,39 +46,52 @@ def _change(now: Decimal, before: Decimal) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The change of the whole and of each series, in the answer's order; `label` names the other period."""
+    """The change of the whole and of each series, in the answer's order; `label` names the other period.
+
+    The other period is `[since, until)`. Of the answer's own window the part before `now_until` is compared.
+    """
 
     label: str
     since: datetime
     until: datetime
+    now_until: datetime
     total: Change
     series: tuple[Change, ...]
 
 
-def compare(store: Store, answer: Aggregate) -> Comparison | None:
-    """The answer beside the period before it; None where there is no such period.
+def compare(store: Store, answer: Aggregate) -> Comparison | str:
+    """The answer beside the period before it, else the reason why it is not compared, in words.
 
-    There is none when the window has not begun, when it would reach before 1970, or when it holds more keys
-    than an answer may. Raises `DatabaseError`.
+    It is not when the window has not begun, when the earlier period reaches before 1970 or before the organization's
+    first event (of those known at `as_of`), and when it holds more keys than an answer may. Raises `DatabaseError`.
     """
     query = answer.query
     since, until = query.span
     before = windows.previous(since, until, query.zone)
-    cut = until > answer.closed_until
+    if answer.closed_until <= since:
+        return "nothing to compare: the window has not begun"
+    name = _name(query)
+    if before[0] < parse.EARLIEST:
+        return f"not compared with {name}: it reaches before 1970"
+    first = store.first_event(query.as_of)
+    if first is None or before[0] < first:
+        return f"not compared with {name}: " + (f"events begin on {_moment(first, query)}" if first else "no events")
     elapsed = min(until, answer.closed_until) - since
-    if elapsed <= timedelta(0) or before[0] < parse.EARLIEST:
-        return None
+    cut = elapsed < until - since
     if cut:
-        before = before[0], min(before[1], before[0] + elapsed)
+        elapsed = min(elapsed, before[1] - before[0])
+        before = before[0], before[0] + elapsed
+    now_until = since + elapsed if cut else until
     try:
         then = _totals(store, query, *before)
-        now = _totals(store, query, since, since + elapsed) if cut else _by_key(answer)
+        now = _totals(store, query, since, now_until) if cut else _by_key(answer)
     except QueryError:
-        return None
+        return f"not compared with {name}: too many series"
     return Comparison(
-        label=_label(query, cut, elapsed),
+        label=f"vs {name}, each up to {_duration(elapsed)} in" if cut else f"vs {name}",
         since=before[0],
         until=before[1],
+        now_until=now_until,
         total=Change(_sum(query, now), _sum(query, then)),
         series=tuple(Change(_of(series, answer, now), _of(series, answer, then)) for series in answer.series),
     )
@@ -108,14 +123,18 @@ def _zero(query: AggregateQuery) -> Number:
     return 0 if query.metric == "count" else Decimal(0)
 
 
-def _label(query: AggregateQuery, cut: bool, elapsed: timedelta) -> str:
+def _name(query: AggregateQuery) -> str:
+    """What the period before is called: "February 2026", "the 7 days before"."""
     since, until = query.span
     if windows.whole_month(since, until, query.zone):
         earlier, _ = windows.previous(since, until, query.zone)
-        label = f"vs {earlier.astimezone(query.zone):%B %Y}"
-    else:
-        label = f"vs the {_duration(until - since)} before"
-    return f"{label}, each up to {_duration(elapsed)} in" if cut else label
+        return f"{earlier.astimezone(query.zone):%B %Y}"
+    return f"the {_duration(until - since)} before"
+
+
+def _moment(instant: datetime, query: AggregateQuery) -> str:
+    there = instant.astimezone(query.zone)
+    return f"{there.day} {there:%b %Y, %H:%M}"
 
 
 def _duration(length: timedelta) -> str:

@@ -135,6 +135,11 @@ def extent(table: Table, query: EventQuery) -> Select[datetime, datetime]:
     return select(func.min(timestamp), func.max(timestamp)).where(*conditions(table, query))
 
 
+def first(table: Table, query: EventQuery) -> Select[datetime | None]:
+    """The time of the first event, from the start of the index."""
+    return select(func.min(table.c.timestamp)).where(*conditions(table, query))
+
+
 def values(table: Table, query: Question, group: str, most: int) -> Select[str, int]:
     """The values a group takes, with their number of events, most frequent first; absent ones left out."""
     value = expression(table, group).cast(Text)

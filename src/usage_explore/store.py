@@ -191,6 +191,14 @@ class Store:
             first, last = connection.execute(statements.extent(self.table, scoped)).one()
         return None if first is None else (first, last)
 
+    def first_event(self, as_of: datetime | None = None) -> datetime | None:
+        """When the organization's first event occurred, None where there are none; with `as_of`, of those known then.
+
+        Raises `QueryError` for a time that is naive, `ScopeError`, `DatabaseError`.
+        """
+        with self._asking(EventQuery(as_of=as_of)) as (connection, scoped):
+            return connection.execute(statements.first(self.table, scoped)).scalar_one()
+
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """How much, over time.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -275,10 +276,15 @@ def test_the_python_the_request_and_the_sql_give_the_numbers_on_the_page(explore
     assert AggregateQuery.from_params(address) == names["query"]
 
 
-def test_a_comparison_with_a_time_before_the_first_event_says_so(explore: Open) -> None:
-    early = {**LINK, "since": "2026-09-10T00:00:00Z"}
-    assert "which has none before 31 Aug 2026" in text(explore(**early))
-    assert "which has none before" not in text(explore(**{**LINK, "since": "2026-09-20T00:00:00Z"}))
+def test_a_period_that_begins_before_the_first_event_is_not_compared(explore: Open) -> None:
+    reason = "not compared with the 19 days before: events begin on 31 Aug 2026"
+    early = explore(**{**LINK, "since": "2026-09-10T00:00:00Z"})
+    assert re.search(rf"^– .*{reason}, \d\d:\d\d", text(early), re.MULTILINE)
+    changes = [frame.value["Change"] for frame in early.dataframe if "Change" in frame.value]
+    assert [set(each) for each in changes] == [{"–"}]
+    late = explore(**{**LINK, "since": "2026-09-20T00:00:00Z"})
+    assert "% :small[:gray[vs the 9 days before" in text(late)
+    assert "–" not in {*next(frame.value["Change"] for frame in late.dataframe if "Change" in frame.value)}
 
 
 def test_a_link_stays_as_it_was_typed(explore: Open) -> None:

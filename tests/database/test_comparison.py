@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import rows
 from oracle import Row, utc
 from usage_explore import AggregateQuery, Store, connect, writing
-from usage_explore.comparison import Change, compare
+from usage_explore.comparison import Change, Comparison, compare
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -41,10 +45,31 @@ def daily(events_database_url: str, events_connection: writing.Connection, own: 
     store.close()
 
 
+def add(connection: writing.Connection, own: list[Row], since: datetime, until: datetime, **columns: Any) -> None:
+    """One event an hour in `[since, until)`, each known when it occurred unless `ingested_at` is given."""
+    instants = [since + number * HOUR for number in range((until - since) // HOUR)]
+    events = [
+        replace(
+            own[0],
+            **{"id": uuid4(), "timestamp": at, "ingested_at": at, "metric_key": "a", "dimensions": "{}"} | columns,
+        )
+        for at in instants
+    ]
+    rows.insert(connection, events)
+
+
+@pytest.fixture
+def hourly(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> Iterator[Store]:
+    """One event every hour from September 2025 to May 2026."""
+    add(events_connection, own, utc(2025, 9, 1), utc(2026, 6, 1))
+    with connect(events_database_url) as opened:
+        yield opened
+
+
 def test_a_whole_month_is_compared_with_the_month_before(daily: Store) -> None:
     answer = daily.aggregate(AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1), metric="sum_quantity"))
     found = compare(daily, answer)
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert (found.since, found.until) == (utc(2026, 2, 1), utc(2026, 3, 1))
     assert found.label == "vs February 2026"
     assert found.total == Change(Decimal(31 * 4 * 3), Decimal(28 * 4 * 2))
@@ -56,7 +81,7 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
         AggregateQuery(since=utc(2026, 3, 2), until=utc(2026, 3, 12), group_by="metric_key", top=1)
     )
     found = compare(daily, answer)
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert (found.since, found.until) == (utc(2026, 2, 20), utc(2026, 3, 2))
     assert found.label == "vs the 10 days before"
     assert [change.before for change in found.series] == [31]
@@ -75,7 +100,7 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
 def test_the_label_says_how_long_the_period_is(daily: Store, duration: timedelta, label: str) -> None:
     query = AggregateQuery(since=utc(2026, 3, 2), until=utc(2026, 3, 2) + duration)
     found = compare(daily, daily.aggregate(query))
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert found.label == f"vs the {label} before"
 
 
@@ -83,33 +108,119 @@ def test_an_unfinished_window_is_cut_on_both_sides(daily: Store) -> None:
     known = utc(2026, 3, 11, 12)
     query = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1), as_of=known, group_by="metric_key", top=1)
     found = compare(daily, daily.aggregate(query))
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert (found.since, found.until) == (utc(2026, 2, 1), utc(2026, 2, 11, 12))
     assert found.label == "vs February 2026, each up to 10 days 12 hours in"
     assert found.total == Change(42, 42)
 
 
-def test_a_long_month_is_never_compared_beyond_the_short_one(daily: Store) -> None:
-    known = utc(2026, 3, 31, 12)
-    query = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1), as_of=known)
-    found = compare(daily, daily.aggregate(query))
-    assert found is not None
-    assert found.until == utc(2026, 3, 1)
+@pytest.mark.parametrize(
+    ("month", "known", "timezone", "label", "ratio"),
+    [
+        # 30 days 5 hours of March are 725 hours, the whole of February has 672
+        ((2026, 3, 1), utc(2026, 3, 31, 5), "UTC", "vs February 2026, each up to 28 days in", "0"),
+        ((2026, 5, 1), utc(2026, 5, 31, 12), "UTC", "vs April 2026, each up to 30 days in", "0"),
+        ((2026, 4, 1), utc(2026, 4, 30, 12), "UTC", "vs March 2026, each up to 29 days 12 hours in", "0"),
+        ((2026, 4, 1), utc(2026, 4, 11), "Europe/Berlin", "vs March 2026, each up to 10 days 2 hours in", "0"),
+        # the March before has 743 hours in Berlin, the October 745
+        ((2026, 4, 1), utc(2026, 4, 30, 21), "Europe/Berlin", "vs March 2026, each up to 29 days 23 hours in", "0"),
+        ((2025, 11, 1), utc(2025, 11, 30, 22), "Europe/Berlin", "vs October 2025, each up to 29 days 23 hours in", "0"),
+        ((2026, 3, 1), utc(2026, 4, 1), "UTC", "vs February 2026", "0.1071428571428571428571428571"),
+    ],
+)
+def test_steady_usage_of_an_unfinished_month_has_not_changed(
+    hourly: Store, month: tuple[int, int, int], known: datetime, timezone: str, label: str, ratio: str
+) -> None:
+    zone = ZoneInfo(timezone)
+    since = datetime(*month, tzinfo=zone)
+    until = datetime(month[0], month[1] + 1, 1, tzinfo=zone)
+    query = AggregateQuery(since=since, until=until, timezone=timezone, as_of=known, group_by="metric_key")
+    found = compare(hourly, hourly.aggregate(query))
+    assert isinstance(found, Comparison)
+    assert found.label == label
+    assert found.total.ratio == Decimal(ratio)
+    assert [change.ratio for change in found.series] == [Decimal(ratio)]
+    if ratio == "0":
+        assert found.now_until - since == found.until - found.since
+        assert found.now_until <= known
+        assert found.until <= since
+
+
+@pytest.mark.parametrize("since", ["-30d", "-30d/d", "-7d"])
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin"])
+def test_a_live_window_is_compared_with_as_long_a_one(hourly: Store, since: str, timezone: str) -> None:
+    now = utc(2026, 4, 20, 9)  # the 30 days hold the night of 29 March, which has 23 hours in Berlin
+    query = AggregateQuery(since=since, timezone=timezone).resolve(now)
+    found = compare(hourly, hourly.aggregate(query))
+    assert isinstance(found, Comparison)
+    assert found.until - found.since == query.span[1] - query.span[0]
+    assert found.total == Change((found.until - found.since) // HOUR, (found.until - found.since) // HOUR)
+
+
+def test_this_month_is_cut_where_now_is(hourly: Store) -> None:
+    query = AggregateQuery(window="this_month", timezone="Europe/Berlin")
+    now = utc(2026, 3, 31, 20)
+    resolved = query.resolve(now).replace(as_of=now)
+    found = compare(hourly, hourly.aggregate(resolved))
+    assert isinstance(found, Comparison)
+    assert found.label == "vs February 2026, each up to 28 days in"
+    assert found.total == Change(672, 672)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "reason"),
+    [
+        # the first event occurred at 12:00 on 10 January
+        (utc(2026, 2, 1), utc(2026, 3, 1), "not compared with January 2026: events begin on 10 Jan 2026, 13:00"),
+        (utc(2026, 1, 16), utc(2026, 1, 23), "not compared with the 7 days before: events begin on 10 Jan 2026, 13:00"),
+        (utc(2026, 1, 13), utc(2026, 1, 15), None),
+        (utc(2026, 1, 5), utc(2026, 1, 12), "not compared with the 7 days before: events begin on 10 Jan 2026, 13:00"),
+    ],
+)
+def test_a_period_before_the_first_event_is_not_compared(
+    events_database_url: str,
+    events_connection: writing.Connection,
+    own: list[Row],
+    since: datetime,
+    until: datetime,
+    reason: str | None,
+) -> None:
+    add(events_connection, own, utc(2026, 1, 10, 12), utc(2026, 3, 1))
+    with connect(events_database_url) as store:
+        zone = ZoneInfo("Europe/Berlin")
+        edges = {"since": since.replace(tzinfo=zone), "until": until.replace(tzinfo=zone)}
+        query = AggregateQuery(**edges, timezone="Europe/Berlin", group_by="metric_key")
+        found = compare(store, store.aggregate(query))
+        assert (found if isinstance(found, str) else None) == reason
+
+
+def test_what_was_known_decides_where_the_events_begin(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    add(events_connection, own, utc(2026, 2, 15), utc(2026, 4, 1))
+    add(events_connection, own, utc(2026, 1, 1), utc(2026, 2, 15), ingested_at=utc(2026, 5, 1))
+    march = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1))
+    with connect(events_database_url) as store:
+        assert isinstance(compare(store, store.aggregate(march)), Comparison)
+        known = compare(store, store.aggregate(march.replace(as_of=utc(2026, 4, 2))))
+        assert known == "not compared with February 2026: events begin on 15 Feb 2026, 00:00"
 
 
 def test_other_is_compared_with_everything_outside_the_kept_series(daily: Store) -> None:
     answer = daily.aggregate(AggregateQuery(since=utc(2026, 4, 5), until=utc(2026, 4, 9), group_by="metric_key", top=1))
     assert [series.label for series in answer.series] == ["a", "Other"]
     found = compare(daily, answer)
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert [change.before for change in found.series] == [12, 4]
     month = daily.aggregate(AggregateQuery(since=utc(2026, 4, 1), until=utc(2026, 5, 1), group_by="metric_key", top=1))
     found = compare(daily, month)
-    assert found is not None
+    assert isinstance(found, Comparison)
     assert [change.before for change in found.series] == [124, 0]
     assert found.series[1].ratio is None
 
 
-def test_there_is_nothing_before_a_window_that_has_not_begun(daily: Store) -> None:
-    assert compare(daily, daily.aggregate(AggregateQuery(since=utc(2150, 1, 1), until=utc(2150, 2, 1)))) is None
-    assert compare(daily, daily.aggregate(AggregateQuery(since=utc(1970, 1, 2), until=utc(1980, 1, 1)))) is None
+def test_a_window_that_has_not_begun_is_not_compared(daily: Store) -> None:
+    future = daily.aggregate(AggregateQuery(since=utc(2150, 1, 1), until=utc(2150, 2, 1)))
+    assert compare(daily, future) == "nothing to compare: the window has not begun"
+    early = daily.aggregate(AggregateQuery(since=utc(1970, 1, 2), until=utc(1980, 1, 1)))
+    assert compare(daily, early) == "not compared with the 2400 days before: it reaches before 1970"

@@ -48,8 +48,8 @@ class Source:
         """The answer to a question, live ones as of this minute."""
         return _aggregate(self.store, self.store.organization_id, query.resolve(self.now), self.now)
 
-    def comparison(self, answer: Aggregate) -> Comparison | None:
-        """The answer beside the period before it."""
+    def comparison(self, answer: Aggregate) -> Comparison | str:
+        """The answer beside the period before it, else why it is not compared."""
         return _comparison(self.store, self.store.organization_id, answer, answer.query, self.now)
 
     def page(self, query: EventQuery) -> EventPage:
@@ -137,7 +137,7 @@ def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuer
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _comparison(
     _store: Store, organization_id: UUID | None, _answer: Aggregate, query: AggregateQuery, now: datetime
-) -> Comparison | None:
+) -> Comparison | str:
     with asking("comparison", organization_id, query):
         return compare(_store, _answer)
 

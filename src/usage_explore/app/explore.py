@@ -58,8 +58,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if _is_empty(answer, source):
         _nothing(view, source)
         return
-    extent = source.extent()
-    headline(answer, comparison, extent and extent[0])
+    headline(answer, comparison)
     dark = st.context.theme.type == "dark"
     if answer.query.group_by == "none":
         chart(view, answer, dark)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import streamlit as st
 
 from usage_explore.answers import Aggregate
 from usage_explore.app import words
 from usage_explore.comparison import Comparison
-from usage_explore.describe import group_name
+from usage_explore.describe import group_name, span_words
 from usage_explore.query import METRICS
 
 
-def headline(answer: Aggregate, comparison: Comparison | None, first: datetime | None) -> None:
-    """Draw them in one line; the exact numbers are in the tooltips. `first` is when the first event occurred."""
+def headline(answer: Aggregate, comparison: Comparison | str) -> None:
+    """Draw them in one line; the exact numbers are in the tooltips. A `comparison` in words is why there is none."""
     unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         _number(words.short(answer.total), unit, f"Exactly {words.exact(answer.total)} {unit}.")
-        _change(answer, comparison, first, unit)
+        _change(answer, comparison, unit)
         if answer.query.group_by != "none":
             _series(answer)
         _served(answer)
@@ -33,9 +33,9 @@ def _served(answer: Aggregate) -> None:
     st.caption(f"answered in {milliseconds:,} ms", help=words.plain(path), width="content")
 
 
-def _change(answer: Aggregate, comparison: Comparison | None, first: datetime | None, unit: str) -> None:
-    if comparison is None:
-        _number("–", "no earlier period to compare with", "The earlier period is empty or out of reach.")
+def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
+    if isinstance(comparison, str):
+        _number("–", comparison, "A change needs an earlier period that lies wholly within the events.")
         return
     total = comparison.total
     if not total.before:
@@ -44,14 +44,18 @@ def _change(answer: Aggregate, comparison: Comparison | None, first: datetime | 
         value = "no change"
     else:
         value = words.change(total.ratio)
-    label = comparison.label
-    if total.before and first and comparison.since < first:
-        # the earlier period is only partly there: a rise would be no rise
-        label += f", which has none before {words.date(first.astimezone(answer.query.zone))}"
+    zone = answer.query.zone
+    now, then = (
+        span_words(since.astimezone(zone), until.astimezone(zone))
+        for since, until in (
+            (answer.query.span[0], comparison.now_until),
+            (comparison.since, comparison.until),
+        )
+    )
     _number(
         value,
-        label,
-        f"{words.exact(total.now)} {unit}, before {words.exact(total.before)}.",
+        comparison.label,
+        f"{now}: {words.exact(total.now)} {unit}. {then}: {words.exact(total.before)}.",
     )
 
 

@@ -19,7 +19,7 @@ from usage_explore.filters import ID_COLUMNS
 _WIDEST, _FEW, _LONGEST = 16, 48, 200
 
 
-def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow: Callable[[Series], None]) -> None:
+def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow: Callable[[Series], None]) -> None:
     """Draw it; `narrow` is called with the series whose name was clicked."""
     colours = charts.colors(answer, dark)
     total = answer.total
@@ -62,7 +62,7 @@ def ranking(answer: Aggregate, comparison: Comparison | None, dark: bool, narrow
         ),
         "Share": st.column_config.TextColumn("Share", alignment="right"),
         "Change": st.column_config.TextColumn(
-            "Change", alignment="right", help=comparison.label if comparison else "No earlier period"
+            "Change", alignment="right", help=comparison if isinstance(comparison, str) else comparison.label
         ),
         "Shape": shape("Shape", help="The finished buckets of the window, from zero", color="gray", y_min=lowest),
     }
@@ -93,7 +93,7 @@ def _shape(series: Series) -> list[float]:
     return (finished or [float(point.value) for point in series.points])[-_LONGEST:]
 
 
-def _changes(answer: Aggregate, comparison: Comparison | None) -> list[str]:
-    if comparison is None:
+def _changes(answer: Aggregate, comparison: Comparison | str) -> list[str]:
+    if isinstance(comparison, str):
         return ["–"] * len(answer.series)
     return [words.change(each.ratio) if each.before or each.now else "–" for each in comparison.series]
