@@ -226,11 +226,11 @@ class Asked:
         else:
             assert fast.series == raw.series, query
         assert [_plain(series) for series in fast.series] == expected(query, held, fast.now), query
+        assert fast.metrics == raw.metrics == oracle.metrics(matching(query, held), *query.span), query
 
 
-def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict[str, Any]]:
-    """The oracle's answer, with `complete`."""
-    since, until = query.span
+def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
+    """The rows that pass the question's filters and were known at its `as_of`, in any window."""
     known = query.as_of
     params = [
         (name, list(values))
@@ -245,13 +245,18 @@ def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict
         if values
     ]
     passes = oracle.predicate(params)
-    asked = [
+    return [
         row
         for row in held
         if row.organization_id == rows.ORGANIZATION and (known is None or row.ingested_at <= known) and passes(row)
     ]
+
+
+def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict[str, Any]]:
+    """The oracle's answer, with `complete`."""
+    since, until = query.span
     found = oracle.aggregate(
-        asked,
+        matching(query, held),
         since=since,
         until=until,
         bucket=query.bucket,
@@ -260,7 +265,7 @@ def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict
         group_by=query.group_by,
         top=query.top,
     )
-    closed = min(now, known or now)
+    closed = min(now, query.as_of or now)
     for series in found:
         series["points"] = [
             (start, end, value, start >= since and end <= until and end <= closed)

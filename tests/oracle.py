@@ -96,6 +96,11 @@ def edges(since: datetime, until: datetime, bucket: str, zone: ZoneInfo) -> list
     return [edge for edge in found if first <= edge <= last]
 
 
+def metrics(rows: Iterable[Row], since: datetime, until: datetime) -> int:
+    """How many different metrics the rows in the window are of, over rows already filtered by everything else."""
+    return len({row.metric_key for row in rows if since <= row.timestamp < until})
+
+
 def aggregate(
     rows: Iterable[Row],
     *,

@@ -22,7 +22,7 @@ from usage_explore import charts
 from usage_explore.answers import Aggregate, Kind, Point, Series, Served
 from usage_explore.charts import palette, rows, ticks, words
 from usage_explore.errors import QueryError
-from usage_explore.numbers import exact_sum
+from usage_explore.numbers import exact_sum, plain
 from usage_explore.query import AggregateQuery
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
@@ -55,6 +55,7 @@ def answer(
     value: Value = _varied,
     now: datetime = NOW,
     capped: bool = False,
+    metrics: int = 1,
     **question: Any,
 ) -> Aggregate:
     """An answer with the values of `value(rank, bucket)`, 0 where the bucket has not begun."""
@@ -82,6 +83,7 @@ def answer(
         edges=edges,
         now=now,
         capped=capped,
+        metrics=metrics,
         app_url="http://127.0.0.1:8501",
         settle=timedelta(minutes=5),
         served=Served("there is no rollup", timedelta(0)),
@@ -528,6 +530,18 @@ def test_vega_says_nothing_about_a_chart(capfd: pytest.CaptureFixture[str]) -> N
     assert not printed.out + printed.err
 
 
+def test_a_sum_over_several_metrics_says_how_many_it_adds() -> None:
+    unlike = answer(EVERY, metrics=12)
+    assert "Adds 12 metrics." in " ".join(charts.chart(unlike).to_dict()["title"]["subtitle"])
+    assert f"Total {words.exact(unlike.total)} quantity, adds 12 metrics." in charts.summary(unlike)
+    assert f"total {plain(unlike.total)}, adds 12 metrics; Quantity per day" in repr(unlike)
+    assert "adds 12 metrics" in unlike._repr_html_()
+    counted = answer(EVERY, metric="count", value=lambda *_: 3, metrics=12)
+    for one in (answer(EVERY, metrics=1), counted):
+        assert "metrics" not in f"{charts.chart(one).to_dict()['title']} {charts.summary(one)} {one!r}"
+    assert counted.to_dict()["metrics"] == 12
+
+
 @pytest.mark.parametrize("kind", ["bars", "lines", "area"])
 def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
     every = "".join(map(chr, range(1, 32))) + "\ufffe\uffff\x7f\x85😀\\u0002"
@@ -539,6 +553,7 @@ def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
         edges=tuple(edges),
         now=edges[-1],
         capped=False,
+        metrics=1,
         app_url="",
         settle=timedelta(0),
         served=Served("there is no rollup", timedelta(0)),

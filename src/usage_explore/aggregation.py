@@ -43,17 +43,23 @@ from usage_explore.query import AggregateQuery
 from usage_explore.rollup.serving import Serving
 
 
-def aggregate(table: Table, query: AggregateQuery, serving: Serving | None = None) -> Select[Any]:
+def aggregate(
+    table: Table, query: AggregateQuery, serving: Serving | None = None, metrics: Serving | None = None
+) -> Select[Any]:
     """The statement for a resolved question, from the rollup where `serving` says how, else from the events.
 
-    Columns: `now` timestamptz, `series_count` bigint, then NULL or `kind` text (all, value, missing, other), `key`
-    text, `total`, `members` bigint (how many keys the series holds), `points` array; ordered as ranked. Counts
-    are bigint, sums numeric. Raises `ValueError` on a relative window, `ScopeError` without an organization.
+    With `metrics` the rollup serves the number of metrics that way.
+
+    Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
+    `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
+    `points` array; ordered as ranked. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
+    `ScopeError` without an organization.
     """
     size = len(query.edges()) - 1
     number = BigInteger() if query.metric == "count" else Numeric()
     grouped = query.group_by != "none"
-    points = events_points(table, query) if serving is None else rollup_points(table, query, serving)
+    found = rollup_points(table, query, serving, metrics) if serving else events_points(table, query, metrics)
+    points = found.points
 
     if grouped:
         ranked, series = _ranked(points, query.top)
@@ -90,12 +96,15 @@ def aggregate(table: Table, query: AggregateQuery, serving: Serving | None = Non
         .group_by(series.c.position)
         .cte("filled")
     )
-    head = select(func.transaction_timestamp().label("now"), known.label("series_count")).cte("head")
+    head = select(
+        func.transaction_timestamp().label("now"), known.label("series_count"), found.metrics.label("metrics")
+    ).cte("head")
     body = series.join(filled, filled.c.position == series.c.position)
     return (
         select(
             head.c.now,
             head.c.series_count,
+            head.c.metrics,
             series.c.kind,
             series.c.key,
             series.c.total.cast(number).label("total"),

@@ -185,7 +185,8 @@ class Aggregate:
     """How much, over time: the answer to an `AggregateQuery`, exact to the last digit.
 
     `query` is the question as it took effect (absolute, scoped, the window capped when `capped`), `now` the
-    database's clock. Counts are `int`, sums `Decimal`. `served` says which path answered and how fast.
+    database's clock. Counts are `int`, sums `Decimal`. `metrics` is how many different metrics are added up: the sum of
+    tokens and seconds is a number without a unit. `served` says which path answered and how fast.
     """
 
     query: AggregateQuery
@@ -193,6 +194,7 @@ class Aggregate:
     edges: tuple[datetime, ...]
     now: datetime
     capped: bool
+    metrics: int
     app_url: str
     settle: timedelta
     served: Served = field(compare=False)
@@ -214,10 +216,16 @@ class Aggregate:
 
     def __repr__(self) -> str:
         size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
-        return f"<Aggregate: {size}, total {plain(self.total)}; {describe(self.query)}>"
+        adds = f", {self.adds}" if self.adds else ""
+        return f"<Aggregate: {size}, total {plain(self.total)}{adds}; {describe(self.query)}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
+
+    @property
+    def adds(self) -> str:
+        """What to know about a sum of unlike quantities: "adds 12 metrics". Empty for counts and for one metric."""
+        return f"adds {self.metrics:,} metrics" if self.metrics > 1 and self.query.metric != "count" else ""
 
     @property
     def folded(self) -> int:
@@ -278,6 +286,7 @@ class Aggregate:
             "top": query.top,
             "as_of": rfc3339(query.as_of) if query.as_of else None,
             "capped": self.capped,
+            "metrics": self.metrics,
             "filters": filters,
             "series": [self._series_dict(series) for series in self.series],
         }

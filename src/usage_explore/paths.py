@@ -32,22 +32,26 @@ class Paths:
     now: datetime
     rollup: bool
 
-    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], Served]:
-        """The series of a resolved question, and how they were found. Raises `QueryError`, `NotExact`."""
+    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Served]:
+        """The series of a resolved question, the number of metrics they add up, and the path.
+
+        Raises `QueryError`, `NotExact`.
+        """
         began = time.perf_counter()
         edges = query.edges()
         path: Serving | str = "the rollup is switched off"
+        metrics: Serving | None = None
         if self.rollup:
-            path = answering.path(self.connection, self.table, query, edges, self.now)
+            path, metrics = answering.aggregate_paths(self.connection, self.table, query, edges, self.now)
         try:
-            found = self._series(query, edges, path)
+            found = self._series(query, edges, path, metrics)
         except NotExact:
             if not isinstance(path, Serving):
                 raise
             path = "quantities that are not numbers lie beside the window"
-            found = self._series(query, edges, path)
+            found = self._series(query, edges, path, metrics)
         took = timedelta(seconds=time.perf_counter() - began)
-        return found, Served(None if isinstance(path, Serving) else path, took)
+        return *found, Served(None if isinstance(path, Serving) else path, took)
 
     def count(self, query: EventQuery) -> int:
         """How many events a question finds."""
@@ -64,10 +68,12 @@ class Paths:
         statement = rollup_choices(self.table, query, group, most, serving) if serving else events(self.table, query)
         return [(row.value, row.events) for row in self.connection.execute(statement)]
 
-    def _series(self, query: AggregateQuery, edges: tuple[datetime, ...], path: Serving | str) -> tuple[Series, ...]:
+    def _series(
+        self, query: AggregateQuery, edges: tuple[datetime, ...], path: Serving | str, metrics: Serving | None
+    ) -> tuple[tuple[Series, ...], int]:
         serving = path if isinstance(path, Serving) else None
-        rows = self.connection.execute(aggregation.aggregate(self.table, query, serving)).all()
-        return aggregation.series(rows, query, edges, min(self.now, query.as_of or self.now))
+        rows = self.connection.execute(aggregation.aggregate(self.table, query, serving, metrics)).all()
+        return aggregation.series(rows, query, edges, min(self.now, query.as_of or self.now)), rows[0].metrics
 
     def _serving(self, query: Question, group: str) -> Serving | None:
         if not self.rollup:

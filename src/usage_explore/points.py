@@ -31,7 +31,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.sql.expression import CTE, Subquery
+from sqlalchemy.sql.expression import CTE, CompoundSelect
 from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query import AggregateQuery, EventQuery, Metric
@@ -46,31 +46,64 @@ _PROBES = 1_000
 """Slots that are looked up one by one for a value, rather than all values of all slots read."""
 
 
-def events_points(table: Table, query: AggregateQuery) -> CTE:
+@dataclass(frozen=True, slots=True)
+class Points:
+    """The points of an answer, and how many different metrics its events are of (a scalar of the same statement)."""
+
+    points: CTE
+    metrics: ColumnElement[int]
+
+
+def events_points(table: Table, query: AggregateQuery, metrics: Serving | None = None) -> Points:
     """The points from the events: first to even slots of time, then the few slots to buckets."""
     edges = query.edges()
     key = _key(partial(expression, table), query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
     measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
-    slots = (
-        select(slot, *key, measured.label("value")).where(*conditions(table, query)).group_by(slot, *key).cte("slots")
-    )
+    by = [slot, *key, *([] if metrics or follows(query) else [table.c.metric_key])]
+    slots = select(*by, measured.label("value")).where(*conditions(table, query)).group_by(*by).cte("slots")
     bucket = _bucket(slots.c.slot, _instants(edges))
     keys = [slots.c.key] if key else []
-    return select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
+    points = select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
+    return Points(points, _metrics(table, query, points, slots, metrics))
 
 
-def rollup_points(table: Table, query: AggregateQuery, serving: Serving) -> CTE:
+def rollup_points(table: Table, query: AggregateQuery, serving: Serving, metrics: Serving | None = None) -> Points:
     """The points from the rollup's whole slots, with the window's edges and the tail from the events."""
-    pieces = _pieces(table, query, serving, _Measure(query.group_by, query.metric, _instants(query.edges())))
+    by_metric = not (metrics or follows(query))
+    measure = _Measure(query.group_by, query.metric, _instants(query.edges()), metrics=by_metric)
+    pieces = _pieces(table, query, serving, measure).cte("pieces")
     keys = [pieces.c.key] if query.group_by != NONE else []
     measured = pieces.c.events if query.metric == "count" else pieces.c.quantity
-    return (
+    points = (
         select(pieces.c.bucket, *keys, func.sum(measured).label("value"))
         .group_by(pieces.c.bucket, *keys)
         .having(func.sum(pieces.c.events) != 0)
         .cte("points")
     )
+    return Points(points, _metrics(table, query, points, pieces, metrics))
+
+
+def follows(query: AggregateQuery) -> bool:
+    """Whether the number of metrics follows from the points: the filter has one metric, or each is a series."""
+    return query.group_by == "metric_key" or len(query.metric_key) == 1
+
+
+def _metrics(
+    table: Table, query: AggregateQuery, points: CTE, measured: CTE, metrics: Serving | None
+) -> ColumnElement[int]:
+    """The number of metrics: of the points where it follows from them, else as served, else of `measured`."""
+    if query.group_by == "metric_key":
+        found = select(points.c.key).distinct()
+    elif follows(query):
+        found = select(literal(1)).select_from(points).limit(1)
+    elif metrics:
+        found = rollup_choices(table, query, "metric_key", None, metrics)
+    else:
+        found = select(measured.c.metric_key).group_by(measured.c.metric_key)
+        if "events" in measured.c:  # pieces that are taken away are among them
+            found = found.having(func.sum(measured.c.events) != 0)
+    return select(func.count()).select_from(found.subquery()).scalar_subquery()
 
 
 def metric_points(
@@ -89,7 +122,7 @@ def metric_points(
     measure = _Measure(query.group_by, "sum_quantity", _instants(edges), metrics=True)
     if serving is None:
         return _piece(table, query, only, measure).cte("points")
-    pieces = _pieces(table, query, serving, measure)
+    pieces = _pieces(table, query, serving, measure).subquery("pieces")
     by = [pieces.c.bucket, *([pieces.c.key] if query.group_by != NONE else []), pieces.c.metric_key]
     events, quantity = func.sum(pieces.c.events), func.sum(pieces.c.quantity)
     return (
@@ -102,7 +135,7 @@ def metric_points(
 
 def rollup_choices(table: Table, query: Question, group: str, most: int | None, serving: Serving) -> Select[Any]:
     """What `statements.values` or, for the group `keys`, `statements.dimension_keys` gives, from the rollup."""
-    pieces = _pieces(table, query, serving, _Measure(group, "count"))
+    pieces = _pieces(table, query, serving, _Measure(group, "count")).subquery("pieces")
     events = func.sum(pieces.c.events)
     offered = pieces.c.key != "" if group == KEYS else pieces.c.key.is_not(None)
     return (
@@ -137,21 +170,22 @@ class _Measure:
 
 def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[Any]:
     """What `statements.count` gives, from the rollup."""
-    pieces = _pieces(table, query, serving, _Measure(NONE, "count"))
+    pieces = _pieces(table, query, serving, _Measure(NONE, "count")).subquery("pieces")
     return select(func.coalesce(func.sum(pieces.c.events), 0).cast(BigInteger))
 
 
-def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> Subquery:
+def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> CompoundSelect[Any]:
     """The pieces of the answer, to be added up.
 
-    `bucket` where there are edges, `key` where there is a group, `events`, and `quantity` where it is measured.
+    `bucket` where there are edges, `key` where there is a group, `metric_key` where the measure is by metric, `events`,
+    and `quantity` where it is measured.
     """
     known = table.c.ingested_at < serving.known
     return union_all(
         *(_whole(rollup_table(table), query, slots, serving.known, measure) for slots in serving.slots),
         _piece(table, query, table.c.ingested_at >= serving.known, measure),
         *(_piece(table, _within(query, edge), known, measure, edge.sign) for edge in serving.edges),
-    ).subquery("pieces")
+    )
 
 
 def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure: _Measure) -> Select[Any]:

@@ -209,7 +209,7 @@ class Store:
         with self._asking(asking, snapshot=True) as (connection, asked):
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
-            series, served = self._paths(connection, now).aggregate(resolved)
+            series, metrics, served = self._paths(connection, now).aggregate(resolved)
             named = resolved.group_by == "none" or any(each.kind == "value" for each in series)
             self._hint(connection, resolved, empty=not named or not any(each.total for each in series))
         return Aggregate(
@@ -218,6 +218,7 @@ class Store:
             edges=resolved.edges(),
             now=now,
             capped=capped,
+            metrics=metrics,
             app_url=self.app_url,
             settle=self.settle,
             served=served,

@@ -287,6 +287,15 @@ def test_a_period_that_begins_before_the_first_event_is_not_compared(explore: Op
     assert "–" not in {*next(frame.value["Change"] for frame in late.dataframe if "Change" in frame.value)}
 
 
+def test_a_sum_over_several_metrics_says_how_many_it_adds(explore: Open, store: Store) -> None:
+    summed = {**LINK, "metric": "sum_quantity"}
+    answer = store.aggregate(AggregateQuery(**summed))
+    assert answer.metrics > 1
+    assert f":small[:gray[quantity, adds {answer.metrics} metrics]]" in text(explore(**summed))
+    assert ":small[:gray[quantity]]" in text(explore(**summed, metric_key="tokens_in"))
+    assert "adds" not in text(explore(**LINK))
+
+
 def test_a_link_stays_as_it_was_typed(explore: Open) -> None:
     app = explore(**LINK, bucket="day", top="8")
     assert app.query_params["bucket"] == "day"

@@ -81,6 +81,7 @@ def test_the_answer_is_the_oracle_s(
     expected = oracle.aggregate(
         known, since=since, until=until, bucket=bucket, zone=ZoneInfo(zone), metric=metric, group_by=group_by, top=top
     )
+    assert answer.metrics == oracle.metrics(known, since, until)
     closed = min(answer.now, as_of or answer.now)
     assert [(s.kind, s.key, s.total) for s in answer.series] == [(e["kind"], e["key"], e["total"]) for e in expected]
     for found, wanted in zip(answer.series, expected, strict=True):
@@ -242,7 +243,11 @@ def test_the_sql_to_copy_gives_the_same_answer(
         answer = store.aggregate(query)
         assert answer.series
         found = events_connection.execute(store.sql(query)).fetchall()  # no parameters: as psql would send it
-        assert [(kind, key, total, points) for _, _, kind, key, total, _, points in found] == [
+        assert [
+            (kind, key, total, points)
+            for _, _, metrics, kind, key, total, _, points in found
+            if metrics == answer.metrics
+        ] == [
             (series.kind, series.key, series.total, [point.value for point in series.points])
             for series in answer.series
         ]
@@ -298,7 +303,9 @@ def test_the_answer_echoes_the_question_as_it_took_effect(store: Store) -> None:
         as_of=utc(2026, 11, 1),
     )
     answer = store.aggregate(query).to_dict()
-    assert {name: answer[name] for name in ("bucket", "group_by", "metric", "timezone", "top", "as_of", "capped")} == {
+    assert {
+        name: answer[name] for name in ("bucket", "group_by", "metric", "timezone", "top", "as_of", "capped", "metrics")
+    } == {
         "bucket": "day",
         "group_by": "none",
         "metric": "count",
@@ -306,6 +313,7 @@ def test_the_answer_echoes_the_question_as_it_took_effect(store: Store) -> None:
         "top": 8,
         "as_of": "2026-11-01T00:00:00Z",
         "capped": False,
+        "metrics": 0,
     }
     assert (answer["since"], answer["until"]) == ("2026-10-20T00:00:00Z", "2026-10-22T00:00:00Z")
     assert answer["filters"] == {

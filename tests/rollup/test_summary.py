@@ -11,7 +11,7 @@ import pytest
 from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.rollup import catalogue, choice, maintain
+from usage_explore.rollup import answering, catalogue, choice, maintain
 from usage_explore.rollup.serving import Kept, Serving, Slots, serving
 from usage_explore.rollup.verify import verify
 
@@ -62,8 +62,39 @@ def test_it_answers_what_it_suffices_for(
 ) -> None:
     right = raw.aggregate(query).series
     assert fast.aggregate(query).series == right
+    assert fast.aggregate(query).metrics == raw.aggregate(query).metrics
     spoil(week, dimension)
     assert (fast.aggregate(query).series == right) is summarized
+
+
+@pytest.mark.parametrize("metric", ["count", "sum_quantity"])
+def test_the_metrics_are_counted_beside_a_summary_of_all_of_them(week: Ahead, fast: Store, metric: str) -> None:
+    week.add(FIRST + 30 * HOUR, metric_key="images", quantity=Decimal(0), ingested_at=FIRST + 7 * DAY)
+    week.add(FIRST + 31 * HOUR, metric_key="late", ingested_at=FIRST + 8 * DAY)
+    query = BY_CUSTOMER.replace(metric=metric)
+    assert fast.aggregate(query).metrics == 4
+    assert fast.aggregate(query.replace(as_of=FIRST + 7 * DAY)).metrics == 3
+    assert fast.aggregate(query.replace(as_of=FIRST + 6 * DAY)).metrics == 2
+    assert fast.aggregate(query.replace(until=FIRST + 30 * HOUR)).metrics == 2
+    week.advance(FIRST + 9 * DAY)
+    for asked in (query, query.replace(customer_id=ORGANIZATION), query.replace(group_by="none")):
+        answer = fast.aggregate(asked)
+        assert (answer.metrics, answer.served.path) == (4, "rollup")
+    assert fast.aggregate(query.replace(since=FIRST + 32 * HOUR, until=FIRST + 6 * DAY)).metrics == 2
+    assert fast.aggregate(query.replace(metric_key="images")).metrics == 1
+    assert fast.aggregate(query.replace(metric_key="nothing")).metrics == 0
+    assert fast.aggregate(query.replace(metric_key=["images", "nothing", "late"])).metrics == 2
+
+
+def test_without_rows_that_count_the_metrics_the_summary_is_not_used(
+    fast: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"none": Kept("none", HOUR, FIRST, FIRST), "customer_id": Kept("customer_id", DAY, MARK, MARK, summary=True)}
+    monkeypatch.setattr(answering, "kept", lambda *_: kept)
+    with fast.engine.connect() as connection:
+        found, metrics = answering.aggregate_paths(connection, TABLE, BY_CUSTOMER, BY_CUSTOMER.edges(), MARK)
+    assert isinstance(found, Serving)
+    assert (found.slots[0].dimension, metrics) == ("customer_id", None)
 
 
 def test_the_days_that_the_window_cuts_are_answered_by_the_hour(week: Ahead, fast: Store, raw: Store) -> None:

@@ -101,6 +101,11 @@ def _aggregate() -> Schema:
         top={name: declared["top"][name] for name in ("type", "minimum", "maximum")},
         as_of=_nullable(INSTANT),
         capped={"type": "boolean", "description": "Whether `since` was moved to keep 2,400 buckets."},
+        metrics={
+            "type": "integer",
+            "minimum": 0,
+            "description": "How many different metrics are added up: a sum over several has no unit.",
+        },
         filters={
             "type": "object",
             "description": "Each filter parameter to its values.",

@@ -17,7 +17,12 @@ def headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """Draw them in one line; the exact numbers are in the tooltips. A `comparison` in words is why there is none."""
     unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        _number(words.short(answer.total), unit, f"Exactly {words.exact(answer.total)} {unit}.")
+        exactly = f"Exactly {words.exact(answer.total)} {unit}."
+        if answer.adds:
+            exactly += (
+                " Quantities of different metrics have no common unit: filter to one metric, or group by metric key."
+            )
+        _number(words.short(answer.total), f"{unit}, {answer.adds}" if answer.adds else unit, exactly)
         _change(answer, comparison, unit)
         if answer.query.group_by != "none":
             _series(answer)

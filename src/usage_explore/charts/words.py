@@ -108,6 +108,8 @@ def cap_note(answer: Aggregate) -> str | None:
 def notes(answer: Aggregate) -> list[str]:
     """What one has to know to read the chart: the cap, and what unfinished looks like."""
     found = [note] if (note := cap_note(answer)) else []
+    if answer.adds:
+        found.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
     if unfinished(answer):
         found.append("Pale and dashed: unfinished")
     return found
@@ -158,7 +160,7 @@ def summary(answer: Aggregate) -> str:
         parts.append(note)
     if is_empty(answer):
         return ". ".join([*parts, NO_EVENTS]) + "."
-    parts.append(f"Total {exact(answer.total)} {unit(answer)}")
+    parts.append(f"Total {exact(answer.total)} {unit(answer)}" + (f", {answer.adds}" if answer.adds else ""))
     if answer.query.group_by != "none":
         parts.append(_largest(answer))
     totals = bucket_totals(answer)

@@ -115,7 +115,7 @@ def _series(
     examination: Examination, incident: Incident, metric: Metric, bucket: Bucket, since: datetime, until: datetime
 ) -> list[Series]:
     """The incident's metrics in the window, exact."""
-    found, _ = examination.paths.aggregate(
+    found, *_ = examination.paths.aggregate(
         examination.aggregate_question(
             since=since,
             until=until,

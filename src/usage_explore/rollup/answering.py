@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
+from usage_explore.points import follows
 from usage_explore.query import AggregateQuery
 from usage_explore.question import Question
 from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_choices
@@ -50,6 +51,26 @@ def path(
     if isinstance(found, str):
         return found
     return serving(query, edges, now, found, metrics=metrics) if NONE in found else NOTHING_KEPT
+
+
+def aggregate_paths(
+    connection: Connection, table: Table, query: AggregateQuery, edges: tuple[datetime, ...], now: datetime
+) -> tuple[Serving | str, Serving | None]:
+    """The `path` of an aggregate, and how the rollup serves its number of metrics where that is a path of its own.
+
+    It is where the rows of the first path hold all metrics together, and where the events answer but the rollup keeps
+    enough for the metrics: reading each event's metric would cost more.
+    """
+    found = kept(connection, table, query)
+    if NONE not in found:
+        return NO_ROLLUP, None
+    first = serving(query, edges, now, found)
+    if follows(query) or (isinstance(first, Serving) and not first.together):
+        return first, None
+    metrics = serving_choices(query, "metric_key", now, found)
+    if isinstance(metrics, Serving):
+        return first, metrics
+    return (first if isinstance(first, str) else serving(query, edges, now, found, metrics=True)), None
 
 
 def choices_path(connection: Connection, table: Table, query: Question, group: str, now: datetime) -> Serving | str:

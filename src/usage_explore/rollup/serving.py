@@ -88,11 +88,15 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the rollup answers: the rows of whole slots ingested before `known`, edges, and the tail."""
+    """How the rollup answers: the rows of whole slots ingested before `known`, edges, and the tail.
+
+    `together`: some of those rows hold all metrics together.
+    """
 
     slots: tuple[Slots, ...]
     known: datetime
     edges: tuple[Edge, ...]
+    together: bool = False
 
 
 def serving(
@@ -152,7 +156,9 @@ def _pieces(
     if first and last and first >= last:
         return f"the window holds no whole slot of {span(kept.grain)}"
     slots = Slots(kept.dimension, kept.grain, first, last)
-    return Serving(_summarized(slots) if kept.summary and coarse else (slots,), known, (*head, *foot))
+    summarized = kept.summary and coarse
+    together = summarized and kept.grain == DAY
+    return Serving(_summarized(slots) if summarized else (slots,), known, (*head, *foot), together)
 
 
 def _summarized(slots: Slots) -> tuple[Slots, ...]:
