@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from usage_explore.filters import DIMENSION, dimension_group
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
@@ -34,7 +34,8 @@ def describe(query: Question) -> str:
             parts = ["Events"]
     parts += filter_words(query)
     if query.as_of:
-        parts.append(f"as known at {_moment(query.as_of)} UTC")
+        zone, clock = (query.zone, query.timezone) if isinstance(query, Windowed) else (UTC, "UTC")
+        parts.append(f"as known at {_moment(query.as_of.astimezone(zone))} {clock}")
     return ", ".join(part for part in parts if part)
 
 

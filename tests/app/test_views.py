@@ -97,6 +97,11 @@ def test_all_faults_of_a_link_are_told_at_once() -> None:
         (0, "0", "0"),
         (9871, "9,871", "9,871"),
         (12480000, "12.48 M", "12,480,000"),
+        (999_940, "999.9 k", "999,940"),
+        (999_960, "1 M", "999,960"),
+        (-999_999_999, "−1 B", "−999,999,999"),
+        (Decimal("9999.6"), "10 k", "9,999.6"),
+        (Decimal("12349.9"), "12.35 k", "12,349.9"),
         (-84213, "−84.21 k", "−84,213"),
         (Decimal("0.000000000000001"), "1.000E−15", "0.000000000000001"),
         (Decimal("1734502117.123456789"), "1.73 B", "1,734,502,117.123456789"),
@@ -110,6 +115,27 @@ def test_all_faults_of_a_link_are_told_at_once() -> None:
 def test_numbers_are_short_in_headlines_and_exact_elsewhere(value, short, exact) -> None:
     assert words.exact(value) == exact
     assert words.short(value) == short
+
+
+def test_a_unit_is_chosen_after_rounding() -> None:
+    assert [words.size(octets) for octets in (999, 999_949, 999_950, 999_999_999)] == [
+        *("999 bytes", "999.9 kB", "1.0 MB", "1.0 GB")
+    ]
+    assert words.share(9_999_600, 1_000_000) == "1,000 %"
+    assert words.change(Decimal("9.9996")) == "+1,000 %"
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "timezone", "dates"),
+    [
+        ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z", "Europe/Berlin", "2026-10-01-2026-10-31"),
+        ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z", "UTC", "2026-09-30-2026-10-31"),
+        ("2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z", "UTC", "2026-10-01"),
+        ("2026-10-01T00:00:00Z", "2026-10-02T00:00:00.000001Z", "UTC", "2026-10-01-2026-10-02"),
+    ],
+)
+def test_files_are_dated_on_the_query_s_clock(since: str, until: str, timezone: str, dates: str) -> None:
+    assert words.file_dates(AggregateQuery(since=since, until=until, timezone=timezone)) == dates
 
 
 def test_an_hour_that_comes_twice_is_told_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 
 import psycopg
@@ -131,7 +132,7 @@ def test_the_downloads_hold_the_answer(visit: Visit, store: Store) -> None:
             page.get_by_role("button", name=name).click()
         contents[name] = download.value.path().read_bytes()
     answer = store.aggregate(AggregateQuery(**LINK))
-    assert contents["Data, CSV"] == frames.to_csv(answer)
+    assert contents["Data, CSV"] == BOM_UTF8 + frames.to_csv(answer)
     assert contents["Data, Parquet"].startswith(b"PAR1")
     assert contents["Chart, PNG"].startswith(b"\x89PNG")
     assert b"</svg>" in contents["Chart, SVG"]
@@ -218,7 +219,9 @@ def test_an_export_holds_every_event(visit: Visit, store: Store) -> None:
     page.get_by_role("button", name="Prepare CSV").click()
     with page.expect_download() as download:
         page.get_by_role("button", name=f"Download CSV: {words.plural(number, 'event')}").click()
-    assert download.value.path().read_text().count("\n") == number + 1
+    content = download.value.path().read_bytes()
+    assert content.count(b"\n") == number + 1
+    assert content.startswith(BOM_UTF8 + b'"id"')
 
 
 def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, store: Store, server_url: str) -> None:

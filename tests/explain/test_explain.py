@@ -21,6 +21,7 @@ from usage_explore import AggregateQuery, Store, connect, writing
 from usage_explore.charts import image
 from usage_explore.errors import NotExact, QueryError
 from usage_explore.explain import Cell, Explanation
+from usage_explore.explain.spans import spans
 
 DAY = timedelta(days=1)
 
@@ -185,6 +186,22 @@ def test_an_expected_number_takes_the_place_of_the_window_before(telling: Any) -
     assert found.change == Decimal("28.5")
     assert found.cells[0].where == (("price_key", "new"),)
     assert "61.5 expected" in found.sentence
+
+
+def test_an_unfinished_month_is_compared_over_equal_lengths() -> None:
+    march = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1))
+    found = spans(march, utc(2026, 3, 31, 5), None, None)
+    assert found.cut
+    assert (found.before.since, found.before.until) == (utc(2026, 2, 1), utc(2026, 3, 1))
+    assert (found.after.since, found.after.until) == (utc(2026, 3, 1), utc(2026, 3, 29))
+
+
+def test_a_window_before_the_first_event_is_said(telling: Any) -> None:
+    window = utc(2026, 5, 20), utc(2026, 5, 27)
+    assert telling([], baseline=window).notes == (
+        "The window before is not wholly covered: events begin at 2026-05-26 00:00 UTC",
+    )
+    assert telling([], baseline="week").notes == ()
 
 
 def test_windows_without_events(telling: Any) -> None:

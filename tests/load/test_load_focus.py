@@ -44,6 +44,11 @@ def focus(load, *rows: dict[str, str | None], **options):
     return load(path, format="focus", **{"organization_id": None, **options})
 
 
+def test_a_time_may_name_utc(load):
+    focus(load, {**ROW, "ChargePeriodStart": "2026-10-01 00:00:00 UTC"})
+    assert load.rows("timestamp") == [(datetime(2026, 10, 1, tzinfo=UTC),)]
+
+
 @pytest.fixture(scope="module")
 def sample() -> list[dict[str, str]]:
     if not SAMPLE.exists():

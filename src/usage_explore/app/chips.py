@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
@@ -33,12 +34,16 @@ def chips(view: View, source: Source) -> None:
                 on_click=lambda each=each: go(lambda: view.asking(edits.without_filter(query, each))),
             )
         if query.as_of:
+            known = words.local(query.as_of, ZoneInfo(view.timezone))
             st.button(
-                f"as known at {query.as_of:%Y-%m-%d %H:%M} UTC",
+                f"as known at {known[:16]}",
                 key="chip as_of",
                 icon=":material/close:",
                 icon_position="right",
-                help="Only events ingested by then are counted, so these numbers do not change. Click to lift it.",
+                help=words.plain(
+                    f"Only events ingested by {known} ({view.timezone}) are counted, so these numbers do not change. "
+                    "Click to lift it."
+                ),
                 on_click=lambda: go(lambda: view.asking(query.replace(as_of=None))),
             )
         popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_OPEN, on_change="rerun")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import streamlit as st
@@ -41,7 +42,7 @@ def _make(query: EventQuery, suffix: str, source: Source) -> None:
     with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
         path = Path(folder) / f"usage-events.{suffix}"
         report = source.export(query, path, progress)
-        content = path.read_bytes()
+        content = (BOM_UTF8 if suffix == "csv" else b"") + path.read_bytes()
     bar.empty()
     st.download_button(
         f"Download {label}: {words.plural(report.events, 'event')}, {words.size(len(content))}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Literal
 
@@ -121,14 +122,14 @@ def _code(view: ExploreView, source: Source) -> None:
 
 
 def _download(view: ExploreView, answer: Aggregate) -> None:
-    name = f"usage {answer.query.span[0]:%Y-%m-%d} {answer.query.span[1]:%Y-%m-%d}".replace(" ", "-")
+    name = f"usage-{words.file_dates(answer.query)}"
 
     def picture(suffix: Literal["png", "svg"]) -> bytes:
         drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)
         return charts.image(drawn, suffix)
 
     files: list[tuple[str, str, str, Callable[[], bytes]]] = [
-        ("Data, CSV", "csv", "text/csv", lambda: frames.to_csv(answer)),
+        ("Data, CSV", "csv", "text/csv", lambda: BOM_UTF8 + frames.to_csv(answer)),
         ("Data, Parquet", "parquet", "application/vnd.apache.parquet", lambda: frames.to_parquet(answer)),
     ]
     if not charts.undrawable(answer):

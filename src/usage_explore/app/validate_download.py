@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from io import BytesIO
 
@@ -37,10 +38,9 @@ def code(view: ValidateView, validation: Validation) -> None:
 
 def download(source: Source, validation: Validation) -> None:
     """Draw a button for each kind of file; it is made when it is asked for."""
-    since, until = (edge.astimezone(validation.period.zone) for edge in validation.period.span)
-    name = f"validation-{since:%Y-%m-%d}-{until:%Y-%m-%d}"
+    name = f"validation-{words.file_dates(validation.period)}"
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
-        ("Findings, CSV", "csv", "text/csv", lambda: to_csv(validation)),
+        ("Findings, CSV", "csv", "text/csv", lambda: BOM_UTF8 + to_csv(validation)),
         ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),
     )
     st.caption(

@@ -60,6 +60,11 @@ class ValidateView:
         own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
         return (*self.query.to_params(), *own, *((("finding", self.finding),) if self.finding else ()))
 
+    @property
+    def timezone(self) -> str:
+        """The zone of every time on the page."""
+        return self.query.timezone
+
     def asking(self, query: Question) -> ValidateView:
         """The view of another `Period`: whom the old one's findings concerned, and the opened one, are let go."""
         return ValidateView(cast("Period", query), self.severities, self.checks)

@@ -63,6 +63,11 @@ class ExploreView:
             own.append(("span", "/".join(map(rfc3339, self.span))))
         return (*self.query.to_params(), *own)
 
+    @property
+    def timezone(self) -> str:
+        """The zone of every time on the page."""
+        return self.query.timezone
+
     def asking(self, query: Question) -> ExploreView:
         """The view of another `AggregateQuery`: what was picked in the old answer is let go."""
         return ExploreView(cast("AggregateQuery", query), self.chart)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from datetime import datetime, timedelta
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from usage_explore import numbers
 from usage_explore.charts import words as charts
 from usage_explore.numbers import Number
+from usage_explore.question import Windowed
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
 _LEAST, _MOST = -12, 18  # powers of ten between which a number is written without an exponent
+_FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_THOUSAND = Decimal("999.95")  # what is 1,000 with one decimal
 _STEPS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
 
 
@@ -27,7 +30,7 @@ def exact(value: Number) -> str:
 def short(value: Number) -> str:
     """About four digits: 12.48 M, 84.2 k, 9,871, 0.0312; 1.234E+21 where units have no name."""
     number = Decimal(value)
-    size = number.adjusted() if number else 0
+    size = _FOUR_DIGITS.plus(number).adjusted() if number else 0  # 999,960 is 1 M: rounding decides the unit
     if not _LEAST < size < _MOST:
         return f"{number:.3E}".replace("-", "−")
     for power, unit in _STEPS:
@@ -43,7 +46,7 @@ def share(part: Number, whole: Number) -> str:
     ratio = Decimal(part) / Decimal(whole) * 100
     if ratio and abs(ratio) < Decimal("0.1"):
         return "< 0.1 %" if ratio > 0 else "> −0.1 %"
-    if abs(ratio) >= 1000:
+    if abs(ratio) >= _THOUSAND:
         return f"{short(ratio)} %"
     return f"{ratio:.1f} %".replace("-", "−")
 
@@ -53,7 +56,7 @@ def change(ratio: Decimal | None) -> str:
     if ratio is None:
         return "new"
     percent = ratio * 100
-    if abs(percent) >= 1000:
+    if abs(percent) >= _THOUSAND:
         return f"{'+' if percent > 0 else '−'}{short(abs(percent))} %"
     text = f"{percent:+.1f} %".replace("-", "−")
     return "0.0 %" if text in ("+0.0 %", "−0.0 %") else text
@@ -73,6 +76,13 @@ def local(moment: datetime, zone: ZoneInfo) -> str:
 def date(moment: datetime) -> str:
     """A day: 5 Nov 2026."""
     return f"{moment.day} {moment:%b %Y}"
+
+
+def file_dates(query: Windowed) -> str:
+    """The first and the last day of a resolved window on the query's clock, for file names: 2026-10-01-2026-10-31."""
+    since, until = query.span
+    first, last = (edge.astimezone(query.zone).date() for edge in (since, until - timedelta(microseconds=1)))
+    return f"{first}-{last}" if first != last else f"{first}"
 
 
 def clock(moment: datetime, zone: ZoneInfo) -> str:
@@ -99,7 +109,7 @@ def size(octets: int) -> str:
     """A file's size: 1.2 MB."""
     amount = float(octets)
     for unit in ("bytes", "kB", "MB"):
-        if amount < 1000:
+        if round(amount, 1) < 1000:
             return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"

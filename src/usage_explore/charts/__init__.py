@@ -46,10 +46,10 @@ MAX_MARKS = 2_500
 """More bars than this are drawn as areas or lines."""
 
 _SHORT = (
-    "abs(datum.value) >= 1e15 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
-    "abs(datum.value) >= 1e12 ? format(datum.value / 1e12, '.6~r') + ' T' : "
-    "abs(datum.value) >= 1e9 ? format(datum.value / 1e9, '.6~r') + ' B' : "
-    "abs(datum.value) >= 1e6 ? format(datum.value / 1e6, '.6~r') + ' M' : "
+    "abs(datum.value) >= 9.999995e14 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
+    "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, '.6~r') + ' T' : "
+    "abs(datum.value) >= 9.999995e8 ? format(datum.value / 1e9, '.6~r') + ' B' : "
+    "abs(datum.value) >= 9.999995e5 ? format(datum.value / 1e6, '.6~r') + ' M' : "
     "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.6~r') + ' k' : format(datum.value, ',.6~r')"
 )
 

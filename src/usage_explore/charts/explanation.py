@@ -32,9 +32,9 @@ _MORE, _LESS = 0, 7
 """The hues of more and of less; the side tells it, too."""
 
 _SHORT = (
-    "abs(datum.value) >= 1e12 ? format(datum.value, '.3~e') : "
-    "abs(datum.value) >= 1e9 ? format(datum.value / 1e9, '.4~r') + ' B' : "
-    "abs(datum.value) >= 1e6 ? format(datum.value / 1e6, '.4~r') + ' M' : "
+    "abs(datum.value) >= 9.9995e11 ? format(datum.value, '.3~e') : "
+    "abs(datum.value) >= 9.9995e8 ? format(datum.value / 1e9, '.4~r') + ' B' : "
+    "abs(datum.value) >= 9.9995e5 ? format(datum.value / 1e6, '.4~r') + ' M' : "
     "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.4~r') + ' k' : format(datum.value, ',.4~r')"
 )
 

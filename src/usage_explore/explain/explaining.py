@@ -25,7 +25,8 @@ from usage_explore.explain.leaves import Codes, Floats, Leaves, merged
 from usage_explore.explain.spans import Baseline, spans
 from usage_explore.explain.telling import not_exact, tell
 from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.query import AggregateQuery
+from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.statements import first as first_event
 
 SAMPLE = 100_000
 """Of more events than this in both windows, one in two, four, eight … is searched."""
@@ -78,6 +79,11 @@ def explain(
         )
     if found.cut:
         notes.append("The window is unfinished: both are cut after the same time")
+    known = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
+    first = connection.execute(first_event(table, known)).scalar_one()
+    if first is not None and found.before.since < first:
+        clock = first.astimezone(query.zone).strftime("%Y-%m-%d %H:%M")
+        notes.append(f"The window before is not wholly covered: events begin at {clock} {query.timezone}")
     regions = _regions(values, share, expected)
     rows = connection.execute(statements.cells(table, sides, regions, values.groups)).all()
     told = tell(rows, sides[1], regions, values.groups, expected)

@@ -57,7 +57,8 @@ def spans(
     before = _before(query, whole, baseline)
     cut = after.until < whole.until and not isinstance(baseline, tuple)
     if cut:
-        before = Span(before.since, min(before.until, before.since + (after.until - after.since)))
+        length = min(after.until - after.since, before.until - before.since)  # February is over before March is
+        after, before = Span(after.since, after.since + length), Span(before.since, before.since + length)
     if before.since < parse.EARLIEST:
         raise QueryError([Fault("baseline", "would reach before 1970-01-01; name a later window")])
     return Spans(after, before, cut)
@@ -73,8 +74,9 @@ def words(span: Span, query: AggregateQuery) -> str:
 def _bucket(query: AggregateQuery, instant: datetime) -> Span:
     since, until = query.span
     if not since <= instant < until:
-        edges = f"{since.isoformat()} to {until.isoformat()}"
-        raise QueryError([Fault("bucket", f"{instant.isoformat()} lies outside the window {edges}; widen it")])
+        edges = f"{since.astimezone(query.zone).isoformat()} to {until.astimezone(query.zone).isoformat()}"
+        there = instant.astimezone(query.zone).isoformat()
+        raise QueryError([Fault("bucket", f"{there} lies outside the window {edges}; widen it")])
     start = buckets.floor(instant, query.bucket, query.zone)
     end = buckets.following(start, query.bucket, query.zone)
     return Span(max(since, start), min(until, end))

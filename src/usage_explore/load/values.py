@@ -24,7 +24,7 @@ METRIC_BYTES = 1_024
 
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?| UTC)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -109,7 +109,7 @@ def _instant(raw: object, *, assume_utc: bool) -> datetime:
                 raise Bad(f"{shown(raw)} has no offset; add Z for UTC, or an offset like +02:00")
             text += "Z"
     try:
-        return datetime.fromisoformat(text.upper())
+        return datetime.fromisoformat(text.upper().replace(" UTC", "Z"))
     except ValueError as error:
         raise Bad(f"{shown(raw)} is not a time: {error}") from None
 
