@@ -203,10 +203,36 @@ class Aggregate:
     def frame(self) -> pd.DataFrame:
         """The answer, tidy: one row per series and bucket, in ranked order.
 
-        Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str),
-        `value` (int64 for counts, `Decimal` objects for sums).
+        Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, another for each
+        series: "Other (folded)" beside a value "Other"), `value` (int64 for counts, `Decimal` objects for sums).
         """
         return frames.aggregate(self)
+
+    def pivot(self) -> pd.DataFrame:
+        """The answer, exact, as a table: a row per bucket (index `start`), a column per series, by its label."""
+        return frames.pivot(self)
+
+    def wide(self) -> pd.DataFrame:
+        """The same for a spreadsheet: the columns `start`, `end` and `complete`, then one per series.
+
+        A series labelled like one of those three is "start (value)".
+        """
+        return frames.wide(self)
+
+    @property
+    def plot_frame(self) -> pd.DataFrame:
+        """The frame for plotting libraries, as `alt.Chart(answer.plot_frame)`: rounded, to draw and not to add up.
+
+        As `frame`, but `value` is float64, `start` and `end` are what the zone's clock reads, without a zone (an hour
+        that the clock shows twice is there twice), and `label` is an ordered category, largest series first.
+
+        Raises `QueryError`, naming `metric`, for values beyond what a chart can draw: 1E-290 to 1E+290.
+        """
+        from usage_explore.charts.words import undrawable
+
+        if reason := undrawable(self):
+            raise QueryError([Fault("metric", reason)])
+        return frames.plot(self)
 
     @property
     def total(self) -> Number:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
+from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,73 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def labels(answer: Aggregate, reserved: Collection[str] = ()) -> list[str]:
+    """A label for every series, each another and none `reserved`; values keep their spelling before everything else.
+
+    Beside a value that is spelled "Other" the fold is "Other (folded)".
+    """
+    suffixes = {"other": " (folded)", "missing": " (absent)", "all": " (series)", "value": " (value)"}
+    taken = {*reserved, *(series.key for series in answer.series if series.key)}
+    found = []
+    for series in answer.series:
+        label = series.label
+        if not series.key or label in reserved:
+            while label in taken:
+                label += suffixes[series.kind]
+            taken.add(label)
+        found.append(label)
+    return found
+
+
+def pivot(answer: Aggregate) -> pd.DataFrame:
+    """One row per bucket and one column per series; see `Aggregate.pivot`."""
+    starts = _times(answer.edges[:-1], answer)
+    return pd.DataFrame(_columns(answer, labels(answer)), index=pd.Index(starts, name="start")).rename_axis(
+        columns=answer.query.group_by
+    )
+
+
+def wide(answer: Aggregate) -> pd.DataFrame:
+    """The same with the buckets as columns; see `Aggregate.wide`."""
+    since, until = answer.query.span
+    edges = {
+        "start": _times(answer.edges[:-1], answer),
+        "end": _times(answer.edges[1:], answer),
+        "complete": [
+            since <= start and end <= min(until, answer.closed_until)
+            for start, end in zip(answer.edges, answer.edges[1:], strict=False)
+        ],
+    }
+    return pd.DataFrame({**edges, **_columns(answer, labels(answer, edges))})
+
+
+def plot(answer: Aggregate) -> pd.DataFrame:
+    """The answer's frame to draw from; see `Aggregate.plot_frame`."""
+    frame = aggregate(answer)
+    for name in ("start", "end"):
+        frame[name] = frame[name].dt.tz_localize(None)
+    frame["label"] = pd.Categorical(frame["label"], categories=labels(answer), ordered=True)
+    frame["value"] = frame["value"].astype("float64")
+    return frame
+
+
+def _times(instants: Sequence[datetime], answer: Aggregate) -> pd.Series[Any]:
+    return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
+
+
+def _columns(answer: Aggregate, called: list[str]) -> dict[str, Any]:
+    number = "int64" if answer.query.metric == "count" else "object"
+    return {
+        label: pd.Series([point.value for point in series.points], dtype=number).to_numpy()
+        for label, series in zip(called, answer.series, strict=True)
+    }
+
+
 def aggregate(answer: Aggregate) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
+    called = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
     number = "int64" if answer.query.metric == "count" else "object"
     columns: dict[str, Any] = {
         "start": pd.Series([point.start for _, point in cells], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
@@ -49,7 +113,7 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
         "complete": pd.Series([point.complete for _, point in cells], dtype="bool"),
         "key": pd.Series([series.key for series, _ in cells], dtype="str"),
         "kind": pd.Series([series.kind for series, _ in cells], dtype="str"),
-        "label": pd.Series([series.label for series, _ in cells], dtype="str"),
+        "label": pd.Series(called, dtype="str"),
         "value": pd.Series([point.value for _, point in cells], dtype=number),
     }
     return pd.DataFrame(columns)
@@ -57,9 +121,9 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
 
 def totals(answer: Aggregate) -> pd.DataFrame:
     """One row per series, as ranked: its `label` (index), `kind` and `total`, plainly written."""
-    labels = pd.Index([series.label for series in answer.series], dtype="str", name=answer.query.group_by)
+    index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
-    return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=labels)
+    return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
 
 
 def to_csv(answer: Aggregate) -> bytes:

@@ -278,6 +278,39 @@ def test_the_csv_comes_back_whatever_the_keys_are(
     assert ',,"missing","(missing)"' in written
 
 
+def test_tables_are_exact_and_no_two_columns_are_called_the_same(
+    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+) -> None:
+    day = utc(2026, 3, 28)
+    spelled = ["(missing)", "(missing)", "(empty)", "(empty)", "start", "start (value)", "a", *["Other"] * 3]
+    texts = [*(json.dumps({"m": key}) for key in spelled), "{}", '{"m": ""}']
+    events = [
+        replace(own[0], id=uuid4(), dimensions=text, quantity=Decimal(f"0.{number + 1:040}"), timestamp=day)
+        for number, text in enumerate(texts)
+    ]
+    rows.insert(events_connection, events)
+    query = AggregateQuery(
+        since=day, until=day + timedelta(days=2), group_by="dim:m", metric="sum_quantity", timezone="Europe/Berlin"
+    )
+    with connect(events_database_url) as store:
+        for top in (0, 8, 7, 6, 3):
+            answer = store.aggregate(query.replace(top=top))
+            frame, pivot, wide = answer.frame, answer.pivot(), answer.wide()
+            assert frame["label"].nunique() == len(answer.series) == len(set(pivot.columns)) == len(wide.columns) - 3
+            assert len(set(wide.columns)) == len(wide.columns)
+            totals = frame.groupby("label", sort=False)["value"].sum()
+            for series, label, column in zip(answer.series, pivot.columns, wide.columns[3:], strict=True):
+                values = [point.value for point in series.points]
+                assert list(pivot[label]) == list(wide[column]) == values
+                assert totals[label] == series.total
+                assert series.kind != "value" or series.key in (label, "")
+            assert list(wide["start"]) == list(pivot.index) == list(frame["start"].unique())
+            assert list(wide["complete"]) == [point.complete for point in answer.series[0].points]
+            assert frame.pivot(index="start", columns="label", values="value").shape == pivot.shape
+        assert store.aggregate(query.replace(metric_key="nothing")).wide().shape == (3, 3)
+    assert {"Other", "Other (folded)"} <= set(pivot.columns)
+
+
 def test_a_notebook_shows_an_answer_in_a_few_lines(store: Store) -> None:
     query = AggregateQuery(since=utc(2026, 1, 1), until=utc(2026, 12, 1), group_by="dim:model", top=3)
     answer = store.aggregate(query)
