@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import itertools
 import json
 import random
@@ -14,7 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import altair as alt
 import numpy as np
+import pandas as pd
 import pytest
 import vl_convert
 
@@ -182,7 +185,7 @@ def test_the_browsers_zone_has_no_say() -> None:
 def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
     asked = CASES[case]()
     spec = charts.chart(asked).to_dict()
-    drawn = rows.lines(asked)
+    drawn = rows.lines(asked, words.names(asked))
     shown, hidden = rows.split_told(drawn)
     by_start = {row["start"]: row for row in data(spec, "buckets")}
     for index, point in enumerate(asked.series[0].points):
@@ -268,7 +271,7 @@ def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.Kind) -> None:
 
 def test_stacks_meet_and_negatives_go_down_from_zero() -> None:
     asked = CASES["negative"]()
-    drawn = rows.stacked(asked, rows.lines(asked), stack=True, zeros=False)
+    drawn = rows.stacked(asked, rows.lines(asked, words.names(asked)), stack=True, zeros=False)
     for _, column in itertools.groupby(sorted(drawn, key=lambda row: row["start"]), key=lambda row: row["start"]):
         up = down = 0.0
         for row in column:
@@ -333,7 +336,7 @@ def test_areas_of_negative_values_become_lines_and_say_so() -> None:
 
 def test_series_beyond_the_drawn_ones_are_one_and_said() -> None:
     asked = CASES["more series than can be drawn"]()
-    drawn = rows.lines(asked)
+    drawn = rows.lines(asked, words.names(asked))
     assert len(drawn) == rows.MAX_DRAWN
     assert drawn[-1].kind == "other"
     for index, total in enumerate(words.bucket_totals(asked)):
@@ -528,6 +531,106 @@ def test_vega_says_nothing_about_a_chart(capfd: pytest.CaptureFixture[str]) -> N
     vl_convert.vegalite_to_vega(json.dumps({**spec, "width": 900}))
     printed = capfd.readouterr()
     assert not printed.out + printed.err
+
+
+def rules(svg: str) -> list[float]:
+    """Where the marks' rules are, from left to right, in pixels of the plot."""
+    return [float(x) for x in re.findall(r'aria-roledescription="rule mark"[^>]*transform="translate\(([\d.]+),', svg)]
+
+
+@pytest.mark.parametrize("kind", ["bars", "lines", "area"])
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_mark_is_where_its_time_is(kind: charts.Kind, dark: bool) -> None:
+    asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z", timezone="Europe/Berlin")
+    first, last = (edge.timestamp() for edge in (asked.edges[0], asked.edges[-1]))
+    plain_chart = asked.chart(kind=kind, dark=dark, width=700)
+    marked = plain_chart
+    times = ["2026-10-20T00:00:00Z", "2026-10-24T12:00:00+02:00", asked.edges[-1]]
+    for number, time in enumerate(times):
+        marked = marked + charts.mark(time, f"release {number}")
+    svg = charts.image(marked, "svg").decode()
+    found = rules(svg)
+    length = found[-1] * (last - first) / (last - first)
+    moments = [datetime.fromisoformat(str(time)).timestamp() for time in times]
+    assert found == pytest.approx([(moment - first) / (last - first) * length for moment in moments], abs=0.6)
+    assert all(f"release {number}</text>" in svg for number in range(3))
+    assert svg.count("day (Europe/Berlin)</text>") == 1
+    assert len(re.findall(r'aria-label="X-axis', svg)) == 1
+    assert marked.to_dict()["layer"][: len(plain_chart.layer)] == plain_chart.to_dict()["layer"]
+
+
+def test_a_mark_that_the_chart_does_not_reach_is_refused() -> None:
+    drawn = answer(EVERY).chart()
+    with pytest.raises(QueryError, match="time: lies outside the chart, which is from 2026-10-20T00:00:00Z to"):
+        drawn + charts.mark("2026-12-01T00:00:00Z", "later")
+    with pytest.raises(QueryError, match="time: "):
+        charts.mark("2026-12-01 00:00", "no offset")
+
+
+def test_a_layer_with_times_is_refused_and_a_level_is_not() -> None:
+    drawn = answer(EVERY).chart(width=600)
+    times = pd.DataFrame({"at": [pd.Timestamp("2026-11-01", tz="UTC")], "level": [1e7]})
+    rule = alt.Chart(times).mark_rule()
+    for layer in (rule.encode(x="at:T"), alt.layer(rule.encode(x="at"), rule.encode(y="level:Q"))):
+        with pytest.raises(QueryError, match=r"x: is not in milliseconds.*charts\.mark"):
+            drawn + layer
+    level = drawn + rule.encode(y="level:Q")
+    assert len(rules(charts.image(level, "svg").decode())) == 1
+    assert b"</svg>" in charts.image(level | drawn, "svg")
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
+    one = answer(EVERY)
+    two = answer(MANY[:3], "2026-09-01T00:00:00Z", "2026-09-08T00:00:00Z", value=lambda rank, _: rank + 1)
+    parts = [each.chart(width=500, interactive=interactive) for each in (one, two, one)]
+
+    def drawn(chart: Any) -> list[tuple[str, str]]:
+        """What each bar says and its colour; sizes are those of the chart around the plot, or of the plot."""
+        svg = charts.image(chart, "svg").decode()
+        return re.findall(r'aria-label="(start: [^"]* high: [^"]*)"[^>]* fill="(#[^"]*)"', svg)
+
+    alone = [drawn(part) for part in parts]
+    assert all(alone)
+    for together in (parts[0] | parts[1] | parts[2], parts[0] & parts[1] & parts[2]):
+        assert drawn(together) == [*itertools.chain(*alone)]
+        spec = together.to_dict()
+        assert spec["background"] == palette.LIGHT.background
+        assert "params" not in spec
+    wide = one.chart() | alt.Chart(one.plot_frame).mark_line().encode(x="start:T", y="value:Q", color="label:N")
+    assert b"</svg>" in charts.image(wide, "svg")
+
+
+def test_own_colours_and_names() -> None:
+    asked = answer(EVERY)
+    drawn = asked.chart(colors={"gpt-x": "#12ab34", "Other (folded)": "#000001"}, names={"gpt-x": "Our model"})
+    svg = charts.image(drawn, "svg").decode()
+    assert "Our model</text>" in svg
+    assert "gpt-x</text>" not in svg
+    assert {"#12ab34", "#000001"} <= set(re.findall(r'fill="(#\w+)"', svg))
+    for wrong, said in (
+        ({"colors": {"gpt": "#12ab34"}}, "colors: 'gpt' is the label of no series, did you mean gpt-x?"),
+        ({"colors": {"gpt-x": "greenish"}}, "colors: 'greenish' is not a color; write it like #1489fa"),
+        ({"names": {"gpt-x": 5}}, "names: 5 is not a name; write a text"),
+        ({"names": {"gpt-x": "Other"}}, "names: give two series one name; each needs another"),
+    ):
+        with pytest.raises(QueryError) as refused:
+            asked.chart(**wrong)
+        assert said in str(refused.value)
+
+
+def test_the_frame_to_draw_has_floats_wall_clock_times_and_ordered_labels() -> None:
+    asked = answer(EVERY, "2026-10-24T22:00:00Z", "2026-10-26T23:00:00Z", timezone="Europe/Berlin")
+    frame = asked.plot_frame
+    assert str(frame["value"].dtype) == "float64"
+    assert list(frame["start"].unique()) == [*pd.to_datetime(["2026-10-25", "2026-10-26"])]
+    assert [*frame["label"].cat.categories] == [*asked.frame["label"].unique()]
+    assert [*frame["value"]] == [float(value) for value in asked.frame["value"]]
+    with io.StringIO() as file:
+        alt.Chart(frame).mark_bar().encode(x="start:T", y="value:Q", color="label:N").save(file, format="json")
+        assert '"2026-10-25T00:00:00' in file.getvalue()
+    with pytest.raises(QueryError, match="metric: the values are too large to draw"):
+        _ = answer(EVERY, value=lambda *_: Decimal("1e300")).plot_frame
 
 
 def test_a_sum_over_several_metrics_says_how_many_it_adds() -> None:

@@ -7,13 +7,16 @@ Every time and every exact number in a chart is text made here, so a browser's z
 
 from __future__ import annotations
 
+import re
 import textwrap
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import altair as alt
 
-from usage_explore import parse
-from usage_explore.charts import layers, rows, words
+from usage_explore import frames, parse
+from usage_explore.charts import layers, palette, rows, words
+from usage_explore.charts.composition import AnswerChart, mark
 from usage_explore.charts.palette import DARK, FONT, LIGHT, Palette, axes, colors, theme
 from usage_explore.charts.picture import image
 from usage_explore.charts.selection import brushed, picked
@@ -29,16 +32,20 @@ __all__ = [
     "DARK",
     "LIGHT",
     "MAX_MARKS",
+    "AnswerChart",
     "Kind",
     "brushed",
     "chart",
     "colors",
     "image",
+    "mark",
     "picked",
     "summary",
     "theme",
     "undrawable",
 ]
+
+_Layered = TypeVar("_Layered", bound=alt.LayerChart)
 
 Kind = Literal["bars", "lines", "area"]
 
@@ -62,7 +69,9 @@ def chart(
     height: int = 360,
     width: int | Literal["container"] = "container",
     interactive: bool = True,
-) -> alt.LayerChart:
+    colors: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> AnswerChart:
     """The answer as stacked bars, lines or stacked areas, the question as its title.
 
     Interactive, it has three selections: `pick` (a click: fields `start` in milliseconds and `position`, the
@@ -70,8 +79,12 @@ def chart(
     with `picked` and `brushed`. Bars become areas above `MAX_MARKS` of them; areas become lines where a
     value is negative; the subtitle says so.
 
-    Raises `QueryError` for another kind, and, naming `metric`, when the largest value lies beyond what a chart can
-    draw: 1E-290 to 1E+290.
+    `colors` (#rrggbb) and `names` are your own for some series, by their label in `answer.frame`:
+    `colors={"large": "#1489fa"}, names={"large": "Large model"}`. `chart + mark(time, text)` shows a moment, and charts
+    can be put beside each other with `|` and below with `&`.
+
+    Raises `QueryError` for another kind, a label that no series has, two series of one name, and, naming `metric`, when
+    the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
     """
     try:
         kind = cast("Kind", parse.choice(kind, get_args(Kind)))
@@ -84,15 +97,19 @@ def chart(
         found = _empty(answer, look, interactive)
         notes: list[str] = []
     else:
-        found, notes = _drawn(answer, kind, look, height, dark, interactive)
+        called = _own(answer, "names", names, words.names(answer))
+        if len({*called}) < len(called):
+            raise QueryError([Fault("names", "give two series one name; each needs another")])
+        shades = palette.colors(answer, dark)
+        shades = dict(enumerate(_own(answer, "colors", colors, list(shades.values()), "#[0-9a-fA-F]{6}")))
+        found, notes = _drawn(answer, kind, look, height, shades, called, interactive)
     notes = [*words.notes(answer), *notes]
     letters = 80 if width == "container" else max(20, width // 9)
     title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), letters))
     if notes:
         title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
-    layered = alt.LayerChart(layer=found)
     return _configured(
-        layered.properties(
+        AnswerChart(layer=found).properties(
             width=width,
             height=height,
             title=title,
@@ -106,13 +123,18 @@ def chart(
 
 
 def _drawn(
-    answer: Aggregate, kind: Kind, look: Palette, height: int, dark: bool, interactive: bool
+    answer: Aggregate,
+    kind: Kind,
+    look: Palette,
+    height: int,
+    by_position: dict[int, str],
+    called: Sequence[str],
+    interactive: bool,
 ) -> tuple[list[alt.Chart], list[str]]:
-    drawn = rows.lines(answer)
+    drawn = rows.lines(answer, called)
     actual, notes = _fitting(kind, drawn, answer)
     points = rows.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
     bands = rows.buckets(answer, drawn)
-    by_position = colors(answer, dark)
     canvas = layers.Canvas(
         palette=look,
         colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
@@ -140,6 +162,24 @@ def _drawn(
     elif interactive:
         found = [found[0], layers.bands(canvas, bands), *found[1:], layers.targets(canvas, actual)]
     return found, notes
+
+
+def _own(
+    answer: Aggregate, name: str, given: Mapping[str, str] | None, usual: Sequence[str], form: str = "[^\0]+"
+) -> list[str]:
+    """What is given for some series by their label, else the usual. Raises `QueryError`, naming the parameter."""
+    labels, given = frames.labels(answer), given or {}
+    faults = []
+    for label, value in given.items():
+        if label not in labels:
+            hint = parse.did_you_mean(str(label), labels)
+            faults.append(Fault(name, f"{parse.shorten(label)} is the label of no series{hint}"))
+        elif not isinstance(value, str) or not re.fullmatch(form, value):
+            kind = "a color; write it like #1489fa" if name == "colors" else "a name; write a text"
+            faults.append(Fault(name, f"{parse.shorten(value)} is not {kind}"))
+    if faults:
+        raise QueryError(faults)
+    return [given.get(label, each) for label, each in zip(labels, usual, strict=True)]
 
 
 def _future(answer: Aggregate, canvas: layers.Canvas, bands: list[rows.Row]) -> list[alt.Chart]:
@@ -213,8 +253,8 @@ def _empty(answer: Aggregate, look: Palette, interactive: bool) -> list[alt.Char
     return [frame, text]
 
 
-def _configured(found: alt.LayerChart, look: Palette) -> alt.LayerChart:
-    configured: alt.LayerChart = (
+def _configured(found: _Layered, look: Palette) -> _Layered:
+    configured: _Layered = (
         found.configure(font=FONT)
         .configure_view(stroke=None)
         .configure_title(

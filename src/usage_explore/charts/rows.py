@@ -5,6 +5,7 @@ Floats are for drawing only; what is read is text made from the exact numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,11 @@ class Line:
     values: tuple[Number, ...]
 
 
-def lines(answer: Aggregate) -> tuple[Line, ...]:
-    """The series in drawing order; beyond `MAX_DRAWN` the smallest ones as one line, before Other."""
+def lines(answer: Aggregate, called: Sequence[str]) -> tuple[Line, ...]:
+    """The series under their names in drawing order; beyond `MAX_DRAWN` the smallest ones as one line, before Other."""
     found = [
         Line(name, series.kind, position, tuple(point.value for point in series.points))
-        for position, (name, series) in enumerate(zip(words.names(answer), answer.series, strict=True))
+        for position, (name, series) in enumerate(zip(called, answer.series, strict=True))
     ]
     if len(found) <= MAX_DRAWN:
         return tuple(found)
