@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from usage_explore.filters import DIMENSION, dimension_group
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
@@ -34,8 +34,8 @@ def describe(query: Question) -> str:
             parts = ["Events"]
     parts += filter_words(query)
     if query.as_of:
-        zone, clock = (query.zone, query.timezone) if isinstance(query, Windowed) else (UTC, "UTC")
-        parts.append(f"as known at {_moment(query.as_of.astimezone(zone))} {clock}")
+        known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
+        parts.append(f"as known at {_moment(known)}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
 
 

@@ -299,7 +299,7 @@ def test_a_sum_over_several_metrics_says_how_many_it_adds(explore: Open, store: 
 def test_every_time_on_the_page_is_on_its_clock(explore: Open) -> None:
     app = explore(**LINK, timezone="Asia/Tokyo", as_of="2026-09-30T20:00:05Z")
     assert [button.label for button in app.button if "known" in button.label] == ["as known at 2026-10-01 05:00"]
-    assert "Asia/Tokyo, as known at 1 Oct 2026 05:00:05 Asia/Tokyo" in text(app)
+    assert "Asia/Tokyo, as known at 1 Oct 2026 05:00:05" in text(app)
     assert "had arrived by 2026-10-01 05:00:05 Asia/Tokyo" in text(app)
     assert "UTC" not in text(app)
 
