@@ -75,3 +75,26 @@ def bars(page: Page, series: str) -> list[Bar]:
         value = float(told["high"]) - float(told["low"])
         found.append(Bar(value, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2))
     return found
+
+
+def table_csv(page: Page, table: Locator) -> str:
+    """What a table's own "Download as CSV" saves, its byte order mark left out."""
+    # Chromium's own file dialog cannot be answered by a test; without it Streamlit lets the browser download
+    page.evaluate("window.showSaveFilePicker = undefined")
+    table.hover()
+    with page.expect_download() as download:
+        table.get_by_role("button", name="Download as CSV").dispatch_event("click")
+    return download.value.path().read_bytes().decode("utf-8-sig")
+
+
+def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[float, float]) -> str:
+    """The text on the clipboard after the cells between two places in a table are selected and copied."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    box = table.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + first[0], box["y"] + first[1])
+    page.keyboard.down("Shift")
+    page.mouse.click(box["x"] + last[0], box["y"] + last[1])
+    page.keyboard.up("Shift")
+    page.keyboard.press("Control+c")
+    return str(page.evaluate("navigator.clipboard.readText()"))

@@ -19,6 +19,7 @@ from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.query import AggregateQuery, EventQuery
 
 _AROUND = timedelta(hours=1)
+_NULL = ":gray[NULL]"
 
 
 def in_full(pages: Pages, view: EventsView, source: Source, page: EventPage) -> None:
@@ -42,7 +43,7 @@ def in_full(pages: Pages, view: EventsView, source: Source, page: EventPage) -> 
     texts = cells(event, view.timezone)
     del texts["dimensions"]
     heading = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
-    rows = {heading.get(name, name): words.plain(text) for name, text in texts.items()}
+    rows = {heading.get(name, name): _NULL if text is None else words.plain(text) for name, text in texts.items()}
     st.table({**rows, "organization_id": str(event.organization_id)}, border="horizontal")
     st.markdown("**dimensions**")
     st.code(words.pretty_json(event.dimensions), language="json", wrap_lines=True)

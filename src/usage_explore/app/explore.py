@@ -63,7 +63,8 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     if answer.query.group_by == "none":
         chart(view, answer, dark)
     else:
-        left, right = st.columns([5, 3], gap="medium")
+        with st.container(key="answer"):
+            left, right = st.columns([5, 3], gap="medium")
         with left:
             chart(view, answer, dark)
         with right:

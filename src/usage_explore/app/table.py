@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pandas as pd
-import streamlit as st
-
 from usage_explore.answers import Event
-from usage_explore.app import words
+from usage_explore.app import grid, words
 from usage_explore.app.data import Source
 from usage_explore.errors import StatementTimeout
+from usage_explore.numbers import plain
 from usage_explore.query import EventQuery
 
 _HEADINGS = {
@@ -30,18 +28,21 @@ _HEADINGS = {
     "idempotency_key": "Idempotency key",
     "id": "Id",
 }
-_RIGHT = ("Quantity", "Cost")
+_NUMBERS = ("quantity", "external_cost_amount")
+_WIDTHS = {"dimensions": "large", "customer_id": "small"}
 
 
 def events_table(events: Sequence[Event], timezone: str, **options: Any) -> Any:
     """Draw the events, one row each in the given order; `options` go to `st.dataframe`."""
-    frame = pd.DataFrame([_row(event, timezone) for event in events], dtype="object")
-    config: dict[str, Any] = {
-        **{name: st.column_config.TextColumn(name, alignment="right") for name in _RIGHT},
-        "Dimensions": st.column_config.TextColumn("Dimensions", width="large"),
-        "Customer": st.column_config.TextColumn("Customer", width="small"),
-    }
-    return st.dataframe(frame, hide_index=True, column_config=config, alt="Usage events, newest first", **options)
+    rows = [cells(event, timezone) for event in events]
+    time = f"Time ({timezone})"
+    columns = {time: grid.texts(time, [row["timestamp"] for row in rows])}
+    for name, heading in _HEADINGS.items():
+        if name in _NUMBERS:
+            columns[heading] = grid.numbers(heading, [getattr(event, name) for event in events])
+        else:
+            columns[heading] = grid.texts(heading, [row[name] for row in rows], width=_WIDTHS.get(name))
+    return grid.draw(columns, alt="Usage events, newest first", **options)
 
 
 def counted(query: EventQuery, source: Source) -> str:
@@ -52,25 +53,20 @@ def counted(query: EventQuery, source: Source) -> str:
         return "More events than could be counted in time"
 
 
-def cells(event: Event, timezone: str) -> dict[str, str]:
-    """Every column of an event by its name in the table, as text; times in the zone, NULL as –."""
+def cells(event: Event, timezone: str) -> dict[str, str | None]:
+    """Every column of an event by its name, as text that can be read back; times in the zone, NULL as None."""
     zone = ZoneInfo(timezone)
-    found = {"timestamp": words.local(event.timestamp, zone)}
+    found: dict[str, str | None] = {"timestamp": words.local(event.timestamp, zone)}
     for name in _HEADINGS:
         value = getattr(event, name)
         if value is None:
-            found[name] = "–"
+            found[name] = None
         elif name == "ingested_at":
             found[name] = words.local(value, zone)
-        elif name in ("quantity", "external_cost_amount"):
-            found[name] = words.exact(value)
+        elif name in _NUMBERS:
+            found[name] = plain(value)
         elif name == "dimensions":
             found[name] = words.compact_json(value)
         else:
             found[name] = str(value)
     return found
-
-
-def _row(event: Event, timezone: str) -> dict[str, str]:
-    texts = cells(event, timezone)
-    return {f"Time ({timezone})": texts.pop("timestamp")} | {_HEADINGS[name]: text for name, text in texts.items()}

@@ -6,12 +6,11 @@ from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Literal
 
-import pandas as pd
 import streamlit as st
 
 from usage_explore import charts, frames
 from usage_explore.answers import Aggregate, Series
-from usage_explore.app import words
+from usage_explore.app import grid, words
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import fits, go
@@ -100,20 +99,17 @@ def _data(answer: Aggregate) -> None:
     if len(rows) > _MOST_ROWS:
         st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
         rows = rows[:_MOST_ROWS]
+    texts: dict[str, list[str | None]] = {
+        f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, point in rows],
+        "End": [words.local(point.end, zone) for _, point in rows],
+        "Series": [series.label for series, _ in rows],
+        "Kind": [series.kind for series, _ in rows],
+    }
+    columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
     value = METRICS[answer.query.metric].capitalize()
-    frame = pd.DataFrame(
-        {
-            f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, point in rows],
-            "End": [words.local(point.end, zone) for _, point in rows],
-            "Series": [series.label for series, _ in rows],
-            "Kind": [series.kind for series, _ in rows],
-            value: [words.exact(point.value) for _, point in rows],
-            "Complete": ["yes" if point.complete else "no" for _, point in rows],
-        },
-        dtype="object",
-    )
-    config = {value: st.column_config.TextColumn(value, alignment="right", width="medium")}
-    st.dataframe(frame, hide_index=True, column_config=config, height=420, alt="The chart's numbers, exact")
+    columns[value] = grid.numbers(value, [point.value for _, point in rows])
+    columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, point in rows])
+    grid.draw(columns, height=420, alt="The chart's numbers, exact")
 
 
 def _code(view: ExploreView, source: Source) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
-from usage_explore.app import words
+from usage_explore.app import grid, words
 from usage_explore.checks import Result, Validation
 
 _NEEDS = {
@@ -18,22 +17,24 @@ _NEEDS = {
 
 def checks(validation: Validation) -> None:
     """Draw every check of the examination, then what it means and the bounds it applies."""
-    frame = pd.DataFrame([_row(result) for result in validation.results], dtype="object")
-    if not any(frame["Note"]):
-        frame = frame.drop(columns="Note")
-    st.dataframe(
-        frame,
-        hide_index=True,
-        height="content",
-        column_config={
-            "Check": st.column_config.TextColumn("Check", width=270),
-            "Result": st.column_config.TextColumn("Result", width=330),
-            "Among": st.column_config.TextColumn("Among", width=230),
-            "Took": st.column_config.TextColumn("Took", alignment="right", width=80),
-            "Note": st.column_config.TextColumn("Note", width="large"),
-        },
-        alt="The checks, what each found, and among how much",
-    )
+    results = validation.results
+    ran = [result if result.outcome else None for result in results]
+    notes = [result.outcome.note if result.outcome else "" for result in results]
+    columns = {
+        "Check": grid.texts("Check", [result.check.title for result in results], width=270),
+        "Result": grid.texts("Result", [_said(result) for result in results], width=330),
+        "Among": grid.numbers("Among", [each.outcome.looked_at if each.outcome else None for each in results]),
+        "Unit": grid.texts("Unit", [each.check.unit if each else None for each in ran]),
+        "Seconds": grid.ratios(
+            "Took",
+            [each.took.total_seconds() if each else None for each in ran],
+            lambda seconds: f"{seconds:.1f} s",
+        ),
+        "Note": grid.texts("Note", notes, width="large"),
+    }
+    if not any(notes):
+        del columns["Note"]
+    grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
     with st.expander("What each check means for the invoice, and the bounds it applies"):
         for result in validation.results:
             check = result.check
@@ -45,20 +46,12 @@ def checks(validation: Validation) -> None:
                 )
 
 
-def _row(result: Result) -> dict[str, str]:
+def _said(result: Result) -> str:
     outcome = result.outcome
     if result.failed:
-        said = f"failed: {result.failed}"
-    elif outcome is None:
-        said = f"skipped: {_NEEDS.get(result.check.needs or '', result.skipped)}"
-    elif outcome.findings:
-        said = words.plural(len(outcome.findings), "finding")
-    else:
-        said = "clean" if outcome.looked_at else "nothing to examine"
-    return {
-        "Check": result.check.title,
-        "Result": said,
-        "Among": "–" if outcome is None else f"{outcome.looked_at:,} {result.check.unit}",
-        "Took": "–" if outcome is None else f"{result.took.total_seconds():.1f} s",
-        "Note": outcome.note if outcome else "",
-    }
+        return f"failed: {result.failed}"
+    if outcome is None:
+        return f"skipped: {_NEEDS.get(result.check.needs or '', result.skipped)}"
+    if outcome.findings:
+        return words.plural(len(outcome.findings), "finding")
+    return "clean" if outcome.looked_at else "nothing to examine"

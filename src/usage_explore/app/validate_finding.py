@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -26,10 +25,10 @@ from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.phrases import when
 from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import group_name
+from usage_explore.numbers import plain
 from usage_explore.parse import instant
 from usage_explore.query import EventQuery
 
-_NUMBER = re.compile(r"-?\d{1,200}(\.\d{1,200})?", re.ASCII)
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
@@ -125,20 +124,18 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
     for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
         if (value := getattr(finding, name)) is not None:
             found[group_name(name)] = str(value) or "(empty)"
-    found["events"] = f"{finding.events:,}"
+    found["events"] = plain(finding.events)
     if finding.quantity is not None:
-        found["quantity affected"] = words.exact(finding.quantity)
+        found["quantity affected"] = plain(finding.quantity)
     for currency, amount in finding.amounts:
-        found[f"cost affected, {currency}"] = words.exact(amount)
+        found[f"cost affected, {currency}"] = plain(amount)
     found["affected part"] = words.share(finding.share, 1)
     found |= {name: _fact(text, zone) for name, text in finding.facts}
     return {words.plain(name): words.plain(text) for name, text in found.items()}
 
 
 def _fact(text: str, zone: ZoneInfo) -> str:
-    """A fact as the page writes it: numbers with their thousands apart, times on the zone's clock."""
-    if _NUMBER.fullmatch(text):
-        return words.exact(Decimal(text))
+    """A fact as the table holds it: times on the zone's clock, all else as it is."""
     return words.local(instant(text), zone) if _TIME.fullmatch(text) else text
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
-from usage_explore.app import words
+from usage_explore.app import grid, words
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import changed, follow, go
 from usage_explore.app.pages import Pages
@@ -96,31 +96,15 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 
 
 def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding], one: Finding | None) -> None:
-    frame = pd.DataFrame([_row(finding) for finding in listed], dtype="object")
-    columns = ["Severity", "Affected", "Finding"] if one else list(frame.columns)
+    columns = _columns(listed, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.hues[7], "medium": look.hues[1], "low": look.soft}
-    styled = frame[columns].style.apply(
-        lambda column: [f"color: {inks[finding.severity]}" for finding in listed], axis=0, subset=["Severity"]
-    )
     rows = [place for place, finding in enumerate(listed) if finding is one]
     key = f"findings {hash((validation.period, view))}"
-    st.dataframe(
-        styled,
-        hide_index=True,
+    grid.draw(
+        columns,
+        inks={"Severity": [inks[finding.severity] for finding in listed]},
         height="content" if len(listed) <= _FEW else _TALLER if one else _TALL,
-        column_config={
-            "Severity": st.column_config.TextColumn("Severity", width=90),
-            "Finding": st.column_config.TextColumn("Finding", width=440 if one else 560),
-            "Cost": st.column_config.TextColumn("Cost", width=180),
-            "Affected": st.column_config.TextColumn(
-                "Affected",
-                alignment="right",
-                width=80,
-                help="The affected part of what the metric, or the cost in its currency, came to in the period.",
-            ),
-            **{name: st.column_config.TextColumn(name, alignment="right") for name in ("Events", "Quantity")},
-        },
         key=key,
         selection_mode="single-row",
         selection_default={"selection": {"rows": rows}},
@@ -133,25 +117,45 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
     )
 
 
-def _row(finding: Finding) -> dict[str, str]:
-    return {
-        "Severity": f"● {finding.severity.capitalize()}",
-        "Affected": words.share(finding.share, 1),
-        "Finding": _UUID.sub(r"\1…", finding.sentence),
-        "Check": CHECKS[finding.check].title if finding.check in CHECKS else finding.check,
-        "Events": f"{finding.events:,}",
-        "Quantity": "–" if finding.quantity is None else words.exact(finding.quantity),
-        "Cost": _cost(finding),
+def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
+    """The columns of the list; only the first three `beside` an opened finding."""
+    columns = {
+        "Severity": grid.texts("Severity", [each.severity for each in listed], _severity, width=90),
+        "Affected": grid.ratios(
+            "Affected",
+            [float(each.share) for each in listed],
+            lambda share: words.share(Decimal(repr(share)), 1),
+            help="The affected part of what the metric, or the cost in its currency, came to in the period.",
+        ),
+        "Finding": grid.texts("Finding", [each.sentence for each in listed], _sentence, width=440 if beside else 560),
+    }
+    if beside:
+        return columns
+    titles = [CHECKS[each.check].title if each.check in CHECKS else each.check for each in listed]
+    return columns | {
+        "Check": grid.texts("Check", titles),
+        "Events": grid.numbers("Events", [each.events for each in listed]),
+        "Quantity": grid.numbers("Quantity", [each.quantity for each in listed]),
+        "Cost": grid.numbers("Cost", [each.amounts[0][1] if each.amounts else None for each in listed]),
+        "Currency": grid.texts("Currency", [_currency(each) for each in listed]),
     }
 
 
-def _cost(finding: Finding) -> str:
-    """What the affected usage costs, exact; of several currencies the first, and how many more there are."""
+def _severity(severity: str) -> str:
+    return f"● {severity.capitalize()}"
+
+
+def _sentence(sentence: str) -> str:
+    """A finding's sentence for the list: of ids the first digits."""
+    return _UUID.sub(r"\1…", sentence)
+
+
+def _currency(finding: Finding) -> str | None:
+    """The currency of the cost in the list, and in how many more the finding has costs."""
     if not finding.amounts:
-        return "–"
-    currency, amount = finding.amounts[0]
+        return None
     more = len(finding.amounts) - 1
-    return f"{words.exact(amount)} {currency}{f' and {more} more' if more else ''}"
+    return f"{finding.amounts[0][0]}{f' and {more} more' if more else ''}"
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], selected: Any) -> None:

@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
-from usage_explore.app import words
+from usage_explore.app import grid, words
 from usage_explore.describe import group_name
 from usage_explore.filters import GROUPS
+from usage_explore.numbers import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,27 +27,16 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
     shown = frame.head(_MOST_ROWS)
     if len(shown) < len(frame):
         st.caption(f"The first {_MOST_ROWS:,} of {len(frame):,} rows; the download holds all of them.")
-    headings = {name: _heading(str(name)) for name in frame.columns}
-    columns = {name: shown[name].tolist() for name in frame.columns}
-    texts = pd.DataFrame(
-        {
-            headings[name]: ["–" if value == "" and name not in GROUPS else _cell(value, zone) for value in values]
-            for name, values in columns.items()
-        },
-        dtype="object",
-    )
-    right = {
-        headings[name]: st.column_config.TextColumn(headings[name], alignment="right")
-        for name, values in columns.items()
-        if _is_numeric(values)
-    }
-    st.dataframe(
-        texts,
-        hide_index=True,
-        column_config=right,
-        height="content" if len(texts) <= _FEW else 560,
-        alt=title,
-    )
+    columns = {}
+    for name in map(str, frame.columns):
+        values = [None if _is_null(value) or (value == "" and name not in GROUPS) else value for value in shown[name]]
+        heading = _heading(name)
+        if _is_numeric(values):
+            columns[name] = grid.numbers(heading, values)
+        else:
+            cells = [None if value is None else _cell(value, zone) for value in values]
+            columns[name] = grid.texts(heading, cells)
+    grid.draw(columns, height="content" if len(shown) <= _FEW else 560, alt=title)
 
 
 def _heading(name: str) -> str:
@@ -55,13 +45,15 @@ def _heading(name: str) -> str:
     return said[:1].upper() + said[1:]
 
 
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
 def _cell(value: Any, zone: ZoneInfo) -> str:
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
-        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | Decimal):
-        return words.exact(value)
+        return plain(value)
     if isinstance(value, datetime):
         return words.local(value, zone)
     if isinstance(value, date):

@@ -222,7 +222,7 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
             **_only(examination, row.sender),
         ),
         customer_id=row.customer_id,
-        facts=(("median lead", duration(row.middle)), ("events of the sender", f"{sent:,}")),
+        facts=(("median lead", duration(row.middle)), ("events of the sender", f"{sent}")),
     )
 
 

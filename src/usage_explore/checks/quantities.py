@@ -222,7 +222,7 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
             occurred_before=until,
         ),
         facts=(
-            ("events of the customer's metric in the period", f"{total:,}"),
+            ("events of the customer's metric in the period", f"{total}"),
             *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
         ),
     )

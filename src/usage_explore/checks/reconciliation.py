@@ -186,7 +186,7 @@ def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str
         customer_id=whose,
         price_key=found.price_key,
         facts=tuple(
-            (what, ", ".join(f"{line.line:,}" for line in held[:20]))
+            (what, ", ".join(f"{line.line}" for line in held[:20]))
             for what, held in (
                 ("deviating lines", found.deviating),
                 ("charged twice or more, or with the other sign", found.doubled),

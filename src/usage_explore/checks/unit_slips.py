@@ -182,7 +182,7 @@ def _finding(examination: Examination, severity: Severity, found: _Found) -> Fin
         facts=(
             ("usual median", plain(slip.usual)),
             ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in slip.days[:REMEMBERED])),
-            ("quantity in the usual unit, about", f"{slip.corrected(quantity):,.6g}"),
+            ("quantity in the usual unit, about", plain(Decimal(f"{slip.corrected(quantity):.6g}"))),
             *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
         ),
     )

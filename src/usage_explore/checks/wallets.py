@@ -244,7 +244,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 f" wallet {named(wallet)} but cost us {each.cost_words}.",
                 question=examination.events_question(**asked(wallet_currency=wallet)),
                 wallet_currency=wallet,
-                facts=(("cost currency", named(currency)), ("customers", f"{len(each.customers):,}")),
+                facts=(("cost currency", named(currency)), ("customers", f"{len(each.customers)}")),
                 **each.fields(examination),
             )
         )

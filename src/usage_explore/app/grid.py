@@ -1,0 +1,120 @@
+r"""Tables to look at. A cell holds its value: it is copied, downloaded and sorted by; formats are for the eye.
+
+Numbers that a double holds exactly are numbers, shown with their thousands apart. A column with any other number is
+plain text to the last digit. NULL is no value, shown as –. Column ids head the CSV, labels the screen.
+
+Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return: values are escaped here, not on screen,
+and a carriage return is written \r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from math import ceil
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from usage_explore import formulas
+from usage_explore.app import words
+from usage_explore.numbers import Number, plain
+
+_MAX_STYLED = 2_000
+"""Rows up to which cells are formatted for the eye: pandas takes 0.1 ms for each row."""
+
+_SAFE_INTEGER, _LEAST_PLAIN = 2**53 - 1, 1e-6
+"""Between these a browser holds an integer exactly, and writes a number without an exponent."""
+
+_LETTER, _PADDING, _WIDEST = 6.6, 18, 420
+"""Pixels of a letter or digit, of a cell's padding, and of the widest column of digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of a column, Streamlit's configuration of it, and what the eye sees of a value that is there.
+
+    `width` is in pixels, 0 where Streamlit measures the column.
+    """
+
+    values: pd.Series[Any]
+    config: Any
+    shown: Callable[[Any], str] | None = None
+    width: int = 0
+
+
+def numbers(
+    label: str, values: Sequence[Number | None], shown: Callable[[Number], str] = words.exact, **options: Any
+) -> Column:
+    """Exact numbers, as wide as the longest; beyond 420 pixels it is the last digits that are cut, not the first."""
+    texts = [None if value is None else plain(value) for value in values]
+    if all(text is None or _is_double(text) for text in texts):
+        # the shortest decimal that is this double is the one that it was made of
+        doubles = [None if text is None else float(text) for text in texts]
+        return ratios(label, doubles, lambda value: shown(Decimal(repr(value))), **options)
+    pixels = width(label, texts)
+    config = st.column_config.TextColumn(
+        label, alignment="right" if pixels < _WIDEST else "left", width=pixels, **options
+    )
+    return Column(pd.Series(texts, dtype="object"), config, width=pixels)
+
+
+def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:
+    """Numbers as near as a double comes to them."""
+    styled = len(values) <= _MAX_STYLED
+    written = shown if styled else repr
+    pixels = width(label, [None if value is None else written(value) for value in values])
+    config = st.column_config.NumberColumn(label, width=pixels, format=None if styled else "plain", **options)
+    return Column(pd.Series(values, dtype="float64"), config, shown, pixels)
+
+
+def texts(
+    label: str, values: Sequence[str | None], shown: Callable[[str], str] | None = None, **options: Any
+) -> Column:
+    """Text, escaped for spreadsheets. `shown` makes of a value what the eye sees, by default the value itself."""
+    lines = [value and value.replace("\r", "\\r") for value in values]
+    safe = formulas.column(lines)
+    if shown is None and safe != lines:
+        shown = _unescaped
+    return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), shown)
+
+
+def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Any:
+    """Draw the columns by their ids. `inks` are the colours of a column's cells, `options` go to `st.dataframe`."""
+    frame = pd.DataFrame({name: column.values for name, column in columns.items()})
+    data: Any = frame
+    if len(frame) <= _MAX_STYLED and (inks or any(column.shown for column in columns.values())):
+        data = frame.style
+        for name, column in columns.items():
+            # without a text of its own a missing cell would be copied as None
+            data = data.format(column.shown, subset=[name], na_rep="")
+        for name, ink in (inks or {}).items():
+            data = data.apply(lambda _, ink=ink: [f"color: {each}" for each in ink], subset=[name])
+    return st.dataframe(
+        data,
+        hide_index=True,
+        column_config={name: column.config for name, column in columns.items()},
+        placeholder="–",
+        **options,
+    )
+
+
+def _is_double(text: str) -> bool:
+    """Whether a browser's number is exactly this one, and is written without an exponent."""
+    value = float(text)
+    return (
+        abs(value) <= _SAFE_INTEGER
+        and (not value or abs(value) >= _LEAST_PLAIN)
+        and Decimal(repr(value)) == Decimal(text)
+    )
+
+
+def _unescaped(text: str) -> str:
+    return text.removeprefix("'")
+
+
+def width(label: str, texts: Sequence[str | None]) -> int:
+    """Pixels that a column of these texts needs, at most 420."""
+    return min(_WIDEST, _PADDING + ceil(_LETTER * max(len(text) for text in (label, *texts) if text is not None)))

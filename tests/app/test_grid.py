@@ -1,0 +1,63 @@
+"""A table's cells hold values that are read back exactly, whatever the eye sees."""
+
+from __future__ import annotations
+
+import csv
+import io
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_explore import formulas
+from usage_explore.app import grid
+from usage_explore.numbers import plain
+
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=12) | st.decimals(-1000, 1000, places=2)
+
+
+@given(st.lists(st.none() | DECIMALS | st.integers(), min_size=1, max_size=5))
+def test_numbers_are_read_back_exactly(values: list[Decimal | int | None]) -> None:
+    column = grid.numbers("Quantity", values)
+    for value, cell in zip(values, column.values, strict=True):
+        if value is None:
+            assert cell is None or cell != cell
+        elif isinstance(cell, str):
+            assert cell == plain(value)
+        else:
+            # what a browser writes of a number: no exponent, and the shortest digits that are this double
+            assert cell == 0 or 1e-6 <= abs(cell) < 2**53
+            assert Decimal(repr(float(cell))) == value
+            assert column.shown
+            assert Decimal(column.shown(cell).replace(",", "").replace("−", "-")) == value
+
+
+@given(st.lists(st.none() | st.text(), min_size=1, max_size=5))
+def test_texts_are_one_field_without_a_formula_and_shown_as_they_are(values: list[str | None]) -> None:
+    column = grid.texts("Metric", values)
+    for value, cell in zip(values, column.values, strict=True):
+        if value is None:
+            assert cell is None
+            continue
+        written = value.replace("\r", "\\r")
+        assert cell == formulas.escaped(written)
+        assert (column.shown(cell) if column.shown else cell) == written
+        # as Streamlit writes it: quoted for a comma, a quote or a line feed alone
+        quoted = f'"{cell.replace(chr(34), chr(34) * 2)}"' if any(each in cell for each in ',"\n') else cell
+        assert [*csv.reader(io.StringIO(f"{quoted},x\n", newline=""))] == [[cell, "x"]]
+
+
+@given(st.text() | st.from_regex(r"\A[=+\-@'\t\r\n ＝＋－＠].*\Z"))
+def test_what_is_escaped_begins_no_formula_and_is_read_back(text: str) -> None:
+    written = formulas.escaped(text)
+    assert written.removeprefix("'") == text
+    begins = written.lstrip()[:1]
+    assert begins not in {*"=+-@＝＋－＠"} or float(written) == float(written)
+    assert not written.startswith(("\t", "\r", "\n"))
+
+
+def test_numbers_are_no_formulas() -> None:
+    for number in ("-60", "+5", "-0.000000000000001", "-1e-7", "12", "-Infinity", " -60"):
+        assert formulas.escaped(number) == number
+    for formula in ("-60+1", "+cmd|' /C calc'!A0", "=1", "@SUM(A1)", "\t=1", " =1", "-", "+", "−60-"):
+        assert formulas.escaped(formula) == (f"'{formula}" if formula != "−60-" else formula)

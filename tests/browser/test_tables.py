@@ -1,0 +1,143 @@
+"""What leaves the app's tables by their own download and by copying: values, never the text that is for the eye."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from uuid import UUID
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Locator, Page
+
+from browsing import Site, address, copied, settled, table_csv
+from usage_explore import writing
+from usage_explore.app import grid, words
+
+pytestmark = pytest.mark.browser
+
+Visit = Callable[..., Page]
+
+ORGANIZATION = "0f0f0f0f-0000-4000-8000-000000000001"
+LINK = {"organization_id": ORGANIZATION, "since": "2026-09-01T00:00:00Z", "until": "2026-09-11T00:00:00Z"}
+QUANTITIES = ["100", "-60", "-60", "-30", "10", "1234567.25"]
+LONG = ["809.5804537469", "0.0000000042", "-12345678901234567890123456789.5", "0.1"]
+KEYS = ["=1+1", "+cmd", "-60", "a\rb", "\ttab", "'tis"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rows(site: Site) -> Iterator[None]:
+    """Ten days of six events of the metric `short` and four of `long`."""
+    found = []
+    for day in range(1, 11):
+        for metric, quantities in (("short", QUANTITIES), ("long", LONG)):
+            for minute, quantity in enumerate(quantities):
+                key = KEYS[minute]
+                dimensions = {"total": key, "apiKeyID": f"Ab{minute}"}
+                at, name = f"2026-09-{day:02d}T12:{59 - minute}Z", f"{key}{metric}{day}"
+                cost = (quantity, "USD") if minute == 1 else (None, None)
+                found.append([ORGANIZATION, metric, quantity, at, name, json.dumps(dimensions), *cost])
+    with writing.connect(site.database_url) as connection:
+        connection.cursor().executemany(
+            "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
+            " idempotency_key, dimensions, external_cost_amount, external_cost_currency)"
+            " VALUES (gen_random_uuid(), %s, gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s)",
+            found,
+        )
+        connection.commit()
+    yield
+    with writing.connect(site.database_url) as connection:
+        connection.execute("DELETE FROM usage_events WHERE organization_id = %s", [ORGANIZATION])
+        connection.commit()
+
+
+def frames(page: Page) -> Locator:
+    return page.locator('[data-testid="stDataFrame"]')
+
+
+def element(frame: Locator) -> Locator:
+    """The frame with its toolbar."""
+    return frame.locator("xpath=ancestor::*[@data-testid='stFullScreenFrame'][1]")
+
+
+def saved(page: Page, frame: Locator, **options: str) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(table_csv(page, element(frame))), lineterminator="\n", **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_events_csv_adds_up_and_holds_no_formula_and_every_row(visit: Visit) -> None:
+    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short", limit="100")))
+    table = saved(page, frames(page).first)
+    assert len(table) == 10 * len(QUANTITIES)
+    assert table["Quantity"].sum() == 10 * float(sum(map(Decimal, QUANTITIES)))
+    assert table["Cost"].dropna().tolist() == [-60] * 10
+    assert table["Price"].isna().all()
+    first = table.iloc[: len(KEYS)]["Idempotency key"].tolist()
+    assert first == ["'=1+1short10", "'+cmdshort10", "'-60short10", "a\\rbshort10", "'\ttabshort10", "''tisshort10"]
+
+
+def test_the_data_csv_holds_every_digit(visit: Visit) -> None:
+    link = address("", **LINK, metric="sum_quantity", group_by="dim:apiKeyID", metric_key="long")
+    page = settled(visit(link))
+    page.get_by_role("tab", name="Data").click()
+    page.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length == 2")
+    settled(page)
+    table = saved(page, frames(page).last, dtype="str")
+    totals = {name: {*group["Quantity"]} for name, group in table.groupby("Series")}
+    assert totals == {f"Ab{place}": {value} for place, value in enumerate(LONG)}
+
+
+def test_copied_cells_are_values(visit: Visit) -> None:
+    page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by="dim:apiKeyID")))
+    page.get_by_role("tab", name="Data").click()
+    page.wait_for_function("document.querySelectorAll('[data-testid=stDataFrame]').length == 2")
+    settled(page)
+    table = frames(page).last
+    box = table.bounding_box()
+    assert box
+    text = copied(page, table, (20, 52), (box["width"] - 30, 52 + 34))
+    rows = [line.split("\t") for line in text.splitlines()]
+    assert [row[-2] for row in rows] == ["1234567.25"] * len(rows)
+    assert len(rows) == 2
+
+
+@pytest.mark.parametrize("group", ["dim:total", "dim:apiKeyID", "metric_key", "customer_id"])
+def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group: str) -> None:
+    page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by=group, top="100")))
+    table = saved(page, frames(page).first)
+    assert list(table.columns) == ["series", "shape", "total", "share", "change"]
+    assert table["total"].sum() == 10 * float(sum(map(Decimal, QUANTITIES)))
+    assert table["share"].sum() == pytest.approx(1)
+    assert table["change"].isin([float("inf"), float("-inf")]).all()
+    if group == "dim:total":
+        assert {*table["series"]} == {"'=1+1", "'+cmd", "-60", "a\\rb", "'\ttab", "''tis"}
+    if group == "customer_id":
+        assert all(UUID(each) for each in table["series"])
+
+
+@pytest.mark.parametrize("width", [1440, 1024, 768])
+def test_the_whole_ranking_is_on_the_page(visit: Visit, width: int) -> None:
+    page = visit(
+        address("", **{**LINK, "since": "2026-08-12T00:00:00Z"}, metric="sum_quantity", group_by="dim:apiKeyID")
+    )
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.reload()
+    scroller = element(frames(settled(page)).first).locator(".dvn-scroller")
+    assert scroller.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+
+
+def test_a_column_of_digits_is_as_wide_as_they_are(visit: Visit) -> None:
+    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="long")))
+    exact = [words.exact(Decimal(each)) for each in (*QUANTITIES, *LONG)]
+    needed = page.evaluate(
+        """texts => {
+            const font = getComputedStyle(document.querySelector('[data-testid="stDataFrame"]')).fontFamily;
+            const ink = document.createElement('canvas').getContext('2d');
+            ink.font = `14px ${font}`;
+            return texts.map(text => ink.measureText(text).width + 16);
+        }""",
+        exact,
+    )
+    for text, pixels in zip(exact, needed, strict=True):
+        assert grid.width("", [text]) >= pixels, text
