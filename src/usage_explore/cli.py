@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore import parse
+from usage_explore import formulas, parse
 from usage_explore.errors import ConfigurationError
 from usage_explore.init_command import init
 from usage_explore.key_commands import keys
@@ -230,15 +230,16 @@ def doctor(zones: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--query", default="", metavar="QUERY", help="Filters as in a link: metric_key=tokens_in&dim:model=large")
+@click.option("--escape-formulas", is_flag=True, help=formulas.MEANING)
 @organization
 @common
-def export(file: Path, query: str) -> None:
+def export(file: Path, query: str, escape_formulas: bool) -> None:
     """Write the events a question finds to FILE: .csv or .parquet, any number of them."""
     from usage_explore.query import EventQuery
 
     question = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
-        report = store.export(question, file, progress=sys.stderr.isatty())
+        report = store.export(question, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
     say(f"Wrote {report.events:,} events to {report.path}.")
 
 

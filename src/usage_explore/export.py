@@ -8,7 +8,7 @@ appears under its name only when it is whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +21,7 @@ from pyarrow import csv, parquet
 from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore import parse, statements
+from usage_explore import formulas, parse, statements
 from usage_explore.arrow import DecimalSpan, integer_digits
 from usage_explore.cursor import Position
 from usage_explore.errors import ConfigurationError
@@ -54,14 +54,18 @@ def export(
     after: Position | None,
     path: Path | str,
     progress: Progress,
+    escape_formulas: bool,
 ) -> ExportReport:
     """Write every event of the question after a position, newest first; `.csv` or `.parquet` by the path's ending.
 
-    CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted. Parquet: ids and JSON as text, decimals
-    decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path that cannot be written.
+    CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted; with `escape_formulas` safe in a spreadsheet.
+    Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path
+    that cannot be written.
     """
     path = _path(path)
     as_csv = _suffix(path) == ".csv"
+    if escape_formulas and not as_csv:
+        raise ConfigurationError("escape_formulas: is for .csv; leave it out for .parquet, which holds no formulas")
     with whole_file(path) as part:
         total, spans = _measure(connection, table, query, after)
         schema = _schema(table, spans, as_csv)
@@ -69,31 +73,33 @@ def export(
         progress(written, total)
         with _writer(part, schema, as_csv) as writer:
             for rows in _pages(connection, table, query, after, as_csv, _PAGE):
-                writer.write_table(_arrow(rows, schema))
+                writer.write_table(_arrow(rows, schema, escape_formulas))
                 written += len(rows)
                 progress(written, total)
     return ExportReport(path, written)
 
 
-def csv_pages(connection: Connection, table: Table, query: EventQuery, after: Position | None) -> Iterator[bytes]:
+def csv_pages(
+    connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
+) -> Iterator[bytes]:
     """The bytes of a CSV export, a page of events at a time; the header comes with the first."""
     schema = _schema(table, {}, as_csv=True)
     header = True
     for rows in _pages(connection, table, query, after, True, _PAGE):
-        yield _csv(rows, schema, header)
+        yield _csv(rows, schema, header, escape_formulas)
         header = False
     if header:
-        yield _csv([], schema, header)
+        yield _csv([], schema, header, escape_formulas)
 
 
 def csv_page(
-    connection: Connection, table: Table, query: EventQuery, after: Position | None
+    connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
 ) -> tuple[bytes, Position | None]:
     """One page of `query.limit` events as a CSV export has them, and where the next one begins, None after the last."""
     rows = next(_pages(connection, table, query, after, True, query.limit + 1), [])
     kept = rows[: query.limit]
     following = Position(kept[-1].at, kept[-1].row_id) if len(rows) > len(kept) else None
-    return _csv(kept, _schema(table, {}, as_csv=True), header=True), following
+    return _csv(kept, _schema(table, {}, as_csv=True), True, escape_formulas), following
 
 
 @contextmanager
@@ -219,8 +225,9 @@ def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Sch
     return pa.schema(fields)
 
 
-def _arrow(rows: list[Any], schema: pa.Schema) -> pa.Table:
-    columns = list(zip(*rows, strict=True))[2:] if rows else [()] * len(schema)
+def _arrow(rows: list[Any], schema: pa.Schema, escape_formulas: bool) -> pa.Table:
+    found: list[tuple[Any, ...]] = list(zip(*rows, strict=True))[2:] if rows else [()] * len(schema)
+    columns: list[Sequence[Any]] = [formulas.column(values) if escape_formulas else values for values in found]
     arrays = [
         pa.array(values, pa.string()).cast(field.type)
         if pa.types.is_decimal(field.type)
@@ -230,9 +237,9 @@ def _arrow(rows: list[Any], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _csv(rows: list[Any], schema: pa.Schema, header: bool) -> bytes:
+def _csv(rows: list[Any], schema: pa.Schema, header: bool, escape_formulas: bool) -> bytes:
     sink = BytesIO()
-    csv.write_csv(_arrow(rows, schema), sink, csv.WriteOptions(include_header=header))
+    csv.write_csv(_arrow(rows, schema, escape_formulas), sink, csv.WriteOptions(include_header=header))
     return sink.getvalue()
 
 

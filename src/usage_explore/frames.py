@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from io import BytesIO
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from usage_explore import formulas
 from usage_explore.arrow import decimal_array
 from usage_explore.numbers import plain
 
@@ -126,17 +127,27 @@ def totals(answer: Aggregate) -> pd.DataFrame:
     return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
 
 
-def to_csv(answer: Aggregate) -> bytes:
-    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted."""
+def to_csv(answer: Aggregate, *, escape_formulas: bool = False) -> bytes:
+    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted.
+
+    `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
+    """
     frame = aggregate(answer)
     texts = {
         "start": [start.isoformat() for start in frame["start"]],
         "end": [end.isoformat() for end in frame["end"]],
         "value": [plain(value) for value in frame["value"]],
     }
-    columns = {name: texts.get(name) or pa.array(frame[name], from_pandas=True) for name in frame.columns}
+    return csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
+
+
+def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
+    """The columns as CSV, every text quoted, NULL empty and unquoted."""
+    arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+    if escape_formulas:
+        arrays = {name: pa.array(formulas.column(each.to_pylist()), each.type) for name, each in arrays.items()}
     buffer = BytesIO()
-    csv.write_csv(pa.table(columns), buffer)  # pandas leaves a lone carriage return unquoted
+    csv.write_csv(pa.table(arrays), buffer)  # pandas leaves a lone carriage return unquoted
     return buffer.getvalue()
 
 

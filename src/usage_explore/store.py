@@ -285,31 +285,34 @@ class Store:
             resolved, _ = _in_effect(asked, now)
             return explain(connection, self.table, resolved, now, bucket, baseline, amount)
 
-    def export(self, query: EventQuery, path: Path | str, progress: bool | Progress = True) -> ExportReport:
+    def export(
+        self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
+    ) -> ExportReport:
         """Write every event of the question to a `.csv` or `.parquet` file, newest first, in bounded memory.
 
         All pages are written, from the cursor on where there is one. `progress` shows a bar, or is called with
-        (written, total). The file takes its name when it is whole. Raises `ConfigurationError` for a path that
-        cannot be written, `QueryError`, `ScopeError`, `DatabaseError`.
+        (written, total). `escape_formulas`, for `.csv`, puts an apostrophe before text that a spreadsheet would run.
+        The file takes its name when it is whole. Raises `ConfigurationError` for a path that cannot be written,
+        `QueryError`, `ScopeError`, `DatabaseError`.
         """
         asking = self._asking(expect(EventQuery, query), snapshot=True)
         with progress_bar(progress, "export") as show, asking as (connection, scoped):
-            report = export(connection, self.table, scoped, _position(scoped), path, show)
+            report = export(connection, self.table, scoped, _position(scoped), path, show, escape_formulas)
             self._hint(connection, scoped, empty=not report.events)
             return report
 
-    def export_csv(self, query: EventQuery) -> Generator[bytes]:
+    def export_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> Generator[bytes]:
         """The bytes of `export`'s CSV as they are read, one connection held until the generator ends or is closed.
 
         Raises what `export` raises, when the bytes are asked for.
         """
         with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            yield from csv_pages(connection, self.table, scoped, _position(scoped))
+            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas)
 
-    def events_csv(self, query: EventQuery) -> tuple[bytes, str | None]:
+    def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page that `events` gives, as `export` writes it to CSV, and its cursor."""
         with self._asking(expect(EventQuery, query)) as (connection, scoped):
-            page, following = csv_page(connection, self.table, scoped, _position(scoped))
+            page, following = csv_page(connection, self.table, scoped, _position(scoped), escape_formulas)
         return page, cursor.encode(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:

@@ -18,7 +18,7 @@ import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store, parse
 from usage_explore.api import declared
-from usage_explore.api.question import View
+from usage_explore.api.question import Csv, View
 from usage_explore.filters import GROUPS
 from usage_explore.question import Question
 
@@ -54,11 +54,11 @@ def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], clie
 @pytest.mark.parametrize(
     ("path", "models", "without"),
     [
-        (EVENTS, [EventQuery], set()),
-        (AGGREGATE, [AggregateQuery], set()),
+        (EVENTS, [EventQuery, Csv], set()),
+        (AGGREGATE, [AggregateQuery, Csv], set()),
         (f"{AGGREGATE}.png", [AggregateQuery, View], set()),
         (f"{AGGREGATE}.svg", [AggregateQuery, View], set()),
-        (EXPORT, [EventQuery], {"limit"}),
+        (EXPORT, [EventQuery, Csv], {"limit"}),
     ],
 )
 def test_the_parameters_are_the_declared_fields(

@@ -218,7 +218,7 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
         assert cells["quantity affected"] == plain(finding.quantity or 0)
         assert cells["cost affected, USD"] == "1.5"
-        assert cells["largest"] == "12345.5"
+        assert cells["largest"] == "12345.50"
         assert "The finding counts" not in told
         assert "<script>" not in told
         assert app.button(key="close_finding")
@@ -375,3 +375,19 @@ def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
     assert [Decimal(value) for value in frame["quantity"]] == [finding.quantity for finding in found.findings]
     assert [json.loads(value) for value in frame["amounts"]] == [{"USD": "1.5"}] * len(found.findings)
     assert list(frame["url"]) == [finding.url(found.app_url) for finding in found.findings]
+
+
+def test_a_formula_in_a_finding_is_escaped_where_that_is_wanted(page: Open, store: Store) -> None:
+    from io import BytesIO
+
+    from usage_explore.app.validate_download import to_csv
+
+    found = validation(store)
+    formula = replace(found.findings[0], sentence="=1+1", metric_key="@SUM(A1)", quantity=Decimal(-60))
+    outcome = Outcome(findings=(formula,), looked_at=1)
+    made = replace(found, results=(replace(found.results[0], outcome=outcome),))
+    for escaped, before in ((False, ""), (True, "'")):
+        frame = pd.read_csv(BytesIO(to_csv(made, escape_formulas=escaped)), dtype=str)
+        assert list(frame["sentence"]) == [f"{before}=1+1"]
+        assert list(frame["metric_key"]) == [f"{before}@SUM(A1)"]
+        assert list(frame["quantity"]) == ["-60"]

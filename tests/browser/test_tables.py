@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from browsing import Site, address, copied, settled, table_csv
-from usage_explore import writing
+from usage_explore import formulas, writing
 from usage_explore.app import grid, words
 
 pytestmark = pytest.mark.browser
@@ -114,6 +114,31 @@ def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group:
         assert {*table["series"]} == {"'=1+1", "'+cmd", "-60", "a\\rb", "'\ttab", "''tis"}
     if group == "customer_id":
         assert all(UUID(each) for each in table["series"])
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_the_downloads_escape_formulas_unless_they_are_to_be_exact(visit: Visit, escaped: bool) -> None:
+    page = settled(visit(address("", **LINK, metric_key="short", group_by="dim:total")))
+    page.get_by_role("tab", name="Download").click()
+    expected = [formulas.escaped(each) if escaped else each for each in KEYS]
+    assert {*downloaded(page, escaped, "Data, CSV")["label"]} == {*expected}
+    page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="short")))
+    table = downloaded(page, escaped, "Prepare CSV", "Download CSV")
+    expected = [f"{each}short10" for each in KEYS]
+    assert [*table["idempotency_key"][:6]] == [formulas.escaped(each) if escaped else each for each in expected]
+
+
+def downloaded(page: Page, escaped: bool, *buttons: str) -> pd.DataFrame:
+    """The CSV that the last of the buttons gives."""
+    box = page.get_by_text("Escape formulas in CSV")
+    box.wait_for()
+    if not escaped:
+        box.click()
+    for name in buttons[:-1]:
+        settled(page).get_by_role("button", name=name).click()
+    with settled(page).expect_download() as download:
+        page.get_by_role("button", name=buttons[-1]).click()
+    return pd.read_csv(download.value.path(), dtype="str", lineterminator="\n")
 
 
 @pytest.mark.parametrize("width", [1440, 1024, 768])

@@ -20,7 +20,7 @@ from usage_explore.api.endpoints import Endpoints
 from usage_explore.api.exporting import Exporting
 from usage_explore.api.negotiation import CSV, PNG, SVG, Compressed
 from usage_explore.api.problems import Kind
-from usage_explore.api.question import View
+from usage_explore.api.question import Csv, View
 from usage_explore.api.requests import Requests
 from usage_explore.api.schemas import components
 from usage_explore.api.scope import Access
@@ -55,7 +55,7 @@ def create_app(
         middleware=[Middleware(Requests), Middleware(Compressed, minimum_size=GZIP_FROM, compresslevel=6)],
     )
     app.state.door = door
-    aggregate = declared.parameters(AggregateQuery)
+    aggregate, text = declared.parameters(AggregateQuery), declared.parameters(Csv)
     picture = [*aggregate, *declared.parameters(View)]
     sums, drawn = document.failures(Kind.NOT_EXACT), document.failures(Kind.NOT_EXACT, Kind.NOT_DRAWN)
     _add(
@@ -64,7 +64,7 @@ def create_app(
         door.admitting(endpoints.events),
         "List usage events",
         "Raw events, newest first. All filters AND together.",
-        declared.parameters(EventQuery),
+        [*declared.parameters(EventQuery), *text],
         document.answers("EventPage", CSV, description="A page of events.", link=True) | document.failures(),
     )
     _add(
@@ -73,7 +73,7 @@ def create_app(
         door.admitting(endpoints.aggregate),
         "Time-bucketed usage aggregate",
         "A metric per bucket of the window, by group, the largest series and the rest as Other. Totals are exact.",
-        aggregate,
+        [*aggregate, *text],
         document.answers("Aggregate", CSV, description="The question as it took effect, and its series.") | sums,
     )
     for name, endpoint, media_type in (("png", endpoints.png, PNG), ("svg", endpoints.svg, SVG)):
@@ -93,7 +93,7 @@ def create_app(
         "Export usage events",
         "Any number of events as CSV, streamed from one snapshot. `limit` has no place here; `cursor` begins further "
         "on. What ends without the last chunk of its transfer is not whole.",
-        declared.parameters(EventQuery, without=("limit",)),
+        [*declared.parameters(EventQuery, without=("limit",)), *text],
         document.STREAM | document.failures(Kind.HTTP_VERSION),
     )
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, document.STATE)

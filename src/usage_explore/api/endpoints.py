@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,12 +15,15 @@ from usage_explore.api import asking, health
 from usage_explore.api.caching import answered, is_pinned
 from usage_explore.api.door import Door
 from usage_explore.api.negotiation import CSV, JSON, PNG, SVG, chosen
-from usage_explore.api.question import View, asked, asked_with_view, pairs
+from usage_explore.api.question import Csv, View, asked_with, pairs
 from usage_explore.errors import Fault, QueryError
 from usage_explore.limits import MAX_DRAWN
-from usage_explore.parameters import query_string
+from usage_explore.parameters import query_string, to_pairs
 from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.question import Question
 from usage_explore.store import Store
+
+_Q = TypeVar("_Q", bound=Question)
 
 _LONGEST_LINK = 4_000
 _SVG_ALONE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
@@ -42,29 +45,29 @@ class Endpoints:
     async def events(self, request: Request) -> Response:
         """A page of raw events."""
         form = _form(request, JSON, CSV)
-        question = asked(EventQuery, pairs(request))
+        question, text = _text(EventQuery, request, form)
 
         def work(store: Store) -> _Answer:
             pinned = question.as_of is not None and is_pinned(store, question, store.now())
             if form == CSV:
-                body, cursor = store.events_csv(question)
+                body, cursor = store.events_csv(question, escape_formulas=text.escapes)
                 return _Answer(body, pinned, None, cursor)
             page = store.events(question)
             return _Answer(_json(page.to_dict()), pinned, len(page.events), page.cursor)
 
         answer = await self.door.ask(request, question, work)
         request.state.rows = answer.rows
-        return answered(request, answer.body, form, pinned=answer.pinned, headers=_next(question, answer.cursor))
+        return answered(request, answer.body, form, pinned=answer.pinned, headers=_next(question, text, answer.cursor))
 
     async def aggregate(self, request: Request) -> Response:
         """How much, over time."""
         form = _form(request, JSON, CSV)
-        question = asked(AggregateQuery, pairs(request))
+        question, text = _text(AggregateQuery, request, form)
 
         def work(store: Store) -> tuple[bytes, bool, Aggregate]:
             answer = store.aggregate(question)
-            body = frames.to_csv(answer) if form == CSV else _json(answer.to_dict())
-            return body, is_pinned(store, question, answer.now), answer
+            written = frames.to_csv(answer, escape_formulas=text.escapes) if form == CSV else _json(answer.to_dict())
+            return written, is_pinned(store, question, answer.now), answer
 
         body, pinned, answer = await self.door.ask(request, question, work)
         request.state.question, request.state.rows = answer.query, _points(answer)
@@ -92,7 +95,7 @@ class Endpoints:
         self, request: Request, media_type: str, form: Literal["png", "svg"], headers: dict[str, str] | None = None
     ) -> Response:
         _form(request, media_type)
-        question, view = asked_with_view(AggregateQuery, pairs(request))
+        question, view = asked_with(AggregateQuery, View, pairs(request))
 
         def work(store: Store) -> tuple[Aggregate, bool]:
             answer = store.aggregate(question)
@@ -123,6 +126,14 @@ def _form(request: Request, *offers: str) -> str:
     return chosen(",".join(request.headers.getlist("accept")), offers)
 
 
+def _text(model: type[_Q], request: Request, form: str) -> tuple[_Q, Csv]:
+    """The question, and how its CSV is written. Raises `QueryError`, also where another form would be escaped."""
+    question, text = asked_with(model, Csv, pairs(request))
+    if text.escapes and form != CSV:
+        raise QueryError([Fault("escape_formulas", "is for CSV; ask with Accept: text/csv, or leave it out")])
+    return question, text
+
+
 def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
     points = _points(answer)
     if points > MAX_DRAWN:
@@ -132,9 +143,9 @@ def _drawn(answer: Aggregate, view: View, form: Literal["png", "svg"]) -> bytes:
     return charts.image(chart, form)
 
 
-def _next(question: EventQuery, cursor: str | None) -> dict[str, str]:
+def _next(question: EventQuery, text: Csv, cursor: str | None) -> dict[str, str]:
     """The next page as a link relative to this one, where it is short enough for a header."""
     if cursor is None:
         return {}
-    address = "?" + query_string(question.replace(cursor=cursor).to_params())
+    address = "?" + query_string((*to_pairs(question.replace(cursor=cursor)), *to_pairs(text)))
     return {"Link": f'<{address}>; rel="next"'} if len(address) <= _LONGEST_LINK else {}

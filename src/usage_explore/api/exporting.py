@@ -21,7 +21,7 @@ from usage_explore.api import asking, problems
 from usage_explore.api.door import Door
 from usage_explore.api.negotiation import CSV, chosen
 from usage_explore.api.problems import Kind, Problem
-from usage_explore.api.question import asked, pairs
+from usage_explore.api.question import Csv, asked_with, pairs
 from usage_explore.errors import ScopeError
 from usage_explore.query import EventQuery
 from usage_explore.work import Work, working
@@ -48,7 +48,7 @@ class Exporting:
         What goes wrong before the first page is a problem as everywhere.
         """
         chosen(",".join(request.headers.getlist("accept")), (CSV,))
-        question = asked(EventQuery, pairs(request), without=("limit",))
+        question, text = asked_with(EventQuery, Csv, pairs(request), without=("limit",))
         if request.scope["http_version"] == "1.0":
             raise Problem(Kind.HTTP_VERSION, "Ask with HTTP/1.1; HTTP/1.0 takes a broken export for a whole one.")
         request.state.question = question
@@ -58,7 +58,7 @@ class Exporting:
             await holding.enter_async_context(self.door.exports.one())
             try:
                 store = await asking.answer(request, lambda: self.door.seen_by(request))
-                pages = Pages(store.export_csv(question))
+                pages = Pages(store.export_csv(question, escape_formulas=text.escapes))
                 holding.push_async_callback(pages.close)
                 gone = asyncio.ensure_future(asking.hung_up(request.receive))
                 holding.callback(gone.cancel)

@@ -8,13 +8,14 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from usage_explore import parameters, parse
+from usage_explore import formulas, parameters, parse
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import Fault, QueryError
 from usage_explore.limits import MAX_QUERY_STRING
 from usage_explore.question import Question
 
 _Q = TypeVar("_Q", bound=Question)
+_F = TypeVar("_F", bound=BaseModel)
 
 
 class View(BaseModel):
@@ -22,6 +23,17 @@ class View(BaseModel):
 
     chart: Literal["bars", "lines", "area"] = Field("bars", description="The kind of chart.")
     theme: Literal["light", "dark"] = Field("light", description="Colours for a light or a dark page.")
+
+
+class Csv(BaseModel):
+    """How text is written where the answer is CSV."""
+
+    escape_formulas: Literal["false", "true"] = Field("false", description=f"CSV only. {formulas.MEANING}")
+
+    @property
+    def escapes(self) -> bool:
+        """Whether text is escaped."""
+        return self.escape_formulas == "true"
 
 
 def pairs(request: Request) -> parameters.Pairs:
@@ -54,13 +66,15 @@ def asked(model: type[_Q], given: Iterable[tuple[str, str]], *, without: tuple[s
     return question
 
 
-def asked_with_view(model: type[_Q], given: Iterable[tuple[str, str]]) -> tuple[_Q, View]:
-    """The question, and how its picture is drawn. Raises `QueryError` with every fault of both."""
+def asked_with(
+    model: type[_Q], form: type[_F], given: Iterable[tuple[str, str]], *, without: tuple[str, ...] = ()
+) -> tuple[_Q, _F]:
+    """The question, and how its answer is drawn or written. Raises `QueryError` with every fault of both."""
     given = list(given)
-    names = tuple(View.model_fields)
-    view, faults = _view([pair for pair in given if pair[0] in names])
+    names = tuple(form.model_fields)
+    view, faults = _form(form, [pair for pair in given if pair[0] in names])
     try:
-        question = asked(model, [pair for pair in given if pair[0] not in names])
+        question = asked(model, [pair for pair in given if pair[0] not in names], without=without)
     except QueryError as error:
         raise QueryError([*error.faults, *faults]) from None
     if faults:
@@ -68,13 +82,13 @@ def asked_with_view(model: type[_Q], given: Iterable[tuple[str, str]]) -> tuple[
     return question, view
 
 
-def _view(given: parameters.Pairs) -> tuple[View, list[Fault]]:
-    fields, faults = parameters.from_pairs(View, given)
+def _form(form: type[_F], given: parameters.Pairs) -> tuple[_F, list[Fault]]:
+    fields, faults = parameters.from_pairs(form, given)
     chosen: dict[str, str] = {}
-    allowed = {name: schema["enum"] for name, schema in View.model_json_schema()["properties"].items()}
+    allowed = {name: schema["enum"] for name, schema in form.model_json_schema()["properties"].items()}
     for name, value in fields.items():
         try:
             chosen[name] = parse.choice(value, allowed[name])
         except ValueError as error:
             faults.append(Fault(name, str(error)))
-    return View.model_validate(chosen), faults
+    return form.model_validate(chosen), faults

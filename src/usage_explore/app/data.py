@@ -60,10 +60,10 @@ class Source:
         """How many events the question finds on all its pages, as of this minute."""
         return _count(self.store, self.store.organization_id, query.replace(cursor=None, limit=None), self.now)
 
-    def export(self, query: EventQuery, path: Path, progress: Progress) -> ExportReport:
+    def export(self, query: EventQuery, path: Path, progress: Progress, escape_formulas: bool) -> ExportReport:
         """Write the question's events to a file, all pages of them."""
         with asking("export", self.store.organization_id, query):
-            return self.store.export(query, path, progress=progress)
+            return self.store.export(query, path, progress, escape_formulas=escape_formulas)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the question, live ones as of this minute."""

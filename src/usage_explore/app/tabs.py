@@ -13,6 +13,7 @@ from usage_explore.answers import Aggregate, Series
 from usage_explore.app import grid, words
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
+from usage_explore.app.export import escaping
 from usage_explore.app.navigate import fits, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.table import counted, events_table
@@ -125,7 +126,7 @@ def _download(view: ExploreView, answer: Aggregate) -> None:
         return charts.image(drawn, suffix)
 
     files: list[tuple[str, str, str, Callable[[], bytes]]] = [
-        ("Data, CSV", "csv", "text/csv", lambda: BOM_UTF8 + frames.to_csv(answer)),
+        ("Data, CSV", "csv", "text/csv", lambda: BOM_UTF8 + frames.to_csv(answer, escape_formulas=escape)),
         ("Data, Parquet", "parquet", "application/vnd.apache.parquet", lambda: frames.to_parquet(answer)),
     ]
     if not charts.undrawable(answer):
@@ -134,6 +135,7 @@ def _download(view: ExploreView, answer: Aggregate) -> None:
             ("Chart, SVG", "svg", "image/svg+xml", lambda: picture("svg")),
         ]
     st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
+    escape = escaping("download escape_formulas")
     with st.container(horizontal=True, gap="small"):
         for label, suffix, kind, content in files:
             st.download_button(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable
-from io import BytesIO
 
-import pyarrow as pa
 import streamlit as st
-from pyarrow import csv
 
-from usage_explore import numbers, report
+from usage_explore import frames, numbers, report
 from usage_explore.app import asker, data, words
 from usage_explore.app.code import written
 from usage_explore.app.data import Source
+from usage_explore.app.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate_run import Note, watched
 from usage_explore.app.validate_view import ValidateView
@@ -40,13 +38,14 @@ def download(source: Source, validation: Validation) -> None:
     """Draw a button for each kind of file; it is made when it is asked for."""
     name = f"validation-{words.file_dates(validation.period)}"
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
-        ("Findings, CSV", "csv", "text/csv", lambda: BOM_UTF8 + to_csv(validation)),
+        ("Findings, CSV", "csv", "text/csv", lambda: BOM_UTF8 + to_csv(validation, escape_formulas=escape)),
         ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),
     )
     st.caption(
         "The findings with every number exact, each with its link; the JSON also has the totals and what was clean. "
         "The report is a page that needs no network: findings with their charts, what was clean, totals that reconcile."
     )
+    escape = escaping("validation escape_formulas")
     with st.container(horizontal=True, gap="small"):
         for label, suffix, kind, content in files:
             st.download_button(
@@ -92,7 +91,7 @@ def _report(source: Source, validation: Validation, name: str) -> None:
     )
 
 
-def to_csv(validation: Validation) -> bytes:
+def to_csv(validation: Validation, *, escape_formulas: bool = False) -> bytes:
     """One row per finding: times ISO 8601 with the zone's offset, numbers plain and exact, no text unquoted."""
     frame = validation.frame
     texts = {
@@ -105,10 +104,7 @@ def to_csv(validation: Validation) -> bytes:
         ],
         "share": [numbers.plain(each) for each in frame["share"]],
     }
-    columns = {name: pa.array(texts.get(name, frame[name]), from_pandas=True) for name in frame.columns}
-    buffer = BytesIO()
-    csv.write_csv(pa.table(columns), buffer)  # pandas leaves a lone carriage return unquoted
-    return buffer.getvalue()
+    return frames.csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 
 
 def to_json(validation: Validation) -> bytes:
