@@ -61,3 +61,9 @@ def test_numbers_are_no_formulas() -> None:
         assert formulas.escaped(number) == number
     for formula in ("-60+1", "+cmd|' /C calc'!A0", "=1", "@SUM(A1)", "\t=1", " =1", "-", "+", "−60-"):
         assert formulas.escaped(formula) == (f"'{formula}" if formula != "−60-" else formula)
+
+
+def test_many_rows_are_text_to_the_last_digit() -> None:
+    values = [Decimal(109), Decimal("-13451.144"), None, 1234567] * 501
+    assert [*grid.numbers("Quantity", values).values] == ["109", "-13451.144", None, "1234567"] * 501
+    assert [*grid.ratios("Share", [0.1, None] * 1_001, str).values] == ["0.1", None] * 1_001

@@ -1,7 +1,8 @@
 r"""Tables to look at. A cell holds its value: it is copied, downloaded and sorted by; formats are for the eye.
 
-Numbers that a double holds exactly are numbers, shown with their thousands apart. A column with any other number is
-plain text to the last digit. NULL is no value, shown as –. Column ids head the CSV, labels the screen.
+Numbers that a double holds exactly are numbers, shown with their thousands apart. A column with any other number, and
+one of more than 2,000 rows, is plain text to the last digit. NULL is no value, shown as –. Column ids head the CSV,
+labels the screen.
 
 Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return: values are escaped here, not on screen,
 and a carriage return is written \r.
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -50,24 +51,28 @@ def numbers(
 ) -> Column:
     """Exact numbers, as wide as the longest; beyond 420 pixels it is the last digits that are cut, not the first."""
     texts = [None if value is None else plain(value) for value in values]
-    if all(text is None or _is_double(text) for text in texts):
+    if len(values) <= _MAX_STYLED and all(text is None or _is_double(text) for text in texts):
         # the shortest decimal that is this double is the one that it was made of
         doubles = [None if text is None else float(text) for text in texts]
         return ratios(label, doubles, lambda value: shown(Decimal(repr(value))), **options)
-    pixels = width(label, texts)
-    config = st.column_config.TextColumn(
-        label, alignment="right" if pixels < _WIDEST else "left", width=pixels, **options
-    )
-    return Column(pd.Series(texts, dtype="object"), config, width=pixels)
+    return _digits(label, texts, **options)
 
 
 def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], str], **options: Any) -> Column:
     """Numbers as near as a double comes to them."""
-    styled = len(values) <= _MAX_STYLED
-    written = shown if styled else repr
-    pixels = width(label, [None if value is None else written(value) for value in values])
-    config = st.column_config.NumberColumn(label, width=pixels, format=None if styled else "plain", **options)
+    if len(values) > _MAX_STYLED:
+        return _digits(label, [None if value is None else repr(value) for value in values], **options)
+    pixels = width(label, [None if value is None else shown(value) for value in values])
+    config = st.column_config.NumberColumn(label, width=pixels, **options)
     return Column(pd.Series(values, dtype="float64"), config, shown, pixels)
+
+
+def _digits(label: str, texts: Sequence[str | None], **options: Any) -> Column:
+    """Numbers as text: Streamlit's own format "plain" writes 108.99999999999999 for 109."""
+    pixels = width(label, texts)
+    alignment: Literal["left", "right"] = "right" if pixels < _WIDEST else "left"
+    config = st.column_config.TextColumn(label, alignment=alignment, width=pixels, **options)
+    return Column(pd.Series(texts, dtype="object"), config, width=pixels)
 
 
 def texts(
