@@ -62,8 +62,10 @@ def aggregate_paths(
     enough for the metrics: reading each event's metric would cost more.
     """
     found = kept(connection, table, query)
+    if isinstance(found, str):
+        return found, None
     if NONE not in found:
-        return NO_ROLLUP, None
+        return NOTHING_KEPT, None
     first = serving(query, edges, now, found)
     if follows(query) or (isinstance(first, Serving) and not first.together):
         return first, None
