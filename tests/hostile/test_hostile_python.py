@@ -22,7 +22,17 @@ import oracle
 import rows
 from asked import MODELS, answered, faults_of, fit_to_print, names, told
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, UsageExploreError, connect, describe
+from usage_explore import (
+    AggregateQuery,
+    EventQuery,
+    Period,
+    QueryError,
+    Store,
+    UsageExploreError,
+    charts,
+    connect,
+    describe,
+)
 from usage_explore.question import Question
 
 FILTERS = ("metric_key", "price_key", "wallet_currency", "dim:model")
@@ -177,6 +187,12 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "events_at start": lambda thing: answer.events_at(answer.series[0], thing),
         "events_at end": lambda thing: answer.events_at(answer.series[0], moment, thing),
         "chart": lambda thing: answer.chart(kind=thing),
+        "chart colors": lambda thing: answer.chart(colors=thing),
+        "chart colors value": lambda thing: answer.chart(colors={answer.series[0].label: thing}),
+        "chart names": lambda thing: answer.chart(names=thing),
+        "mark": lambda thing: charts.mark(thing, "x"),
+        "mark text": lambda thing: charts.mark(moment, thing),
+        "first_event": store.first_event,
         "resolve": page.query.resolve,
         "resolve relative": AggregateQuery().resolve,
         "pin": lambda thing: AggregateQuery().pin(thing, timedelta(minutes=5)),

@@ -168,11 +168,13 @@ def _own(
     answer: Aggregate, name: str, given: Mapping[str, str] | None, usual: Sequence[str], form: str = "[^\0]+"
 ) -> list[str]:
     """What is given for some series by their label, else the usual. Raises `QueryError`, naming the parameter."""
-    labels, given = frames.labels(answer), given or {}
+    labels, given = frames.labels(answer), {} if given is None else given
+    if not isinstance(given, Mapping):
+        raise QueryError([Fault(name, f"{parse.shorten(given)} is not a mapping; write {{label: …}}")])
     faults = []
     for label, value in given.items():
         if label not in labels:
-            hint = parse.did_you_mean(str(label), labels)
+            hint = parse.did_you_mean(label, labels) if isinstance(label, str) else ""
             faults.append(Fault(name, f"{parse.shorten(label)} is the label of no series{hint}"))
         elif not isinstance(value, str) or not re.fullmatch(form, value):
             kind = "a color; write it like #1489fa" if name == "colors" else "a name; write a text"

@@ -13,6 +13,7 @@ from typing import Any
 
 import altair as alt
 
+from usage_explore import parse
 from usage_explore.charts.palette import DARK, theme
 from usage_explore.charts.ticks import millis
 from usage_explore.errors import Fault, QueryError
@@ -91,10 +92,12 @@ def mark(time: datetime | str, text: str) -> Mark:
 
     >>> answer.chart() + charts.mark("2026-10-14T09:30:00Z", "release 4.2")  # doctest: +SKIP
 
-    Raises `QueryError` for a time without an offset, and when it is added to a chart that does not reach it.
+    Raises `QueryError` for a time without an offset, for no text, and when it is added to a chart that ends before it.
     """
     instant = at("time", time)
-    base = alt.Chart(alt.InlineData(values=[{"at": millis(instant), "text": str(text), "when": rfc3339(instant)}]))
+    if not isinstance(text, str):
+        raise QueryError([Fault("text", f"{parse.shorten(text)} is not a text; write what happened then")])
+    base = alt.Chart(alt.InlineData(values=[{"at": millis(instant), "text": text, "when": rfc3339(instant)}]))
     shown = base.encode(x=alt.X("at:Q"), tooltip=[alt.Tooltip("text:N", title="mark"), alt.Tooltip("when:N")])
     return Mark(
         layer=[
