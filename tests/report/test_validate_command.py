@@ -141,7 +141,7 @@ def test_what_arrived_after_a_given_time_is_counted(run: Run, seen: list[Period]
 
 @pytest.mark.parametrize("window", [("--since", "2031-01-01T00:00:00Z", "--until", "2031-02-01T00:00:00Z"), ()])
 def test_a_period_without_events_is_not_examined(run: Run, window: tuple[str, ...]) -> None:
-    result = run(*window, "--metric-key", "nothing of this name")
+    result = run(*window, "--metric-key", "nothing of this name", "--check", "quantities", "--check", "duplicates")
     assert result.exit_code == 1
     assert "Nothing was examined: no event of the period is known" in result.stdout
     assert "clean" not in result.stdout

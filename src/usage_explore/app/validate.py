@@ -100,7 +100,7 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     """No event: say so, and where there are some; nothing found in nothing is not clean."""
     said = [f"No events match, so nothing was checked: {describe(validation.period)}."]
     if validation.unexamined:
-        said.append(unexamined(validation))
+        said = [f"Nothing was checked: {unexamined(validation)}"]
     extent = source.extent()
     if extent is None:
         said.append("This organization has no events.")

@@ -19,7 +19,7 @@ def checks(validation: Validation) -> None:
     """Draw every check of the examination, then what it means and the bounds it applies."""
     results = validation.results
     ran = [result if result.outcome else None for result in results]
-    notes = [result.outcome.note if result.outcome else "" for result in results]
+    notes = [each.outcome.note if each.outcome else "" if each.check.needs else each.skipped for each in results]
     columns = {
         "Check": grid.texts("Check", [result.check.title for result in results], width=270),
         "Result": grid.texts("Result", [_said(result) for result in results], width=330),
@@ -51,7 +51,7 @@ def _said(result: Result) -> str:
     if result.failed:
         return f"failed: {result.failed}"
     if outcome is None:
-        return f"skipped: {_NEEDS.get(result.check.needs or '', result.skipped)}"
+        return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
     if outcome.findings:
         return words.plural(len(outcome.findings), "finding")
     return "clean" if outcome.looked_at else "nothing to examine"
