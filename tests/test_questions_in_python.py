@@ -235,9 +235,10 @@ def test_help_fits_two_screens_and_says_nothing_of_pydantic(model: type[Question
 
 
 @pytest.mark.parametrize("query", [model() for model in MODELS], ids=lambda query: type(query).__name__)
-def test_completion_lists_our_names(query: Question) -> None:
+@pytest.mark.parametrize("use_jedi", [True, False])
+def test_completion_lists_our_names(query: Question, use_jedi: bool) -> None:
     for space in ({"x": query}, {"x": type(query)}):
-        completer = IPCompleter(namespace=space, use_jedi=False)
+        completer = IPCompleter(namespace=space, use_jedi=use_jedi)
         with provisionalcompleter():
             listed = [each.text.lstrip(".") for each in completer.completions("x.", 2)]
         own = {"replace", "from_params", "to_params", *(type(query).model_fields if space["x"] is query else ())}
