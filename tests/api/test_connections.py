@@ -147,17 +147,19 @@ def test_an_idle_connection_stays_for_the_next_request(serve: Serve) -> None:
             time.sleep(2.5)  # longer than what is half sent may take
 
 
-def test_at_the_limit_who_waited_longest_makes_room(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    address = serve(8)
+def test_at_the_limit_who_waited_longest_makes_room(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, began = serve(8), time.monotonic()
+    monkeypatch.setattr(connections, "HEADER", 600.0)  # none is closed for being late
     with contextlib.ExitStack() as holding, caplog.at_level(logging.WARNING, logger="usage_explore"):
         for _ in range(40):
             holding.enter_context(_opened(address, HALF))
             assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
-    eventually(lambda: caplog.records)
-    fields = [vars(record)["fields"] for record in caplog.records]
-    assert len(fields) <= 2, "the line is not limited to one in ten seconds"
-    assert fields[0]["limit"] == 8
-    assert fields[0]["closed"]["too many connections"]
+        eventually(lambda: caplog.records)
+    said = [vars(record)["fields"] for record in caplog.records]
+    assert len(said) <= 1 + (time.monotonic() - began) / connections._SAY, "one line in ten seconds at most"
+    assert all(set(line["closed"]) == {"too many connections"} and line["limit"] == 8 for line in said)
 
 
 def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> None:
@@ -225,7 +227,7 @@ def test_healthz_is_answered_during_a_flood_of_half_sent_requests(api: Api, tmp_
             time.sleep(0.5)
     said = _lines(tmp_path / "log")
     assert not [line for line in said if line["logger"] == "asyncio"]
-    assert sum(line["event"] == "connections closed" for line in said) in (1, 2)
+    assert 1 <= sum(line["event"] == "connections closed" for line in said) <= 10
     assert (tmp_path / "log").stat().st_size < 50_000
 
 
