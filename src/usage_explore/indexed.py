@@ -47,6 +47,11 @@ class Existing:
     descending: tuple[bool, ...]
     columns: frozenset[str]
 
+    def falls_short_of(self, wanted: Index) -> bool:
+        """Whether it is the wanted index as an older version made it: the same keys, fewer further columns."""
+        keys = tuple(_column(expression) for expression in wanted.expressions)
+        return self.name == wanted.name and self.keys == keys and self.columns < frozenset(_columns(wanted))
+
     def serves(self, wanted: Index) -> bool:
         """Whether scanning it, forwards or backwards, does what the wanted index is for."""
         options = wanted.dialect_options["postgresql"]
@@ -116,6 +121,13 @@ def create(index: Index, found: Relation) -> str:
     if found.hypertable:
         return f"{statement} WITH (timescaledb.transaction_per_chunk)"
     return statement.replace("INDEX ", "INDEX CONCURRENTLY ", 1)
+
+
+def drop(name: str, found: Relation) -> sql.Composed:
+    """The statement that drops an index of the table, writers going on where this kind of table lets them."""
+    blocked = found.hypertable or found.kind == "partitioned table"
+    kind = sql.SQL("DROP INDEX {}" if blocked else "DROP INDEX CONCURRENTLY {}")
+    return kind.format(sql.Identifier(found.schema, name))
 
 
 def blocks(index: Index, found: Relation) -> bool:

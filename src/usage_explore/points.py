@@ -38,7 +38,7 @@ from usage_explore.query import AggregateQuery, EventQuery, Metric
 from usage_explore.question import Question
 from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
 from usage_explore.rollup.tables import rollup_table
-from usage_explore.statements import conditions, expression, filters, object_keys, scope
+from usage_explore.statements import conditions, expression, filters, object_keys, scope, within_bounds
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
@@ -201,7 +201,7 @@ def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure:
         scope(c.organization_id, query),
         c.dimension == slots.dimension,
         *_within_slots(c.slot, query, slots),
-        c.ingested < known,
+        *within_bounds(c.ingested, until=known),
         *filters(column, query),
     )
 
@@ -213,7 +213,7 @@ def _within_slots(slot: ColumnElement[datetime], query: Question, slots: Slots) 
     if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
         every = [first + place * grain for place in range((last - first) // grain)]
         return [slot == func.any(_instants(every))]
-    return ([slot >= first] if first else []) + ([slot < last] if last else [])
+    return within_bounds(slot, first, last)
 
 
 def _piece(

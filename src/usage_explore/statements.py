@@ -1,7 +1,8 @@
 """A question as SQL, without a connection: pure functions from question to SQLAlchemy `Select`.
 
-`conditions` is the one place that scopes a statement to its organization and applies the filters. Every value
-is a bound parameter; `to_sql` writes them in for reading.
+`conditions` is the one place that scopes a statement to its organization, applies the filters and leaves out rows whose
+`timestamp` or `ingested_at` lies outside 1970 to 2200 (`within_bounds`). Every value is a bound parameter; `to_sql`
+writes them in for reading.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
 from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.parse import EARLIEST, LATEST
 from usage_explore.query import EventQuery
 from usage_explore.question import Question, Windowed
 
@@ -62,9 +64,27 @@ def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
     found = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
         found += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
+    found += within_bounds(c.ingested_at)
     if query.as_of is not None:
         found.append(c.ingested_at <= query.as_of)
     return found + _window(c.timestamp, query)
+
+
+def within_bounds(
+    instant: ColumnElement[datetime], since: datetime | None = None, until: datetime | None = None
+) -> list[ColumnElement[bool]]:
+    """The half-open window `[since, until)`, 1970 to 2200 where an end is open.
+
+    PostgreSQL has times that Python has not: before year 1, after 9999, infinite. One such row, for example of a sender
+    that gave milliseconds to `to_timestamp` (year 57837), must not make every page that would show it fail.
+    """
+    return [instant >= (since or EARLIEST), instant < (until or LATEST)]
+
+
+def outside_bounds(table: Table) -> ColumnElement[bool]:
+    """The rows that no question finds: a time outside 1970 to 2200, or none, which only a view can show."""
+    times = (table.c.timestamp, table.c.ingested_at)
+    return or_(*(or_(time < EARLIEST, time >= LATEST, time.is_(None)) for time in times))
 
 
 def scope(organization: ColumnElement[UUID], query: Question) -> ColumnElement[bool]:
@@ -138,6 +158,13 @@ def extent(table: Table, query: EventQuery) -> Select[datetime, datetime]:
 def first(table: Table, query: EventQuery) -> Select[datetime | None]:
     """The time of the first event, from the start of the index."""
     return select(func.min(table.c.timestamp)).where(*conditions(table, query))
+
+
+def known(table: Table, query: Question, since: datetime | None, until: datetime) -> Select[datetime]:
+    """The latest time at which any event of the organization arrived, from `since` to `until`, both included."""
+    arrived = table.c.ingested_at
+    arrivals = [*within_bounds(arrived, since), arrived <= until]
+    return select(func.max(arrived)).where(scope(table.c.organization_id, query), *arrivals)
 
 
 def values(table: Table, query: Question, group: str, most: int) -> Select[str, int]:
@@ -226,13 +253,8 @@ def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[
         case EventQuery():
             since, until = query.occurred_after, query.occurred_before
         case _:
-            return []
-    found: list[ColumnElement[bool]] = []
-    if since is not None:
-        found.append(timestamp >= since)
-    if until is not None:
-        found.append(timestamp < until)
-    return found
+            since, until = None, None
+    return within_bounds(timestamp, since, until)
 
 
 def _containing(dimensions: ColumnElement[Any], key: str, values: Texts) -> list[ColumnElement[bool]]:

@@ -112,17 +112,12 @@ def test_event_from_the_future_is_a_warning(filled: str, events_connection: writ
         ("price_key = ''", "contents: blank price_key"),
         ("wallet_currency = ''", "contents: blank wallet_currency"),
         ("metric_key = ''", "contents: blank metric_key"),
-        ("timestamp = 'infinity'", "contents: timestamp"),
-        ("timestamp = '0044-03-15 BC'", "contents: timestamp"),
     ],
 )
 def test_what_no_question_could_name_is_a_warning(
     filled: str, events_connection: writing.Connection, change: str, name: str
 ) -> None:
-    events_connection.execute("CREATE TEMP TABLE changed AS SELECT * FROM usage_events")
-    events_connection.execute(f"UPDATE changed SET {change}")
-    events_connection.execute("DELETE FROM usage_events")  # a row of a hypertable cannot move to another time
-    events_connection.execute("INSERT INTO usage_events SELECT * FROM changed")
+    events_connection.execute(f"UPDATE usage_events SET {change}")
     events_connection.commit()
     finding = only(examine(filled, "usage_events", TIMEOUT))
     assert (finding.name, finding.state) == (name, "warning")

@@ -46,7 +46,7 @@ GOOD = "00000000-0000-4000-8000-0000000000c1,tokens,1,2026-01-31T08:00:00Z,k1"
         ("timestamp", "2026-01-31T08:00:60Z", "is not a time: second must be in"),
         ("timestamp", "2026-01-31T08:00:00.1234567Z", "finer than a microsecond"),
         ("timestamp", "1969-12-31T23:59:59Z", "is outside 1970-01-01 to 2200-01-01"),
-        ("timestamp", "2200-01-01T00:00:00.000001Z", "is outside"),
+        ("timestamp", "2200-01-01T00:00:00Z", "is outside"),
         ("ingested_at", "yesterday", "is not a time"),
         ("dimensions", "{", "is not JSON"),
         ("dimensions", "[]", "is not a JSON object"),
@@ -102,7 +102,7 @@ def test_a_number_is_stored_digit_for_digit(load_again, table_of, text, stored):
         ("2026-01-31 08:00:00.25 UTC", "2026-01-31T08:00:00.250000+00:00"),
         ("2026-01-31T08:00-0330", "2026-01-31T11:30:00+00:00"),
         ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00+00:00"),
-        ("2200-01-01T00:00:00Z", "2200-01-01T00:00:00+00:00"),
+        ("2199-12-31T23:59:59.999999Z", "2199-12-31T23:59:59.999999+00:00"),
     ],
 )
 def test_a_time_with_an_offset_is_kept_to_the_microsecond(load_again, table_of, text, stored):

@@ -87,7 +87,8 @@ def test_a_slow_day_is_still_read_whole(ahead: Ahead, monkeypatch: pytest.Monkey
     assert differing(ahead) == 0
 
 
-def test_times_beyond_pythons_are_counted(ahead: Ahead, fast: Store) -> None:
+def test_times_that_no_question_reaches_are_not_counted(ahead: Ahead, fast: Store) -> None:
+    ahead.add(FIRST)
     ahead.add(FIRST, ingested_at="-infinity")
     ahead.add(FIRST, ingested_at="20000-01-01T00:00:00Z", timestamp="20000-01-01T00:00:00Z")
     ahead.add(FIRST, timestamp="20000-01-01T00:00:00Z")

@@ -3,6 +3,7 @@
 Ahead: occurred after they arrived, beyond what clocks differ by. Beyond: so far ahead that they lie after the period in
 which they arrived, or in the future, such as a year ahead: no period's own events show them. Past: occurred long before
 they arrived. Skewed: a sender most of whose events lie ahead of their arrival, if only a little: its clock is fast.
+Out of bounds: a time that no question reaches, see `out_of_bounds`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore import parse
+from usage_explore.checks import out_of_bounds
 from usage_explore.checks.affected import LONGEST, Affected
 from usage_explore.checks.arrivals import BulkLoads, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
@@ -168,7 +170,7 @@ def examine(examination: Examination) -> Outcome:
         f"{counted(more, 'sender')} more with a fast clock" if more else "",
     ]
     return Outcome(
-        findings=found.findings + senders,
+        findings=out_of_bounds.findings(NAME, examination) + found.findings + senders,
         looked_at=found.looked_at,
         note="; ".join(filter(None, notes)),
     )
@@ -248,8 +250,9 @@ CHECK = Check(
         " late_arrivals)",
         "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
         f" after they arrived, by {duration(TOLERANCE)} at most",
+        "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",
-        "high": "a batch that arrived before the period it says it occurred in had begun",
+        "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",
     statement=statement,

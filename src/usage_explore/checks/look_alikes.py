@@ -52,7 +52,7 @@ def _alike(table: Table, period: Period) -> CTE:
     covered = [c.timestamp, c.customer_id, c.metric_key, c.quantity]
     repeated = (
         select(*covered)
-        .where(*conditions(table, period.replace(as_of=None)))  # the index has no ingested_at; `within` decides
+        .where(within)
         .group_by(*covered)
         .having(func.count() > 1)
         .cte("repeated")

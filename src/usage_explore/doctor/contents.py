@@ -5,12 +5,13 @@ from __future__ import annotations
 from psycopg import sql
 
 from usage_explore import statements
-from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.filters import TEXT_COLUMNS
 from usage_explore.schema import events_table
 from usage_explore.shape import Relation, documented
 
 _ODD = "IN ('NaN', 'Infinity', '-Infinity')"
+_OUTSIDE = "{0} < '1970-01-01Z' OR {0} >= '2200-01-01Z'"
 
 
 def organizations(connection: Connection, found: Relation) -> list[Finding]:
@@ -62,17 +63,20 @@ def quality(connection: Connection, found: Relation) -> list[Finding]:
             "Write {} where there are none.",
         ),
         "ingested_at": (
-            "ingested_at > clock_timestamp() + interval '1 minute'",
+            "ingested_at > clock_timestamp() + interval '1 minute' AND ingested_at < '2200-01-01Z'",
             "rows say they were ingested in the future, so pinned links gain them later",
             "warning",
             "Set ingested_at to the database's clock when a row is inserted.",
         ),
-        "timestamp": (
-            "timestamp < '1970-01-01Z' OR timestamp >= '2200-01-01Z'",
-            "rows lie outside 1970 to 2200, where no question reaches",
-            "warning",
-            "Correct their timestamp.",
-        ),
+        **{
+            f"{name} out of bounds": (
+                _OUTSIDE.format(name),
+                f"rows have a {name} outside 1970 to 2200, so no question finds them",
+                "fault",
+                f"Correct or delete the rows of {quoted(found.name, found.schema)} where {_OUTSIDE.format(name)}.",
+            )
+            for name in ("timestamp", "ingested_at")
+        },
         **{
             f"blank {name}": (
                 f"{name} = ''",
@@ -83,7 +87,12 @@ def quality(connection: Connection, found: Relation) -> list[Finding]:
             for name in TEXT_COLUMNS
         },
         **{
-            f"NULL {name}": (f"{name} IS NULL", f"rows have no {name}", "fault", f"Fill {name}, then SET NOT NULL.")
+            f"NULL {name}": (
+                f"{name} IS NULL",
+                f"rows have no {name}{', so no question finds them' if name in ('timestamp', 'ingested_at') else ''}",
+                "fault",
+                f"Fill {name}, then SET NOT NULL.",
+            )
             for name in required
         },
     }

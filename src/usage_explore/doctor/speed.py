@@ -45,6 +45,8 @@ def _wanted(there: list[Existing], found: Relation) -> list[Finding]:
         else:
             warning = ";  -- blocks writes while it is made" if indexed.blocks(wanted, found) else ";"
             cure = indexed.create(wanted, found) + warning
+            if any(index.falls_short_of(wanted) for index in there):
+                cure = f"usage-explore init  # replaces {wanted.name}, which lacks columns that are read since"
             findings.append(Finding("index", "warning", f"none serves {purpose}, so every look reads more", cure))
     return findings
 

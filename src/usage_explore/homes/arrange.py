@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Index
+from sqlalchemy import Index, quoted_name
 
 from usage_explore import indexed
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
@@ -129,7 +129,10 @@ def _indexes(connection: Connection, found: Relation, wishes: Wishes, say: Say) 
     there = indexed.existing(connection, found)
     for index in indexed.wanted(found):
         if not any(each.serves(index) for each in there):
-            _make(connection, found, index, say)
+            if any(each.falls_short_of(index) for each in there):
+                _replace(connection, found, index, say)
+            else:
+                _make(connection, found, index, say)
 
 
 def _make(connection: Connection, found: Relation, index: Index, say: Say) -> None:
@@ -152,6 +155,19 @@ def _make(connection: Connection, found: Relation, index: Index, say: Say) -> No
         say(
             f"Not made: {index.name}, since events share organization, time and id; remove the doubles, then run again."
         )
+
+
+def _replace(connection: Connection, found: Relation, index: Index, say: Say) -> None:
+    """A fuller index in the place of one that an older version made, which serves until the new one is there."""
+    name = str(index.name)
+    fuller = f"{found.name}_new_{indexed.purpose(index)}"
+    index.name = quoted_name(fuller, quote=None)
+    _make(connection, found, index, say)
+    say(f"Dropping {name}, whose place the new index takes.")
+    connection.execute(indexed.drop(name, found))
+    connection.execute(
+        sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(found.schema, fuller), sql.Identifier(name))
+    )
 
 
 def _statistics(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:

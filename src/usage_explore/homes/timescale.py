@@ -1,7 +1,7 @@
 """TimescaleDB: the hypertable, how long its chunks are, when they move to the columnstore.
 
 The chunk being written to stays quick while its indexes stay in memory. So a chunk is as long as a quarter of
-`effective_cache_size` has room for its indexes (about 320 bytes per event): with PostgreSQL's default of 4 GB that
+`effective_cache_size` has room for its indexes (about 325 bytes per event): with PostgreSQL's default of 4 GB that
 is 3.4 million events. Shorter ones than needed cost planning time, a little for each chunk that a question touches.
 
 The columnstore is segmented by organization, since every statement is about one, and ordered as pages are, so that a
@@ -156,7 +156,10 @@ def interval_for(connection: Connection, events_per_day: float) -> timedelta:
 def measured(connection: Connection, name: sql.Identifier) -> float | None:
     """Events per day in the table, over the time they span; None where there are too few to tell."""
     row = connection.execute(
-        sql.SQL("SELECT count(*), min(timestamp), max(timestamp) FROM {} WHERE isfinite(timestamp)").format(name)
+        sql.SQL(
+            "SELECT count(*), min(timestamp), max(timestamp) FROM {}"
+            " WHERE timestamp >= '1970-01-01Z' AND timestamp < '2200-01-01Z'"
+        ).format(name)
     ).fetchone()
     events, first, last = row or (0, None, None)
     if events < 1_000 or not isinstance(first, datetime) or not isinstance(last, datetime):

@@ -67,7 +67,7 @@ def uuid_text(raw: object) -> str:
 
 
 def time_text(raw: object) -> str:
-    """An instant with an offset, as UTC text to the microsecond, from 1970-01-01 to 2200-01-01."""
+    """An instant with an offset, as UTC text to the microsecond, from 1970-01-01 until before 2200-01-01."""
     return _in_range(_instant(raw, assume_utc=False), raw)
 
 
@@ -77,7 +77,7 @@ def utc_time_text(raw: object) -> str:
 
 
 def _in_range(instant: datetime, raw: object) -> str:
-    if not EARLIEST <= instant <= LATEST:
+    if not EARLIEST <= instant < LATEST:
         raise Bad(f"{shown(raw)} is outside 1970-01-01 to 2200-01-01")
     return instant.astimezone(UTC).isoformat()
 

@@ -39,7 +39,10 @@ _COLUMNS = ", ".join(f"('{name}', e.{name}::text)" for name in COLUMNS)
 
 _MEASURE = f"""
 WITH sample AS MATERIALIZED (
-    SELECT * FROM {{events}} WHERE organization_id = %(organization)s ORDER BY timestamp DESC, id DESC LIMIT {SAMPLE}
+    SELECT * FROM {{events}}
+    WHERE organization_id = %(organization)s AND timestamp >= '1970-01-01Z' AND timestamp < '2200-01-01Z'
+      AND ingested_at >= '1970-01-01Z' AND ingested_at < '2200-01-01Z'
+    ORDER BY timestamp DESC, id DESC LIMIT {SAMPLE}
 ), keys AS (
     SELECT DISTINCT key FROM sample,
         jsonb_object_keys(CASE jsonb_typeof(dimensions) WHEN 'object' THEN dimensions END) AS k (key)

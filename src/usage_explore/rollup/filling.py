@@ -27,7 +27,10 @@ _SLOTS = """
 _FROM = """
 FROM pieces p JOIN {events} e
   ON e.organization_id = p.organization_id AND e.ingested_at >= p.since AND e.ingested_at < p.until
+ AND e.ingested_at >= timestamptz '1970-01-01 00:00:00+00'
+ AND e.timestamp >= timestamptz '1970-01-01 00:00:00+00' AND e.timestamp < timestamptz '2200-01-01 00:00:00+00'
 """
+"""As in `statements.within_bounds`; before 2200 `until`, which is no later than now, bounds what was ingested."""
 
 _WITHIN = """
   AND e.organization_id = ANY (%(organizations)s)

@@ -34,11 +34,18 @@ WITH kept AS (
         SELECT date_bin('1 hour', ingested_at, '1970-01-01') AS slot FROM {events}
         WHERE organization_id = kept.organization_id AND ingested_at >= %(since)s AND ingested_at < kept.watermark
     ) AS e GROUP BY 1, 2
+    UNION ALL
+    SELECT kept.organization_id, date_bin('1 hour', e.ingested_at, '1970-01-01'), -count(*)
+    FROM kept, LATERAL (
+        SELECT ingested_at FROM {events}
+        WHERE organization_id = kept.organization_id AND ingested_at >= %(since)s AND ingested_at < kept.watermark
+          AND (timestamp < '1970-01-01Z' OR timestamp >= '2200-01-01Z')
+    ) AS e GROUP BY 1, 2
 ), slots AS (
     SELECT organization_id,
            CASE WHEN slot < days_until THEN date_bin('1 day', slot, '1970-01-01') ELSE slot END AS slot,
            sum(events) AS events
-    FROM raw JOIN kept USING (organization_id) GROUP BY 1, 2
+    FROM raw JOIN kept USING (organization_id) GROUP BY 1, 2 HAVING sum(events) <> 0
 ), rolled AS (
     SELECT organization_id, r.ingested AS slot, sum(r.events) AS events
     FROM {rollup} r JOIN kept USING (organization_id)
@@ -48,7 +55,10 @@ SELECT organization_id, slot, slot + CASE WHEN slot < days_until THEN interval '
 FROM slots FULL JOIN rolled USING (organization_id, slot) JOIN kept USING (organization_id)
 WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
 """
-"""Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers."""
+"""Slots of ingestion of which `none`, or while that is behind the dimension furthest ahead, counts other numbers.
+
+Events that occurred outside 1970 to 2200 are in no rollup: they are counted apart and taken away, so that counting all
+the others needs no more than the index on the time of ingestion."""
 
 
 @dataclass(frozen=True, kw_only=True)

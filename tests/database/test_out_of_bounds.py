@@ -1,0 +1,256 @@
+"""Rows whose times lie outside 1970 to 2200 spoil no answer, and are named where somebody can correct them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pyarrow.parquet
+import pytest
+from psycopg import sql
+
+import rows
+from doors import AGGREGATE, EVENTS, EXPORT, asking
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, indexed, writing
+from usage_explore.checks import out_of_bounds
+from usage_explore.doctor import examine
+from usage_explore.homes import NONE_ASKED, timescale
+from usage_explore.homes.arrange import arrange
+from usage_explore.rollup import choice, maintain
+from usage_explore.rollup.verify import verify
+from usage_explore.schema import events_table
+from usage_explore.shape import relation
+
+OUTSIDE = (
+    "57837-06-04 04:26:40Z",  # to_timestamp() of milliseconds
+    "infinity",
+    "-infinity",
+    "0044-03-15 BC",
+    "0001-01-01Z",
+    "1969-12-31 23:59:59.999999Z",
+    "2200-01-01Z",
+    "294276-12-31Z",
+)
+"""Times as PostgreSQL writes them, that no question reaches."""
+
+DAY = timedelta(days=1)
+WHOLE = {"since": datetime(2026, 1, 1, tzinfo=UTC), "until": datetime(2027, 1, 1, tzinfo=UTC)}
+"""The window of most generated rows."""
+
+INSERT = """
+INSERT INTO usage_events
+    (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at, idempotency_key)
+VALUES (%s, %s, %s, 'tokens_in', 7, %s, %s, 'odd')
+"""
+
+
+def add_outside(connection: writing.Connection) -> list[UUID]:
+    """A row for each odd time of occurrence, and of ingestion; their ids."""
+    odd = [(time, "2026-06-01Z") for time in OUTSIDE] + [("2026-06-01Z", time) for time in OUTSIDE]
+    ids = [UUID(int=number) for number, _ in enumerate(odd, 1)]
+    for id_, times in zip(ids, odd, strict=True):
+        connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times])
+    connection.commit()
+    return ids
+
+
+def doors(store: Store, folder: Path) -> dict[str, Any]:
+    """What every door says: pages, counts, sums, choices, files."""
+    found: dict[str, Any] = {"pages": [event.id for event in store.events(EventQuery(limit=100))]}
+    for as_of in (None, datetime(2026, 7, 1, tzinfo=UTC)):
+        for group in ("none", "metric_key", "dim:model"):
+            for metric in ("count", "sum_quantity"):
+                query = AggregateQuery(**WHOLE, metric=metric, group_by=group, as_of=as_of, bucket="week")
+                found[f"{metric} by {group} as of {as_of}"] = store.aggregate(query).series
+        found[f"count as of {as_of}"] = store.count(EventQuery(as_of=as_of))
+        found[f"metrics as of {as_of}"] = store.metric_keys(EventQuery(as_of=as_of))
+    found["customers"], found["keys"] = store.customers(), store.dimension_keys()
+    found["extent"] = store.extent()
+    for suffix in ("csv", "parquet"):
+        store.export(EventQuery(), folder / f"all.{suffix}", progress=False)
+    found["csv"] = (folder / "all.csv").read_text()
+    found["parquet"] = pyarrow.parquet.read_table(folder / "all.parquet").to_pylist()
+    return found
+
+
+def over_http(client: httpx.Client) -> list[bytes]:
+    """The same questions over HTTP."""
+    window = {name: edge.isoformat() for name, edge in WHOLE.items()}
+    answers = [
+        client.get(EVENTS, params={"limit": "100"}),
+        client.get(EVENTS, params={"limit": "100"}, headers={"Accept": "text/csv"}),
+        client.get(EXPORT),
+        client.get(AGGREGATE, params={**window, "metric": "sum_quantity", "group_by": "metric_key"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    return [answer.content for answer in answers]
+
+
+@pytest.fixture
+def store(events_connection: writing.Connection, events_database_url: str) -> Iterator[Store]:
+    rows.insert(events_connection, rows.generate(per_scene=30))
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+        yield opened
+
+
+@pytest.fixture
+def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few events are worth a rollup too."""
+    for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):
+        monkeypatch.setattr(choice, limit, Decimal(100))
+
+
+@pytest.mark.usefixtures("everything_kept")
+@pytest.mark.parametrize("ahead", [False, True], ids=["events", "rollup"])
+def test_no_answer_changes_for_rows_that_no_question_reaches(
+    store: Store, events_connection: writing.Connection, tmp_path: Path, ahead: bool
+) -> None:
+    with asking(store) as client:
+        expected = doors(store, tmp_path), over_http(client)
+        add_outside(events_connection)
+        if ahead:
+            maintain.refresh(events_connection, events_table(), settle=timedelta(0))
+            answer = store.aggregate(AggregateQuery(**WHOLE))
+            assert answer.served.path == "rollup", answer.served.because
+        assert (doors(store, tmp_path), over_http(client)) == expected
+
+
+@pytest.mark.usefixtures("everything_kept")
+def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
+    store: Store, events_connection: writing.Connection
+) -> None:
+    table = events_table()
+    expected = {group: store.values(group) for group in ("metric_key", "customer_id")}
+    maintain.refresh(events_connection, table, settle=timedelta(0))
+    for slot, ingested in (("57837-06-04Z", "2026-06-01Z"), ("2026-06-01Z", "0044-03-15 BC")):
+        events_connection.execute(
+            "INSERT INTO usage_events_rollup SELECT organization_id, dimension, value, metric_key, %s, %s, 1, 1"
+            " FROM usage_events_rollup WHERE organization_id = %s AND value IS NOT NULL",
+            [slot, ingested, rows.ORGANIZATION],
+        )
+    events_connection.commit()
+    assert {group: store.values(group) for group in expected} == expected
+    assert verify(events_connection, table, sample=None).differing > 0
+
+
+@pytest.mark.usefixtures("everything_kept")
+def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_connection: writing.Connection) -> None:
+    table = events_table()
+    for time in OUTSIDE:
+        for ingested in ("now() - interval '2 days'", "now() - interval '3 hours'"):
+            events_connection.execute(
+                sql.SQL(INSERT.replace("%s, 'odd'", ingested + ", 'odd'")),  # type: ignore[arg-type]
+                [UUID(int=hash((time, ingested)) % 2**64), rows.ORGANIZATION, rows.CUSTOMERS[0], time],
+            )
+    events_connection.commit()
+    first = maintain.refresh(events_connection, table, settle=timedelta(0))
+    assert (first.rows > 0, first.unfit) == (True, 0)
+    assert maintain.refresh(events_connection, table, settle=timedelta(0)).mended == 0
+    assert verify(events_connection, table, sample=None).differing == 0
+
+
+@pytest.mark.parametrize("name", ["timestamp", "ingested_at"])
+@pytest.mark.parametrize("time", OUTSIDE)
+def test_the_doctor_counts_and_names_them(
+    store: Store, events_connection: writing.Connection, events_database_url: str, name: str, time: str
+) -> None:
+    times = {"timestamp": "2026-06-01Z", "ingested_at": "2026-06-01Z", name: time}
+    id_ = UUID(int=1)
+    events_connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times.values()])
+    events_connection.commit()
+    found = examine(events_database_url, "usage_events", timedelta(seconds=30))
+    (finding,) = [finding for finding in found if finding.state == "fault"]
+    assert finding.name == f"contents: {name} out of bounds"
+    assert finding.message.startswith("1 rows")
+    assert str(id_) in finding.message
+    condition = finding.cure.partition(" where ")[2].removesuffix(".")
+    listed = events_connection.execute(sql.SQL("SELECT id FROM usage_events WHERE {}").format(sql.SQL(condition)))  # type: ignore[arg-type]
+    assert listed.fetchall() == [(id_,)]
+
+
+def test_validation_names_those_that_concern_the_period(store: Store, events_connection: writing.Connection) -> None:
+    june = {"since": datetime(2026, 6, 1, tzinfo=UTC), "until": datetime(2026, 7, 1, tzinfo=UTC)}
+    assert [found for found in named(store, Period(**june)) if "outside 1970 to 2200" in found] == []
+    ids = add_outside(events_connection)
+
+    def concerned(**parameters: Any) -> int:
+        period = Period(**{**june, **parameters})
+        (finding, *_) = store.validate(period, checks=["impossible_times"]).findings
+        assert (finding.severity, finding.check) == ("high", "impossible_times")
+        assert str(min(ids)) in finding.sentence
+        return finding.events
+
+    assert concerned() == len(ids)
+    assert concerned(since=june["until"], until=june["until"] + DAY) == len(OUTSIDE)  # occurred at any time
+    assert concerned(customer_id=rows.CUSTOMERS[0]) == len(ids)
+    # what arrived in June was not known in May; what arrived at an impossible time may have been
+    assert len(ids_of(store, Period(**june, as_of=june["since"] - DAY))) == out_of_bounds._SHOWN
+    assert named(store, Period(**june, customer_id=rows.CUSTOMERS[1])) == []
+
+
+def named(store: Store, period: Period) -> list[str]:
+    """The sentences about events out of bounds."""
+    found = store.validate(period, checks=["impossible_times"]).findings
+    return [finding.sentence for finding in found if "outside 1970 to 2200" in finding.sentence]
+
+
+def ids_of(store: Store, period: Period) -> list[str]:
+    """The events that are named."""
+    (finding, *_) = store.validate(period, checks=["impossible_times"]).findings
+    return [name for name, _ in finding.facts]
+
+
+def test_the_index_for_aggregates_holds_the_times_that_are_bounded(
+    store: Store, events_connection: writing.Connection
+) -> None:
+    if timescale.available(events_connection):
+        pytest.skip("a chunk's plan")
+    events_connection.commit()
+    events_connection.autocommit = True
+    events_connection.execute("VACUUM (ANALYZE) usage_events")
+    for as_of in (None, datetime(2026, 7, 1, tzinfo=UTC)):
+        query = AggregateQuery(**WHOLE, group_by="metric_key", metric="sum_quantity", as_of=as_of)
+        events_connection.execute("SET enable_seqscan = off")
+        events_connection.execute("SET enable_bitmapscan = off")
+        plan = events_connection.execute(f"EXPLAIN {store.sql(query)}".encode()).fetchall()
+        assert any("Index Only Scan using usage_events_cover" in line for (line,) in plan), plan
+
+
+def test_init_replaces_the_index_that_an_older_version_made(
+    store: Store, events_connection: writing.Connection, events_database_url: str
+) -> None:
+    events_connection.execute("DROP INDEX usage_events_cover")
+    events_connection.execute(
+        "CREATE INDEX usage_events_cover ON usage_events (organization_id, timestamp)"
+        " INCLUDE (metric_key, quantity, customer_id)"
+    )
+    events_connection.commit()
+    (finding,) = [
+        finding
+        for finding in examine(events_database_url, "usage_events", timedelta(seconds=30))
+        if finding.name == "index" and finding.state != "ok"
+    ]
+    assert finding.cure.startswith("usage-explore init")
+    for said in (2, 0):
+        words: list[str] = []
+        arrange(events_connection, "usage_events", NONE_ASKED, words.append)
+        assert len(words) == said, words
+    found = relation(events_connection, "usage_events")
+    assert found is not None
+    there = indexed.existing(events_connection, found)
+    assert {index.name for index in there if index.name.startswith("usage_events_cover")} == {"usage_events_cover"}
+    (cover,) = [wanted for wanted in indexed.wanted(found) if indexed.purpose(wanted) == "cover"]
+    assert any(index.serves(cover) for index in there)
+
+
+def test_a_quantity_of_theirs_is_in_no_sum(store: Store, events_connection: writing.Connection) -> None:
+    before = store.aggregate(AggregateQuery(**WHOLE, metric="sum_quantity")).total
+    add_outside(events_connection)
+    events_connection.execute("UPDATE usage_events SET quantity = 'NaN' WHERE idempotency_key = 'odd'")
+    events_connection.commit()
+    assert store.aggregate(AggregateQuery(**WHOLE, metric="sum_quantity")).total == before != Decimal(0)
