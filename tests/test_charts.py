@@ -88,7 +88,6 @@ def answer(
         capped=capped,
         metrics=metrics,
         app_url="http://127.0.0.1:8501",
-        settle=timedelta(minutes=5),
         served=Served("there is no rollup", timedelta(0)),
     )
 
@@ -658,7 +657,6 @@ def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
         capped=False,
         metrics=1,
         app_url="",
-        settle=timedelta(0),
         served=Served("there is no rollup", timedelta(0)),
     )
     drawn = charts.image(charts.chart(answer, kind=kind, interactive=False), "svg").decode()

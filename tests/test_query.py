@@ -410,3 +410,15 @@ def test_pinning_fixes_window_and_knowledge() -> None:
     unsettled = live.replace(as_of=NOW + timedelta(days=1))
     assert unsettled.pin(NOW, timedelta(minutes=5)) == pinned
     assert EventQuery(limit=7).pin(NOW, timedelta(minutes=5)) == EventQuery(limit=7, as_of=pinned.as_of)
+    last = NOW - timedelta(hours=3)
+    for as_of in (None, NOW - timedelta(hours=1)):
+        assert live.replace(as_of=as_of).pin(NOW, timedelta(minutes=5), last).as_of == last
+    assert live.replace(as_of=last - timedelta(hours=1)).pin(NOW, timedelta(minutes=5), last).as_of < last
+
+
+def test_pinning_a_period_leaves_to_the_clock_whether_it_is_over() -> None:
+    settle, last = timedelta(minutes=5), NOW - timedelta(hours=3)
+    over = Period(since=NOW - timedelta(days=9), until=last)
+    assert over.pin(NOW, settle, last).as_of == last
+    assert over.replace(until=last + timedelta(hours=1)).pin(NOW, settle, last).as_of == NOW - settle
+    assert over.replace(as_of=NOW - timedelta(hours=1)).pin(NOW, settle, last).as_of == NOW - timedelta(hours=1)

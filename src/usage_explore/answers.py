@@ -14,7 +14,7 @@ from uuid import UUID
 
 from usage_explore import frames, parameters, parse
 from usage_explore.describe import describe
-from usage_explore.errors import DatabaseError, DatabaseUnavailable, Fault, QueryError
+from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.filters import DIMENSION, dimension_key
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.parameters import query_string
@@ -196,8 +196,8 @@ class Aggregate:
     capped: bool
     metrics: int
     app_url: str
-    settle: timedelta
     served: Served = field(compare=False)
+    store: Store | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -270,9 +270,19 @@ class Aggregate:
         return charts.chart(self, **options)
 
     def url(self, *, pinned: bool = False) -> str:
-        """The link that opens this question in the app; pinned, it shows the same numbers next year."""
-        query = self.query.pin(self.now, self.settle) if pinned else self.query
-        return link(self.app_url, "", query)
+        """The link that opens this question in the app; pinned, it shows the same numbers next year.
+
+        To pin it the store is asked once more, see `Store.pin`. Raises `DatabaseError`.
+        """
+        if not pinned:
+            return link(self.app_url, "", self.query)
+        if self.store is None:
+            raise ConfigurationError("pinned: an answer that was pickled has no store to ask; ask the question again")
+        return link(self.app_url, "", self.store.pin(self.query))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: an answer without its store, whose connections belong to this process."""
+        return {**self.__dict__, "store": None}
 
     def events_at(self, series: Series, start: datetime | None = None, end: datetime | None = None) -> EventQuery:
         """The question for the rows behind a series: in the buckets from `start` to `end`, else in all.

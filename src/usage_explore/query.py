@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
@@ -118,6 +118,15 @@ class Period(Windowed):
         description="When the period was finalized: what arrived later is not on its invoice.",
         examples=["2026-10-02T09:00:00Z"],
     )
+
+    def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
+        """As of `known` where that is after the period's end; before, the clock has to say whether the period is over.
+
+        An `as_of` that is given and has settled stays.
+        """
+        resolved = self.resolve(now)
+        over = self.as_of is None and known is not None and known >= resolved.span[1]
+        return super(Period, resolved).pin(now, settle, known if over else None)
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
         found = super()._contradictions(given)

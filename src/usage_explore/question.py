@@ -197,12 +197,16 @@ class Question(BaseModel, metaclass=_Named):
         at("now", now)
         return self
 
-    def pin(self, now: datetime, settle: timedelta) -> Self:
-        """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`."""
+    def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
+        """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`.
+
+        `known` is the latest `ingested_at` there is by then, which `Store.pin` looks up: where nothing arrived since, a
+        later `as_of` would promise the same of rows that may yet be written with the times in between.
+        """
         if not isinstance(settle, timedelta):
             raise QueryError([Fault("settle", f"{parse.shorten(settle)} is not a timedelta")])
-        settled = at("now", now) - settle
-        return self.resolve(now).replace(as_of=min(self.as_of or settled, settled))
+        limits = [at("now", now) - settle, *(limit for limit in (self.as_of, known) if limit is not None)]
+        return self.resolve(now).replace(as_of=min(limits))
 
     def given(self) -> dict[str, Any]:
         """Every field that differs from its default, by field name."""

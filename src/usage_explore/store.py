@@ -39,6 +39,9 @@ _Q = TypeVar("_Q", bound=Question)
 
 _MOST_CHOICES = 100_000
 
+_RECENT = (timedelta(days=1), timedelta(days=30))
+"""How far back the latest arrival is looked for: TimescaleDB's columnstore skips what arrived before, unread."""
+
 
 class Choice(NamedTuple):
     """A value to pick, and how many events have it."""
@@ -199,6 +202,29 @@ class Store:
         with self._asking(EventQuery(as_of=as_of)) as (connection, scoped):
             return connection.execute(statements.first(self.table, scoped)).scalar_one()
 
+    def pin(self, query: _Q) -> _Q:
+        """The question that shows the same numbers next year: absolute, its organization named, as of `known`.
+
+        >>> store.pin(AggregateQuery(window="last_month")).query_string()  # doctest: +SKIP
+        """
+        with self._asking(query) as (connection, scoped):
+            now = _now(connection)
+            return scoped.pin(now, self.settle, self._known(connection, scoped, now))
+
+    def known(self) -> datetime | None:
+        """The latest `ingested_at` of the organization at least the settle time ago; None where there is none."""
+        with self._asking(EventQuery()) as (connection, scoped):
+            return self._known(connection, scoped, _now(connection))
+
+    def is_settled(self, query: Question) -> bool:
+        """Whether the question's `as_of` lies at or before `known`: nothing known by then can still arrive."""
+        with self._asking(expect(Question, query)) as (connection, scoped):
+            if scoped.as_of is None:
+                return False
+            until = _now(connection) - self.settle
+            later = statements.known(self.table, scoped, scoped.as_of, until)
+            return connection.execute(later).scalar_one() is not None
+
     def aggregate(self, query: AggregateQuery | None = None) -> Aggregate:
         """How much, over time.
 
@@ -220,8 +246,8 @@ class Store:
             capped=capped,
             metrics=metrics,
             app_url=self.app_url,
-            settle=self.settle,
             served=served,
+            store=self,
         )
 
     @decimal_context()
@@ -252,7 +278,7 @@ class Store:
         plan = examining.plan(checks, invoices, wallets)
         with self._asking(asking, snapshot=True, statement_timeout=self.long_statement_timeout) as (connection, asked):
             now = _now(connection)
-            settled = asked.pin(now, self.settle)
+            settled = asked.pin(now, self.settle, self._known(connection, asked, now))
             if asked.as_of is not None:  # a given time may be younger than the settle time: what was named is examined
                 settled = settled.replace(as_of=min(asked.as_of, now))
             settle = self.settle if asked.as_of is None else None
@@ -385,6 +411,15 @@ class Store:
             group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
             for words in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(words)
+
+    def _known(self, connection: Connection, query: Question, now: datetime) -> datetime | None:
+        """The latest arrival that has settled at `now`: looked for among the latest first, and only then among all."""
+        until = now - self.settle
+        for since in (*(until - back for back in _RECENT), None):
+            found: datetime | None = connection.execute(statements.known(self.table, query, since, until)).scalar_one()
+            if found is not None:
+                return found
+        return None
 
     @property
     def _scope(self) -> Scope:

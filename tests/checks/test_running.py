@@ -80,7 +80,9 @@ def test_a_check_that_lacks_what_it_needs_says_what(store: Store) -> None:
 
 def test_a_validation_is_pinned(store: Store) -> None:
     validation = store.validate(PERIOD, checks=["quantities"])
-    assert validation.period.as_of == validation.now - store.settle
+    assert validation.period.as_of == validation.now - store.settle  # the period is not over yet
+    over = PERIOD.replace(until="2026-07-01T00:00:00Z")
+    assert store.validate(over, checks=["quantities"]).period.as_of == store.known()
     assert validation.period.organization_id == rows.ORGANIZATION
     earlier = validation.now - timedelta(days=3)
     assert store.validate(PERIOD.replace(as_of=earlier), checks=["quantities"]).period.as_of == earlier

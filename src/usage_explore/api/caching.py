@@ -1,14 +1,14 @@
 """What may be kept: the answer to a pinned question never changes, every other one is asked again.
 
-A question is pinned when it names its organization, its window is absolute and its `as_of` lies at or before the
-database's now minus the settle time. Its answer carries a strong ETag; `If-None-Match` is answered with 304.
+A question is pinned when it names its organization, its window is absolute and its `as_of` lies at or before the latest
+`ingested_at` that is at least the settle time old (`Store.is_settled`). Its answer carries a strong ETag;
+`If-None-Match` is answered with 304.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,13 +24,13 @@ GZIP_FROM = 500
 """Bytes from which answers are compressed."""
 
 
-def is_pinned(store: Store, question: Question, now: datetime) -> bool:
-    """Whether the question's answer can never change after the database's `now`."""
-    if question.as_of is None or question.as_of > now - store.settle:
+def is_pinned(store: Store, question: Question) -> bool:
+    """Whether the question's answer can never change from now on; to be asked before the answer is."""
+    if question.as_of is None or (question.organization_id is None and store.organization_id is None):
         return False
-    if question.organization_id is None and store.organization_id is None:
+    if isinstance(question, AggregateQuery) and question.is_relative:
         return False
-    return not (isinstance(question, AggregateQuery) and question.is_relative)
+    return store.is_settled(question)
 
 
 def answered(

@@ -28,8 +28,9 @@ different dimensions; {limits.MAX_VALUE_BYTES:,} bytes for a value, {limits.MAX_
 points for an answer, {limits.MAX_DRAWN:,} for a picture. A window of more than {limits.MAX_AGGREGATE_BUCKETS:,} buckets
 starts later, and the answer says so (`capped`).
 
-The answer to a pinned question, one with an organization, an absolute window and an `as_of` that lies at least the
-settle time before now, never changes: it may be kept for ever and carries an ETag. No other answer may be kept."""
+The answer to a pinned question never changes: one with an organization, an absolute window and an `as_of` at or before
+the latest `ingested_at` that is at least the settle time old. It may be kept for ever and carries an ETag. No other
+answer may be kept."""
 
 _HEADERS = {
     "X-Request-ID": {"description": "Finds the request in the server's log.", "schema": {"type": "string"}},

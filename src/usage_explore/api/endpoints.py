@@ -48,7 +48,7 @@ class Endpoints:
         question, text = _text(EventQuery, request, form)
 
         def work(store: Store) -> _Answer:
-            pinned = question.as_of is not None and is_pinned(store, question, store.now())
+            pinned = is_pinned(store, question)
             if form == CSV:
                 body, cursor = store.events_csv(question, escape_formulas=text.escapes)
                 return _Answer(body, pinned, None, cursor)
@@ -65,9 +65,10 @@ class Endpoints:
         question, text = _text(AggregateQuery, request, form)
 
         def work(store: Store) -> tuple[bytes, bool, Aggregate]:
+            pinned = is_pinned(store, question)
             answer = store.aggregate(question)
-            written = frames.to_csv(answer, escape_formulas=text.escapes) if form == CSV else _json(answer.to_dict())
-            return written, is_pinned(store, question, answer.now), answer
+            body = frames.to_csv(answer, escape_formulas=text.escapes) if form == CSV else _json(answer.to_dict())
+            return body, pinned, answer
 
         body, pinned, answer = await self.door.ask(request, question, work)
         request.state.question, request.state.rows = answer.query, _points(answer)
@@ -98,8 +99,8 @@ class Endpoints:
         question, view = asked_with(AggregateQuery, View, pairs(request))
 
         def work(store: Store) -> tuple[Aggregate, bool]:
-            answer = store.aggregate(question)
-            return answer, is_pinned(store, question, answer.now)
+            pinned = is_pinned(store, question)
+            return store.aggregate(question), pinned
 
         answer, pinned = await self.door.ask(request, question, work)
         request.state.question, request.state.rows = answer.query, _points(answer)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import streamlit as st
@@ -30,6 +30,8 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question
 from usage_explore.store import Choice, Store, connect
+
+_Q = TypeVar("_Q", bound=Question)
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +70,10 @@ class Source:
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the question, live ones as of this minute."""
         return _sql(self.store, self.store.organization_id, query.resolve(self.now))
+
+    def pinned(self, query: _Q) -> _Q:
+        """The question whose answer never changes, as of this minute."""
+        return query.pin(self.now, self.store.settle, _known(self.store, self.store.organization_id, self.now))
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """When the organization's first and last event occurred, None where there are none."""
@@ -163,6 +169,12 @@ def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | Ev
 def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
     with asking("extent", organization_id):
         return _store.extent()
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _known(_store: Store, organization_id: UUID | None, now: datetime) -> datetime | None:
+    with asking("known", organization_id):
+        return _store.known()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, refresh_mode="background")

@@ -174,9 +174,9 @@ def _moved(view: EventsView, name: str, picked: datetime | None) -> EventsView:
 
 
 def _pinned(view: EventsView, source: Source) -> EventsView:
-    """The same events for good: only what had arrived by the settle time before now."""
+    """The same events for good: only what had arrived by then, and settled."""
     # a cursor belongs to the question that made it: the pinned one starts from its first page
-    pinned = view.query.replace(cursor=None).pin(source.now, source.store.settle)
+    pinned = source.pinned(view.query.replace(cursor=None))
     return view.asking(pinned).replace(event=view.event)
 
 

@@ -31,7 +31,6 @@ def draw(pages: Pages) -> None:
     if found is None:
         return
     view, source = found
-    resolved = view.query.resolve(source.now)
     header(
         pages,
         view,
@@ -39,9 +38,7 @@ def draw(pages: Pages) -> None:
         timezone=view.query.timezone,
         in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
         links=(view.to_params(), _events_view(view, source).to_params(), _validate_view(view).to_params()),
-        share=lambda: share(
-            "", view.replace(query=resolved.pin(source.now, source.store.settle)), source.store.app_url
-        ),
+        share=lambda: share("", view.replace(query=source.pinned(view.query)), source.store.app_url),
     )
     controls(view, source)
     with st.container(horizontal=True, vertical_alignment="center", key="filters"):

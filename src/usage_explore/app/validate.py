@@ -34,9 +34,8 @@ def draw(pages: Pages) -> None:
     if found is None:
         return
     view, source = found
-    resolved = view.query.resolve(source.now)
     validation = validate_run.known(source, view.query)
-    pinned = validation.period if validation else resolved.pin(source.now, source.store.settle)
+    pinned = validation.period if validation else source.pinned(view.query)
     header(
         pages,
         view,

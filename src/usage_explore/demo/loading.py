@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -98,8 +98,10 @@ def append(
     The first run begins `days` whole days before the day of `until` (UTC); later runs continue from there,
     whatever their `days`. A row is in the table once its `ingested_at` is reached, so running up to s and then
     up to t leaves the same rows as running up to t at once, and an `until` behind what is loaded adds nothing.
-    Each day is one transaction. `seed` and `per_day`, the size of an average day, are by default those of the
-    demo that is there, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The connection is committed.
+    Each day of a first run is one transaction. A later run is one as a whole, so that a link that is pinned meanwhile,
+    at the latest arrival there is, sees either none of its rows or all. `seed` and `per_day`, the size of an average
+    day, are by default those of the demo that is there, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The connection is
+    committed.
 
     Raises `TableMismatch` when the table is missing or may not be written; `ConfigurationError` for a time
     without an offset, for another seed or size than the demo in the table has, and for a table with other
@@ -124,10 +126,11 @@ def append(
     first = min(before, default=reach.date() - timedelta(days=days))
     span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
     missing = [day for day in span if _is_missing(before.get(day), day, reach)]
-    added = {
-        day: _append_day(connection, demo, day, reach)
-        for day in tqdm(missing, desc="demo", unit="day", disable=not progress)
-    }
+    with connection.transaction() if before else nullcontext():
+        added = {
+            day: _append_day(connection, demo, day, reach)
+            for day in tqdm(missing, desc="demo", unit="day", disable=not progress)
+        }
     if any(added.values()):
         _vacuum(connection, demo)
     return DemoReport(

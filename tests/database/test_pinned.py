@@ -1,0 +1,121 @@
+"""A pinned link shows the same numbers whatever is appended later, also what comes with times of before."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+import rows
+from doors import AGGREGATE, EVENTS, asking
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo, writing
+from usage_explore.demo import ledger
+from usage_explore.demo.catalogue import TENANTS
+from usage_explore.errors import ConfigurationError
+from usage_explore.schema import events_table
+
+DAY = timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
+INSERT = """
+INSERT INTO usage_events
+    (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at, idempotency_key)
+SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', 1, now() - %s::interval, now() - %s::interval,
+       gen_random_uuid()::text
+"""
+
+
+def add(connection: writing.Connection, ago: str, organization: UUID = rows.ORGANIZATION) -> None:
+    connection.execute(INSERT, [organization, ago, ago])
+    connection.commit()
+
+
+def test_the_demo_that_is_appended_later_changes_no_pinned_answer(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    table = events_table()
+    with connect(events_database_url, organization_id=TENANTS[0].id) as store:
+        now = store.now()
+        demo.append(events_connection, table, until=now - 2 * DAY, days=3, per_day=300)
+        question = AggregateQuery(since=now - 9 * DAY, until=now, group_by="metric_key", metric="sum_quantity")
+        pinned, listed = store.pin(question), store.pin(EventQuery(limit=100))
+        period = Period(since=now - 9 * DAY, until=now - 3 * DAY)
+        answer, page, examined = store.aggregate(pinned), store.events(listed), store.validate(period)
+        known = store.known()
+        assert pinned.as_of == listed.as_of == examined.period.as_of == known
+        assert known is not None
+        assert known <= now - 2 * DAY
+        assert answer.url(pinned=True).endswith(pinned.query_string())
+
+        assert demo.append(events_connection, table, until=now - timedelta(hours=1)).events > 0
+        assert store.aggregate(pinned).series == answer.series
+        assert store.events(listed).events == page.events
+        assert store.validate(examined.period).totals == examined.totals
+        assert store.aggregate(question).total > answer.total
+
+
+def test_http_promises_only_what_has_settled(events_connection: writing.Connection, events_database_url: str) -> None:
+    add(events_connection, "2 days")
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store, asking(store) as client:
+        known = store.known()
+        assert known is not None
+        for as_of, kept in ((known, True), (known + INSTANT, False)):
+            window = {
+                "since": (known - DAY).isoformat(),
+                "until": (known + DAY).isoformat(),
+                "as_of": as_of.isoformat(),
+            }
+            for address, params in ((AGGREGATE, window), (EVENTS, {"as_of": as_of.isoformat()})):
+                assert ("immutable" in client.get(address, params=params).headers["cache-control"]) is kept
+        link = urlsplit(store.aggregate(AggregateQuery(since="-3d")).url(pinned=True))
+        assert "immutable" in client.get(f"{AGGREGATE}?{link.query}").headers["cache-control"]
+
+
+def test_known_is_the_organizations_latest_arrival_that_has_settled(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+        assert store.known() is None
+        assert store.pin(EventQuery()).as_of is not None
+        for ago in ("1 minute", "-1 day", "-infinity"):  # neither what may be joined yet, nor what is dated ahead
+            add(events_connection, ago)
+        add(events_connection, "10 minutes", rows.NEIGHBOUR)
+        assert store.known() is None
+        for ago, age in (("400 days", 400 * DAY), ("20 days", 20 * DAY), ("6 minutes", timedelta(minutes=6))):
+            add(events_connection, ago)
+            known, now = store.known(), store.now()
+            assert known is not None
+            assert age <= now - known < age + timedelta(minutes=2)
+            assert store.is_settled(EventQuery(as_of=known))
+            assert not store.is_settled(EventQuery(as_of=known + INSTANT))
+        assert not store.is_settled(EventQuery())
+
+
+def test_an_answer_from_another_process_cannot_be_pinned(store: Store) -> None:
+    answer = store.aggregate(AggregateQuery(since=rows.LAST_INGESTED - DAY, until=rows.LAST_INGESTED))
+    again = pickle.loads(pickle.dumps(answer))
+    assert again == answer
+    assert again.url() == answer.url()
+    with pytest.raises(ConfigurationError, match="ask the question again"):
+        again.url(pinned=True)
+
+
+def test_a_later_run_of_the_demo_is_seen_whole_or_not_at_all(
+    events_connection: writing.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = events_table()
+    with connect(events_database_url, organization_id=TENANTS[0].id) as store:
+        now = store.now()
+        demo.append(events_connection, table, until=now - 3 * DAY, days=2, per_day=300)
+        before, seen = store.count(EventQuery()), set()
+        record_day = ledger.record_day
+
+        def watched(*arguments: object, **values: object) -> None:
+            seen.add(store.count(EventQuery()))
+            record_day(*arguments, **values)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(ledger, "record_day", watched)
+        assert demo.append(events_connection, table, until=now - DAY).days > 1
+        assert seen == {before}
