@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -27,18 +28,42 @@ _BOUNDS: dict[str, Any] = {
 }
 
 
-def parameters(url: str) -> dict[str, Any]:
+SESSION = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",  # psycopg reads times and intervals in these styles alone
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "row_security": "on",  # off makes an error of every statement that a policy would narrow
+    "default_transaction_isolation": "read committed",  # serializable transactions can be refused, and wait
+    "default_transaction_deferrable": "off",
+}
+"""Settings of a session that answers or errors depend on, whatever the role or the database sets for itself."""
+
+
+def parameters(url: str, settings: Mapping[str, object] | None = None) -> dict[str, Any]:
     """The URL's connection parameters; where it does not bound what the network may take, we do.
 
-    Several hosts (`host1:5432,host2:5432`) are tried in order. Raises `ConfigurationError` for a URL that libpq
-    cannot read.
+    With `settings`, these and `SESSION` follow the URL's own `options`, and take the place of what the role or the
+    database sets. Several hosts (`host1:5432,host2:5432`) are tried in order. Raises `ConfigurationError` for a URL
+    that libpq cannot read.
     """
     try:
-        return _BOUNDS | conninfo_to_dict(url)
+        given = _BOUNDS | conninfo_to_dict(url) | {"client_encoding": "utf8"}  # whatever the database's own is
+        if settings is None:
+            return given
+        ours = " ".join(f"-c {name}={_escaped(value)}" for name, value in (SESSION | dict(settings)).items())
+        return given | {"options": f"{given.get('options', '')} {ours}".strip()}
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(
             f"database_url: {' '.join(str(error).split())}; write postgresql://user:password@host:5432/database"
         ) from None
+
+
+def _escaped(value: object) -> str:
+    """A setting's value as `options` takes it, where blanks end a value."""
+    return str(value).replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 class Connection(psycopg.Connection[Any]):

@@ -48,7 +48,6 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
     `revive` is called before each new connection: it starts an embedded server that has gone. Nothing connects yet.
     Raises `ConfigurationError` when the URL cannot be read.
     """
-    given = network.parameters(url)
     settings = {
         "statement_timeout": int(statement_timeout.total_seconds() * 1000),
         "idle_in_transaction_session_timeout": _FORGOTTEN,
@@ -56,15 +55,11 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         "tcp_keepalives_interval": 10,
         "tcp_keepalives_count": 6,
         "default_transaction_read_only": "on",
-        "TimeZone": "UTC",
         "jit": "off",
         "parallel_setup_cost": "5000",  # the rollup has answered before a worker would have started
     }
-    ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    given |= {
-        "options": f"{given.get('options', '')} {ours}".strip(),
+    given = network.parameters(url, settings) | {
         "application_name": "usage-explore",
-        "client_encoding": "utf8",  # whatever the database's own is
         "prepare_threshold": None,  # a plan made for the very values, not a generic one
     }
     made = create_engine(
@@ -129,6 +124,12 @@ def transaction(
         raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
     except psycopg.Error as error:  # of who asks the driver itself
         raise translated(error, broken=error.sqlstate is None) from error
+    except NotImplementedError as error:  # psycopg's, of a style that it does not read
+        raise DatabaseError(
+            f"The database writes values in a style that cannot be read: {error}. A pooler between has dropped the"
+            " connection options; let it pass them on, or give the role the style: ALTER ROLE … SET DateStyle = 'ISO',"
+            " and ALTER ROLE … SET IntervalStyle = 'postgres'."
+        ) from error
     except SQLAlchemyError as error:
         raise DatabaseError(f"The database could not be asked: {error}") from error
 

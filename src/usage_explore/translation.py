@@ -68,12 +68,6 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
                 f"The database holds a value that cannot be read here: {words}. `usage-explore doctor` counts and names"
                 " rows with impossible times; correct or delete them."
             )
-        case psycopg.NotSupportedError() if not error.sqlstate:
-            return DatabaseError(
-                f"The session writes values in a form that cannot be read here: {words}. A pooler may have dropped the"
-                " connection options; to set the form for the role: ALTER ROLE … SET DateStyle = 'ISO', and"
-                " ALTER ROLE … SET IntervalStyle = 'postgres'."
-            )
         case psycopg.Error() if isinstance(error, _MISMATCH):
             return TableMismatch(
                 f"The table does not fit: {words}. Run `usage-explore doctor` to see what to do, "

@@ -23,7 +23,7 @@ _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
 
 
 def connect(url: str) -> Connection:
-    """A psycopg connection that may write: session time zone UTC, READ COMMITTED, autocommit off, nothing begun.
+    """A psycopg connection that may write, with the settings of `network.SESSION`; autocommit off, nothing begun.
 
     Raises `ConfigurationError` for a URL that cannot be read, `DatabaseUnavailable` when nobody answers.
     """
@@ -35,7 +35,8 @@ def connect(url: str) -> Connection:
     except psycopg.OperationalError as error:
         raise translated(error, broken=True) from None
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # who waits, sees what was done
-    connection.execute("SET TIME ZONE 'UTC'")
+    for setting in network.SESSION.items():  # not as options, which poolers refuse
+        connection.execute("SELECT set_config(%s, %s, false)", setting)
     connection.commit()
     return connection
 

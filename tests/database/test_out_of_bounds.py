@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
-import pyarrow.parquet
 import pytest
 from psycopg import sql
 
 import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, indexed, writing
+from answered import WHOLE, doors, over_http
+from doors import asking
+from usage_explore import AggregateQuery, Period, Store, connect, indexed, writing
 from usage_explore.checks import out_of_bounds
 from usage_explore.doctor import examine
 from usage_explore.homes import NONE_ASKED, timescale
@@ -39,8 +38,6 @@ OUTSIDE = (
 """Times as PostgreSQL writes them, that no question reaches."""
 
 DAY = timedelta(days=1)
-WHOLE = {"since": datetime(2026, 1, 1, tzinfo=UTC), "until": datetime(2027, 1, 1, tzinfo=UTC)}
-"""The window of most generated rows."""
 
 INSERT = """
 INSERT INTO usage_events
@@ -57,38 +54,6 @@ def add_outside(connection: writing.Connection) -> list[UUID]:
         connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times])
     connection.commit()
     return ids
-
-
-def doors(store: Store, folder: Path) -> dict[str, Any]:
-    """What every door says: pages, counts, sums, choices, files."""
-    found: dict[str, Any] = {"pages": [event.id for event in store.events(EventQuery(limit=100))]}
-    for as_of in (None, datetime(2026, 7, 1, tzinfo=UTC)):
-        for group in ("none", "metric_key", "dim:model"):
-            for metric in ("count", "sum_quantity"):
-                query = AggregateQuery(**WHOLE, metric=metric, group_by=group, as_of=as_of, bucket="week")
-                found[f"{metric} by {group} as of {as_of}"] = store.aggregate(query).series
-        found[f"count as of {as_of}"] = store.count(EventQuery(as_of=as_of))
-        found[f"metrics as of {as_of}"] = store.metric_keys(EventQuery(as_of=as_of))
-    found["customers"], found["keys"] = store.customers(), store.dimension_keys()
-    found["extent"] = store.extent()
-    for suffix in ("csv", "parquet"):
-        store.export(EventQuery(), folder / f"all.{suffix}", progress=False)
-    found["csv"] = (folder / "all.csv").read_text()
-    found["parquet"] = pyarrow.parquet.read_table(folder / "all.parquet").to_pylist()
-    return found
-
-
-def over_http(client: httpx.Client) -> list[bytes]:
-    """The same questions over HTTP."""
-    window = {name: edge.isoformat() for name, edge in WHOLE.items()}
-    answers = [
-        client.get(EVENTS, params={"limit": "100"}),
-        client.get(EVENTS, params={"limit": "100"}, headers={"Accept": "text/csv"}),
-        client.get(EXPORT),
-        client.get(AGGREGATE, params={**window, "metric": "sum_quantity", "group_by": "metric_key"}),
-    ]
-    assert [answer.status_code for answer in answers] == [200] * len(answers)
-    return [answer.content for answer in answers]
 
 
 @pytest.fixture

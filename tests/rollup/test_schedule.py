@@ -57,6 +57,25 @@ def test_the_procedure_makes_the_rows_that_the_command_makes(ahead: Ahead) -> No
     assert ahead.rows() == made
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/Havana"])
+def test_the_days_of_the_procedure_are_utcs_whatever_the_roles_clock(ahead: Ahead, zone: str) -> None:
+    now = datetime.now(UTC)
+    ahead.add(*(now - number * 5 * HOUR for number in range(2, 90)))
+    ahead.keep(none=HOUR, dim__model=DAY)
+    ahead.connection.execute(sql.SQL("SET TimeZone = {}").format(sql.Literal(zone)))
+    ahead.connection.execute("SET DateStyle = German")
+    ahead.connection.commit()
+    call(ahead)
+    ahead.connection.execute("SET DateStyle = ISO")
+    ahead.connection.commit()
+    for dimension in ("none", "dim:model"):
+        entry = ahead.entry(dimension)
+        assert entry.watermark == floor(now - timedelta(seconds=1), HOUR)
+        assert entry.days_until is not None
+        assert entry.days_until == floor(entry.days_until, DAY)
+    assert differing(ahead) == 0
+
+
 def test_the_procedure_goes_on_where_the_command_stopped(ahead: Ahead, server_url: str) -> None:
     if kind(server_url) == "citus":
         pytest.skip("Citus runs no jobs, and words what does not fit otherwise")

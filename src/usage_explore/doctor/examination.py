@@ -14,7 +14,7 @@ from usage_explore.doctor import contents, rollup, server, speed, storage, struc
 from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.shape import Relation, misfits, relation
 
-_OPTIONS = "-c default_transaction_read_only=on -c TimeZone=UTC"
+_SETTINGS = {"default_transaction_read_only": "on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
     relation_name = table_name
     try:
         connection = network.Connection.connect(
-            **network.parameters(url)
-            | {"autocommit": True, "options": _OPTIONS, "application_name": "usage-explore doctor"}
+            **network.parameters(url, _SETTINGS) | {"autocommit": True, "application_name": "usage-explore doctor"}
         )
     except psycopg.Error as error:
         return [server.unreachable(error)]

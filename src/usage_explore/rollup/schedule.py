@@ -35,8 +35,9 @@ DECLARE
     _days_until timestamptz[]; _summaries boolean[]; _organizations uuid[]; _first timestamptz; _last timestamptz;
 BEGIN
     PERFORM set_config('default_transaction_isolation', 'read committed', false);
+    PERFORM set_config('TimeZone', 'UTC', false);  -- days are as long as UTC's, whatever the role's clock
     COMMIT;  -- from here on, who waits for a turn sees what was done meanwhile
-    SELECT date_bin('1 hour', least(o.now - _settle, o.since), '1970-01-01') INTO _target
+    SELECT date_bin('1 hour', least(o.now - _settle, o.since), '1970-01-01Z') INTO _target
     FROM ({oldest}) AS o (now, since, pid, role);
     IF EXISTS ({hidden}) THEN
         RAISE WARNING 'transactions of other roles are open: GRANT pg_read_all_stats TO %', current_user;
@@ -53,9 +54,9 @@ BEGIN
             _end := coalesce((SELECT e.ingested_at FROM {events} e
                               WHERE e.organization_id = _kept.organization_id AND e.ingested_at >= _mark
                               ORDER BY e.ingested_at LIMIT 1), _target);
-            _end := least(date_bin('1 day', least(greatest(_end, '1970-01-01'), _target), '1970-01-01')
+            _end := least(date_bin('1 day', least(greatest(_end, '1970-01-01Z'), _target), '1970-01-01Z')
                           + interval '1 day', _target);
-            _days := least(date_bin('1 day', _end, '1970-01-01'), date_bin('1 day', _target, '1970-01-01')
+            _days := least(date_bin('1 day', _end, '1970-01-01Z'), date_bin('1 day', _target, '1970-01-01Z')
                            - CASE WHEN _line.grain = interval '1 day' THEN interval '0' ELSE {by_the_hour} END);
             _days := greatest(_days, _line.days_until);
             _owners := ARRAY[_kept.organization_id];

@@ -1,0 +1,154 @@
+"""What a role or a database sets for its sessions changes no answer and breaks no door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+
+import rows
+from answered import WHOLE, doors, over_http
+from doors import asking
+from usage_explore import AggregateQuery, Period, Store, connect, demo, reading, writing
+from usage_explore.cli import main
+from usage_explore.doctor import examine
+from usage_explore.errors import DatabaseError
+from usage_explore.rollup import maintain
+from usage_explore.rollup.verify import verify
+from usage_explore.schema import events_table
+
+SETTINGS = {
+    "DateStyle": ("German", "SQL, DMY", "Postgres, MDY"),
+    "IntervalStyle": ("sql_standard", "iso_8601", "postgres_verbose"),
+    "TimeZone": ("Asia/Kathmandu", "America/Havana"),
+    "extra_float_digits": ("-15",),
+    "bytea_output": ("escape",),
+    "standard_conforming_strings": ("off",),
+    "array_nulls": ("off",),
+    "transform_null_equals": ("on",),
+    "quote_all_identifiers": ("on",),
+    "client_encoding": ("LATIN1", "SQL_ASCII"),
+    "client_min_messages": ("debug5",),
+    "timezone_abbreviations": ("India",),
+    "xmloption": ("document",),
+    "row_security": ("off",),
+    "default_transaction_isolation": ("serializable", "repeatable read"),
+    "default_transaction_deferrable": ("on",),
+    "default_text_search_config": ("simple",),
+    "plan_cache_mode": ("force_generic_plan",),
+    "jit": ("on",),
+    "work_mem": ("64kB",),
+    "search_path": ("public, pg_catalog",),
+}
+"""Settings that any role can have, with values other than ours."""
+
+ONE_BY_ONE = [(name, value) for name, values in SETTINGS.items() for value in values]
+READ_ONLY = ("default_transaction_read_only", "on")
+
+
+@pytest.fixture
+def configure(events_connection: writing.Connection) -> Callable[..., None]:
+    """Set something for every new session in the database."""
+
+    def given(*settings: tuple[str, str]) -> None:
+        events_connection.commit()
+        name = sql.Identifier(events_connection.info.dbname)
+        for setting, value in settings:
+            words = sql.SQL(value) if setting == "search_path" else sql.Literal(value)  # type: ignore[arg-type]
+            events_connection.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(setting.lower()), words)
+            )
+        events_connection.commit()
+
+    return given
+
+
+@pytest.fixture
+def store(events_connection: writing.Connection, events_database_url: str) -> Iterator[Store]:
+    rows.insert(events_connection, rows.generate(per_scene=8))
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+        yield opened
+
+
+def test_every_door_answers_the_same_under_all_of_them(
+    store: Store, configure: Callable[..., None], events_database_url: str, tmp_path: Path
+) -> None:
+    period = Period(**WHOLE)
+    question = AggregateQuery(**WHOLE, metric="sum_quantity")
+
+    def everything() -> object:
+        with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened, asking(opened) as client:
+            examined = opened.validate(period)
+            assert examined.failed == ()
+            found = [finding.state for finding in examine(events_database_url, "usage_events", timedelta(seconds=30))]
+            explained = opened.explain(question, since="2026-05-01T00:00:00Z", until="2026-07-01T00:00:00Z")
+            said = [finding.sentence for finding in examined.findings]
+            return doors(opened, tmp_path), over_http(client), said, found, repr(explained), opened.pin(question)
+
+    expected = everything()
+    for place in range(max(map(len, SETTINGS.values()))):
+        configure(*((name, values[place % len(values)]) for name, values in SETTINGS.items()), READ_ONLY)
+        assert everything() == expected
+
+
+@pytest.mark.parametrize("setting", ONE_BY_ONE, ids=" ".join)
+def test_no_setting_changes_a_page_or_a_sum(
+    store: Store, configure: Callable[..., None], events_database_url: str, setting: tuple[str, str]
+) -> None:
+    question = AggregateQuery(**WHOLE, group_by="dim:model", metric="sum_quantity", timezone="Europe/Berlin")
+    expected = store.aggregate(question).series, store.events().events
+    configure(setting)
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+        assert (opened.aggregate(question).series, opened.events().events) == expected
+
+
+def test_what_writes_works_under_all_of_them(
+    configure: Callable[..., None], events_database_url: str, tmp_path: Path
+) -> None:
+    configure(*((name, values[0]) for name, values in SETTINGS.items()))
+    file = tmp_path / "events.csv"
+    file.write_text(
+        "organization_id,customer_id,metric_key,quantity,timestamp,dimensions\n"
+        f'{rows.ORGANIZATION},{rows.CUSTOMERS[0]},"ö \\ 1",0.1,2026-05-06T07:08:09.123456Z,"{{""a"": ""\\u00e9""}}"\n'
+    )
+    for command in (["init"], ["load", str(file)], ["rollup"], ["rollup", "--verify", "--all"], ["doctor"]):
+        result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    with writing.connect(events_database_url) as connection:
+        demo.append(connection, events_table(), days=2, per_day=200, force=True)
+        assert maintain.refresh(connection, events_table(), settle=timedelta(0)).mended == 0
+        assert verify(connection, events_table(), sample=None).differing == 0
+    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+        (event,) = store.events().events
+        assert (event.metric_key, event.dimensions) == ("ö \\ 1", {"a": "é"})
+        assert event.timestamp.isoformat() == "2026-05-06T07:08:09.123456+00:00"
+
+
+def test_the_urls_own_options_count_everywhere(events_connection: writing.Connection, events_database_url: str) -> None:
+    schema = f"metering_{uuid4().hex[:8]}"
+    events_connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    events_connection.execute(sql.SQL("ALTER TABLE usage_events SET SCHEMA {}").format(sql.Identifier(schema)))
+    events_connection.commit()
+    url = f"{events_database_url}{'&' if '?' in events_database_url else '?'}options=-csearch_path%3D{schema}"
+    found = {finding.name: finding for finding in examine(url, "usage_events", timedelta(seconds=30))}
+    assert found["table"].state == "ok", found["table"]
+    with connect(url, organization_id=rows.ORGANIZATION) as store:
+        assert store.events().events == ()
+
+
+def test_a_pooler_that_drops_the_options_gets_a_sentence(
+    store: Store, configure: Callable[..., None], events_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(("DateStyle", "German"))
+    original = reading.network.parameters
+    monkeypatch.setattr(reading.network, "parameters", lambda url, settings=None: original(url))
+    with (
+        connect(events_database_url, organization_id=rows.ORGANIZATION) as opened,
+        pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),
+    ):
+        opened.events()
