@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg import sql
 
+from usage_explore.errors import TableMismatch
 from usage_explore.schema import events_table, split_name
 
 FITTING = {
@@ -35,6 +37,8 @@ WHERE c.relname = %(table)s AND c.relkind = ANY (%(kinds)s)
   AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
 """
 
+_INSTANTS = ("timestamp", "ingested_at")
+
 _ATTRIBUTES = """
 SELECT a.attname, coalesce(nullif(b.typname, ''), t.typname), a.attnotnull
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
@@ -43,10 +47,15 @@ ORDER BY a.attnum
 """
 
 _HYPERTABLE = """
-SELECT EXISTS (
-    SELECT FROM timescaledb_information.hypertables WHERE hypertable_schema = %s AND hypertable_name = %s)
+SELECT n.nspname FROM timescaledb_information.hypertables, pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+WHERE e.extname = 'timescaledb' AND hypertable_schema = %s AND hypertable_name = %s
 """
+"""The schema of TimescaleDB's functions, which may be any: CREATE EXTENSION timescaledb SCHEMA ts."""
 
+_AGGREGATED = """
+SELECT format('%%I.%%I', hypertable_schema, hypertable_name) FROM timescaledb_information.continuous_aggregates
+WHERE view_schema = %s AND view_name = %s
+"""
 
 _DISTRIBUTION = """
 SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE logicalrelid = %s AND partmethod = 'h'
@@ -67,7 +76,7 @@ class Relation:
     """One table or view as it is.
 
     `rows` is the planner's estimate, negative when never analyzed; `distributed` is the column by which Citus spreads
-    it over the workers, None where it does not.
+    it over the workers, None where it does not; `aggregated` the hypertable that a continuous aggregate is made from.
     """
 
     oid: int
@@ -79,6 +88,7 @@ class Relation:
     hypertable: bool
     distributed: str | None
     columns: dict[str, Attribute]
+    aggregated: str | None = None
 
 
 def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> Relation | None:
@@ -92,9 +102,32 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
         name: Attribute(name, type_, not required)
         for name, type_, required in connection.execute(_ATTRIBUTES, [oid]).fetchall()
     }
-    hypertable = _look(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
+    functions = _look(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
+    aggregated = _look(connection, "timescaledb_information.continuous_aggregates", _AGGREGATED, [schema, table])
     distributed = _look(connection, "pg_catalog.pg_dist_partition", _DISTRIBUTION, [oid])
-    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(hypertable), distributed, columns)
+    if functions:  # its root holds no rows: TimescaleDB asks the chunks
+        estimate = sql.SQL("SELECT {}.approximate_row_count(%s::oid::regclass)").format(sql.Identifier(functions))
+        rows = (connection.execute(estimate, [oid]).fetchone() or (rows,))[0]
+    if readable and (functions or kind != "r"):  # what is not analyzed, or never is, the planner judges by its size
+        name = sql.Identifier(schema, table)
+        plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(name)).fetchone()
+        rows = max(rows, plan[0][0]["Plan"]["Plan Rows"]) if plan else rows
+    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(functions), distributed, columns, aggregated)
+
+
+def check_instants(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> None:
+    """Raise `TableMismatch` where the table's times are of a type that does not say which instants they are.
+
+    Everything else that does not fit makes the database refuse a statement; these are compared as if they were UTC.
+    """
+    schema, table = split_name(table_name)
+    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_KINDS)}).fetchone()
+    for name, type_, _ in connection.execute(_ATTRIBUTES, [row[0]]).fetchall() if row else ():
+        if name in _INSTANTS and type_ not in FITTING["timestamptz"]:
+            raise TableMismatch(
+                f"{table_name}: the column {name} is of type {type_}, which does not say which instant it is; it must"
+                " be timestamptz. `usage-explore doctor` prints the statements that make it so."
+            )
 
 
 def _look(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, reading, statements
@@ -28,6 +29,7 @@ from usage_explore.question import Question, expect
 from usage_explore.rollup.serving import KEYS
 from usage_explore.schema import events_table
 from usage_explore.scoping import Scope
+from usage_explore.shape import check_instants
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoices import InvoiceSource
@@ -401,6 +403,7 @@ class Store:
         """A transaction to answer the question in, and the question with its organization."""
         self._scope.check(query)
         with reading.transaction(self.engine, snapshot=snapshot, statement_timeout=statement_timeout) as connection:
+            self._check_times(connection)
             scoped = self._scope.of(query, connection, self.table)
             hints.check_commas(connection, self.table, scoped)
             yield connection, scoped
@@ -420,6 +423,14 @@ class Store:
             if found is not None:
                 return found
         return None
+
+    def _check_times(self, connection: Connection) -> None:
+        """Raise `TableMismatch` where times are without a zone; looked up once for each connection and table."""
+        checked: set[str] = connection.info.setdefault("checked", set())
+        driver = connection.connection.driver_connection
+        if self.table.fullname not in checked and isinstance(driver, psycopg.Connection):
+            check_instants(driver, self.table.fullname)
+            checked.add(self.table.fullname)
 
     @property
     def _scope(self) -> Scope:

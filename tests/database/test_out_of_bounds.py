@@ -46,9 +46,16 @@ VALUES (%s, %s, %s, 'tokens_in', 7, %s, %s, 'odd')
 """
 
 
+def occurring(connection: writing.Connection) -> tuple[str, ...]:
+    """The odd times at which an event can be said to occur: no chunk of a hypertable holds the extreme ones."""
+    hypertable = writing.is_hypertable(connection, "usage_events")
+    connection.commit()
+    return tuple(time for time in OUTSIDE if not hypertable or time not in ("-infinity", "294276-12-31Z"))
+
+
 def add_outside(connection: writing.Connection) -> list[UUID]:
     """A row for each odd time of occurrence, and of ingestion; their ids."""
-    odd = [(time, "2026-06-01Z") for time in OUTSIDE] + [("2026-06-01Z", time) for time in OUTSIDE]
+    odd = [(time, "2026-06-01Z") for time in occurring(connection)] + [("2026-06-01Z", time) for time in OUTSIDE]
     ids = [UUID(int=number) for number, _ in enumerate(odd, 1)]
     for id_, times in zip(ids, odd, strict=True):
         connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times])
@@ -106,7 +113,7 @@ def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
 @pytest.mark.usefixtures("everything_kept")
 def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_connection: writing.Connection) -> None:
     table = events_table()
-    for time in OUTSIDE:
+    for time in occurring(events_connection):
         for ingested in ("now() - interval '2 days'", "now() - interval '3 hours'"):
             events_connection.execute(
                 sql.SQL(INSERT.replace("%s, 'odd'", ingested + ", 'odd'")),  # type: ignore[arg-type]
@@ -124,6 +131,8 @@ def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_conne
 def test_the_doctor_counts_and_names_them(
     store: Store, events_connection: writing.Connection, events_database_url: str, name: str, time: str
 ) -> None:
+    if name == "timestamp" and time not in occurring(events_connection):
+        pytest.skip("a hypertable cannot hold it")
     times = {"timestamp": "2026-06-01Z", "ingested_at": "2026-06-01Z", name: time}
     id_ = UUID(int=1)
     events_connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times.values()])
@@ -151,7 +160,7 @@ def test_validation_names_those_that_concern_the_period(store: Store, events_con
         return finding.events
 
     assert concerned() == len(ids)
-    assert concerned(since=june["until"], until=june["until"] + DAY) == len(OUTSIDE)  # occurred at any time
+    assert concerned(since=june["until"], until=june["until"] + DAY) == len(ids) - len(OUTSIDE)  # at any time
     assert concerned(customer_id=rows.CUSTOMERS[0]) == len(ids)
     # what arrived in June was not known in May; what arrived at an impossible time may have been
     assert len(ids_of(store, Period(**june, as_of=june["since"] - DAY))) == out_of_bounds._SHOWN

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
 from usage_explore import indexed
 from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.homes import citus, timescale
 from usage_explore.indexed import Existing
 from usage_explore.shape import Relation
 
@@ -133,9 +136,9 @@ def settings(connection: Connection, found: Relation) -> list[Finding]:
     ).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     buffers, work, page_cost, size = row
-    if found.hypertable:
-        sized = connection.execute("SELECT hypertable_size(%s::oid::regclass)", [found.oid]).fetchone()
-        size = int(sized[0] or 0) if sized else 0
+    if found.hypertable or found.kind == "partitioned table":
+        name = sql.Identifier(found.schema, found.name)
+        size = timescale.size(connection, name) or citus.size(connection, name)
     if size < _LARGE:
         return []
     findings = []

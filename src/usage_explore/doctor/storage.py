@@ -52,6 +52,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
             " in the columnstore",
         )
     ]
+    schema = timescale.extension(connection).as_string(connection)
     room = timescale.budget(connection)
     per_day = now.index_bytes / (now.interval / timedelta(days=1))
     fit = timescale.fitting(per_day, room) if per_day else now.interval
@@ -62,7 +63,8 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 "warning",
                 f"a new chunk's indexes take {now.index_bytes / 1e9:.1f} GB, more than a quarter of"
                 f" effective_cache_size has room for ({room / 1e9:.1f} GB), so ingest slows down",
-                f"For chunks made from now on: SELECT set_chunk_time_interval('{quoted(found.name, found.schema)}',"
+                f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
+                f"'{quoted(found.name, found.schema)}',"
                 f" interval '{words(fit)}');",
             )
         )
@@ -72,7 +74,8 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 "chunks",
                 "warning",
                 f"{now.chunks:,} chunks make every statement slow to plan",
-                f"For chunks made from now on: SELECT set_chunk_time_interval('{quoted(found.name, found.schema)}',"
+                f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
+                f"'{quoted(found.name, found.schema)}',"
                 f" interval '{words(fit)}');",
             )
         )

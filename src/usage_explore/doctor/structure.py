@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from usage_explore.doctor.finding import Connection, Finding, quoted
-from usage_explore.doctor.view import suggestion
+from usage_explore.doctor.view import instants, suggestion
 from usage_explore.schema import COLUMNS
 from usage_explore.shape import FITTING, Relation, documented, misfits
 
@@ -77,6 +77,16 @@ def permission(connection: Connection, found: Relation) -> list[Finding]:
 
 def columns(connection: Connection, found: Relation) -> list[Finding]:
     """Every documented column with a fitting type, and those that must be filled guaranteed to be."""
+    if found.aggregated:
+        return [
+            Finding(
+                "columns",
+                "fault",
+                f"it is a continuous aggregate of {found.aggregated}: each of its rows adds up many events, so no"
+                " question about events can be answered from it, and no view can make events of it",
+                f"Name the hypertable behind it: --table {found.aggregated}",
+            )
+        ]
     findings = []
     for name, (type_, _) in documented().items():
         column = found.columns.get(name)
@@ -84,7 +94,10 @@ def columns(connection: Connection, found: Relation) -> list[Finding]:
             findings.append(Finding(f"column {name}", "fault", "is missing", f"It should be {type_}."))
         elif column.type not in FITTING[type_]:
             why = f": {_WHY[column.type]}" if column.type in _WHY else ""
-            findings.append(Finding(f"column {name}", "fault", f"is {column.type}{why}", f"It should be {type_}."))
+            cure = f"It should be {type_}."
+            if column.type == "timestamp" and found.kind in ("table", "partitioned table"):
+                cure += f" {instants(found, [name])}"
+            findings.append(Finding(f"column {name}", "fault", f"is {column.type}{why}", cure))
     if misfits(found):
         return [*findings, suggestion(connection, found)]
     findings.append(Finding("columns", "ok", f"all {len(COLUMNS)} are there, with fitting types"))

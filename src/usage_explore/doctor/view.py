@@ -142,6 +142,13 @@ def suggestion(connection: Connection, found: Relation) -> Finding:
     """The finding that carries the ready `CREATE VIEW`, which makes every documented column of a likely one."""
     mapping = _Mapping(found, connection)
     mapping.choose()
+    if "timestamp" not in mapping.sources:
+        return Finding(
+            "view",
+            "warning",
+            "no view is offered: no column holds the time of an event, without which nothing can be asked",
+            f"A column that does is found by its name, such as {', '.join(LIKELY['timestamp'].split()[:4])}.",
+        )
     name = f"{DEFAULT_TABLE}_view"
     lines = []
     for column, (type_, nullable) in documented().items():
@@ -153,6 +160,9 @@ def suggestion(connection: Connection, found: Relation) -> Finding:
         for number, (text, remark) in enumerate(lines, 1)
     )
     schema = quoted(found.schema)
+    source = mapping.sources["timestamp"]
+    hidden = source.type in ("timestamp", "date") and found.kind in ("table", "partitioned table")
+    index = f"\n{_index(found, mapping, dict(documented()))}" if hidden else ""
     left = mapping.left() if "dimensions" in mapping.sources else []
     beside = f"-- left out: {', '.join(map(quoted, left))}\n" if left else ""
     return Finding(
@@ -160,5 +170,37 @@ def suggestion(connection: Connection, found: Relation) -> Finding:
         "warning",
         "this view gives it the documented columns; read it through, run it, then use it with"
         f" --table {found.schema}.{name} (USAGE_EXPLORE_TABLE)",
-        f"{beside}CREATE VIEW {schema}.{name} AS\nSELECT\n{body}\nFROM {quoted(found.name, found.schema)};",
+        f"{beside}CREATE VIEW {schema}.{name} AS\nSELECT\n{body}\nFROM {quoted(found.name, found.schema)};{index}",
+    )
+
+
+def instants(found: Relation, names: list[str]) -> str:
+    """The statement that makes columns instants, for the owner of the table."""
+    changes = ", ".join(
+        f"ALTER {quoted(name)} TYPE timestamptz USING {quoted(name)} AT TIME ZONE 'UTC'" for name in names
+    )
+    return (
+        f"ALTER TABLE {quoted(found.name, found.schema)} {changes};  -- rewrites it; write the zone it was recorded in"
+    )
+
+
+def _index(found: Relation, mapping: _Mapping, wanted: dict[str, tuple[str, bool]]) -> str:
+    """The index that pages through the view need: on the expression that stands for the time."""
+    keys = []
+    for name, direction in (("organization_id", ""), ("timestamp", " DESC"), ("id", " DESC")):
+        expression, _ = mapping.line(name, *wanted[name])
+        own = mapping.sources.get(name)
+        if name == "timestamp" or (own and expression == quoted(own.name)):
+            keys.append(f"({expression}){direction}" if name == "timestamp" else f"{expression}{direction}")
+    times = [mapping.sources[name] for name in ("timestamp", "ingested_at") if name in mapping.sources]
+    naive = list(dict.fromkeys(each.name for each in times if each.type == "timestamp"))
+    better = (
+        "\n-- Where the table may be rewritten (a hypertable: after its columnstore is given up), better than any view:"
+        f"\n-- {instants(found, naive)}"
+    )
+    return (
+        "-- The view's time is an expression: the planner uses no index of the table on the column behind it and, of a"
+        "\n-- hypertable, leaves out no chunk. Without this index every page reads every event."
+        f"{better if naive else ''}"
+        f"\nCREATE INDEX ON {quoted(found.name, found.schema)} ({', '.join(keys)});  -- writers wait while it is made"
     )

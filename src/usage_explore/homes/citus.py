@@ -28,6 +28,12 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 COLUMN = "organization_id"
 
+_SPREAD_SIZE = "SELECT citus_total_relation_size(to_regclass(%(name)s))"
+_SIZE = """
+SELECT sum(pg_total_relation_size(place)) FROM (
+    SELECT to_regclass(%(name)s) AS place UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS places
+"""
+
 
 def distribute(connection: Connection, name: sql.Identifier) -> None:
     """Spread the table over the workers; the rows it holds move, writers wait meanwhile.
@@ -52,7 +58,7 @@ def distribute_beside(connection: Connection, name: sql.Identifier, other: sql.I
 
 
 def size(connection: Connection, name: sql.Identifier) -> int:
-    """The bytes of a table with its indexes, on all workers where it is spread; zero for a view."""
+    """The bytes of a table with its indexes, on all workers where it is spread, in all partitions; zero for a view."""
     names = {"name": name.as_string(connection)}
     row = connection.execute("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").fetchone()
     spread = (
@@ -62,6 +68,5 @@ def size(connection: Connection, name: sql.Identifier) -> int:
             "SELECT FROM pg_dist_partition WHERE logicalrelid = to_regclass(%(name)s)", names
         ).rowcount
     )
-    function = sql.SQL("citus_total_relation_size" if spread else "pg_total_relation_size")
-    found = connection.execute(sql.SQL("SELECT {}(to_regclass(%(name)s))").format(function), names).fetchone()
+    found = connection.execute(_SPREAD_SIZE if spread else _SIZE, names).fetchone()
     return int(found[0] or 0) if found else 0

@@ -113,6 +113,31 @@ def available(connection: Connection) -> bool:
     return True
 
 
+def extension(connection: Connection) -> sql.Identifier:
+    """The schema that TimescaleDB's functions are in, which may be any and need not be searched."""
+    row = connection.execute(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'timescaledb'"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - looked for before
+    return sql.Identifier(row[0])
+
+
+def size(connection: Connection, name: sql.Identifier) -> int | None:
+    """The bytes of a hypertable's chunks with their indexes; None for what is no hypertable."""
+    row = connection.execute("SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL").fetchone()
+    if not (row and row[0]):
+        return None
+    found = connection.execute(
+        sql.SQL(
+            "SELECT {}.hypertable_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " JOIN timescaledb_information.hypertables ON hypertable_schema = nspname AND hypertable_name = relname"
+            " WHERE c.oid = to_regclass(%s)"
+        ).format(extension(connection)),
+        [name.as_string(connection)],
+    ).fetchone()
+    return int(found[0] or 0) if found else None
+
+
 def has_columnstore(connection: Connection) -> bool:
     """Whether this TimescaleDB has a columnstore: 2.18 or newer, under the Timescale licence."""
     row = connection.execute(
@@ -175,8 +200,10 @@ def settle(connection: Connection, name: sql.Identifier, wishes: Wishes, *, migr
     volume = wishes.events_per_day or (measured(connection, name) if migrate else None)
     interval = interval_for(connection, volume) if volume else DEFAULT_INTERVAL
     connection.execute(
-        "SELECT create_hypertable(%s::regclass, by_range('timestamp', %s::interval),"
-        " create_default_indexes => false, migrate_data => %s)",
+        sql.SQL(
+            "SELECT {0}.create_hypertable(%s::regclass, {0}.by_range('timestamp', %s::interval),"
+            " create_default_indexes => false, migrate_data => %s)"
+        ).format(extension(connection)),
         [name.as_string(connection), interval, migrate],
     )
     after = DEFAULT_COLUMNSTORE_AFTER if wishes.columnstore_after is None else wishes.columnstore_after
@@ -189,7 +216,8 @@ def settle(connection: Connection, name: sql.Identifier, wishes: Wishes, *, migr
 def set_interval(connection: Connection, name: sql.Identifier, interval: timedelta) -> None:
     """The length of chunks made from now on."""
     connection.execute(
-        "SELECT set_chunk_time_interval(%s::regclass, %s::interval)", [name.as_string(connection), interval]
+        sql.SQL("SELECT {}.set_chunk_time_interval(%s::regclass, %s::interval)").format(extension(connection)),
+        [name.as_string(connection), interval],
     )
 
 
@@ -210,7 +238,12 @@ def disable_columnstore(connection: Connection, name: sql.Identifier) -> None:
 
 def set_policy(connection: Connection, name: sql.Identifier, after: timedelta) -> None:
     """Move chunks to the columnstore once their events are older than `after`; zero ends doing so."""
-    table = name.as_string(connection)
-    connection.execute("CALL remove_columnstore_policy(%s::regclass, if_exists => true)", [table])
+    table, schema = name.as_string(connection), extension(connection)
+    connection.execute(
+        sql.SQL("CALL {}.remove_columnstore_policy(%s::regclass, if_exists => true)").format(schema), [table]
+    )
     if after:
-        connection.execute("CALL add_columnstore_policy(%s::regclass, after => %s::interval)", [table, after])
+        connection.execute(
+            sql.SQL("CALL {}.add_columnstore_policy(%s::regclass, after => %s::interval)").format(schema),
+            [table, after],
+        )

@@ -21,7 +21,7 @@ from usage_explore.rollup.filling import identifier, summarize
 from usage_explore.rollup.serving import SUMMARY, Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
 from usage_explore.schema import events_table
-from usage_explore.shape import relation
+from usage_explore.shape import check_instants, relation
 from usage_explore.writing import Connection
 
 EVERY = UUID(int=0)
@@ -66,13 +66,14 @@ class Entry:
 def placed(connection: Connection, events: Table) -> Table:
     """The events table with the schema it is in, so that its rollup is beside it.
 
-    Raises `TableMismatch` where there is none.
+    Raises `TableMismatch` where there is none, or its times are without a zone.
     """
     found = relation(connection, events.fullname)
     if found is None:
         raise TableMismatch(
             f"{events.fullname}: does not exist; `usage-explore init` makes it, or name another --table"
         )
+    check_instants(connection, f"{found.schema}.{found.name}")
     return events_table(f"{found.schema}.{found.name}")
 
 

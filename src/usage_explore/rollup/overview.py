@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.homes import citus
+from usage_explore.homes import citus, timescale
 from usage_explore.parse import printable
 from usage_explore.rollup.catalogue import Entry, entries
 from usage_explore.rollup.filling import identifier
@@ -46,7 +46,10 @@ def overview(connection: Connection, events: Table) -> Overview:
         counted = connection.execute(
             sql.SQL("SELECT organization_id, dimension, count(*) FROM {} GROUP BY 1, 2").format(rows)
         ).fetchall()
-        sizes = [citus.size(connection, name) for name in (rows, kept, identifier(events))]
+        sizes = [
+            timescale.size(connection, name) or citus.size(connection, name)
+            for name in (rows, kept, identifier(events))
+        ]
         return Overview(
             entries=tuple(entries(connection, events)),
             rows=_with_summaries(counted),

@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.homes import timescale
 from usage_explore.rollup import catalogue, trust, watermark
 from usage_explore.rollup.filling import fill, identifier, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
@@ -110,7 +111,7 @@ def schedule(connection: Connection, events: Table, every: timedelta, settle: ti
         connection.execute(procedure(connection, events))
         row = connection.execute(
             sql.SQL("SELECT {}.add_job({}::regproc, %s, config => %s)").format(
-                _extension(connection), sql.Literal(_name(events).as_string(connection))
+                timescale.extension(connection), sql.Literal(_name(events).as_string(connection))
             ),
             [every, json.dumps({"settle": f"{settle.total_seconds()} seconds"})],
         ).fetchone()
@@ -125,7 +126,7 @@ def unschedule(connection: Connection, events: Table) -> bool:
             return False
         jobs = connection.execute(_JOBS, [events.schema, _procedure(events)]).fetchall()
         for (job,) in jobs:
-            connection.execute(sql.SQL("SELECT {}.delete_job(%s)").format(_extension(connection)), [job])
+            connection.execute(sql.SQL("SELECT {}.delete_job(%s)").format(timescale.extension(connection)), [job])
         connection.execute(sql.SQL("DROP PROCEDURE IF EXISTS {} (integer, jsonb)").format(_name(events)))
     return bool(jobs)
 
@@ -173,11 +174,3 @@ def _name(events: Table) -> sql.Identifier:
 def _is_there(connection: Connection) -> bool:
     row = connection.execute("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')").fetchone()
     return bool(row and row[0])
-
-
-def _extension(connection: Connection) -> sql.Identifier:
-    row = connection.execute(
-        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'timescaledb'"
-    ).fetchone()
-    assert row is not None  # noqa: S101 - looked for before
-    return sql.Identifier(row[0])

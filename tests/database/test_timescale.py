@@ -1,0 +1,123 @@
+"""TimescaleDB as people run it: its functions in any schema, a root without rows, continuous aggregates."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+
+import rows
+from servers import kind
+from usage_explore import writing
+from usage_explore.cli import main
+from usage_explore.doctor import Finding, examine
+from usage_explore.homes import Wishes, timescale
+from usage_explore.homes.arrange import arrange
+from usage_explore.rollup import catalogue, maintain, overview
+from usage_explore.schema import events_table
+from usage_explore.shape import relation
+
+DAY = timedelta(days=1)
+TIMEOUT = timedelta(seconds=60)
+MANY = 120_000
+
+FILL = """
+INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at,
+                          idempotency_key, dimensions)
+SELECT gen_random_uuid(), %s, %s, 'm' || n %% 3, 1, now() - n * interval '1 minute' / 3,
+       now() - n * interval '1 minute' / 3, n, '{"model": "large"}'
+FROM generate_series(1, %s) AS n
+"""
+
+
+@pytest.fixture(autouse=True)
+def _on_timescaledb(server_url: str) -> None:
+    if kind(server_url) != "timescaledb":
+        pytest.skip("the server in USAGE_EXPLORE_TEST_DATABASE_URL has no TimescaleDB")
+
+
+def found(url: str, table: str = "usage_events") -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(url, table, TIMEOUT)}
+
+
+def fill(connection: writing.Connection, number: int = MANY) -> None:
+    connection.execute(FILL, [rows.ORGANIZATION, rows.CUSTOMERS[0], number])
+    connection.commit()
+
+
+def test_the_extension_may_be_in_any_schema(connection: writing.Connection, database_url: str) -> None:
+    connection.execute("CREATE SCHEMA ts")
+    connection.execute("CREATE EXTENSION timescaledb SCHEMA ts")
+    connection.commit()
+
+    def command(*words: str) -> Result:
+        result = CliRunner().invoke(main, [*words, "--database-url", database_url])
+        assert result.exit_code == 0, (words, result.output, result.exception)
+        return result
+
+    command("init", "--events-per-day", "1000000000", "--columnstore-after", "3")
+    fill(connection, 2_000)
+    command("init", "--events-per-day", "1", "--columnstore-after", "9")
+    assert timescale.state(connection, "public", "usage_events").after == 9 * DAY
+    connection.commit()
+    assert "fault" not in {finding.state for finding in examine(database_url, "usage_events", TIMEOUT)}
+    command("doctor")
+    command("rollup")
+    command("rollup", "--schedule", "1h")
+    command("rollup", "--unschedule")
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} SET effective_cache_size = '64kB'")
+    connection.commit()
+    connection.execute(found(database_url)["chunks"].cure.removeprefix("For chunks made from now on: ").encode())
+    connection.execute("CREATE TABLE plain (LIKE usage_events INCLUDING DEFAULTS)")
+    connection.execute("INSERT INTO plain SELECT * FROM usage_events")
+    connection.commit()
+    command("init", "--migrate", "--table", "plain")
+    moved = relation(connection, "plain")
+    assert moved is not None
+    assert moved.hypertable
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_the_chunks_are_asked_how_large_a_hypertable_is(
+    events_connection: writing.Connection, events_database_url: str, analyzed: bool
+) -> None:
+    fill(events_connection)
+    if analyzed:
+        events_connection.execute("ANALYZE usage_events")
+        events_connection.commit()
+    said = found(events_database_url)
+    (about,) = re.findall(r"about ([\d,]+) rows", said["table"].message)
+    assert MANY / (2 if analyzed else 10) < int(about.replace(",", "")) < MANY * 2
+    if analyzed:
+        assert said["rollup"].cure == "usage-explore rollup"
+    events_connection.execute("DROP INDEX usage_events_cover")
+    events_connection.commit()
+    words: list[str] = []
+    arrange(events_connection, "usage_events", Wishes(), words.append)
+    (size,) = re.findall(r"usage_events_cover, about (\d+) MB", words[0])
+    assert (5 if analyzed else 1) < int(size) < 25
+    maintain.refresh(events_connection, events_table(), settle=timedelta(0))
+    with events_connection.transaction():
+        table = catalogue.placed(events_connection, events_table())
+    kept = overview.overview(events_connection, table)
+    assert kept.raw is not None
+    assert kept.raw > MANY * 100
+    assert kept.size < kept.raw
+
+
+def test_the_doctor_refuses_a_continuous_aggregate(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    fill(events_connection, 2_000)
+    events_connection.autocommit = True
+    events_connection.execute(
+        "CREATE MATERIALIZED VIEW usage_daily WITH (timescaledb.continuous) AS"
+        " SELECT organization_id, time_bucket('1 day', timestamp) AS bucket, count(*) FROM usage_events GROUP BY 1, 2"
+    )
+    said = found(events_database_url, "usage_daily")
+    assert said["columns"].state == "fault"
+    assert "continuous aggregate of public.usage_events" in said["columns"].message
+    assert said["columns"].cure.endswith("--table public.usage_events")
+    assert "view" not in said
