@@ -93,6 +93,20 @@ def test_replace_makes_the_file_the_truth_of_its_source_and_period(load):
     assert "superseded" not in str(again)
 
 
+@pytest.mark.parametrize(
+    "change", ["timestamp = '57837-06-04Z'", "ingested_at = 'infinity'", "ingested_at = '0044-03-15 BC'"]
+)
+def test_replace_leaves_alone_what_no_question_finds(load, change):
+    focus(load, row("odd", "1"), row("a", "1"))
+    load.connection.execute("CREATE TEMP TABLE odd AS SELECT * FROM usage_events WHERE metric_key = 'odd'")
+    load.connection.execute(f"UPDATE odd SET {change}")
+    load.connection.execute("DELETE FROM usage_events WHERE metric_key = 'odd'")  # no hypertable moves a row in time
+    load.connection.execute("INSERT INTO usage_events SELECT * FROM odd")
+    load.connection.commit()
+    assert focus(load, row("b", "2"), replace=True).superseded == 1
+    assert sorted(load.rows("metric_key")) == [("b",), ("odd",)]
+
+
 def test_equal_rows_are_replaced_by_number(load):
     focus(load, row("a", "1"), row("a", "1"), row("a", "1"))
     report = focus(load, row("a", "1"), row("a", "1"), replace=True)

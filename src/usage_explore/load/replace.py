@@ -44,7 +44,7 @@ JOIN scope ON t.organization_id = scope.organization_id AND {same_scope}
 LEFT JOIN {stage} s ON s.organization_id = t.organization_id AND s.timestamp = t.timestamp
      AND {stored_id} = t.id AND {same_content}
 WHERE t.organization_id = ANY (%(organizations)s) AND t.timestamp >= %(since)s AND t.timestamp < %(until)s
-  AND s.line IS NULL
+  AND t.ingested_at >= '1970-01-01Z' AND t.ingested_at < '2200-01-01Z' AND s.line IS NULL
 """
 
 _DELETE = """
@@ -75,7 +75,7 @@ def supersede(
     values = {f"c{place}": (_value("s", column), _value("t", column)) for place, column in enumerate(columns)}
     if monthly:
         values["month"] = (_month("s"), _month("t"))
-    bounds = {"since": "-infinity", "until": "infinity"}
+    bounds = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # outside are events that no question finds
     if monthly:
         row = connection.execute(
             sql.SQL("SELECT min({0}), max({0}) + interval '32 days' FROM {1} s").format(_month("s"), stage)
