@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from google.protobuf.json_format import MessageToDict
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.NewSession_pb2 import NewSession
+from websockets.sync.client import connect
 
 CHECKOUT = Path(__file__).parents[1]
+SETTINGS = ["client.showErrorDetails", "server.fileWatcherType", "browser.gatherUsageStats", "server.maxUploadSize"]
+ANOTHER_APP = """
+[theme]
+base = "dark"
+font = "serif"
+primaryColor = "#ff0000"
+[theme.dark.sidebar]
+backgroundColor = "#00ff00"
+[client]
+showErrorDetails = "full"
+toolbarMode = "developer"
+[server]
+fileWatcherType = "poll"
+maxUploadSize = 7
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +61,17 @@ def environment(installed: Path, home: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def app(installed: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder with the settings of another Streamlit app."""
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "config.toml").write_text(ANOTHER_APP)
+    return tmp_path
+
+
+@pytest.fixture
+def app(installed: Path, environment: dict[str, str], elsewhere: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-P", "-m", "usage_explore", "app", "--no-demo"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield process
     process.terminate()
@@ -75,3 +105,40 @@ def test_the_app_is_served_from_the_wheel(app: subprocess.Popen[str]) -> None:
         assert answer.read() == b"ok"
     with urlopen(address, timeout=10) as answer:
         assert b"<title>" in answer.read()
+    session = new_session(address)
+    assert theme(session) == tomllib.loads((CHECKOUT / ".streamlit" / "config.toml").read_text())["theme"]
+    assert session.config.toolbar_mode == session.config.ToolbarMode.VIEWER
+
+
+def test_our_settings_win_over_those_of_the_folder(
+    installed: Path, environment: dict[str, str], elsewhere: Path
+) -> None:
+    settings = tomllib.loads((CHECKOUT / ".streamlit" / "config.toml").read_text())
+    code = (
+        "import json\nfrom streamlit import get_option\nfrom usage_explore.app import server\n"
+        f"server.serving.serve = lambda *_, **__: print(json.dumps([get_option(n) for n in {SETTINGS}]))\n"
+        "server.run('127.0.0.1', 1, print)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+    )
+    wanted = [settings[section][option] for section, option in (name.split(".") for name in SETTINGS[:-1])]
+    assert json.loads(found.stdout) == [*wanted, 7]
+
+
+def new_session(address: str) -> NewSession:
+    """What the app tells a browser that connects."""
+    with connect(
+        f"{address}/_stcore/stream".replace("http", "ws"), subprotocols=["streamlit"], origin=address
+    ) as socket:
+        socket.send(BackMsg(rerun_script={"query_string": ""}).SerializeToString())
+        for message in socket:
+            received = ForwardMsg.FromString(message)
+            if received.HasField("new_session"):
+                return received.new_session
+    raise AssertionError("the app closed the connection")
+
+
+def theme(session: NewSession) -> dict[str, object]:
+    """The theme that a browser draws with, as its config.toml writes it; what is not set left out."""
+    return MessageToDict(session.custom_theme)

@@ -30,13 +30,15 @@ expect.set_options(timeout=_PATIENCE)
 
 @pytest.fixture(scope="session")
 def site(server_url: str, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    log = tmp_path_factory.mktemp("app") / "log"
+    folder = tmp_path_factory.mktemp("app")
+    log = folder / "log"
     with demo_database(server_url, _template) as database_url, log.open("wb") as output:
         port = launch.free_port(None)
         url = f"http://127.0.0.1:{port}"
         settings = config.settings(database_url=database_url, app_url=url)
         environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}
-        process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output)
+        # outside the checkout, as users start it
+        process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
         try:
             _wait(process, url, log)
             yield Site(url, database_url)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from starlette.middleware import Middleware
-from streamlit import App
+from streamlit import App, config
+from streamlit.config_option import ConfigOption
 from streamlit.web import bootstrap
 
 from usage_explore import serving
@@ -21,24 +22,23 @@ _PING = 30  # seconds
 
 def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until told to stop, with the settings in force; `started` is called once they answer."""
+    app = App(
+        Path(__file__).with_name("main.py"),
+        routes=[serving.mount()],
+        middleware=MIDDLEWARE,
+    )
+    # only after an App is constructed does Streamlit read the .streamlit/config.toml beside its script
     options = {
         "server.address": host,
         "server.port": port,
-        "server.headless": True,
-        "server.fileWatcherType": "none",
         "server.maxUploadSize": MAX_UPLOAD_MEGABYTES,
         "server.maxWidgetStateSize": 1,
-        "browser.gatherUsageStats": False,
-        "client.toolbarMode": "viewer",
         "logger.level": "warning",
     }
     bootstrap.load_config_options(options)
+    _only_our_theme()
     serving.serve(
-        App(
-            Path(__file__).with_name("main.py"),
-            routes=[serving.mount()],
-            middleware=MIDDLEWARE,
-        ),
+        app,
         host,
         port,
         started,
@@ -48,3 +48,11 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         ws_ping_timeout=_PING,
         ws_per_message_deflate=False,
     )
+
+
+def _only_our_theme() -> None:
+    """Reset every theme option that another config.toml set: the home folder's, or the one of the folder we run in."""
+    ours = str(Path(__file__).resolve().with_name(".streamlit") / "config.toml")
+    for name, option in config.get_config_options().items():
+        if name.startswith("theme.") and option.where_defined != ours:
+            option.set_value(option.default_val, ConfigOption.DEFAULT_DEFINITION)
