@@ -80,7 +80,7 @@ def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store:
     values.click()
     values.fill("images")
     page.get_by_role("option", name="images · ").click()
-    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_visible()
     page.get_by_role("button", name="Add filter").click()
     sees(page, "metric key is images")
     assert parameters(page)["metric_key"] == ["images"]
@@ -91,6 +91,30 @@ def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store:
     settled(page)
     assert "metric_key" not in parameters(page)
     assert picture(page) == before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 1200), (1024, 700), (390, 700)])
+def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, width: int, height: int) -> None:
+    page = settled(visit(address("", **LINK)))
+    page.set_viewport_size({"width": width, "height": height})
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.get_by_role("combobox", name="Values").click()
+    for name in ("images · ", "requests · "):  # the second just before the click, and so not drawn when it comes
+        page.get_by_role("option", name=name).click()
+    button = page.get_by_role("button", name="Add filter").bounding_box()
+    assert button
+    page.mouse.click(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
+    page.wait_for_url(re.compile("metric_key="))
+    assert parameters(page)["metric_key"] == ["images", "requests"]
+
+
+def test_controls_show_the_link_though_a_click_interrupts_the_first_run(visit: Visit) -> None:
+    for _ in range(4):
+        page = visit(address("", **LINK, bucket="week", chart="lines"))
+        page.get_by_role("button", name="Filter", exact=True).click()
+        settled(page)
+        for name in ("events", "week", "lines", "Custom"):
+            expect(choice(page, name)).to_be_checked(timeout=2_000)
 
 
 def test_a_bar_opens_as_many_events_as_it_says_and_back_closes_them(visit: Visit) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore.app import edits, words
 from usage_explore.app.controls import group_label, groups
@@ -17,6 +18,7 @@ from usage_explore.filters import ID_COLUMNS
 from usage_explore.query import AggregateQuery, EventQuery
 
 _OPEN = "add_filter"
+_VALUED = ("is", "is not")
 
 
 def chips(view: View, source: Source) -> None:
@@ -66,20 +68,15 @@ def _picker(view: View, source: Source) -> None:
     test: Test = st.segmented_control(
         "Test", TESTS, key="filter_test", default="is", required=True, label_visibility="collapsed"
     )
-    values: tuple[str, ...] = ()
-    if test in ("is", "is not"):
-        values = _values(view, source, group, test)
-    st.button(
-        "Add filter",
-        type="primary",
-        key="filter_apply",
-        disabled=test in ("is", "is not") and not values,
-        on_click=_add,
-        args=(view, Filter(group, test, values)),
-    )
+    notes = st.container()
+    # beside the values, never below: their open list would lie over the button, and a click there pick another value
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filter_values"):
+        ready = test not in _VALUED or _values(view, source, group, test, notes)
+        st.button("Add filter", type="primary", key="filter_apply", disabled=not ready, on_click=_add, args=(view,))
 
 
-def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ...]:
+def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGenerator) -> bool:
+    """Draw the values to pick from, and above them what to know; whether some are picked that can be filtered by."""
     within = edits.without_group(view.query, group)
     if isinstance(within, AggregateQuery):
         # other buckets, groups or series to keep find the same events
@@ -91,13 +88,13 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
     try:
         found = source.values(group, within)
     except QueryError as error:
-        st.warning(words.plain(str(error)))
-        return ()
+        notes.warning(words.plain(str(error)))
+        return False
     counts = {choice.value: choice.events for choice in found}
     if not counts:
-        st.caption("No event here has one; type a value to filter by it anyway.")
+        notes.caption("No event here has one; type a value to filter by it anyway.")
     one = group in ID_COLUMNS and test == "is"
-    key = f"filter_values {group} {test}"
+    key = _values_key(group, test)
     if key not in st.session_state:
         present = next((each for each in edits.filters(view.query) if (each.group, each.test) == (group, test)), None)
         st.session_state[key] = list(present.values) if present else []
@@ -116,9 +113,9 @@ def _values(view: View, source: Source, group: str, test: Test) -> tuple[str, ..
             try:
                 UUID(value)
             except ValueError:
-                st.warning(words.plain(f"{value} is not a UUID."))
-                return ()
-    return tuple(picked)
+                notes.warning(words.plain(f"{value} is not a UUID."))
+                return False
+    return bool(picked)
 
 
 def _labelled(value: str, counts: dict[str, int]) -> str:
@@ -126,7 +123,13 @@ def _labelled(value: str, counts: dict[str, int]) -> str:
     return f"{name}  ·  {words.plural(counts[value], 'event')}" if value in counts else name
 
 
-def _add(view: View, added: Filter) -> None:
+def _values_key(group: str, test: Test) -> str:
+    return f"filter_values {group} {test}"
+
+
+def _add(view: View) -> None:
+    """Add what is picked at the click, which may be more than the page has drawn."""
+    group, test = st.session_state["filter_group"], st.session_state["filter_test"]
+    values = st.session_state.pop(_values_key(group, test), ()) if test in _VALUED else ()
     st.session_state[_OPEN] = False
-    st.session_state.pop(f"filter_values {added.group} {added.test}", None)
-    go(lambda: view.asking(edits.with_filter(view.query, added)))
+    go(lambda: view.asking(edits.with_filter(view.query, Filter(group, test, tuple(values)))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,19 @@ View = ExploreView | EventsView | ValidateView
 # Streamlit reads at most 1,000 parameters and silently none of a longer link; its server takes 64 kB.
 MOST_PARAMETERS, LONGEST = 950, 60_000
 
+_SETTLING = 3  # seconds in which a widget's new value is sent again
+
 _ABSENT = object()
 
 
 def follow(key: str, value: object) -> str:
     """Make the widget of that key show what the URL says; gives the key back."""
+    now = time.monotonic()
     if st.session_state.get(key, _ABSENT) != value:
+        st.session_state[f"{key} set at"] = now
+    # Streamlit sends a value only in the run that sets it; a click while the page loads starts another run, and the
+    # browser may draw the widgets of that one first, with their defaults
+    if now - st.session_state.get(f"{key} set at", -_SETTLING) < _SETTLING:
         st.session_state[key] = value
     return key
 
