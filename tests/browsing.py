@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 CHART = '[data-testid="stVegaLiteChart"] svg.marks'
@@ -26,10 +27,25 @@ def address(page: str, **parameters: str | list[str]) -> str:
 def settled(page: Page) -> Page:
     """Wait until the page has drawn its chart or table, or said why not, and runs no more."""
     page.wait_for_selector(f'{CHART}, {ALERT}, [data-testid="stDataFrame"]')
+    return at_rest(page)
+
+
+def at_rest(page: Page) -> Page:
+    """Wait until the page runs no more."""
     page.wait_for_timeout(300)
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_timeout(200)
     return page
+
+
+def examined(page: Page) -> Page:
+    """Run the checks, if this period has not been examined yet."""
+    found = page.locator(".st-key-run_checks button")
+    found.wait_for()
+    if "Run the checks" in found.inner_text():
+        found.click()
+    page.get_by_role("tab", name="Findings").wait_for(timeout=90_000)
+    return settled(page)
 
 
 def choice(page: Page, name: str) -> Locator:
@@ -98,3 +114,20 @@ def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[f
     page.keyboard.up("Shift")
     page.keyboard.press("Control+c")
     return str(page.evaluate("navigator.clipboard.readText()"))
+
+
+EXCLUDED = {
+    ".brush_brush_bg, .brush_brush": "Vega-Lite's two marks for the brush, which take no name",
+    '[data-testid="stFileUploaderDropzone"]': "Streamlit's drop area has a presentation role and a tabindex",
+}
+"""What axe-core leaves out, by selector, and why: each is drawn by a library and cannot be changed from here."""
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong on the page: the rule, the part of the page, and why."""
+    found = Axe().run(page, {"exclude": [[selector] for selector in EXCLUDED]}).response
+    return [
+        f"{violation['id']}: {' '.join(node['target'])}: {node['html'][:200]}: {node['failureSummary']}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import CHART, address, parameters, picture, settled
+from browsing import CHART, address, examined, parameters, picture, settled
 from demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate_view import identity
@@ -19,16 +19,6 @@ pytestmark = pytest.mark.browser
 Visit = Callable[..., Page]
 
 LINK = {"organization_id": ACME, **WINDOW}
-
-
-def examined(page: Page) -> Page:
-    """Run the checks, if this period has not been examined yet."""
-    found = page.locator(".st-key-run_checks button")
-    found.wait_for()
-    if "Run the checks" in found.inner_text():
-        found.click()
-    page.get_by_role("tab", name="Findings").wait_for(timeout=90_000)
-    return settled(page)
 
 
 def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: Visit, store: Store) -> None:

@@ -21,13 +21,14 @@ def snippets(query: AggregateQuery | EventQuery, then: str, source: Source) -> N
     st.code(
         f"from usage_explore import {name}, connect\n\nstore = connect()\nquery = {written(query)}\n{then}",
         language="python",
+        wrap_lines=True,
     )
     st.markdown("**HTTP**")
     address = url.address(_DOORS[type(query)], query.to_params(), source.store.app_url)
     st.code(f"curl {shlex.quote(address)}", language="bash", wrap_lines=True)
     st.markdown("**SQL**")
     st.caption("One statement, values written in; times are absolute, as of this minute.")
-    st.code(source.sql(query), language="sql", height=320)
+    st.code(source.sql(query), language="sql", wrap_lines=True)  # what scrolls in itself has no keyboard focus
 
 
 def written(query: Question) -> str:

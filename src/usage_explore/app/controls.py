@@ -41,17 +41,17 @@ def controls(view: ExploreView, source: Source) -> None:
             on_change=changed(key, lambda picked: view.asking(query.replace(group_by=picked))),
             width=170,
         )
-        key = follow("top", query.top)
-        st.selectbox(
-            "keep",
-            sorted({*_TOPS, query.top}, key=lambda top: (top == 0, top)),
-            key=key,
-            format_func=lambda top: f"top {top}" if top else "all",
-            on_change=changed(key, lambda picked: view.asking(query.replace(top=picked))),
-            width=100,
-            disabled=query.group_by == "none",
-            help="The largest series are drawn on their own, the rest as one series called Other.",
-        )
+        if query.group_by != "none":
+            key = follow("top", query.top)
+            st.selectbox(
+                "keep",
+                sorted({*_TOPS, query.top}, key=lambda top: (top == 0, top)),
+                key=key,
+                format_func=lambda top: f"top {top}" if top else "all",
+                on_change=changed(key, lambda picked: view.asking(query.replace(top=picked))),
+                width=100,
+                help="The largest series are drawn on their own, the rest as one series called Other.",
+            )
         key = follow("bucket", query.bucket)
         st.segmented_control(
             "per",

@@ -13,10 +13,23 @@ _ICON = (
     '<path fill="#c9650a" d="M6 5h4v10H6z"/><path fill="#1b8a5a" d="M11 1h4v14h-4z"/></svg>'
 )
 
+# Streamlit draws these in colours that no theme option sets, and that are below 4.5:1 in one of the themes
+_STYLE = """<style>
+button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
+button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
+pre .token {{ color: {gray} !important; }}
+pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} !important; }}
+pre .token:is(.string, .char, .url, .attr-value) {{ color: {green} !important; }}
+pre .token:is(.number, .boolean, .operator, .null, .builtin) {{ color: {orange} !important; }}
+</style>"""
+_LIGHT = {"on_primary": "#ffffff", "gray": "#5f6675", "blue": "#0b5cad", "green": "#0a7040", "orange": "#9a4a00"}
+_DARK = {"on_primary": "#0e1117", "gray": "#a3aab8", "blue": "#7cbcf5", "green": "#4cc38a", "orange": "#f2994a"}
+
 
 def run(first: str = "explore") -> None:
     """Draw the page that the address names; `first` is the one at `/`."""
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
+    st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
 
     def explore_page() -> None:
         with shown():

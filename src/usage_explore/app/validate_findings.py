@@ -98,7 +98,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding], one: Finding | None) -> None:
     columns = _columns(listed, bool(one))
     look = theme(st.context.theme.type == "dark")
-    inks = {"high": look.hues[7], "medium": look.hues[1], "low": look.soft}
+    inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     rows = [place for place, finding in enumerate(listed) if finding is one]
     key = f"findings {hash((validation.period, view))}"
     grid.draw(

@@ -146,7 +146,7 @@ def _drawn(
         interactive=interactive,
     )
     shapes = {
-        "bars": lambda: layers.bars(canvas),
+        "bars": lambda: layers.bars(canvas, points),
         "lines": lambda: layers.curves(canvas, rows.ends(points)),
         "area": lambda: layers.areas(canvas, rows.ends(points)),
     }[actual]()

@@ -62,7 +62,7 @@ def chart(
     axes = {"x": _time_axis(answer), "y": _value_axis(answer)}
     marked = [row for row in rows if row["marked"]]
     found = _band(look, axes) if expected else []
-    found += [*_bars(look, axes, len(rows)), _told(axes, expected is not None)]
+    found += [*_bars(look, axes, rows), _told(axes, expected is not None)]
     # the buckets travel once: the first layer that names them brings them
     found[0].data = layers.inline(rows, _BUCKETS)
     if marked and len(marked) < len(rows):
@@ -143,18 +143,19 @@ def _band(look: Palette, axes: dict[str, Any]) -> list[alt.Chart]:
     ]
 
 
-def _bars(look: Palette, axes: dict[str, Any], number: int) -> list[alt.Chart]:
-    gap = 1.0 if number <= layers.FEW else 0.25 if number <= 4 * layers.FEW else 0.0
+def _bars(look: Palette, axes: dict[str, Any], rows: list[dict[str, Any]]) -> list[alt.Chart]:
+    gap = 1.0 if len(rows) <= layers.FEW else 0.25 if len(rows) <= 4 * layers.FEW else 0.0
     paint = alt.condition("datum.marked", alt.value(look.hues[7]), alt.value(look.hues[0]))
     base = alt.Chart(alt.NamedData(name=_BUCKETS)).encode(
         x=alt.X("start:Q", **axes["x"]), x2="end:Q", y=alt.Y("value:Q", **axes["y"]), y2="zero:Q", color=paint
     )
-    return [
+    return layers.by_state(
+        rows,
         base.transform_filter("datum.complete").mark_bar(xOffset=gap, x2Offset=-gap, opacity=0.85),
         base.transform_filter("!datum.complete")
         .mark_bar(xOffset=gap, x2Offset=-gap, fillOpacity=0.25, strokeWidth=1, strokeDash=[3, 2])
         .encode(stroke=paint),
-    ]
+    )
 
 
 def _told(axes: dict[str, Any], expected: bool) -> alt.Chart:

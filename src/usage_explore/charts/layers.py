@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,13 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
     ]
 
 
-def bars(canvas: Canvas) -> list[alt.Chart]:
+def by_state(rows: Iterable[Row], complete: alt.Chart, unfinished: alt.Chart) -> list[alt.Chart]:
+    """The layers that have marks: without any, a layer is a group that a screen reader finds and cannot name."""
+    states = {row["complete"] for row in rows}
+    return [layer for state, layer in ((True, complete), (False, unfinished)) if state in states] or [complete]
+
+
+def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline."""
     gap = 1.0 if canvas.buckets <= FEW else 0.25 if canvas.buckets <= 4 * FEW else 0.0
     base = alt.Chart(alt.NamedData(name="points")).encode(
@@ -122,7 +129,8 @@ def bars(canvas: Canvas) -> list[alt.Chart]:
         stroke=canvas.stroke(),
         **canvas.dim(),
     )
-    return [
+    return by_state(
+        rows,
         base.transform_filter("datum.complete")
         .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap)
         .encode(
@@ -131,7 +139,7 @@ def bars(canvas: Canvas) -> list[alt.Chart]:
         base.transform_filter("!datum.complete")
         .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap)
         .encode(fillOpacity=canvas.pale()),
-    ]
+    )
 
 
 def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
@@ -181,12 +189,13 @@ def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     """Dots on points; hollow where the bucket is unfinished."""
     base = alt.Chart(inline(rows, "dots")).encode(x=canvas.place("middle"), y=canvas.value(), **canvas.dim())
     hollow: dict[str, Any] = {"filled": True, "fill": canvas.palette.background, "strokeWidth": 1.5, "opacity": 1}
-    return [
+    return by_state(
+        rows,
         base.transform_filter("datum.complete")
         .mark_point(filled=True, size=22, opacity=1)
         .encode(color=canvas.color()),
         base.transform_filter("!datum.complete").mark_point(size=26, **hollow).encode(stroke=canvas.stroke()),
-    ]
+    )
 
 
 def targets(canvas: Canvas, kind: str) -> alt.Chart:
