@@ -34,7 +34,7 @@ def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: V
         expect(page.get_by_text(f"{severity.capitalize()} {number:,}", exact=True)).to_be_visible()
     box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
     assert box
-    page.mouse.click(box["x"] + 15, box["y"] + 50)
+    page.mouse.click(box["x"] + 300, box["y"] + 50)
     page.get_by_role("button", name="Close").wait_for()
     settled(page)
     assert parameters(page)["finding"] == [identity(found[0])]
@@ -45,6 +45,32 @@ def test_a_chart_s_period_is_validated_and_a_finding_opened_by_its_link(visit: V
     expect(page.get_by_role("button", name="Close")).to_be_visible()
     fresh = settled(visit(page.url))
     expect(fresh.get_by_role("button", name="Close")).to_be_visible()
+
+
+def test_the_whole_row_of_a_finding_opens_it_and_the_keyboard_passes_by(visit: Visit, store: Store) -> None:
+    found = [identity(each) for each in store.validate(Period(**LINK)).findings]
+    page = examined(visit(address("validate", **LINK)))
+    box_column, severity, sentence = 15, 110, 400
+
+    def click(x: int, row: int) -> list[str]:
+        box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + x, box["y"] + 33 * (row + 1) + 17)
+        page.wait_for_timeout(300)
+        settled(page)
+        return parameters(page).get("finding", [])
+
+    for x, row in ((severity, 0), (sentence, 2), (box_column, 1), (sentence, 1)):
+        assert click(x, row) == [found[row]]
+    assert click(box_column, 1) == []
+    page.get_by_role("button", name="Fullscreen").focus()
+    for key in ("Tab", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+        settled(page)
+    assert "finding" not in parameters(page)
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Close").wait_for()
+    assert parameters(page)["finding"] == [found[2]]
 
 
 def test_an_invoice_is_reconciled_where_it_is_dropped(visit: Visit) -> None:

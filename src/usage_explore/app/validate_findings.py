@@ -24,6 +24,7 @@ from usage_explore.checks.registry import CHECKS
 
 _TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
 _FEW = 12
+_RANK = "#"
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -106,20 +107,21 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
         inks={"Severity": [inks[finding.severity] for finding in listed]},
         height="content" if len(listed) <= _FEW else _TALLER if one else _TALL,
         key=key,
-        selection_mode="single-row",
+        selection_mode=("single-row", "single-cell"),
         selection_default={"selection": {"rows": rows}},
-        on_select=lambda: _select(view, listed, st.session_state[key]),
+        on_select=lambda: _select(view, listed, _clicked(st.session_state[key], rows)),
         alt="Findings by impact",
     )
     st.caption(
         "By impact: the gravest first, then the largest affected part. "
-        + ("" if one else "Select a row to see what is behind it.")
+        + ("" if one else "Click a row to see what is behind it.")
     )
 
 
 def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
-    """The columns of the list; only the first three `beside` an opened finding."""
+    """The columns of the list; only the first four `beside` an opened finding."""
     columns = {
+        _RANK: grid.numbers(_RANK, range(1, len(listed) + 1)),
         "Severity": grid.texts("Severity", [each.severity for each in listed], _severity, width=90),
         "Affected": grid.ratios(
             "Affected",
@@ -158,6 +160,16 @@ def _currency(finding: Finding) -> str | None:
     return f"{finding.amounts[0][0]}{f' and {more} more' if more else ''}"
 
 
-def _select(view: ValidateView, listed: Sequence[Finding], selected: Any) -> None:
-    rows = selected["selection"]["rows"]
-    go(lambda: view.replace(finding=identity(listed[rows[0]]) if rows else None))
+def _clicked(selected: Any, opened: Sequence[int]) -> int | None:
+    """The row that a click or its box selected, None where the box of the `opened` one was cleared.
+
+    Cells of the first column open nothing: there the keyboard's focus enters the list and moves along it.
+    """
+    found = selected["selection"]
+    # the box of the opened row stays selected beside another row's cell, and a cell beside another row's box
+    clicked = [*found["rows"], *(row for row, column in found["cells"] if column != _RANK)]
+    return next((row for row in clicked if row not in opened), next(iter(found["rows"]), None))
+
+
+def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
+    go(lambda: view.replace(finding=None if row is None else identity(listed[row])))
