@@ -123,6 +123,34 @@ def test_a_day_of_what_there_never_was_is_one_finding(
     store.close()
 
 
+@pytest.mark.parametrize(("credit", "severity"), [("-480000", "high"), ("-20000", "high"), ("-5000", "low")])
+def test_one_credit_that_is_much_of_the_month_is_high(
+    events_connection: writing.Connection, events_database_url: str, credit: str, severity: str
+) -> None:
+    planted = on_day(12, 1, quantity=Decimal(credit))
+    store = store_of(events_connection, events_database_url, ordinary(JUNE) + ordinary(SMALL) + planted)
+    (finding,) = findings(store)
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == (severity, 1, JUNE)
+
+
+def test_single_credits_and_zeros_of_many_metrics_are_told_together(
+    events_connection: writing.Connection, events_database_url: str
+) -> None:
+    credits = [event(SINCE + day * DAY, metric_key=f"m{day}", quantity=Decimal("-0.001")) for day in range(12)]
+    zeros = [
+        event(SINCE + day * DAY, metric_key=f"z{day}", customer_id=customer, quantity=Decimal(0))
+        for day, customer in enumerate((JUNE, SMALL, JUNE, SMALL))
+    ]
+    store = store_of(events_connection, events_database_url, ordinary(JUNE) + ordinary(SMALL) + credits + zeros)
+    zero, negative = sorted(findings(store), key=lambda finding: finding.events)
+    assert [(each.severity, each.events) for each in (zero, negative)] == [("low", 4), ("low", 12)]
+    assert (zero.customer_id, negative.customer_id, negative.metric_key) == (None, JUNE, None)
+    assert "12 events of 1 customer and 12 metrics, here and there: the quantity is negative" in negative.sentence
+    assert shown(store, negative) == 12
+    store.close()
+
+
 @pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
 def test_what_cannot_be_summed_is_said_and_breaks_nothing(
     events_connection: writing.Connection, events_database_url: str, odd: str

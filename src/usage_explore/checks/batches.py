@@ -21,7 +21,7 @@ from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, s
 from usage_explore.checks.affected import Affected, affected_share, exact, shown_by
 from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.own_usage import Usage, own_usage, part
+from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.numbers import plain
@@ -35,10 +35,7 @@ STEADY = timedelta(days=3)
 """A customer's batches of a metric that follow each other at most so far apart are one: nights and weekends cut it."""
 
 FLOOR = 10
-"""Events that make a batch; fewer are told together, unless they are `OWN` of the customer's usage."""
-
-OWN = Decimal("0.1")
-"""The part of a customer's usage of a metric from which fewer than `FLOOR` events are a finding of their own."""
+"""Events that make a batch; fewer are told together, unless they are `LARGE` of the customer's usage."""
 
 CROWD = 10
 """More customers with few events each, though much of their usage, share one cause: they are told together."""
@@ -61,12 +58,12 @@ class Telling:
     stray_sentence: Callable[[Affected, str], str]
     stray_severity: Callable[[Affected], Severity] = lambda stray: "low"
     facts: Callable[[Affected], Iterable[tuple[str, str]]] = lambda affected: ()
-    own: Decimal = OWN
+    own: Decimal = LARGE
     goes_on: timedelta = timedelta(0)
     """How far apart batches of a customer's metric may lie and still be one, such as `STEADY`."""
 
 
-def few(own: Decimal = OWN) -> str:
+def few(own: Decimal = LARGE) -> str:
     """What becomes of small batches, for the bounds of a check."""
     return (
         f"batches of fewer than {FLOOR} events are told together, but a customer's are a finding of their own where"

@@ -36,6 +36,8 @@ SPREAD = 6
 GRAVE = Decimal("0.01")
 """The part of a customer's own quantity of the metric from which negative quantities are high."""
 
+_FACTS = 20
+
 NAME = "quantities"
 ZERO, NEGATIVE, UNCOUNTABLE = "zero", "negative", "uncountable"
 _WORDS = {ZERO: "zero", NEGATIVE: "negative", UNCOUNTABLE: "NaN or infinite"}
@@ -136,6 +138,10 @@ def examine(examination: Examination) -> Outcome:
     unusual = _drawn(examination)
     usage = own_usage(examination, {each.customer_id for each in unusual})
     judged = [(_severity(each, usage), each) for each in unusual]
+    few = {kind: [each for severity, each in judged if severity == "low" and each.kind == kind] for kind in _WORDS}
+    scattered = {kind: found for kind, found in few.items() if len(found) > 1}
+    together = tuple(_scattered(examination, found) for found in scattered.values())
+    judged = [(severity, each) for severity, each in judged if severity != "low" or each.kind not in scattered]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].events))
     more = judged[MOST:]
     note = ""
@@ -143,7 +149,37 @@ def examine(examination: Examination) -> Outcome:
         events = sum(each.events for _, each in more)
         note = f"{counted(len(more), 'customer and metric', 'customers and metrics')} more, {counted(events, 'event')}"
     findings = tuple(_finding(examination, severity, each, usage) for severity, each in judged[:MOST])
-    return Outcome(findings=findings, looked_at=examination.totals.events, note=note)
+    return Outcome(findings=findings + together, looked_at=examination.totals.events, note=note)
+
+
+def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
+    """What is low of one kind, of several customers or metrics, together."""
+    kind, events = found[0].kind, sum(each.events for each in found)
+    customers, metrics = {each.customer_id for each in found}, sorted({each.metric_key for each in found})
+    period = examination.period.span
+    since = max(period[0], min(each.days[0][0] for each in found))
+    until = min(period[1], max(each.days[-1][1] for each in found))
+    total = exact_sum((each.quantity or Decimal(0) for each in found), Decimal(0))
+    whose: dict[str, Any] = {"customer_id": next(iter(customers))} if len(customers) == 1 else {}
+    return Finding(
+        check=NAME,
+        severity="low",
+        sentence=f"{counted(events, 'event')} of {counted(len(customers), 'customer')} and"
+        f" {counted(len(metrics), 'metric')}, here and there: the quantity is {_WORDS[kind]}, where fewer would be"
+        " usual.",
+        since=since,
+        until=until,
+        events=events,
+        quantity=Decimal(total) if len(metrics) == 1 else None,
+        share=max(_share(examination, each) for each in found),
+        metric_key=metrics[0] if len(metrics) == 1 else None,
+        question=shown_by(examination, metrics, **whose, occurred_after=since, occurred_before=until),
+        facts=tuple(
+            (named(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
+            for metric in metrics[:_FACTS]
+        ),
+        **whose,
+    )
 
 
 def _drawn(examination: Examination) -> list[_Unusual]:
@@ -174,9 +210,15 @@ def _severity(unusual: _Unusual, usage: Usage) -> Severity:
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
-    if unusual.events < FLOOR and own < LARGE:
+    if unusual.events < FLOOR and (own < LARGE or not _has_others(unusual, usage)):
         return "low"
     return "high" if unusual.kind == NEGATIVE and own >= GRAVE else "medium"
+
+
+def _has_others(unusual: _Unusual, usage: Usage) -> bool:
+    """Whether the customer has other usage of the metric, enough to tell what is usual, that a credit is taken off."""
+    events, whole = usage[unusual.customer_id, unusual.metric_key]
+    return events - unusual.events >= FLOOR and whole.is_finite() and whole > (unusual.quantity or 0)
 
 
 def _own(unusual: _Unusual, usage: Usage) -> Decimal:
@@ -272,8 +314,8 @@ CHECK = Check(
         " other customers in the period",
         "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
         "high": f"NaN and infinite always; negative when {FLOOR} events or more make {percent(GRAVE)} or more of the"
-        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more",
-        "low": f"fewer than {FLOOR} events that make less than {percent(LARGE)} of the customer's usage of the metric",
+        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more of {FLOOR} others'",
+        "low": f"fewer than {FLOOR} events that make less; of several customers or metrics they are told together",
     },
     unit="events",
     statement=statement,
