@@ -20,6 +20,10 @@ from usage_explore.app import words
 from usage_explore.errors import StatementTimeout
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "dim:model"}
+EARLY = {
+    "explore": {"since": "2020-01-01T00:00:00Z", "until": "2020-02-01T00:00:00Z"},
+    "events": {"occurred_before": "2020-02-01T00:00:00Z"},
+}
 
 
 def charts(app: AppTest) -> int:
@@ -117,10 +121,18 @@ def test_an_only_organization_is_taken_and_written_into_the_link(use: Callable[.
     assert charts(app) == 1
 
 
-def test_an_organization_that_is_not_there_shows_nothing(explore: Open) -> None:
-    app = explore(**{**LINK, "organization_id": "00000000-0000-4000-8000-000000000000"})
+@pytest.mark.parametrize("page", ["explore", "events", "validate"])
+def test_an_organization_that_is_not_there_shows_nothing_and_offers_those_that_are(
+    page: str, request: pytest.FixtureRequest
+) -> None:
+    app = request.getfixturevalue(page)(organization_id="00000000-0000-4000-8000-000000000000")
     assert "not an organization you may see" in text(app)
     assert not charts(app)
+    assert not app.dataframe
+    assert [button.label for button in app.button] == ["Acme AI", "Birch Labs", "Cedar Studio"]
+    app.button(key=f"organization_{BIRCH}").click().run()
+    assert app.query_params["organization_id"] == BIRCH
+    assert not app.error
 
 
 def test_a_configured_organization_that_is_not_there_shows_nothing(use: Callable[..., None], demo_url: str) -> None:
@@ -130,17 +142,29 @@ def test_a_configured_organization_that_is_not_there_shows_nothing(use: Callable
     assert not charts(app)
 
 
-def test_a_table_without_events_says_what_to_run(use: Callable[..., None], events_database_url: str) -> None:
+@pytest.mark.parametrize("link", [{}, {"organization_id": ACME}])
+def test_a_table_without_events_says_what_to_run(
+    use: Callable[..., None], events_database_url: str, events_connection: psycopg.Connection, link: dict[str, str]
+) -> None:
     use(events_database_url)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
-    assert "usage-explore demo" in text(app)
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), link)
+    assert "`usage-explore demo`" in app.info[0].value
+    assert not app.error
     assert not charts(app)
+    events_connection.execute(
+        "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)"
+        " VALUES (gen_random_uuid(), %s, %s, 'x', 1, now() - interval '1 hour', 'x')",
+        [ACME, ACME],
+    )
+    events_connection.commit()
+    app.button(key="look_again").click().run()
+    assert charts(app) == 1
 
 
 def test_a_database_without_the_table_says_what_to_run(use: Callable[..., None], database_url: str) -> None:
     use(database_url)
     app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
-    assert "usage-explore init" in text(app)
+    assert "`usage-explore init`" in app.error[0].value
 
 
 def test_a_timed_out_statement_says_what_to_do(use: Callable[..., None], demo_url: str) -> None:
@@ -235,6 +259,16 @@ def test_a_window_before_or_after_all_events_offers_theirs(explore: Open) -> Non
     app.button(key="show_extent").click().run()
     assert charts(app) == 1
     assert app.query_params["since"] == "2026-08-31T00:00:00Z"
+
+
+@pytest.mark.parametrize("page", ["explore", "events"])
+def test_a_filter_that_leaves_nothing_is_removed_by_a_click(page: str, request: pytest.FixtureRequest) -> None:
+    app = request.getfixturevalue(page)(organization_id=ACME, metric_key="no such metric", **EARLY[page])
+    app.button(key="without_filters").click().run()
+    assert "metric_key" not in app.query_params
+    assert app.info
+    app.button(key="show_extent").click().run()
+    assert app.dataframe
 
 
 def test_quantities_that_cancel_out_are_not_nothing(

@@ -318,6 +318,15 @@ def test_another_organization_s_examination_is_never_shown(page: Open) -> None:
     assert not unknown.dataframe
 
 
+def test_a_period_without_events_offers_the_newest_month_with_some(page: Open) -> None:
+    app = ran(page(organization_id=ACME, since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z"))
+    assert "nothing was checked" in app.info[0].value
+    button = app.button(key="show_extent")
+    assert button.label == "Show September 2026"
+    button.click().run()
+    assert (app.query_params["since"], app.query_params["until"]) == ("2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z")
+
+
 def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:
     app = ran(page(**LINK))
     before = listed(app)

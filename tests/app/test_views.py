@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from usage_explore import AggregateQuery, EventQuery, QueryError
 from usage_explore.app import edits, words
 from usage_explore.app.edits import Filter
+from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView
+from usage_explore.query import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
 NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)
@@ -80,9 +82,41 @@ def test_custom_starts_from_the_window_that_is_shown() -> None:
     assert edits.preset(custom) == "custom"
 
 
-def test_the_page_without_parameters_is_a_start_and_a_link_is_taken_at_its_word() -> None:
-    assert ExploreView.from_params(()).query == AggregateQuery(since="-30d/d", group_by="metric_key")
-    assert ExploreView.from_params((("organization_id", ID),)).query == AggregateQuery(organization_id=ID)
+def test_a_link_that_names_an_organization_at_most_is_the_start_page_and_others_are_taken_at_their_word() -> None:
+    start = AggregateQuery(since="-30d/d", group_by="metric_key")
+    organization = (("organization_id", ID),)
+    assert ExploreView.from_params(()).query == start
+    assert ExploreView.from_params(organization).query == start.replace(organization_id=ID)
+    assert ExploreView.from_params((*organization, ("chart", "lines"))).query == start.replace(organization_id=ID)
+    assert ExploreView.from_params((*organization, ("top", "3"))).query == AggregateQuery(organization_id=ID, top=3)
+    assert ValidateView.from_params(()).query == Period(window="last_month")
+    assert ValidateView.from_params(organization).query == Period(window="last_month", organization_id=ID)
+
+
+@pytest.mark.parametrize("organization_id", [None, ID])
+def test_a_question_of_all_defaults_is_not_mistaken_for_the_start_page(organization_id: str | None) -> None:
+    for view in (
+        ExploreView(AggregateQuery(organization_id=organization_id)),
+        ValidateView(Period(organization_id=organization_id)),
+    ):
+        assert type(view).from_params(view.to_params()) == view
+
+
+spans_or_none, series_or_none = st.none() | spans, st.none() | series
+changes = st.sampled_from(
+    [{"metric": "sum_quantity"}, {"bucket": "week"}, {"since": "-7d"}, {"top": 3}, {"timezone": "Asia/Tokyo"}]
+)
+
+
+@given(series_or_none, spans_or_none, changes, st.sampled_from(["metric_key", "dim:model"]))
+def test_what_is_picked_survives_where_it_still_means_something(picked, span, change, grouping) -> None:
+    query = AggregateQuery(organization_id=ID, group_by="metric_key")
+    view = ExploreView(query, "lines", picked, span)
+    asked = view.asking(query.replace(group_by=grouping, **change))
+    assert (asked.chart, asked.span) == ("lines", span)
+    assert asked.series == (picked if grouping == "metric_key" else None)
+    other = view.asking(query.replace(organization_id="0a0a0a0a-0000-4000-8000-000000000002"))
+    assert (other.series, other.span) == (None, None)
 
 
 def test_all_faults_of_a_link_are_told_at_once() -> None:
@@ -158,3 +192,8 @@ def test_ids_are_shortened_in_chips_only() -> None:
 
 def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
     assert str(Filter("dim:model", "is", ("", "(empty)"))) == 'model is (empty), "(empty)"'
+
+
+def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:
+    assert words.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
+    assert words.prose("a ` b") == words.plain("a ` b")

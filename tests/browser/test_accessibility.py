@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import ALERT, address, examined, settled, violations
+from browsing import ALERT, address, at_rest, examined, settled, violations
 from demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
 from usage_explore.app.validate_view import identity
@@ -67,7 +67,7 @@ def test_validate(visit: Visit, store: Store, scheme: str) -> None:
     examined(page)
     for tab in page.get_by_role("tab").all():
         tab.click()
-        settled(page)
+        at_rest(page)
         assert violations(page) == []
     finding = identity(store.validate(Period(**LINK)).findings[0])
     page = examined(visit(address("validate", **LINK, finding=finding), color_scheme=scheme))
@@ -89,5 +89,4 @@ def test_validate(visit: Visit, store: Store, scheme: str) -> None:
 def test_pages_without_numbers(visit: Visit, scheme: str, name: str, parameters: dict[str, str]) -> None:
     page = visit(address(name, **parameters), color_scheme=scheme)
     expect(page.locator(f'{ALERT}, [data-testid="stHeading"]').first).to_be_visible()
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    assert violations(page) == []
+    assert violations(at_rest(page)) == []

@@ -135,6 +135,37 @@ def test_a_bar_opens_as_many_events_as_it_says_and_back_closes_them(visit: Visit
     sees(visit(picked), words.plural(int(bar.value), "event") + " ·")
 
 
+def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit, store: Store) -> None:
+    page = settled(visit(address("", **LINK)))
+    bar = bars(page, "tokens_out")[5]
+    page.mouse.click(bar.x, bar.y)
+    events = words.plural(int(bar.value), "event") + " ·"
+    sees(page, events)
+    (span,) = parameters(page)["span"]
+    for name in ("quantity", "lines", "week", "hour"):
+        choice(page, name).click()
+        page.wait_for_url(
+            re.compile({"quantity": "metric", "lines": "chart"}.get(name, "bucket") + "=[^&]*" + name[:4])
+        )
+        sees(page, events)
+        assert (parameters(page)["series"], parameters(page)["span"]) == (["value:tokens_out"], [span])
+    choice(page, "day").click()
+    page.get_by_role("combobox", name="by").click()
+    page.get_by_role("option", name="region").click()
+    since, until = span.split("/")
+    number = store.count(EventQuery(organization_id=ACME, occurred_after=since, occurred_before=until))
+    sees(page, words.plural(number, "event") + " ·")
+    assert "series" not in parameters(page)
+    assert parameters(page)["span"] == [span]
+    choice(page, "bars").click()
+    choice(page, "events").click()
+    settled(page)
+    bar = bars(page, "eu-central")[9]
+    page.mouse.click(bar.x, bar.y)
+    sees(page, words.plural(int(bar.value), "event") + " ·")
+    assert parameters(page)["series"] == ["value:eu-central"]
+
+
 def test_a_name_in_the_ranking_filters_to_it_other_included(visit: Visit, store: Store) -> None:
     answer = store.aggregate(AggregateQuery(**LINK, top=3))
     for row, series in ((0, answer.series[0]), (3, answer.series[3])):

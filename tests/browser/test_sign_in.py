@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -13,7 +14,7 @@ import pytest
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import CHART, Site, address, parameters
+from browsing import CHART, Site, address, at_rest, parameters, settled, violations
 from demo_database import ACME, BIRCH, WINDOW
 from doors import command, eventually
 from provider import CLIENT, SECRET, Provider, provider
@@ -138,6 +139,27 @@ def test_signing_in_ends_at_the_link_that_was_opened(
         "group_by": ["customer_id"],
         "dim:model": ["& a"],
     }
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_around_signing_in_are_accessible(
+    chromium: Browser, shared: str, issuer: Provider, people: Path, scheme: Literal["light", "dark"]
+) -> None:
+    people.write_text(TABLE)
+    issuer.claims = {"email": "eve@example.com", "email_verified": True}
+    context = chromium.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto(shared)
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert violations(at_rest(page)) == []
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+    assert violations(at_rest(page)) == []
+    people.write_text(TABLE.replace("ana@", "eve@"))
+    page.goto(shared + address("", organization_id=ACME, **WINDOW))
+    page.get_by_role("button", name="Account").click()
+    assert violations(settled(page)) == []
     context.close()
 
 

@@ -61,6 +61,13 @@ def chips(view: View, source: Source) -> None:
             )
 
 
+def without_filters(view: View) -> None:
+    """Where filters leave no event: a button that removes them all."""
+    if edits.filters(view.query):
+        bare = edits.without_filters(view.query)
+        st.button("Remove all filters", key="without_filters", on_click=lambda: go(lambda: view.asking(bare)))
+
+
 def _picker(view: View, source: Source) -> None:
     """Pick a field, a test and values; the counts are of the events that the other filters leave."""
     options = [group for group in groups(source) if group != "none"]

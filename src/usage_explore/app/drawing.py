@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import streamlit as st
@@ -25,14 +26,14 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
     if why := charts.undrawable(answer):
         sentence(f"There is no chart: {why}.")
         return
-    shown_by_url = (view.series, view.span)
-    if st.session_state.get("chart_picked", (None, None)) != shown_by_url:
+    shown_by_url = _shown(view, answer, view.series, view.span)
+    if st.session_state.get("chart_shown", ({}, None)) != shown_by_url:
         st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
-        st.session_state["chart_picked"] = st.session_state["chart_start"] = shown_by_url
+        st.session_state["chart_shown"] = st.session_state["chart_start"] = shown_by_url
     key = f"chart {st.session_state.get('chart_epoch', 0)}"
     spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
     _title(spec.pop("title"))
-    start = _marked(answer, *st.session_state.get("chart_start", (None, None)))
+    start, _ = st.session_state.get("chart_start", ({}, None))
     spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
     st.vega_lite_chart(
         spec=spec,
@@ -52,15 +53,22 @@ def _spec(
     return found
 
 
+def _shown(
+    view: ExploreView, answer: Aggregate, series: tuple[Kind, str | None] | None, span: Span | None
+) -> tuple[dict[str, dict[str, Any]], AggregateQuery | None]:
+    """What a chart of the answer marks, and the question whose axes it is marked on; nothing where nothing is."""
+    return _marked(answer, series, span), view.query if span else None
+
+
 def _marked(answer: Aggregate, series: tuple[Kind, str | None] | None, span: Span | None) -> dict[str, dict[str, Any]]:
-    """What a chart begins with: the bar or the span that the link it was opened by names."""
-    if span is None or not {*span} <= {*answer.edges}:
+    """What a chart begins with: the bar that the link names, else its span as far as it lies in the chart."""
+    if span is None or not (span[0] < answer.edges[-1] and answer.edges[0] < span[1]):
         return {}
-    start, end = map(millis, span)
-    if series is None:
-        return {"brush": {"value": {"x": [start, end]}}}
     place = next((place for place, each in enumerate(answer.series) if (each.kind, each.key) == series), None)
-    return {} if place is None else {"pick": {"value": [{"start": start, "position": place}]}}
+    if place is not None and span in pairwise(answer.edges):
+        return {"pick": {"value": [{"start": millis(span[0]), "position": place}]}}
+    edges = [millis(max(span[0], answer.edges[0])), millis(min(span[1], answer.edges[-1]))]
+    return {"brush": {"value": {"x": edges}}}
 
 
 def _title(title: dict[str, Any]) -> None:
@@ -78,5 +86,5 @@ def _select(view: ExploreView, answer: Aggregate, event: Any) -> None:
         series, start = found
         span = start, answer.edges[answer.edges.index(start) + 1]
     picked = ((series.kind, series.key) if series else None), span
-    st.session_state["chart_picked"] = picked
+    st.session_state["chart_shown"] = _shown(view, answer, *picked)
     go(lambda: view.replace(series=picked[0], span=picked[1]))

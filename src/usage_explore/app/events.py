@@ -11,14 +11,14 @@ import streamlit as st
 
 from usage_explore.answers import EventPage
 from usage_explore.app import edits, event, organization, words
-from usage_explore.app.chips import chips
+from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
 from usage_explore.app.export import export
 from usage_explore.app.header import header
 from usage_explore.app.navigate import changed, follow, go, notice
 from usage_explore.app.pages import Pages
-from usage_explore.app.problems import sentence, shown
+from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.table import counted, events_table
 from usage_explore.app.validate_view import ValidateView
@@ -54,8 +54,7 @@ def draw(pages: Pages) -> None:
 def _page(pages: Pages, view: EventsView, source: Source) -> None:
     page = source.page(view.query)
     if not page.events:
-        advice = "remove a filter or widen the window" if edits.filters(view.query) else "widen the window"
-        sentence(f"No events match. To see some, {advice}.")
+        _nothing(view, source)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="pager"):
         # before the heading: what Streamlit lays over a table's right corner must not cover a button
@@ -86,6 +85,24 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
     if code.open:
         with code:
             snippets(view.query, "page = store.events(query)\npage.frame", source)
+
+
+def _nothing(view: EventsView, source: Source) -> None:
+    """No event: say so, and where there are some."""
+    extent, zone = source.extent(), ZoneInfo(view.timezone)
+    if extent is None:
+        no_events("No events match. This organization has no events.")
+        return
+    said = ["No events match."]
+    if edits.filters(view.query):
+        said.append("Remove a filter or widen the window.")
+    first, last = (words.local(moment, zone) for moment in extent)
+    sentence(" ".join([*said, f"This organization's events lie between {first} and {last}, {view.timezone}."]))
+    everywhen = view.query.replace(occurred_after=None, occurred_before=None)
+    with st.container(horizontal=True, gap="small", key="nothing"):
+        if (view.query.occurred_after, view.query.occurred_before) != (None, None):
+            st.button("Show all times", key="show_extent", on_click=lambda: go(lambda: view.asking(everywhen)))
+        without_filters(view)
 
 
 def _pager(view: EventsView, page: EventPage) -> None:

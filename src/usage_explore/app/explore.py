@@ -6,7 +6,7 @@ import streamlit as st
 
 from usage_explore.answers import Aggregate, Series
 from usage_explore.app import edits, organization
-from usage_explore.app.chips import chips
+from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.controls import chart_kind, controls
 from usage_explore.app.data import Source
 from usage_explore.app.drawing import chart
@@ -14,7 +14,7 @@ from usage_explore.app.header import header
 from usage_explore.app.headline import headline
 from usage_explore.app.navigate import go, notice
 from usage_explore.app.pages import Pages
-from usage_explore.app.problems import sentence, shown
+from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.ranking import ranking
 from usage_explore.app.share import share
 from usage_explore.app.tabs import tabs
@@ -77,7 +77,8 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
 
 
 def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
-    go(lambda: view.asking(edits.into(answer, view.query, series)))
+    # all events of the narrowed question are the series': another one that was picked has none
+    go(lambda: view.replace(series=None).asking(edits.into(answer, view.query, series)))
 
 
 def _nothing(view: ExploreView, source: Source) -> None:
@@ -88,13 +89,15 @@ def _nothing(view: ExploreView, source: Source) -> None:
         said.append("Remove a filter or widen the window.")
     extent = source.extent()
     if extent is None:
-        sentence(" ".join([*said, "This organization has no events."]))
+        no_events(" ".join([*said, "This organization has no events."]))
         return
     first, last = (moment.astimezone(query.zone) for moment in extent)
     wide = edits.with_extent(query, first, last)
     days = span_words(*(edge.astimezone(query.zone) for edge in wide.span))
     sentence(" ".join([*said, f"This organization's events lie within {days}, {query.timezone}."]))
-    st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))
+    with st.container(horizontal=True, gap="small", key="nothing"):
+        st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))
+        without_filters(view)
 
 
 def _events_view(view: ExploreView, source: Source) -> EventsView:

@@ -7,10 +7,11 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import data, url
+from usage_explore.app import data, url, words
 from usage_explore.app.data import Source
 from usage_explore.app.edits import without_filters
 from usage_explore.app.navigate import View, changed, follow, go
+from usage_explore.app.problems import no_events
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.demo import ORGANIZATIONS
@@ -30,7 +31,11 @@ def opened(kind: type[_View]) -> tuple[_View, Source] | None:
     if organization_id is None:
         return None
     view = view.replace(query=view.query.replace(organization_id=organization_id))
-    source = data.source(organization_id)
+    try:
+        source = data.source(organization_id)
+    except ScopeError as error:
+        _refused(view, error)
+        return None
     if "organization_id" not in dict(given):  # every other link stays as it was typed
         url.write(view.to_params())
     return view, source
@@ -47,15 +52,13 @@ def is_demo(organization_id: UUID | None) -> bool:
 
 
 def _chosen(view: View) -> UUID | None:
-    """The organization to show; None after offering a choice instead. Raises `ScopeError`."""
+    """The organization to show; None after offering a choice or how to load events. Raises `ScopeError`."""
     if view.query.organization_id:
         return view.query.organization_id
     found = data.organizations()
     if not found:
-        raise ScopeError(
-            "There are no events yet. Load some with `usage-explore load FILE`, or make demo data with "
-            "`usage-explore demo`; then reload this page."
-        )
+        no_events()
+        return None
     if len(found) > 1:
         _choice(view, found)
         return None
@@ -92,9 +95,19 @@ def of(view: View, organization_id: UUID) -> View:
     return view.asking(query.replace(organization_id=organization_id))
 
 
+def _refused(view: View, error: ScopeError) -> None:
+    """Say that the link's organization is not there, or not the asker's to see, and offer those that are."""
+    found = data.organizations()
+    if not found:
+        no_events()
+        return
+    st.error(words.prose(str(error)), icon=":material/link_off:")
+    _choice(view, found)
+
+
 def _choice(view: View, found: tuple[UUID, ...]) -> None:
     st.subheader("Whose events?", anchor=False)
-    st.caption(f"The table holds the events of {len(found):,} organizations. Choose one; the link will name it.")
+    st.caption(f"You can see {words.plural(len(found), 'organization')} here. Choose one; the link will name it.")
     if len(found) > 12:
         key = "organization_choice"
         st.selectbox(

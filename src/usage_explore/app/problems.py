@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from usage_explore.app import asker, data, words
-from usage_explore.errors import DatabaseUnavailable, QueryError, UsageExploreError
+from usage_explore.errors import DatabaseUnavailable, QueryError, ScopeError, UsageExploreError
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +26,10 @@ def shown() -> Iterator[None]:
         _bad_link(error)
     except DatabaseUnavailable as error:
         _away(error)
+    except ScopeError as error:
+        sentence(str(error), icon=":material/lock:")
     except UsageExploreError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(words.prose(str(error)), icon=":material/error:")
     except Exception:
         _log.exception("A page failed unexpectedly")
         st.error(
@@ -38,7 +40,15 @@ def shown() -> Iterator[None]:
 
 def sentence(text: str, icon: str = ":material/info:") -> None:
     """One calm sentence where otherwise there would be nothing."""
-    st.info(words.plain(text), icon=icon)
+    st.info(words.prose(text), icon=icon)
+
+
+def no_events(said: str = "There are no events yet.") -> None:
+    """No event at all: how to get some, and another look once they are there."""
+    sentence(
+        f"{said} In a terminal, load yours with `usage-explore load FILE`, or make some with `usage-explore demo`."
+    )
+    st.button("Look again", key="look_again", icon=":material/refresh:")
 
 
 def _bad_link(error: QueryError) -> None:
@@ -53,7 +63,7 @@ def _bad_link(error: QueryError) -> None:
 def _away(error: DatabaseUnavailable) -> None:
     said = str(error) if asker.is_alone() else error.public
     st.error(
-        f"{words.plain(said)}\n\nNothing is shown until it answers again; this page looks every "
+        f"{words.prose(said)}\n\nNothing is shown until it answers again; this page looks every "
         f"{_PATIENCE} seconds and continues by itself.",
         icon=":material/cloud_off:",
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from usage_explore import buckets
 from usage_explore.app import organization, validate_run, words
-from usage_explore.app.chips import chips
+from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.data import Source
 from usage_explore.app.header import header
-from usage_explore.app.navigate import notice
+from usage_explore.app.navigate import go, notice
 from usage_explore.app.pages import Pages
-from usage_explore.app.problems import sentence, shown
+from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
-from usage_explore.app.validate_controls import controls
+from usage_explore.app.validate_controls import controls, over
 from usage_explore.app.validate_files import amended
 from usage_explore.app.validate_headline import WANTED, headline, run_button
 from usage_explore.app.validate_progress import Progress
@@ -97,16 +100,21 @@ def _not_yet(view: ValidateView, source: Source) -> None:
 
 def _nothing(view: ValidateView, source: Source, validation: Validation) -> None:
     """No event: say so, and where there are some; nothing found in nothing is not clean."""
-    said = [f"No events match, so nothing was checked: {describe(validation.period)}."]
+    said = f"No events match, so nothing was checked: {describe(validation.period)}."
     if validation.unexamined:
-        said = [f"Nothing was checked: {unexamined(validation)}"]
-    extent = source.extent()
+        said = f"Nothing was checked: {unexamined(validation)}"
+    extent, zone = source.extent(), view.query.zone
     if extent is None:
-        said.append("This organization has no events.")
-    else:
-        first, last = (words.local(moment, view.query.zone) for moment in extent)
-        said.append(f"This organization's events lie between {first} and {last}, {view.query.timezone}.")
-    sentence(" ".join(said))
+        no_events(f"{said} This organization has no events.")
+        return
+    first, last = (words.local(moment, zone) for moment in extent)
+    sentence(f"{said} This organization's events lie between {first} and {last}, {view.query.timezone}.")
+    start = extent[1].astimezone(zone).date().replace(day=1)
+    month = [buckets.day_start(day, zone) for day in (start, (start + timedelta(days=31)).replace(day=1))]
+    newest = over(view.query, source.now, window=None, since=month[0], until=month[1])
+    with st.container(horizontal=True, gap="small", key="nothing"):
+        st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.asking(newest)))
+        without_filters(view)
 
 
 def _explore_view(view: ValidateView) -> ExploreView:

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 
 from usage_explore import parse
 from usage_explore.app.url import Pairs
+from usage_explore.app.views import explicit, started
 from usage_explore.checks import SEVERITIES, Finding
 from usage_explore.checks.finding import SUBJECTS
 from usage_explore.checks.registry import CHECKS
@@ -39,14 +40,14 @@ class ValidateView:
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
-        """The view a link asks for; without any parameters last month's. Raises `QueryError`."""
+        """The view a link asks for; last month's where it names an organization at most. Raises `QueryError`."""
         faults: list[Fault] = []
         found = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
         opened = _read("finding", _finding, pairs, faults)
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
         own = {"finding", *(name for name, _ in _LISTS.values())}
-        asked = tuple(pair for pair in pairs if pair[0] not in own) if pairs else tuple(_START.items())
+        asked = started(tuple(pair for pair in pairs if pair[0] not in own), _START)
         try:
             query = Period.from_params(asked)
         except QueryError as error:
@@ -58,7 +59,7 @@ class ValidateView:
     def to_params(self) -> Pairs:
         """The view as URL parameters; defaults are left out."""
         own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
-        return (*self.query.to_params(), *own, *((("finding", self.finding),) if self.finding else ()))
+        return (*explicit(self.query), *own, *((("finding", self.finding),) if self.finding else ()))
 
     @property
     def timezone(self) -> str:

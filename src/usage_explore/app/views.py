@@ -16,7 +16,7 @@ from usage_explore.answers import Kind
 from usage_explore.app.url import Pairs
 from usage_explore.errors import Fault, QueryError
 from usage_explore.numbers import rfc3339
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question
 
 ChartKind = Literal["bars", "lines", "area"]
@@ -39,7 +39,7 @@ class ExploreView:
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
-        """The view a link asks for; without any parameters the start page. Raises `QueryError`."""
+        """The view a link asks for; where it names an organization at most, the start page. Raises `QueryError`."""
         question, own, faults = _split(pairs, ("chart", "series", "span"))
         found: dict[str, Any] = {}
         for name, read in (("chart", _chart), ("series", _series), ("span", _span)):
@@ -48,7 +48,7 @@ class ExploreView:
                     found[name] = read(own[name])
                 except ValueError as error:
                     faults.append(Fault(name, str(error)))
-        query = _question(AggregateQuery, question if pairs else tuple(_START.items()), faults)
+        query = _question(AggregateQuery, started(question, _START), faults)
         return cls(cast("AggregateQuery", query), **found)
 
     def to_params(self) -> Pairs:
@@ -61,7 +61,7 @@ class ExploreView:
             own.append(("series", kind if key is None else f"{kind}:{key}"))
         if self.span:
             own.append(("span", "/".join(map(rfc3339, self.span))))
-        return (*self.query.to_params(), *own)
+        return (*explicit(self.query), *own)
 
     @property
     def timezone(self) -> str:
@@ -69,8 +69,15 @@ class ExploreView:
         return self.query.timezone
 
     def asking(self, query: Question) -> ExploreView:
-        """The view of another `AggregateQuery`: what was picked in the old answer is let go."""
-        return ExploreView(cast("AggregateQuery", query), self.chart)
+        """The view of another `AggregateQuery`: the picked time stays, the picked series while the grouping does.
+
+        Another organization's view has nothing picked.
+        """
+        asked = cast("AggregateQuery", query)
+        if asked.organization_id != self.query.organization_id:
+            return ExploreView(asked, self.chart)
+        series = self.series if asked.group_by == self.query.group_by else None
+        return ExploreView(asked, self.chart, series, self.span)
 
     def replace(self, **changes: Any) -> ExploreView:
         """A copy with some of the view's own fields changed."""
@@ -117,6 +124,16 @@ class EventsView:
     def replace(self, **changes: Any) -> EventsView:
         """A copy with some of the view's own fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def started(pairs: Pairs, start: dict[str, str]) -> Pairs:
+    """The parameters of a link's question: those the start page has where the link names an organization at most."""
+    return pairs if any(name != "organization_id" for name, _ in pairs) else (*pairs, *start.items())
+
+
+def explicit(query: AggregateQuery | Period) -> Pairs:
+    """The question's parameters in a link; one of all defaults names its `since`, as it is not the start page's."""
+    return started(query.to_params(), {"since": str(query.since)})
 
 
 def shared_filters(query: Question) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from usage_explore.question import Windowed
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
+_CODE = re.compile(r"`([^`\n]+)`")
 _LEAST, _MOST = -12, 18  # powers of ten between which a number is written without an exponent
 _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _THOUSAND = Decimal("999.95")  # what is 1,000 with one decimal
@@ -120,6 +121,12 @@ def plain(text: str) -> str:
     escaped = "".join(f"\\{letter}" if letter in _MARKDOWN else letter for letter in text)
     # Streamlit looks for :names: of emoji and icons after Markdown is done: an invisible mark parts them
     return _NAMED.sub("\\\\:\u2060", escaped)
+
+
+def prose(text: str) -> str:
+    """A message as Markdown: its `commands` as code, all else as it is."""
+    parts = _CODE.split(text)
+    return "".join(f"`{part}`" if place % 2 else plain(part) for place, part in enumerate(parts))
 
 
 def _rounded(number: Decimal, size: int) -> str:
