@@ -17,7 +17,7 @@ def share(page: str, pinned: View, configured: str) -> None:
     zone = ZoneInfo(pinned.timezone)
     known = words.plain(f"{words.local(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
     st.caption(
-        f"Absolute times, and only events that had arrived by {known}: it shows the same "
+        f"Absolute times, and only events that had arrived by {known}: it shows the same"
         " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "
         "moving with the clock."
     )
