@@ -371,3 +371,10 @@ def test_the_demos_runaway_is_found_and_named(planted_demo: tuple[Store, Period,
         assert incident.starts.date() == told.since.date()
         assert told.events > incident.events / 2  # of the metrics that are named; of others it sent too little to tell
     assert sum(each.severity == "high" for each in found) == len(runaways)
+
+
+def test_a_metric_that_begins_in_the_last_unfinished_day_is_not_judged(events_database_url: str) -> None:
+    until = utc(2026, 9, 21, 1)
+    events = [*steady(0, BEFORE, until, HOUR), event(0, utc(2026, 9, 21), "new")]
+    with store_of(events_database_url, events) as store:
+        assert not findings(store, SEPTEMBER.replace(until=until, as_of=utc(2026, 10, 1)))

@@ -259,10 +259,12 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
     starts = sorted(columns)
     of_day = [bisect_right(starts, start) - 1 if start is not None else -1 for start in hours.starts]
     column = np.array([columns[starts[place]] if place >= 0 else 0 for place in of_day], np.intp)
-    order = [rows[metric] for metric in block.metrics]
+    # a metric whose first event lies in the unfinished day has hours, but no days to learn from
+    order = [rows.get(metric, len(rows)) for metric in block.metrics]
+    unknown = np.full((1, len(days.starts)), np.nan)
     values, learnt = {}, {}
     for measure in MEASURES:
-        by_day, usual = whole.values[measure][order][:, column], whole.learnt[measure][order][:, column]
+        by_day, usual = (np.vstack([each[measure], unknown])[order][:, column] for each in (whole.values, whole.learnt))
         silent = usual - np.nan_to_num(by_day) > LEAST_CHANGE / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
