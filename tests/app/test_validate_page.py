@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from urllib.parse import parse_qsl, urlsplit
@@ -95,16 +95,16 @@ def check(name: str, examine: Callable[[Examination], Outcome], needs: str | Non
 
 
 @pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the registry hold these checks."""
+def checks() -> Iterator[Callable[..., None]]:
+    """Let the registry hold these checks; afterwards its own, in their order."""
+    registered = dict(CHECKS)
 
     def let(*made: Check) -> None:
-        for name in tuple(CHECKS):
-            monkeypatch.delitem(CHECKS, name)
-        for each in made:
-            monkeypatch.setitem(CHECKS, each.name, each)
+        CHECKS.clear()
+        CHECKS.update((each.name, each) for each in made)
 
-    return let
+    yield let
+    let(*registered.values())
 
 
 @pytest.fixture
