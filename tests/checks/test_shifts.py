@@ -378,3 +378,9 @@ def test_a_metric_that_begins_in_the_last_unfinished_day_is_not_judged(events_da
     events = [*steady(0, BEFORE, until, HOUR), event(0, utc(2026, 9, 21), "new")]
     with store_of(events_database_url, events) as store:
         assert not findings(store, SEPTEMBER.replace(until=until, as_of=utc(2026, 10, 1)))
+
+
+def test_a_quantity_too_small_for_a_float_is_none(events_database_url: str) -> None:
+    events = [*steady(0, BEFORE, UNTIL, HOUR), event(0, utc(2026, 9, 10), "dust", quantity=Decimal("1e-400"))]
+    with store_of(events_database_url, events) as store:
+        assert not findings(store)

@@ -59,6 +59,9 @@ _CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
 _LARGEST = Decimal(10) ** 150
 """A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
 
+_SMALLEST = Decimal(10) ** -150
+"""A sum below this is 0 as a float64: PostgreSQL refuses to cast what would underflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -196,7 +199,7 @@ def statement(
         *by,
         func.array_agg(points.c.bucket).label("buckets"),
         func.array_agg(points.c.events).label("counts"),
-        func.array_agg(_float(points.c.quantity)).label("quantities"),
+        func.array_agg(as_float(points.c.quantity)).label("quantities"),
     ).group_by(*by)
 
 
@@ -211,6 +214,10 @@ def _texts(customers: Sequence[UUID]) -> ColumnElement[Any]:
     return literal([str(customer) for customer in customers], ARRAY(Text)).cast(ARRAY(Text))
 
 
-def _float(exact: ColumnElement[Any]) -> ColumnElement[Any]:
-    """As double precision; NULL where that would fail or say nothing, NaN too, which here is larger than any number."""
-    return case((func.abs(exact) < literal(_LARGEST, Numeric), exact.cast(Double)))
+def as_float(exact: ColumnElement[Any]) -> ColumnElement[Any]:
+    """As double precision; 0 and NULL where that would fail or say nothing, NaN too: here it is above any number."""
+    size = func.abs(exact)
+    return case(
+        (size < literal(_SMALLEST, Numeric), literal(0.0, Double)),
+        (size < literal(_LARGEST, Numeric), exact.cast(Double)),
+    )

@@ -19,8 +19,12 @@ from usage_explore.load.values import EARLIEST, LATEST, Unreadable
 BATCH = 5_000
 """Rows that are decoded at a time."""
 
-MAX_BATCH_BYTES = 256 * 1024 * 1024
-"""Bytes of one column in a batch once decoded: a value that a dictionary holds once may stand in every row."""
+MAX_DECODED_BYTES = 64 * 1024 * 1024
+"""Bytes of the rows that are decoded at a time, all columns together: fewer rows where they are large. One row may have
+as many. A value that a dictionary holds once may stand in every row."""
+
+MAX_EXPANSION, EXPANSION_FROM = 1_000, 1024 * 1024 * 1024
+"""Times the file's size that its values may take once decoded, from so many bytes on."""
 
 MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
 """Uncompressed bytes of the columns read of a row group: one page may hold them all."""
@@ -164,13 +168,7 @@ class ParquetSource(Source):
         names = self.names or ()
         self._check_row_groups(frozenset(names))
         try:
-            for batch in self._file.iter_batches(batch_size=BATCH, columns=list(names)):
-                for name, column in zip(names, batch.columns, strict=True):
-                    if (size := _decoded_bytes(column)) > MAX_BATCH_BYTES:
-                        raise LoadError(
-                            f"{self.path}: column {name!r} has {size:,} bytes in the {len(batch):,} rows after row"
-                            f" {self._row:,}; at most {MAX_BATCH_BYTES:,} can be read"
-                        )
+            for batch in self._pieces(self._file.iter_batches(batch_size=BATCH, columns=list(names))):
                 columns = [
                     _values(column, instants=name in self._times)
                     for name, column in zip(names, batch.columns, strict=True)
@@ -180,6 +178,31 @@ class ParquetSource(Source):
                     yield self._row, dict(zip(names, values, strict=True)), None
         except (pa.ArrowException, OSError, KeyError) as error:
             raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
+
+    def _pieces(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, cut where their rows are large. Raises `LoadError` for a row that is, and for a file of them."""
+        most, decoded = max(EXPANSION_FROM, MAX_EXPANSION * self.path.stat().st_size), 0
+        for batch in batches:
+            rows = [batch]
+            while rows:
+                piece = rows.pop()
+                size = sum(map(_decoded_bytes, piece.columns))
+                if size > MAX_DECODED_BYTES and len(piece) > 1:
+                    half = len(piece) // 2
+                    rows += [piece.slice(half), piece.slice(0, half)]
+                    continue
+                if size > MAX_DECODED_BYTES:
+                    raise LoadError(
+                        f"{self.path}, row {self._row + 1:,}: has {size:,} bytes; at most {MAX_DECODED_BYTES:,} can be"
+                        " read"
+                    )
+                decoded += size
+                if decoded > most:
+                    raise LoadError(
+                        f"{self.path}: its first {self._row:,} rows take more than {MAX_EXPANSION:,} times the size of"
+                        " the file; is this an export? Save it without repeating large values"
+                    )
+                yield piece
 
 
 def _is_text(leaf: Any) -> bool:
@@ -209,6 +232,8 @@ def _values(column: Any, *, instants: bool) -> list[Any]:
     A struct has every key in every row, so a null in it says that the row lacks the key.
     """
     if pa.types.is_dictionary(column.type):
+        if _text(column.type.value_type) and column.dictionary.null_count == 0:
+            return _shared_texts(column)
         column = column.dictionary_decode()
     kind = column.type
     if instants and pa.types.is_timestamp(kind):
@@ -222,6 +247,14 @@ def _values(column: Any, *, instants: bool) -> list[Any]:
     if pa.types.is_struct(kind):
         return [value and {key: item for key, item in value.items() if item is not None} for value in values]
     return values
+
+
+def _shared_texts(column: Any) -> list[str | None]:
+    """The texts of a dictionary column: rows with the same one share it."""
+    places = column.indices.to_pylist()
+    used = sorted({place for place in places if place is not None})
+    texts = dict(zip(used, column.dictionary.take(pa.array(used, pa.int64())).to_pylist(), strict=True))
+    return [None if place is None else texts[place] for place in places]
 
 
 _PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}

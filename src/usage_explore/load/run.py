@@ -39,6 +39,9 @@ _KEY = COLUMNS.index("idempotency_key")
 _EVERY = 1_000
 """Rows between two steps of the progress bar."""
 
+_MAX_REJECTED = 10_000
+"""Rejected rows after which a file that is loaded whole or not at all is read no further."""
+
 _MANY = 10_000
 """Rows after which the planner is told at once what the table holds now."""
 
@@ -149,7 +152,7 @@ def _load(
     progress: bool,
     settle: timedelta,
 ) -> FileReport:
-    rejected = _Rejected(source)
+    rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED)
     stage = Stage(connection, table)
     with _bar(source, progress) as bar:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
@@ -203,9 +206,10 @@ def _load(
 
 
 class _Rejected:
-    """The rejected rows of a file: all counted, the first kept."""
+    """The rejected rows of a file: all counted, the first kept. `most`: a file with as many is read no further."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, most: int | None) -> None:
+        self._most = most
         self._path = source.path
         self._unit = source.unit
         self.rows = 0
@@ -217,10 +221,16 @@ class _Rejected:
             if len(self.kept) < KEPT:
                 self.kept.append(Rejection(self._path, self._unit, line, column, reason))
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether nothing of the file can be loaded, and the first faults are known."""
+        return self._most is not None and self.rows >= self._most
+
     def error(self) -> LoadError:
         lines = "\n".join(listed(tuple(self.kept), self.rows))
+        stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
-            f"{lines}\n{self._path}: {count(self.rows, 'row')} rejected, so nothing of the file was loaded; "
+            f"{lines}\n{self._path}: {count(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
             "mend them, or load the others with --skip-bad"
         )
 
@@ -235,6 +245,8 @@ def _rows(source: Source, plan: Plan, rejected: _Rejected, bar: Any) -> Iterator
             done = source.position
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
+            if rejected.is_enough:
+                return
             continue
         if source.names is None and not seen.issuperset(record):
             seen.update(record)
@@ -242,6 +254,8 @@ def _rows(source: Source, plan: Plan, rejected: _Rejected, bar: Any) -> Iterator
             row = plan.row(record)
         except Bad as bad:
             rejected.add(line, plan.faults(record) or [("", str(bad))])
+            if rejected.is_enough:
+                return
             continue
         yield line, row
     bar.update(source.position - done)
