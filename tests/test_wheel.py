@@ -122,8 +122,8 @@ def test_our_settings_win_over_those_of_the_folder(
     found = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
     )
-    wanted = [settings[section][option] for section, option in (name.split(".") for name in SETTINGS[:-1])]
-    assert json.loads(found.stdout) == [*wanted, 7]
+    wanted = [settings[section][option] for section, option in (name.split(".") for name in SETTINGS)]
+    assert json.loads(found.stdout) == wanted
 
 
 def new_session(address: str) -> NewSession:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 _DANGEROUS = re.compile(r"[\s\ufeff]*[=+\-@＝＋－＠]|[\t\r\n']")
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|Infinity)([eE][+-]?[0-9]+)?\s*")
+_NUMBER = re.compile(r" *[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+|Infinity)([eE][+-]?[0-9]+)? *")
 
 MEANING = (
     "Put an apostrophe before text that a spreadsheet would run as a formula: text, not a number, that begins with "

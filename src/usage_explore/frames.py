@@ -52,7 +52,7 @@ def labels(answer: Aggregate, reserved: Collection[str] = ()) -> list[str]:
         label = series.label
         if not series.key or label in reserved:
             while label in taken:
-                label += suffixes[series.kind]
+                label += " (no text)" if series.key == "" else suffixes[series.kind]
             taken.add(label)
         found.append(label)
     return found

@@ -22,7 +22,7 @@ from usage_explore.keys import Keyring
 from usage_explore.people import People
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
-PINNED = {**WINDOW, "as_of": "2026-11-20T00:00:00Z"}
+PINNED = {**WINDOW, "as_of": "2026-11-04T00:00:00Z"}
 QUESTIONS: dict[str, dict[str, str]] = {
     EVENTS: {},
     AGGREGATE: WINDOW,

@@ -67,9 +67,12 @@ def store(site: Site) -> Iterator[Store]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, else Playwright's own; without either these tests are skipped, in CI they fail."""
+    """Debian's Chromium, else Playwright's own; without either these tests are skipped, in CI they fail.
+
+    Playwright keeps an event loop running in the thread: later modules of the same process need their own.
+    """
     with sync_playwright() as playwright:
         browser = _launched(playwright)
         if browser is None:

@@ -141,7 +141,7 @@ def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quanti
     ]
     assert not deviations(found)
     (odd,) = deviations([*found, line(6, Decimal(-10), Decimal(1), "EUR", "a")])
-    assert (odd.price_key, odd.currency, numbers(odd), [each.line for each in odd.doubled]) == ("a", "EUR", [6], [6])
+    assert (odd.key, odd.currency, numbers(odd), [each.line for each in odd.doubled]) == ("a", "EUR", [6], [6])
 
 
 @pytest.mark.parametrize(("currency", "off"), [("JPY", False), ("EUR", True), ("KWD", True), ("USD", True)])

@@ -195,6 +195,7 @@ def _calls(store: Store) -> dict[str, Callable[[Any], Any]]:
         "first_event": store.first_event,
         "resolve": page.query.resolve,
         "resolve relative": AggregateQuery().resolve,
+        "is_settled": store.is_settled,
         "pin": lambda thing: AggregateQuery().pin(thing, timedelta(minutes=5)),
         "pin settle": lambda thing: AggregateQuery().pin(moment, thing),
         "from_params": EventQuery.from_params,

@@ -55,7 +55,7 @@ def test_a_restated_cost_is_loaded_beside_the_stored_one_with_a_warning(load):
     focus(load, row("a", "1.5"), row("b", "2"))
     again = focus(load, row("a", "50.3566"), row("b", "2"))
     assert (again.loaded, again.already_there, again.restated) == (1, 1, 1)
-    assert "1 row equals a stored event in everything but amounts" in str(again)
+    assert "1 row equals a stored event in everything but key and amounts" in str(again)
     assert "--replace" in str(again)
 
 
@@ -213,3 +213,24 @@ def test_a_rollup_counts_what_replaced_it(load, database_url):
     checked = verify.verify(load.connection, events_table(), sample=None)
     assert checked.days
     assert checked.differing == 0
+
+
+def test_replace_keeps_a_key_that_the_file_repeats(load, table_of):
+    def row(quantity: str) -> dict[str, str]:
+        return {"idempotency_key": "k1", "quantity": quantity, "source": "meter"}
+
+    options = {"dimensions": True, "replace_by": ["source"]}
+    load.csv(table_of(row("10")), dimensions=True)
+    report = load.csv(table_of(row("10"), row("20"), row("10")), **options)
+    assert (report.superseded, report.loaded, report.already_there) == (0, 2, 1)
+    assert sorted(quantity for (quantity,) in load.rows("quantity")) == [10, 10, 20]
+    again = load.csv(table_of(row("10"), row("20"), row("10")), **options)
+    assert (again.superseded, again.loaded, again.already_there) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("first", [{"Id": "k1"}, {}])
+def test_an_export_with_ids_beside_one_without_is_said(load, first):
+    focus(load, row("a", "1.5", **first))
+    report = focus(load, row("a", "1.5", **({} if first else {"Id": "k1"})))
+    assert (report.loaded, report.restated) == (1, 1)
+    assert "--replace" in str(report)

@@ -133,6 +133,7 @@ def test_a_rollup_in_another_schema_is_never_used(week: Ahead, other_role: str) 
 
 
 def test_a_rollup_of_another_version_or_of_others_is_named_as_such(week: Ahead, fast: Store) -> None:
+    week.add(WEEK.since, organization_id=NEIGHBOUR)
     with connect(week.url, organization_id=NEIGHBOUR) as neighbour:
         assert because(neighbour) == "the rollup holds nothing of this organization yet"
     week.connection.execute("ALTER TABLE usage_events_rollup_kept DROP COLUMN summary")

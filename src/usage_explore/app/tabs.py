@@ -96,20 +96,23 @@ def _clear(view: ExploreView) -> None:
 
 def _data(answer: Aggregate) -> None:
     zone = answer.query.zone
-    rows = [(series, point) for series in answer.series for point in series.points]
+    called = frames.labels(answer)
+    rows = [
+        (label, series, point) for label, series in zip(called, answer.series, strict=True) for point in series.points
+    ]
     if len(rows) > _MOST_ROWS:
         st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
         rows = rows[:_MOST_ROWS]
     texts: dict[str, list[str | None]] = {
-        f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, point in rows],
-        "End": [words.local(point.end, zone) for _, point in rows],
-        "Series": [series.label for series, _ in rows],
-        "Kind": [series.kind for series, _ in rows],
+        f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, _, point in rows],
+        "End": [words.local(point.end, zone) for _, _, point in rows],
+        "Series": [label for label, _, _ in rows],
+        "Kind": [series.kind for _, series, _ in rows],
     }
     columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
     value = METRICS[answer.query.metric].capitalize()
-    columns[value] = grid.numbers(value, [point.value for _, point in rows])
-    columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, point in rows])
+    columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
+    columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, _, point in rows])
     grid.draw(columns, height=420, alt="The chart's numbers, exact")
 
 

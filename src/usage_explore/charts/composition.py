@@ -90,7 +90,7 @@ class Below(alt.VConcatChart):
 def mark(time: datetime | str, text: str) -> Mark:
     """A moment to show on the chart of an answer: a line at `time` with `text` above it.
 
-    >>> answer.chart() + charts.mark("2026-10-14T09:30:00Z", "release 4.2")  # doctest: +SKIP
+    >>> answer.chart() + charts.mark("2026-09-04T09:30:00Z", "release 4.2")  # doctest: +SKIP
 
     Raises `QueryError` for a time without an offset, for no text, and when it is added to a chart that ends before it.
     """

@@ -165,26 +165,28 @@ def _nothing_compared(examination: Examination, why: str) -> Outcome:
 
 def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str, ...], found: Deviation) -> Finding:
     since, until = examination.period.span
-    place = columns.index("price_key") + 1
+    place = columns.index(found.column) + 1
     customers = {line.customer_id for line in found.deviating}
     whose = customers.pop() if len(customers) == 1 else None
-    concerned = [row for row in rows if row.key[place] == found.price_key and whose in (None, row.key[0])]
+    concerned = [row for row in rows if row.key[place] == found.key and whose in (None, row.key[0])]
     first = (found.doubled or found.deviating)[0]
     currency = "" if found.currency is None else f" {named(found.currency)}"
+    keyed: dict[str, Any] = {found.column: found.key}
+    span = when(since, until, examination.period.zone)
+    charge = "charges" if len(found.deviating) == 1 else "charge"
     return Finding(
         check=NAME,
         severity="high" if found.doubled else "medium",
-        sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of price {named(found.price_key)},"
-        f" {when(since, until, examination.period.zone)}, charge another unit price than the others: line"
-        f" {first.line:,} about {plain(unit_price(first))}{currency}, line {found.usual.line:,} about"
-        f" {plain(unit_price(found.usual))}{currency}.",
+        sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of"
+        f" {found.column.removesuffix('_key')} {named(found.key)}, {span}, {charge} another unit price than the"
+        f" others: line {first.line:,} about {plain(unit_price(first))}{currency}, where line {found.usual.line:,} and most others are charged about {plain(unit_price(found.usual))}{currency}.",
         since=since,
         until=until,
         events=sum(row.events for row in concerned),
-        question=examination.aggregate_question(metric="sum_quantity", price_key=found.price_key, customer_id=whose),
+        question=examination.aggregate_question(metric="sum_quantity", customer_id=whose, **keyed),
         share=part(len(found.deviating), found.lines),
         customer_id=whose,
-        price_key=found.price_key,
+        **keyed,
         facts=tuple(
             (what, ", ".join(f"{line.line}" for line in held[:20]))
             for what, held in (

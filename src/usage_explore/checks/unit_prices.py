@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import MAX_PREC, Context, Decimal
+from typing import Literal
 
 from usage_explore.checks.invoice_lines import Line
 from usage_explore.numbers import exact_sum
@@ -39,11 +40,13 @@ _FLOAT_DIGITS = 14
 class Deviation:
     """Lines of a price in a currency that charge another unit price than the `usual` line, as most do.
 
+    `column` is "price_key", or "metric_key" of lines that name no price, and `key` its value.
     `doubled` are those of them that are charged `DOUBLE` the usual price or more, where half of the lines or more agree
     on that.
     """
 
-    price_key: str
+    column: Literal["price_key", "metric_key"]
+    key: str
     currency: str | None
     usual: Line
     lines: int
@@ -54,15 +57,20 @@ class Deviation:
 def deviations(lines: Iterable[Line]) -> list[Deviation]:
     """The prices whose lines cannot all have one unit price, those with the most such lines first.
 
-    Lines without a price key, an amount or a quantity are left aside.
+    Lines without a price key are compared with the others of their metric that have none. Lines without an amount or a
+    quantity are left aside.
     """
-    by_price: dict[tuple[str, str | None], list[Line]] = {}
+    by_price: dict[tuple[Literal["price_key", "metric_key"], str, str | None], list[Line]] = {}
     for line in lines:
-        if line.price_key is not None and line.amount is not None and line.quantity:
-            by_price.setdefault((line.price_key, line.currency), []).append(line)
+        if line.amount is None or not line.quantity:
+            continue
+        if line.price_key is not None:
+            by_price.setdefault(("price_key", line.price_key, line.currency), []).append(line)
+        elif line.metric_key is not None:
+            by_price.setdefault(("metric_key", line.metric_key, line.currency), []).append(line)
     found = [_deviation(*price, held) for price, held in by_price.items() if len(held) > 1]
     told = [deviation for deviation in found if deviation is not None]
-    return sorted(told, key=lambda each: (-len(each.deviating), each.price_key, each.currency or ""))
+    return sorted(told, key=lambda each: (-len(each.deviating), each.column, each.key, each.currency or ""))
 
 
 def unit_price(line: Line) -> Decimal:
@@ -70,7 +78,9 @@ def unit_price(line: Line) -> Decimal:
     return Context(prec=12).divide(line.amount or Decimal(0), line.quantity)
 
 
-def _deviation(price_key: str, currency: str | None, lines: list[Line]) -> Deviation | None:
+def _deviation(
+    column: Literal["price_key", "metric_key"], key: str, currency: str | None, lines: list[Line]
+) -> Deviation | None:
     bounds = [_bounds(line) for line in lines]
     usual = _most_fitting(bounds)
     fits = [low <= bounds[usual][0] <= high for low, high in bounds]
@@ -81,7 +91,7 @@ def _deviation(price_key: str, currency: str | None, lines: list[Line]) -> Devia
     if 2 * len(deviating) <= len(lines):
         price = _mean(line for line, fit in zip(lines, fits, strict=True) if fit)
         doubled = tuple(line for line in deviating if _is_doubled(_bounds(line), price))
-    return Deviation(price_key, currency, lines[usual], len(lines), deviating, doubled)
+    return Deviation(column, key, currency, lines[usual], len(lines), deviating, doubled)
 
 
 def _mean(lines: Iterable[Line]) -> Decimal:

@@ -36,10 +36,10 @@ class FileReport:
     `repeats` rows carry the organization, time and idempotency key of an earlier row of the file, and were loaded;
     `identical` rows have no key and equal an earlier row, and were loaded; `other_times` idempotency keys of loaded
     rows are now in the table at more than one time; `backdated` loaded rows say they were ingested longer ago than
-    the settle time; `generated_keys` loaded rows got a hash as their key; `restated` of those equal a stored event in
-    everything but amounts; `changed` rows that were already there have other amounts than the stored event;
-    `superseded` stored events were deleted because the file no longer holds them (`replace`). `rejections` holds the
-    first 1,000 only; `notes` are sentences about values that the file lacks.
+    the settle time; `generated_keys` loaded rows got a hash as their key; `restated` rows equal a stored event in
+    everything but key and amounts, where one of both has no key of its own; `changed` rows that were already there
+    have other amounts than the stored event; `superseded` stored events were deleted because the file no longer holds
+    them (`replace`). `rejections` holds the first 1,000 only; `notes` are sentences about values that the file lacks.
     """
 
     path: Path
@@ -90,8 +90,8 @@ class FileReport:
             yield "  warning: links pinned before this load (as_of) no longer show them"
         if self.restated:
             yield (
-                f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but amounts; loaded beside"
-                " it, so a restated export is counted twice: load the file again with --replace"
+                f"  warning: {_rows(self.restated, 'equal')} a stored event in everything but key and amounts; loaded"
+                " beside it, so a restated export is counted twice: load the file again with --replace"
             )
         if self.changed:
             yield (

@@ -54,7 +54,7 @@ SELECT s.line, t.organization_id, t.timestamp, t.id,
        (s.quantity, s.external_cost_amount) IS DISTINCT FROM (t.quantity, t.external_cost_amount) AS changed
 FROM {stage} s JOIN {table} t
   ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
- AND t.idempotency_key = s.idempotency_key
+ AND {same}
  AND t.timestamp BETWEEN %(first)s AND %(last)s
  AND t.organization_id = ANY (%(organizations)s)
 """
@@ -70,18 +70,18 @@ FROM {stage} s JOIN {table} t
  AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
  AND t.timestamp BETWEEN %(first)s AND %(last)s
  AND t.organization_id = ANY (%(organizations)s)
- AND t.idempotency_key LIKE 'row:%%'
+ AND (NOT s.keyed OR t.idempotency_key LIKE 'row:%%')
  AND (t.product_id, t.subscription_id, t.price_key, t.external_cost_currency, t.wallet_currency)
      IS NOT DISTINCT FROM (s.product_id, s.subscription_id, s.price_key, s.external_cost_currency, s.wallet_currency)
 LEFT JOIN pg_temp.usage_explore_known k
   ON k.organization_id = t.organization_id AND k.timestamp = t.timestamp AND k.id = t.id
-WHERE NOT s.keyed AND k.id IS NULL
+WHERE k.id IS NULL
   AND (SELECT jsonb_object_agg(key, value) FROM jsonb_each(s.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
       IS NOT DISTINCT FROM
       (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
 """
-"""Staged rows without a key that equal a stored one in everything but amounts: quantity, cost and dimensions that are
-numbers. Stored rows that the file still holds do not count."""
+"""Staged rows that equal a stored one in everything but the key and amounts (quantity, cost and dimensions that are
+numbers), where one of both has no key of its own. Stored rows that the file still holds do not count."""
 
 _NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 
@@ -186,7 +186,9 @@ class Stage:
             return 0, 0, 0
         superseded = supersede(self._connection, self._events, STAGE, replace, self._span) if replace else 0
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
-        self._run(_KNOWN)
+        # a file that replaces may repeat a stored key: only the very row of before is there already
+        same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
+        self._connection.execute(sql.SQL(_KNOWN).format(stage=STAGE, table=self._table, same=sql.SQL(same)), self._span)
         dropped = self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_known)").rowcount
         return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
 
@@ -239,7 +241,7 @@ class Stage:
         ahead = catalogue.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated = int(self._scalar(_RESTATED)) if generated else 0
+        restated = int(self._scalar(_RESTATED))
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         if ahead:
