@@ -162,3 +162,20 @@ def test_prices_by_tiers_are_not_called_doubled() -> None:
 def test_floats_that_were_written_out_agree() -> None:
     quantities = [1, 3, 7, 70, 700]
     assert not deviations(lines([str(each) for each in quantities], [repr(0.1 * each) for each in quantities]))
+
+
+def test_lines_without_a_price_key_are_compared_by_their_metric() -> None:
+    def charged(number: int, amount: str, price: str | None = None) -> Line:
+        return Line(
+            number, uuid.UUID(int=number), None, "tokens", price, None, None, None, Decimal(10), Decimal(amount), "EUR"
+        )
+
+    found = [charged(number, "1.00") for number in range(1, 5)]
+    assert not deviations([*found, charged(5, "2.00", "another")])
+    (odd,) = deviations([*found, charged(5, "10.00"), charged(6, "1.00", "another")])
+    assert (odd.column, odd.key, numbers(odd), [each.line for each in odd.doubled]) == (
+        "metric_key",
+        "tokens",
+        [5],
+        [5],
+    )

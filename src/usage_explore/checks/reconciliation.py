@@ -179,7 +179,8 @@ def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str
         severity="high" if found.doubled else "medium",
         sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of"
         f" {found.column.removesuffix('_key')} {named(found.key)}, {span}, {charge} another unit price than the"
-        f" others: line {first.line:,} about {plain(unit_price(first))}{currency}, where line {found.usual.line:,} and most others are charged about {plain(unit_price(found.usual))}{currency}.",
+        f" others: line {first.line:,} about {plain(unit_price(first))}{currency}, where line {found.usual.line:,}"
+        f" and most others are charged about {plain(unit_price(found.usual))}{currency}.",
         since=since,
         until=until,
         events=sum(row.events for row in concerned),

@@ -241,7 +241,7 @@ class Stage:
         ahead = catalogue.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
-        restated = int(self._scalar(_RESTATED))
+        restated = int(self._scalar(_RESTATED)) if self._span.get("first") is not None else 0
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
         if ahead:
