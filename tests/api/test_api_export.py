@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -72,6 +73,20 @@ def test_the_head_of_an_export_names_no_length(client: httpx.Client) -> None:
     assert "content-length" not in head.headers
     for name in ("content-type", "content-disposition", "cache-control"):
         assert head.headers[name] == whole.headers[name]
+
+
+def test_the_head_of_an_export_is_refused_as_the_export_is(
+    client: httpx.Client, stranger: httpx.Client, everyone: Store
+) -> None:
+    cursor = client.get(f"{EVENTS}?limit=1").json()["pagination"]["cursor"]
+    hidden, other = f"organization_id={rows.NEIGHBOUR}", f"cursor={cursor}&metric_key=Other"
+    wrong = [(client, hidden, 403), (stranger, f"organization_id={uuid4()}", 403), (stranger, "", 400)]
+    for door, query_string, status in [*wrong, (client, other, 400), (client, "cursor=x", 400)]:
+        address = f"{EXPORT}?{query_string}"
+        assert (door.head(address).status_code, door.get(address).status_code) == (status, status), query_string
+    with asking(everyone, scope=lambda request: uuid4()) as without_events:  # as a key of such an organization
+        assert without_events.head(EXPORT).status_code == without_events.get(EXPORT).status_code == 403
+    assert client.head(f"{EXPORT}?cursor={cursor}").status_code == 200
 
 
 def test_an_export_goes_on_from_a_cursor(client: httpx.Client) -> None:

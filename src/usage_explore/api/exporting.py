@@ -52,7 +52,9 @@ class Exporting:
         if request.scope["http_version"] == "1.0":
             raise Problem(Kind.HTTP_VERSION, "Ask with HTTP/1.1; HTTP/1.0 takes a broken export for a whole one.")
         request.state.question = question
-        if request.method == "HEAD":
+        if request.method == "HEAD":  # one event shows whether GET would begin: organization, key, cursor and table
+            one = question.replace(limit=1)
+            await self.door.ask(request, question, lambda store: store.events_csv(one))
             return _without_length(Response(headers=_HEADERS, media_type=CSV))
         async with contextlib.AsyncExitStack() as holding:
             await holding.enter_async_context(self.door.exports.one())
