@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,21 +28,24 @@ WHOLE = b"x" * (MAX_UPLOAD_MEGABYTES * 2**20 - 1_000)
 class App:
     """An app where people sign in, without a database; what a browser would do, and how much memory it takes."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        self.host, self.process = f"127.0.0.1:{port}", process
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.host, self.process, self.log = f"127.0.0.1:{port}", process, log
         self.url = f"http://{self.host}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     @contextlib.contextmanager
-    def tab(self, email: str | None = None, origin: str | None = "") -> Iterator[ClientConnection]:
-        """An open page, of somebody who signed in where there is an e-mail address."""
+    def tab(
+        self, email: str | None = None, origin: str | None = "", host: str | None = None
+    ) -> Iterator[ClientConnection]:
+        """An open page, of somebody who signed in where there is an e-mail address, under another name if given."""
         token = self.client.cookies["_streamlit_xsrf"]
         cookie = f"_streamlit_xsrf={token}"
         if email:
             user = f'{{"email": "{email}", "email_verified": true, "is_logged_in": true, "origin": "{self.url}"}}'
             cookie += f"; _streamlit_user={create_signed_value(SECRET, '_streamlit_user', user).decode()}"
         with connect(
-            f"ws://{self.host}/_stcore/stream",
+            f"ws://{self.host if host is None else host}/_stcore/stream",
+            sock=socket.create_connection(("127.0.0.1", int(self.host.rpartition(":")[2]))),
             origin=self.url if origin == "" else origin,
             subprotocols=["streamlit", token],
             additional_headers={"Cookie": cookie},
@@ -55,6 +59,19 @@ class App:
         token = {"X-Xsrftoken": self.client.cookies["_streamlit_xsrf"]}
         address = f"/_stcore/upload_file/{session}/{name}"
         return self.client.put(address, files={"file": ("a.csv", content)}, headers=token | headers).status_code
+
+    @contextlib.contextmanager
+    def slow_upload(self, session: str, name: str, length: int) -> Iterator[socket.socket]:
+        """An upload of which only the beginning is sent; the client goes away at the end."""
+        token = self.client.cookies["_streamlit_xsrf"]
+        head = (
+            f"PUT /_stcore/upload_file/{session}/{name} HTTP/1.1\r\nHost: {self.host}\r\nX-Xsrftoken: {token}\r\n"
+            f"Cookie: _streamlit_xsrf={token}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            f"Content-Length: {length}\r\n\r\n--b\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", int(self.host.rpartition(":")[2])), timeout=60) as opened:
+            opened.sendall(head.encode())
+            yield opened
 
     def memory(self) -> int:
         """Megabytes that the server holds."""
@@ -74,22 +91,15 @@ def session_of(tab: ClientConnection) -> str:
             return str(message.new_session.initialize.session_id)
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    folder = tmp_path_factory.mktemp("guarded")
-    port = launch.free_port(None, first=9200)
+@contextlib.contextmanager
+def serving(folder: Path, port: int) -> Iterator[App]:
+    """The app with what the folder configures."""
     url = f"http://127.0.0.1:{port}"
-    (folder / "people.toml").write_text('["ana@example.com"]\norganizations = "all"\n')
-    (folder / ".streamlit").mkdir()
-    (folder / ".streamlit" / "secrets.toml").write_text(
-        f'[auth]\nredirect_uri = "{url}/oauth2callback"\ncookie_secret = "{SECRET}"\nclient_id = "a"\n'
-        'client_secret = "b"\nserver_metadata_url = "http://127.0.0.1:1/nowhere"\n'
-    )
     settings = config.settings(database_url="postgresql://127.0.0.1:1/nowhere", home=folder, app_url=url)
     environment = {**settings.environment(), "HOME": str(folder), "PYTHONWARNINGS": "ignore"}
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
-    made = App(port, process)
+    made = App(port, process, folder / "log")
 
     def answers() -> bool:
         try:
@@ -104,6 +114,27 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
         made.client.close()
         process.terminate()
         assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder = tmp_path_factory.mktemp("guarded")
+    port = launch.free_port(None, first=9200)
+    (folder / "people.toml").write_text('["ana@example.com"]\norganizations = "all"\n')
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "secrets.toml").write_text(
+        f'[auth]\nredirect_uri = "http://127.0.0.1:{port}/oauth2callback"\ncookie_secret = "{SECRET}"\n'
+        'client_id = "a"\nclient_secret = "b"\nserver_metadata_url = "http://127.0.0.1:1/nowhere"\n'
+    )
+    with serving(folder, port) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """An app for the one person on this machine."""
+    with serving(tmp_path_factory.mktemp("alone"), launch.free_port(None, first=9300)) as made:
+        yield made
 
 
 def test_who_is_not_signed_in_uploads_nothing(app: App) -> None:
@@ -136,10 +167,66 @@ def test_all_sessions_together_hold_a_bounded_number_of_bytes(app: App) -> None:
         sessions = [session_of(tab) for tab in tabs]
         statuses = [app.upload(session, f"f{number}", WHOLE) for session in sessions for number in range(5)]
         assert set(statuses) == {204, 503}
-        assert statuses.index(503) == MAX_HELD // 2**20 // MAX_UPLOAD_MEGABYTES + 1
+        assert statuses.index(503) == MAX_HELD // len(WHOLE)
         assert app.memory() < before + 400
         tabs[0].close()
         eventually(lambda: app.upload(sessions[2], "f9", WHOLE) == 204)  # in the place of what the closed page held
+
+
+def test_slow_uploads_of_one_session_leave_turns_to_others(app: App) -> None:
+    with app.tab("ana@example.com") as slow, app.tab("ana@example.com") as other, contextlib.ExitStack() as holding:
+        session = session_of(slow)
+        for number in range(4):
+            holding.enter_context(app.slow_upload(session, f"s{number}", 1_000))
+        assert app.upload(session_of(other), "f") == 204
+        assert app.upload(session, "fifth") == 503
+
+
+def test_files_that_are_being_read_count(app: App) -> None:
+    with app.tab("ana@example.com") as first, app.tab("ana@example.com") as second:
+        one, two = session_of(first), session_of(second)
+        eventually(lambda: app.upload(two, "f", WHOLE) == 204)  # the files of closed pages are forgotten
+        for number in range(MAX_FILES - 1):
+            assert app.upload(one, f"f{number}") == 204
+        lines = app.log.read_text().count("the client went away")
+        with app.slow_upload(one, "slow", 1_000):
+            eventually(lambda: app.upload(one, "f0") == 429)
+        eventually(lambda: app.log.read_text().count("the client went away") > lines)
+        assert app.upload(one, "last") == 204
+        for number in range(8):
+            assert app.upload(two, f"w{number}", WHOLE) == 204
+        with app.slow_upload(two, "slow", len(WHOLE)), app.tab("ana@example.com") as third:
+            eventually(lambda: app.upload(session_of(third), "f", WHOLE) == 503)
+        eventually(lambda: app.upload(two, "w8", WHOLE) == 204)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8501", "127.0.0.1.evil.example"])
+def test_a_name_made_to_lead_here_gets_nothing(alone: App, host: str) -> None:
+    for path in ("/", "/events", "/_stcore/health", "/api", "/media/x"):
+        assert alone.client.get(path, headers={"Host": host}).status_code == 421, path
+    assert alone.client.get("/api/healthz", headers={"Host": host}).status_code == 200, "the API decides itself"
+    with alone.tab() as tab:
+        session = session_of(tab)
+        assert alone.upload(session, "f", Host=host) == 421
+        assert alone.upload(session, "f") == 204
+    with pytest.raises(InvalidStatus, match="421"), alone.tab(origin=f"http://{host}", host=host):
+        pass
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8501", "[::1]:8501"])
+def test_this_machines_own_names_are_answered(alone: App, host: str) -> None:
+    assert alone.client.get("/", headers={"Host": host}).status_code == 200
+    with alone.tab(origin=f"http://{host.lower()}", host=host) as tab:
+        assert session_of(tab)
+
+
+@pytest.mark.parametrize("host", ["[::1", "", "x]", "localhost."])
+def test_what_is_no_own_name_is_turned_away(alone: App, host: str) -> None:
+    assert alone.client.get("/", headers={"Host": host}).status_code == 421
+
+
+def test_where_people_sign_in_any_name_is_answered(app: App) -> None:
+    assert app.client.get("/", headers={"Host": "usage.example"}).status_code == 200
 
 
 def test_a_page_sends_bounded_messages(app: App) -> None:

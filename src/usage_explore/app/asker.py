@@ -7,7 +7,7 @@ lets nobody in and says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,11 @@ from usage_explore.sharing import is_this_machine
 
 _NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 _SECRET = 32  # characters that nobody guesses
+
+MISDIRECTED = (
+    "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
+    "name in USAGE_EXPLORE_APP_URL."
+)
 
 
 def grant() -> Grant:
@@ -45,6 +50,12 @@ def grant() -> Grant:
 def is_alone() -> bool:
     """Whether the app is for the one person on this machine, who may know the database's address."""
     return not People(config.settings().people).required
+
+
+def may_connect(hosts: Sequence[str]) -> bool:
+    """Whether a request with these `Host` headers is answered: any where people sign in, else one that names us."""
+    settings = config.settings()
+    return People(settings.people).required or (len(hosts) == 1 and _is_own_name(hosts[0], settings))
 
 
 def admitted() -> bool:
@@ -131,12 +142,17 @@ def _only_this_machine(settings: Settings) -> None:
             f"This server listens at {address}, where others reach it, and nothing keeps them out; so nobody is let "
             f"in. Make the table of who may see what ({settings.people}), or listen at 127.0.0.1. See SECURITY.md."
         )
-    host = urlsplit(f"//{st.context.headers.get('Host') or address}").hostname or ""
-    if not is_this_machine(host) and host != urlsplit(settings.app_url).hostname:
-        raise ConfigurationError(
-            "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
-            "name in USAGE_EXPLORE_APP_URL."
-        )
+    if not _is_own_name(st.context.headers.get("Host") or address, settings):
+        raise ConfigurationError(MISDIRECTED)
+
+
+def _is_own_name(host: str, settings: Settings) -> bool:
+    """Whether a `Host` header, such as localhost:8501, names this machine or the host in USAGE_EXPLORE_APP_URL."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # as in [::1
+        return False
+    return is_this_machine(name) or name == urlsplit(settings.app_url).hostname
 
 
 def _is_signed_in(user: Mapping[str, Any]) -> bool:
