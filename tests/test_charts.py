@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -556,6 +557,26 @@ def test_a_mark_is_where_its_time_is(kind: charts.Kind, dark: bool) -> None:
     assert svg.count("day (Europe/Berlin)</text>") == 1
     assert len(re.findall(r'aria-label="X-axis', svg)) == 1
     assert marked.to_dict()["layer"][: len(plain_chart.layer)] == plain_chart.to_dict()["layer"]
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_saved_chart_has_a_width(marked: bool, tmp_path: Path) -> None:
+    drawn = answer(EVERY).chart()
+    if marked:
+        drawn += charts.mark("2026-10-25T00:00:00Z", "release")
+    for form in ("png", "svg", "pdf", "html", "json"):
+        drawn.save(str(tmp_path / f"chart.{form}"))
+    header = (tmp_path / "chart.png").read_bytes()[16:24]
+    assert int.from_bytes(header[:4]) == 960
+    svg = (tmp_path / "chart.svg").read_text()
+    bars = [float(x) for x in re.findall(r'aria-label="start: [^"]* high: [^"]*"[^>]* d="M([\d.]+)', svg)]
+    assert max(bars) - min(bars) > 500, "the plot, beside axis and legend"
+    assert json.loads((tmp_path / "chart.json").read_text())["width"] == 960
+    assert '"width": 960' in (tmp_path / "chart.html").read_text()
+    assert (tmp_path / "chart.pdf").read_bytes().startswith(b"%PDF")
+    assert drawn.to_dict()["width"] == "container"
+    drawn.properties(width=300).save(tmp_path / "narrow.png")
+    assert int.from_bytes((tmp_path / "narrow.png").read_bytes()[16:20]) == 300
 
 
 def test_a_mark_that_the_chart_does_not_reach_is_refused() -> None:

@@ -15,6 +15,7 @@ import altair as alt
 
 from usage_explore import parse
 from usage_explore.charts.palette import DARK, theme
+from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
 from usage_explore.errors import Fault, QueryError
 from usage_explore.numbers import rfc3339
@@ -35,7 +36,7 @@ class Mark(alt.LayerChart):
     """A moment with its text, made by `mark`."""
 
 
-class AnswerChart(alt.LayerChart):
+class AnswerChart(Drawn):
     """An answer drawn. `+` adds a `mark`, or a layer without times on x; `|` and `&` put charts beside and below it."""
 
     def __iadd__(self, other: Any) -> Any:  # type: ignore[misc] # `+` copies, then adds by this

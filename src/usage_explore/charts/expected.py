@@ -17,6 +17,7 @@ import altair as alt
 
 from usage_explore.charts import _configured, _time_axis, _value_axis, layers, words
 from usage_explore.charts.palette import Palette, theme
+from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
 from usage_explore.describe import describe
 from usage_explore.errors import Fault, QueryError
@@ -76,7 +77,7 @@ def chart(
     title = alt.TitleParams(text=textwrap.wrap(describe(answer.query.replace(as_of=None)), letters))
     if notes:
         title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
-    layered = alt.LayerChart(layer=found).properties(
+    layered = Drawn(layer=found).properties(
         width=width,
         height=height,
         title=title,

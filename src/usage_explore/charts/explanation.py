@@ -11,6 +11,7 @@ import altair as alt
 
 from usage_explore.charts.layers import inline
 from usage_explore.charts.palette import FONT, Palette, axes, theme
+from usage_explore.charts.picture import Drawn
 from usage_explore.charts.words import DRAWABLE
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.answer import EVERYTHING_ELSE, Cell, Explanation, Part, exact, signed
@@ -63,7 +64,7 @@ def chart(
         y=alt.Y("place:O", axis=axis),
         tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in ("where", "change", "share", "before", "after")],
     )
-    layered = alt.LayerChart(
+    layered = Drawn(
         layer=[
             base.mark_bar(height=20, cornerRadius=2).encode(x=x, color=alt.Color("color:N", scale=None)),
             _text(base, look, "datum.value >= 0", alt.X("value:Q")),

@@ -6,10 +6,25 @@ import json
 import re
 from typing import Any, Literal
 
+import altair as alt
+
 from usage_explore.charts.drawer import drawer
 
 _UNDRAWABLE = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _ESCAPED = re.compile(r"(?<!\\)((?:\\\\)*)(\\(?:u00(?:0[0-8bcef]|1[0-9a-f])|ufff[ef]|[bf]))", re.IGNORECASE)
+
+
+WIDTH = 960
+"""Pixels of a chart in a file, where it would fill its container: there is none."""
+
+
+class Drawn(alt.LayerChart):
+    """A chart that fills its container, and has a width of its own where it is saved."""
+
+    def save(self, *given: Any, **options: Any) -> None:
+        """As Altair's `save`, in any format; a chart that fills its container is made 960 pixels wide."""
+        chart = self.properties(width=WIDTH) if self["width"] == "container" else self
+        super(Drawn, chart).save(*given, **options)
 
 
 def image(chart: Any, form: Literal["png", "svg"]) -> bytes:
@@ -25,7 +40,7 @@ def image(chart: Any, form: Literal["png", "svg"]) -> bytes:
 
 def sized(spec: dict[str, Any]) -> dict[str, Any]:
     """The specification with a width in pixels."""
-    return {**spec, "width": 960} if spec.get("width") == "container" else spec
+    return {**spec, "width": WIDTH} if spec.get("width") == "container" else spec
 
 
 def _drawable(value: Any, *, encoded: bool = False) -> Any:
