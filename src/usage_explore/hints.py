@@ -60,13 +60,14 @@ def check_commas(connection: Connection, table: Table, query: Question) -> None:
 def suspicious(connection: Connection, table: Table, query: Question, group_by: str, *, empty: bool) -> list[str]:
     """What the question of an organization may have meant otherwise: dimensions that no recent event has.
 
-    Of an `empty` answer also values that no recent event has, but nearly. Dimensions are looked up where the answer is
-    empty, or would be the same without the filter: where they must be absent, or a value of them.
+    Also values that no recent event has, but nearly: excluded ones, and of an `empty` answer all. Dimensions are
+    looked up where the answer is empty, or would be the same without the filter: where they, or values, must be absent.
     """
     absent = {*query.missing, *(group for name, groups in query.exclude if name == "missing" for group in groups)}
     absent |= {name for name, _ in query.exclude}
-    named = {group: values for name, group, values in _filters(query) if not name.startswith(NOT)} if empty else {}
-    dimensions = {group for group in (*absent, *named, group_by) if group.startswith(DIMENSION)}
+    named = [each for each in _filters(query) if empty or each[0].startswith(NOT)]
+    groups = {*absent, *(group for _, group, _ in named), group_by}
+    dimensions = {group for group in groups if group.startswith(DIMENSION)}
     if not named and not dimensions:
         return []
     try:
@@ -112,14 +113,20 @@ def _unknown_dimensions(connection: Connection, table: Table, query: Question, g
         yield f"{parse.named(group)}: none of the newest {SAMPLE:,} events has it{parse.did_you_mean(group, known)}"
 
 
-def _slips(connection: Connection, table: Table, query: Question, named: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """Values that no recent event has, but one that is nearly the same."""
+def _slips(
+    connection: Connection, table: Table, query: Question, named: list[tuple[str, str, tuple[str, ...]]]
+) -> Iterator[str]:
+    """Values that no recent event has, but one that is nearly the same, or that contains them."""
     recent = _recent(table, query)
-    for group, values in named.items():
+    for name, group, values in named:
         found = connection.execute(select(statements.expression(recent, group)).distinct().limit(_MOST_VALUES))
         known = {value for value in found.scalars() if value is not None}
         for value in values[:3]:
-            near = "" if value in known else parse.did_you_mean(value, known)
-            if near:
-                name, said = parse.named(group), parse.shorten(value)
-                yield f"{name}: none of the newest {SAMPLE:,} events has {said}{near}"
+            if value not in known and (near := parse.did_you_mean(value, known) or _longer(value, known)):
+                yield f"{parse.named(name)}: none of the newest {SAMPLE:,} events has {parse.shorten(value)}{near}"
+
+
+def _longer(value: str, known: set[str]) -> str:
+    """`, did you mean x or y?` for the first known values that contain this one, or nothing."""
+    longer = sorted(each for each in known if value.lower() in each.lower()) if len(value) > 1 else []
+    return f", did you mean {' or '.join(map(parse.named, longer[:3]))}?" if longer else ""

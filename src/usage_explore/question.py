@@ -59,13 +59,15 @@ _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
     BeforeValidator(dimension_filters),
-    InPython('Any of the values of each key, compared as text: {"model": ["large", "small"], "region": "eu"}.'),
+    InPython(
+        'Any of the values of each key, compared as text: {"model": ["atlas-large", "atlas-mini"], "region": "eu-west"}.'
+    ),
 ]
 _exclusions = Annotated[
     Exclusions,
     BeforeValidator(exclusions),
     InPython(
-        'Only events without these values, absent ones included: {"metric_key": "tokens_in", "dim:model": ["large"]}; '
+        'Only events without these values, absent ones included: {"metric_key": "tokens_in", "dim:model": ["atlas-large"]}; '
         '{"missing": "dim:model"} excludes the absent ones.'
     ),
 ]

@@ -110,6 +110,26 @@ def test_an_empty_answer_says_which_name_no_event_has(store: Store, filters: dic
         assert {warning.filename for warning in warned} == {__file__}, "the line that asked"
 
 
+def test_a_part_of_values_says_which(store: Store) -> None:
+    for ask in asked(store, dimensions={"region": "berlin"})[:3]:
+        with pytest.warns(HintWarning, match=f"dim:region: {NONE} 'berlin', did you mean Berlin, DE"):
+            assert ask() == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"metric_key": "token_in"}, f"not:metric_key: {NONE} 'token_in', did you mean tokens_in?"),
+        ({"dim:model": ["small", "larg"]}, f"not:dim:model: {NONE} 'larg', did you mean large?"),
+    ],
+)
+def test_a_value_that_excludes_nothing_says_so(store: Store, filters: dict[str, Any], said: str) -> None:
+    for ask in asked(store, exclude=filters)[:3]:
+        with pytest.warns(HintWarning, match=re.escape(said)) as warned:
+            assert ask() > 0
+        assert len(warned) == 1
+
+
 @pytest.mark.parametrize("filters", [{"missing": "dim:modell"}, {"exclude": {"dim:modell": "large"}}])
 def test_a_filter_that_leaves_nothing_out_says_so(store: Store, filters: dict[str, Any]) -> None:
     for ask in asked(store, **filters)[:3]:
