@@ -173,6 +173,14 @@ HINTS = {
     "AggregateQuery(group_by='model')": "; for a dimension write dim:model",
     "AggregateQuery(missing='region')": "; for a dimension write dim:region",
     "AggregateQuery(exclude={'m': 'x'})": "not:m: unknown parameter; for a dimension write dim:m",
+    "AggregateQuery(exclude=['metric_key'])": 'exclude: is not a mapping such as {"dim:model": ["large"]}',
+    "AggregateQuery(dimensions=['model'])": 'dimensions: is not a mapping such as {"model": ["large"]}',
+    "AggregateQuery(limit=10)": "limit: unknown parameter; EventQuery has it",
+    "EventQuery(group_by='dim:model')": "group_by: unknown parameter; AggregateQuery has it",
+    "EventQuery(timezone='UTC')": "timezone: unknown parameter; AggregateQuery has it",
+    "EventQuery(metric='count')": "metric: unknown parameter; AggregateQuery has it",
+    "AggregateQuery(finalized_at='x')": "finalized_at: unknown parameter; Period has it",
+    "EventQuery.from_params({'group_by': 'x'})": "group_by: unknown parameter; AggregateQuery has it",
     "EventQuery(metric_key=Choice('x', 5))": f"metric_key: {CHOSEN}",
     "EventQuery(metric_key=[Choice('x', 5)])": f"metric_key: {CHOSEN}",
     "EventQuery(customer_id=Choice('x', 5))": f"customer_id: {CHOSEN}",
@@ -187,6 +195,19 @@ HINTS = {
 def test_a_wrong_name_gets_the_right_one(made: str) -> None:
     with pytest.raises(QueryError, match=re.escape(HINTS[made])):
         eval(made, {"Choice": Choice, "pd": pd, "EventQuery": EventQuery, "AggregateQuery": AggregateQuery})
+
+
+def test_a_link_of_another_question_says_which_once() -> None:
+    links = list(LINKS)
+    for kind, other, page, link in (
+        (EventQuery, "AggregateQuery", "Explore", links[0]),
+        (EventQuery, "Period", "Validate", links[2] + "&finalized_at=2026-10-02T09:00:00Z"),
+        (AggregateQuery, "EventQuery", "Events", links[1] + "&limit=5"),
+    ):
+        with pytest.raises(QueryError) as refused:
+            kind.from_params(link)
+        assert len(refused.value.faults) == 1
+        assert f"of {kind.__name__}; this is a link of {page}, use {other}.from_params" in str(refused.value)
 
 
 LINKS = {

@@ -91,7 +91,7 @@ def dimension_filters(value: object) -> Exclusions:
     faults: list[Fault] = []
     found: dict[str, Texts] = {}
     spelled: dict[str, str] = {}
-    for given, values in _entries(value):
+    for given, values in _entries(value, "model"):
         key = dimension_key(given)
         name = dimension_group(key)
         try:
@@ -108,7 +108,7 @@ def exclusions(value: object) -> Exclusions:
     """Parameters, each with the values an event must not have; `missing` excludes the absent ones."""
     faults: list[Fault] = []
     found: dict[str, Texts] = {}
-    for given, values in _entries(value):
+    for given, values in _entries(value, "dim:model"):
         name = given.removeprefix(NOT)
         try:
             found[name] = _both(found.get(name), _excluded(name, values))
@@ -176,14 +176,14 @@ def _items(value: object) -> list[object]:
     return [value]
 
 
-def _entries(value: object) -> list[tuple[str, object]]:
+def _entries(value: object, example: str) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
         value = list(value.items())
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):
-        raise ValueError('is not a mapping such as {"model": ["large"]}')
+        raise ValueError(f'is not a mapping such as {{"{example}": ["large"]}}')
     entries = list(value)
     if not all(isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str) for entry in entries):
-        raise ValueError('is not a mapping such as {"model": ["large"]}')
+        raise ValueError(f'is not a mapping such as {{"{example}": ["large"]}}')
     return cast("list[tuple[str, object]]", entries)
 
 

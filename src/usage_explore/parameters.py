@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,8 +93,13 @@ def _in_python(field: FieldInfo) -> str:
     return next(said, (field.description or "").replace("; repeatable", ""))
 
 
-def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object], list[Fault]]:
-    """The fields that pairs give a question, and what is wrong with the pairs themselves."""
+def from_pairs(
+    model: type[BaseModel], given: Pairs, elsewhere: Callable[[str], str] = lambda _: ""
+) -> tuple[dict[str, object], list[Fault]]:
+    """The fields that pairs give a question, and what is wrong with the pairs themselves.
+
+    `elsewhere` names the other question that has a parameter.
+    """
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in given:
         values[name].append(value)
@@ -109,7 +114,8 @@ def from_pairs(model: type[BaseModel], given: Pairs) -> tuple[dict[str, object],
                 many[field][name] = items
             elif name not in names(model):
                 known = (*names(model), "dim:<key>", "not:<parameter>")
-                raise ValueError(f"unknown parameter{parse.instead(name, known, f'{DIMENSION}{name}=…')}")
+                hint = parse.instead(name, known, f"{DIMENSION}{name}=…", elsewhere(name))
+                raise ValueError(f"unknown parameter{hint}")
             elif name in ("since", "until") and parse.is_date(items[0]):
                 parse.instant(items[0])  # which says what it lacks: only Python means a midnight in `timezone` by it
             elif model.model_fields[name].default == ():

@@ -55,12 +55,22 @@ _INSTEAD = {
 """What the other question, or another library, calls a parameter of ours."""
 
 
-def instead(word: str, known: Iterable[str], dimension: str) -> str:
-    """What to write instead of an unknown parameter: another name of it, a near one, else a dimension."""
+def synonym(word: str, known: Iterable[str]) -> str | None:
+    """The known parameter that another question or library calls by this word."""
     known = tuple(known)
-    meant = next((name for name in _INSTEAD.get(word, ()) if name in known), None)
-    if meant:
+    return next((name for name in _INSTEAD.get(word, ()) if name in known), None)
+
+
+def instead(word: str, known: Iterable[str], dimension: str, elsewhere: str = "") -> str:
+    """What to write instead of an unknown parameter: another name of it, a near one, else a dimension.
+
+    `elsewhere` is the other question that has it.
+    """
+    known = tuple(known)
+    if meant := synonym(word, known):
         return f", did you mean {meant}?"
+    if elsewhere:
+        return f"; {elsewhere} has it"
     return did_you_mean(word, known) or f"; for a dimension write {named(dimension)}"
 
 

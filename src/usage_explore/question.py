@@ -59,18 +59,18 @@ _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
     BeforeValidator(dimension_filters),
-    InPython(
-        'Any of the values of each key, compared as text: {"model": ["atlas-large", "atlas-mini"], "region": "eu-west"}.'
-    ),
+    InPython('Any of the values of each key, compared as text: {"model": ["atlas-large"], "region": "eu-west"}.'),
 ]
 _exclusions = Annotated[
     Exclusions,
     BeforeValidator(exclusions),
     InPython(
-        'Only events without these values, absent ones included: {"metric_key": "tokens_in", "dim:model": ["atlas-large"]}; '
+        'Only events without these values, absent ones included: {"dim:model": ["atlas-mini"]}; '
         '{"missing": "dim:model"} excludes the absent ones.'
     ),
 ]
+_PAGES = {"AggregateQuery": "Explore", "EventQuery": "Events", "Period": "Validate"}
+"""The page of the app that asks each question."""
 _SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
 
 _Q = TypeVar("_Q", bound="Question")
@@ -137,8 +137,8 @@ class Question(BaseModel, metaclass=_Named):
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields
         faults = [
-            Fault(parse.named(name), f"unknown parameter{parse.instead(name, known, _as_dimension(name))}")
-            for name in given
+            Fault(parse.named(name), f"unknown parameter{parse.instead(name, known, _as_dimension(name), elsewhere)}")
+            for name, elsewhere in ((name, self._elsewhere([name])) for name in given)
             if name not in known
         ]
         given = self._read({name: value for name, value in given.items() if name in known and value is not None})
@@ -160,7 +160,15 @@ class Question(BaseModel, metaclass=_Named):
         What a link says beside its question, such as the kind of chart or the picked bar, is left out. Raises
         `QueryError` with every fault of the parameters at once, each with a hint.
         """
-        fields, faults = from_pairs(cls, [pair for pair in pairs(params) if pair[0] not in cls.VIEW])
+        given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
+        foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
+        given = [pair for pair in given if pair[0] not in foreign]
+        fields, faults = from_pairs(cls, given, lambda name: cls._elsewhere([name]))
+        if foreign:
+            other = cls._elsewhere(foreign)
+            said = f"unknown parameter{'s' * (len(foreign) > 1)} of {cls.__name__}; this is a link of "
+            said += f"{_PAGES[other]}, use {other}.from_params"
+            faults.append(Fault(", ".join(foreign), said))
         try:
             question = cls(**fields)
         except QueryError as error:
@@ -168,6 +176,21 @@ class Question(BaseModel, metaclass=_Named):
         if faults:
             raise QueryError(faults)
         return question
+
+    @classmethod
+    def _foreign(cls, names: Iterable[str]) -> list[str]:
+        """Those of a link's names that another question has and this one not, where one of them has no other name."""
+        found = [name for name in names if name not in cls.model_fields and cls._elsewhere([name])]
+        return found if any(parse.synonym(name, cls.model_fields) is None for name in found) else []
+
+    @classmethod
+    def _elsewhere(cls, names: Iterable[str]) -> str:
+        """The other question that has most of the parameters, and nothing where none has one."""
+        names = {*names} - {*cls.model_fields}
+        kinds = [kind for kind in (*Question.__subclasses__(), *Windowed.__subclasses__()) if kind.__name__ in _PAGES]
+        has = {kind.__name__: len(names & {*kind.model_fields, *kind.VIEW}) for kind in kinds if kind is not cls}
+        most = max(has, key=has.__getitem__)
+        return most if has[most] else ""
 
     def to_params(self) -> tuple[tuple[str, str], ...]:
         """The parameters that ask this question, as (name, value) pairs; defaults are left out."""
