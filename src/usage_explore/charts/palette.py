@@ -7,7 +7,7 @@ are told apart by more than colour wherever they are drawn.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +78,26 @@ def theme(dark: bool) -> Palette:
     return DARK if dark else LIGHT
 
 
-def colors(answer: Aggregate, dark: bool = False) -> dict[int, str]:
+def colors(answer: Aggregate, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
     """The colour of every series of the answer, `#rrggbb` by the series' index.
 
-    A key asks for the hue its hash names; where a larger series took it, it gets the next free one.
+    A key asks for the hue its hash names; where a larger series took it, it gets the next free one. `own` are colours
+    that are given for some series: no other key gets these.
     """
+    own = own or {}
     chosen = theme(dark)
     fixed = {"other": chosen.other, "missing": chosen.missing, "all": chosen.hues[0]}
-    keys = [series.key or "" for series in answer.series if series.kind == "value"]
-    slots = iter(_slots(keys))
     wheel = chosen.hues + chosen.shades
+    taken = {wheel.index(color.lower()) for color in own.values() if color.lower() in wheel}
+    keys = [
+        series.key or "" for index, series in enumerate(answer.series) if series.kind == "value" and index not in own
+    ]
+    slots = iter(_slots(keys, taken))
     found = {}
     for index, series in enumerate(answer.series):
-        if series.kind == "value":
+        if index in own:
+            found[index] = own[index]
+        elif series.kind == "value":
             slot = next(slots)
             found[index] = wheel[slot] if slot < len(wheel) else chosen.muted
         else:
@@ -98,16 +105,17 @@ def colors(answer: Aggregate, dark: bool = False) -> dict[int, str]:
     return found
 
 
-def _slots(keys: Iterable[str]) -> list[int]:
+def _slots(keys: Iterable[str], taken: Set[int]) -> list[int]:
+    """A place for each key, beside those taken: in the first turn round the hues with a free one."""
     size = len(LIGHT.hues)
-    taken: set[int] = set()
+    used = {*taken}
     found = []
+    turn = 0
     for key in keys:
         preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
-        turn = len(taken) // size * size
-        slot = next(
-            turn + (preferred + step) % size for step in range(size) if turn + (preferred + step) % size not in taken
-        )
-        taken.add(slot)
+        while all(turn + step in used for step in range(size)):
+            turn += size
+        slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
+        used.add(slot)
         found.append(slot)
     return found
