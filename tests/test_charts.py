@@ -639,6 +639,32 @@ def test_own_colours_and_names() -> None:
         assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_default_colour_that_is_given_to_another_series_moves_aside(dark: bool) -> None:
+    asked = answer(MANY[:6])
+    usual = palette.colors(asked, dark)
+    for index, color in usual.items():
+        for given in range(6):
+            found = palette.colors(asked, dark, {given: color.upper()})
+            assert found[given] == color.upper()
+            assert len({each.lower() for each in found.values()}) == len(found), (index, given)
+            assert set(found.values()) - {color.upper()} <= {*charts.theme(dark).hues}
+    label = list(dict.fromkeys(asked.frame["label"]))[1]
+    drawn = json.dumps(asked.chart(dark=dark, colors={label: usual[0]}).to_dict())
+    assert usual[0] in drawn
+    shades = json.loads(re.search(r'"range": (\[[^\]]*\])', drawn)[1])  # type: ignore[index]
+    assert len(shades) == len({*shades}) == 6
+
+
+def test_a_title_has_whole_seconds_and_the_answer_its_exact_times() -> None:
+    asked = answer(EVERY, "2026-11-04T01:02:03.585834Z", "2026-11-06T04:43:16.000001Z", as_of="2026-11-06T05:00:00.25Z")
+    title = " ".join(asked.chart().to_dict()["title"]["text"])
+    assert "4 Nov 2026 01:02:03 to 6 Nov 2026 04:43:16, UTC" in title
+    assert title.endswith("as known at 6 Nov 2026 05:00:00")
+    assert "01:02:03.585834" in repr(asked)
+    assert "01:02:03.585834" in json.dumps(asked.to_dict())
+
+
 def test_the_frame_to_draw_has_floats_wall_clock_times_and_ordered_labels() -> None:
     asked = answer(EVERY, "2026-10-24T22:00:00Z", "2026-10-26T23:00:00Z", timezone="Europe/Berlin")
     frame = asked.plot_frame

@@ -209,13 +209,18 @@ class Aggregate:
         return frames.aggregate(self)
 
     def pivot(self) -> pd.DataFrame:
-        """The answer, exact, as a table: a row per bucket (index `start`), a column per series, by its label."""
+        """The answer, exact, as a table: a row per bucket (index `start`), a column per series, by its label.
+
+        Excel holds no time zones: `answer.pivot().tz_localize(None).to_excel("usage.xlsx")` writes the zone's clock.
+        """
         return frames.pivot(self)
 
     def wide(self) -> pd.DataFrame:
         """The same for a spreadsheet: the columns `start`, `end` and `complete`, then one per series.
 
-        A series labelled like one of those three is "start (value)".
+        A series labelled like one of those three is "start (value)". Excel holds no time zones; for `to_excel` take
+        them away, which leaves what the zone's clock reads:
+        `wide.assign(start=wide["start"].dt.tz_localize(None), end=wide["end"].dt.tz_localize(None))`.
         """
         return frames.wide(self)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from usage_explore.filters import DIMENSION, dimension_group
 from usage_explore.query import METRICS, AggregateQuery, EventQuery
@@ -11,31 +14,35 @@ from usage_explore.question import Question, Windowed, expect
 _LONGEST = 60
 """How many characters of a value a sentence shows."""
 
+_FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _INSTANT = timedelta(microseconds=1)
 
 
-def describe(query: Question) -> str:
+def describe(query: Question, *, whole_seconds: bool = False) -> str:
     """The question in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin".
+
+    `whole_seconds` leaves out fractions of seconds, for a title.
 
     Raises `QueryError` for what is no question.
     """
     expect(Question, query)
+    shown: Callable[[str], str] = partial(_FRACTION.sub, "") if whole_seconds else str
     match query:
         case AggregateQuery():
             words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"
             if query.group_by != "none":
                 words += f" by {group_name(query.group_by)}"
-            parts = [words, window_words(query), query.timezone]
+            parts = [words, shown(window_words(query)), query.timezone]
         case Windowed():
-            parts = ["Usage", window_words(query), query.timezone]
+            parts = ["Usage", shown(window_words(query)), query.timezone]
         case EventQuery():
-            parts = ["Events, newest first", _occurred(query)]
+            parts = ["Events, newest first", shown(_occurred(query))]
         case _:
             parts = ["Events"]
     parts += filter_words(query)
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
-        parts.append(f"as known at {_moment(known)}" + ("" if isinstance(query, Windowed) else " UTC"))
+        parts.append(f"as known at {shown(_moment(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
 
 

@@ -100,12 +100,12 @@ def chart(
         called = _own(answer, "names", names, words.names(answer))
         if len({*called}) < len(called):
             raise QueryError([Fault("names", "give two series one name; each needs another")])
-        shades = palette.colors(answer, dark)
-        shades = dict(enumerate(_own(answer, "colors", colors, list(shades.values()), "#[0-9a-fA-F]{6}")))
+        own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
+        shades = palette.colors(answer, dark, {index: each for index, each in enumerate(own) if each})
         found, notes = _drawn(answer, kind, look, height, shades, called, interactive)
     notes = [*words.notes(answer), *notes]
     letters = 80 if width == "container" else max(20, width // 9)
-    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query), letters))
+    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query, whole_seconds=True), letters))
     if notes:
         title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
     return _configured(

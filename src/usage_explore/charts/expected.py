@@ -74,7 +74,7 @@ def chart(
     if expected:
         notes.append("Grey band: what was to be expected")
     letters = 80 if width == "container" else max(20, width // 9)
-    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query.replace(as_of=None)), letters))
+    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query.replace(as_of=None), whole_seconds=True), letters))
     if notes:
         title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
     layered = Drawn(layer=found).properties(
