@@ -59,7 +59,7 @@ _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
     BeforeValidator(dimension_filters),
-    InPython('Any of the values of each key, compared as text: {"model": ["atlas-large"], "region": "eu-west"}.'),
+    InPython('Any of the values of each key, as text: {"model": ["atlas-large"], "region": "eu-west"}.'),
 ]
 _exclusions = Annotated[
     Exclusions,
@@ -157,8 +157,7 @@ class Question(BaseModel, metaclass=_Named):
     def from_params(cls, params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Self:
         """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
 
-        What a link says beside its question, such as the kind of chart or the picked bar, is left out. Raises
-        `QueryError` with every fault of the parameters at once, each with a hint.
+        What a link says of the looking, such as the picked bar, is left out. Raises `QueryError` with every fault.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
