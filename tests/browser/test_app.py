@@ -270,6 +270,25 @@ def test_one_event_and_what_its_customer_did_around_it(visit: Visit, store: Stor
     sees(page, event.idempotency_key)
 
 
+def test_the_whole_row_of_an_event_opens_it_and_its_number_does_not(visit: Visit, store: Store) -> None:
+    found = [str(each.id) for each in store.events(EventQuery(organization_id=ACME)).events]
+    page = settled(visit(address("events", organization_id=ACME)))
+    box_column, rank, time, further = 15, 50, 120, 400
+
+    def click(x: int, row: int) -> list[str]:
+        box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + x, box["y"] + 35 * (row + 1) + 17)
+        page.wait_for_timeout(300)
+        settled(page)
+        return [each.rpartition("/")[2] for each in parameters(page).get("event", [])]
+
+    assert click(rank, 1) == []
+    for x, row in ((time, 0), (further, 2), (box_column, 1), (further, 1)):
+        assert click(x, row) == [found[row]]
+    assert click(box_column, 1) == []
+
+
 def test_an_export_holds_every_event(visit: Visit, store: Store) -> None:
     number = store.count(EventQuery(organization_id=ACME, metric_key="images"))
     page = settled(visit(address("events", organization_id=ACME, metric_key="images")))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore.answers import EventPage
-from usage_explore.app import edits, event, organization, words
+from usage_explore.app import edits, event, grid, organization, words
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
@@ -71,8 +71,9 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             height="content" if len(page.events) <= 25 else 900,
             key=key,
             selection_default={"selection": {"rows": rows}},
-            on_select=lambda: _select(view, page, st.session_state[key]),
-            selection_mode="single-row",
+            on_select=lambda: _select(view, page, grid.clicked(st.session_state[key], rows)),
+            selection_mode=("single-row", "single-cell"),
+            ranked=True,
         )
     if right and view.event:
         with right:
@@ -159,9 +160,8 @@ def _at(view: EventsView, cursor: str | None) -> EventsView:
     return view.replace(query=view.query.replace(cursor=cursor), event=None)
 
 
-def _select(view: EventsView, page: EventPage, selected: Any) -> None:
-    rows = selected["selection"]["rows"]
-    event = page.events[rows[0]] if rows else None
+def _select(view: EventsView, page: EventPage, row: int | None) -> None:
+    event = None if row is None else page.events[row]
     go(lambda: view.replace(event=event and (event.timestamp, event.id)))
 
 

@@ -32,6 +32,9 @@ _SAFE_INTEGER, _LEAST_PLAIN = 2**53 - 1, 1e-6
 _LETTER, _PADDING, _WIDEST = 6.6, 18, 420
 """Pixels of a letter or digit, of a cell's padding, and of the widest column of digits."""
 
+RANK = "#"
+"""The first column of a list whose rows open something: the place of a row, and where the keyboard enters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -86,6 +89,11 @@ def texts(
     return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), shown)
 
 
+def ranks(rows: int) -> Column:
+    """The column `RANK`: 1 for the first row."""
+    return numbers(RANK, range(1, rows + 1))
+
+
 def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None = None, **options: Any) -> Any:
     """Draw the columns by their ids. `inks` are the colours of a column's cells, `options` go to `st.dataframe`."""
     frame = pd.DataFrame({name: column.values for name, column in columns.items()})
@@ -104,6 +112,17 @@ def draw(columns: Mapping[str, Column], inks: Mapping[str, Sequence[str]] | None
         placeholder="–",
         **options,
     )
+
+
+def clicked(selected: Any, opened: Sequence[int]) -> int | None:
+    """The row that a click or its box selected, None where the box of the `opened` one was cleared.
+
+    Cells of the first column open nothing: there the keyboard's focus enters the list and moves along it.
+    """
+    found = selected["selection"]
+    # the box of the opened row stays selected beside another row's cell, and a cell beside another row's box
+    clicked = [*found["rows"], *(row for row, column in found["cells"] if column != RANK)]
+    return next((row for row in clicked if row not in opened), next(iter(found["rows"]), None))
 
 
 def _is_double(text: str) -> bool:

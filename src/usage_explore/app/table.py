@@ -32,11 +32,12 @@ _NUMBERS = ("quantity", "external_cost_amount")
 _WIDTHS = {"dimensions": "large", "customer_id": "small"}
 
 
-def events_table(events: Sequence[Event], timezone: str, **options: Any) -> Any:
-    """Draw the events, one row each in the given order; `options` go to `st.dataframe`."""
+def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, **options: Any) -> Any:
+    """Draw the events, one row each in the given order, `ranked` with `grid.RANK`; `options` go to `st.dataframe`."""
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
-    columns = {time: grid.texts(time, [row["timestamp"] for row in rows])}
+    columns = {grid.RANK: grid.ranks(len(rows))} if ranked else {}
+    columns[time] = grid.texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():
         if name in _NUMBERS:
             columns[heading] = grid.numbers(heading, [getattr(event, name) for event in events])

@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import streamlit as st
 
@@ -24,7 +23,6 @@ from usage_explore.checks.registry import CHECKS
 
 _TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
 _FEW = 12
-_RANK = "#"
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -109,7 +107,7 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
         key=key,
         selection_mode=("single-row", "single-cell"),
         selection_default={"selection": {"rows": rows}},
-        on_select=lambda: _select(view, listed, _clicked(st.session_state[key], rows)),
+        on_select=lambda: _select(view, listed, grid.clicked(st.session_state[key], rows)),
         alt="Findings by impact",
     )
     st.caption(
@@ -121,7 +119,7 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
 def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
     """The columns of the list; only the first four `beside` an opened finding."""
     columns = {
-        _RANK: grid.numbers(_RANK, range(1, len(listed) + 1)),
+        grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [each.severity for each in listed], _severity, width=90),
         "Affected": grid.ratios(
             "Affected",
@@ -158,17 +156,6 @@ def _currency(finding: Finding) -> str | None:
         return None
     more = len(finding.amounts) - 1
     return f"{finding.amounts[0][0]}{f' and {more} more' if more else ''}"
-
-
-def _clicked(selected: Any, opened: Sequence[int]) -> int | None:
-    """The row that a click or its box selected, None where the box of the `opened` one was cleared.
-
-    Cells of the first column open nothing: there the keyboard's focus enters the list and moves along it.
-    """
-    found = selected["selection"]
-    # the box of the opened row stays selected beside another row's cell, and a cell beside another row's box
-    clicked = [*found["rows"], *(row for row, column in found["cells"] if column != _RANK)]
-    return next((row for row in clicked if row not in opened), next(iter(found["rows"]), None))
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
