@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -356,6 +357,23 @@ def test_what_is_wrong_with_a_dropped_file_is_said_and_the_rest_stays(page: Open
     opened(app, {}).button(key="remove invoices").click().run()
     assert not app.error
     assert app.file_uploader
+
+
+@pytest.mark.parametrize("argument", ["invoices", "wallets"])
+def test_a_dropped_file_that_cannot_be_read_is_named_as_it_was_dropped(
+    validate: Open, caplog: pytest.LogCaptureFixture, argument: str
+) -> None:
+    caplog.set_level("INFO")
+    app = ran(validate(**LINK))
+    app.session_state[dropped_key(argument, Period.from_params(LINK))] = File("my lines.csv", b"\xff\xfe\x00")
+    app.session_state["validate_tab"] = "Reconciliation" if argument == "invoices" else "Wallets"
+    opened(app, {})
+    assert "This file was not used" in said(app)
+    logged = "\n".join(str(vars(record)) for record in caplog.records)
+    for found in (" ".join(each.value for each in app.error), logged):
+        assert "my lines" in found
+        assert "given" not in found
+        assert tempfile.gettempdir() not in found
 
 
 def test_a_table_that_splits_the_period_says_whether_it_adds_up(page: Open, checks: Callable[..., None]) -> None:

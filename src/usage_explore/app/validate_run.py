@@ -24,10 +24,11 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import work
+from usage_explore import parse, work
 from usage_explore.app import data
 from usage_explore.app.data import Source
 from usage_explore.checks import Validation
+from usage_explore.errors import QueryError
 from usage_explore.query import Period
 
 _T = TypeVar("_T")
@@ -103,7 +104,13 @@ def with_file(source: Source, validation: Validation, check: str, argument: str,
             path = Path(folder) / f"given{Path(given.name).suffix.lower()}"
             path.write_bytes(given.content)
             more = {argument: path}
-            return source.store.validate(validation.period, checks=[check], progress=note, **more)
+            try:
+                return source.store.validate(validation.period, checks=[check], progress=note, **more)
+            except QueryError as error:  # the path is the server's own: the log and the page name what was dropped
+                named = parse.named(given.name)
+                raise QueryError(
+                    replace(fault, message=fault.message.replace(str(path), named)) for fault in error.faults
+                ) from None
 
     try:
         again = _kept_with_file(_nothing, organization_id, *key)
