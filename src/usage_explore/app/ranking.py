@@ -69,18 +69,16 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         y_min=lowest,
         width=shape_width,
     )
+    rounded = grid.numbers("Total", totals, words.exact if fits else words.short)
+    if not fits and rounded.shown:  # without it the digits themselves are on screen
+        rounded.config["help"] = "Long totals are rounded here; a copy has every digit"
     columns = {
         # Streamlit's CSV leaves buttons out: the whole name is the value behind the square
         # a heading without a text fails WCAG
         "series": grid.texts("■", names(answer), lambda _: "■", width=_SQUARE),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
-        "total": grid.numbers(
-            "Total",
-            totals,
-            words.exact if fits else words.short,
-            help=None if fits else "Long totals are rounded here; a copy has every digit",
-        ),
+        "total": rounded,
         "share": grid.ratios(
             "Share",
             [float(Decimal(each) / Decimal(total)) if total > 0 else None for each in totals],
@@ -111,7 +109,7 @@ def _label(answer: Aggregate, series: Series, called: str) -> str:
     if series.kind == "other":
         return f"{called} ({series.members:,})"
     if answer.query.group_by in ID_COLUMNS and series.key:
-        return f"{series.key[:8]}…"
+        return words.short_ids(series.key)
     return called
 
 

@@ -10,6 +10,7 @@ from usage_explore.answers import Event
 from usage_explore.app import grid, words
 from usage_explore.app.data import Source
 from usage_explore.errors import StatementTimeout
+from usage_explore.filters import ID_COLUMNS
 from usage_explore.numbers import plain
 from usage_explore.query import EventQuery
 
@@ -29,7 +30,7 @@ _HEADINGS = {
     "id": "Id",
 }
 _NUMBERS = ("quantity", "external_cost_amount")
-_WIDTHS = {"dimensions": "large", "customer_id": "small"}
+_WIDTHS = {"dimensions": "large"}
 
 
 def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, **options: Any) -> Any:
@@ -42,7 +43,12 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
         if name in _NUMBERS:
             columns[heading] = grid.numbers(heading, [getattr(event, name) for event in events])
         else:
-            columns[heading] = grid.texts(heading, [row[name] for row in rows], width=_WIDTHS.get(name))
+            columns[heading] = grid.texts(
+                heading,
+                [row[name] for row in rows],
+                words.short_ids if name in (*ID_COLUMNS, "id") else None,
+                width=_WIDTHS.get(name),
+            )
     return grid.draw(columns, alt="Usage events, newest first", **options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -23,7 +22,6 @@ from usage_explore.checks.registry import CHECKS
 
 _TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
 _FEW = 12
-_UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
@@ -127,7 +125,9 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
             lambda share: words.share(Decimal(repr(share)), 1),
             help="The affected part of what the metric, or the cost in its currency, came to in the period.",
         ),
-        "Finding": grid.texts("Finding", [each.sentence for each in listed], _sentence, width=440 if beside else 560),
+        "Finding": grid.texts(
+            "Finding", [each.sentence for each in listed], words.short_ids, width=440 if beside else 560
+        ),
     }
     if beside:
         return columns
@@ -143,11 +143,6 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
 
 def _severity(severity: str) -> str:
     return f"● {severity.capitalize()}"
-
-
-def _sentence(sentence: str) -> str:
-    """A finding's sentence for the list: of ids the first digits."""
-    return _UUID.sub(r"\1…", sentence)
 
 
 def _currency(finding: Finding) -> str | None:

@@ -12,7 +12,7 @@ import streamlit as st
 
 from usage_explore.app import grid, words
 from usage_explore.describe import group_name
-from usage_explore.filters import GROUPS
+from usage_explore.filters import GROUPS, ID_COLUMNS
 from usage_explore.numbers import plain
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
             columns[name] = grid.numbers(heading, values)
         else:
             cells = [None if value is None else _cell(value, zone) for value in values]
-            columns[name] = grid.texts(heading, cells)
+            columns[name] = grid.texts(heading, cells, words.short_ids if name in ID_COLUMNS else None)
     grid.draw(columns, height="content" if len(shown) <= _FEW else 560, alt=title)
 
 

@@ -16,11 +16,17 @@ from usage_explore.question import Windowed
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
+_UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LEAST, _MOST = -12, 18  # powers of ten between which a number is written without an exponent
 _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _THOUSAND = Decimal("999.95")  # what is 1,000 with one decimal
 _STEPS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
+
+
+def short_ids(text: str) -> str:
+    """The text with the first digits of each id in it, such as "5f0c2a91…"."""
+    return _UUID.sub(r"\1…", text)
 
 
 def exact(value: Number) -> str:
