@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from psycopg import sql
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from demo_database import ACME, BIRCH, WINDOW
@@ -384,6 +385,50 @@ def test_a_value_called_other_is_not_taken_for_the_fold(
         AppTest.from_file(MAIN, default_timeout=60), {**LINK, "group_by": "metric_key", "series": "value:Other"}
     )
     assert '3 events** · "Other"' in text(app)
+
+
+def test_ids_are_shown_by_their_first_digits_and_copied_whole(events: Open, store: Store) -> None:
+    found = store.events(EventQuery(organization_id=ACME)).events
+    (table,) = events(organization_id=ACME).dataframe
+    eye = convert_arrow_bytes_to_pandas_df(table.proto.arrow_data.styler.display_values)
+    for heading, name in (
+        ("Customer", "customer_id"),
+        ("Product", "product_id"),
+        ("Subscription", "subscription_id"),
+        ("Id", "id"),
+    ):
+        ids = [None if getattr(each, name) is None else str(getattr(each, name)) for each in found]
+        assert any(ids), name
+        assert table.value[heading].astype(object).where(table.value[heading].notna(), None).tolist() == ids
+        assert eye[heading].tolist() == [f"{each[:8]}…" if each else "" for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "rounds"), [("12345678901234.5", True), ("12345678901234567890123456789.5", False), ("12.5", False)]
+)
+def test_totals_are_called_rounded_only_where_they_are(
+    use: Callable[..., None],
+    events_database_url: str,
+    events_connection: psycopg.Connection,
+    quantity: str,
+    rounds: bool,
+) -> None:
+    events_connection.execute(
+        "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)"
+        " SELECT gen_random_uuid(), %s, %s, metric, %s, '2026-09-01T12:00Z', metric"
+        " FROM unnest(ARRAY['images', 'tokens']) metric",
+        [ACME, ACME, quantity],
+    )
+    events_connection.commit()
+    use(events_database_url)
+    app = opened(
+        AppTest.from_file(MAIN, default_timeout=60), {**LINK, "group_by": "metric_key", "metric": "sum_quantity"}
+    )
+    (table,) = (each for each in app.dataframe if "total" in each.value)
+    assert ("rounded" in table.proto.columns) is rounds
+    eye = convert_arrow_bytes_to_pandas_df(table.proto.arrow_data.styler.display_values)
+    for shown in eye["total"]:
+        assert (shown.replace(",", "") != quantity) is rounds
 
 
 def test_a_bad_parameter_without_a_name_is_told(explore: Open) -> None:
