@@ -13,10 +13,12 @@ _ICON = (
     '<path fill="#c9650a" d="M6 5h4v10H6z"/><path fill="#1b8a5a" d="M11 1h4v14h-4z"/></svg>'
 )
 
-# Streamlit draws these in colours that no theme option sets, and that are below 4.5:1 in one of the themes
+# Streamlit draws these in colours that no theme option sets, and that are below 4.5:1 in one of the themes; and it lays
+# a table's toolbar, hidden until the pointer comes, 43 pixels over what stands above: a gap and this margin are empty
 _STYLE = """<style>
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
+[class*="st-key-events-"], [class*="st-key-findings-"], .st-key-finding_events {{ margin-top: 1.75rem; }}
 pre .token {{ color: {gray} !important; }}
 pre .token:is(.keyword, .function, .property, .tag, .variable) {{ color: {blue} !important; }}
 pre .token:is(.string, .char, .url, .attr-value) {{ color: {green} !important; }}
