@@ -23,11 +23,12 @@ import pytest
 import vl_convert
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate, Kind, Point, Series, Served
+from usage_explore.answers import Aggregate
 from usage_explore.charts import palette, rows, ticks, words
 from usage_explore.errors import QueryError
 from usage_explore.numbers import exact_sum, plain
 from usage_explore.query import AggregateQuery
+from usage_explore.results.types import Kind, Point, Series, Served
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
 KINDS: tuple[charts.Kind, ...] = ("bars", "lines", "area")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from oracle import utc
 from test_charts import answer
 from usage_explore import AggregateQuery, EventQuery, QueryError, limits
-from usage_explore.answers import Kind
 from usage_explore.api import declared
 from usage_explore.api.document import DESCRIPTION
+from usage_explore.errors import MAX_FAULTS
 from usage_explore.parameters import query_string
+from usage_explore.results.types import Kind
 
 MANY = [str(number) for number in range(limits.MAX_VALUES)]
 UUIDS = [str(UUID(int=number)) for number in range(limits.MAX_VALUES)]
@@ -84,7 +85,7 @@ def test_a_query_string_is_bounded() -> None:
 def test_faults_are_bounded_and_counted() -> None:
     with pytest.raises(QueryError) as raised:
         EventQuery.from_params("&".join(f"x{number}=1" for number in range(1_000)))
-    assert len(raised.value.faults) == limits.MAX_FAULTS
+    assert len(raised.value.faults) == MAX_FAULTS
     assert "901 more faults" in raised.value.faults[-1].message
 
 
@@ -135,6 +136,6 @@ def test_the_documents_state_every_limit() -> None:
     assert len(stated) >= 10
     for value in stated:
         assert f"{value:,}" in readme, value
-        assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, limits.MAX_FAULTS)
+        assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, MAX_FAULTS)
     described = {each["name"]: each["schema"] for each in declared.parameters(AggregateQuery)}
     assert described["top"]["maximum"] == limits.MAX_TOP

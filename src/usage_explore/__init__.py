@@ -5,10 +5,11 @@
 >>> store.aggregate(AggregateQuery(group_by="metric_key")).chart()  # doctest: +SKIP
 """
 
-from usage_explore.answers import Aggregate, Event, EventPage
+from usage_explore.answers import Aggregate, EventPage
 from usage_explore.describe import describe
 from usage_explore.errors import QueryError, UsageExploreError
 from usage_explore.query import AggregateQuery, EventQuery, Period
+from usage_explore.results.types import Event
 from usage_explore.store import Store, connect
 
 __all__ = [

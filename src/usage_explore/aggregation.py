@@ -12,10 +12,7 @@ One row comes back per series, its points as an array in bucket order; when the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -35,9 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore.answers import Point, Series
-from usage_explore.errors import Fault, NotExact, QueryError
-from usage_explore.limits import MAX_POINTS as MAX_POINTS
+from usage_explore.limits import MAX_POINTS
 from usage_explore.points import events_points, rollup_points
 from usage_explore.query import AggregateQuery
 from usage_explore.rollup.serving import Serving
@@ -114,48 +109,6 @@ def aggregate(
         .select_from(head.outerjoin(body, true()))
         .order_by(series.c.position)
     )
-
-
-def series(
-    rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
-) -> tuple[Series, ...]:
-    """The statement's rows as series; a bucket that ends after `closed_until` is not complete.
-
-    Raises `QueryError` when the statement found too many points, `NotExact` for NaN or infinite sums.
-    """
-    since, until = query.span
-    size = len(edges) - 1
-    if rows[0].kind is None and rows[0].series_count:
-        number = rows[0].series_count
-        raise QueryError(
-            [
-                Fault(
-                    "top",
-                    f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
-                    f"than {MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window",
-                )
-            ]
-        )
-    found: list[Series] = []
-    for row in rows:
-        if row.kind is None:
-            continue
-        if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
-            raise NotExact(
-                "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
-                "Counting (metric=count) still works."
-            )
-        points = tuple(
-            Point(
-                start=start,
-                end=end,
-                value=cast("int | Decimal", value),
-                complete=start >= since and end <= until and end <= closed_until,
-            )
-            for start, end, value in zip(edges, edges[1:], row.points, strict=False)
-        )
-        found.append(Series(row.kind, row.key, row.total, row.members, points))
-    return tuple(found)
 
 
 def _ranked(points: Any, top: int) -> tuple[Any, Any]:

@@ -5,58 +5,52 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from usage_explore import frames, parameters, parse
 from usage_explore.describe import describe
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.filters import DIMENSION, dimension_key
-from usage_explore.numbers import Number, exact_sum, plain, rfc3339
-from usage_explore.parameters import query_string
+from usage_explore.links import link
+from usage_explore.numbers import plain, rfc3339
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.question import Question, at
+from usage_explore.results.types import AggregateData, Event, Series, json_value
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-    from usage_explore.store import Store
-
 _AWAY, _PAUSE = 30.0, 0.5
 """Seconds that iterating waits for a database that is away, and between two attempts."""
 
-Kind = Literal["all", "value", "missing", "other"]
+
+class PageSource(Protocol):
+    """What a page asks for its neighbours: the store that it came from."""
+
+    @property
+    def app_url(self) -> str:
+        """What links into the app begin with."""
+        ...
+
+    def events(self, query: EventQuery, /) -> EventPage:
+        """A page of events."""
+        ...
+
+    def events_before(self, page: EventPage, /) -> EventPage | None:
+        """The page before, None before the first."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One row of the table. `quantity` and `external_cost_amount` are exact; times are aware, in UTC."""
+class PinSource(Protocol):
+    """What an answer asks for its pinned link: the store that it came from."""
 
-    id: UUID
-    organization_id: UUID
-    customer_id: UUID
-    product_id: UUID | None
-    subscription_id: UUID | None
-    metric_key: str
-    price_key: str | None
-    quantity: Decimal
-    timestamp: datetime
-    ingested_at: datetime
-    idempotency_key: str
-    external_cost_amount: Decimal | None
-    external_cost_currency: str | None
-    wallet_currency: str | None
-    dimensions: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The event as JSON carries it: ids, times and decimals as text, nulls kept."""
-        values = {name: _json(getattr(self, name)) for name in self.__slots__}
-        return {**values, "dimensions": _json_numbers(self.dimensions)}
+    def pin(self, query: AggregateQuery, /) -> AggregateQuery:
+        """The query as of the latest arrival that has settled."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class EventPage:
     query: EventQuery
     events: tuple[Event, ...]
     cursor: str | None
-    store: Store = field(compare=False)
+    store: PageSource = field(compare=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -139,49 +133,8 @@ class EventPage:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A series' value in one bucket `[start, end)`; not `complete` when the bucket is cut or still filling."""
-
-    start: datetime
-    end: datetime
-    value: Number
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One line of the answer. `key` is None unless `kind` is "value"; `members` is how many keys it holds."""
-
-    kind: Kind
-    key: str | None
-    total: Number
-    members: int
-    points: tuple[Point, ...] = field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """What to call the series: All, the value itself, (empty), (missing) or Other."""
-        if self.kind == "value":
-            return self.key or "(empty)"
-        return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """Which path answered, and how long the database took: the rollup, or the events `because` of something."""
-
-    because: str | None
-    took: timedelta
-
-    @property
-    def path(self) -> Literal["rollup", "events"]:
-        """Where the numbers were read. Both paths give the same ones."""
-        return "events" if self.because else "rollup"
-
-
 @dataclass(frozen=True)
-class Aggregate:
+class Aggregate(AggregateData):
     """How much, over time: the answer to an `AggregateQuery`, exact to the last digit.
 
     `query` is the question as it took effect (absolute, scoped, the window capped when `capped`), `now` the
@@ -189,15 +142,8 @@ class Aggregate:
     tokens and seconds is a number without a unit. `served` says which path answered and how fast.
     """
 
-    query: AggregateQuery
-    series: tuple[Series, ...]
-    edges: tuple[datetime, ...]
-    now: datetime
-    capped: bool
-    metrics: int
     app_url: str
-    served: Served = field(compare=False)
-    store: Store | None = field(default=None, compare=False, repr=False)
+    store: PinSource | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -239,12 +185,6 @@ class Aggregate:
             raise QueryError([Fault("metric", reason)])
         return frames.plot(self)
 
-    @property
-    def total(self) -> Number:
-        """The sum over all series."""
-        zero: Number = 0 if self.query.metric == "count" else Decimal(0)
-        return exact_sum((series.total for series in self.series), zero)
-
     def __repr__(self) -> str:
         size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
         adds = f", {self.adds}" if self.adds else ""
@@ -252,21 +192,6 @@ class Aggregate:
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
-
-    @property
-    def adds(self) -> str:
-        """What to know about a sum of unlike quantities: "adds 12 metrics". Empty for counts and for one metric."""
-        return f"adds {self.metrics:,} metrics" if self.metrics > 1 and self.query.metric != "count" else ""
-
-    @property
-    def folded(self) -> int:
-        """How many keys are folded into Other."""
-        return sum(series.members for series in self.series if series.kind == "other")
-
-    @property
-    def closed_until(self) -> datetime:
-        """Until when the answer can be complete: the database's now, or `as_of` where that is earlier."""
-        return min(self.now, self.query.as_of or self.now)
 
     def chart(self, **options: Any) -> alt.Chart | alt.LayerChart:
         """The answer drawn; see `usage_explore.charts.chart` for the options."""
@@ -337,12 +262,12 @@ class Aggregate:
             "key": series.key,
             "kind": series.kind,
             "label": series.label,
-            "total": _json(series.total),
+            "total": json_value(series.total),
             "points": [
                 {
                     "start": rfc3339(point.start),
                     "end": rfc3339(point.end),
-                    "value": _json(point.value),
+                    "value": json_value(point.value),
                     "complete": point.complete,
                 }
                 for point in series.points
@@ -368,27 +293,13 @@ class Aggregate:
         return {"exclude": excluded}
 
 
-def link(app_url: str, page: str, query: Question) -> str:
-    """The app's address for a question."""
-    return f"{app_url}/{page}?{query_string(query.to_params())}"
+class AggregateSource(Protocol):
+    """What comparisons and reports ask further aggregates of: the store."""
 
+    def aggregate(self, query: AggregateQuery, /) -> Aggregate:
+        """An answer."""
+        ...
 
-def _json(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return plain(value)
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    if isinstance(value, UUID):
-        return str(value)
-    return value
-
-
-def _json_numbers(value: Any) -> Any:
-    """Dimensions for JSON: a number stays a number where a float carries it exactly, else it becomes text."""
-    if isinstance(value, dict):
-        return {key: _json_numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json_numbers(item) for item in value]
-    if isinstance(value, Decimal):
-        return float(value) if repr(float(value)) == str(value) else format(value, "f")
-    return value
+    def first_event(self, as_of: datetime | None, /) -> datetime | None:
+        """When the organization's first event occurred."""
+        ...

@@ -11,16 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from usage_explore import parse, windows
-from usage_explore.answers import Aggregate, Series
+from usage_explore.answers import Aggregate, AggregateSource
 from usage_explore.errors import QueryError
 from usage_explore.numbers import Number, exact_sum, ratio
 from usage_explore.query import AggregateQuery
-
-if TYPE_CHECKING:
-    from usage_explore.store import Store
+from usage_explore.results.types import Series
 
 _DAYS = timedelta(days=3)  # shorter durations are told to the minute
 
@@ -59,7 +56,7 @@ class Comparison:
     series: tuple[Change, ...]
 
 
-def compare(store: Store, answer: Aggregate) -> Comparison | str:
+def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
     """The answer beside the period before it, else the reason why it is not compared, in words.
 
     It is not when the window has not begun, when the earlier period reaches before 1970 or before the organization's
@@ -97,7 +94,7 @@ def compare(store: Store, answer: Aggregate) -> Comparison | str:
     )
 
 
-def _totals(store: Store, query: AggregateQuery, since: datetime, until: datetime) -> _Totals:
+def _totals(store: AggregateSource, query: AggregateQuery, since: datetime, until: datetime) -> _Totals:
     return _by_key(store.aggregate(query.replace(since=since, until=until, bucket="week", top=0)))
 
 

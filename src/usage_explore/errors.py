@@ -21,7 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from usage_explore.limits import MAX_FAULTS
+MAX_FAULTS = 100
+"""Faults that one error lists; further ones are counted."""
 
 
 class UsageExploreError(Exception):

@@ -17,14 +17,14 @@ from usage_explore.arrow import decimal_array
 from usage_explore.numbers import plain
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate, Event
+    from usage_explore.results.types import AggregateData, Event
 
 _TIMES = ("timestamp", "ingested_at")
 
 
 def events(rows: Sequence[Event]) -> pd.DataFrame:
     """One row per event, the table's columns: ids as str, decimals as `Decimal`, times datetime64[us, UTC]."""
-    from usage_explore.answers import Event
+    from usage_explore.results.types import Event
 
     columns: dict[str, Any] = {}
     for field in fields(Event):
@@ -40,7 +40,7 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def labels(answer: Aggregate, reserved: Collection[str] = ()) -> list[str]:
+def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
     """A label for every series, each another and none `reserved`; values keep their spelling before everything else.
 
     Beside a value that is spelled "Other" the fold is "Other (folded)".
@@ -58,7 +58,7 @@ def labels(answer: Aggregate, reserved: Collection[str] = ()) -> list[str]:
     return found
 
 
-def pivot(answer: Aggregate) -> pd.DataFrame:
+def pivot(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket and one column per series; see `Aggregate.pivot`."""
     starts = _times(answer.edges[:-1], answer)
     return pd.DataFrame(_columns(answer, labels(answer)), index=pd.Index(starts, name="start")).rename_axis(
@@ -66,7 +66,7 @@ def pivot(answer: Aggregate) -> pd.DataFrame:
     )
 
 
-def wide(answer: Aggregate) -> pd.DataFrame:
+def wide(answer: AggregateData) -> pd.DataFrame:
     """The same with the buckets as columns; see `Aggregate.wide`."""
     since, until = answer.query.span
     edges = {
@@ -80,7 +80,7 @@ def wide(answer: Aggregate) -> pd.DataFrame:
     return pd.DataFrame({**edges, **_columns(answer, labels(answer, edges))})
 
 
-def plot(answer: Aggregate) -> pd.DataFrame:
+def plot(answer: AggregateData) -> pd.DataFrame:
     """The answer's frame to draw from; see `Aggregate.plot_frame`."""
     frame = aggregate(answer)
     for name in ("start", "end"):
@@ -90,11 +90,11 @@ def plot(answer: Aggregate) -> pd.DataFrame:
     return frame
 
 
-def _times(instants: Sequence[datetime], answer: Aggregate) -> pd.Series[Any]:
+def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any]:
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
 
 
-def _columns(answer: Aggregate, called: list[str]) -> dict[str, Any]:
+def _columns(answer: AggregateData, called: list[str]) -> dict[str, Any]:
     number = "int64" if answer.query.metric == "count" else "object"
     return {
         label: pd.Series([point.value for point in series.points], dtype=number).to_numpy()
@@ -102,7 +102,7 @@ def _columns(answer: Aggregate, called: list[str]) -> dict[str, Any]:
     }
 
 
-def aggregate(answer: Aggregate) -> pd.DataFrame:
+def aggregate(answer: AggregateData) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
@@ -120,14 +120,14 @@ def aggregate(answer: Aggregate) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def totals(answer: Aggregate) -> pd.DataFrame:
+def totals(answer: AggregateData) -> pd.DataFrame:
     """One row per series, as ranked: its `label` (index), `kind` and `total`, plainly written."""
     index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
     return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
 
 
-def to_csv(answer: Aggregate, *, escape_formulas: bool = False) -> bytes:
+def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
     """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted.
 
     `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
@@ -151,7 +151,7 @@ def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
     return buffer.getvalue()
 
 
-def to_parquet(answer: Aggregate) -> bytes:
+def to_parquet(answer: AggregateData) -> bytes:
     """The answer's frame as Parquet: times timestamp[us, zone], counts int64, sums decimal128(38, s)."""
     frame = aggregate(answer)
     table = pa.Table.from_pandas(frame.drop(columns="value"), preserve_index=False)

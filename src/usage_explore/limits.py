@@ -37,8 +37,5 @@ MAX_QUERY_STRING = 65_536
 MAX_PARAMETERS = 1_100
 """How many `name=value` pairs a query string may have: as many as any question has, and some."""
 
-MAX_FAULTS = 100
-"""How many faults one error tells apart; the others are counted."""
-
 MAX_UPLOAD_MEGABYTES = 20
 """How large a file may be that is dropped in the app."""

@@ -14,11 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table
 
 from usage_explore import aggregation, statements
-from usage_explore.answers import Series, Served
 from usage_explore.errors import NotExact
 from usage_explore.points import rollup_choices, rollup_count
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.question import Question
+from usage_explore.results.series import series
+from usage_explore.results.types import Series, Served
 from usage_explore.rollup import answering
 from usage_explore.rollup.serving import NONE, Serving
 
@@ -73,7 +74,7 @@ class Paths:
     ) -> tuple[tuple[Series, ...], int]:
         serving = path if isinstance(path, Serving) else None
         rows = self.connection.execute(aggregation.aggregate(self.table, query, serving, metrics)).all()
-        return aggregation.series(rows, query, edges, min(self.now, query.as_of or self.now)), rows[0].metrics
+        return series(rows, query, edges, min(self.now, query.as_of or self.now)), rows[0].metrics
 
     def _serving(self, query: Question, group: str) -> Serving | None:
         if not self.rollup:

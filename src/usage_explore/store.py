@@ -19,13 +19,14 @@ import psycopg
 from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, reading, statements
-from usage_explore.answers import Aggregate, Event, EventPage
+from usage_explore.answers import Aggregate, EventPage
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.numbers import decimal_context
 from usage_explore.paths import Paths
 from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question, expect
+from usage_explore.results.types import Event
 from usage_explore.rollup.serving import KEYS
 from usage_explore.schema import events_table
 from usage_explore.scoping import Scope

@@ -9,13 +9,14 @@ from typing import Any
 import streamlit as st
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate, Kind, Series
+from usage_explore.answers import Aggregate
 from usage_explore.app import words
 from usage_explore.app.navigate import go
 from usage_explore.app.problems import sentence
 from usage_explore.app.views import ChartKind, ExploreView, Span
 from usage_explore.charts.ticks import millis
 from usage_explore.query import AggregateQuery
+from usage_explore.results.types import Kind, Series
 
 
 def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:

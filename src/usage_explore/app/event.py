@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore import buckets
-from usage_explore.answers import Event, EventPage
+from usage_explore.answers import EventPage
 from usage_explore.app import words
 from usage_explore.app.data import Source
 from usage_explore.app.navigate import go
@@ -17,6 +17,7 @@ from usage_explore.app.pages import Pages
 from usage_explore.app.table import cells
 from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.results.types import Event
 
 _AROUND = timedelta(hours=1)
 _NULL = ":gray[NULL]"

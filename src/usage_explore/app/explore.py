@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.answers import Aggregate, Series
+from usage_explore.answers import Aggregate
 from usage_explore.app import edits, organization
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.controls import chart_kind, controls
@@ -23,6 +23,7 @@ from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import describe, span_words
 from usage_explore.query import EventQuery, Period
 from usage_explore.question import Windowed
+from usage_explore.results.types import Series
 
 
 def draw(pages: Pages) -> None:

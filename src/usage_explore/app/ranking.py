@@ -10,12 +10,13 @@ import pandas as pd
 import streamlit as st
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate, Series
+from usage_explore.answers import Aggregate
 from usage_explore.app import grid, words
 from usage_explore.charts.words import names
 from usage_explore.comparison import Comparison
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.results.types import Series
 
 _WIDEST, _LONGEST = 16, 200
 _SQUARE, _NAME, _WIDEST_NAME, _SHAPE, _WIDEST_SHAPE = 22, 80, 124, 72, 120

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.answers import Event
 from usage_explore.app import grid, words
 from usage_explore.app.data import Source
 from usage_explore.errors import StatementTimeout
 from usage_explore.filters import ID_COLUMNS
 from usage_explore.numbers import plain
 from usage_explore.query import EventQuery
+from usage_explore.results.types import Event
 
 _HEADINGS = {
     "metric_key": "Metric",

@@ -9,7 +9,7 @@ from typing import Literal
 import streamlit as st
 
 from usage_explore import charts, frames
-from usage_explore.answers import Aggregate, Series
+from usage_explore.answers import Aggregate
 from usage_explore.app import grid, words
 from usage_explore.app.code import snippets
 from usage_explore.app.data import Source
@@ -21,6 +21,7 @@ from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.charts.words import names
 from usage_explore.describe import span_words
 from usage_explore.query import METRICS
+from usage_explore.results.types import Series
 
 _NAMES = ("Events behind this", "Data", "Code", "Download")
 _MOST_ROWS = 20_000

@@ -12,12 +12,12 @@ from typing import Any, Literal, Self, cast, get_args
 from uuid import UUID
 
 from usage_explore import parse
-from usage_explore.answers import Kind
 from usage_explore.app.url import Pairs
 from usage_explore.errors import Fault, QueryError
 from usage_explore.numbers import rfc3339
 from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question
+from usage_explore.results.types import Kind
 
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]

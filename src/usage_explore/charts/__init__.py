@@ -26,7 +26,7 @@ from usage_explore.describe import describe
 from usage_explore.errors import Fault, QueryError
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.results.types import AggregateData
 
 __all__ = [
     "DARK",
@@ -62,7 +62,7 @@ _SHORT = (
 
 
 def chart(
-    answer: Aggregate,
+    answer: AggregateData,
     *,
     kind: Kind = "bars",
     dark: bool = False,
@@ -123,7 +123,7 @@ def chart(
 
 
 def _drawn(
-    answer: Aggregate,
+    answer: AggregateData,
     kind: Kind,
     look: Palette,
     height: int,
@@ -165,7 +165,7 @@ def _drawn(
 
 
 def _own(
-    answer: Aggregate, name: str, given: Mapping[str, str] | None, usual: Sequence[str], form: str = "[^\0]+"
+    answer: AggregateData, name: str, given: Mapping[str, str] | None, usual: Sequence[str], form: str = "[^\0]+"
 ) -> list[str]:
     """What is given for some series by their label, else the usual. Raises `QueryError`, naming the parameter."""
     labels, given = frames.labels(answer), {} if given is None else given
@@ -184,14 +184,14 @@ def _own(
     return [given.get(label, each) for label, each in zip(labels, usual, strict=True)]
 
 
-def _future(answer: Aggregate, canvas: layers.Canvas, bands: list[rows.Row]) -> list[alt.Chart]:
+def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[rows.Row]) -> list[alt.Chart]:
     """The buckets after the last one with anything to tell, when they have not begun."""
     start = max((band["end"] for band in bands), default=millis(answer.edges[0]))
     end = millis(answer.edges[-1])
     return layers.not_yet(canvas, start, end) if start < end else []
 
 
-def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tuple[Kind, list[str]]:
+def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
     """The kind that can show these values, and what to say when it is another than was asked for."""
     notes = []
     negative = any(value < 0 for line in drawn for value in line.values)
@@ -212,7 +212,7 @@ def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: Aggregate) -> tup
     return kind, notes
 
 
-def _time_axis(answer: Aggregate) -> dict[str, Any]:
+def _time_axis(answer: AggregateData) -> dict[str, Any]:
     labels = tick_labels(answer)
     axis = alt.Axis(
         values=list(labels),
@@ -226,14 +226,14 @@ def _time_axis(answer: Aggregate) -> dict[str, Any]:
     return {"axis": axis, "scale": alt.Scale(domain=edges, nice=False, zero=False)}
 
 
-def _value_axis(answer: Aggregate) -> dict[str, Any]:
+def _value_axis(answer: AggregateData) -> dict[str, Any]:
     axis = alt.Axis(title=words.unit(answer), labelExpr=_SHORT, tickCount=5)
     if answer.query.metric == "count":
         axis.tickMinStep = 1
     return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
 
 
-def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
+def _legend(answer: AggregateData, height: int) -> alt.Legend | None:
     if answer.query.group_by == "none":
         return None
     # on a phone the names leave the marks more room
@@ -241,7 +241,7 @@ def _legend(answer: Aggregate, height: int) -> alt.Legend | None:
     return alt.Legend(title=None, orient="right", labelLimit=limit, symbolLimit=max(4, (height - 60) // 20))
 
 
-def _empty(answer: Aggregate, look: Palette, interactive: bool) -> list[alt.Chart]:
+def _empty(answer: AggregateData, look: Palette, interactive: bool) -> list[alt.Chart]:
     edges = {"start": millis(answer.edges[0]), "end": millis(answer.edges[-1]), "position": -1, "series": ""}
     place = alt.X("start:Q", **_time_axis(answer))
     frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")

@@ -23,7 +23,7 @@ from usage_explore.describe import describe
 from usage_explore.errors import Fault, QueryError
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.results.types import AggregateData
 
 
 _BUCKETS = "buckets"
@@ -43,7 +43,7 @@ class Expected:
 
 
 def chart(
-    answer: Aggregate,
+    answer: AggregateData,
     since: datetime,
     until: datetime,
     *,
@@ -89,7 +89,7 @@ def chart(
     return _configured(layered, look)
 
 
-def _rows(answer: Aggregate, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:
+def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:
     found = []
     points = answer.series[0].points if answer.series else ()
     totals = words.bucket_totals(answer) if answer.series else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.results.types import AggregateData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def theme(dark: bool) -> Palette:
     return DARK if dark else LIGHT
 
 
-def colors(answer: Aggregate, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
+def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
     """The colour of every series of the answer, `#rrggbb` by the series' index.
 
     A key asks for the hue its hash names; where a larger series took it, it gets the next free one. `own` are colours

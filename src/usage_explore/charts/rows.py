@@ -15,7 +15,7 @@ from usage_explore.charts.ticks import millis
 from usage_explore.numbers import Number, exact_sum
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.results.types import AggregateData
 
 Row = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Line:
     values: tuple[Number, ...]
 
 
-def lines(answer: Aggregate, called: Sequence[str]) -> tuple[Line, ...]:
+def lines(answer: AggregateData, called: Sequence[str]) -> tuple[Line, ...]:
     """The series under their names in drawing order; beyond `MAX_DRAWN` the smallest ones as one line, before Other."""
     found = [
         Line(name, series.kind, position, tuple(point.value for point in series.points))
@@ -49,7 +49,7 @@ def lines(answer: Aggregate, called: Sequence[str]) -> tuple[Line, ...]:
     return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _sums(rest)), *other)
 
 
-def stacked(answer: Aggregate, drawn: tuple[Line, ...], *, stack: bool, zeros: bool) -> list[Row]:
+def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zeros: bool) -> list[Row]:
     """One row per point: `low` and `high` on the value axis; stacked, negatives go down from zero.
 
     Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`.
@@ -115,7 +115,7 @@ def lonely(points: list[Row]) -> list[Row]:
     return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
 
 
-def buckets(answer: Aggregate, drawn: tuple[Line, ...]) -> list[Row]:
+def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
     """One row per bucket that has anything to tell: its label, state, total, and `v0`, `v1`, … of the series told."""
     told, hidden = split_told(drawn)
     found = []

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.charts.ticks import millis
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate, Series
+    from usage_explore.results.types import AggregateData, Series
 
 
-def brushed(answer: Aggregate, selection: Any) -> tuple[datetime, datetime] | None:
+def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] | None:
     """The brushed buckets as `[start, end)`, None when nothing is brushed.
 
     A bucket is in when its middle is; a brush between two middles takes the bucket it lies in. `selection` is
@@ -30,7 +30,7 @@ def brushed(answer: Aggregate, selection: Any) -> tuple[datetime, datetime] | No
     return (answer.edges[inside[0]], answer.edges[inside[-1] + 1]) if inside else None
 
 
-def picked(answer: Aggregate, selection: Any) -> tuple[Series | None, datetime] | None:
+def picked(answer: AggregateData, selection: Any) -> tuple[Series | None, datetime] | None:
     """The clicked mark as (series, bucket start), None when nothing is clicked.
 
     The series is None when the click meant the whole bucket. A selection made on another answer, whose bucket

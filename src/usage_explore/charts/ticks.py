@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.results.types import AggregateData
 
 MOST = 9
 """How many ticks an axis has at most."""
@@ -27,7 +27,7 @@ def millis(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def tick_labels(answer: Aggregate) -> dict[int, list[str]]:
+def tick_labels(answer: AggregateData) -> dict[int, list[str]]:
     """At most nine ticks, instant in milliseconds to its lines of text; the second line tells the day or the year.
 
     An hour has its tick where it begins, a day or a week in its middle.

@@ -12,7 +12,7 @@ from usage_explore.numbers import Number, decimal_context, exact_sum, plain, rat
 from usage_explore.query import METRICS
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate, Point, Series
+    from usage_explore.results.types import AggregateData, Point, Series
 
 DRAWABLE = Decimal("1e-290"), Decimal("1e290")
 """Between these a chart can tell values apart: beyond lies what no float holds."""
@@ -43,12 +43,12 @@ def exact(value: Number) -> str:
     return sign + ",".join(reversed(groups)) + point + fraction
 
 
-def unit(answer: Aggregate) -> str:
+def unit(answer: AggregateData) -> str:
     """What the numbers count: events, or quantity."""
     return METRICS[answer.query.metric]
 
 
-def names(answer: Aggregate) -> tuple[str, ...]:
+def names(answer: AggregateData) -> tuple[str, ...]:
     """A distinct name for every series, its label where nothing else is called so."""
     found: list[str] = []
     for series in answer.series:
@@ -65,7 +65,7 @@ def names(answer: Aggregate) -> tuple[str, ...]:
     return tuple(found)
 
 
-def bucket_label(answer: Aggregate, point: Point) -> str:
+def bucket_label(answer: AggregateData, point: Point) -> str:
     """The bucket in the question's zone: "Sun 25 Oct 2026, 02:00–03:00 (UTC+01:00), Europe/Berlin"."""
     zone = answer.query.zone
     start = point.start.astimezone(zone)
@@ -81,7 +81,7 @@ def bucket_label(answer: Aggregate, point: Point) -> str:
     return f"{words}, {answer.query.timezone}"
 
 
-def state(answer: Aggregate, point: Point) -> str:
+def state(answer: AggregateData, point: Point) -> str:
     """Whether the bucket is complete, and if not, why not."""
     if point.complete:
         return "complete"
@@ -98,14 +98,14 @@ def state(answer: Aggregate, point: Point) -> str:
     return "unfinished: " + " and ".join(reasons)
 
 
-def cap_note(answer: Aggregate) -> str | None:
+def cap_note(answer: AggregateData) -> str | None:
     """The cap of the window in words, None where the window is whole."""
     if not answer.capped:
         return None
     return f"Window shortened to the last {len(answer.edges) - 1:,} {answer.query.bucket}s"
 
 
-def notes(answer: Aggregate) -> list[str]:
+def notes(answer: AggregateData) -> list[str]:
     """What one has to know to read the chart: the cap, and what unfinished looks like."""
     found = [note] if (note := cap_note(answer)) else []
     if answer.adds:
@@ -115,7 +115,7 @@ def notes(answer: Aggregate) -> list[str]:
     return found
 
 
-def unfinished(answer: Aggregate) -> list[Point]:
+def unfinished(answer: AggregateData) -> list[Point]:
     """The buckets that are not complete and not merely in the future."""
     if is_empty(answer):
         return []
@@ -126,7 +126,7 @@ def unfinished(answer: Aggregate) -> list[Point]:
     ]
 
 
-def is_empty(answer: Aggregate) -> bool:
+def is_empty(answer: AggregateData) -> bool:
     """Whether no event was found."""
     if not answer.series:
         return True
@@ -137,7 +137,7 @@ def is_empty(answer: Aggregate) -> bool:
     )
 
 
-def undrawable(answer: Aggregate) -> str | None:
+def undrawable(answer: AggregateData) -> str | None:
     """Why the values cannot be drawn, and what to do about it; None where they can."""
     if answer.query.metric == "count":
         return None
@@ -153,7 +153,7 @@ def undrawable(answer: Aggregate) -> str | None:
 
 
 @decimal_context()
-def summary(answer: Aggregate) -> str:
+def summary(answer: AggregateData) -> str:
     """The answer in a few sentences, for those who hear a chart: total, largest series, peak, what is unfinished."""
     parts = [describe(answer.query)]
     if note := cap_note(answer):
@@ -172,19 +172,19 @@ def summary(answer: Aggregate) -> str:
     return ". ".join(parts) + "."
 
 
-def bucket_totals(answer: Aggregate) -> list[Number]:
+def bucket_totals(answer: AggregateData) -> list[Number]:
     """The exact sum over the series, bucket by bucket."""
     zero: Number = answer.total * 0
     columns = zip(*(series.points for series in answer.series), strict=True)
     return [exact_sum((point.value for point in column), zero) for column in columns]
 
 
-def unborn(answer: Aggregate, point: Point, value: Number) -> bool:
+def unborn(answer: AggregateData, point: Point, value: Number) -> bool:
     """Whether the bucket starts after all that can be known and holds nothing: no zero, just not there yet."""
     return not value and point.start >= answer.closed_until
 
 
-def _largest(answer: Aggregate) -> str:
+def _largest(answer: AggregateData) -> str:
     kept: list[tuple[str, Series]] = list(zip(names(answer), answer.series, strict=True))
     name, first = kept[0]
     words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
@@ -195,7 +195,7 @@ def _largest(answer: Aggregate) -> str:
     return words
 
 
-def _unfinished(answer: Aggregate, point: Point) -> str:
+def _unfinished(answer: AggregateData, point: Point) -> str:
     return f"{bucket_label(answer, point)}, {state(answer, point).removeprefix('unfinished: ')}"
 
 

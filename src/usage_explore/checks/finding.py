@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.answers import link
 from usage_explore.describe import describe
+from usage_explore.links import link
 from usage_explore.numbers import plain, rfc3339
 from usage_explore.query import AggregateQuery, EventQuery
 

@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 from usage_explore import buckets, parse
-from usage_explore.answers import Series
 from usage_explore.buckets import Bucket
 from usage_explore.checks.affected import shown_with
 from usage_explore.checks.check import Examination
@@ -22,6 +21,7 @@ from usage_explore.describe import span_words
 from usage_explore.errors import NotExact
 from usage_explore.numbers import Number, exact_sum, plain, rfc3339
 from usage_explore.query import AggregateQuery, Metric
+from usage_explore.results.types import Series
 
 NAME = "shifts"
 

@@ -34,8 +34,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from usage_explore import parse
 from usage_explore.checks.invoice_lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
 from usage_explore.checks.invoice_records import Records, opened
-from usage_explore.errors import Fault, QueryError
-from usage_explore.limits import MAX_FAULTS
+from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.load.values import Bad
 
 if TYPE_CHECKING:

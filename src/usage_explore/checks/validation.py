@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.answers import link
 from usage_explore.checks.check import Check, Outcome
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
 from usage_explore.checks.totals import Totals, Unexamined
 from usage_explore.describe import describe
+from usage_explore.links import link
 from usage_explore.numbers import plain, rfc3339
 from usage_explore.query import Period
 

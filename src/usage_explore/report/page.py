@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jinja2
 from markupsafe import Markup
 
 from usage_explore import statements
+from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS
 from usage_explore.describe import describe
@@ -29,8 +30,19 @@ from usage_explore.report.reconciled import Statement
 from usage_explore.report.sheets import sheets
 
 if TYPE_CHECKING:
+    from sqlalchemy import Table
+
     from usage_explore.checks import Finding, Result, Validation
-    from usage_explore.store import Store
+
+
+class ReportSource(AggregateSource, Protocol):
+    """What a report asks: the store that was validated."""
+
+    @property
+    def table(self) -> Table:
+        """The events table."""
+        ...
+
 
 DRAWN = 12
 """How many findings, those of most impact, have a chart."""
@@ -48,7 +60,7 @@ class Entry:
 
 @decimal_context()
 def html(
-    store: Store,
+    store: ReportSource,
     validation: Validation,
     reconciled: Sequence[Statement],
     *,
@@ -94,7 +106,7 @@ def subjects(finding: Finding) -> list[tuple[str, str]]:
     ]
 
 
-def _sql(store: Store, validation: Validation, result: Result) -> str:
+def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
     return statements.to_sql(result.check.statement(store.table, validation.period))
 
 

@@ -22,9 +22,8 @@ from usage_explore.question import Question
 from usage_explore.report import words
 
 if TYPE_CHECKING:
-    from usage_explore.answers import Aggregate
+    from usage_explore.answers import Aggregate, AggregateSource
     from usage_explore.checks import Finding, Validation
-    from usage_explore.store import Store
 
 WIDTH, HEIGHT = 640, 190
 
@@ -46,7 +45,7 @@ class Picture:
     caption: str
 
 
-def picture(store: Store, validation: Validation, finding: Finding) -> Picture:
+def picture(store: AggregateSource, validation: Validation, finding: Finding) -> Picture:
     """The finding's chart, its window marked. Costs one aggregate and one picture."""
     try:
         answer = store.aggregate(question(validation, finding))

@@ -17,8 +17,8 @@ from usage_explore.report import words
 if TYPE_CHECKING:
     import pandas as pd
 
+    from usage_explore.answers import AggregateSource
     from usage_explore.checks import Validation
-    from usage_explore.store import Store
 
 SPLIT = ("wallets",)
 """The checks whose tables split the period's usage: each event is in one row, counted by `metric_key`."""
@@ -35,7 +35,7 @@ class Statement:
     sentence: str
 
 
-def statements(store: Store, validation: Validation) -> tuple[Statement, ...]:
+def statements(store: AggregateSource, validation: Validation) -> tuple[Statement, ...]:
     """What was compared with the validation's totals, and whether it agrees to the last digit.
 
     The aggregate asks another statement, and another table where a rollup is kept.
@@ -46,7 +46,7 @@ def statements(store: Store, validation: Validation) -> tuple[Statement, ...]:
     )
 
 
-def _aggregate(store: Store, validation: Validation, measure: str) -> Statement:
+def _aggregate(store: AggregateSource, validation: Validation, measure: str) -> Statement:
     totals = validation.totals.metrics
     ours: dict[str, Number] = {
         metric: events if measure == "count" else quantity for metric, (events, quantity) in totals.items()

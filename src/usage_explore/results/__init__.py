@@ -1,0 +1,1 @@
+"""Results of statements: data types, frames, Arrow."""
