@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 from usage_explore import config, logs, memory, work
 from usage_explore.api import asking, create_app
+from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import handlers
 from usage_explore.api.requests import Requests
 from usage_explore.api.scope import Access
@@ -33,7 +34,6 @@ from usage_explore.keys import Keyring
 from usage_explore.people import People
 from usage_explore.store import connect, opened
 
-PREFIX = "/api"
 _GRACE = 10  # seconds that running questions get to end
 _LAST = 5  # seconds more in which they say that they did not
 _AT_ONCE = 1  # seconds that the database has to cancel when told twice

@@ -157,7 +157,7 @@ def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
             file.write(block)
     code = f"""
         from pathlib import Path
-        from usage_explore.load.sources import open_source
+        from usage_explore.load.open import open_source
         try:
             with open_source(Path({str(path)!r}), None) as source:
                 list(source)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from usage_explore.api.prefix import PREFIX
 from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.serving import PREFIX
 
 MOST_PARAMETERS = 1_000
 """How many parameters Streamlit reads."""

@@ -1,9 +1,10 @@
-"""An explanation drawn: its contributions as ranked bars, everything else last. Pure, from `Explanation` to chart."""
+"""An explanation drawn: its contributions as ranked bars, everything else last. Pure, from cells to chart."""
 
 from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from usage_explore.charts.palette import FONT, Palette, axes, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.words import DRAWABLE
 from usage_explore.errors import Fault, QueryError
-from usage_explore.explain.answer import EVERYTHING_ELSE, Cell, Explanation, Part, exact, signed
+from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, signed
 from usage_explore.query import METRICS
 
 _ROW = 52
@@ -41,24 +42,31 @@ _SHORT = (
 
 
 def chart(
-    found: Explanation, *, dark: bool = False, width: int | Literal["container"] = "container", sentence: bool = True
+    cells: Sequence[Cell],
+    rest: Part,
+    metric: str,
+    said: str,
+    *,
+    dark: bool = False,
+    width: int | Literal["container"] = "container",
+    sentence: bool = True,
 ) -> alt.LayerChart:
     """A bar per cell, to the right for more and to the left for less, everything else last and grey.
 
-    Each bar is labelled with its exact contribution and share; with `sentence` the explanation's is the title. The
+    Each bar is labelled with its exact contribution and share; with `sentence` what is `said` is the title. The
     tooltip has what was before and after. Raises `QueryError`, naming `metric`, for values that no chart can hold.
     """
     look = theme(dark)
-    _check([*found.cells, found.rest])
-    rows = [_row(place, cell, cell.label, look) for place, cell in enumerate(found.cells)]
-    rows.append(_row(len(rows), found.rest, EVERYTHING_ELSE, look))
+    _check([*cells, rest])
+    rows = [_row(place, cell, cell.label, look) for place, cell in enumerate(cells)]
+    rows.append(_row(len(rows), rest, EVERYTHING_ELSE, look))
     # the name of each bar comes from its place, so that no name is ever a key
     names = json.dumps([row["lines"] for row in rows])
     axis = alt.Axis(title=None, labelExpr=f"{names}[datum.value]", labelLimit=400, domain=False, ticks=False)
     x = alt.X(
         "value:Q",
         scale=alt.Scale(domain=_domain(rows), nice=False),
-        axis=alt.Axis(title=f"change in {METRICS[found.query.metric]}", labelExpr=_SHORT, tickCount=5),
+        axis=alt.Axis(title=f"change in {METRICS[metric]}", labelExpr=_SHORT, tickCount=5),
     )
     base = alt.Chart(inline(rows, "cells")).encode(
         y=alt.Y("place:O", axis=axis),
@@ -72,7 +80,7 @@ def chart(
             alt.Chart(inline([{"value": 0}], "zero")).mark_rule(color=look.soft).encode(x="value:Q"),
         ]
     )
-    return _configured(layered, found, look, width, len(rows), sentence=sentence)
+    return _configured(layered, said, look, width, len(rows), sentence=sentence)
 
 
 def _row(place: int, part: Part, label: str, look: Palette) -> dict[str, Any]:
@@ -121,7 +129,7 @@ def _text(base: alt.Chart, look: Palette, side: str, x: alt.X | alt.XDatum) -> a
 
 def _configured(
     layered: alt.LayerChart,
-    found: Explanation,
+    said: str,
     look: Palette,
     width: int | Literal["container"],
     bars: int,
@@ -129,13 +137,13 @@ def _configured(
     sentence: bool,
 ) -> alt.LayerChart:
     letters = 120 if width == "container" else max(20, width // 8)
-    title = textwrap.wrap(found.sentence, letters, max_lines=5, placeholder=" …") if sentence else []
+    title = textwrap.wrap(said, letters, max_lines=5, placeholder=" …") if sentence else []
     configured: alt.LayerChart = (
         layered.properties(
             width=width,
             height=_ROW * bars + _LINE * len(title) + _AXIS,
             title=alt.TitleParams(text=title) if title else alt.Undefined,
-            description=found.sentence,
+            description=said,
             background=look.background,
             padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
             autosize=alt.AutoSizeParams(type="fit", contains="padding"),

@@ -4,121 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.describe import describe, group_name
+from usage_explore.describe import describe
+from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, numbers_dict, signed
 from usage_explore.explain.spans import Span, words
-from usage_explore.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
-from usage_explore.numbers import Number, decimal_context, exact_sum, plain, ratio, rfc3339
-from usage_explore.query import METRICS, AggregateQuery, EventQuery
-from usage_explore.question import Question
+from usage_explore.numbers import Number, decimal_context, plain, ratio, rfc3339
+from usage_explore.query import METRICS, AggregateQuery
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-Where = tuple[tuple[str, str | None], ...]
-"""(group, value) pairs; None where it is absent."""
-
-_LONGEST = 60
 _TELLING = 100
 """A change or share of more than a hundred times the whole is told without its percentage."""
 
 _TOLD = 3
 """How many cells the sentence names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A part of the change: what it had `before` and `after`, and its `share` of the whole change.
-
-    `share` is the contribution over the change, None where nothing changed in all.
-    """
-
-    before: Number
-    after: Number
-    share: Decimal | None
-
-    @property
-    def contribution(self) -> Number:
-        """By how much the part changed, exactly."""
-        return difference(self.after, self.before)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell(Part):
-    """The events that have every value of `where` and none of `without`: no event lies in two cells.
-
-    `always` holds further values that all the cell's events have, before and after. `is_new`: there were no such events
-    before; `is_gone`: there are none now. `asked` is the explanation's question over the window explained.
-    """
-
-    where: Where
-    without: Where
-    always: Where
-    is_new: bool
-    is_gone: bool
-    asked: AggregateQuery
-
-    @property
-    def label(self) -> str:
-        """The cell in words: "customer is 0a7f…, api key is k1, region is not eu"; with the customer if it is one."""
-        who = [pair for pair in self.always if pair[0] == ID_COLUMNS[0]]
-        said = [
-            f"{group_name(group)} is {value_words(value)}" for group, value in sorted((*who, *self.where), key=_order)
-        ]
-        if len(self.without) > 1:
-            said.append(f"without {len(self.without)} others")
-        else:
-            said += [f"{group_name(group)} is not {value_words(value)}" for group, value in self.without]
-        return ", ".join(said)
-
-    @property
-    def question(self) -> EventQuery:
-        """The question for the cell's events in the window explained.
-
-        Raises `QueryError` where a value is longer than a filter's may be.
-        """
-        return self._events(*self.asked.span)
-
-    def events(self, span: Span) -> EventQuery:
-        """The question for the cell's events in another window, such as the explanation's `before`."""
-        return self._events(span.since, span.until)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The cell as JSON carries it."""
-        return {
-            "where": _pairs(self.where),
-            "without": _pairs(self.without),
-            "always": _pairs(self.always),
-            **_numbers(self),
-            "is_new": self.is_new,
-            "is_gone": self.is_gone,
-        }
-
-    def _events(self, since: datetime, until: datetime) -> EventQuery:
-        asked = self.asked
-        given = {name: value for name, value in asked.given().items() if name in Question.model_fields}
-        dimensions, missing = dict(asked.dimensions), set(asked.missing)
-        excluded = {name: set(values) for name, values in asked.exclude}
-        for group, value in self.where:
-            if value is None:
-                missing.add(group)
-            elif group.startswith(DIMENSION):
-                dimensions[dimension_key(group)] = (value,)
-            else:
-                given[group] = value
-        for group, value in self.without:
-            name, banned = ("missing", group) if value is None else (group, value)
-            excluded.setdefault(name, set()).add(banned)
-        given |= {"dimensions": dimensions, "exclude": excluded}
-        if missing:
-            given["missing"] = sorted(missing)
-        return EventQuery(**{**given, "occurred_after": since, "occurred_before": until})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +107,7 @@ class Explanation:
         """The contributions as ranked bars; see `usage_explore.charts.explanation.chart` for the options."""
         from usage_explore.charts import explanation
 
-        return explanation.chart(self, **options)
+        return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON carries it: decimals and times as text."""
@@ -211,42 +116,13 @@ class Explanation:
             "before": _span(self.before),
             "after": _span(self.after),
             "expected": None if self.expected is None else plain(self.expected),
-            "total": _numbers(self.total),
+            "total": numbers_dict(self.total),
             "cells": [cell.to_dict() for cell in self.cells],
-            "rest": _numbers(self.rest),
+            "rest": numbers_dict(self.rest),
             "groups": list(self.groups),
             "notes": list(self.notes),
             "sentence": self.sentence,
         }
-
-
-EVERYTHING_ELSE = "everything else"
-
-
-def difference(after: Number, before: Number) -> Number:
-    """`after` less `before` to the last digit; an `int` where both are."""
-    if isinstance(after, int) and isinstance(before, int):
-        return after - before
-    # copy_negate, because a minus sign would round to the context's 28 digits
-    return exact_sum((Decimal(after), Decimal(before).copy_negate()), Decimal(0))
-
-
-def exact(value: Number) -> str:
-    """The number to the last digit, thousands separated by commas."""
-    return format(Decimal(plain(value)), ",f")
-
-
-def signed(value: Number) -> str:
-    """The same with its sign: "+1,200"."""
-    return exact(value) if value < 0 else f"+{exact(value)}"
-
-
-def value_words(value: str | None) -> str:
-    """A value as people read it, without what moves a cursor or turns the writing round."""
-    if value is None:
-        return "(missing)"
-    short = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    return (short if short.isprintable() else repr(short)[1:-1]) or "(empty)"
 
 
 def dict_of(params: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -255,10 +131,6 @@ def dict_of(params: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for name, value in params:
         found.setdefault(name, []).append(value)
     return found
-
-
-def _order(pair: tuple[str, str | None]) -> int:
-    return GROUPS.index(pair[0]) if pair[0] in GROUPS else len(GROUPS)
 
 
 def _birth(cell: Cell) -> str:
@@ -272,16 +144,6 @@ def _share(part: Part) -> str:
 def _ratio(change: Number, before: Number) -> str:
     part = ratio(change, Decimal(before).copy_abs()) if before else None
     return "" if part is None or part.copy_abs() > _TELLING else f"{part:+.1%}"
-
-
-def _numbers(part: Part) -> dict[str, Any]:
-    values = {"before": part.before, "after": part.after, "contribution": part.contribution}
-    texts = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
-    return {**texts, "share": None if part.share is None else plain(part.share)}
-
-
-def _pairs(where: Where) -> list[dict[str, str | None]]:
-    return [{"group": group, "value": value} for group, value in where]
 
 
 def _span(span: Span) -> dict[str, str]:

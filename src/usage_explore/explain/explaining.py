@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Table
 from usage_explore import filters, parse
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain import statements
-from usage_explore.explain.answer import Explanation, Where
+from usage_explore.explain.answer import Explanation
+from usage_explore.explain.cells import Where
 from usage_explore.explain.choosing import choose
 from usage_explore.explain.leaves import Codes, Floats, Leaves, merged
 from usage_explore.explain.spans import Baseline, spans

@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
 from usage_explore.errors import NotExact
-from usage_explore.explain.answer import Cell, Part, Where, difference
+from usage_explore.explain.cells import Cell, Part, Where, difference
 from usage_explore.numbers import Number, exact_sum
 from usage_explore.query import AggregateQuery
 

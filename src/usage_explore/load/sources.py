@@ -1,4 +1,4 @@
-"""Which file is which: by its name or the format asked for, opened as a stream of records."""
+"""A file as a stream of records, read once from front to back in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,18 +16,6 @@ LONGEST_LINE = 16 * 1024 * 1024
 
 MAX_COLUMNS = 2_000
 """Columns of a file; the widest billing exports have about 400."""
-
-SUFFIXES = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson": "jsonl",
-    ".ndjson.gz": "jsonl",
-}
-
 
 Record = tuple[int, Mapping[str, Any] | None, str | None]
 """(line, values by column, None), or (line, None, reason) of a row that cannot be read at all."""
@@ -120,49 +108,3 @@ class Lines:
         """Close the file."""
         self._file.close()
         self._raw.close()
-
-
-def open_source(path: Path, kind: str | None) -> Source:
-    """The file as a stream of records; `kind` is csv, jsonl or parquet, None to go by the name.
-
-    Raises `LoadError` in one sentence when there is no such file or it is none of these.
-    """
-    try:
-        if path.is_dir():
-            raise LoadError(f"{path}: is a directory; name the files in it")
-        if not path.exists():
-            raise LoadError(f"{path}: there is no such file")
-        if not path.is_file():
-            raise LoadError(f"{path}: is not a file that can be read twice; save it as a file first")
-        kind = kind or _kind(path)
-        if not path.stat().st_size:
-            raise LoadError(f"{path}: is empty")
-        return _opened(path, kind)
-    except OSError as error:
-        raise LoadError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _kind(path: Path) -> str:
-    name = path.name.lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
-    hint = "; a JSON array has to become one object per line" if name.endswith(".json") else ""
-    raise LoadError(
-        f"{path}: cannot tell what kind of file this is by its name; "
-        f"name it {', '.join(SUFFIXES)}, or say --format csv, jsonl or parquet{hint}"
-    )
-
-
-def _opened(path: Path, kind: str) -> Source:
-    if kind == "csv":
-        from usage_explore.load.csv_source import CsvSource
-
-        return CsvSource(path)
-    if kind == "jsonl":
-        from usage_explore.load.jsonl_source import JsonLinesSource
-
-        return JsonLinesSource(path)
-    from usage_explore.load.parquet_source import ParquetSource
-
-    return ParquetSource(path)

@@ -1,0 +1,3 @@
+"""Where the API is mounted beside the app."""
+
+PREFIX = "/api"
