@@ -2,9 +2,9 @@
 
 from streamlit import App
 
+from usage_explore.access.logs import to_standard_error
 from usage_explore.app import main
 from usage_explore.app.server import MIDDLEWARE
-from usage_explore.logs import to_standard_error
 from usage_explore.serving import mount
 
 to_standard_error()

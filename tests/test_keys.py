@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from usage_explore.access.api_keys import Keyring
 from usage_explore.errors import ConfigurationError
-from usage_explore.keys import Keyring
 
 ACME = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 
@@ -70,7 +70,7 @@ def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
 
 def test_two_writers_lose_no_key(ring: Keyring) -> None:
     program = (
-        "import sys, uuid, pathlib; from usage_explore.keys import Keyring; "
+        "import sys, uuid, pathlib; from usage_explore.access.api_keys import Keyring; "
         "[Keyring(pathlib.Path(sys.argv[1])).create(uuid.uuid4(), 'x') for _ in range(5)]"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(ring.path)]) for _ in range(3)]

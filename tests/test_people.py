@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from usage_explore.access.allow_list import Grant, People
 from usage_explore.errors import ConfigurationError
-from usage_explore.people import Grant, People
 
 ACME = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 

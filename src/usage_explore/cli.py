@@ -163,13 +163,14 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
     An embedded database without events gets the demo's first; a database of yours is never written to.
     """
-    from usage_explore import config, launch, shape, sharing, writing
+    from usage_explore import config, launch, shape, writing
+    from usage_explore.access import bind_check
 
     settings = settings_in_force()
-    if not sharing.is_this_machine(host):
+    if not bind_check.is_this_machine(host):
         from usage_explore.app import asker
 
-        sharing.check_app(host, settings, asker.sign_in_lacks())
+        bind_check.check_app(host, settings, asker.sign_in_lacks())
     url = config.database_url(settings)
     if settings.database_url is None:
         with writing.connect(url) as connection:
@@ -189,10 +190,11 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 @common
 def api(port: int | None, host: str) -> None:
     """Serve the HTTP API alone; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
-    from usage_explore import launch, serving, sharing
+    from usage_explore import launch, serving
+    from usage_explore.access import bind_check
 
     settings = settings_in_force()
-    sharing.check_api(host, settings)
+    bind_check.check_api(host, settings)
     port = launch.free_port(port, first=8600, host=host)
     click.echo(f"The API is at {launch.address(host, port)}/api/openapi.json  (Ctrl-C ends it)")
     serving.run(settings, host, port)

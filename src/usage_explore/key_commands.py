@@ -19,7 +19,7 @@ def keys() -> None:
 @common
 def create(name: str) -> None:
     """Make a key for one organization and print it, this once: only its hash is kept."""
-    from usage_explore.keys import Keyring
+    from usage_explore.access.api_keys import Keyring
 
     settings = settings_in_force()
     if settings.organization_id is None:
@@ -35,7 +35,7 @@ def create(name: str) -> None:
 @common
 def list_() -> None:
     """List the keys, oldest first: id, organization, when made, whether revoked, name; never the key itself."""
-    from usage_explore.keys import Keyring
+    from usage_explore.access.api_keys import Keyring
 
     for key in Keyring(settings_in_force().keys).listed():
         state = f"revoked {key.revoked}" if key.revoked else "valid"
@@ -47,7 +47,7 @@ def list_() -> None:
 @common
 def revoke(key_id: str) -> None:
     """Refuse a key from now on; the servers look at every request."""
-    from usage_explore.keys import Keyring
+    from usage_explore.access.api_keys import Keyring
 
     key = Keyring(settings_in_force().keys).revoke(key_id)
     click.echo(f"Revoked {key.id} ({key.name}).")

@@ -22,7 +22,10 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from usage_explore import config, logs, memory, work
+from usage_explore import config, memory, work
+from usage_explore.access import logs
+from usage_explore.access.allow_list import People
+from usage_explore.access.api_keys import Keyring
 from usage_explore.api import asking, create_app
 from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import handlers
@@ -30,8 +33,6 @@ from usage_explore.api.requests import Requests
 from usage_explore.api.scope import Access
 from usage_explore.config import Settings
 from usage_explore.connections import Connections, Guarded
-from usage_explore.keys import Keyring
-from usage_explore.people import People
 from usage_explore.store import connect, opened
 
 _GRACE = 10  # seconds that running questions get to end

@@ -23,10 +23,10 @@ from doors import AGGREGATE, EVENTS, EXPORT, asking
 from servers import fresh_database
 from tenants import ALPHA, AS_OF, BEGAN, BRAVO, NEIGHBOURS, PINNED, Tenant
 from usage_explore import AggregateQuery, EventQuery, Store, connect, writing
+from usage_explore.access.api_keys import Keyring
 from usage_explore.api.scope import Access
 from usage_explore.app.data import Source
 from usage_explore.errors import ScopeError, UsageExploreError
-from usage_explore.keys import Keyring
 
 THREADS = 8
 CSV = {"Accept": "text/csv"}

@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 
 import rows
 from doors import EVENTS, eventually
-from usage_explore import config, connect, embedded, launch, sharing, writing
+from usage_explore import config, connect, embedded, launch, writing
+from usage_explore.access import bind_check
+from usage_explore.access.api_keys import Keyring
 from usage_explore.cli import main
 from usage_explore.errors import ConfigurationError
-from usage_explore.keys import Keyring
 
 Run = Callable[..., Result]
 
@@ -43,28 +44,28 @@ def shared(home: Path) -> config.Settings:
 def test_elsewhere_needs_access_control(tmp_path: Path, host: str) -> None:
     settings = shared(tmp_path)
     with pytest.raises(ConfigurationError, match="keys create"):
-        sharing.check_api(host, settings)
+        bind_check.check_api(host, settings)
     for lacks in ([], ["the sign-in"]):
         with pytest.raises(ConfigurationError, match=r"people\.toml"):
-            sharing.check_app(host, settings, lacks)
+            bind_check.check_app(host, settings, lacks)
     key = Keyring(settings.keys).create(rows.ORGANIZATION, "a")
     settings.people.write_text("")
-    sharing.check_api(host, settings)
-    sharing.check_app(host, settings, [])
+    bind_check.check_api(host, settings)
+    bind_check.check_app(host, settings, [])
     with pytest.raises(ConfigurationError, match="missing: the sign-in"):
-        sharing.check_app(host, settings, ["the sign-in"])
+        bind_check.check_app(host, settings, ["the sign-in"])
     Keyring(settings.keys).revoke(key.split("_")[1])
     settings.people.write_text("[")
     with pytest.raises(ConfigurationError, match="keys create"):
-        sharing.check_api(host, settings)
+        bind_check.check_api(host, settings)
     with pytest.raises(ConfigurationError, match="not TOML"):
-        sharing.check_app(host, settings, [])
+        bind_check.check_app(host, settings, [])
 
 
 @pytest.mark.parametrize("host", HERE)
 def test_this_machine_needs_none(tmp_path: Path, host: str) -> None:
-    sharing.check_api(host, shared(tmp_path))
-    sharing.check_app(host, shared(tmp_path), ["the sign-in"])
+    bind_check.check_api(host, shared(tmp_path))
+    bind_check.check_app(host, shared(tmp_path), ["the sign-in"])
 
 
 @pytest.mark.parametrize("command", ["api", "app"])
@@ -144,7 +145,7 @@ def _other_address() -> str | None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         found = str(probe.getsockname()[0])
-        return None if sharing.is_this_machine(found) else found
+        return None if bind_check.is_this_machine(found) else found
     return None
 
 

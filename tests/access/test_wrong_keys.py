@@ -11,10 +11,10 @@ import pytest
 import rows
 from doors import EVENTS, asking
 from usage_explore import Store
+from usage_explore.access.api_keys import Keyring
 from usage_explore.api import attempts
 from usage_explore.api.attempts import MOST, Attempts
 from usage_explore.api.scope import Access
-from usage_explore.keys import Keyring
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 

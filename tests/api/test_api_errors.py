@@ -19,10 +19,10 @@ import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking, raw
 from oracle import Row
 from usage_explore import Store, connect, writing
+from usage_explore.access.logs import Lines
 from usage_explore.api.question import pairs
 from usage_explore.errors import QueryError
 from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.logs import Lines
 
 PICTURE = f"{AGGREGATE}.svg"
 QUESTIONS = [EVENTS, AGGREGATE, PICTURE, f"{AGGREGATE}.png", EXPORT]

@@ -27,7 +27,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
 from doors import command, eventually
-from usage_explore import config, connections, launch, logs, serving
+from usage_explore import config, connections, launch, serving
+from usage_explore.access import logs
 from usage_explore.connections import Connections, Guarded
 
 FILES = 256

@@ -18,10 +18,11 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
-from usage_explore import embedded, keys, postgres
+from usage_explore import embedded, postgres
+from usage_explore.access import api_keys
+from usage_explore.access.api_keys import Keyring
 from usage_explore.cli import main
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
-from usage_explore.keys import Keyring
 
 AS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -215,7 +216,7 @@ def test_no_other_user_can_open_the_lock_files(home: Path, umask: int) -> None:
 def test_a_lock_that_another_process_holds_is_waited_for_a_bounded_time(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (embedded, keys):
+    for module in (embedded, api_keys):
         monkeypatch.setattr(module, "_WAIT", 0.5)
     embedded.start(home)
     Keyring(home / "keys.json").create(UUID(int=1), "a")

@@ -19,10 +19,10 @@ from doors import AGGREGATE, EVENTS, EXPORT, asking
 from layouts import without_columnstore
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, writing
+from usage_explore.access.api_keys import Keyring
 from usage_explore.api.scope import Access
 from usage_explore.cli import main
 from usage_explore.errors import ScopeError
-from usage_explore.keys import Keyring
 
 UNKNOWN = UUID("0f0f0f0f-0000-4000-8000-00000000000f")
 WINDOW = {"since": "2026-03-01T00:00:00Z", "until": "2026-11-10T00:00:00Z"}

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from usage_explore import logs
+from usage_explore.access import logs
 from usage_explore.api.asking import ClientGone
 from usage_explore.api.problems import Kind, Problem, of
 

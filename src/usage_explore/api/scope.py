@@ -15,12 +15,12 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from usage_explore.access.allow_list import People
+from usage_explore.access.api_keys import Keyring
+from usage_explore.access.bind_check import is_this_machine
 from usage_explore.api.attempts import MOST, Attempts
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import ConfigurationError
-from usage_explore.keys import Keyring
-from usage_explore.people import People
-from usage_explore.sharing import is_this_machine
 
 _OWN_NAMES = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 

@@ -15,11 +15,11 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore import config
+from usage_explore.access.allow_list import EVERYTHING, Grant, People
+from usage_explore.access.bind_check import is_this_machine
 from usage_explore.app import words
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError, ScopeError
-from usage_explore.people import EVERYTHING, Grant, People
-from usage_explore.sharing import is_this_machine
 
 _NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
 _SECRET = 32  # characters that nobody guesses

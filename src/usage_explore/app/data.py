@@ -21,7 +21,8 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import logs, work
+from usage_explore import work
+from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import asker
 from usage_explore.comparison import Comparison, compare

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from usage_explore.access.allow_list import People
+from usage_explore.access.api_keys import Keyring
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError
-from usage_explore.keys import Keyring
-from usage_explore.people import People
 
 
 def is_this_machine(host: str) -> bool:
