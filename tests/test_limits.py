@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from oracle import utc
 from test_charts import answer
 from usage_explore import AggregateQuery, EventQuery, QueryError, limits
-from usage_explore.api import declared
-from usage_explore.api.document import DESCRIPTION
+from usage_explore.api import openapi_params
+from usage_explore.api.openapi_text import DESCRIPTION
 from usage_explore.errors import MAX_FAULTS
 from usage_explore.parameters import query_string
 from usage_explore.results.types import Kind
@@ -137,5 +137,5 @@ def test_the_documents_state_every_limit() -> None:
     for value in stated:
         assert f"{value:,}" in readme, value
         assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, MAX_FAULTS)
-    described = {each["name"]: each["schema"] for each in declared.parameters(AggregateQuery)}
+    described = {each["name"]: each["schema"] for each in openapi_params.parameters(AggregateQuery)}
     assert described["top"]["maximum"] == limits.MAX_TOP

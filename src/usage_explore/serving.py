@@ -26,11 +26,11 @@ from usage_explore import config, memory, work
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api import asking, create_app
+from usage_explore.api import create_app, threads
+from usage_explore.api.auth import Access
+from usage_explore.api.middleware import Requests
 from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import handlers
-from usage_explore.api.requests import Requests
-from usage_explore.api.scope import Access
 from usage_explore.config import Settings
 from usage_explore.connections import Connections, Guarded
 from usage_explore.store import connect, opened
@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs end; after the grace, say so where it did not."""
-        over = asyncio.get_running_loop().call_later(_GRACE, asking.stopping().set)
+        over = asyncio.get_running_loop().call_later(_GRACE, threads.stopping().set)
         try:
             await super().shutdown(sockets)
         finally:

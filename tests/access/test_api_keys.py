@@ -20,7 +20,7 @@ from oracle import Row
 from usage_explore import Store
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api.scope import Access
+from usage_explore.api.auth import Access
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
 PINNED = {**WINDOW, "as_of": "2026-11-04T00:00:00Z"}

@@ -12,9 +12,9 @@ import rows
 from doors import EVENTS, asking
 from usage_explore import Store
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api import attempts
-from usage_explore.api.attempts import MOST, Attempts
-from usage_explore.api.scope import Access
+from usage_explore.api import key_attempts
+from usage_explore.api.auth import Access
+from usage_explore.api.key_attempts import MOST, Attempts
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -68,7 +68,7 @@ def test_the_holder_of_an_ipv6_network_is_one_address(clock: Clock) -> None:
 
 
 def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_MOST_ADDRESSES", 100)
+    monkeypatch.setattr(key_attempts, "_MOST_ADDRESSES", 100)
     made = Attempts(clock)
     for number in range(1_000):
         made.failed(f"10.0.{number // 250}.{number % 250}", None)

@@ -20,7 +20,7 @@ from doors import AGGREGATE, EVENTS, EXPORT, asking, raw
 from oracle import Row
 from usage_explore import Store, connect, writing
 from usage_explore.access.logs import Lines
-from usage_explore.api.question import pairs
+from usage_explore.api.request_query import pairs
 from usage_explore.errors import QueryError
 from usage_explore.limits import MAX_QUERY_STRING
 

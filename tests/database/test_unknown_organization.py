@@ -20,7 +20,7 @@ from layouts import without_columnstore
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, writing
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api.scope import Access
+from usage_explore.api.auth import Access
 from usage_explore.cli import main
 from usage_explore.errors import ScopeError
 

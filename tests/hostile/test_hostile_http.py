@@ -19,7 +19,7 @@ from asked import Pairs, answered, faults_of, fit_to_print, names
 from doors import AGGREGATE, EVENTS, EXPORT
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
-from usage_explore.api.question import View
+from usage_explore.api.request_query import View
 from usage_explore.limits import MAX_QUERY_STRING
 from usage_explore.question import Question
 

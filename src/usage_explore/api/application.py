@@ -12,18 +12,18 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from usage_explore.api import declared, document, problems
-from usage_explore.api.asking import Limits
+from usage_explore.api import openapi_params, openapi_text, problems
+from usage_explore.api.auth import Access
 from usage_explore.api.caching import GZIP_FROM
-from usage_explore.api.door import Door
 from usage_explore.api.endpoints import Endpoints
-from usage_explore.api.exporting import Exporting
+from usage_explore.api.export_stream import Exporting
+from usage_explore.api.middleware import Requests
 from usage_explore.api.negotiation import CSV, PNG, SVG, Compressed
 from usage_explore.api.problems import Kind
-from usage_explore.api.question import Csv, View
-from usage_explore.api.requests import Requests
+from usage_explore.api.request_query import Csv, View
 from usage_explore.api.schemas import components
-from usage_explore.api.scope import Access
+from usage_explore.api.service import Door
+from usage_explore.api.threads import Limits
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.store import Store
 
@@ -44,8 +44,8 @@ def create_app(
     door = Door(store, scope or Access(), limits or Limits())
     endpoints = Endpoints(door)
     app = FastAPI(
-        title=document.TITLE,
-        description=document.DESCRIPTION,
+        title=openapi_text.TITLE,
+        description=openapi_text.DESCRIPTION,
         version=version("usage-explore"),
         openapi_url=None,  # served below, with the parameters that the questions declare
         docs_url=None,  # FastAPI's pages load their scripts from elsewhere
@@ -55,17 +55,17 @@ def create_app(
         middleware=[Middleware(Requests), Middleware(Compressed, minimum_size=GZIP_FROM, compresslevel=6)],
     )
     app.state.door = door
-    aggregate, text = declared.parameters(AggregateQuery), declared.parameters(Csv)
-    picture = [*aggregate, *declared.parameters(View)]
-    sums, drawn = document.failures(Kind.NOT_EXACT), document.failures(Kind.NOT_EXACT, Kind.NOT_DRAWN)
+    aggregate, text = openapi_params.parameters(AggregateQuery), openapi_params.parameters(Csv)
+    picture = [*aggregate, *openapi_params.parameters(View)]
+    sums, drawn = openapi_text.failures(Kind.NOT_EXACT), openapi_text.failures(Kind.NOT_EXACT, Kind.NOT_DRAWN)
     _add(
         app,
         _EVENTS,
         door.admitting(endpoints.events),
         "List usage events",
         "Raw events, newest first. All filters AND together.",
-        [*declared.parameters(EventQuery), *text],
-        document.answers("EventPage", CSV, description="A page of events.", link=True) | document.failures(),
+        [*openapi_params.parameters(EventQuery), *text],
+        openapi_text.answers("EventPage", CSV, description="A page of events.", link=True) | openapi_text.failures(),
     )
     _add(
         app,
@@ -74,7 +74,7 @@ def create_app(
         "Time-bucketed usage aggregate",
         "A metric per bucket of the window, by group, the largest series and the rest as Other. Totals are exact.",
         [*aggregate, *text],
-        document.answers("Aggregate", CSV, description="The question as it took effect, and its series.") | sums,
+        openapi_text.answers("Aggregate", CSV, description="The question as it took effect, and its series.") | sums,
     )
     for name, endpoint, media_type in (("png", endpoints.png, PNG), ("svg", endpoints.svg, SVG)):
         _add(
@@ -84,7 +84,7 @@ def create_app(
             f"The aggregate as {name.upper()}",
             "The chart itself, so that a link can be an image.",
             picture,
-            document.answers(None, media_type, description="The chart.") | drawn,
+            openapi_text.answers(None, media_type, description="The chart.") | drawn,
         )
     _add(
         app,
@@ -93,10 +93,10 @@ def create_app(
         "Export usage events",
         "Any number of events as CSV, streamed from one snapshot. `limit` has no place here; `cursor` begins further "
         "on. What ends without the last chunk of its transfer is not whole.",
-        [*declared.parameters(EventQuery, without=("limit",)), *text],
-        document.STREAM | document.failures(Kind.HTTP_VERSION),
+        [*openapi_params.parameters(EventQuery, without=("limit",)), *text],
+        openapi_text.STREAM | openapi_text.failures(Kind.HTTP_VERSION),
     )
-    _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, document.STATE)
+    _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi_text.STATE)
     _add(
         app,
         "/readyz",
@@ -104,7 +104,7 @@ def create_app(
         "Can questions be answered",
         "The database answers in a short time and the table fits.",
         None,
-        document.STATE | document.NOT_READY,
+        openapi_text.STATE | openapi_text.NOT_READY,
     )
     _describe(app, door.scope)
     return app
@@ -139,11 +139,11 @@ def _describe(app: FastAPI, scope: Access) -> None:
     found = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, openapi_version="3.1.0"
     )
-    found["components"] = {"schemas": components(), "securitySchemes": document.SECURITY_SCHEMES}
+    found["components"] = {"schemas": components(), "securitySchemes": openapi_text.SECURITY_SCHEMES}
 
     async def openapi(request: Request) -> Response:
         servers = [{"url": request.scope.get("root_path") or "/"}]
-        security: list[dict[str, list[str]]] = [{document.KEY: []}]
+        security: list[dict[str, list[str]]] = [{openapi_text.KEY: []}]
         if not scope.needs_key():
             security.append({})
         return JSONResponse({**found, "servers": servers, "security": security}, headers={"Cache-Control": "no-cache"})

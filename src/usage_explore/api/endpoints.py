@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from usage_explore import charts, frames
 from usage_explore.answers import Aggregate
-from usage_explore.api import asking, health
+from usage_explore.api import health, threads
 from usage_explore.api.caching import answered, is_pinned
-from usage_explore.api.door import Door
 from usage_explore.api.negotiation import CSV, JSON, PNG, SVG, chosen
-from usage_explore.api.question import Csv, View, asked_with, pairs
+from usage_explore.api.request_query import Csv, View, asked_with, pairs
+from usage_explore.api.service import Door
 from usage_explore.errors import Fault, QueryError
 from usage_explore.limits import MAX_DRAWN
 from usage_explore.parameters import query_string, to_pairs
@@ -89,7 +89,7 @@ class Endpoints:
     async def ready(self, request: Request) -> Response:
         """The database answers and the table fits."""
         form = _form(request, JSON)
-        await asking.answer(request, lambda: health.probe(self.door.store()), within=health.PATIENCE)
+        await threads.answer(request, lambda: health.probe(self.door.store()), within=health.PATIENCE)
         return answered(request, _json({"state": "ok"}), form, pinned=False)
 
     async def _picture(
@@ -105,7 +105,7 @@ class Endpoints:
         answer, pinned = await self.door.ask(request, question, work)
         request.state.question, request.state.rows = answer.query, _points(answer)
         async with self.door.pictures.one():
-            body = await asking.answer(request, lambda: _drawn(answer, view, form))
+            body = await threads.answer(request, lambda: _drawn(answer, view, form))
         return answered(request, body, media_type, pinned=pinned, headers=(headers or {}) | _timing(answer))
 
 

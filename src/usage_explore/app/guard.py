@@ -25,10 +25,10 @@ from streamlit import runtime
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
-from usage_explore.api.asking import Turns
 from usage_explore.api.negotiation import settle_encoding
 from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import Problem
+from usage_explore.api.threads import Turns
 from usage_explore.app import asker
 from usage_explore.app.returning import base_path
 from usage_explore.limits import MAX_UPLOAD_MEGABYTES

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
 from usage_explore.access.bind_check import is_this_machine
-from usage_explore.api.attempts import MOST, Attempts
+from usage_explore.api.key_attempts import MOST, Attempts
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import ConfigurationError
 

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from usage_explore.access import logs
-from usage_explore.api.asking import ClientGone
 from usage_explore.api.problems import Kind, Problem, of
+from usage_explore.api.threads import ClientGone
 
 _log = logging.getLogger("usage_explore.api")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from usage_explore.api import asking, problems
-from usage_explore.api.door import Door
+from usage_explore.api import problems, threads
 from usage_explore.api.negotiation import CSV, chosen
 from usage_explore.api.problems import Kind, Problem
-from usage_explore.api.question import Csv, asked_with, pairs
+from usage_explore.api.request_query import Csv, asked_with, pairs
+from usage_explore.api.service import Door
 from usage_explore.errors import ScopeError
 from usage_explore.query import EventQuery
 from usage_explore.work import Work, working
@@ -59,10 +59,10 @@ class Exporting:
         async with contextlib.AsyncExitStack() as holding:
             await holding.enter_async_context(self.door.exports.one())
             try:
-                store = await asking.answer(request, lambda: self.door.seen_by(request))
+                store = await threads.answer(request, lambda: self.door.seen_by(request))
                 pages = Pages(store.export_csv(question, escape_formulas=text.escapes))
                 holding.push_async_callback(pages.close)
-                gone = asyncio.ensure_future(asking.hung_up(request.receive))
+                gone = asyncio.ensure_future(threads.hung_up(request.receive))
                 holding.callback(gone.cancel)
                 first = await pages.next(gone)
             except ScopeError:
@@ -81,18 +81,18 @@ class Pages:
     async def next(self, gone: asyncio.Future[None]) -> bytes | None:
         """The next chunk, None after the last. Raises `ClientGone`, a `Problem` at the end, the store's errors."""
         making = self._started(lambda: next(self._chunks, None))
-        over = asyncio.ensure_future(asking.stopping().wait())
+        over = asyncio.ensure_future(threads.stopping().wait())
         watched: set[asyncio.Future[Any]] = {making, gone, over}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
-                raise asking.ClientGone
+                raise threads.ClientGone
             if over.done():
                 raise problems.stopped()
             return making.result()
         finally:
             over.cancel()
-            await asking.ended(making, self._work)
+            await threads.ended(making, self._work)
 
     async def close(self) -> None:
         """Give the connection back."""
@@ -100,7 +100,7 @@ class Pages:
 
     def _started(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         with working(self._work):
-            return asyncio.ensure_future(to_thread.run_sync(work, limiter=asking.threads()))
+            return asyncio.ensure_future(to_thread.run_sync(work, limiter=threads.threads()))
 
 
 class Streamed(Response):
@@ -129,7 +129,7 @@ class Streamed(Response):
                 while chunk is not None:
                     await self._send(chunk, send)
                     chunk = await self._pages.next(self._gone)
-            except asking.ClientGone:
+            except threads.ClientGone:
                 return
             except TimeoutError:
                 request.state.failure = Problem(

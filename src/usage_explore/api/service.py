@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from usage_explore import work
-from usage_explore.api import asking
-from usage_explore.api.asking import Limits, Turns
+from usage_explore.api import threads
+from usage_explore.api.auth import Access
 from usage_explore.api.problems import Kind, Problem
-from usage_explore.api.scope import Access
+from usage_explore.api.threads import Limits, Turns
 from usage_explore.errors import Fault, ScopeError
 from usage_explore.question import Question
 from usage_explore.store import Store
@@ -67,7 +67,7 @@ class Door:
         request.state.question = question
         async with self._questions.one():
             try:
-                return await asking.answer(request, lambda: find(self.seen_by(request)))
+                return await threads.answer(request, lambda: find(self.seen_by(request)))
             except ScopeError:
                 raise self.refused(request, question) from None
 
