@@ -168,9 +168,9 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
     settings = settings_in_force()
     if not bind_check.is_this_machine(host):
-        from usage_explore.app import asker
+        from usage_explore.app import sign_in
 
-        bind_check.check_app(host, settings, asker.sign_in_lacks())
+        bind_check.check_app(host, settings, sign_in.sign_in_lacks())
     url = config.database_url(settings)
     if settings.database_url is None:
         with writing.connect(url) as connection:

@@ -25,7 +25,7 @@ from tenants import ALPHA, AS_OF, BEGAN, BRAVO, NEIGHBOURS, PINNED, Tenant
 from usage_explore import AggregateQuery, EventQuery, Store, connect, writing
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
-from usage_explore.app.data import Source
+from usage_explore.app.cache import Source
 from usage_explore.errors import ScopeError, UsageExploreError
 
 THREADS = 8

@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 import usage_explore.app.server
-from usage_explore.app.bounded import MOST_PARAMETERS, Bounded
-from usage_explore.app.navigate import LONGEST
-from usage_explore.app.navigate import MOST_PARAMETERS as MOST_WRITTEN
+from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
+from usage_explore.app.navigation import LONGEST
+from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN
 from usage_explore.limits import MAX_QUERY_STRING
 
 

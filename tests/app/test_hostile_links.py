@@ -17,7 +17,7 @@ from demo_database import ACME, WINDOW
 from opening import MAIN, Open, opened
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, writing
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.query import Period
 from usage_explore.question import Question
 
@@ -45,9 +45,9 @@ def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, ev
         again(app, {**given, **dict.fromkeys(OWN[page], text)})
         (said,) = (each.value for each in app.error)
         for name, message in faults_of(model, given.items()).items():
-            assert f"- **{words.plain(name)}**: {words.plain(message)}" in said, name
+            assert f"- **{formatting.plain(name)}**: {formatting.plain(message)}" in said, name
         for name in OWN[page]:
-            assert f"- **{words.plain(name)}**: " in said
+            assert f"- **{formatting.plain(name)}**: " in said
         assert all(line.replace("\u2060", "").isprintable() for line in said.splitlines())
         assert len(said) < 10_000
         assert not app.get("vega_lite_chart")
@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_said_and_still_listed(
     window = {"since": "-9999d", "bucket": "week", "metric": "sum_quantity", "group_by": "dim:model"}
     app = opened(AppTest.from_file(MAIN, default_timeout=60), window)
     said = [each.value for each in app.info]
-    assert any(words.plain("There is no chart: the values are too large") in each for each in said), (
+    assert any(formatting.plain("There is no chart: the values are too large") in each for each in said), (
         said,
         [e.value for e in app.error],
     )

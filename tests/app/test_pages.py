@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from demo_database import ACME, BIRCH, WINDOW
 from opening import MAIN, Open, opened
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.errors import StatementTimeout
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "dim:model"}
@@ -41,10 +41,10 @@ def test_a_link_shows_its_numbers(explore: Open, store: Store) -> None:
     answer = store.aggregate(AggregateQuery(**LINK))
     app = explore(**LINK)
     assert charts(app) == 1
-    assert words.short(answer.total) in text(app)
+    assert formatting.short(answer.total) in text(app)
     assert "Events per day by model, 1–28 Sep 2026, UTC" in text(app)
     assert f"{answer.folded:,} in Other" in text(app)
-    assert words.plural(answer.total, "event") in text(app)
+    assert formatting.plural(answer.total, "event") in text(app)
 
 
 def test_the_widgets_follow_the_url(explore: Open) -> None:
@@ -211,7 +211,7 @@ def test_a_database_that_is_away_is_said_and_its_return_noticed(
 def test_the_events_page_counts_what_it_pages_through(events: Open, store: Store) -> None:
     query = EventQuery(organization_id=ACME, metric_key="images")
     app = events(organization_id=ACME, metric_key="images")
-    assert words.plural(store.count(query), "event") in text(app)
+    assert formatting.plural(store.count(query), "event") in text(app)
     assert len(app.dataframe[0].value) == 25
 
 
@@ -243,7 +243,7 @@ def test_one_event_in_full_from_its_link(events: Open, store: Store) -> None:
     app = events(organization_id=ACME, event=f"{event.timestamp.isoformat()}/{event.id}".replace("+00:00", "Z"))
     shown = {name: value.replace("\\", "") for name, value in app.table[0].value["value"].items()}
     assert shown["idempotency_key"] == event.idempotency_key
-    assert shown["quantity"] == words.exact(event.quantity)
+    assert shown["quantity"] == formatting.exact(event.quantity)
     app.button(key="around").click().run()
     assert app.query_params["customer_id"] == str(event.customer_id)
 
@@ -302,7 +302,7 @@ def test_the_python_the_request_and_the_sql_give_the_numbers_on_the_page(explore
     exec(python, names)
     names["store"].close()  # type: ignore[attr-defined]
     answer = names["answer"]
-    assert words.short(answer.total) in text(app)  # type: ignore[attr-defined]
+    assert formatting.short(answer.total) in text(app)  # type: ignore[attr-defined]
     with psycopg.connect(store.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as opened:
         rows = opened.execute(sql_text).fetchall()
     assert len(rows) == len(answer.series)  # type: ignore[attr-defined]
@@ -340,7 +340,7 @@ def test_every_time_on_the_page_is_on_its_clock(explore: Open, store: Store) -> 
     assert "Asia/Tokyo, as known at 1 Oct 2026 05:00:05" in text(app)
     known = store.pin(EventQuery(organization_id=ACME, as_of="2026-09-30T20:00:05Z")).as_of
     assert known
-    assert f"had arrived by {words.local(known, ZoneInfo('Asia/Tokyo'))} Asia/Tokyo" in text(app)
+    assert f"had arrived by {formatting.local(known, ZoneInfo('Asia/Tokyo'))} Asia/Tokyo" in text(app)
     assert "UTC" not in text(app)
 
 
@@ -363,7 +363,7 @@ def test_values_are_never_read_as_markdown(explore: Open) -> None:
     assert "\\*bold\\* \\[x\\]\\(" in label
     # Streamlit finds :names: of emoji and icons after all escaping
     assert "\\:\u2060smile\\:" in label
-    assert words.plain("14:05:30") == "14\\:05\\:30"
+    assert formatting.plain("14:05:30") == "14\\:05\\:30"
 
 
 def test_a_pinned_link_says_when_its_numbers_were_known(explore: Open) -> None:

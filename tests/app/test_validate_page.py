@@ -19,7 +19,7 @@ import naughty
 from demo_database import ACME, BIRCH, WINDOW
 from opening import Open, opened
 from usage_explore import Store, statements
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.app.validate_files import dropped_key
 from usage_explore.app.validate_run import File
 from usage_explore.app.validate_view import identity
@@ -157,7 +157,7 @@ def test_what_was_found_is_shown_by_impact_with_what_was_clean_and_what_was_skip
     for severity, number in found.counts().items():
         assert f"[{number:,}]" in told
         assert f"[{severity}]" in told
-    assert words.short(found.totals.events) in told
+    assert formatting.short(found.totals.events) in told
     assert [sentence.split(";")[0] for sentence in listed(app)] == [
         finding.sentence.split(";")[0] for finding in found.findings
     ]
@@ -214,7 +214,7 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         told = said(app)
         assert finding.sentence.split(";")[0] in told
         assert len(app.get("vega_lite_chart")) >= 1
-        assert f"**{words.plural(finding.events, 'event')}**" in told
+        assert f"**{formatting.plural(finding.events, 'event')}**" in told
         (table,) = (each.value for each in app.table if "quantity affected" in each.value.index)
         cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
         assert cells["quantity affected"] == plain(finding.quantity or 0)
@@ -239,7 +239,7 @@ def test_where_other_events_are_listed_than_counted_it_is_said(
     ran(page(**LINK))
     for finding, why in zip(found, ("which is wider", "all the metrics that moved together"), strict=True):
         told = said(page(**LINK, finding=identity(finding)))
-        assert f"The finding counts {words.plural(finding.events, 'event')}" in told
+        assert f"The finding counts {formatting.plural(finding.events, 'event')}" in told
         assert why in told
 
 
@@ -263,7 +263,7 @@ def test_a_clean_period_says_among_how_much_nothing_was_found(
 ) -> None:
     checks(check("nothing", nothing), check("as_little", nothing))
     app = ran(page(**LINK))
-    assert f"2 checks over {words.short(validation(store).totals.events)} events found nothing" in said(app)
+    assert f"2 checks over {formatting.short(validation(store).totals.events)} events found nothing" in said(app)
     assert app.success
 
 

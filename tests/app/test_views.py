@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_explore import AggregateQuery, EventQuery, QueryError
-from usage_explore.app import edits, words
-from usage_explore.app.edits import Filter
+from usage_explore.app import formatting, query_edits
+from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.query_edits import Filter
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.query import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
@@ -40,13 +40,13 @@ series = st.one_of(
 
 @given(filters, st.sampled_from(["bars", "lines", "area"]), st.none() | series, st.none() | spans)
 def test_an_explore_view_is_its_parameters(one, chart, picked, span) -> None:
-    view = ExploreView(edits.with_filter(AggregateQuery(organization_id=ID), one), chart, picked, span)
+    view = ExploreView(query_edits.with_filter(AggregateQuery(organization_id=ID), one), chart, picked, span)
     assert ExploreView.from_params(view.to_params()) == view
 
 
 @given(filters, st.none() | st.tuples(spans.map(lambda span: span[0]), st.uuids()))
 def test_an_events_view_is_its_parameters(one, event) -> None:
-    view = EventsView(edits.with_filter(EventQuery(organization_id=ID), one), "Asia/Kathmandu", event)
+    view = EventsView(query_edits.with_filter(EventQuery(organization_id=ID), one), "Asia/Kathmandu", event)
     assert EventsView.from_params(view.to_params()) == view
 
 
@@ -54,22 +54,22 @@ def test_an_events_view_is_its_parameters(one, event) -> None:
 def test_every_filter_has_a_chip_that_removes_it(several) -> None:
     query = EventQuery(organization_id=ID)
     for each in several:
-        query = edits.with_filter(query, each)
-    chips = edits.filters(query)
+        query = query_edits.with_filter(query, each)
+    chips = query_edits.filters(query)
     assert len(chips) == len({(each.group, each.test) for each in several})
     for chip in chips:
-        assert chip not in edits.filters(edits.without_filter(query, chip))
-        assert edits.with_filter(edits.without_filter(query, chip), chip) == query
-    assert edits.without_filters(query) == EventQuery(organization_id=ID)
+        assert chip not in query_edits.filters(query_edits.without_filter(query, chip))
+        assert query_edits.with_filter(query_edits.without_filter(query, chip), chip) == query
+    assert query_edits.without_filters(query) == EventQuery(organization_id=ID)
 
 
 @pytest.mark.parametrize("bucket", ["hour", "day", "week"])
-@pytest.mark.parametrize("name", [name for name in edits.PRESETS if name != "custom"])
+@pytest.mark.parametrize("name", [name for name in query_edits.PRESETS if name != "custom"])
 def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: str) -> None:
-    query = edits.with_preset(AggregateQuery(timezone="Asia/Kathmandu"), name, NOW)
-    assert edits.preset(query) == name
-    moved = edits.with_bucket(query, bucket)
-    assert edits.preset(moved) == name
+    query = query_edits.with_preset(AggregateQuery(timezone="Asia/Kathmandu"), name, NOW)
+    assert query_edits.preset(query) == name
+    moved = query_edits.with_bucket(query, bucket)
+    assert query_edits.preset(moved) == name
     resolved = moved.resolve(NOW)
     if not name.endswith("month"):
         assert resolved.edges()[0] == resolved.since
@@ -77,9 +77,9 @@ def test_a_preset_begins_on_a_bucket_edge_and_keeps_doing_so(name: str, bucket: 
 
 def test_custom_starts_from_the_window_that_is_shown() -> None:
     query = AggregateQuery(since="-7d/d", timezone="Europe/Berlin")
-    custom = edits.with_preset(query, "custom", NOW)
+    custom = query_edits.with_preset(query, "custom", NOW)
     assert custom.span == query.resolve(NOW).span
-    assert edits.preset(custom) == "custom"
+    assert query_edits.preset(custom) == "custom"
 
 
 def test_a_link_that_names_an_organization_at_most_is_the_start_page_and_others_are_taken_at_their_word() -> None:
@@ -147,16 +147,16 @@ def test_all_faults_of_a_link_are_told_at_once() -> None:
     ],
 )
 def test_numbers_are_short_in_headlines_and_exact_elsewhere(value, short, exact) -> None:
-    assert words.exact(value) == exact
-    assert words.short(value) == short
+    assert formatting.exact(value) == exact
+    assert formatting.short(value) == short
 
 
 def test_a_unit_is_chosen_after_rounding() -> None:
-    assert [words.size(octets) for octets in (999, 999_949, 999_950, 999_999_999)] == [
+    assert [formatting.size(octets) for octets in (999, 999_949, 999_950, 999_999_999)] == [
         *("999 bytes", "999.9 kB", "1.0 MB", "1.0 GB")
     ]
-    assert words.share(9_999_600, 1_000_000) == "1,000 %"
-    assert words.change(Decimal("9.9996")) == "+1,000 %"
+    assert formatting.share(9_999_600, 1_000_000) == "1,000 %"
+    assert formatting.change(Decimal("9.9996")) == "+1,000 %"
 
 
 @pytest.mark.parametrize(
@@ -169,25 +169,25 @@ def test_a_unit_is_chosen_after_rounding() -> None:
     ],
 )
 def test_files_are_dated_on_the_query_s_clock(since: str, until: str, timezone: str, dates: str) -> None:
-    assert words.file_dates(AggregateQuery(since=since, until=until, timezone=timezone)) == dates
+    assert formatting.file_dates(AggregateQuery(since=since, until=until, timezone=timezone)) == dates
 
 
 def test_an_hour_that_comes_twice_is_told_apart() -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    first, second = (words.local(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), berlin) for hour in (0, 1))
+    first, second = (formatting.local(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), berlin) for hour in (0, 1))
     assert (first, second) == ("2026-10-25 02:30:00 +0200", "2026-10-25 02:30:00 +0100")
-    assert words.local(datetime(2026, 10, 25, 12, 0, 0, 120, tzinfo=UTC), berlin) == "2026-10-25 13:00:00.00012"
+    assert formatting.local(datetime(2026, 10, 25, 12, 0, 0, 120, tzinfo=UTC), berlin) == "2026-10-25 13:00:00.00012"
 
 
 def test_json_keeps_every_digit() -> None:
     value = {"a": Decimal("1.10"), "b": [Decimal("12345678901234567890.123"), "1.10", None]}
-    assert words.compact_json(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
+    assert formatting.compact_json(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
 
 
 def test_ids_are_shortened_in_chips_only() -> None:
     assert str(Filter("customer_id", "is", (ID,))) == "customer is 0a0a0a0a…"
     assert str(Filter("dim:model", "is not", ("", "x", "y"))) == "model is not (empty), x and 1 more"
-    assert UUID(edits.filters(EventQuery(customer_id=ID))[0].values[0]) == UUID(ID)
+    assert UUID(query_edits.filters(EventQuery(customer_id=ID))[0].values[0]) == UUID(ID)
 
 
 def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
@@ -195,5 +195,5 @@ def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
 
 
 def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:
-    assert words.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
-    assert words.prose("a ` b") == words.plain("a ` b")
+    assert formatting.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
+    assert formatting.prose("a ` b") == formatting.plain("a ` b")

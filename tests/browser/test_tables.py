@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page
 
 from browsing import Site, address, copied, settled, table_csv
 from usage_explore import formulas, writing
-from usage_explore.app import grid, words
+from usage_explore.app import formatting, grid
 
 pytestmark = pytest.mark.browser
 
@@ -154,7 +154,7 @@ def test_the_whole_ranking_is_on_the_page(visit: Visit, width: int) -> None:
 
 def test_a_column_of_digits_is_as_wide_as_they_are(visit: Visit) -> None:
     page = settled(visit(address("events", organization_id=ORGANIZATION, metric_key="long")))
-    exact = [words.exact(Decimal(each)) for each in (*QUANTITIES, *LONG)]
+    exact = [formatting.exact(Decimal(each)) for each in (*QUANTITIES, *LONG)]
     needed = page.evaluate(
         """texts => {
             const font = getComputedStyle(document.querySelector('[data-testid="stDataFrame"]')).fontFamily;

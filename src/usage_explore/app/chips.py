@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore.app import edits, words
+from usage_explore.app import formatting, query_edits
+from usage_explore.app.cache import Source
 from usage_explore.app.controls import group_label, groups
-from usage_explore.app.data import Source
-from usage_explore.app.edits import TESTS, Filter, Test
-from usage_explore.app.navigate import View, go
+from usage_explore.app.navigation import View, go
+from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError
 from usage_explore.filters import ID_COLUMNS
 from usage_explore.query import AggregateQuery, EventQuery
@@ -25,24 +25,24 @@ def chips(view: View, source: Source) -> None:
     """Draw one chip for each filter, each removed by a click, then the picker and a reset."""
     query = view.query
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
-        found = edits.filters(query)
+        found = query_edits.filters(query)
         for each in found:
             st.button(
-                words.plain(str(each)),
+                formatting.plain(str(each)),
                 key=f"chip {each.group} {each.test}",
                 icon=":material/close:",
                 icon_position="right",
-                help=words.plain(f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500]),
-                on_click=lambda each=each: go(lambda: view.asking(edits.without_filter(query, each))),
+                help=formatting.plain(f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500]),
+                on_click=lambda each=each: go(lambda: view.asking(query_edits.without_filter(query, each))),
             )
         if query.as_of:
-            known = words.local(query.as_of, ZoneInfo(view.timezone))
+            known = formatting.local(query.as_of, ZoneInfo(view.timezone))
             st.button(
                 f"as known at {known[:16]}",
                 key="chip as_of",
                 icon=":material/close:",
                 icon_position="right",
-                help=words.plain(
+                help=formatting.plain(
                     f"Only events ingested by {known} ({view.timezone}) are counted, so these numbers do not change. "
                     "Click to lift it."
                 ),
@@ -57,14 +57,14 @@ def chips(view: View, source: Source) -> None:
                 "Reset filters",
                 type="tertiary",
                 key="reset_filters",
-                on_click=lambda: go(lambda: view.asking(edits.without_filters(query).replace(as_of=None))),
+                on_click=lambda: go(lambda: view.asking(query_edits.without_filters(query).replace(as_of=None))),
             )
 
 
 def without_filters(view: View) -> None:
     """Where filters leave no event: a button that removes them all."""
-    if edits.filters(view.query):
-        bare = edits.without_filters(view.query)
+    if query_edits.filters(view.query):
+        bare = query_edits.without_filters(view.query)
         st.button("Remove all filters", key="without_filters", on_click=lambda: go(lambda: view.asking(bare)))
 
 
@@ -84,7 +84,7 @@ def _picker(view: View, source: Source) -> None:
 
 def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGenerator) -> bool:
     """Draw the values to pick from, and above them what to know; whether some are picked that can be filtered by."""
-    within = edits.without_group(view.query, group)
+    within = query_edits.without_group(view.query, group)
     if isinstance(within, AggregateQuery):
         # other buckets, groups or series to keep find the same events
         within = within.replace(bucket=None, metric=None, group_by=None, top=None)
@@ -95,7 +95,7 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
     try:
         found = source.values(group, within)
     except QueryError as error:
-        notes.warning(words.plain(str(error)))
+        notes.warning(formatting.plain(str(error)))
         return False
     counts = {choice.value: choice.events for choice in found}
     if not counts:
@@ -103,7 +103,9 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
     one = group in ID_COLUMNS and test == "is"
     key = _values_key(group, test)
     if key not in st.session_state:
-        present = next((each for each in edits.filters(view.query) if (each.group, each.test) == (group, test)), None)
+        present = next(
+            (each for each in query_edits.filters(view.query) if (each.group, each.test) == (group, test)), None
+        )
         st.session_state[key] = list(present.values) if present else []
     picked = st.multiselect(
         "Value" if one else "Values",
@@ -120,14 +122,14 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
             try:
                 UUID(value)
             except ValueError:
-                notes.warning(words.plain(f"{value} is not a UUID."))
+                notes.warning(formatting.plain(f"{value} is not a UUID."))
                 return False
     return bool(picked)
 
 
 def _labelled(value: str, counts: dict[str, int]) -> str:
-    name = edits.named_value(value)
-    return f"{name}  ·  {words.plural(counts[value], 'event')}" if value in counts else name
+    name = query_edits.named_value(value)
+    return f"{name}  ·  {formatting.plural(counts[value], 'event')}" if value in counts else name
 
 
 def _values_key(group: str, test: Test) -> str:
@@ -139,4 +141,4 @@ def _add(view: View) -> None:
     group, test = st.session_state["filter_group"], st.session_state["filter_test"]
     values = st.session_state.pop(_values_key(group, test), ()) if test in _VALUED else ()
     st.session_state[_OPEN] = False
-    go(lambda: view.asking(edits.with_filter(view.query, Filter(group, test, tuple(values)))))
+    go(lambda: view.asking(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))

@@ -7,7 +7,7 @@ import shlex
 import streamlit as st
 
 from usage_explore.app import url
-from usage_explore.app.data import Source
+from usage_explore.app.cache import Source
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.question import Question
 

@@ -8,10 +8,10 @@ from typing import get_args
 
 import streamlit as st
 
-from usage_explore.app.data import Source
-from usage_explore.app.edits import PRESETS, preset, with_bucket, with_preset
-from usage_explore.app.navigate import changed, follow
-from usage_explore.app.views import ChartKind, ExploreView
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import changed, follow
+from usage_explore.app.page_state import ChartKind, ExploreView
+from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.describe import group_name
 from usage_explore.filters import DIMENSION, GROUPS
 from usage_explore.query import METRICS

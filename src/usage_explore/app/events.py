@@ -10,19 +10,19 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore.answers import EventPage
-from usage_explore.app import edits, event, grid, organization, words
+from usage_explore.app import event, formatting, grid, organization, query_edits
+from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.code import snippets
-from usage_explore.app.data import Source
 from usage_explore.app.export import export
 from usage_explore.app.header import header
-from usage_explore.app.navigate import changed, follow, go, notice
+from usage_explore.app.navigation import changed, follow, go, notice
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.table import counted, events_table
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import filter_words, span_words
 from usage_explore.query import AggregateQuery, Period
 
@@ -80,7 +80,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             event.in_full(pages, view, source, page)
     # counting may take longer than the rows: they are there first
     number = counted(view.query, source)
-    heading.markdown(f"**{number}**, {words.plain(_sentence(view))}", width="content")
+    heading.markdown(f"**{number}**, {formatting.plain(_sentence(view))}", width="content")
     export(view.query, number, source)
     code = st.expander("Code for this view", key="code", on_change="rerun")
     if code.open:
@@ -95,9 +95,9 @@ def _nothing(view: EventsView, source: Source) -> None:
         no_events("No events match. This organization has no events.")
         return
     said = ["No events match."]
-    if edits.filters(view.query):
+    if query_edits.filters(view.query):
         said.append("Remove a filter or widen the window.")
-    first, last = (words.local(moment, zone) for moment in extent)
+    first, last = (formatting.local(moment, zone) for moment in extent)
     sentence(" ".join([*said, f"This organization's events lie between {first} and {last}, {view.timezone}."]))
     everywhen = view.query.replace(occurred_after=None, occurred_before=None)
     with st.container(horizontal=True, gap="small", key="nothing"):
@@ -147,7 +147,7 @@ def _sentence(view: EventsView) -> str:
         window = f"{span_words(after, before)}, {view.timezone}"
     elif after or before:
         edge = after or before
-        window = f"{'from' if after else 'before'} {words.local(edge, zone) if edge else ''}, {view.timezone}"
+        window = f"{'from' if after else 'before'} {formatting.local(edge, zone) if edge else ''}, {view.timezone}"
     return ", ".join(part for part in ("newest first", window, *filter_words(query)) if part)
 
 

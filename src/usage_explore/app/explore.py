@@ -5,21 +5,21 @@ from __future__ import annotations
 import streamlit as st
 
 from usage_explore.answers import Aggregate
-from usage_explore.app import edits, organization
+from usage_explore.app import organization, query_edits
+from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.controls import chart_kind, controls
-from usage_explore.app.data import Source
 from usage_explore.app.drawing import chart
 from usage_explore.app.header import header
 from usage_explore.app.headline import headline
-from usage_explore.app.navigate import go, notice
+from usage_explore.app.navigation import go, notice
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.ranking import ranking
 from usage_explore.app.share import share
 from usage_explore.app.tabs import tabs
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.describe import describe, span_words
 from usage_explore.query import EventQuery, Period
 from usage_explore.question import Windowed
@@ -79,21 +79,21 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
 
 def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
     # all events of the narrowed question are the series': another one that was picked has none
-    go(lambda: view.replace(series=None).asking(edits.into(answer, view.query, series)))
+    go(lambda: view.replace(series=None).asking(query_edits.into(answer, view.query, series)))
 
 
 def _nothing(view: ExploreView, source: Source) -> None:
     """No event: say so, and where there are some."""
     query = view.query
     said = [f"No events match: {describe(query.resolve(source.now))}."]
-    if edits.filters(query):
+    if query_edits.filters(query):
         said.append("Remove a filter or widen the window.")
     extent = source.extent()
     if extent is None:
         no_events(" ".join([*said, "This organization has no events."]))
         return
     first, last = (moment.astimezone(query.zone) for moment in extent)
-    wide = edits.with_extent(query, first, last)
+    wide = query_edits.with_extent(query, first, last)
     days = span_words(*(edge.astimezone(query.zone) for edge in wide.span))
     sentence(" ".join([*said, f"This organization's events lie within {days}, {query.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):

@@ -20,7 +20,7 @@ import pandas as pd
 import streamlit as st
 
 from usage_explore import formulas
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.numbers import Number, plain
 
 _MAX_STYLED = 2_000
@@ -50,7 +50,7 @@ class Column:
 
 
 def numbers(
-    label: str, values: Sequence[Number | None], shown: Callable[[Number], str] = words.exact, **options: Any
+    label: str, values: Sequence[Number | None], shown: Callable[[Number], str] = formatting.exact, **options: Any
 ) -> Column:
     """Exact numbers, as wide as the longest; beyond 420 pixels it is the last digits that are cut, not the first."""
     texts = [None if value is None else plain(value) for value in values]

@@ -29,8 +29,8 @@ from usage_explore.api.negotiation import settle_encoding
 from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import Problem
 from usage_explore.api.threads import Turns
-from usage_explore.app import asker
-from usage_explore.app.returning import base_path
+from usage_explore.app import sign_in
+from usage_explore.app.sign_in_redirect import base_path
 from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
 _log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Guard:
         """Pass a request on, or refuse it."""
         path = str(scope.get("path", "")).removeprefix(base_path())
         is_page = scope["type"] == "websocket" or (scope["type"] == "http" and not path.startswith(f"{PREFIX}/"))
-        if is_page and not asker.may_connect(Headers(scope=scope).getlist("host")):
-            await PlainTextResponse(f"{asker.MISDIRECTED}\n", 421)(scope, receive, send)
+        if is_page and not sign_in.may_connect(Headers(scope=scope).getlist("host")):
+            await PlainTextResponse(f"{sign_in.MISDIRECTED}\n", 421)(scope, receive, send)
             return
         if scope["type"] == "websocket" and not _is_own(Headers(scope=scope)):
             await send({"type": "websocket.close", "code": 1008})
@@ -142,7 +142,7 @@ class Guard:
         """Why the session may not upload the file now, as a status with words; None where it may."""
         server, session_id = runtime.get_instance(), upload.session_id
         session = server.get_app_session(session_id)
-        if session is None or not asker.may_upload(session._user_info):
+        if session is None or not sign_in.may_upload(session._user_info):
             return 403, "Sign in, or reload the page, before you upload a file."
         files = cast("MemoryUploadedFileManager", server.uploaded_file_mgr)
         held = len(files.get_files(session_id, list(files.file_storage.get(session_id, ()))))

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
 
-from usage_explore.app import asker, organization, words
-from usage_explore.app.navigate import View, changed, follow
+from usage_explore.app import formatting, organization, sign_in
+from usage_explore.app.navigation import View, changed, follow
 from usage_explore.app.pages import Pages
 from usage_explore.app.url import Pairs
 
@@ -35,7 +35,7 @@ def header(
         st.space("stretch")
         zone = ZoneInfo(timezone)
         known = min(now, view.query.as_of or now).astimezone(zone)
-        day = "" if known.date() == now.astimezone(zone).date() else f"{words.date(known)} "
+        day = "" if known.date() == now.astimezone(zone).date() else f"{formatting.date(known)} "
         key = follow("timezone", timezone)
         st.selectbox(
             "Time zone",
@@ -47,13 +47,13 @@ def header(
             help="All bucket edges and all times on the page follow this zone.",
         )
         st.caption(
-            f"as of {day}{words.clock(known, zone)}",
+            f"as of {day}{formatting.clock(known, zone)}",
             width="content",
-            help=f"Numbers are as the database knew them at {words.local(known, zone)} ({timezone}).",
+            help=f"Numbers are as the database knew them at {formatting.local(known, zone)} ({timezone}).",
         )
         with st.popover("Share", icon=":material/share:"):
             share()
-        asker.account()
+        sign_in.account()
 
 
 @st.cache_data(show_spinner=False)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import streamlit as st
 
 from usage_explore.answers import Aggregate
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.comparison import Comparison
 from usage_explore.describe import group_name, span_words
 from usage_explore.query import METRICS
@@ -17,12 +17,12 @@ def headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """Draw them in one line; the exact numbers are in the tooltips. A `comparison` in words is why there is none."""
     unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        exactly = f"Exactly {words.exact(answer.total)} {unit}."
+        exactly = f"Exactly {formatting.exact(answer.total)} {unit}."
         if answer.adds:
             exactly += (
                 " Quantities of different metrics have no common unit: filter to one metric, or group by metric key."
             )
-        _number(words.short(answer.total), f"{unit}, {answer.adds}" if answer.adds else unit, exactly)
+        _number(formatting.short(answer.total), f"{unit}, {answer.adds}" if answer.adds else unit, exactly)
         _change(answer, comparison, unit)
         if answer.query.group_by != "none":
             _series(answer)
@@ -35,7 +35,7 @@ def _served(answer: Aggregate) -> None:
     path = "Served by the rollup, which is exact."
     if answer.served.because:
         path = f"Read from the events, because {answer.served.because}. The rollup would give the same numbers."
-    st.caption(f"answered in {milliseconds:,} ms", help=words.plain(path), width="content")
+    st.caption(f"answered in {milliseconds:,} ms", help=formatting.plain(path), width="content")
 
 
 def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
@@ -48,7 +48,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     elif total.now == total.before:
         value = "no change"
     else:
-        value = words.change(total.ratio)
+        value = formatting.change(total.ratio)
     zone = answer.query.zone
     now, then = (
         span_words(since.astimezone(zone), until.astimezone(zone))
@@ -60,7 +60,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     _number(
         value,
         comparison.label,
-        f"{now}: {words.exact(total.now)} {unit}. {then}: {words.exact(total.before)}.",
+        f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}.",
     )
 
 
@@ -75,5 +75,8 @@ def _series(answer: Aggregate) -> None:
 
 def _number(value: str, meaning: str, explained: str) -> None:
     st.subheader(
-        f"{words.plain(value)} :small[:gray[{words.plain(meaning)}]]", anchor=False, width="content", help=explained
+        f"{formatting.plain(value)} :small[:gray[{formatting.plain(meaning)}]]",
+        anchor=False,
+        width="content",
+        help=explained,
     )

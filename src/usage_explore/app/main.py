@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import asker, events, explore, validate
+from usage_explore.app import events, explore, sign_in, validate
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
 
@@ -35,17 +35,17 @@ def run(first: str = "explore") -> None:
 
     def explore_page() -> None:
         with shown():
-            if asker.admitted():
+            if sign_in.admitted():
                 explore.draw(pages)
 
     def events_page() -> None:
         with shown():
-            if asker.admitted():
+            if sign_in.admitted():
                 events.draw(pages)
 
     def validate_page() -> None:
         with shown():
-            if asker.admitted():
+            if sign_in.admitted():
                 validate.draw(pages)
 
     drawn = {"explore": explore_page, "events": events_page, "validate": validate_page}

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import data, url, words
-from usage_explore.app.data import Source
-from usage_explore.app.edits import without_filters
-from usage_explore.app.navigate import View, changed, follow, go
+from usage_explore.app import cache, formatting, url
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import View, changed, follow, go
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events
+from usage_explore.app.query_edits import without_filters
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 
@@ -32,7 +32,7 @@ def opened(kind: type[_View]) -> tuple[_View, Source] | None:
         return None
     view = view.replace(query=view.query.replace(organization_id=organization_id))
     try:
-        source = data.source(organization_id)
+        source = cache.source(organization_id)
     except ScopeError as error:
         _refused(view, error)
         return None
@@ -55,7 +55,7 @@ def _chosen(view: View) -> UUID | None:
     """The organization to show; None after offering a choice or how to load events. Raises `ScopeError`."""
     if view.query.organization_id:
         return view.query.organization_id
-    found = data.organizations()
+    found = cache.organizations()
     if not found:
         no_events()
         return None
@@ -68,7 +68,7 @@ def _chosen(view: View) -> UUID | None:
 def picker(view: View) -> None:
     """The organization in the header; another one keeps the window and the grouping, not the filters."""
     shown = view.query.organization_id
-    options = tuple(dict.fromkeys((*data.organizations(), shown)))
+    options = tuple(dict.fromkeys((*cache.organizations(), shown)))
     key = follow("organization", shown)
     st.selectbox(
         "Organization",
@@ -97,17 +97,17 @@ def of(view: View, organization_id: UUID) -> View:
 
 def _refused(view: View, error: ScopeError) -> None:
     """Say that the link's organization is not there, or not the asker's to see, and offer those that are."""
-    found = data.organizations()
+    found = cache.organizations()
     if not found:
         no_events()
         return
-    st.error(words.prose(str(error)), icon=":material/link_off:")
+    st.error(formatting.prose(str(error)), icon=":material/link_off:")
     _choice(view, found)
 
 
 def _choice(view: View, found: tuple[UUID, ...]) -> None:
     st.subheader("Whose events?", anchor=False)
-    st.caption(f"You can see {words.plural(len(found), 'organization')} here. Choose one; the link will name it.")
+    st.caption(f"You can see {formatting.plural(len(found), 'organization')} here. Choose one; the link will name it.")
     if len(found) > 12:
         key = "organization_choice"
         st.selectbox(

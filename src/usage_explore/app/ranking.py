@@ -11,7 +11,7 @@ import streamlit as st
 
 from usage_explore import charts
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, words
+from usage_explore.app import formatting, grid
 from usage_explore.charts.words import names
 from usage_explore.comparison import Comparison
 from usage_explore.describe import group_name
@@ -35,7 +35,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     colours = charts.colors(answer, dark)
     total = answer.total
     totals = [series.total for series in answer.series]
-    fits = all(len(words.exact(each)) <= _WIDEST for each in totals)
+    fits = all(len(formatting.exact(each)) <= _WIDEST for each in totals)
     name = group_name(answer.query.group_by)
     if not answer.query.group_by.startswith(DIMENSION):  # a key of the data keeps its case
         name = name.capitalize()
@@ -70,7 +70,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         y_min=lowest,
         width=shape_width,
     )
-    rounded = grid.numbers("Total", totals, words.exact if fits else words.short)
+    rounded = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
     if not fits and rounded.shown:  # without it the digits themselves are on screen
         rounded.config["help"] = "Long totals are rounded here; a copy has every digit"
     columns = {
@@ -83,13 +83,13 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "share": grid.ratios(
             "Share",
             [float(Decimal(each) / Decimal(total)) if total > 0 else None for each in totals],
-            lambda ratio: words.share(Decimal(repr(ratio)), 1),
+            lambda ratio: formatting.share(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
         "change": grid.ratios(
             "Change",
             _changes(answer, comparison),
-            lambda ratio: words.change(Decimal(repr(ratio)) if isfinite(ratio) else None),
+            lambda ratio: formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None),
             help=comparison
             if isinstance(comparison, str)
             else f"{comparison.label}; copied as a ratio, new as Infinity",
@@ -110,7 +110,7 @@ def _label(answer: Aggregate, series: Series, called: str) -> str:
     if series.kind == "other":
         return f"{called} ({series.members:,})"
     if answer.query.group_by in ID_COLUMNS and series.key:
-        return words.short_ids(series.key)
+        return formatting.short_ids(series.key)
     return called
 
 

@@ -9,9 +9,9 @@ from streamlit.config_option import ConfigOption
 from streamlit.web import bootstrap
 
 from usage_explore import serving
-from usage_explore.app.bounded import Bounded
 from usage_explore.app.guard import Guard
-from usage_explore.app.returning import Returning
+from usage_explore.app.link_limits import Bounded
+from usage_explore.app.sign_in_redirect import Returning
 from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))

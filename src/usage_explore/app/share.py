@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from usage_explore.app import url, words
-from usage_explore.app.navigate import View
+from usage_explore.app import formatting, url
+from usage_explore.app.navigation import View
 
 
 def share(page: str, pinned: View, configured: str) -> None:
@@ -15,7 +15,7 @@ def share(page: str, pinned: View, configured: str) -> None:
     st.markdown("**Pinned link**")
     st.code(url.address(page, pinned.to_params(), configured), language=None, wrap_lines=True)
     zone = ZoneInfo(pinned.timezone)
-    known = words.plain(f"{words.local(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
+    known = formatting.plain(f"{formatting.local(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
     st.caption(
         f"Absolute times, and only events that had arrived by {known}: it shows the same"
         " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "

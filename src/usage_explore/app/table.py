@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.app import grid, words
-from usage_explore.app.data import Source
+from usage_explore.app import formatting, grid
+from usage_explore.app.cache import Source
 from usage_explore.errors import StatementTimeout
 from usage_explore.filters import ID_COLUMNS
 from usage_explore.numbers import plain
@@ -46,7 +46,7 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
             columns[heading] = grid.texts(
                 heading,
                 [row[name] for row in rows],
-                words.short_ids if name in (*ID_COLUMNS, "id") else None,
+                formatting.short_ids if name in (*ID_COLUMNS, "id") else None,
                 width=_WIDTHS.get(name),
             )
     return grid.draw(columns, alt="Usage events, newest first", **options)
@@ -55,7 +55,7 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
 def counted(query: EventQuery, source: Source) -> str:
     """How many events the question finds, in words, also where counting them takes longer than is allowed."""
     try:
-        return words.plural(source.count(query), "event")
+        return formatting.plural(source.count(query), "event")
     except StatementTimeout:
         return "More events than could be counted in time"
 
@@ -63,17 +63,17 @@ def counted(query: EventQuery, source: Source) -> str:
 def cells(event: Event, timezone: str) -> dict[str, str | None]:
     """Every column of an event by its name, as text that can be read back; times in the zone, NULL as None."""
     zone = ZoneInfo(timezone)
-    found: dict[str, str | None] = {"timestamp": words.local(event.timestamp, zone)}
+    found: dict[str, str | None] = {"timestamp": formatting.local(event.timestamp, zone)}
     for name in _HEADINGS:
         value = getattr(event, name)
         if value is None:
             found[name] = None
         elif name == "ingested_at":
-            found[name] = words.local(value, zone)
+            found[name] = formatting.local(value, zone)
         elif name in _NUMBERS:
             found[name] = plain(value)
         elif name == "dimensions":
-            found[name] = words.compact_json(value)
+            found[name] = formatting.compact_json(value)
         else:
             found[name] = str(value)
     return found

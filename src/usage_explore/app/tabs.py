@@ -10,14 +10,14 @@ import streamlit as st
 
 from usage_explore import charts, frames
 from usage_explore.answers import Aggregate
-from usage_explore.app import grid, words
+from usage_explore.app import formatting, grid
+from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
-from usage_explore.app.data import Source
 from usage_explore.app.export import escaping
-from usage_explore.app.navigate import fits, go
+from usage_explore.app.navigation import fits, go
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.app.table import counted, events_table
-from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.charts.words import names
 from usage_explore.describe import span_words
 from usage_explore.query import METRICS
@@ -81,7 +81,7 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
     of = f"{names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
     span = span_words(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
-    sentence = words.plain(f"{of}{span}, {answer.query.timezone}{more}")
+    sentence = formatting.plain(f"{of}{span}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
 
 
@@ -105,8 +105,8 @@ def _data(answer: Aggregate) -> None:
         st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
         rows = rows[:_MOST_ROWS]
     texts: dict[str, list[str | None]] = {
-        f"Start ({answer.query.timezone})": [words.local(point.start, zone) for _, _, point in rows],
-        "End": [words.local(point.end, zone) for _, _, point in rows],
+        f"Start ({answer.query.timezone})": [formatting.local(point.start, zone) for _, _, point in rows],
+        "End": [formatting.local(point.end, zone) for _, _, point in rows],
         "Series": [label for label, _, _ in rows],
         "Kind": [series.kind for _, series, _ in rows],
     }
@@ -123,7 +123,7 @@ def _code(view: ExploreView, source: Source) -> None:
 
 
 def _download(view: ExploreView, answer: Aggregate) -> None:
-    name = f"usage-{words.file_dates(answer.query)}"
+    name = f"usage-{formatting.file_dates(answer.query)}"
 
     def picture(suffix: Literal["png", "svg"]) -> bytes:
         drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)

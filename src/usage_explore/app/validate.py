@@ -8,11 +8,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import buckets
-from usage_explore.app import organization, validate_run, words
+from usage_explore.app import formatting, organization, validate_run
+from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
-from usage_explore.app.data import Source
 from usage_explore.app.header import header
-from usage_explore.app.navigate import go, notice
+from usage_explore.app.navigation import go, notice
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
@@ -22,7 +23,6 @@ from usage_explore.app.validate_headline import WANTED, headline, run_button
 from usage_explore.app.validate_progress import Progress
 from usage_explore.app.validate_tabs import tabs
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView, shared_filters
 from usage_explore.checks import Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import describe
@@ -89,10 +89,10 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 def _not_yet(view: ValidateView, source: Source) -> None:
     """Say that nothing was examined yet, and what would be."""
     st.subheader("Not examined yet", anchor=False)
-    what = words.plain(describe(view.query.resolve(source.now)))
-    titles = words.plain("; ".join(check.title.lower() for check in CHECKS.values()))
+    what = formatting.plain(describe(view.query.resolve(source.now)))
+    titles = formatting.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
-        f"{what}.  \n:gray[{words.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: {titles}. "
+        f"{what}.  \n:gray[{formatting.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: {titles}. "
         "That takes seconds, of very many events a minute or two.]"
     )
     run_button("Run the checks", type="primary", icon=":material/play_arrow:")
@@ -107,7 +107,7 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     if extent is None:
         no_events(f"{said} This organization has no events.")
         return
-    first, last = (words.local(moment, zone) for moment in extent)
+    first, last = (formatting.local(moment, zone) for moment in extent)
     sentence(f"{said} This organization's events lie between {first} and {last}, {view.query.timezone}.")
     start = extent[1].astimezone(zone).date().replace(day=1)
     month = [buckets.day_start(day, zone) for day in (start, (start + timedelta(days=31)).replace(day=1))]

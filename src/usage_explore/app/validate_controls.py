@@ -8,8 +8,8 @@ from functools import partial
 
 import streamlit as st
 
-from usage_explore.app.data import Source
-from usage_explore.app.navigate import changed, follow
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import changed, follow
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.query import Period
 

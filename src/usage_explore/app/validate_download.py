@@ -9,9 +9,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from usage_explore import frames, numbers, report
-from usage_explore.app import asker, data, words
+from usage_explore.app import cache, formatting, sign_in
+from usage_explore.app.cache import Source
 from usage_explore.app.code import written
-from usage_explore.app.data import Source
 from usage_explore.app.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate_run import Note, watched
@@ -36,7 +36,7 @@ def code(view: ValidateView, validation: Validation) -> None:
 
 def download(source: Source, validation: Validation) -> None:
     """Draw a button for each kind of file; it is made when it is asked for."""
-    name = f"validation-{words.file_dates(validation.period)}"
+    name = f"validation-{formatting.file_dates(validation.period)}"
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
         ("Findings, CSV", "csv", "text/csv", lambda: BOM_UTF8 + to_csv(validation, escape_formulas=escape)),
         ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),
@@ -75,12 +75,12 @@ def _report(source: Source, validation: Validation, name: str) -> None:
         reconciled = report.statements(source.store, validation)
         return report.html(source.store, validation, reconciled, by=by, progress=lambda done: note("charts", done))
 
-    by = asker.known()
-    with data.asking("report", source.store.organization_id, validation.period):
+    by = sign_in.known()
+    with cache.asking("report", source.store.organization_id, validation.period):
         content = watched(make, show).encode()
     bar.empty()
     st.download_button(
-        f"Download report, HTML: {words.size(len(content))}",
+        f"Download report, HTML: {formatting.size(len(content))}",
         content,
         name,
         "text/html",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from usage_explore.answers import Aggregate
-from usage_explore.app.data import Source
+from usage_explore.app.cache import Source
 from usage_explore.charts import undrawable
 from usage_explore.charts.expected import Expected
 from usage_explore.checks import Finding, Validation

@@ -12,8 +12,8 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore import buckets
-from usage_explore.app import data, words
-from usage_explore.app.data import Source
+from usage_explore.app import cache, formatting
+from usage_explore.app.cache import Source
 from usage_explore.app.validate_question import charted
 from usage_explore.checks import Finding, Validation
 from usage_explore.parse import instant
@@ -42,13 +42,13 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
         return
     with st.spinner("Looking for what accounts for it"):
         found = _explanation(source.store, source.store.organization_id, asked)
-    st.markdown(f"**What accounts for it**  \n{words.plain(found.sentence)}")
+    st.markdown(f"**What accounts for it**  \n{formatting.plain(found.sentence)}")
     if found.cells:
         spec = found.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
         st.vega_lite_chart(spec=spec, theme=None, key="finding_explanation")
     if found.notes:
-        st.caption(words.plain(" ".join(f"{note}." for note in found.notes)))
+        st.caption(formatting.plain(" ".join(f"{note}." for note in found.notes)))
 
 
 def change(validation: Validation, finding: Finding) -> Change | None:
@@ -84,5 +84,5 @@ def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tu
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs={Change: repr})
 def _explanation(_store: Store, organization_id: UUID | None, asked: Change) -> Explanation:
-    with data.asking("explain", organization_id, asked.query):
+    with cache.asking("explain", organization_id, asked.query):
         return _store.explain(asked.query, **dict(asked.options))

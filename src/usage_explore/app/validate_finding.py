@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from usage_explore.app import url, words
+from usage_explore.app import formatting, url
+from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
-from usage_explore.app.data import Source
-from usage_explore.app.navigate import fits, go
+from usage_explore.app.navigation import fits, go
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.table import counted, events_table
@@ -19,7 +20,6 @@ from usage_explore.app.validate_expectation import expectation
 from usage_explore.app.validate_explanation import explained
 from usage_explore.app.validate_question import charted, listing
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.charts import expected, undrawable
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.phrases import when
@@ -36,7 +36,7 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
     """Draw it; each part that fails says so in its own place."""
     check = CHECKS[finding.check]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{words.plain(check.title)}** :gray[{finding.severity}]", width="content")
+        st.markdown(f"**{formatting.plain(check.title)}** :gray[{finding.severity}]", width="content")
         st.space("stretch")
         st.button(
             "Close",
@@ -45,8 +45,10 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
             key="close_finding",
             on_click=lambda: go(lambda: view.replace(finding=None)),
         )
-    st.markdown(words.plain(finding.sentence))
-    st.caption(words.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}."))
+    st.markdown(formatting.plain(finding.sentence))
+    st.caption(
+        formatting.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
+    )
     with shown():
         _chart(source, validation, finding)
     reasons = st.container()
@@ -77,8 +79,8 @@ def _chart(source: Source, validation: Validation, finding: Finding) -> None:
     )
     spec = drawn.to_dict(validate=False)
     title = spec.pop("title")
-    notes = "  \n".join(words.plain(note) for note in title.get("subtitle", ()))
-    st.markdown(f"**{words.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+    notes = "  \n".join(formatting.plain(note) for note in title.get("subtitle", ()))
+    st.markdown(f"**{formatting.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
     st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
 
 
@@ -92,9 +94,9 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         events_table(page.events, timezone, height=250, key="finding_events")
         number = counted(query, source)
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
-        heading.markdown(f"**{number}**{words.plain(more)}", width="content")
-        if number != words.plural(finding.events, "event"):
-            st.caption(words.plain(_apart(finding)))
+        heading.markdown(f"**{number}**{formatting.plain(more)}", width="content")
+        if number != formatting.plural(finding.events, "event"):
+            st.caption(formatting.plain(_apart(finding)))
     else:
         why = "this question finds none of the finding's events" if finding.events else "that is the finding"
         heading.markdown(f"**No events** here: {why}.", width="content")
@@ -102,7 +104,7 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
 
 def _apart(finding: Finding) -> str:
     """Why other events are listed than the finding counts."""
-    counts = f"The finding counts {words.plural(finding.events, 'event')}"
+    counts = f"The finding counts {formatting.plural(finding.events, 'event')}"
     if "metrics" in dict(finding.facts):
         return f"{counts}, of all the metrics that moved together; listed are those of the one in the chart."
     return f"{counts}; listed is all that its question finds, which is wider: those and what stands beside them."
@@ -129,14 +131,14 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
         found["quantity affected"] = plain(finding.quantity)
     for currency, amount in finding.amounts:
         found[f"cost affected, {currency}"] = plain(amount)
-    found["affected part"] = words.share(finding.share, 1)
+    found["affected part"] = formatting.share(finding.share, 1)
     found |= {name: _fact(text, zone) for name, text in finding.facts}
-    return {words.plain(name): words.plain(text) for name, text in found.items()}
+    return {formatting.plain(name): formatting.plain(text) for name, text in found.items()}
 
 
 def _fact(text: str, zone: ZoneInfo) -> str:
     """A fact as the table holds it: times on the zone's clock, all else as it is."""
-    return words.local(instant(text), zone) if _TIME.fullmatch(text) else text
+    return formatting.local(instant(text), zone) if _TIME.fullmatch(text) else text
 
 
 def _link(view: ValidateView, source: Source, validation: Validation) -> None:

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import streamlit as st
 
-from usage_explore.app import grid, words
-from usage_explore.app.data import Source
-from usage_explore.app.navigate import changed, follow, go
+from usage_explore.app import formatting, grid
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.validate_finding import opened
@@ -30,12 +30,12 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     if not found and validation.failed:
         titles = ", ".join(result.check.title for result in validation.failed)
         st.warning(
-            words.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
+            formatting.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
             icon=":material/warning:",
         )
         return
     if not found:
-        st.success(words.plain(f"{clean(validation)}."), icon=":material/check_circle:")
+        st.success(formatting.plain(f"{clean(validation)}."), icon=":material/check_circle:")
         return
     _filters(view, found)
     listed = view.listed(found)
@@ -50,7 +50,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         if listed:
             _list(view, validation, listed, one)
         else:
-            sentence(f"None of the {words.plural(len(found), 'finding')} is listed with these filters.")
+            sentence(f"None of the {formatting.plural(len(found), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
             opened(pages, view, source, validation, one)
@@ -122,11 +122,11 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         "Affected": grid.ratios(
             "Affected",
             [float(each.share) for each in listed],
-            lambda share: words.share(Decimal(repr(share)), 1),
+            lambda share: formatting.share(Decimal(repr(share)), 1),
             help="The affected part of what the metric, or the cost in its currency, came to in the period.",
         ),
         "Finding": grid.texts(
-            "Finding", [each.sentence for each in listed], words.short_ids, width=440 if beside else 560
+            "Finding", [each.sentence for each in listed], formatting.short_ids, width=440 if beside else 560
         ),
     }
     if beside:

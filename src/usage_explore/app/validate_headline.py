@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.checks import SEVERITIES, Severity, Validation
 from usage_explore.describe import window_words
 from usage_explore.report.words import unexamined
@@ -46,12 +46,14 @@ def headline(validation: Validation, now: datetime) -> None:
                 "The Checks tab says why, or what each of them needs.",
             )
         _number(
-            words.short(validation.totals.events),
+            formatting.short(validation.totals.events),
             "events examined" if validation.totals.events != 1 else "event examined",
-            f"Exactly {words.plural(validation.totals.events, 'event')}.",
+            f"Exactly {formatting.plural(validation.totals.events, 'event')}.",
         )
         if validation.unexamined:
-            _number(f":orange[{words.short(validation.unexamined.events)}]", "not examined yet", unexamined(validation))
+            _number(
+                f":orange[{formatting.short(validation.unexamined.events)}]", "not examined yet", unexamined(validation)
+            )
         _examined(validation, now)
         run_button("Run again", type="tertiary", icon=":material/refresh:")
 
@@ -68,18 +70,24 @@ def run_button(label: str, **options: Any) -> None:
 def clean(validation: Validation) -> str:
     """That nothing was found, and among how much: 12 checks over 1.1 M events found nothing."""
     ran = sum(result.outcome is not None for result in validation.results)
-    return f"{words.plural(ran, 'check')} over {words.short(validation.totals.events)} events found nothing"
+    return f"{formatting.plural(ran, 'check')} over {formatting.short(validation.totals.events)} events found nothing"
 
 
 def _examined(validation: Validation, now: datetime) -> None:
     period = validation.period
-    known = words.local(period.as_of, period.zone) if period.as_of else ""
+    known = formatting.local(period.as_of, period.zone) if period.as_of else ""
     ago = max(now - validation.now, timedelta(0)) // timedelta(minutes=1)
-    when = "just now" if ago < 1 else f"{words.plural(ago, 'minute')} ago" if ago < 120 else f"{ago // 60:,} hours ago"
+    when = (
+        "just now"
+        if ago < 1
+        else f"{formatting.plural(ago, 'minute')} ago"
+        if ago < 120
+        else f"{ago // 60:,} hours ago"
+    )
     took = sum((result.took for result in validation.results), timedelta(0)).total_seconds()
     st.caption(
-        words.plain(f"{window_words(period)}, {period.timezone}; examined {when}"),
-        help=words.plain(
+        formatting.plain(f"{window_words(period)}, {period.timezone}; examined {when}"),
+        help=formatting.plain(
             f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. "
             "What arrived later is not in these numbers: run the checks again to see it."
         ),
@@ -88,4 +96,4 @@ def _examined(validation: Validation, now: datetime) -> None:
 
 
 def _number(value: str, meaning: str, explained: str) -> None:
-    st.subheader(f"{value} :small[:gray[{words.plain(meaning)}]]", anchor=False, width="content", help=explained)
+    st.subheader(f"{value} :small[:gray[{formatting.plain(meaning)}]]", anchor=False, width="content", help=explained)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from usage_explore.app import words
+from usage_explore.app import formatting
 from usage_explore.checks.check import Check
 
 
@@ -26,7 +26,9 @@ class Progress:
         doing = "Adding up the period" if running is None else running.title
         self._bar.progress(
             min(sum(done.values()) / max(len(self._checks), 1), 1.0),
-            words.plain(f"{doing} · {finished} of {words.plural(len(self._checks), 'check')} done · {seconds:.0f} s"),
+            formatting.plain(
+                f"{doing} · {finished} of {formatting.plural(len(self._checks), 'check')} done · {seconds:.0f} s"
+            ),
         )
         if done != self._drawn:
             self._drawn = done
@@ -41,7 +43,7 @@ class Progress:
 
 
 def _badge(check: Check, done: float | None) -> None:
-    title = words.plain(check.title)
+    title = formatting.plain(check.title)
     if done is None:
         st.badge(title, color="gray", icon=":material/schedule:")
     elif done < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from usage_explore import buckets
-from usage_explore.app.views import shared_filters
+from usage_explore.app.page_state import shared_filters
 from usage_explore.buckets import Bucket
 from usage_explore.checks import Finding, Validation
 from usage_explore.parse import EARLIEST

@@ -25,8 +25,8 @@ from uuid import UUID
 import streamlit as st
 
 from usage_explore import parse, work
-from usage_explore.app import data
-from usage_explore.app.data import Source
+from usage_explore.app import cache
+from usage_explore.app.cache import Source
 from usage_explore.checks import Validation
 from usage_explore.errors import QueryError
 from usage_explore.query import Period
@@ -123,7 +123,7 @@ def with_file(source: Source, validation: Validation, check: str, argument: str,
 
 
 def _run(source: Source, asked: Period, show: Show, task: Callable[[Note], _T]) -> _T:
-    with data.asking("validate", source.store.organization_id, asked):
+    with cache.asking("validate", source.store.organization_id, asked):
         return watched(task, show)
 
 

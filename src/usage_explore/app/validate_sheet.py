@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
-from usage_explore.app import grid, words
+from usage_explore.app import formatting, grid
 from usage_explore.describe import group_name
 from usage_explore.filters import GROUPS, ID_COLUMNS
 from usage_explore.numbers import plain
@@ -35,7 +35,7 @@ def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
             columns[name] = grid.numbers(heading, values)
         else:
             cells = [None if value is None else _cell(value, zone) for value in values]
-            columns[name] = grid.texts(heading, cells, words.short_ids if name in ID_COLUMNS else None)
+            columns[name] = grid.texts(heading, cells, formatting.short_ids if name in ID_COLUMNS else None)
     grid.draw(columns, height="content" if len(shown) <= _FEW else 560, alt=title)
 
 
@@ -55,7 +55,7 @@ def _cell(value: Any, zone: ZoneInfo) -> str:
     if isinstance(value, int | Decimal):
         return plain(value)
     if isinstance(value, datetime):
-        return words.local(value, zone)
+        return formatting.local(value, zone)
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if value != "" else "(empty)"

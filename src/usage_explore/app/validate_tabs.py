@@ -7,7 +7,7 @@ from functools import partial
 
 import streamlit as st
 
-from usage_explore.app.data import Source
+from usage_explore.app.cache import Source
 from usage_explore.app.pages import Pages
 from usage_explore.app.validate_checks import checks
 from usage_explore.app.validate_download import code, download

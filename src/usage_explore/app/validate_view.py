@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from usage_explore import parse
+from usage_explore.app.page_state import explicit, started
 from usage_explore.app.url import Pairs
-from usage_explore.app.views import explicit, started
 from usage_explore.checks import SEVERITIES, Finding
 from usage_explore.checks.finding import SUBJECTS
 from usage_explore.checks.registry import CHECKS

@@ -24,7 +24,7 @@ import streamlit as st
 from usage_explore import work
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage
-from usage_explore.app import asker
+from usage_explore.app import sign_in
 from usage_explore.comparison import Comparison, compare
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
@@ -99,7 +99,7 @@ def store() -> Store:
 
 def organizations() -> tuple[UUID, ...]:
     """The organizations that the asker can choose. Raises `ScopeError` where nothing is theirs to see."""
-    granted = asker.grant()
+    granted = sign_in.grant()
     found = tuple(each for each in _organizations() if granted.allows(each))
     if not found:
         _organizations.clear()
@@ -113,7 +113,7 @@ def source(organization_id: UUID) -> Source:
 
     Raises `ScopeError` where it is not the asker's to see, `DatabaseError`.
     """
-    if not asker.grant().allows(organization_id):
+    if not sign_in.grant().allows(organization_id):
         raise ScopeError.refusing(organization_id)
     scoped = _scoped(organization_id)
     return Source(scoped, scoped.now().replace(second=0, microsecond=0))
@@ -197,7 +197,7 @@ def asking(what: str, organization_id: UUID | None, question: Question | None = 
         "asks": what,
         "organization_id": organization_id and str(organization_id),
         "question": question and logs.told(question),
-        "asker": asker.known(),
+        "asker": sign_in.known(),
         **more,
     }
     with logs.noting(_log, "question", **asked), work.working():

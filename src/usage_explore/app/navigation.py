@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from usage_explore.app import url, words
+from usage_explore.app import formatting, url
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate_view import ValidateView
-from usage_explore.app.views import EventsView, ExploreView
 from usage_explore.errors import UsageExploreError
 from usage_explore.parameters import query_string
 
@@ -62,4 +62,4 @@ def fits(pairs: url.Pairs) -> bool:
 def notice() -> None:
     """What the last callback could not do, said once."""
     if text := st.session_state.pop("notice", None):
-        st.warning(words.plain(text).replace("\n", "  \n"), icon=":material/info:")
+        st.warning(formatting.plain(text).replace("\n", "  \n"), icon=":material/info:")
