@@ -13,11 +13,11 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import formatting, grid
 from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
-from usage_explore.app.export import escaping
+from usage_explore.app.events.export import escaping
+from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
-from usage_explore.app.table import counted, events_table
 from usage_explore.charts.words import names
 from usage_explore.describe import span_words
 from usage_explore.query import METRICS

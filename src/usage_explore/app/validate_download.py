@@ -12,7 +12,7 @@ from usage_explore import frames, numbers, report
 from usage_explore.app import cache, formatting, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.code import written
-from usage_explore.app.export import escaping
+from usage_explore.app.events.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate_run import Note, watched
 from usage_explore.app.validate_view import ValidateView

@@ -11,11 +11,11 @@ import streamlit as st
 from usage_explore.app import formatting, url
 from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
+from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
-from usage_explore.app.table import counted, events_table
 from usage_explore.app.validate_expectation import expectation
 from usage_explore.app.validate_explanation import explained
 from usage_explore.app.validate_question import charted, listing

@@ -10,18 +10,19 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore.answers import EventPage
-from usage_explore.app import event, formatting, grid, organization, query_edits
+from usage_explore.app import formatting, grid, organization, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.code import snippets
-from usage_explore.app.export import export
+from usage_explore.app.events import detail as event
+from usage_explore.app.events.export import export
+from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.header import header
 from usage_explore.app.navigation import changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
-from usage_explore.app.table import counted, events_table
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.describe import filter_words, span_words
 from usage_explore.query import AggregateQuery, Period
