@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore.app import formatting, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.controls import group_label, groups
+from usage_explore.app.explore.controls import group_label, groups
 from usage_explore.app.navigation import View, go
 from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import explore, sign_in, validate
+from usage_explore.app import sign_in, validate
 from usage_explore.app.events import page as events
+from usage_explore.app.explore import page as explore
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
 

@@ -8,17 +8,17 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import organization, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
-from usage_explore.app.controls import chart_kind, controls
-from usage_explore.app.drawing import chart
+from usage_explore.app.explore.chart import chart
+from usage_explore.app.explore.controls import chart_kind, controls
+from usage_explore.app.explore.headline import headline
+from usage_explore.app.explore.ranking import ranking
+from usage_explore.app.explore.tabs import tabs
 from usage_explore.app.header import header
-from usage_explore.app.headline import headline
 from usage_explore.app.navigation import go, notice
 from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.app.ranking import ranking
 from usage_explore.app.share import share
-from usage_explore.app.tabs import tabs
 from usage_explore.app.validate_view import ValidateView
 from usage_explore.describe import describe, span_words
 from usage_explore.query import EventQuery, Period
