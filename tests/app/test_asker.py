@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from demo_database import ACME, BIRCH, CEDAR, WINDOW
 from opening import MAIN, opened
 from usage_explore import connect
-from usage_explore.app.validate_view import identity
+from usage_explore.app.validate.view import identity
 from usage_explore.query import Period
 
 ADDRESS = "https://usage.example/oauth2callback"

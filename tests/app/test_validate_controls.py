@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from usage_explore import Period
-from usage_explore.app.validate_controls import over
+from usage_explore.app.validate.controls import over
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FINALIZED = datetime(2026, 11, 2, 9, tzinfo=UTC)

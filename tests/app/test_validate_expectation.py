@@ -14,8 +14,8 @@ import streamlit as st
 from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
 from oracle import utc
 from usage_explore.app.cache import Source
-from usage_explore.app.validate_expectation import expectation
-from usage_explore.app.validate_question import charted
+from usage_explore.app.validate.expectation import expectation
+from usage_explore.app.validate.question import charted
 from usage_explore.charts import expected
 from usage_explore.checks import Finding, Validation
 from usage_explore.parse import instant

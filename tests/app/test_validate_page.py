@@ -20,9 +20,9 @@ from demo_database import ACME, BIRCH, WINDOW
 from opening import Open, opened
 from usage_explore import Store, statements
 from usage_explore.app import formatting
-from usage_explore.app.validate_files import dropped_key
-from usage_explore.app.validate_run import File
-from usage_explore.app.validate_view import identity
+from usage_explore.app.validate.files import dropped_key
+from usage_explore.app.validate.run import File
+from usage_explore.app.validate.view import identity
 from usage_explore.checks import Finding, Validation
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.registry import CHECKS
@@ -392,7 +392,7 @@ def test_a_table_that_splits_the_period_says_whether_it_adds_up(page: Open, chec
 def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
     from io import BytesIO
 
-    from usage_explore.app.validate_download import to_csv, to_json
+    from usage_explore.app.validate.download import to_csv, to_json
 
     page(**LINK)
     found = validation(store)
@@ -407,7 +407,7 @@ def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
 def test_a_formula_in_a_finding_is_escaped_where_that_is_wanted(page: Open, store: Store) -> None:
     from io import BytesIO
 
-    from usage_explore.app.validate_download import to_csv
+    from usage_explore.app.validate.download import to_csv
 
     found = validation(store)
     formula = replace(found.findings[0], sentence="=1+1", metric_key="@SUM(A1)", quantity=Decimal(-60))

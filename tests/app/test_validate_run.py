@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from demo_database import ACME, WINDOW
 from usage_explore import Store, statements, work
-from usage_explore.app import validate_run
-from usage_explore.app.validate_run import File
+from usage_explore.app.validate import run
+from usage_explore.app.validate.run import File
 from usage_explore.checks.registry import CHECKS
 from usage_explore.query import Period
 from usage_explore.schema import events_table
@@ -31,7 +31,7 @@ def test_who_leaves_ends_what_runs_in_the_database(store: Store) -> None:
     work.watch(store.engine)
     begun = threading.Event()
 
-    def task(note: validate_run.Note) -> None:
+    def task(note: run.Note) -> None:
         with store.engine.connect() as connection:
             note("slow", 0.0)
             begun.set()
@@ -42,14 +42,14 @@ def test_who_leaves_ends_what_runs_in_the_database(store: Store) -> None:
             raise Gone
 
     with pytest.raises(Gone):
-        validate_run.watched(task, show)
+        run.watched(task, show)
     assert sleeping(store) == 0
 
 
 def test_who_leaves_ends_what_runs_between_two_statements() -> None:
     steps = []
 
-    def task(note: validate_run.Note) -> None:
+    def task(note: run.Note) -> None:
         for step in range(10_000):
             note("slow", 0.0)
             steps.append(step)
@@ -59,27 +59,27 @@ def test_who_leaves_ends_what_runs_between_two_statements() -> None:
         raise Gone
 
     with pytest.raises(Gone):
-        validate_run.watched(task, show)
+        run.watched(task, show)
     assert len(steps) < 10_000
 
 
 def test_what_the_task_makes_comes_back_and_so_does_its_failure() -> None:
     seen: list[dict[str, float]] = []
 
-    def task(note: validate_run.Note) -> str:
+    def task(note: run.Note) -> str:
         note("one", 1.0)
         time.sleep(0.6)
         return "made"
 
-    assert validate_run.watched(task, lambda progress, seconds: seen.append(progress)) == "made"
+    assert run.watched(task, lambda progress, seconds: seen.append(progress)) == "made"
     assert seen
     assert all(each == {"one": 1.0} for each in seen)
 
-    def failing(note: validate_run.Note) -> None:
+    def failing(note: run.Note) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        validate_run.watched(failing, lambda progress, seconds: None)
+        run.watched(failing, lambda progress, seconds: None)
 
 
 @pytest.mark.parametrize("finalized_at", [None, "2026-10-02T00:00:00Z"])

@@ -11,7 +11,7 @@ import pytest
 
 from demo_database import ACME
 from usage_explore import EventQuery, QueryError
-from usage_explore.app.validate_view import ValidateView, identity
+from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.checks import Finding
 from usage_explore.checks.registry import CHECKS
 from usage_explore.query import Period

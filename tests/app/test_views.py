@@ -15,7 +15,7 @@ from usage_explore import AggregateQuery, EventQuery, QueryError
 from usage_explore.app import formatting, query_edits
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.query_edits import Filter
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.query import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"

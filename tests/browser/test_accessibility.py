@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from browsing import ALERT, address, at_rest, examined, settled, violations
 from demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
-from usage_explore.app.validate_view import identity
+from usage_explore.app.validate.view import identity
 from usage_explore.numbers import rfc3339
 from usage_explore.query import Period
 

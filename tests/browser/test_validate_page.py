@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from browsing import CHART, address, examined, parameters, picture, settled
 from demo_database import ACME, WINDOW
 from usage_explore import Store
-from usage_explore.app.validate_view import identity
+from usage_explore.app.validate.view import identity
 from usage_explore.query import Period
 
 pytestmark = pytest.mark.browser

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import sign_in, validate
+from usage_explore.app import sign_in
 from usage_explore.app.events import page as events
 from usage_explore.app.explore import page as explore
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import shown
+from usage_explore.app.validate import page as validate
 
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path fill="#2f6db5" d="M1 9h4v6H1z"/>'

@@ -10,7 +10,7 @@ import streamlit as st
 
 from usage_explore.app import formatting, url
 from usage_explore.app.page_state import EventsView, ExploreView
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.parameters import query_string
 

@@ -13,7 +13,7 @@ from usage_explore.app.navigation import View, changed, follow, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 

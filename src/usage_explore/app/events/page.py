@@ -23,7 +23,7 @@ from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.describe import filter_words, span_words
 from usage_explore.query import AggregateQuery, Period
 

@@ -9,11 +9,11 @@ import streamlit as st
 
 from usage_explore.app.cache import Source
 from usage_explore.app.pages import Pages
-from usage_explore.app.validate_checks import checks
-from usage_explore.app.validate_download import code, download
-from usage_explore.app.validate_files import Amended, file_tab, offered
-from usage_explore.app.validate_findings import findings
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.checks import checks
+from usage_explore.app.validate.download import code, download
+from usage_explore.app.validate.files import Amended, file_tab, offered
+from usage_explore.app.validate.findings import findings
+from usage_explore.app.validate.view import ValidateView
 
 
 def tabs(pages: Pages, view: ValidateView, source: Source, found: Amended) -> None:

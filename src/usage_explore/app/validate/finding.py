@@ -16,10 +16,10 @@ from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
-from usage_explore.app.validate_expectation import expectation
-from usage_explore.app.validate_explanation import explained
-from usage_explore.app.validate_question import charted, listing
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.expectation import expectation
+from usage_explore.app.validate.explanation import explained
+from usage_explore.app.validate.question import charted, listing
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.charts import expected, undrawable
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.phrases import when

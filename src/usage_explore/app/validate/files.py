@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from usage_explore.app import formatting, validate_run
+from usage_explore.app import formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import sentence
-from usage_explore.app.validate_progress import Progress
-from usage_explore.app.validate_run import File
-from usage_explore.app.validate_sheet import sheet_table
+from usage_explore.app.validate import run
+from usage_explore.app.validate.progress import Progress
+from usage_explore.app.validate.run import File
+from usage_explore.app.validate.sheet import sheet_table
 from usage_explore.checks import Result, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import QueryError
@@ -87,7 +88,7 @@ def amended(source: Source, validation: Validation) -> Amended:
         if given := _dropped(reader, validation):
             progress = Progress((CHECKS[reader.check],))
             try:
-                validation = validate_run.with_file(source, validation, reader.check, reader.argument, given, progress)
+                validation = run.with_file(source, validation, reader.check, reader.argument, given, progress)
             except QueryError as error:
                 faults[reader.argument] = error
             progress.clear()

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import buckets
-from usage_explore.app import formatting, organization, validate_run
+from usage_explore.app import formatting, organization
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.header import header
@@ -17,12 +17,13 @@ from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
-from usage_explore.app.validate_controls import controls, over
-from usage_explore.app.validate_files import amended
-from usage_explore.app.validate_headline import WANTED, headline, run_button
-from usage_explore.app.validate_progress import Progress
-from usage_explore.app.validate_tabs import tabs
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate import run
+from usage_explore.app.validate.controls import controls, over
+from usage_explore.app.validate.files import amended
+from usage_explore.app.validate.headline import WANTED, headline, run_button
+from usage_explore.app.validate.progress import Progress
+from usage_explore.app.validate.tabs import tabs
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.checks import Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.describe import describe
@@ -37,7 +38,7 @@ def draw(pages: Pages) -> None:
     if found is None:
         return
     view, source = found
-    validation = validate_run.known(source, view.query)
+    validation = run.known(source, view.query)
     pinned = validation.period if validation else source.pinned(view.query)
     header(
         pages,
@@ -77,7 +78,7 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
     top.empty()
     progress = Progress(tuple(CHECKS.values()))
     try:
-        validate_run.run(source, view.query, progress)
+        run.run(source, view.query, progress)
     except Exception:
         progress.clear()
         with top.container():

@@ -10,7 +10,7 @@ import streamlit as st
 
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.query import Period
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}

@@ -14,8 +14,8 @@ from usage_explore.app.cache import Source
 from usage_explore.app.code import written
 from usage_explore.app.events.export import escaping
 from usage_explore.app.problems import shown
-from usage_explore.app.validate_run import Note, watched
-from usage_explore.app.validate_view import ValidateView
+from usage_explore.app.validate.run import Note, watched
+from usage_explore.app.validate.view import ValidateView
 from usage_explore.checks import Validation
 
 

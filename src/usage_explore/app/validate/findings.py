@@ -13,9 +13,9 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
-from usage_explore.app.validate_finding import opened
-from usage_explore.app.validate_headline import clean
-from usage_explore.app.validate_view import ValidateView, identity
+from usage_explore.app.validate.finding import opened
+from usage_explore.app.validate.headline import clean
+from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.charts import theme
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.registry import CHECKS
