@@ -21,9 +21,9 @@ from reported import check, finding
 from usage_explore import Store, connect, writing
 from usage_explore.checks.check import Outcome
 from usage_explore.cli import main
+from usage_explore.cli.validate import FOUND
 from usage_explore.errors import NotExact
 from usage_explore.query import Period
-from usage_explore.validate_command import FOUND
 
 Run = Callable[..., Result]
 
@@ -254,7 +254,7 @@ from dataclasses import replace
 from sqlalchemy import func, select
 from usage_explore.checks import running
 from usage_explore.checks.check import Outcome
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from reported import check
 
 def examine(examination):

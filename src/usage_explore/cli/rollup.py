@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import click
 
-from usage_explore import rollup_tasks
+from usage_explore.cli import rollup_run
+from usage_explore.cli.options import common, organization, settings_in_force
 from usage_explore.errors import ConfigurationError
-from usage_explore.options import common, organization, settings_in_force
 
 _SPANS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -84,24 +84,24 @@ def rollup(
     span = _span("--every", every)
     planned = _span("--schedule", schedule)
     if span is not None:
-        rollup_tasks.keep_going(settings, span, wanted, forgotten)
+        rollup_run.keep_going(settings, span, wanted, forgotten)
         return
-    with rollup_tasks.interruptible(), rollup_tasks.connected(settings) as (connection, table):
+    with rollup_run.interruptible(), rollup_run.connected(settings) as (connection, table):
         if drop:
-            rollup_tasks.drop(connection, table)
+            rollup_run.drop(connection, table)
         elif show:
-            rollup_tasks.show(connection, table)
+            rollup_run.show(connection, table)
         elif verify:
-            rollup_tasks.verify(connection, table, None if all_ else sample or SAMPLE)
+            rollup_run.verify(connection, table, None if all_ else sample or SAMPLE)
         elif rebuild:
-            rollup_tasks.rebuild(connection, table, first, last)
+            rollup_run.rebuild(connection, table, first, last)
         elif unschedule:
-            rollup_tasks.unschedule(connection, table)
+            rollup_run.unschedule(connection, table)
         else:
-            rollup_tasks.change(connection, table, settings, wanted, forgotten)
-            rollup_tasks.refresh(connection, table, settings, again=bool(wanted or forgotten), showing=planned is None)
+            rollup_run.change(connection, table, settings, wanted, forgotten)
+            rollup_run.refresh(connection, table, settings, again=bool(wanted or forgotten), showing=planned is None)
             if planned:
-                rollup_tasks.schedule(connection, table, settings, planned)
+                rollup_run.schedule(connection, table, settings, planned)
 
 
 def _check_choice(

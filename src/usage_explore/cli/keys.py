@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from usage_explore.cli.options import common, organization, settings_in_force
 from usage_explore.errors import ConfigurationError
-from usage_explore.options import common, organization, settings_in_force
 
 
 @click.group()

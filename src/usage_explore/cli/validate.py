@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usage_explore import parameters
+from usage_explore.cli.options import common, organization, say, settings_in_force
+from usage_explore.cli.rollup_run import interruptible
 from usage_explore.errors import ConfigurationError
-from usage_explore.options import common, organization, say, settings_in_force
 from usage_explore.parse import shorten
 from usage_explore.query import Period
-from usage_explore.rollup_tasks import interruptible
 
 if TYPE_CHECKING:
     from usage_explore.checks import Validation

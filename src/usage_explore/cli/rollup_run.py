@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from usage_explore.cli.options import say
 from usage_explore.errors import ConfigurationError, DatabaseError, TableMismatch
-from usage_explore.options import say
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

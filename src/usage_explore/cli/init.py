@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from usage_explore.options import common, settings_in_force
+from usage_explore.cli.options import common, settings_in_force
 
 
 @click.command()

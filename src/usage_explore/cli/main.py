@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usage_explore import formulas, parse
+from usage_explore.cli.init import init
+from usage_explore.cli.keys import keys
+from usage_explore.cli.options import Group, common, organization, say, settings_in_force
+from usage_explore.cli.rollup import rollup
+from usage_explore.cli.rollup_run import freshen
+from usage_explore.cli.validate import validate
 from usage_explore.errors import ConfigurationError
-from usage_explore.init_command import init
-from usage_explore.key_commands import keys
-from usage_explore.options import Group, common, organization, say, settings_in_force
-from usage_explore.rollup_commands import rollup
-from usage_explore.rollup_tasks import freshen
-from usage_explore.validate_command import validate
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
