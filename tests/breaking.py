@@ -14,7 +14,8 @@ from typing import Any, Literal
 import httpx
 import psycopg
 
-from usage_explore import launch, postgres
+from usage_explore import postgres
+from usage_explore.cli.serve import launch
 
 DATABASE = "postgres"
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from usage_explore import Store, writing
 from usage_explore.api import create_app
-from usage_explore.serving import standalone
+from usage_explore.cli.serve.uvicorn_server import standalone
 
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"

@@ -15,8 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from usage_explore import launch, writing
+from usage_explore import writing
 from usage_explore.cli import main
+from usage_explore.cli.serve import launch
 from usage_explore.errors import ConfigurationError
 
 Run = Callable[..., Result]

@@ -15,10 +15,11 @@ from click.testing import CliRunner, Result
 
 import rows
 from doors import EVENTS, eventually
-from usage_explore import config, connect, embedded, launch, writing
+from usage_explore import config, connect, embedded, writing
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli import main
+from usage_explore.cli.serve import launch
 from usage_explore.errors import ConfigurationError
 
 Run = Callable[..., Result]

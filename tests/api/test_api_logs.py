@@ -15,9 +15,10 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, raw
-from usage_explore import config, launch, writing
+from usage_explore import config, writing
 from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
+from usage_explore.cli.serve import launch
 from usage_explore.query import EventQuery
 
 PASSWORD = "correct horse"

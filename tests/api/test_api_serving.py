@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 import rows
-from usage_explore import config, launch, writing
+from usage_explore import config, writing
+from usage_explore.cli.serve import launch
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -15,7 +15,8 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, working
-from usage_explore import EventQuery, Store, config, connect, launch, work, writing
+from usage_explore import EventQuery, Store, config, connect, work, writing
+from usage_explore.cli.serve import launch
 from usage_explore.errors import UsageExploreError
 
 GRACE = "import sys; from usage_explore import serving, cli; serving._GRACE = {}; sys.argv[0] = 'x'; cli.main()"

@@ -27,9 +27,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
 from doors import command, eventually
-from usage_explore import config, connections, launch, serving
+from usage_explore import config
 from usage_explore.access import logs
-from usage_explore.connections import Connections, Guarded
+from usage_explore.cli.serve import connections, launch, uvicorn_server
+from usage_explore.cli.serve.connections import Connections, Guarded
 
 FILES = 256
 HALF = b"GET /api/healthz HTT"
@@ -65,7 +66,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
                 "ws": "websockets-sansio",
                 "timeout_graceful_shutdown": 1,
             }
-            server = serving._Server(uvicorn.Config(app, port=0, **options), Connections(most), bool)
+            server = uvicorn_server._Server(uvicorn.Config(app, port=0, **options), Connections(most), bool)
             thread = threading.Thread(target=server.run)
             thread.start()
 

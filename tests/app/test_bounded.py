@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-import usage_explore.app.server
+import usage_explore.cli.serve.app_server
 from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
 from usage_explore.app.navigation import LONGEST
 from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN

@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from doors import command, eventually
-from usage_explore import config, launch
+from usage_explore import config
 from usage_explore.app.guard import MAX_FILES, MAX_HELD
+from usage_explore.cli.serve import launch
 from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22

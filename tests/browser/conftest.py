@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from browsing import Site
 from demo_database import demo_database
 from doors import command
-from usage_explore import Store, config, connect, launch
+from usage_explore import Store, config, connect
+from usage_explore.cli.serve import launch
 
 Visit = Callable[..., Page]
 

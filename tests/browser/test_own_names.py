@@ -16,7 +16,8 @@ import usage_explore.app
 from browsing import CHART, Site, address
 from demo_database import ACME, WINDOW
 from doors import eventually
-from usage_explore import config, launch
+from usage_explore import config
+from usage_explore.cli.serve import launch
 
 pytestmark = pytest.mark.browser
 

@@ -18,7 +18,8 @@ from browsing import CHART, Site, address, at_rest, parameters, settled, violati
 from demo_database import ACME, BIRCH, WINDOW
 from doors import command, eventually
 from provider import CLIENT, SECRET, Provider, provider
-from usage_explore import config, launch
+from usage_explore import config
+from usage_explore.cli.serve import launch
 
 COOKIE_SECRET = "keeps the cookies " + "c" * 22
 pytestmark = pytest.mark.browser

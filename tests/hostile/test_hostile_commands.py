@@ -17,8 +17,9 @@ import rows
 from asked import LONGEST, faults_of
 from oracle import Row, utc
 from servers import fresh_database
-from usage_explore import EventQuery, demo, launch, serving, writing
+from usage_explore import EventQuery, demo, writing
 from usage_explore.cli import main
+from usage_explore.cli.serve import launch, uvicorn_server
 
 TEXTS = [*naughty.WORST[2:], "\udcff"]
 """What an argument can be: never a NUL."""
@@ -53,7 +54,7 @@ def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     config.get_option("server.address")  # Streamlit reads its settings once, from the folder it is in
     monkeypatch.chdir(deep)
     monkeypatch.setattr(launch, "app", lambda *_, **__: 0)
-    monkeypatch.setattr(serving, "run", lambda *_, **__: None)
+    monkeypatch.setattr(uvicorn_server, "run", lambda *_, **__: None)
     nothing = demo.DemoReport(events=0, days=0, first_day=date(2026, 1, 1), until=utc(2026, 1, 2))
     monkeypatch.setattr(demo, "append", lambda *_, **__: nothing)
     monkeypatch.setenv("USAGE_EXPLORE_HOME", str(deep / "home"))

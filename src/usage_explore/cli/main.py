@@ -163,8 +163,9 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
     An embedded database without events gets the demo's first; a database of yours is never written to.
     """
-    from usage_explore import config, launch, shape, writing
+    from usage_explore import config, shape, writing
     from usage_explore.access import bind_check
+    from usage_explore.cli.serve import launch
 
     settings = settings_in_force()
     if not bind_check.is_this_machine(host):
@@ -190,14 +191,14 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 @common
 def api(port: int | None, host: str) -> None:
     """Serve the HTTP API alone; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
-    from usage_explore import launch, serving
     from usage_explore.access import bind_check
+    from usage_explore.cli.serve import launch, uvicorn_server
 
     settings = settings_in_force()
     bind_check.check_api(host, settings)
     port = launch.free_port(port, first=8600, host=host)
     click.echo(f"The API is at {launch.address(host, port)}/api/openapi.json  (Ctrl-C ends it)")
-    serving.run(settings, host, port)
+    uvicorn_server.run(settings, host, port)
 
 
 @main.command()

@@ -25,9 +25,9 @@ def app(settings: Settings, port: int | None, say: Callable[[str], object], host
     if settings.app_url == DEFAULT_APP_URL:
         settings = dataclasses.replace(settings, app_url=address(host, port))
     config.put_in_force(settings)  # the pages, which Streamlit runs, look there
-    from usage_explore.app import server
+    from usage_explore.cli.serve import app_server
 
-    server.run(host, port, lambda: say(f"usage-explore is at {settings.app_url}  (Ctrl-C ends it)"))
+    app_server.run(host, port, lambda: say(f"usage-explore is at {settings.app_url}  (Ctrl-C ends it)"))
 
 
 def address(host: str, port: int) -> str:

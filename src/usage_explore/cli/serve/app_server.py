@@ -8,10 +8,10 @@ from streamlit import App, config
 from streamlit.config_option import ConfigOption
 from streamlit.web import bootstrap
 
-from usage_explore import serving
 from usage_explore.app.guard import Guard
 from usage_explore.app.link_limits import Bounded
 from usage_explore.app.sign_in_redirect import Returning
+from usage_explore.cli.serve import uvicorn_server
 from usage_explore.limits import MAX_UPLOAD_MEGABYTES
 
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
@@ -24,7 +24,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until told to stop, with the settings in force; `started` is called once they answer."""
     app = App(
         Path(__file__).with_name("main.py"),
-        routes=[serving.mount()],
+        routes=[uvicorn_server.mount()],
         middleware=MIDDLEWARE,
     )
     # only after an App is constructed does Streamlit read the .streamlit/config.toml beside its script
@@ -37,7 +37,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
     }
     bootstrap.load_config_options(options)
     _only_our_theme()
-    serving.serve(
+    uvicorn_server.serve(
         app,
         host,
         port,

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from usage_explore import config, memory, work
+from usage_explore import config, work
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
@@ -31,8 +31,9 @@ from usage_explore.api.auth import Access
 from usage_explore.api.middleware import Requests
 from usage_explore.api.prefix import PREFIX
 from usage_explore.api.problems import handlers
+from usage_explore.cli.serve import malloc
+from usage_explore.cli.serve.connections import Connections, Guarded
 from usage_explore.config import Settings
-from usage_explore.connections import Connections, Guarded
 from usage_explore.store import connect, opened
 
 _GRACE = 10  # seconds that running questions get to end
@@ -76,7 +77,7 @@ def run(settings: Settings, host: str, port: int) -> None:
 def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bool, **options: Any) -> None:
     """Serve an application until told to stop; `started` is called once it answers. Logs go to standard error."""
     logs.to_standard_error()
-    memory.give_back()
+    malloc.give_back()
     connections = Connections()
     proxies = config.settings().trusted_proxies
     served = uvicorn.Config(
