@@ -19,7 +19,7 @@ from benchmarks.questions import aggregates, pages, pickers
 from benchmarks.rows import Rows, organization
 from benchmarks.side_by_side import compare
 from benchmarks.worker import Worker
-from usage_explore import embedded, writing
+from usage_explore.db import ddl, embedded
 from usage_explore.errors import UsageExploreError
 
 OURS, RAW, PANEL = "usage-explore", "without rollup", "panel statement"
@@ -91,10 +91,10 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _connection(plan: Plan) -> Iterator[writing.Connection]:
+def _connection(plan: Plan) -> Iterator[ddl.Connection]:
     """A connection that may write; an embedded server runs as long as it is open."""
     try:
-        with contextlib.closing(writing.connect(plan.address())) as connection:
+        with contextlib.closing(ddl.connect(plan.address())) as connection:
             yield connection
     finally:
         if plan.url is None:
@@ -106,7 +106,7 @@ class _Running:
     """What the parts work with: `workers` are usage-explore, the same without rollup, and the panel."""
 
     plan: Plan
-    connection: writing.Connection
+    connection: ddl.Connection
     workers: tuple[Worker, ...]
     found: dict[str, Any]
     say: Say

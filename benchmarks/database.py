@@ -19,14 +19,13 @@ from sqlalchemy.schema import CreateIndex
 
 from benchmarks import sizes
 from benchmarks.rows import Rows
-from usage_explore import writing
-from usage_explore.homes import Wishes
+from usage_explore.db import Wishes, ddl
+from usage_explore.db.ddl import Connection
+from usage_explore.db.schema import COLUMNS, events_table, indexes
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.refresh import advance
 from usage_explore.rollup.serving import DAY, HOUR, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.schema import COLUMNS, events_table, indexes
-from usage_explore.writing import Connection
 
 Say = Callable[[str], object]
 
@@ -117,7 +116,7 @@ def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 def _load(connection: Connection, rows: Rows, say: Say, distribute: bool) -> Loaded:
     loaded = Loaded()
-    writing.ensure_schema(connection, TABLE.name, Wishes(distribute=distribute))
+    ddl.ensure_schema(connection, TABLE.name, Wishes(distribute=distribute))
     later = indexes(TABLE)[1:]
     with connection.transaction():
         for index in later:
@@ -142,7 +141,7 @@ def _load(connection: Connection, rows: Rows, say: Say, distribute: bool) -> Loa
 def _columnstore_job(connection: Connection) -> int | None:
     """The job that moves chunks to TimescaleDB's columnstore; None where there is none."""
     with connection.transaction():
-        if not writing.is_hypertable(connection, TABLE.name):
+        if not ddl.is_hypertable(connection, TABLE.name):
             return None
         row = connection.execute(
             "SELECT job_id FROM timescaledb_information.jobs WHERE hypertable_name = %s"

@@ -22,9 +22,9 @@ import pyarrow as pa
 from benchmarks import database
 from benchmarks.database import TABLE, refresh, wind
 from benchmarks.rows import Rows
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.ddl import Connection
 from usage_explore.rollup.serving import HOUR, floor
-from usage_explore.writing import Connection
 
 BATCH = 10_000
 PAUSE = 2.0
@@ -56,7 +56,7 @@ def ingesting(url: str, rows: Rows, seconds: float, turns: int, say: Say) -> dic
     stream = _Stream(rows)
     rates: dict[bool, list[float]] = {False: [], True: []}
     refreshes: list[float] = []
-    with writing.connect(url) as connection:
+    with ddl.connect(url) as connection:
         try:
             for turn in range(turns * 2):
                 busy = turn % 4 in (1, 2)  # without, with, with, without: a slow drift meets both
@@ -138,7 +138,7 @@ def _rate(connection: Connection, stream: _Stream, seconds: float, url: str, ref
 
 
 def _refresh(url: str, stream: _Stream, end: threading.Event, refreshes: list[float]) -> None:
-    with writing.connect(url) as connection:
+    with ddl.connect(url) as connection:
         while not end.is_set():
             refreshes.append(refresh(connection, stream.reached))
             end.wait(PAUSE)

@@ -9,7 +9,7 @@ from benchmarks.database import TABLE
 from benchmarks.postgres_engines import UsageExplore
 from benchmarks.questions import Paged
 from usage_explore import cursor, statements
-from usage_explore.writing import Connection
+from usage_explore.db.ddl import Connection
 
 
 def in_server(connection: Connection, engine: UsageExplore, asked: list[Paged], rounds: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from benchmarks.answers import folded, ours
 from benchmarks.database import PAGING, TABLE
 from benchmarks.questions import Aggregated, Paged, Picked, Question
 from usage_explore import Aggregate, EventQuery, Store, connect, cursor
-from usage_explore.schema import indexes
+from usage_explore.db.schema import indexes
 
 
 class UsageExplore:

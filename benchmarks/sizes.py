@@ -9,11 +9,11 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.rows import organization
-from usage_explore.homes import citus
+from usage_explore.db import citus
+from usage_explore.db.ddl import Connection
+from usage_explore.db.schema import events_table
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.tables import rollup_table
-from usage_explore.schema import events_table
-from usage_explore.writing import Connection
 
 TABLE = events_table()
 

@@ -18,8 +18,9 @@ from uuid import UUID
 import httpx
 import psutil  # type: ignore[import-untyped]
 
-from usage_explore import config, embedded
+from usage_explore import config
 from usage_explore.cli.serve import launch
+from usage_explore.db import embedded
 
 _WRITER = Path(__file__).with_name("soak_writer.py")
 _PATIENCE = 30

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from usage_explore import writing
+from usage_explore.db import ddl
 
 PERIOD = 0.5
 """Seconds from batch to batch."""
@@ -39,7 +39,7 @@ def mark(organization_id: UUID) -> str:
     return f"soak-{organization_id.hex[:12]}"
 
 
-def patterns(connection: writing.Connection, organization_id: UUID) -> list[tuple[Any, ...]]:
+def patterns(connection: ddl.Connection, organization_id: UUID) -> list[tuple[Any, ...]]:
     """The columns of some of the organization's latest events, to be copied."""
     return connection.execute(
         f"""
@@ -51,7 +51,7 @@ def patterns(connection: writing.Connection, organization_id: UUID) -> list[tupl
 
 
 def append(
-    connection: writing.Connection,
+    connection: ddl.Connection,
     organization_id: UUID,
     kinds: list[tuple[Any, ...]],
     number: int,
@@ -73,7 +73,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: ending.append(number))
     draw = random.Random(3)
     committed = dict.fromkeys(organizations, 0)
-    with writing.connect(url) as connection:
+    with ddl.connect(url) as connection:
         kinds = {each: patterns(connection, each) for each in organizations}
         connection.commit()
         due = time.monotonic()

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.rollup import catalogue, refresh, wishes
-from usage_explore.schema import events_table
 
 ORGANIZATION = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 TABLE = events_table()
@@ -21,7 +21,7 @@ TABLE = events_table()
 class Ahead:
     """A database whose rollup is kept by hand: `add` writes events, `advance` counts what came before a time."""
 
-    def __init__(self, url: str, connection: writing.Connection) -> None:
+    def __init__(self, url: str, connection: ddl.Connection) -> None:
         self.url, self.connection = url, connection
 
     def add(self, *instants: datetime, number: int = 1, **columns: Any) -> None:

@@ -14,8 +14,9 @@ import rows
 from layouts import LAYOUTS, insert_in_layout
 from oracle import Row
 from servers import fresh_database, kind, remove_server, short_folder
-from usage_explore import Store, connect, embedded, writing
-from usage_explore.schema import DEFAULT_TABLE
+from usage_explore import Store, connect
+from usage_explore.db import ddl, embedded
+from usage_explore.db.schema import DEFAULT_TABLE
 
 # a test on a busy machine is slow, not wrong
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -63,8 +64,8 @@ def database_url(server_url: str) -> Iterator[str]:
 def _template(server_url: str) -> Iterator[str]:
     """The name of a database that holds the empty events table, to copy."""
     with fresh_database(server_url) as url:
-        with writing.connect(url) as connection:
-            writing.ensure_schema(connection, DEFAULT_TABLE)
+        with ddl.connect(url) as connection:
+            ddl.ensure_schema(connection, DEFAULT_TABLE)
         yield psycopg.conninfo.conninfo_to_dict(url)["dbname"]
 
 
@@ -76,16 +77,16 @@ def events_database_url(server_url: str, _template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[writing.Connection]:
+def connection(database_url: str) -> Iterator[ddl.Connection]:
     """A connection that may write to the fresh, empty database."""
-    with writing.connect(database_url) as opened:
+    with ddl.connect(database_url) as opened:
         yield opened
 
 
 @pytest.fixture
-def events_connection(events_database_url: str) -> Iterator[writing.Connection]:
+def events_connection(events_database_url: str) -> Iterator[ddl.Connection]:
     """A connection that may write to the fresh database with the events table."""
-    with writing.connect(events_database_url) as opened:
+    with ddl.connect(events_database_url) as opened:
         yield opened
 
 
@@ -104,7 +105,7 @@ def _layouts() -> list[str]:
 def everyone(request: pytest.FixtureRequest, server_url: str, _template: str, generated: list[Row]) -> Iterator[Store]:
     """A store on the generated rows that was not told which organization."""
     with fresh_database(server_url, _template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             insert_in_layout(connection, generated, request.param)
         store = connect(url)
         yield store

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from servers import fresh_database
-from usage_explore import demo, writing
-from usage_explore.schema import events_table
+from usage_explore import demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 
 UNTIL = datetime(2026, 9, 30, 12, tzinfo=UTC)
 DAYS, PER_DAY = 30, 400
@@ -22,6 +23,6 @@ WINDOW = {"since": "2026-09-01T00:00:00Z", "until": "2026-09-29T00:00:00Z"}
 @contextlib.contextmanager
 def demo_database(server_url: str, template: str) -> Iterator[str]:
     with fresh_database(server_url, template=template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
         yield url

@@ -15,9 +15,10 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
-from usage_explore import Store, writing
+from usage_explore import Store
 from usage_explore.api import create_app
 from usage_explore.cli.serve.uvicorn_server import standalone
+from usage_explore.db import ddl
 
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
@@ -74,7 +75,7 @@ def eventually(happened: Callable[[], object], patience: float = 20) -> None:
         time.sleep(0.02)
 
 
-def working(connection: writing.Connection) -> list[int]:
+def working(connection: ddl.Connection) -> list[int]:
     """The server processes of stores whose statement has come to a `pg_sleep` in this database."""
     found = connection.execute(
         """

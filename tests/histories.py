@@ -18,10 +18,11 @@ from zoneinfo import ZoneInfo
 import oracle
 import rows
 from oracle import Row, utc
-from usage_explore import AggregateQuery, connect, writing
+from usage_explore import AggregateQuery, connect
+from usage_explore.db import ddl
+from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.load import load_files
 from usage_explore.rollup import catalogue, refresh, wishes
-from usage_explore.schema import COLUMNS, events_table
 
 START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
@@ -39,7 +40,7 @@ class History:
     def __init__(self, url: str, seed: int, folder: Path) -> None:
         self.draw = random.Random(seed)
         self.url, self.folder = url, folder
-        self.connection = writing.connect(url)
+        self.connection = ddl.connect(url)
         self.clock = START
         self.rows: list[Row] = []
         self.steps: Counter[str] = Counter()
@@ -83,7 +84,7 @@ class History:
         """A transaction that began before a refresh, which stays behind it, commits after."""
         began = self.clock
         made = [dataclasses.replace(row, ingested_at=began + INSTANT) for row in self.new(8)]
-        with writing.connect(self.url) as other:
+        with ddl.connect(self.url) as other:
             _copy(other, made)
             self.clock += 3 * HOUR
             refresh.advance(self.connection, TABLE, began)
@@ -97,7 +98,7 @@ class History:
 
         def run() -> None:
             try:
-                with writing.connect(self.url) as connection:
+                with ddl.connect(self.url) as connection:
                     refresh.advance(connection, TABLE, self.clock)
             except BaseException as error:
                 failures.append(error)
@@ -288,7 +289,7 @@ def _floor(instant: datetime, grain: timedelta) -> datetime:
     return instant - (instant - utc(1970, 1, 1)) % grain
 
 
-def _copy(connection: writing.Connection, made: list[Row]) -> None:
+def _copy(connection: ddl.Connection, made: list[Row]) -> None:
     with connection.cursor() as cursor, cursor.copy(f"COPY usage_events ({', '.join(COLUMNS)}) FROM STDIN") as copy:
         for row in made:
             copy.write_row([getattr(row, name) for name in COLUMNS])

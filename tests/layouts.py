@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import rows
 from oracle import Row
-from usage_explore.homes import Wishes
-from usage_explore.homes.arrange import arrange
-from usage_explore.writing import Connection
+from usage_explore.db import Wishes
+from usage_explore.db.ddl import Connection
+from usage_explore.db.migrate import arrange
 
 LAYOUTS = ("rowstore", "columnstore", "mixed")
 

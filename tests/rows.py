@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from oracle import Row, utc
-from usage_explore.writing import Connection
+from usage_explore.db.ddl import Connection
 
 ORGANIZATION = uuid.UUID("0a0a0a0a-0000-4000-8000-000000000001")
 NEIGHBOUR = uuid.UUID("0b0b0b0b-0000-4000-8000-000000000002")

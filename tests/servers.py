@@ -13,9 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from usage_explore import embedded, writing
-from usage_explore.homes import Wishes
-from usage_explore.schema import DEFAULT_TABLE
+from usage_explore.db import Wishes, ddl, embedded
+from usage_explore.db.schema import DEFAULT_TABLE
 
 
 def short_folder() -> Path:
@@ -58,8 +57,8 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
         if workers:
             _join(url, [_at(worker, name) for worker in workers])
             if template != "template0":
-                with writing.connect(url) as connection:
-                    writing.ensure_schema(connection, DEFAULT_TABLE, Wishes(distribute=True))
+                with ddl.connect(url) as connection:
+                    ddl.ensure_schema(connection, DEFAULT_TABLE, Wishes(distribute=True))
         yield url
     finally:
         for node in (server_url, *workers):

@@ -15,9 +15,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from usage_explore import writing
 from usage_explore.cli import main
 from usage_explore.cli.serve import launch
+from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 
 Run = Callable[..., Result]
@@ -67,7 +67,7 @@ def test_init_says_what_it_did(run: Run) -> None:
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-def test_options_go_before_or_after_the_command(run: Run, connection: writing.Connection, place: str) -> None:
+def test_options_go_before_or_after_the_command(run: Run, connection: ddl.Connection, place: str) -> None:
     option = ["--table", "metering.events"]
     result = run(*option, "init") if place == "before" else run("init", *option)
     assert "metering.events" in result.output
@@ -156,7 +156,7 @@ def test_database_that_is_away_is_one_sentence() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_databases_refusal_is_one_sentence(run: Run, connection: writing.Connection) -> None:
+def test_databases_refusal_is_one_sentence(run: Run, connection: ddl.Connection) -> None:
     connection.execute("CREATE TABLE usage_events_cover ()")
     connection.commit()
     result = run("init")

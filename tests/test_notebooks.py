@@ -16,8 +16,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import rows
-from usage_explore import demo, writing
-from usage_explore.schema import events_table
+from usage_explore import demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -55,7 +56,7 @@ def test_a_notebook_is_prose_and_clean_code(path: Path) -> None:
 
 
 def test_the_explore_notebook_answers_on_demo_data(
-    events_connection: writing.Connection, events_database_url: str, tmp_path: Path
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
     demo.append(events_connection, events_table(), days=33, per_day=400)
     shown = run(NOTEBOOKS / "01-explore.ipynb", events_database_url, tmp_path)
@@ -75,7 +76,7 @@ def test_the_explore_notebook_answers_on_demo_data(
 
 
 def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
-    events_connection: writing.Connection, events_database_url: str, tmp_path: Path
+    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
     demo.append(events_connection, events_table(), days=84, per_day=1_000)
     shown = run(NOTEBOOKS / "02-validate-billing.ipynb", events_database_url, tmp_path)
@@ -103,7 +104,7 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
     ],
 )
 def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
-    events_connection: writing.Connection,
+    events_connection: ddl.Connection,
     events_database_url: str,
     tmp_path: Path,
     path: Path,

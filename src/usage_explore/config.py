@@ -15,8 +15,8 @@ from uuid import UUID
 import platformdirs
 
 from usage_explore import parse
+from usage_explore.db.schema import DEFAULT_TABLE, split_name
 from usage_explore.errors import ConfigurationError
-from usage_explore.schema import DEFAULT_TABLE, split_name
 
 PREFIX = "USAGE_EXPLORE_"
 DEFAULT_STATEMENT_TIMEOUT = timedelta(seconds=30)
@@ -119,7 +119,7 @@ def database_url(settings: Settings) -> str:
     """
     if settings.database_url:
         return settings.database_url
-    from usage_explore import embedded
+    from usage_explore.db import embedded
 
     return embedded.start(settings.home)
 

@@ -18,8 +18,12 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, reading, statements
+from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, statements
 from usage_explore.answers import Aggregate, EventPage
+from usage_explore.db import engine as reading
+from usage_explore.db.catalog import check_instants
+from usage_explore.db.schema import events_table
+from usage_explore.db.tenancy import Scope
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.numbers import decimal_context
@@ -28,9 +32,6 @@ from usage_explore.query import AggregateQuery, EventQuery, Period
 from usage_explore.question import Question, expect
 from usage_explore.results.types import Event
 from usage_explore.rollup.serving import KEYS
-from usage_explore.schema import events_table
-from usage_explore.scoping import Scope
-from usage_explore.shape import check_instants
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoices import InvoiceSource

@@ -22,10 +22,11 @@ import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from servers import fresh_database
 from tenants import ALPHA, AS_OF, BEGAN, BRAVO, NEIGHBOURS, PINNED, Tenant
-from usage_explore import AggregateQuery, EventQuery, Store, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
 from usage_explore.app.cache import Source
+from usage_explore.db import ddl
 from usage_explore.errors import ScopeError, UsageExploreError
 
 THREADS = 8
@@ -57,7 +58,7 @@ class Answer(NamedTuple):
 def a_store(server_url: str, template: str, *tenants: Tenant) -> Iterator[Store]:
     """A store on a table that holds these organizations' events."""
     with fresh_database(server_url, template=template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             rows.insert(connection, [row for tenant in tenants for row in tenant.rows()])
         with connect(url) as store:
             yield store
@@ -166,7 +167,7 @@ class Arrivals:
 
     def _append(self) -> None:
         draw = random.Random(2)
-        with writing.connect(self._url) as connection:
+        with ddl.connect(self._url) as connection:
             for batch in itertools.count():
                 for tenant, many in ((ALPHA, 1), (BRAVO, 4)):
                     first = tenant.events + batch * many

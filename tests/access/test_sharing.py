@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 
 import rows
 from doors import EVENTS, eventually
-from usage_explore import config, connect, embedded, writing
+from usage_explore import config, connect
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli import main
 from usage_explore.cli.serve import launch
+from usage_explore.db import ddl, embedded
 from usage_explore.errors import ConfigurationError
 
 Run = Callable[..., Result]
@@ -151,7 +152,7 @@ def _other_address() -> str | None:
 
 
 @pytest.fixture
-def open_door(events_database_url: str, events_connection: writing.Connection, tmp_path: Path) -> Iterator[int]:
+def open_door(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> Iterator[int]:
     """The API alone, listening everywhere, with one key; its port."""
     rows.insert(events_connection, rows.generate(per_scene=1))
     settings = config.settings(database_url=events_database_url, home=tmp_path)

@@ -9,8 +9,9 @@ import pytest
 
 import rows
 from doors import asking
-from usage_explore import Store, writing
-from usage_explore.schema import COLUMNS
+from usage_explore import Store
+from usage_explore.db import ddl
+from usage_explore.db.schema import COLUMNS
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def slow() -> Callable[[str], None]:
 
     def make(url: str) -> None:
         columns = ", ".join(f"e.{name}" for name in COLUMNS if name != "quantity")
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             rows.insert(connection, rows.generate(per_scene=1))
             connection.execute(
                 f"""

@@ -12,8 +12,9 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
 from usage_explore.api import Limits
+from usage_explore.db import ddl
 
 PATHS = [EVENTS, AGGREGATE, f"{AGGREGATE}.svg", EXPORT]
 
@@ -34,7 +35,7 @@ def waiting(client: httpx.Client, path: str) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_going_away_cancels_the_statement(slow_store: Store, events_connection: writing.Connection, path: str) -> None:
+def test_going_away_cancels_the_statement(slow_store: Store, events_connection: ddl.Connection, path: str) -> None:
     with asking(slow_store) as client:
         with waiting(client, path):
             eventually(lambda: working(events_connection))
@@ -43,7 +44,7 @@ def test_going_away_cancels_the_statement(slow_store: Store, events_connection: 
         assert client.get("/readyz").status_code == 200
 
 
-def test_a_cancelled_question_hits_nobody_else(slow_store: Store, events_connection: writing.Connection) -> None:
+def test_a_cancelled_question_hits_nobody_else(slow_store: Store, events_connection: ddl.Connection) -> None:
     with asking(slow_store) as client, waiting(client, EVENTS):
         eventually(lambda: len(working(events_connection)) == 1)
         (kept,) = working(events_connection)
@@ -52,9 +53,7 @@ def test_a_cancelled_question_hits_nobody_else(slow_store: Store, events_connect
         eventually(lambda: working(events_connection) == [kept])
 
 
-def test_questions_beyond_the_limit_wait_a_bounded_time(
-    slow_store: Store, events_connection: writing.Connection
-) -> None:
+def test_questions_beyond_the_limit_wait_a_bounded_time(slow_store: Store, events_connection: ddl.Connection) -> None:
     limits = Limits(questions=1, exports=1, patience=0.2)
     with asking(slow_store, limits=limits) as client:
         with waiting(client, EVENTS):
@@ -82,7 +81,7 @@ def test_a_pool_that_others_use_up_is_waited_for_a_bounded_time(events_database_
 
 def test_lost_connections_are_replaced(client: httpx.Client, store: Store, server_url: str) -> None:
     assert client.get(EVENTS).status_code == 200
-    with writing.connect(server_url) as admin:
+    with ddl.connect(server_url) as admin:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             [store.engine.url.database],

@@ -18,9 +18,10 @@ from starlette.requests import Request
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking, raw
 from oracle import Row
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
 from usage_explore.access.logs import Lines
 from usage_explore.api.request_query import pairs
+from usage_explore.db import ddl
 from usage_explore.errors import QueryError
 from usage_explore.limits import MAX_QUERY_STRING
 
@@ -164,7 +165,7 @@ def test_a_missing_table(database_url: str) -> None:
             assert "usage-explore doctor" in problem(answer, 503, "mismatch")["detail"]
 
 
-def test_a_table_of_another_shape_is_not_ready(events_database_url: str, events_connection: writing.Connection) -> None:
+def test_a_table_of_another_shape_is_not_ready(events_database_url: str, events_connection: ddl.Connection) -> None:
     with connect(events_database_url) as misfit, asking(misfit) as client:
         assert client.get("/readyz").json() == {"state": "ok"}
         events_connection.execute("ALTER TABLE usage_events ALTER quantity TYPE float8")
@@ -186,7 +187,7 @@ def test_a_statement_that_takes_too_long(events_database_url: str, slow: Callabl
             assert "narrow the window" in problem(client.get(path), 504, "timeout")["detail"]
 
 
-def test_no_exact_sum(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> None:
+def test_no_exact_sum(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> None:
     infinite = replace(own[0], id=uuid4(), quantity=Decimal("Infinity"))
     rows.insert(events_connection, [infinite])
     since, until = (f"{own[0].timestamp + timedelta(days=days):%Y-%m-%dT00:00:00Z}" for days in (0, 1))

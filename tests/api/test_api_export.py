@@ -14,8 +14,9 @@ from psycopg import sql
 import rows
 from doors import EVENTS, EXPORT, asking, eventually, working
 from oracle import Row, newest_first
-from usage_explore import EventQuery, Store, connect, writing
+from usage_explore import EventQuery, Store, connect
 from usage_explore.api import Limits
+from usage_explore.db import ddl
 
 PAGE = 97
 
@@ -28,7 +29,7 @@ def _small_pages() -> Iterator[None]:
 
 
 @pytest.fixture
-def halfway(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> str:
+def halfway(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> str:
     """A view that takes a minute to read once it comes to a row in the middle; the URL of its database."""
     rows.insert(events_connection, own)
     events_connection.execute(
@@ -115,7 +116,7 @@ def test_a_broken_export_is_never_taken_for_whole(halfway: str, coding: str) -> 
         assert PAGE < sound.count(b"\n") < whole.count(b"\n")
 
 
-def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connection: writing.Connection) -> None:
+def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connection: ddl.Connection) -> None:
     with connect(halfway, table="halfway") as store, asking(store) as client:
         with client.stream("GET", EXPORT) as answer:
             eventually(lambda: working(events_connection))
@@ -128,7 +129,7 @@ def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connecti
         assert client.get("/readyz").status_code == 200
 
 
-def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: writing.Connection) -> None:
+def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: ddl.Connection) -> None:
     with connect(halfway, table="halfway") as store, asking(store, limits=Limits(exports=1, patience=5)) as client:
         for _ in range(3):
             with client.stream("GET", EXPORT) as answer:
@@ -141,7 +142,7 @@ def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: w
 
 
 def test_who_takes_nothing_is_left_after_a_while(
-    events_database_url: str, events_connection: writing.Connection, monkeypatch: pytest.MonkeyPatch
+    events_database_url: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("usage_explore.export._PAGE", 5_000)
     events_connection.execute(

@@ -15,10 +15,11 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, raw
-from usage_explore import config, writing
+from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.serve import launch
+from usage_explore.db import ddl
 from usage_explore.query import EventQuery
 
 PASSWORD = "correct horse"
@@ -77,7 +78,7 @@ def test_a_question_in_the_log_is_bounded() -> None:
 
 @pytest.mark.parametrize("word", ["api", "app"])
 def test_every_request_is_one_line_without_secrets(
-    events_database_url: str, events_connection: writing.Connection, tmp_path: Path, word: str
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, word: str
 ) -> None:
     rows.insert(events_connection, rows.generate(per_scene=1))
     url = with_password(events_database_url)

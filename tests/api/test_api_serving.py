@@ -11,13 +11,14 @@ import httpx
 import pytest
 
 import rows
-from usage_explore import config, writing
+from usage_explore import config
 from usage_explore.cli.serve import launch
+from usage_explore.db import ddl
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_both_commands_serve_the_api(
-    events_database_url: str, events_connection: writing.Connection, tmp_path: Path, alone: bool
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, alone: bool
 ) -> None:
     rows.insert(events_connection, rows.generate(per_scene=1))
     port = launch.free_port(None, first=8700)

@@ -15,8 +15,9 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, working
-from usage_explore import EventQuery, Store, config, connect, work, writing
+from usage_explore import EventQuery, Store, config, connect
 from usage_explore.cli.serve import launch
+from usage_explore.db import cancellation, ddl
 from usage_explore.errors import UsageExploreError
 
 GRACE = "import sys; from usage_explore import serving, cli; serving._GRACE = {}; sys.argv[0] = 'x'; cli.main()"
@@ -66,7 +67,7 @@ def asked(client: httpx.Client, *paths: str) -> Iterator[list[httpx.Response | E
 
 
 def test_after_the_grace_everything_ends_and_says_so(
-    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None], tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, slow: Callable[[str], None], tmp_path: Path
 ) -> None:
     slow(events_database_url)
     with serving("app", 0.5, events_database_url, tmp_path) as (process, client):
@@ -84,7 +85,7 @@ def test_after_the_grace_everything_ends_and_says_so(
 
 
 def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
-    events_database_url: str, events_connection: writing.Connection, tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
     rows.insert(events_connection, rows.generate(per_scene=1))
     events_connection.execute(
@@ -122,7 +123,7 @@ def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
 
 
 def test_what_ends_within_the_grace_is_whole(
-    events_database_url: str, events_connection: writing.Connection, tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
     rows.insert(events_connection, rows.generate(per_scene=1))
     events_connection.execute(
@@ -145,7 +146,7 @@ def test_what_ends_within_the_grace_is_whole(
 
 
 def test_told_twice_it_ends_at_once(
-    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None], tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, slow: Callable[[str], None], tmp_path: Path
 ) -> None:
     slow(events_database_url)
     with serving("api", 600, events_database_url, tmp_path) as (process, client):
@@ -161,24 +162,24 @@ def test_told_twice_it_ends_at_once(
 
 
 def test_everything_can_be_cancelled(
-    events_database_url: str, events_connection: writing.Connection, slow: Callable[[str], None]
+    events_database_url: str, events_connection: ddl.Connection, slow: Callable[[str], None]
 ) -> None:
     slow(events_database_url)
     said: list[Exception] = []
 
     def ask(store: Store) -> None:
-        with work.working():
+        with cancellation.working():
             try:
                 store.events(EventQuery(limit=1))
             except UsageExploreError as error:
                 said.append(error)
 
     with connect(events_database_url, rows.ORGANIZATION, table="slow") as store:
-        work.watch(store.engine)
+        cancellation.watch(store.engine)
         thread = threading.Thread(target=ask, args=(store,))
         thread.start()
         eventually(lambda: working(events_connection), patience=60)
-        work.cancel_everything(20)
+        cancellation.cancel_everything(20)
         thread.join(20)
         assert not thread.is_alive()
     assert len(said) == 1

@@ -16,8 +16,9 @@ from asked import faults_of, names
 from demo_database import ACME, WINDOW
 from opening import MAIN, Open, opened
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, writing
+from usage_explore import AggregateQuery, EventQuery
 from usage_explore.app import formatting
+from usage_explore.db import ddl
 from usage_explore.query import Period
 from usage_explore.question import Question
 
@@ -90,7 +91,7 @@ def test_a_link_of_another_organization_shows_nothing(page: str, explore: Open, 
 
 
 def test_what_cannot_be_drawn_is_said_and_still_listed(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row], use: Callable[..., None]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], use: Callable[..., None]
 ) -> None:
     kept = replace(own[0], dimensions="{}")
     for number, quantity in enumerate(("1e400", "-3e5000", "1e-400")):

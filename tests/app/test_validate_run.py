@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import text
 
 from demo_database import ACME, WINDOW
-from usage_explore import Store, statements, work
+from usage_explore import Store, statements
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import File
 from usage_explore.checks.registry import CHECKS
+from usage_explore.db import cancellation
+from usage_explore.db.schema import events_table
 from usage_explore.query import Period
-from usage_explore.schema import events_table
 
 
 class Gone(BaseException):
@@ -28,7 +29,7 @@ def sleeping(store: Store) -> int:
 
 
 def test_who_leaves_ends_what_runs_in_the_database(store: Store) -> None:
-    work.watch(store.engine)
+    cancellation.watch(store.engine)
     begun = threading.Event()
 
     def task(note: run.Note) -> None:

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from browsing import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
 from demo_database import ACME, CEDAR, WINDOW
-from usage_explore import AggregateQuery, EventQuery, Store, frames, writing
+from usage_explore import AggregateQuery, EventQuery, Store, frames
 from usage_explore.app import formatting
+from usage_explore.db import ddl
 
 pytestmark = pytest.mark.browser
 
@@ -217,7 +218,7 @@ def test_the_pinned_link_does_not_move_when_late_events_arrive(visit: Visit, sit
     pinned = page.locator('[data-testid="stPopoverBody"] code').inner_text()
     assert "as_of=" in pinned
     before = picture(page)
-    with writing.connect(site.database_url) as connection:
+    with ddl.connect(site.database_url) as connection:
         connection.execute(
             "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
             " idempotency_key) SELECT gen_random_uuid(), %s, %s, 'late', 1, '2026-09-10T12:00Z', 'late' || g"

@@ -13,8 +13,9 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from browsing import Site, address, copied, settled, table_csv
-from usage_explore import formulas, writing
+from usage_explore import formulas
 from usage_explore.app import formatting, grid
+from usage_explore.db import ddl
 
 pytestmark = pytest.mark.browser
 
@@ -39,7 +40,7 @@ def rows(site: Site) -> Iterator[None]:
                 at, name = f"2026-09-{day:02d}T12:{59 - minute}Z", f"{key}{metric}{day}"
                 cost = (quantity, "USD") if minute == 1 else (None, None)
                 found.append([ORGANIZATION, metric, quantity, at, name, json.dumps(dimensions), *cost])
-    with writing.connect(site.database_url) as connection:
+    with ddl.connect(site.database_url) as connection:
         connection.cursor().executemany(
             "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
             " idempotency_key, dimensions, external_cost_amount, external_cost_currency)"
@@ -48,7 +49,7 @@ def rows(site: Site) -> Iterator[None]:
         )
         connection.commit()
     yield
-    with writing.connect(site.database_url) as connection:
+    with ddl.connect(site.database_url) as connection:
         connection.execute("DELETE FROM usage_events WHERE organization_id = %s", [ORGANIZATION])
         connection.commit()
 

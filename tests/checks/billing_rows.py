@@ -13,7 +13,8 @@ from uuid import UUID
 
 import rows
 from oracle import Row, utc
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
+from usage_explore.db import ddl
 from usage_explore.query import Period
 
 CUSTOMERS = [UUID(int=0xC0 + number) for number in range(40)]
@@ -56,7 +57,7 @@ def steady(customer: int, since: datetime, until: datetime, each: timedelta, **g
 @contextmanager
 def store_of(url: str, events: list[Row]) -> Iterator[Store]:
     """A store on a fresh database that holds the events."""
-    with writing.connect(url) as connection:
+    with ddl.connect(url) as connection:
         rows.insert(connection, events)
     with connect(url, organization_id=str(rows.ORGANIZATION)) as store:
         yield store

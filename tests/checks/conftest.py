@@ -8,10 +8,11 @@ import pytest
 
 from demo_database import ACME, UNTIL
 from servers import fresh_database
-from usage_explore import Store, connect, demo, writing
+from usage_explore import Store, connect, demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.demo import Incident
 from usage_explore.query import Period
-from usage_explore.schema import events_table
 
 DAYS, PER_DAY = 75, 1_500
 
@@ -20,7 +21,7 @@ DAYS, PER_DAY = 75, 1_500
 def planted_demo(server_url: str, _template: str) -> Iterator[tuple[Store, Period, list[Incident]]]:
     """A store on the demo's main organization, its last 60 days, and the incidents planted in them."""
     with fresh_database(server_url, template=_template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             demo.append(connection, events_table(), until=UNTIL, days=DAYS, per_day=PER_DAY)
             found = demo.incidents(connection)
         period = Period(since="2026-08-01T00:00:00Z", until="2026-09-30T00:00:00Z")

@@ -11,7 +11,8 @@ from itertools import count
 import rows
 from oracle import EXACT, Row
 from rows import NEIGHBOUR, ORGANIZATION
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
+from usage_explore.db import ddl
 from usage_explore.query import Period
 
 SINCE, UNTIL = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)
@@ -50,7 +51,7 @@ def beside(found: Iterable[Row]) -> list[Row]:
     return [Row(**{**vars(row), "id": uuid.uuid4(), "organization_id": NEIGHBOUR}) for row in found]
 
 
-def store_of(connection: writing.Connection, url: str, events: Iterable[Row]) -> Store:
+def store_of(connection: ddl.Connection, url: str, events: Iterable[Row]) -> Store:
     """A store on these events; the caller closes it."""
     rows.insert(connection, list(events))
     return connect(url, ORGANIZATION)

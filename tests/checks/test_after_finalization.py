@@ -13,8 +13,9 @@ import pytest
 from checks.examined import examine
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import AggregateQuery, writing
+from usage_explore import AggregateQuery
 from usage_explore.checks.batches import FLOOR
+from usage_explore.db import ddl
 from usage_explore.numbers import plain
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -48,7 +49,7 @@ def in_time(per_day: int) -> list[Row]:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_then_and_now_are_what_the_store_answers(
-    events_connection: writing.Connection, events_database_url: str, seed: int
+    events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
     rows = random_rows(seed)
     store = store_of(events_connection, events_database_url, rows + beside(rows) + in_time(60))
@@ -95,7 +96,7 @@ def test_then_and_now_are_what_the_store_answers(
     [(FLOOR, 100, "high"), (FLOOR, 2_000, "medium"), (FLOOR - 1, 100, "low"), (FLOOR - 1, 1, "high"), (1, 5, "high")],
 )
 def test_what_changes_the_invoice_noticeably_is_high(
-    events_connection: writing.Connection, events_database_url: str, late: int, usual: int, severity: str
+    events_connection: ddl.Connection, events_database_url: str, late: int, usual: int, severity: str
 ) -> None:
     rows = [event(SINCE + number * MINUTE, quantity=Decimal(1)) for number in range(usual)]
     rows += [
@@ -110,7 +111,7 @@ def test_what_changes_the_invoice_noticeably_is_high(
 
 
 def test_without_a_finalization_it_is_skipped_and_says_why(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     store = store_of(events_connection, events_database_url, [])
     result = examine(store, "after_finalization", september())
@@ -119,7 +120,7 @@ def test_without_a_finalization_it_is_skipped_and_says_why(
     store.close()
 
 
-def test_no_number_breaks_nothing(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_no_number_breaks_nothing(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(
             SINCE + DAY, quantity=Decimal(odd), metric_key=metric, customer_id=UUID(int=9), ingested_at=FINALIZED + DAY
@@ -135,7 +136,7 @@ def test_no_number_breaks_nothing(events_connection: writing.Connection, events_
 
 
 def test_of_nothing_and_of_no_number_there_is_no_part(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     later = {"ingested_at": FINALIZED + DAY}
     rows = [event(SINCE + number * MINUTE, quantity=Decimal(3), **later) for number in range(20)]
@@ -153,7 +154,7 @@ def test_of_nothing_and_of_no_number_there_is_no_part(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_what_a_period_finalized_before_its_end_goes_on_to_hold_is_one_finding(
-    events_connection: writing.Connection, events_database_url: str, seed: int
+    events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
     draw = random.Random(seed)
     finalized = SINCE + 10 * DAY
@@ -191,9 +192,7 @@ def test_what_a_period_finalized_before_its_end_goes_on_to_hold_is_one_finding(
     store.close()
 
 
-def test_a_finalization_that_is_to_come_is_said(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_a_finalization_that_is_to_come_is_said(events_connection: ddl.Connection, events_database_url: str) -> None:
     store = store_of(events_connection, events_database_url, [event(SINCE + DAY)])
     result = examine(store, "after_finalization", september(finalized_at=FINALIZED, as_of=FINALIZED))
     store.close()

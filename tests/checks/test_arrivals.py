@@ -10,8 +10,9 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of
 from oracle import Row
-from usage_explore import Store, writing
+from usage_explore import Store
 from usage_explore.checks.batches import FLOOR
+from usage_explore.db import ddl
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LOADED = UNTIL + 40 * DAY
@@ -21,7 +22,7 @@ Make = Callable[[list[Row]], Store]
 
 
 @pytest.fixture
-def make(events_connection: writing.Connection, events_database_url: str) -> Iterator[Make]:
+def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Make]:
     """A store on these events, closed at the end."""
     stores: list[Store] = []
 

@@ -14,9 +14,9 @@ from checks.examined import examine, found, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
 from rows import ORGANIZATION
-from usage_explore import writing
 from usage_explore.checks.batches import CROWD, FLOOR, MOST
 from usage_explore.checks.duplicates import MARGIN
+from usage_explore.db import ddl
 from usage_explore.numbers import plain
 
 HOUR = timedelta(hours=1)
@@ -53,7 +53,7 @@ def random_rows(seed: int) -> list[Row]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_superfluous_equals_the_oracle(
-    events_connection: writing.Connection, events_database_url: str, seed: int
+    events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
     rows = random_rows(seed)
     store = store_of(events_connection, events_database_url, rows + beside(rows))
@@ -82,7 +82,7 @@ def test_what_is_superfluous_equals_the_oracle(
 
 
 def test_a_batch_sent_twice_is_one_finding_with_its_exact_worth(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     ordinary = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
     sent = [
@@ -130,7 +130,7 @@ def test_a_batch_sent_twice_is_one_finding_with_its_exact_worth(
     [(SINCE - HOUR, FLOOR), (SINCE - MARGIN, FLOOR), (SINCE - MARGIN - HOUR, 0), (UNTIL, FLOOR)],
 )
 def test_the_first_arrival_may_lie_outside_the_period(
-    events_connection: writing.Connection, events_database_url: str, first: object, expected: int
+    events_connection: ddl.Connection, events_database_url: str, first: object, expected: int
 ) -> None:
     keys = [f"again {number}" for number in range(FLOOR)]
     outside = [event(first, ingested_at=SINCE - HOUR, idempotency_key=key) for key in keys]  # type: ignore[arg-type]
@@ -142,9 +142,7 @@ def test_the_first_arrival_may_lie_outside_the_period(
     assert all(finding.severity == "medium" for finding in findings)  # other content under the same key
 
 
-def test_further_batches_are_summed_in_the_note(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_further_batches_are_summed_in_the_note(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(
             SINCE + timedelta(hours=number),
@@ -170,7 +168,7 @@ def again(row: Row, **fields: object) -> Row:
 
 @pytest.mark.parametrize(("weekends", "apart", "expected"), [(True, 1, 1), (False, 1, 1), (True, 5, 3)])
 def test_copies_day_by_day_are_one_finding(
-    events_connection: writing.Connection, events_database_url: str, weekends: bool, apart: int, expected: int
+    events_connection: ddl.Connection, events_database_url: str, weekends: bool, apart: int, expected: int
 ) -> None:
     """Sent twice from nine to five: nights and weekends do not cut it, days between do."""
     days = [SINCE + timedelta(days=day, hours=9) for day in range(0, 14, apart)]
@@ -188,7 +186,7 @@ def test_copies_day_by_day_are_one_finding(
     assert sum(each.events for each in found) == 48 * len(days)
 
 
-def test_a_few_copies_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_a_few_copies_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(SINCE + timedelta(hours=number), customer_id=customer, quantity=Decimal(1))
         for number in range(100)
@@ -208,7 +206,7 @@ def test_a_few_copies_are_told_together(events_connection: writing.Connection, e
 
 
 def test_all_events_of_a_small_customer_sent_twice_are_its_own_high_finding(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     busy = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
     small = [event(SINCE + timedelta(days=3 * day), customer_id=SMALL) for day in range(9)]
@@ -225,7 +223,7 @@ def test_all_events_of_a_small_customer_sent_twice_are_its_own_high_finding(
 
 
 def test_many_small_customers_sent_twice_are_one_high_finding(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     small = [event(SINCE + timedelta(days=number), customer_id=UUID(int=0xF00 + number)) for number in range(CROWD + 1)]
     copies = [again(row) for row in small]
@@ -237,7 +235,7 @@ def test_many_small_customers_sent_twice_are_one_high_finding(
 
 
 def test_the_same_content_at_another_time_is_billed_twice(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     usual = [event(SINCE + timedelta(minutes=10 * number)) for number in range(1_000)]
     moved = [again(row, timestamp=row.timestamp + timedelta(days=2)) for row in usual[:20]]
@@ -251,15 +249,13 @@ def test_the_same_content_at_another_time_is_billed_twice(
     assert "a correction" in medium.sentence
 
 
-def test_nothing_is_found_in_nothing(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_nothing_is_found_in_nothing(events_connection: ddl.Connection, events_database_url: str) -> None:
     store = store_of(events_connection, events_database_url, [])
     assert examine(store, "duplicates", september()).is_clean
     store.close()
 
 
-def test_the_rows_of_a_neighbour_are_no_duplicates(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_the_rows_of_a_neighbour_are_no_duplicates(events_connection: ddl.Connection, events_database_url: str) -> None:
     mine = [event(SINCE + HOUR) for _ in range(FLOOR)]
     store = store_of(events_connection, events_database_url, mine + beside(mine))
     assert store.organization_id == ORGANIZATION

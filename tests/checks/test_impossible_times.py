@@ -10,10 +10,11 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import Store, writing
+from usage_explore import Store
 from usage_explore.checks import Finding
 from usage_explore.checks.batches import FLOOR
 from usage_explore.checks.impossible_times import FAR_PAST, TOLERANCE
+from usage_explore.db import ddl
 
 INSTANT = timedelta(microseconds=1)
 DAY = timedelta(days=1)
@@ -43,7 +44,7 @@ def findings(store: Store, **parameters: object) -> tuple[Finding, ...]:
     ],
 )
 def test_the_bounds_are_those_that_are_stated(
-    events_connection: writing.Connection, events_database_url: str, lag: timedelta, found: bool
+    events_connection: ddl.Connection, events_database_url: str, lag: timedelta, found: bool
 ) -> None:
     rows = lagging(lag)
     store = store_of(events_connection, events_database_url, rows + beside(rows))
@@ -69,7 +70,7 @@ def test_the_bounds_are_those_that_are_stated(
     ],
 )
 def test_what_is_dated_after_the_period_is_found(
-    events_connection: writing.Connection,
+    events_connection: ddl.Connection,
     events_database_url: str,
     occurred: datetime,
     arrived: datetime,
@@ -90,7 +91,7 @@ def test_what_is_dated_after_the_period_is_found(
 
 
 def test_the_question_shows_a_batch_alone_in_its_hours(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     rows = [*lagging(-3 * DAY, 40), event(SINCE + DAY), event(SINCE + 10 * DAY, customer_id=SMALL)]
     store = store_of(events_connection, events_database_url, rows)
@@ -101,7 +102,7 @@ def test_the_question_shows_a_batch_alone_in_its_hours(
 
 
 def test_what_arrived_before_its_period_began_is_high(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     store = store_of(events_connection, events_database_url, lagging(-11 * DAY))
     (finding,) = findings(store)
@@ -109,7 +110,7 @@ def test_what_arrived_before_its_period_began_is_high(
     assert "belong to an earlier one" in finding.sentence
 
 
-def test_a_few_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_a_few_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = lagging(-DAY, FLOOR - 1) + lagging(-DAY, FLOOR - 1, customer_id=SMALL)
     rows += lagging(timedelta(0), 200) + lagging(timedelta(0), 200, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, rows)
@@ -120,7 +121,7 @@ def test_a_few_are_told_together(events_connection: writing.Connection, events_d
 
 @pytest.mark.parametrize("key", ["fast \x1b[2J\u202e'\"", None, ""])
 def test_a_fast_clock_is_told_by_sender(
-    events_connection: writing.Connection, events_database_url: str, key: str | None
+    events_connection: ddl.Connection, events_database_url: str, key: str | None
 ) -> None:
     import json
 
@@ -138,7 +139,7 @@ def test_a_fast_clock_is_told_by_sender(
 
 
 def test_other_periods_and_what_arrived_later_are_left_alone(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     outside = [event(UNTIL + timedelta(seconds=second), ingested_at=SINCE - DAY) for second in range(FLOOR)]
     late = lagging(FAR_PAST + DAY)

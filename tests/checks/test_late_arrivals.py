@@ -13,10 +13,10 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import writing
 from usage_explore.checks.batches import FLOOR
 from usage_explore.checks.impossible_times import FAR_PAST
 from usage_explore.checks.late_arrivals import LATE, TIMES
+from usage_explore.db import ddl
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)
@@ -27,7 +27,7 @@ def lagging(lag: timedelta, number: int, day: int = 10, **fields: object) -> lis
     return [event(time, ingested_at=time + lag, **fields) for time in times]
 
 
-def test_the_sheet_equals_the_oracle(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_the_sheet_equals_the_oracle(events_connection: ddl.Connection, events_database_url: str) -> None:
     draw = random.Random(5)
     rows = [
         event(
@@ -60,7 +60,7 @@ def test_the_sheet_equals_the_oracle(events_connection: writing.Connection, even
     ("lag", "found"), [(LATE, False), (LATE + INSTANT, True), (FAR_PAST, True), (FAR_PAST + INSTANT, False)]
 )
 def test_a_batch_that_took_long_is_one_finding(
-    events_connection: writing.Connection, events_database_url: str, lag: timedelta, found: bool
+    events_connection: ddl.Connection, events_database_url: str, lag: timedelta, found: bool
 ) -> None:
     ordinary = [row for day in range(20) for row in lagging(MINUTE, 20, day)]
     held_back = lagging(lag, 30, metric_key="calls") + lagging(lag, 30)
@@ -77,7 +77,7 @@ def test_a_batch_that_took_long_is_one_finding(
 
 
 def test_batches_are_told_apart_by_when_they_arrived(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     ordinary = lagging(MINUTE, 2_000, 20)
     one, other = lagging(2 * DAY, 20), lagging(4 * DAY, 15)
@@ -87,7 +87,7 @@ def test_batches_are_told_apart_by_when_they_arrived(
     assert [each.quantity for each in findings] == [total(row.quantity for row in same) for same in (one, other)]
 
 
-def test_what_always_takes_a_day_is_not_late(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, events_database_url: str) -> None:
     usual = [row for day in range(10) for row in lagging(26 * HOUR, 20, day)]
     later = lagging(TIMES * 26 * HOUR, 15, 12)
     store = store_of(events_connection, events_database_url, usual + later)
@@ -95,7 +95,7 @@ def test_what_always_takes_a_day_is_not_late(events_connection: writing.Connecti
     store.close()
 
 
-def test_a_few_late_events_are_told_together(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_a_few_late_events_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
     few = lagging(3 * DAY, FLOOR - 1) + lagging(3 * DAY, FLOOR - 1, customer_id=SMALL)
     usual = lagging(MINUTE, 500, 15) + lagging(MINUTE, 500, 15, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + usual)
@@ -105,7 +105,7 @@ def test_a_few_late_events_are_told_together(events_connection: writing.Connecti
 
 
 def test_all_events_of_a_small_customer_late_are_its_own_finding(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     few = lagging(3 * DAY, FLOOR - 1, customer_id=SMALL)
     store = store_of(events_connection, events_database_url, few + lagging(MINUTE, 500, 15))
@@ -114,7 +114,7 @@ def test_all_events_of_a_small_customer_late_are_its_own_finding(
     assert (finding.severity, finding.events, finding.customer_id) == ("medium", FLOOR - 1, SMALL)
 
 
-def test_an_empty_period_has_an_empty_sheet(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_an_empty_period_has_an_empty_sheet(events_connection: ddl.Connection, events_database_url: str) -> None:
     store = store_of(events_connection, events_database_url, [])
     outcome = examine(store, "late_arrivals", september()).outcome
     store.close()

@@ -12,9 +12,9 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import writing
 from usage_explore.checks.batches import FLOOR
 from usage_explore.checks.look_alikes import MASSIVE
+from usage_explore.db import ddl
 
 HOUR = timedelta(hours=1)
 
@@ -31,7 +31,7 @@ def alike(rows: list[Row]) -> list[Row]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_looks_alike_equals_the_oracle(
-    events_connection: writing.Connection, events_database_url: str, seed: int
+    events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
     draw = random.Random(seed)
     rows = [
@@ -69,7 +69,7 @@ def batch(number: int, day: int = 3) -> list[Row]:
     ("number", "expected"), [(MASSIVE, "high"), (MASSIVE - 1, "medium"), (FLOOR, "medium"), (FLOOR - 1, "medium")]
 )
 def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
-    events_connection: writing.Connection, events_database_url: str, number: int, expected: str
+    events_connection: ddl.Connection, events_database_url: str, number: int, expected: str
 ) -> None:
     rows = batch(number)
     store = store_of(events_connection, events_database_url, rows)
@@ -80,9 +80,7 @@ def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
     store.close()
 
 
-def test_a_few_among_far_more_are_told_together(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
     busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(FLOOR * 60)]
     store = store_of(events_connection, events_database_url, batch(FLOOR - 1) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
@@ -92,7 +90,7 @@ def test_a_few_among_far_more_are_told_together(
 
 
 def test_a_steady_double_metering_is_one_grave_finding(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     rows = [row for day in range(10) for row in batch(MASSIVE // 2, day)]
     store = store_of(events_connection, events_database_url, rows)
@@ -102,9 +100,7 @@ def test_a_steady_double_metering_is_one_grave_finding(
     store.close()
 
 
-def test_a_grave_batch_stays_grave_beside_others(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_a_grave_batch_stays_grave_beside_others(events_connection: ddl.Connection, events_database_url: str) -> None:
     busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(MASSIVE * 60)]
     store = store_of(events_connection, events_database_url, [*batch(FLOOR, 2), *busy, *batch(MASSIVE, 4)])
     grave, other = store.validate(september(), checks=["look_alikes"]).findings
@@ -113,7 +109,7 @@ def test_a_grave_batch_stays_grave_beside_others(
     assert (other.severity, other.events) == ("medium", FLOOR)
 
 
-def test_many_among_far_more_are_medium(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_many_among_far_more_are_medium(events_connection: ddl.Connection, events_database_url: str) -> None:
     busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MASSIVE * 60)]
     store = store_of(events_connection, events_database_url, batch(MASSIVE) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
@@ -121,7 +117,7 @@ def test_many_among_far_more_are_medium(events_connection: writing.Connection, e
     assert finding.severity == "medium"
 
 
-def test_a_duplicate_is_not_a_look_alike(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_a_duplicate_is_not_a_look_alike(events_connection: ddl.Connection, events_database_url: str) -> None:
     once = event(SINCE + HOUR, quantity=Decimal(1))
     again = [event(once.timestamp, quantity=Decimal(1), idempotency_key=once.idempotency_key) for _ in range(20)]
     store = store_of(events_connection, events_database_url, [once, *again])

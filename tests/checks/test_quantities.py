@@ -14,10 +14,11 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import Store, writing
+from usage_explore import Store
 from usage_explore.checks import Finding
 from usage_explore.checks.batches import FLOOR
 from usage_explore.checks.quantities import MANY, SPREAD
+from usage_explore.db import ddl
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
@@ -59,7 +60,7 @@ def unusual(rows: list[Row]) -> dict[tuple[str, UUID, str], int]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_unusual_equals_the_oracle(
-    events_connection: writing.Connection, events_database_url: str, seed: int
+    events_connection: ddl.Connection, events_database_url: str, seed: int
 ) -> None:
     draw = random.Random(seed)
     rows = []
@@ -85,7 +86,7 @@ def test_what_is_unusual_equals_the_oracle(
 
 
 def test_credits_as_there_always_were_are_nothing_to_say(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     rows = [
         event(row.timestamp, customer_id=row.customer_id, quantity=-row.quantity if number % 20 == 0 else row.quantity)
@@ -110,7 +111,7 @@ def test_credits_as_there_always_were_are_nothing_to_say(
     ],
 )
 def test_a_day_of_what_there_never_was_is_one_finding(
-    events_connection: writing.Connection, events_database_url: str, quantity: str, number: int, severity: str
+    events_connection: ddl.Connection, events_database_url: str, quantity: str, number: int, severity: str
 ) -> None:
     planted = on_day(12, number, quantity=Decimal(quantity), external_cost_amount=Decimal("0.5"))
     planted = [Row(**{**vars(row), "external_cost_currency": "EUR"}) for row in planted]
@@ -125,7 +126,7 @@ def test_a_day_of_what_there_never_was_is_one_finding(
 
 @pytest.mark.parametrize(("credit", "severity"), [("-480000", "high"), ("-20000", "high"), ("-5000", "low")])
 def test_one_credit_that_is_much_of_the_month_is_high(
-    events_connection: writing.Connection, events_database_url: str, credit: str, severity: str
+    events_connection: ddl.Connection, events_database_url: str, credit: str, severity: str
 ) -> None:
     planted = on_day(12, 1, quantity=Decimal(credit))
     store = store_of(events_connection, events_database_url, ordinary(JUNE) + ordinary(SMALL) + planted)
@@ -135,7 +136,7 @@ def test_one_credit_that_is_much_of_the_month_is_high(
 
 
 def test_single_credits_and_zeros_of_many_metrics_are_told_together(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     credits = [event(SINCE + day * DAY, metric_key=f"m{day}", quantity=Decimal("-0.001")) for day in range(12)]
     zeros = [
@@ -153,7 +154,7 @@ def test_single_credits_and_zeros_of_many_metrics_are_told_together(
 
 @pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
 def test_what_cannot_be_summed_is_said_and_breaks_nothing(
-    events_connection: writing.Connection, events_database_url: str, odd: str
+    events_connection: ddl.Connection, events_database_url: str, odd: str
 ) -> None:
     planted = [event(SINCE + DAY, quantity=Decimal(odd)), event(SINCE + 9 * DAY, quantity=Decimal("NaN"))]
     store = store_of(events_connection, events_database_url, ordinary(JUNE) + planted)
@@ -166,7 +167,7 @@ def test_what_cannot_be_summed_is_said_and_breaks_nothing(
     store.close()
 
 
-def test_hostile_names_do_no_harm(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         row
         for metric in ("", "\x1b[2J\u202e';--", "x" * 5_000)
@@ -179,7 +180,7 @@ def test_hostile_names_do_no_harm(events_connection: writing.Connection, events_
     store.close()
 
 
-def test_opposite_infinities_break_no_check(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_opposite_infinities_break_no_check(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         event(SINCE + DAY, quantity=Decimal(odd), idempotency_key="again", external_cost_currency=currency)
         for odd, currency in (("Infinity", "EUR"), ("-Infinity", "USD"), ("NaN", None)) * FLOOR
@@ -198,7 +199,7 @@ def test_opposite_infinities_break_no_check(events_connection: writing.Connectio
     [(0, "5", ", so that nothing is left to bill."), (150, "5", ", 25 % of what is left to bill."), (1, "NaN", ".")],
 )
 def test_of_nothing_that_is_left_to_bill_there_is_no_part(
-    events_connection: writing.Connection, events_database_url: str, others: int, quantity: str, words: str
+    events_connection: ddl.Connection, events_database_url: str, others: int, quantity: str, words: str
 ) -> None:
     rows = [event(SINCE + timedelta(minutes=number), quantity=Decimal(5), customer_id=SMALL) for number in range(2_000)]
     rows += [event(SINCE + timedelta(minutes=number), quantity=Decimal(-5)) for number in range(30)]

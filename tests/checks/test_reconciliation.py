@@ -25,10 +25,11 @@ from checks import billing_rows
 from checks.examined import examine, found, shown
 from oracle import EXACT, Row, utc
 from servers import fresh_database
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
 from usage_explore.checks import Result
 from usage_explore.checks.invoices import read_invoices
 from usage_explore.checks.reconciling import decimal
+from usage_explore.db import ddl
 from usage_explore.demo import invoice
 from usage_explore.numbers import plain
 from usage_explore.query import Period
@@ -72,7 +73,7 @@ def events(generated: list[Row]) -> list[Row]:
 @pytest.fixture(scope="module")
 def store(server_url: str, _template: str, events: list[Row]) -> Iterator[Store]:
     with fresh_database(server_url, _template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             rows.insert(connection, events)
         with connect(url, rows.ORGANIZATION) as opened:
             yield opened
@@ -477,7 +478,7 @@ def test_what_lines_and_metrics_hold_breaks_no_sentence(store: Store) -> None:
 
 def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str, own: list[Row]) -> None:
     odd = dataclasses.replace(within(own)[0], quantity=Decimal("NaN"))
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, [odd])
     with connect(events_database_url, rows.ORGANIZATION) as store:
         lines = frame([((odd.customer_id, odd.metric_key), Decimal(1))], ("metric_key",))

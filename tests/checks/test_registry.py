@@ -10,8 +10,8 @@ import rows
 from usage_explore import Period
 from usage_explore.checks.check import Check
 from usage_explore.checks.registry import CHECKS
+from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
-from usage_explore.schema import events_table
 from usage_explore.statements import to_sql
 
 PERIOD = Period(

@@ -17,8 +17,9 @@ import rows as made
 from checks.examined import shown
 from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import Period, Store, connect, writing
+from usage_explore import Period, Store, connect
 from usage_explore.cli import main
+from usage_explore.db import ddl
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 FIRST, SECOND = SINCE + 20 * DAY, SINCE + 25 * DAY
@@ -27,7 +28,7 @@ Make = Callable[[list[Row]], Store]
 
 
 @pytest.fixture
-def make(events_connection: writing.Connection, events_database_url: str) -> Iterator[Make]:
+def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Make]:
     """A store on these events, closed at the end."""
     stores: list[Store] = []
 

@@ -22,12 +22,13 @@ from ahead import Ahead
 from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from checks.examined import examine
 from oracle import EXACT, Row, utc
-from usage_explore import AggregateQuery, Store, connect, reading, writing
+from usage_explore import AggregateQuery, Store, connect
 from usage_explore.checks import Finding, series
 from usage_explore.checks.check import Examination
 from usage_explore.checks.moves import together
 from usage_explore.checks.series import Grid, Step
 from usage_explore.checks.totals import totals
+from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query import Period
 from usage_explore.rollup import answering
@@ -46,7 +47,7 @@ def findings(store: Store, period: Period = SEPTEMBER) -> tuple[Finding, ...]:
 
 @contextmanager
 def examination(store: Store, period: Period) -> Iterator[Examination]:
-    with reading.transaction(store.engine, snapshot=True) as connection:
+    with engine.transaction(store.engine, snapshot=True) as connection:
         scoped = period.replace(organization_id=store.organization_id)
         yield Examination(
             connection=connection,
@@ -132,7 +133,7 @@ def test_a_column_is_a_clock_time_on_either_side_of_a_shift(store: Store) -> Non
     assert np.flatnonzero(grid.unknown[near[0] :]).size == 1  # the hour that came twice
 
 
-def test_the_rollup_gives_the_same_series(events_database_url: str, events_connection: writing.Connection) -> None:
+def test_the_rollup_gives_the_same_series(events_database_url: str, events_connection: ddl.Connection) -> None:
     ahead = Ahead(events_database_url, events_connection)
     draw = random.Random(3)
     for number in range(60):

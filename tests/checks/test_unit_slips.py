@@ -13,9 +13,9 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore import writing
 from usage_explore.checks.slips import FACTORS, KNOWN, Day, slips
 from usage_explore.checks.unit_slips import DAILY
+from usage_explore.db import ddl
 
 DAY = timedelta(days=1)
 DIGITS = Context(prec=25)
@@ -46,7 +46,7 @@ def drawn(
 @pytest.mark.parametrize("shape", ["heavy-tailed", "narrow", "ones"])
 @pytest.mark.parametrize("factor", [*map(Fraction, FACTORS), *(Fraction(1, factor) for factor in FACTORS)])
 def test_a_slip_is_one_finding_of_its_very_days(
-    events_connection: writing.Connection, events_database_url: str, shape: str, factor: Fraction
+    events_connection: ddl.Connection, events_database_url: str, shape: str, factor: Fraction
 ) -> None:
     usual = drawn(shape, 1, range(-14, 10), 40) + drawn(shape, 2, range(13, 30), 40)
     slipped = drawn(shape, 3, range(10, 13), 40, factor, external_cost_amount=Decimal("0.1"))
@@ -63,9 +63,7 @@ def test_a_slip_is_one_finding_of_its_very_days(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_merely_varies_is_no_slip(
-    events_connection: writing.Connection, events_database_url: str, shape: str
-) -> None:
+def test_what_merely_varies_is_no_slip(events_connection: ddl.Connection, events_database_url: str, shape: str) -> None:
     rows = [
         row
         for seed, per_day in enumerate((DAILY, 20, 60))
@@ -80,7 +78,7 @@ def test_what_merely_varies_is_no_slip(
 
 
 def test_a_few_large_quantities_and_a_runaway_are_no_slip(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     usual = drawn("heavy-tailed", 1, range(-14, 30), 40)
     large = drawn("heavy-tailed", 2, range(20, 21), 9, Fraction(1_000))
@@ -90,7 +88,7 @@ def test_a_few_large_quantities_and_a_runaway_are_no_slip(
     store.close()
 
 
-def test_without_a_history_nothing_is_said(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_without_a_history_nothing_is_said(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = drawn("ones", 1, range(KNOWN - 1), 20) + drawn("ones", 2, range(KNOWN - 1, KNOWN), 20, Fraction(1_000))
     store = store_of(events_connection, events_database_url, rows)
     assert examine(store, "unit_slips", september()).is_clean
@@ -99,7 +97,7 @@ def test_without_a_history_nothing_is_said(events_connection: writing.Connection
 
 
 def test_a_slip_before_the_period_is_not_the_periods_and_is_not_learned_from(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     rows = drawn("narrow", 1, range(-20, -6), 20) + drawn("narrow", 2, range(-6, 4), 20, Fraction(60))
     store = store_of(events_connection, events_database_url, rows + drawn("narrow", 3, range(4, 30), 20))
@@ -122,7 +120,7 @@ def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
 
 
 def test_a_slip_of_few_events_that_are_most_of_the_quantity_is_high(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     usual = drawn("narrow", 1, range(-14, 10), 40) + drawn("narrow", 2, range(11, 30), 40)
     slipped = drawn("narrow", 3, range(10, 11), 10, Fraction(1000))

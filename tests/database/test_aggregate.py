@@ -21,7 +21,8 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect, frames, writing
+from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect, frames
+from usage_explore.db import ddl
 from usage_explore.errors import NotExact
 from usage_explore.filters import GROUPS
 
@@ -177,7 +178,7 @@ def test_too_many_points_are_refused_with_their_number(store: Store) -> None:
 
 
 def test_not_a_number_is_refused_where_it_would_be_summed(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     rows.insert(events_connection, [replace(own[0], quantity=Decimal("NaN")), replace(own[1], quantity=Decimal(1))])
     store = connect(events_database_url)
@@ -226,7 +227,7 @@ def test_the_frame_is_tidy_and_exact(store: Store) -> None:
     ids=["quotes", "percent", "exclusions", "capped"],
 )
 def test_the_sql_to_copy_gives_the_same_answer(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row], changes: dict[str, Any]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], changes: dict[str, Any]
 ) -> None:
     marked = [replace(row, id=uuid4(), dimensions='{"100%": "50%", "model": "%s"}') for row in own[:40]]
     rows.insert(events_connection, own + marked)
@@ -262,7 +263,7 @@ def test_a_thousand_values_can_be_asked_for(store: Store) -> None:
 
 
 def test_the_csv_comes_back_whatever_the_keys_are(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     keys = ["=1+1", "a\nb", "a\r\nb", "a\rb", 'q"q', "a,b", " lead", "\t", "NULL"]
     rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=json.dumps({"m": key})) for key in keys])
@@ -279,7 +280,7 @@ def test_the_csv_comes_back_whatever_the_keys_are(
 
 
 def test_tables_are_exact_and_no_two_columns_are_called_the_same(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     day = utc(2026, 3, 28)
     spelled = ["(missing)", "(missing)", "(empty)", "(empty)", "start", "start (value)", "a", *["Other"] * 3]

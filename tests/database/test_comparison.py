@@ -14,14 +14,15 @@ import pytest
 
 import rows
 from oracle import Row, utc
-from usage_explore import AggregateQuery, Store, connect, writing
+from usage_explore import AggregateQuery, Store, connect
 from usage_explore.comparison import Change, Comparison, compare
+from usage_explore.db import ddl
 
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def daily(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> Iterator[Store]:
+def daily(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> Iterator[Store]:
     """One event every six hours of 2025 and 2026, its quantity the month's number; "b" only in even months."""
     start = utc(2025, 1, 1)
     events = []
@@ -45,7 +46,7 @@ def daily(events_database_url: str, events_connection: writing.Connection, own: 
     store.close()
 
 
-def add(connection: writing.Connection, own: list[Row], since: datetime, until: datetime, **columns: Any) -> None:
+def add(connection: ddl.Connection, own: list[Row], since: datetime, until: datetime, **columns: Any) -> None:
     """One event an hour in `[since, until)`, each known when it occurred unless `ingested_at` is given."""
     instants = [since + number * HOUR for number in range((until - since) // HOUR)]
     events = [
@@ -59,7 +60,7 @@ def add(connection: writing.Connection, own: list[Row], since: datetime, until: 
 
 
 @pytest.fixture
-def hourly(events_database_url: str, events_connection: writing.Connection, own: list[Row]) -> Iterator[Store]:
+def hourly(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> Iterator[Store]:
     """One event every hour from September 2025 to May 2026."""
     add(events_connection, own, utc(2025, 9, 1), utc(2026, 6, 1))
     with connect(events_database_url) as opened:
@@ -179,7 +180,7 @@ def test_this_month_is_cut_where_now_is(hourly: Store) -> None:
 )
 def test_a_period_before_the_first_event_is_not_compared(
     events_database_url: str,
-    events_connection: writing.Connection,
+    events_connection: ddl.Connection,
     own: list[Row],
     since: datetime,
     until: datetime,
@@ -195,7 +196,7 @@ def test_a_period_before_the_first_event_is_not_compared(
 
 
 def test_what_was_known_decides_where_the_events_begin(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     add(events_connection, own, utc(2026, 2, 15), utc(2026, 4, 1))
     add(events_connection, own, utc(2026, 1, 1), utc(2026, 2, 15), ingested_at=utc(2026, 5, 1))

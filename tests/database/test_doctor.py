@@ -12,12 +12,12 @@ import pytest
 from psycopg import sql
 
 from layouts import without_columnstore
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.catalogue import Entry
 from usage_explore.rollup.serving import DAY, HOUR
-from usage_explore.schema import events_table
 
 TIMEOUT = timedelta(seconds=30)
 
@@ -38,13 +38,13 @@ def only(findings: list[Finding]) -> Finding:
     return trouble
 
 
-def add(connection: writing.Connection, quantity: str = "1", organization: int = 1) -> None:
+def add(connection: ddl.Connection, quantity: str = "1", organization: int = 1) -> None:
     connection.execute(INSERT, [uuid.UUID(int=organization), quantity])
     connection.commit()
 
 
 @pytest.fixture
-def filled(events_database_url: str, events_connection: writing.Connection) -> str:
+def filled(events_database_url: str, events_connection: ddl.Connection) -> str:
     """The URL of a database with one event."""
     add(events_connection)
     return events_database_url
@@ -77,7 +77,7 @@ def test_nobody_answers() -> None:
     assert "--database-url" in finding.cure
 
 
-def test_missing_table_names_init_and_likely_ones(connection: writing.Connection, database_url: str) -> None:
+def test_missing_table_names_init_and_likely_ones(connection: ddl.Connection, database_url: str) -> None:
     connection.execute("CREATE TABLE metering_events (n int)")
     connection.commit()
     finding = only(examine(database_url, "usage_events", TIMEOUT))
@@ -93,14 +93,14 @@ def test_empty_table_says_how_to_fill_it(events_database_url: str) -> None:
 
 
 @pytest.mark.parametrize("quantity", ["NaN", "Infinity", "-Infinity"])
-def test_quantity_without_an_exact_sum(filled: str, events_connection: writing.Connection, quantity: str) -> None:
+def test_quantity_without_an_exact_sum(filled: str, events_connection: ddl.Connection, quantity: str) -> None:
     add(events_connection, quantity)
     finding = only(examine(filled, "usage_events", TIMEOUT))
     assert finding.state == "fault"
     assert finding.message.startswith("1 quantities are NaN or infinite, such as id ")
 
 
-def test_event_from_the_future_is_a_warning(filled: str, events_connection: writing.Connection) -> None:
+def test_event_from_the_future_is_a_warning(filled: str, events_connection: ddl.Connection) -> None:
     events_connection.execute("UPDATE usage_events SET ingested_at = now() + interval '1 day'")
     events_connection.commit()
     assert only(examine(filled, "usage_events", TIMEOUT)).name == "contents: ingested_at"
@@ -115,7 +115,7 @@ def test_event_from_the_future_is_a_warning(filled: str, events_connection: writ
     ],
 )
 def test_what_no_question_could_name_is_a_warning(
-    filled: str, events_connection: writing.Connection, change: str, name: str
+    filled: str, events_connection: ddl.Connection, change: str, name: str
 ) -> None:
     events_connection.execute(f"UPDATE usage_events SET {change}")
     events_connection.commit()
@@ -124,7 +124,7 @@ def test_what_no_question_could_name_is_a_warning(
 
 
 def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
-    filled: str, events_connection: writing.Connection
+    filled: str, events_connection: ddl.Connection
 ) -> None:
     events_connection.execute("ALTER TABLE usage_events ALTER metric_key DROP NOT NULL")
     events_connection.commit()
@@ -140,14 +140,12 @@ def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
 
 
 @pytest.mark.parametrize("name", ["page", "customer", "cover"])
-def test_missing_index_is_a_warning_whose_cure_cures(
-    filled: str, events_connection: writing.Connection, name: str
-) -> None:
+def test_missing_index_is_a_warning_whose_cure_cures(filled: str, events_connection: ddl.Connection, name: str) -> None:
     events_connection.execute(f"DROP INDEX usage_events_{name}")
     events_connection.commit()
     found = troubles(examine(filled, "usage_events", TIMEOUT))
     assert {finding.name for finding in found} == {"index"}
-    hypertable = writing.is_hypertable(events_connection, "usage_events")
+    hypertable = ddl.is_hypertable(events_connection, "usage_events")
     events_connection.rollback()
     assert (" CONCURRENTLY " in found[0].cure) is not hypertable
     events_connection.autocommit = True
@@ -155,14 +153,14 @@ def test_missing_index_is_a_warning_whose_cure_cures(
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
 
 
-def test_index_of_the_other_direction_serves_too(filled: str, events_connection: writing.Connection) -> None:
+def test_index_of_the_other_direction_serves_too(filled: str, events_connection: ddl.Connection) -> None:
     events_connection.execute("DROP INDEX usage_events_page")
     events_connection.execute("CREATE UNIQUE INDEX ascending ON usage_events (organization_id, timestamp, id)")
     events_connection.commit()
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
 
 
-def test_index_that_invites_a_skip_scan(filled: str, events_connection: writing.Connection) -> None:
+def test_index_that_invites_a_skip_scan(filled: str, events_connection: ddl.Connection) -> None:
     events_connection.execute("CREATE INDEX astray ON usage_events (organization_id, metric_key, timestamp)")
     events_connection.commit()
     found = troubles(examine(filled, "usage_events", TIMEOUT))
@@ -173,7 +171,7 @@ def test_index_that_invites_a_skip_scan(filled: str, events_connection: writing.
     assert found[0].cure.endswith(" public.astray;")
 
 
-def test_select_is_needed_and_enough(filled: str, events_connection: writing.Connection, role: str) -> None:
+def test_select_is_needed_and_enough(filled: str, events_connection: ddl.Connection, role: str) -> None:
     refused = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
     assert (refused.name, refused.state) == ("permission", "fault")
     for statement in refused.cure.split("\n"):
@@ -184,7 +182,7 @@ def test_select_is_needed_and_enough(filled: str, events_connection: writing.Con
     assert f"{role} may SELECT" in [finding.message for finding in findings]
 
 
-def test_row_level_security_is_said(filled: str, events_connection: writing.Connection, role: str) -> None:
+def test_row_level_security_is_said(filled: str, events_connection: ddl.Connection, role: str) -> None:
     without_columnstore(events_connection)
     events_connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")
     events_connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
@@ -193,7 +191,7 @@ def test_row_level_security_is_said(filled: str, events_connection: writing.Conn
     assert names == ["permission", "organizations"]
 
 
-def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: writing.Connection, role: str) -> None:
+def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: ddl.Connection, role: str) -> None:
     events_connection.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
     events_connection.execute(sql.SQL("ALTER ROLE {} SET statement_timeout = '10s'").format(sql.Identifier(role)))
     events_connection.commit()
@@ -202,8 +200,8 @@ def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: wr
     assert finding.cure.endswith("USAGE_EXPLORE_STATEMENT_TIMEOUT=10")
 
 
-def test_look_that_takes_too_long_says_so(connection: writing.Connection, database_url: str) -> None:
-    writing.ensure_schema(connection, "stored")
+def test_look_that_takes_too_long_says_so(connection: ddl.Connection, database_url: str) -> None:
+    ddl.ensure_schema(connection, "stored")
     connection.execute(
         "INSERT INTO stored (id, organization_id, customer_id, metric_key, quantity, timestamp,"
         " idempotency_key) SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'm', 1,"
@@ -219,7 +217,7 @@ def test_look_that_takes_too_long_says_so(connection: writing.Connection, databa
     assert all("longer than the statement timeout" in finding.message for finding in found)
 
 
-def test_nothing_is_written(filled: str, events_connection: writing.Connection) -> None:
+def test_nothing_is_written(filled: str, events_connection: ddl.Connection) -> None:
     before = events_connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
     events_connection.commit()
     examine(filled, "usage_events", TIMEOUT)
@@ -255,7 +253,7 @@ OTHER_SHAPES = {
 
 
 @pytest.mark.parametrize("shape", OTHER_SHAPES)
-def test_printed_view_runs_and_has_no_faults(connection: writing.Connection, database_url: str, shape: str) -> None:
+def test_printed_view_runs_and_has_no_faults(connection: ddl.Connection, database_url: str, shape: str) -> None:
     if "hstore_like" in OTHER_SHAPES[shape]:
         connection.execute("CREATE DOMAIN hstore_like AS jsonb")
     connection.execute(OTHER_SHAPES[shape])
@@ -273,7 +271,7 @@ def test_printed_view_runs_and_has_no_faults(connection: writing.Connection, dat
     assert len(rows) == (0 if shape == "empty" else 1)
 
 
-def test_view_keeps_the_values(connection: writing.Connection, database_url: str) -> None:
+def test_view_keeps_the_values(connection: ddl.Connection, database_url: str) -> None:
     connection.execute(OTHER_SHAPES["epochs"])
     connection.commit()
     (view,) = [finding for finding in examine(database_url, "other", TIMEOUT) if finding.name == "view"]
@@ -288,7 +286,7 @@ def about_the_rollup(url: str, *zones: str) -> list[Finding]:
     return [finding for finding in examine(url, "usage_events", TIMEOUT, zones) if finding.name == "rollup"]
 
 
-def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_connection: writing.Connection) -> None:
+def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_connection: ddl.Connection) -> None:
     assert troubles(about_the_rollup(filled)) == []
     events_connection.execute(
         "UPDATE pg_class SET reltuples = 1e6 WHERE oid = 'usage_events'::regclass"
@@ -299,7 +297,7 @@ def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_con
 
 
 def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
-    filled: str, events_connection: writing.Connection
+    filled: str, events_connection: ddl.Connection
 ) -> None:
     events = events_table()
     maintain.refresh(events_connection, events, settle=timedelta(0))
@@ -323,7 +321,7 @@ def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
     assert kathmandu.cure == "usage-explore rollup --keep customer_id=15m --keep none=15m"
 
 
-def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: writing.Connection) -> None:
+def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: ddl.Connection) -> None:
     for _ in range(30):
         add(events_connection)
     maintain.refresh(events_connection, events_table(), settle=timedelta(hours=9))

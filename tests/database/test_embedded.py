@@ -18,10 +18,10 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
-from usage_explore import embedded, postgres
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli import main
+from usage_explore.db import embedded, embedded_programs
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 
 AS_ROOT = os.geteuid() == 0
@@ -312,14 +312,14 @@ class TestAsRoot:
     def test_closed_python_environment_gets_a_copy_of_the_programs(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(postgres, "_reaches", lambda user, folder: False)
+        monkeypatch.setattr(embedded_programs, "_reaches", lambda user, folder: False)
         assert one(embedded.start(home), "SELECT 1") == 1
         embedded.release(home)
         assert len(list(home.glob("programs-*"))) == 1
 
     def test_others_cannot_enter_the_data_or_the_socket(self, home: Path) -> None:
         embedded.start(home)
-        owner = pwd.getpwnam(postgres.SERVER_USER).pw_uid
+        owner = pwd.getpwnam(embedded_programs.SERVER_USER).pw_uid
         for name in ("data", "socket"):
             status = (home / name).stat()
             assert (status.st_uid, status.st_mode & 0o077) == (owner, 0)

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Store, connect, frames, writing
+from usage_explore import AggregateQuery, EventQuery, Store, connect, frames
 from usage_explore.cli import main
+from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 
 ORGANIZATION = "0e0e0e0e-0000-4000-8000-000000000001"
@@ -34,7 +35,7 @@ WINDOW = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z", "top
 
 
 @pytest.fixture
-def store(events_connection: writing.Connection, events_database_url: str) -> Iterator[Store]:
+def store(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
     for second, key in enumerate(ESCAPED):
         events_connection.execute(
             "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"

@@ -17,7 +17,8 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import Event, EventQuery, QueryError, Store, connect, writing
+from usage_explore import Event, EventQuery, QueryError, Store, connect
+from usage_explore.db import ddl
 from usage_explore.errors import ScopeError
 
 ours = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -104,7 +105,7 @@ def test_iterating_a_page_gives_every_event_from_there(store: Store, own: list[R
 
 
 def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     tied = [replace(row, id=uuid4(), timestamp=utc(2026, 5, 1)) for row in own[:40]]
     rows.insert(events_connection, tied)
@@ -163,7 +164,7 @@ def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
     ids=["huge", "fractions", "deep", "nested", "null", "array"],
 )
 def test_no_event_s_dimensions_keep_the_page_from_being_shown(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row], dimensions: str, written: Any
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], dimensions: str, written: Any
 ) -> None:
     rows.insert(events_connection, [replace(own[0], dimensions=dimensions)])
     with connect(events_database_url) as store:
@@ -221,7 +222,7 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
 
 
 def test_every_dimension_key_that_can_be_picked_can_be_asked_for(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row]
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     rows.insert(events_connection, [replace(own[0], dimensions='{"": 1, " ": 2, "a:b": 3, "100%": 4, "k\\\\": 5}')])
     with connect(events_database_url) as store:

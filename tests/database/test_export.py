@@ -20,10 +20,11 @@ from pyarrow import parquet
 import oracle
 import rows
 from oracle import Row, utc
-from usage_explore import EventQuery, Store, connect, writing
+from usage_explore import EventQuery, Store, connect
+from usage_explore.db import ddl
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError, StatementTimeout
 from usage_explore.numbers import plain
-from usage_explore.schema import COLUMNS
 
 QUERY = EventQuery(occurred_after=utc(2026, 10, 1), metric_key=["tokens_in", "a,b"])
 
@@ -74,7 +75,7 @@ def test_a_parquet_export_holds_decimals_exactly(store: Store, own: list[Row], t
 
 
 def test_parquet_scale_is_the_largest_there_is(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row], tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], tmp_path: Path
 ) -> None:
     quantities = ["1.50", "-0.000000000000001", "12345678901234567890123", "0"]
     rows.insert(events_connection, [replace(own[0], id=uuid4(), quantity=Decimal(quantity)) for quantity in quantities])
@@ -92,7 +93,7 @@ def test_parquet_scale_is_the_largest_there_is(
 
 
 def test_a_view_with_whole_quantities_is_exported(
-    events_database_url: str, events_connection: writing.Connection, own: list[Row], tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], tmp_path: Path
 ) -> None:
     rows.insert(events_connection, [replace(own[0], quantity=Decimal(7))])
     columns = ", ".join(f"{name}::int" if name == "quantity" else name for name in COLUMNS)
@@ -148,7 +149,7 @@ def test_a_path_that_cannot_be_written_is_refused(store: Store, tmp_path: Path, 
         store.export(QUERY, tmp_path / name)
 
 
-def test_memory_stays_bounded(events_database_url: str, events_connection: writing.Connection, tmp_path: Path) -> None:
+def test_memory_stays_bounded(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> None:
     """150,000 events grow the process by no more than a fraction of what holding them all would take."""
     events_connection.execute(
         """

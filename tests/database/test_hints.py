@@ -17,8 +17,9 @@ from click.testing import CliRunner
 import rows
 from doors import AGGREGATE, EVENTS, asking
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.cli import main
+from usage_explore.db import ddl
 from usage_explore.hints import HintWarning
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
@@ -33,7 +34,7 @@ def generated() -> list[Row]:
 
 
 @pytest.fixture
-def store(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> Iterator[Store]:
+def store(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Iterator[Store]:
     rows.insert(events_connection, generated)
     with connect(events_database_url, rows.ORGANIZATION) as opened:
         yield opened

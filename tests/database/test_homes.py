@@ -17,29 +17,29 @@ from psycopg import sql
 import rows
 from oracle import Row
 from servers import kind
-from usage_explore import AggregateQuery, EventQuery, connect, indexed, writing
+from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
+from usage_explore.db import Wishes, ddl, indexes, timescale
+from usage_explore.db.catalog import Relation, relation
+from usage_explore.db.migrate import arrange
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, speed
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
-from usage_explore.homes import Wishes, timescale
-from usage_explore.homes.arrange import arrange
 from usage_explore.rollup import maintain
 from usage_explore.rollup.verify import verify
-from usage_explore.schema import events_table
-from usage_explore.shape import Relation, relation
 
 NOTHING_ASKED = Wishes()
 DAY = timedelta(days=1)
 
 
-def table(connection: writing.Connection) -> Relation:
+def table(connection: ddl.Connection) -> Relation:
     found = relation(connection, "usage_events")
     connection.commit()
     assert found is not None
     return found
 
 
-def arranged(connection: writing.Connection, wishes: Wishes = NOTHING_ASKED) -> list[str]:
+def arranged(connection: ddl.Connection, wishes: Wishes = NOTHING_ASKED) -> list[str]:
     """What `init` says on a table that is there."""
     said: list[str] = []
     connection.commit()
@@ -47,20 +47,20 @@ def arranged(connection: writing.Connection, wishes: Wishes = NOTHING_ASKED) -> 
     return said
 
 
-def lacking(connection: writing.Connection) -> list[str]:
+def lacking(connection: ddl.Connection) -> list[str]:
     """The wanted indexes that nothing serves, and the statistics that are not there."""
     found = table(connection)
-    there = indexed.existing(connection, found)
-    lacks = [str(index.name) for index in indexed.wanted(found) if not any(each.serves(index) for each in there)]
-    lacks += indexed.missing_statistics(connection, found)
+    there = indexes.existing(connection, found)
+    lacks = [str(index.name) for index in indexes.wanted(found) if not any(each.serves(index) for each in there)]
+    lacks += indexes.missing_statistics(connection, found)
     connection.commit()
     return lacks
 
 
-def undo(connection: writing.Connection) -> None:
+def undo(connection: ddl.Connection) -> None:
     """Leave the table with the index that keeps it unique alone, as an older version might have made it."""
     found = table(connection)
-    for index in indexed.wanted(found):
+    for index in indexes.wanted(found):
         if not index.unique:
             connection.execute(f"DROP INDEX {index.name}")
     for (name,) in connection.execute("SELECT stxname FROM pg_statistic_ext").fetchall():
@@ -69,7 +69,7 @@ def undo(connection: writing.Connection) -> None:
 
 
 @pytest.fixture
-def filled(events_connection: writing.Connection) -> writing.Connection:
+def filled(events_connection: ddl.Connection) -> ddl.Connection:
     rows.insert(events_connection, rows.generate(per_scene=20))
     return events_connection
 
@@ -86,12 +86,12 @@ def on_citus(server_url: str) -> None:
         pytest.skip("the server in USAGE_EXPLORE_TEST_DATABASE_URL has no Citus")
 
 
-def test_a_new_table_lacks_nothing(events_connection: writing.Connection) -> None:
+def test_a_new_table_lacks_nothing(events_connection: ddl.Connection) -> None:
     assert lacking(events_connection) == []
     assert arranged(events_connection) == []
 
 
-def test_what_an_older_table_lacks_is_made_once(filled: writing.Connection) -> None:
+def test_what_an_older_table_lacks_is_made_once(filled: ddl.Connection) -> None:
     undo(filled)
     missing = lacking(filled)
     assert missing
@@ -103,7 +103,7 @@ def test_what_an_older_table_lacks_is_made_once(filled: writing.Connection) -> N
     assert arranged(filled) == []
 
 
-def test_an_interrupted_index_is_made_again(filled: writing.Connection) -> None:
+def test_an_interrupted_index_is_made_again(filled: ddl.Connection) -> None:
     undo(filled)
     filled.execute("CREATE INDEX usage_events_ingested ON usage_events (organization_id, ingested_at)")
     filled.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'usage_events_ingested'::regclass")
@@ -113,16 +113,16 @@ def test_an_interrupted_index_is_made_again(filled: writing.Connection) -> None:
     assert lacking(filled) == []
 
 
-def test_an_index_of_the_same_name_is_left_alone(filled: writing.Connection) -> None:
+def test_an_index_of_the_same_name_is_left_alone(filled: ddl.Connection) -> None:
     filled.execute("DROP INDEX usage_events_metric")
     filled.execute("CREATE INDEX usage_events_metric ON usage_events (quantity)")
     (said,) = arranged(filled)
     assert said.startswith("Left alone: usage_events_metric")
-    keys = {index.name: index.keys for index in indexed.existing(filled, table(filled))}
+    keys = {index.name: index.keys for index in indexes.existing(filled, table(filled))}
     assert keys["usage_events_metric"] == ("quantity",)
 
 
-def test_doubles_keep_the_paging_index_from_being_made(filled: writing.Connection) -> None:
+def test_doubles_keep_the_paging_index_from_being_made(filled: ddl.Connection) -> None:
     filled.execute("DROP INDEX usage_events_page")
     filled.execute("INSERT INTO usage_events SELECT * FROM usage_events LIMIT 1")
     said = arranged(filled)
@@ -130,9 +130,9 @@ def test_doubles_keep_the_paging_index_from_being_made(filled: writing.Connectio
     assert lacking(filled) == ["usage_events_page"]
 
 
-def test_one_at_a_time(filled: writing.Connection, events_database_url: str) -> None:
+def test_one_at_a_time(filled: ddl.Connection, events_database_url: str) -> None:
     undo(filled)
-    with writing.connect(events_database_url) as other:
+    with ddl.connect(events_database_url) as other:
         other.execute("SELECT pg_advisory_lock(hashtext('usage-explore init'))")
         with pytest.raises(DatabaseUnavailable, match="Another"):
             arranged(filled)
@@ -141,7 +141,7 @@ def test_one_at_a_time(filled: writing.Connection, events_database_url: str) -> 
     assert lacking(filled) == []
 
 
-def test_the_planner_knows_what_only_a_neighbour_uses(events_connection: writing.Connection) -> None:
+def test_the_planner_knows_what_only_a_neighbour_uses(events_connection: ddl.Connection) -> None:
     if table(events_connection).hypertable or table(events_connection).distributed:
         pytest.skip("a plain table's statistics")
     events_connection.execute(
@@ -173,7 +173,7 @@ def test_the_chunk_interval_is_the_longest_that_fits(per_day: float, room: int) 
     ("wishes", "option"), [(Wishes(migrate=True), "--migrate"), (Wishes(distribute=True), "--distribute")]
 )
 def test_a_wish_the_server_cannot_grant_is_refused(
-    server_url: str, filled: writing.Connection, wishes: Wishes, option: str
+    server_url: str, filled: ddl.Connection, wishes: Wishes, option: str
 ) -> None:
     if kind(server_url) == {"--migrate": "timescaledb", "--distribute": "citus"}[option]:
         pytest.skip("this server grants it")
@@ -184,15 +184,15 @@ def test_a_wish_the_server_cannot_grant_is_refused(
 
 
 @pytest.mark.usefixtures("on_timescaledb")
-def test_a_hypertable_fits_the_volume_and_uses_the_columnstore(connection: writing.Connection) -> None:
-    writing.ensure_schema(connection, "usage_events", Wishes(events_per_day=10**9, columnstore_after=3 * DAY))
+def test_a_hypertable_fits_the_volume_and_uses_the_columnstore(connection: ddl.Connection) -> None:
+    ddl.ensure_schema(connection, "usage_events", Wishes(events_per_day=10**9, columnstore_after=3 * DAY))
     connection.commit()
     state = timescale.state(connection, "public", "usage_events")
     assert (state.interval, state.segment_by, state.after) == (timedelta(hours=1), "organization_id", 3 * DAY)
 
 
 @pytest.mark.usefixtures("on_timescaledb")
-def test_a_hypertables_settings_change_only_when_asked(filled: writing.Connection) -> None:
+def test_a_hypertables_settings_change_only_when_asked(filled: ddl.Connection) -> None:
     filled.execute("SELECT set_chunk_time_interval('usage_events', interval '5 days')")
     filled.execute("CALL remove_columnstore_policy('usage_events')")
     before = timescale.state(filled, "public", "usage_events")
@@ -206,9 +206,9 @@ def test_a_hypertables_settings_change_only_when_asked(filled: writing.Connectio
 
 
 @pytest.mark.usefixtures("on_timescaledb")
-def test_a_plain_tables_rows_move_into_chunks(connection: writing.Connection, generated: list[Row]) -> None:
+def test_a_plain_tables_rows_move_into_chunks(connection: ddl.Connection, generated: list[Row]) -> None:
     connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    writing.ensure_schema(connection, "model")
+    ddl.ensure_schema(connection, "model")
     connection.execute("CREATE TABLE usage_events (LIKE model INCLUDING DEFAULTS)")
     rows.insert(connection, generated)
     assert arranged(connection, Wishes(migrate=True))
@@ -219,7 +219,7 @@ def test_a_plain_tables_rows_move_into_chunks(connection: writing.Connection, ge
 
 
 @pytest.mark.usefixtures("on_timescaledb")
-def test_the_doctor_knows_a_hypertable(filled: writing.Connection, events_database_url: str) -> None:
+def test_the_doctor_knows_a_hypertable(filled: ddl.Connection, events_database_url: str) -> None:
     def troubles() -> dict[str, str]:
         filled.commit()
         findings = examine(events_database_url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
@@ -240,8 +240,8 @@ def test_the_doctor_knows_a_hypertable(filled: writing.Connection, events_databa
 
 
 @pytest.mark.usefixtures("on_citus")
-def test_rows_spread_over_the_workers_by_organization(connection: writing.Connection, generated: list[Row]) -> None:
-    writing.ensure_schema(connection, "usage_events")
+def test_rows_spread_over_the_workers_by_organization(connection: ddl.Connection, generated: list[Row]) -> None:
+    ddl.ensure_schema(connection, "usage_events")
     rows.insert(connection, generated)
     assert arranged(connection, Wishes(distribute=True))
     assert table(connection).distributed == "organization_id"
@@ -253,9 +253,9 @@ def test_rows_spread_over_the_workers_by_organization(connection: writing.Connec
 @pytest.mark.usefixtures("on_citus")
 @pytest.mark.parametrize("rollup_first", [True, False])
 def test_a_rollup_is_spread_with_its_events(
-    connection: writing.Connection, generated: list[Row], rollup_first: bool
+    connection: ddl.Connection, generated: list[Row], rollup_first: bool
 ) -> None:
-    writing.ensure_schema(connection, "usage_events")
+    ddl.ensure_schema(connection, "usage_events")
     rows.insert(connection, generated)
     for step in (True, False):
         if step == rollup_first:
@@ -272,9 +272,9 @@ def test_a_rollup_is_spread_with_its_events(
 
 @pytest.mark.usefixtures("on_citus")
 def test_events_that_are_spread_otherwise_have_no_rollup(
-    connection: writing.Connection, database_url: str, generated: list[Row]
+    connection: ddl.Connection, database_url: str, generated: list[Row]
 ) -> None:
-    writing.ensure_schema(connection, "usage_events")
+    ddl.ensure_schema(connection, "usage_events")
     connection.execute("CREATE TABLE by_id (LIKE usage_events)")
     connection.execute("SELECT create_distributed_table('by_id', 'id')")
     rows.insert(connection, generated)
@@ -295,7 +295,7 @@ def test_events_that_are_spread_otherwise_have_no_rollup(
     ("setting", "word"), [("work_mem = '4MB'", "work_mem"), ("random_page_cost = 4", "random_page_cost")]
 )
 def test_small_settings_matter_for_large_tables(
-    filled: writing.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str, word: str
+    filled: ddl.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str, word: str
 ) -> None:
     def said() -> str:
         filled.commit()
@@ -309,7 +309,7 @@ def test_small_settings_matter_for_large_tables(
 
 
 @pytest.fixture
-def reader(filled: writing.Connection, events_database_url: str) -> Iterator[str]:
+def reader(filled: ddl.Connection, events_database_url: str) -> Iterator[str]:
     """The URL for a role that may SELECT from the events, and nothing more."""
     role = f"reader_{uuid4().hex[:8]}"
     filled.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))

@@ -12,12 +12,13 @@ from click.testing import CliRunner
 import rows
 from answered import WHOLE, doors
 from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.cli import main
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup import maintain
-from usage_explore.schema import events_table
 
 WORDS = "timestamp, which does not say which instant it is; it must be timestamptz"
 
@@ -41,7 +42,7 @@ TIMEOUT = timedelta(seconds=30)
 
 
 @pytest.fixture(params=[("timestamp",), ("ingested_at",), ("timestamp", "ingested_at")], ids=" and ".join)
-def naive(request: pytest.FixtureRequest, events_connection: writing.Connection) -> tuple[str, ...]:
+def naive(request: pytest.FixtureRequest, events_connection: ddl.Connection) -> tuple[str, ...]:
     """Some of the times are without a zone; which."""
     rows.insert(events_connection, rows.generate(per_scene=8))
     columns = ", ".join(f"{column} AT TIME ZONE 'UTC' AS {column}" for column in request.param)
@@ -61,7 +62,7 @@ def store(events_database_url: str, naive: tuple[str, ...]) -> Iterator[Store]:
 
 
 def test_every_door_says_the_same(
-    store: Store, events_connection: writing.Connection, events_database_url: str, tmp_path: Path
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
 ) -> None:
     for name, door in DOORS.items():
         with pytest.raises(TableMismatch, match=WORDS):
@@ -88,7 +89,7 @@ def cures(url: str, table: str) -> dict[str, Finding]:
 def test_what_the_doctor_prints_makes_it_answer(
     store: Store,
     naive: tuple[str, ...],
-    events_connection: writing.Connection,
+    events_connection: ddl.Connection,
     events_database_url: str,
     tmp_path: Path,
 ) -> None:
@@ -117,7 +118,7 @@ def test_what_the_doctor_prints_makes_it_answer(
         assert doors(mended, tmp_path) == expected
 
 
-def test_a_table_without_any_time_gets_no_view(connection: writing.Connection, database_url: str) -> None:
+def test_a_table_without_any_time_gets_no_view(connection: ddl.Connection, database_url: str) -> None:
     connection.execute("CREATE TABLE other (id uuid, account_id uuid, amount numeric, region text)")
     connection.commit()
     view = cures(database_url, "other")["view"]
@@ -125,7 +126,7 @@ def test_a_table_without_any_time_gets_no_view(connection: writing.Connection, d
     assert "CREATE VIEW" not in view.cure
 
 
-def test_a_type_that_was_mended_is_noticed(store: Store, events_connection: writing.Connection) -> None:
+def test_a_type_that_was_mended_is_noticed(store: Store, events_connection: ddl.Connection) -> None:
     with pytest.raises(TableMismatch):
         store.events()
     for column in ("timestamp", "ingested_at"):

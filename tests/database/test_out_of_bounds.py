@@ -15,15 +15,15 @@ from psycopg import sql
 import rows
 from answered import WHOLE, doors, over_http
 from doors import asking
-from usage_explore import AggregateQuery, Period, Store, connect, indexed, writing
+from usage_explore import AggregateQuery, Period, Store, connect
 from usage_explore.checks import out_of_bounds
+from usage_explore.db import NONE_ASKED, ddl, indexes, timescale
+from usage_explore.db.catalog import relation
+from usage_explore.db.migrate import arrange
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
-from usage_explore.homes import NONE_ASKED, timescale
-from usage_explore.homes.arrange import arrange
 from usage_explore.rollup import choice, maintain
 from usage_explore.rollup.verify import verify
-from usage_explore.schema import events_table
-from usage_explore.shape import relation
 
 OUTSIDE = (
     "57837-06-04 04:26:40Z",  # to_timestamp() of milliseconds
@@ -46,14 +46,14 @@ VALUES (%s, %s, %s, 'tokens_in', 7, %s, %s, 'odd')
 """
 
 
-def occurring(connection: writing.Connection) -> tuple[str, ...]:
+def occurring(connection: ddl.Connection) -> tuple[str, ...]:
     """The odd times at which an event can be said to occur: no chunk of a hypertable holds the extreme ones."""
-    hypertable = writing.is_hypertable(connection, "usage_events")
+    hypertable = ddl.is_hypertable(connection, "usage_events")
     connection.commit()
     return tuple(time for time in OUTSIDE if not hypertable or time not in ("-infinity", "294276-12-31Z"))
 
 
-def add_outside(connection: writing.Connection) -> list[UUID]:
+def add_outside(connection: ddl.Connection) -> list[UUID]:
     """A row for each odd time of occurrence, and of ingestion; their ids."""
     odd = [(time, "2026-06-01Z") for time in occurring(connection)] + [("2026-06-01Z", time) for time in OUTSIDE]
     ids = [UUID(int=number) for number, _ in enumerate(odd, 1)]
@@ -64,7 +64,7 @@ def add_outside(connection: writing.Connection) -> list[UUID]:
 
 
 @pytest.fixture
-def store(events_connection: writing.Connection, events_database_url: str) -> Iterator[Store]:
+def store(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
     rows.insert(events_connection, rows.generate(per_scene=30))
     with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
         yield opened
@@ -80,7 +80,7 @@ def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("everything_kept")
 @pytest.mark.parametrize("ahead", [False, True], ids=["events", "rollup"])
 def test_no_answer_changes_for_rows_that_no_question_reaches(
-    store: Store, events_connection: writing.Connection, tmp_path: Path, ahead: bool
+    store: Store, events_connection: ddl.Connection, tmp_path: Path, ahead: bool
 ) -> None:
     with asking(store) as client:
         expected = doors(store, tmp_path), over_http(client)
@@ -94,7 +94,7 @@ def test_no_answer_changes_for_rows_that_no_question_reaches(
 
 @pytest.mark.usefixtures("everything_kept")
 def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
-    store: Store, events_connection: writing.Connection
+    store: Store, events_connection: ddl.Connection
 ) -> None:
     table = events_table()
     expected = {group: store.values(group) for group in ("metric_key", "customer_id")}
@@ -111,7 +111,7 @@ def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
 
 
 @pytest.mark.usefixtures("everything_kept")
-def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_connection: writing.Connection) -> None:
+def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_connection: ddl.Connection) -> None:
     table = events_table()
     for time in occurring(events_connection):
         for ingested in ("now() - interval '2 days'", "now() - interval '3 hours'"):
@@ -129,7 +129,7 @@ def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_conne
 @pytest.mark.parametrize("name", ["timestamp", "ingested_at"])
 @pytest.mark.parametrize("time", OUTSIDE)
 def test_the_doctor_counts_and_names_them(
-    store: Store, events_connection: writing.Connection, events_database_url: str, name: str, time: str
+    store: Store, events_connection: ddl.Connection, events_database_url: str, name: str, time: str
 ) -> None:
     if name == "timestamp" and time not in occurring(events_connection):
         pytest.skip("a hypertable cannot hold it")
@@ -147,7 +147,7 @@ def test_the_doctor_counts_and_names_them(
     assert listed.fetchall() == [(id_,)]
 
 
-def test_validation_names_those_that_concern_the_period(store: Store, events_connection: writing.Connection) -> None:
+def test_validation_names_those_that_concern_the_period(store: Store, events_connection: ddl.Connection) -> None:
     june = {"since": datetime(2026, 6, 1, tzinfo=UTC), "until": datetime(2026, 7, 1, tzinfo=UTC)}
     assert [found for found in named(store, Period(**june)) if "outside 1970 to 2200" in found] == []
     ids = add_outside(events_connection)
@@ -180,7 +180,7 @@ def ids_of(store: Store, period: Period) -> list[str]:
 
 
 def test_the_index_for_aggregates_holds_the_times_that_are_bounded(
-    store: Store, events_connection: writing.Connection
+    store: Store, events_connection: ddl.Connection
 ) -> None:
     if timescale.available(events_connection):
         pytest.skip("a chunk's plan")
@@ -196,7 +196,7 @@ def test_the_index_for_aggregates_holds_the_times_that_are_bounded(
 
 
 def test_init_replaces_the_index_that_an_older_version_made(
-    store: Store, events_connection: writing.Connection, events_database_url: str
+    store: Store, events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     events_connection.execute("DROP INDEX usage_events_cover")
     events_connection.execute(
@@ -216,13 +216,13 @@ def test_init_replaces_the_index_that_an_older_version_made(
         assert len(words) == said, words
     found = relation(events_connection, "usage_events")
     assert found is not None
-    there = indexed.existing(events_connection, found)
+    there = indexes.existing(events_connection, found)
     assert {index.name for index in there if index.name.startswith("usage_events_cover")} == {"usage_events_cover"}
-    (cover,) = [wanted for wanted in indexed.wanted(found) if indexed.purpose(wanted) == "cover"]
+    (cover,) = [wanted for wanted in indexes.wanted(found) if indexes.purpose(wanted) == "cover"]
     assert any(index.serves(cover) for index in there)
 
 
-def test_a_quantity_of_theirs_is_in_no_sum(store: Store, events_connection: writing.Connection) -> None:
+def test_a_quantity_of_theirs_is_in_no_sum(store: Store, events_connection: ddl.Connection) -> None:
     before = store.aggregate(AggregateQuery(**WHOLE, metric="sum_quantity")).total
     add_outside(events_connection)
     events_connection.execute("UPDATE usage_events SET quantity = 'NaN' WHERE idempotency_key = 'odd'")

@@ -11,11 +11,12 @@ import pytest
 
 import rows
 from doors import AGGREGATE, EVENTS, asking
-from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo, writing
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.demo import ledger
 from usage_explore.demo.catalogue import TENANTS
 from usage_explore.errors import ConfigurationError
-from usage_explore.schema import events_table
 
 DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
@@ -27,13 +28,13 @@ SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', 1, now() - %s::interv
 """
 
 
-def add(connection: writing.Connection, ago: str, organization: UUID = rows.ORGANIZATION) -> None:
+def add(connection: ddl.Connection, ago: str, organization: UUID = rows.ORGANIZATION) -> None:
     connection.execute(INSERT, [organization, ago, ago])
     connection.commit()
 
 
 def test_the_demo_that_is_appended_later_changes_no_pinned_answer(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     table = events_table()
     with connect(events_database_url, organization_id=TENANTS[0].id) as store:
@@ -56,7 +57,7 @@ def test_the_demo_that_is_appended_later_changes_no_pinned_answer(
         assert store.aggregate(question).total > answer.total
 
 
-def test_http_promises_only_what_has_settled(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_http_promises_only_what_has_settled(events_connection: ddl.Connection, events_database_url: str) -> None:
     add(events_connection, "2 days")
     with connect(events_database_url, organization_id=rows.ORGANIZATION) as store, asking(store) as client:
         known = store.known()
@@ -74,7 +75,7 @@ def test_http_promises_only_what_has_settled(events_connection: writing.Connecti
 
 
 def test_known_is_the_organizations_latest_arrival_that_has_settled(
-    events_connection: writing.Connection, events_database_url: str
+    events_connection: ddl.Connection, events_database_url: str
 ) -> None:
     with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
         assert store.known() is None
@@ -103,7 +104,7 @@ def test_an_answer_from_another_process_cannot_be_pinned(store: Store) -> None:
 
 
 def test_a_later_run_of_the_demo_is_seen_whole_or_not_at_all(
-    events_connection: writing.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch
+    events_connection: ddl.Connection, events_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = events_table()
     with connect(events_database_url, organization_id=TENANTS[0].id) as store:

@@ -13,7 +13,8 @@ from sqlalchemy import event
 
 import rows
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Store, connect
+from usage_explore.db import ddl
 from usage_explore.errors import QueryError, ScopeError
 
 WHOLE = {"since": datetime(2011, 1, 1, tzinfo=UTC), "until": datetime(2026, 12, 1, tzinfo=UTC), "bucket": "week"}
@@ -39,7 +40,7 @@ def generated() -> list[Row]:
 
 
 @pytest.fixture
-def everyone(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> Iterator[Store]:
+def everyone(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Iterator[Store]:
     rows.insert(events_connection, generated)
     with connect(events_database_url) as store:
         yield store

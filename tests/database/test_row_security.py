@@ -15,8 +15,9 @@ from psycopg import sql
 import rows
 from layouts import without_columnstore
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, connect, doctor, writing
+from usage_explore import AggregateQuery, EventQuery, Store, connect, doctor
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
+from usage_explore.db import ddl
 from usage_explore.errors import ScopeError
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"
@@ -33,7 +34,7 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     """A store that connects as a role which may see the main organization's rows alone."""
     role = f"reader_{uuid4().hex[:8]}"
     statements = documented().replace("acme_reader", role).replace("…", str(rows.ORGANIZATION))
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, generated)
         without_columnstore(connection)
         for statement in statements.split(";\n"):

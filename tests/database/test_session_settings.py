@@ -14,13 +14,14 @@ from psycopg import sql
 import rows
 from answered import WHOLE, doors, over_http
 from doors import asking
-from usage_explore import AggregateQuery, Period, Store, connect, demo, reading, writing
+from usage_explore import AggregateQuery, Period, Store, connect, demo
 from usage_explore.cli import main
+from usage_explore.db import ddl, engine
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.errors import DatabaseError
 from usage_explore.rollup import maintain
 from usage_explore.rollup.verify import verify
-from usage_explore.schema import events_table
 
 SETTINGS = {
     "DateStyle": ("German", "SQL, DMY", "Postgres, MDY"),
@@ -52,7 +53,7 @@ READ_ONLY = ("default_transaction_read_only", "on")
 
 
 @pytest.fixture
-def configure(events_connection: writing.Connection) -> Callable[..., None]:
+def configure(events_connection: ddl.Connection) -> Callable[..., None]:
     """Set something for every new session in the database."""
 
     def given(*settings: tuple[str, str]) -> None:
@@ -69,7 +70,7 @@ def configure(events_connection: writing.Connection) -> Callable[..., None]:
 
 
 @pytest.fixture
-def store(events_connection: writing.Connection, events_database_url: str) -> Iterator[Store]:
+def store(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
     rows.insert(events_connection, rows.generate(per_scene=8))
     with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
         yield opened
@@ -119,7 +120,7 @@ def test_what_writes_works_under_all_of_them(
     for command in (["init"], ["load", str(file)], ["rollup"], ["rollup", "--verify", "--all"], ["doctor"]):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
         assert result.exit_code == 0, (command, result.output, result.exception)
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         demo.append(connection, events_table(), days=2, per_day=200, force=True)
         assert maintain.refresh(connection, events_table(), settle=timedelta(0)).mended == 0
         assert verify(connection, events_table(), sample=None).differing == 0
@@ -129,7 +130,7 @@ def test_what_writes_works_under_all_of_them(
         assert event.timestamp.isoformat() == "2026-05-06T07:08:09.123456+00:00"
 
 
-def test_the_urls_own_options_count_everywhere(events_connection: writing.Connection, events_database_url: str) -> None:
+def test_the_urls_own_options_count_everywhere(events_connection: ddl.Connection, events_database_url: str) -> None:
     schema = f"metering_{uuid4().hex[:8]}"
     events_connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     events_connection.execute(sql.SQL("ALTER TABLE usage_events SET SCHEMA {}").format(sql.Identifier(schema)))
@@ -145,8 +146,8 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
     store: Store, configure: Callable[..., None], events_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(("DateStyle", "German"))
-    original = reading.network.parameters
-    monkeypatch.setattr(reading.network, "parameters", lambda url, settings=None: original(url))
+    original = engine.network.parameters
+    monkeypatch.setattr(engine.network, "parameters", lambda url, settings=None: original(url))
     with (
         connect(events_database_url, organization_id=rows.ORGANIZATION) as opened,
         pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),

@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 import rows
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, config, connect, reading, writing
+from usage_explore import AggregateQuery, EventQuery, Store, config, connect
+from usage_explore.db import ddl, engine
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -37,7 +38,7 @@ def test_transactions_are_read_only_bounded_and_in_utc(store: Store) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_cut_off_with_advice(events_database_url: str, own: list[Row]) -> None:
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, own[:3])
         connection.execute("ALTER TABLE usage_events RENAME TO slow_events")
         connection.execute("CREATE VIEW usage_events AS SELECT e.* FROM slow_events e, LATERAL pg_sleep(0.4)")
@@ -61,7 +62,7 @@ def test_an_empty_table_says_what_to_run(events_database_url: str) -> None:
 
 
 def test_a_single_organization_is_taken_without_asking(events_database_url: str, own: list[Row]) -> None:
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, own[:5])
     with connect(events_database_url) as store:
         page = store.events()
@@ -70,7 +71,7 @@ def test_a_single_organization_is_taken_without_asking(events_database_url: str,
 
 
 def test_another_table_or_view_can_be_named(events_database_url: str, own: list[Row]) -> None:
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, own[:5])
         connection.execute("CREATE SCHEMA metering")
         connection.execute("CREATE VIEW metering.raw AS SELECT * FROM usage_events")
@@ -99,8 +100,8 @@ def test_a_database_of_few_letters_says_which_it_lacks(server_url: str, own: lis
         admin.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
         try:
             url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
-            with writing.connect(url) as connection:
-                writing.ensure_schema(connection, "usage_events")
+            with ddl.connect(url) as connection:
+                ddl.ensure_schema(connection, "usage_events")
                 rows.insert(connection, [replace(own[0], price_key="größe")])
             with connect(url) as store:
                 assert store.events(EventQuery(price_key="größe")).events[0].price_key == "größe"
@@ -111,7 +112,7 @@ def test_a_database_of_few_letters_says_which_it_lacks(server_url: str, own: lis
 
 
 def test_a_broken_connection_is_replaced(events_database_url: str, own: list[Row]) -> None:
-    with writing.connect(events_database_url) as connection:
+    with ddl.connect(events_database_url) as connection:
         rows.insert(connection, own[:5])
         with connect(events_database_url) as store:
             assert store.count(EventQuery()) == 5
@@ -128,31 +129,31 @@ def test_connections_leave_when_their_time_is_over(events_database_url: str, mon
             return {_process(opened) for _ in range(3)}
 
     assert len(processes()) == 1
-    monkeypatch.setattr(reading, "_KEPT", (0, 0))
+    monkeypatch.setattr(engine, "_KEPT", (0, 0))
     assert len(processes()) == 3
 
 
 def test_a_statement_may_be_given_more_time(events_database_url: str) -> None:
     with connect(events_database_url, statement_timeout=0.2) as opened:
         for given, allowed in ((None, "200ms"), (timedelta(minutes=10), "10min")):
-            with reading.transaction(opened.engine, statement_timeout=given) as connection:
+            with engine.transaction(opened.engine, statement_timeout=given) as connection:
                 assert connection.execute(text("SHOW statement_timeout")).scalar_one() == allowed
-        with reading.transaction(opened.engine, statement_timeout=timedelta(minutes=10)) as connection:
+        with engine.transaction(opened.engine, statement_timeout=timedelta(minutes=10)) as connection:
             connection.execute(text("SELECT pg_sleep(0.3)"))
-        with reading.transaction(opened.engine) as connection:
+        with engine.transaction(opened.engine) as connection:
             assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "200ms"
 
 
 def _process(store: Store) -> int:
-    with reading.transaction(store.engine) as connection:
+    with engine.transaction(store.engine) as connection:
         found: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
     return found
 
 
 def test_an_embedded_server_that_was_killed_is_started_again(home: Path) -> None:
     url = config.database_url(config.settings(home=home))
-    with writing.connect(url) as connection:
-        writing.ensure_schema(connection, "usage_events")
+    with ddl.connect(url) as connection:
+        ddl.ensure_schema(connection, "usage_events")
     with connect(home=home) as store:
         assert store.organizations() == ()
         postmaster = int((home / "data" / "postmaster.pid").read_text().splitlines()[0])

@@ -10,14 +10,13 @@ from click.testing import CliRunner, Result
 
 import rows
 from servers import kind
-from usage_explore import writing
 from usage_explore.cli import main
+from usage_explore.db import Wishes, ddl, timescale
+from usage_explore.db.catalog import relation
+from usage_explore.db.migrate import arrange
+from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
-from usage_explore.homes import Wishes, timescale
-from usage_explore.homes.arrange import arrange
 from usage_explore.rollup import catalogue, maintain, overview
-from usage_explore.schema import events_table
-from usage_explore.shape import relation
 
 DAY = timedelta(days=1)
 TIMEOUT = timedelta(seconds=60)
@@ -42,12 +41,12 @@ def found(url: str, table: str = "usage_events") -> dict[str, Finding]:
     return {finding.name: finding for finding in examine(url, table, TIMEOUT)}
 
 
-def fill(connection: writing.Connection, number: int = MANY) -> None:
+def fill(connection: ddl.Connection, number: int = MANY) -> None:
     connection.execute(FILL, [rows.ORGANIZATION, rows.CUSTOMERS[0], number])
     connection.commit()
 
 
-def test_the_extension_may_be_in_any_schema(connection: writing.Connection, database_url: str) -> None:
+def test_the_extension_may_be_in_any_schema(connection: ddl.Connection, database_url: str) -> None:
     connection.execute("CREATE SCHEMA ts")
     connection.execute("CREATE EXTENSION timescaledb SCHEMA ts")
     connection.commit()
@@ -81,7 +80,7 @@ def test_the_extension_may_be_in_any_schema(connection: writing.Connection, data
 
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_the_chunks_are_asked_how_large_a_hypertable_is(
-    events_connection: writing.Connection, events_database_url: str, analyzed: bool
+    events_connection: ddl.Connection, events_database_url: str, analyzed: bool
 ) -> None:
     fill(events_connection)
     if analyzed:
@@ -107,9 +106,7 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     assert kept.size < kept.raw
 
 
-def test_the_doctor_refuses_a_continuous_aggregate(
-    events_connection: writing.Connection, events_database_url: str
-) -> None:
+def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connection, events_database_url: str) -> None:
     fill(events_connection, 2_000)
     events_connection.autocommit = True
     events_connection.execute(

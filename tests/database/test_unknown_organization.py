@@ -18,10 +18,11 @@ import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from layouts import without_columnstore
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, writing
+from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
 from usage_explore.cli import main
+from usage_explore.db import ddl
 from usage_explore.errors import ScopeError
 
 UNKNOWN = UUID("0f0f0f0f-0000-4000-8000-00000000000f")
@@ -50,7 +51,7 @@ def generated() -> list[Row]:
 
 
 @pytest.fixture
-def filled(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> str:
+def filled(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> str:
     """A database with events of two organizations."""
     rows.insert(events_connection, generated)
     return events_database_url
@@ -103,7 +104,7 @@ def test_http_refuses_it_as_it_refuses_another_ones(filled: str, tmp_path: Path,
 def hidden(filled: str) -> Iterator[str]:
     """The same database, by a role from which row-level security hides every row."""
     role = f"blind_{uuid4().hex[:8]}"
-    with writing.connect(filled) as connection:
+    with ddl.connect(filled) as connection:
         without_columnstore(connection)
         for statement in (
             "CREATE ROLE {} LOGIN",
@@ -131,7 +132,7 @@ def test_one_that_row_security_hides_is_refused_though_the_table_looks_empty(hid
 
 
 def test_an_empty_table_answers_and_says_so(
-    events_database_url: str, events_connection: writing.Connection, generated: list[Row], tmp_path: Path
+    events_database_url: str, events_connection: ddl.Connection, generated: list[Row], tmp_path: Path
 ) -> None:
     with connect(events_database_url, UNKNOWN) as store:
         with pytest.warns(UserWarning, match="The table usage_events holds no events yet, so every answer"):

@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from usage_explore.db.schema import COLUMNS
 from usage_explore.demo.catalogue import METRICS, ORGANIZATIONS, TENANTS
 from usage_explore.demo.customers import customers
 from usage_explore.demo.days import DAY, day_start
@@ -19,7 +20,6 @@ from usage_explore.demo.draws import Draws
 from usage_explore.demo.kinds import KINDS, MAIN
 from usage_explore.demo.planted import CYCLE, complete_at, plans, planted, whole_day
 from usage_explore.demo.rows import copy_lines
-from usage_explore.schema import COLUMNS
 
 DAY_0 = date(2026, 9, 14)
 CYCLE_DAYS = [DAY_0 + timedelta(days=number) for number in range(CYCLE)]

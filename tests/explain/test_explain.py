@@ -17,8 +17,9 @@ import oracle
 import rows
 from demo_database import ACME, demo_database
 from oracle import EXACT, Row, utc
-from usage_explore import AggregateQuery, Store, connect, writing
+from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import image
+from usage_explore.db import ddl
 from usage_explore.errors import NotExact, QueryError
 from usage_explore.explain import Cell, Explanation
 from usage_explore.explain.spans import spans
@@ -35,7 +36,7 @@ def acme(server_url: str, _template: str) -> Iterator[Store]:
 
 
 @pytest.fixture
-def telling(events_connection: writing.Connection, events_database_url: str) -> Iterator[Any]:
+def telling(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Any]:
     """A function: insert these rows, and ask for 2 June, a day of 60 events like 26 May was, explained."""
     opened: list[Store] = []
 

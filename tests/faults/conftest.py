@@ -14,8 +14,9 @@ from breaking import DATABASE, Network, Server
 from doors import asking
 from oracle import newest_first
 from servers import short_folder
-from usage_explore import Store, connect, writing
-from usage_explore.schema import DEFAULT_TABLE
+from usage_explore import Store, connect
+from usage_explore.db import ddl
+from usage_explore.db.schema import DEFAULT_TABLE
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +30,8 @@ def primary() -> Iterator[Server]:
     server.make()
     server.start()
     try:
-        with writing.connect(server.url) as connection:
-            writing.ensure_schema(connection, DEFAULT_TABLE)
+        with ddl.connect(server.url) as connection:
+            ddl.ensure_schema(connection, DEFAULT_TABLE)
             made = rows.generate(per_scene=40)
             rows.insert(connection, made)
             own = [row for row in made if row.organization_id == rows.ORGANIZATION]

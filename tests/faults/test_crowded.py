@@ -12,9 +12,10 @@ import pytest
 import rows
 from breaking import Server, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually
-from usage_explore import Store, connect, doctor, writing
+from usage_explore import Store, connect, doctor
 from usage_explore.api import Limits
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
+from usage_explore.db import ddl
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout, UsageExploreError
 
 
@@ -32,7 +33,7 @@ def test_too_many_connections_of_a_role(narrow: str) -> None:
             with pytest.raises(DatabaseUnavailable, match=r"too many connections and takes no more: .*narrow"):
                 store.events()
             with pytest.raises(DatabaseUnavailable, match="too many connections"):
-                writing.connect(narrow)
+                ddl.connect(narrow)
             said = refused(client.get(EVENTS))
             assert "too many connections right now" in said
             assert "narrow" not in said

@@ -13,10 +13,11 @@ import pytest
 import rows
 from breaking import Server, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import connect, writing
+from usage_explore import connect
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import DatabaseUnavailable, LoadError
 from usage_explore.load import load_files
-from usage_explore.schema import events_table
 
 SPILLING = """
     CREATE VIEW spilling AS SELECT * FROM usage_events
@@ -97,7 +98,7 @@ def test_a_load_into_a_full_disk_writes_nothing(primary: Server, tablespace: str
             for each in range(number):
                 writer.writerow([uuid.UUID(int=1), "m" * 200, each, "2026-01-01T00:00:00Z", f"{number}-{each}"])
     table = events_table("small_events")
-    with writing.connect(f"{primary.url}?options=-c%20default_tablespace%3D{tablespace}") as connection:
+    with ddl.connect(f"{primary.url}?options=-c%20default_tablespace%3D{tablespace}") as connection:
         try:
             load_files(connection, table, [small], organization_id=rows.ORGANIZATION)
             with pytest.raises(LoadError, match=r"large\.csv: the database server's disk is full, so nothing"):

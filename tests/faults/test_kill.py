@@ -16,7 +16,8 @@ import pytest
 import rows
 from breaking import free_port, refused
 from doors import AGGREGATE, EVENTS, eventually
-from usage_explore import connect, embedded, writing
+from usage_explore import connect
+from usage_explore.db import ddl, embedded
 from usage_explore.errors import DatabaseUnavailable
 
 DIGEST = "SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM usage_events e"
@@ -24,7 +25,7 @@ DIGEST = "SELECT md5(string_agg(e::text, '|' ORDER BY id)) FROM usage_events e"
 
 def digest(home: Path) -> object:
     """Every value of every row, in one."""
-    with writing.connect(embedded.start(home)) as connection:
+    with ddl.connect(embedded.start(home)) as connection:
         return connection.execute(DIGEST).fetchone()
 
 
@@ -35,8 +36,8 @@ def postmaster(home: Path) -> int:
 @pytest.fixture
 def filled(home: Path) -> Path:
     """The folder of an embedded database with the generated rows."""
-    with writing.connect(embedded.start(home)) as connection:
-        writing.ensure_schema(connection, "usage_events")
+    with ddl.connect(embedded.start(home)) as connection:
+        ddl.ensure_schema(connection, "usage_events")
         rows.insert(connection, rows.generate(per_scene=40))
     return home
 

@@ -11,8 +11,9 @@ import pytest
 import rows
 from breaking import Network, Server, address, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
-from usage_explore import EventQuery, Store, connect, reading, writing
-from usage_explore import network as connections
+from usage_explore import EventQuery, Store, connect
+from usage_explore.db import ddl, engine
+from usage_explore.db import timeouts as connections
 from usage_explore.errors import DatabaseError, DatabaseUnavailable
 
 PATIENCE = 0.5
@@ -65,7 +66,7 @@ def test_a_running_statement_ends_and_the_next_one_is_answered(
     far: Callable[..., Store], network: Network, primary: Server, cut: Callable[[Network], None]
 ) -> None:
     store = far("slow")
-    with writing.connect(primary.url) as looking:
+    with ddl.connect(primary.url) as looking:
         said = failing(store.events)
         eventually(lambda: working(looking))
         cut(network)
@@ -100,7 +101,7 @@ def test_an_export_into_silence_is_visibly_broken(
     monkeypatch.setattr("usage_explore.export._PAGE", 100)
     received = []
     with (
-        writing.connect(primary.url) as looking,
+        ddl.connect(primary.url) as looking,
         asking(far("halfway")) as client,
         client.stream("GET", EXPORT) as answer,
     ):
@@ -121,7 +122,7 @@ def test_many_bytes_may_take_longer_than_any_silence(primary: Server) -> None:
 def test_nobody_waits_for_silence_to_write(network: Network) -> None:
     network.swallow()
     with pytest.raises(DatabaseUnavailable, match=r"does not answer: .*timeout"):
-        writing.connect(f"{address(network.port)}?connect_timeout=2")
+        ddl.connect(f"{address(network.port)}?connect_timeout=2")
 
 
 def test_what_the_driver_cannot_send_is_no_silence(store: Store) -> None:
@@ -129,7 +130,7 @@ def test_what_the_driver_cannot_send_is_no_silence(store: Store) -> None:
     statement = f"SELECT 1 WHERE 1 IN ({', '.join(['%s'] * many)})"
     with (
         pytest.raises(DatabaseError, match=r"could not be sent .*between 0 and 65535") as failed,
-        reading.transaction(store.engine) as connection,
+        engine.transaction(store.engine) as connection,
     ):
         connection.exec_driver_sql(statement, tuple(range(many)))
     assert not isinstance(failed.value, DatabaseUnavailable)

@@ -16,9 +16,10 @@ import rows
 from breaking import Server, address, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
 from opening import MAIN, opened
-from usage_explore import AggregateQuery, EventQuery, connect, doctor, writing
+from usage_explore import AggregateQuery, EventQuery, connect, doctor
 from usage_explore.cli import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
+from usage_explore.db import ddl
 from usage_explore.errors import DatabaseUnavailable
 
 WINDOW = AggregateQuery(since="2026-03-01T00:00:00Z", until="2026-06-10T00:00:00Z")
@@ -97,9 +98,9 @@ def test_the_same_store_goes_on_when_the_primary_ends(server: Server, replica: S
         assert store.count(EventQuery()) == before
         assert client.get(EVENTS).status_code == 200
         with pytest.raises(DatabaseUnavailable, match=r"read-only|refused"):
-            writing.connect(both)
+            ddl.connect(both)
     server.start()
-    with writing.connect(address(replica.port, server.port)) as connection:  # the one that takes writes
+    with ddl.connect(address(replica.port, server.port)) as connection:  # the one that takes writes
         assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
 
 
@@ -109,7 +110,7 @@ def test_a_statement_in_the_way_of_the_replica_can_be_asked_again(primary: Serve
     with (
         connect(replica.url, rows.ORGANIZATION, table="slow") as store,
         asking(store) as client,
-        writing.connect(replica.url) as looking,
+        ddl.connect(replica.url) as looking,
         ThreadPoolExecutor() as threads,
     ):
         answer, page = threads.submit(client.get, EVENTS), threads.submit(store.events)

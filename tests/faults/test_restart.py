@@ -11,7 +11,8 @@ import pytest
 import rows
 from breaking import Server, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
-from usage_explore import EventQuery, Store, connect, writing
+from usage_explore import EventQuery, Store, connect
+from usage_explore.db import ddl
 from usage_explore.errors import DatabaseUnavailable, UsageExploreError
 
 Mode = Literal["fast", "immediate"]
@@ -32,7 +33,7 @@ def test_idle_connections_and_a_running_statement_survive_a_restart(
     with connect(server.url, rows.ORGANIZATION, table="slow") as slow:
         waiting = threading.Thread(target=ask, args=[slow])
         waiting.start()
-        with writing.connect(server.url) as looking:
+        with ddl.connect(server.url) as looking:
             eventually(lambda: working(looking))
         server.stop(mode)
         waiting.join(30)
@@ -89,7 +90,7 @@ def test_an_export_half_way_says_that_it_is_not_whole(
     whole = client.get(EXPORT).content
     with connect(server.url, rows.ORGANIZATION, table="halfway") as halfway, asking(halfway) as slow:
         received = []
-        with slow.stream("GET", EXPORT) as answer, writing.connect(server.url) as looking:
+        with slow.stream("GET", EXPORT) as answer, ddl.connect(server.url) as looking:
             eventually(lambda: working(looking))
             server.stop("immediate")
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):

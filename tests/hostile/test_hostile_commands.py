@@ -17,9 +17,10 @@ import rows
 from asked import LONGEST, faults_of
 from oracle import Row, utc
 from servers import fresh_database
-from usage_explore import EventQuery, demo, writing
+from usage_explore import EventQuery, demo
 from usage_explore.cli import main
 from usage_explore.cli.serve import launch, uvicorn_server
+from usage_explore.db import ddl
 
 TEXTS = [*naughty.WORST[2:], "\udcff"]
 """What an argument can be: never a NUL."""
@@ -41,7 +42,7 @@ COMMANDS = dict(commands(main))
 def database(server_url: str, _template: str, generated: list[Row]) -> Iterator[str]:
     """The generated rows in a database of their own, for `rollup` writes beside them."""
     with fresh_database(server_url, template=_template) as url:
-        with writing.connect(url) as connection:
+        with ddl.connect(url) as connection:
             rows.insert(connection, generated)
         yield url
 
@@ -105,5 +106,5 @@ def test_a_question_on_the_command_line_has_the_package_s_faults(run, tmp_path: 
 
 
 def test_nothing_was_written(database: str, generated: list[Row]) -> None:
-    with writing.connect(database) as connection:
+    with ddl.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)

@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 
 from servers import fresh_database
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.load import FileReport, load_files
-from usage_explore.schema import COLUMNS, events_table
 
 ORG = UUID("00000000-0000-4000-8000-000000000001")
 CUSTOMER = UUID("00000000-0000-4000-8000-0000000000c1")
@@ -21,7 +21,7 @@ CUSTOMER = UUID("00000000-0000-4000-8000-0000000000c1")
 class Loader:
     """Loads files into `usage_events` of one database and reads the table back."""
 
-    def __init__(self, connection: writing.Connection, folder: Path) -> None:
+    def __init__(self, connection: ddl.Connection, folder: Path) -> None:
         self.connection = connection
         self.folder = folder
 
@@ -49,20 +49,20 @@ class Loader:
 
 
 @pytest.fixture
-def load(connection: writing.Connection, tmp_path: Path) -> Loader:
+def load(connection: ddl.Connection, tmp_path: Path) -> Loader:
     return Loader(connection, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def _one_database(server_url: str) -> Iterator[writing.Connection]:
+def _one_database(server_url: str) -> Iterator[ddl.Connection]:
     """One database for a module's many small tests, with the events table."""
-    with fresh_database(server_url) as url, writing.connect(url) as opened:
-        writing.ensure_schema(opened, "usage_events")
+    with fresh_database(server_url) as url, ddl.connect(url) as opened:
+        ddl.ensure_schema(opened, "usage_events")
         yield opened
 
 
 @pytest.fixture
-def load_again(_one_database: writing.Connection, tmp_path: Path) -> Loader:
+def load_again(_one_database: ddl.Connection, tmp_path: Path) -> Loader:
     """Like `load`, quicker: a table that other tests have used, emptied."""
     _one_database.rollback()
     _one_database.execute("TRUNCATE usage_events")

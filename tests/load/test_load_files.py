@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError, TableMismatch
 from usage_explore.load import load_files
-from usage_explore.schema import events_table
 
 HEADER = "customer_id,metric_key,quantity,timestamp,idempotency_key"
 EVENT = {

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError
-from usage_explore.schema import COLUMNS
 
 BASE = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
@@ -41,8 +41,8 @@ def test_loading_twice_adds_nothing_and_says_so(load, table_of):
 
 
 def test_two_files_are_as_good_as_one(load, table_of, events_connection):
+    from usage_explore.db.schema import events_table
     from usage_explore.load import load_files
-    from usage_explore.schema import events_table
 
     rows = [{"idempotency_key": f"k{i}", "timestamp": (BASE + timedelta(seconds=i % 7)).isoformat()} for i in range(40)]
     a, b = load.file("a.csv", table_of(*rows[:25])), load.file("b.csv", table_of(*rows[25:]))
@@ -148,14 +148,14 @@ def test_a_given_id_is_kept_and_a_taken_one_is_refused(load, table_of):
 
 
 def test_two_loads_of_one_file_at_once_add_it_once(load, table_of, database_url):
+    from usage_explore.db.schema import events_table
     from usage_explore.load import load_files
-    from usage_explore.schema import events_table
 
     path = load.file("events.csv", table_of(*[{"idempotency_key": f"k{i}"} for i in range(3000)]))
     reports = []
 
     def work() -> None:
-        with writing.connect(database_url) as connection:
+        with ddl.connect(database_url) as connection:
             reports.extend(load_files(connection, events_table(), [path], organization_id=uuid.UUID(int=1)))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -252,7 +252,7 @@ LOADING = """
 import resource, sys, uuid
 from usage_explore import writing
 from usage_explore.load import load_files
-from usage_explore.schema import events_table
+from usage_explore.db.schema import events_table
 with writing.connect(sys.argv[1]) as connection:
     report = load_files(connection, events_table(), [sys.argv[2]], organization_id=uuid.UUID(int=1))[0]
 print(report.loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -310,7 +310,7 @@ def test_a_connection_that_breaks_leaves_nothing_of_the_file(load, database_url)
     finally:
         done.set()
         thread.join()
-    with writing.connect(database_url) as other:
+    with ddl.connect(database_url) as other:
         assert other.execute("SELECT count(*) FROM usage_events").fetchone() == (0,)
 
 

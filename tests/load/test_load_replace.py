@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 
 from ahead import Ahead
-from usage_explore import writing
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load import FOCUS_ORGANIZATION, load_files
 from usage_explore.rollup import verify
-from usage_explore.schema import events_table
 
 OTHER = UUID(int=5)
 SEPTEMBER, OCTOBER = "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z"
@@ -190,7 +190,7 @@ def test_two_replacements_at_once_leave_one_of_them(load, database_url):
         paths.append(path)
 
     def replace(path):
-        with writing.connect(database_url) as connection:
+        with ddl.connect(database_url) as connection:
             load_files(connection, events_table(), [path], format="focus", replace=True)
 
     threads = [threading.Thread(target=replace, args=[path]) for path in paths]

@@ -18,10 +18,11 @@ from click.testing import CliRunner, Result
 import rows
 from oracle import Row
 from reported import check, finding
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
 from usage_explore.checks.check import Outcome
 from usage_explore.cli import main
 from usage_explore.cli.validate import FOUND
+from usage_explore.db import ddl
 from usage_explore.errors import NotExact
 from usage_explore.query import Period
 
@@ -31,7 +32,7 @@ WINDOW = ("--since", "2026-03-01T00:00:00Z", "--until", "2026-11-10T00:00:00Z")
 
 
 @pytest.fixture
-def run(events_database_url: str, events_connection: writing.Connection, generated: list[Row]) -> Run:
+def run(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Run:
     """Run the command on the generated rows."""
     rows.insert(events_connection, generated[:500])
 

@@ -12,11 +12,12 @@ import pytest
 from psycopg import sql
 
 from ahead import ORGANIZATION, Ahead
-from usage_explore import Store, connect, writing
+from usage_explore import Store, connect
+from usage_explore.db import ddl
 
 
 @pytest.fixture
-def ahead(events_database_url: str, events_connection: writing.Connection) -> Ahead:
+def ahead(events_database_url: str, events_connection: ddl.Connection) -> Ahead:
     return Ahead(events_database_url, events_connection)
 
 

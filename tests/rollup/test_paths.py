@@ -16,7 +16,8 @@ from psycopg import sql
 from ahead import ORGANIZATION, TABLE, Ahead
 from layouts import without_columnstore
 from oracle import utc
-from usage_explore import AggregateQuery, Store, connect, writing
+from usage_explore import AggregateQuery, Store, connect
+from usage_explore.db import ddl
 from usage_explore.errors import NotExact
 from usage_explore.rollup import catalogue, maintain
 
@@ -172,7 +173,7 @@ def test_known_at_an_instant_is_served_too(week: Ahead, fast: Store) -> None:
     assert served(fast, WEEK.replace(as_of=FIRST + 9 * DAY)) == "rollup"
 
 
-def test_reading_needs_no_rollup(events_database_url: str, events_connection: writing.Connection) -> None:
+def test_reading_needs_no_rollup(events_database_url: str, events_connection: ddl.Connection) -> None:
     with connect(events_database_url, organization_id=ORGANIZATION) as store:
         assert served(store) == "events"
         assert because(store) == "there is no rollup of these events"

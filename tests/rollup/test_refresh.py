@@ -31,7 +31,7 @@ import os, signal, sys
 from datetime import datetime
 from usage_explore import writing
 from usage_explore.rollup import refresh
-from usage_explore.schema import events_table
+from usage_explore.db.schema import events_table
 
 def stop(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from ahead import TABLE, Ahead
 from servers import kind
-from usage_explore import writing
+from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalogue, refresh
 from usage_explore.rollup.schedule import procedure, schedule, unschedule
@@ -103,7 +103,7 @@ def test_what_the_procedure_waited_for_is_counted(ahead: Ahead) -> None:
         )
     )
     ahead.connection.commit()
-    with psycopg.connect(ahead.url, autocommit=True) as job, writing.connect(ahead.url) as writer:
+    with psycopg.connect(ahead.url, autocommit=True) as job, ddl.connect(ahead.url) as writer:
         table = catalogue.placed(ahead.connection, TABLE)
         job.execute(procedure(job, table))
         ahead.connection.commit()

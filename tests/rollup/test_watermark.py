@@ -11,20 +11,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from usage_explore import writing
+from usage_explore.db import ddl
 from usage_explore.rollup import watermark
 
 NO_SETTLING = timedelta(0)
 
 
-def began(connection: writing.Connection) -> object:
+def began(connection: ddl.Connection) -> object:
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None
     return row[0]
 
 
-def test_an_open_transaction_holds_it_back(events_connection: writing.Connection, events_database_url: str) -> None:
-    with writing.connect(events_database_url) as writer:
+def test_an_open_transaction_holds_it_back(events_connection: ddl.Connection, events_database_url: str) -> None:
+    with ddl.connect(events_database_url) as writer:
         since = began(writer)
         time.sleep(1.1)  # longer than the least settle time
         found = watermark.safe(events_connection, NO_SETTLING)
@@ -36,7 +36,7 @@ def test_an_open_transaction_holds_it_back(events_connection: writing.Connection
         assert (found.since, found.until > since) == (None, True)
 
 
-def test_it_stays_behind_the_settle_time(events_connection: writing.Connection) -> None:
+def test_it_stays_behind_the_settle_time(events_connection: ddl.Connection) -> None:
     now = began(events_connection)
     events_connection.commit()
     found = watermark.safe(events_connection, timedelta(minutes=5))
@@ -45,7 +45,7 @@ def test_it_stays_behind_the_settle_time(events_connection: writing.Connection) 
 
 
 def test_another_roles_transaction_is_seen_by_who_may(
-    events_connection: writing.Connection, events_database_url: str, other_role: str
+    events_connection: ddl.Connection, events_database_url: str, other_role: str
 ) -> None:
     role = urlsplit(other_role).username or ""
     events_connection.execute(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(role)))
@@ -57,7 +57,7 @@ def test_another_roles_transaction_is_seen_by_who_may(
 
 
 def test_another_roles_transaction_is_waited_for_by_who_may_not(
-    events_connection: writing.Connection, other_role: str, monkeypatch: pytest.MonkeyPatch
+    events_connection: ddl.Connection, other_role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = began(events_connection)
     with psycopg.connect(other_role) as connection:

@@ -16,13 +16,14 @@ from ahead import ORGANIZATION, TABLE, Ahead
 from layouts import without_columnstore
 from oracle import utc
 from servers import kind
-from usage_explore import AggregateQuery, Store, writing
+from usage_explore import AggregateQuery, Store
+from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
 from usage_explore.load import load_files, staging
 from usage_explore.rollup import catalogue, maintain, refresh, wishes
 from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
-from usage_explore.schema import events_table
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)
@@ -56,7 +57,7 @@ def test_a_rollup_that_is_first_made_during_a_load_of_history_holds_it(
     ahead.add(FIRST)
 
     def first_made() -> None:
-        with writing.connect(ahead.url) as connection:
+        with ddl.connect(ahead.url) as connection:
             catalogue.create(connection, TABLE)
             wishes.wish(connection, TABLE, {"none": HOUR}, None)
             refresh.advance(connection, TABLE, FIRST + 20 * DAY)
@@ -67,7 +68,7 @@ def test_a_rollup_that_is_first_made_during_a_load_of_history_holds_it(
     def written(stage: staging.Stage, settle: timedelta) -> staging.Written:
         found = write(stage, settle)
         maker.start()
-        with writing.connect(ahead.url) as looking:
+        with ddl.connect(ahead.url) as looking:
             while maker.is_alive() and looking.execute(MEANWHILE).fetchone() == (0,):
                 looking.rollback()
                 time.sleep(0.02)
@@ -110,7 +111,7 @@ def test_a_role_that_sees_a_part_of_the_events_cannot_count_them(ahead: Ahead, f
     ahead.connection.execute("ALTER TABLE usage_events FORCE ROW LEVEL SECURITY")
     ahead.connection.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
     ahead.connection.commit()
-    with writing.connect(other_role) as connection:
+    with ddl.connect(other_role) as connection:
         with pytest.raises(TableMismatch, match="row-level security"):
             maintain.refresh(connection, TABLE, settle=timedelta(0))
         with pytest.raises(TableMismatch, match="row-level security"):
@@ -172,7 +173,7 @@ def test_a_database_that_repeats_reads_by_default_changes_nothing(
         return write(stage, settle)
 
     monkeypatch.setattr(staging.Stage, "write", refreshed_meanwhile)
-    with writing.connect(ahead.url) as connection:
+    with ddl.connect(ahead.url) as connection:
         load_files(connection, TABLE, [old_file(tmp_path)], organization_id=ORGANIZATION)
     assert differing(ahead) == 0
     assert total(fast) == 2

@@ -20,8 +20,8 @@ from typing import Any
 from uuid import UUID
 
 from usage_explore import parse
+from usage_explore.db.locks import locked
 from usage_explore.errors import ConfigurationError
-from usage_explore.locks import locked
 from usage_explore.numbers import rfc3339
 
 _PREFIX = "ue"

@@ -22,9 +22,9 @@ from usage_explore.api.negotiation import CSV, chosen
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.api.request_query import Csv, asked_with, pairs
 from usage_explore.api.service import Door
+from usage_explore.db.cancellation import Work, working
 from usage_explore.errors import ScopeError
 from usage_explore.query import EventQuery
-from usage_explore.work import Work, working
 
 _T = TypeVar("_T")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from usage_explore import reading, shape
+from usage_explore.db import catalog, engine
 from usage_explore.errors import TableMismatch
 from usage_explore.store import Store
 
 if TYPE_CHECKING:
-    from usage_explore.writing import Connection
+    from usage_explore.db.ddl import Connection
 
 PATIENCE = 3.0
 """Seconds the database has to answer."""
@@ -20,12 +20,12 @@ def probe(store: Store) -> None:
 
     Raises `DatabaseUnavailable` or `TableMismatch`.
     """
-    with reading.transaction(store.engine) as connection:
+    with engine.transaction(store.engine) as connection:
         driver = cast("Connection", connection.connection.driver_connection)
-        found = shape.relation(driver, store.table.fullname)
+        found = catalog.relation(driver, store.table.fullname)
     if found is None:
         raise TableMismatch("The table is missing; `usage-explore init` makes one.")
     wrong = [] if found.readable else ["it may not be read"]
-    wrong += shape.misfits(found)
+    wrong += catalog.misfits(found)
     if wrong:
         raise TableMismatch(f"The table does not fit: {'; '.join(wrong)}.")

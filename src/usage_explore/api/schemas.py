@@ -7,9 +7,9 @@ from typing import Any, get_args
 from sqlalchemy import DateTime, Numeric, Text, Uuid
 
 from usage_explore.api.problems import Kind
+from usage_explore.db.schema import events_table
 from usage_explore.query import AggregateQuery
 from usage_explore.results.types import Kind as SeriesKind
-from usage_explore.schema import events_table
 
 Schema = dict[str, Any]
 

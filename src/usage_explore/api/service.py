@@ -10,11 +10,11 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from usage_explore import work
 from usage_explore.api import threads
 from usage_explore.api.auth import Access
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.api.threads import Limits, Turns
+from usage_explore.db import cancellation
 from usage_explore.errors import Fault, ScopeError
 from usage_explore.question import Question
 from usage_explore.store import Store
@@ -41,7 +41,7 @@ class Door:
             if self._store is None:
                 made = self._make if isinstance(self._make, Store) else self._make()
                 self._store = dataclasses.replace(made, hints=False)  # a log is no place for them
-                work.watch(self._store.engine)
+                cancellation.watch(self._store.engine)
             return self._store
 
     def admitting(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

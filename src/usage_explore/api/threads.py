@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from usage_explore.api import problems
-from usage_explore.work import Work, working
+from usage_explore.db.cancellation import Work, working
 
 _T = TypeVar("_T")
 

@@ -21,11 +21,11 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import work
 from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import sign_in
 from usage_explore.comparison import Comparison, compare
+from usage_explore.db import cancellation
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
 from usage_explore.query import AggregateQuery, EventQuery, Period
@@ -93,7 +93,7 @@ class Source:
 def store() -> Store:
     """The store that every session shares, on the configured database."""
     made = dataclasses.replace(connect(), hints=False)  # a log is no place for them
-    work.watch(made.engine)
+    cancellation.watch(made.engine)
     return made
 
 
@@ -200,5 +200,5 @@ def asking(what: str, organization_id: UUID | None, question: Question | None = 
         "asker": sign_in.known(),
         **more,
     }
-    with logs.noting(_log, "question", **asked), work.working():
+    with logs.noting(_log, "question", **asked), cancellation.working():
         yield

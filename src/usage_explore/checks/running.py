@@ -14,8 +14,8 @@ from usage_explore import parse
 from usage_explore.checks.check import Check, Examination
 from usage_explore.checks.registry import CHECKS
 from usage_explore.checks.validation import Result
+from usage_explore.db.error_mapping import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
-from usage_explore.translation import translated
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"

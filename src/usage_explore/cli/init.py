@@ -31,9 +31,9 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
     """
-    from usage_explore import config, shape, writing
-    from usage_explore.homes import Wishes
-    from usage_explore.homes.arrange import arrange
+    from usage_explore import config
+    from usage_explore.db import Wishes, catalog, ddl
+    from usage_explore.db.migrate import arrange
 
     settings = settings_in_force()
     wishes = Wishes(
@@ -42,13 +42,13 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         migrate=migrate,
         distribute=distribute,
     )
-    connection = writing.connect(config.database_url(settings))
+    connection = ddl.connect(config.database_url(settings))
     try:
-        created = writing.ensure_schema(connection, settings.table, wishes)
+        created = ddl.ensure_schema(connection, settings.table, wishes)
         connection.commit()
         if not created:
             arrange(connection, settings.table, wishes, click.echo)
-        found = shape.relation(connection, settings.table)
+        found = catalog.relation(connection, settings.table)
     finally:
         connection.close()
     kind = "table"

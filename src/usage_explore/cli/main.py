@@ -22,9 +22,9 @@ from usage_explore.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
+    from usage_explore.db.ddl import Connection
     from usage_explore.demo import Incident
     from usage_explore.store import Store
-    from usage_explore.writing import Connection
 
 _FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
@@ -32,10 +32,11 @@ _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault":
 
 @contextmanager
 def _writing() -> Iterator[tuple[Connection, Settings]]:
-    from usage_explore import config, writing
+    from usage_explore import config
+    from usage_explore.db import ddl
 
     settings = settings_in_force()
-    connection = writing.connect(config.database_url(settings))
+    connection = ddl.connect(config.database_url(settings))
     try:
         yield connection, settings
     finally:
@@ -72,7 +73,8 @@ main.add_command(validate)
 @common
 def demo(seed: int | None, until: str | None, days: int | None, incidents: bool, force: bool) -> None:
     """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
-    from usage_explore import demo, schema, writing
+    from usage_explore import demo
+    from usage_explore.db import ddl, schema
 
     given = {"seed": seed, "days": days, "until": _instant(until) if until else None}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -80,7 +82,7 @@ def demo(seed: int | None, until: str | None, days: int | None, incidents: bool,
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
-        writing.ensure_schema(connection, settings.table)
+        ddl.ensure_schema(connection, settings.table)
         table = schema.events_table(settings.table)
         report = demo.append(connection, table, progress=sys.stderr.isatty(), force=force, **chosen)
         freshen(connection, settings, report.events)
@@ -119,8 +121,8 @@ def load(
 
     Loading the same file twice adds nothing the second time.
     """
+    from usage_explore.db.schema import events_table
     from usage_explore.load import load_files
-    from usage_explore.schema import events_table
 
     mapping = _mapping(pairs)
     with _writing() as (connection, settings):
@@ -163,9 +165,10 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
     An embedded database without events gets the demo's first; a database of yours is never written to.
     """
-    from usage_explore import config, shape, writing
+    from usage_explore import config
     from usage_explore.access import bind_check
     from usage_explore.cli.serve import launch
+    from usage_explore.db import catalog, ddl
 
     settings = settings_in_force()
     if not bind_check.is_this_machine(host):
@@ -174,10 +177,10 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         bind_check.check_app(host, settings, sign_in.sign_in_lacks())
     url = config.database_url(settings)
     if settings.database_url is None:
-        with writing.connect(url) as connection:
-            new = shape.relation(connection, settings.table) is None
+        with ddl.connect(url) as connection:
+            new = catalog.relation(connection, settings.table) is None
             if new:
-                writing.ensure_schema(connection, settings.table)
+                ddl.ensure_schema(connection, settings.table)
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
@@ -258,7 +261,7 @@ def organizations() -> None:
 @common
 def stop() -> None:
     """Stop the embedded PostgreSQL that a killed process left running; its last user stops it by itself."""
-    from usage_explore import embedded
+    from usage_explore.db import embedded
 
     home = settings_in_force().home
     say(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
     from usage_explore.config import Settings
-    from usage_explore.writing import Connection
+    from usage_explore.db.ddl import Connection
 
 _LONGEST_WAIT = 60.0
 """Seconds between two attempts to reach a database that does not answer."""
@@ -35,8 +35,8 @@ def freshen(connection: Connection, settings: Settings, added: int) -> None:
     """
     import psycopg
 
+    from usage_explore.db.schema import events_table
     from usage_explore.rollup import maintain
-    from usage_explore.schema import events_table
 
     connection.commit()
     _bound(connection, settings)
@@ -64,10 +64,11 @@ def _bound(connection: Connection, settings: Settings) -> None:
 @contextmanager
 def connected(settings: Settings) -> Iterator[tuple[Connection, Table]]:
     """A connection with the time for long statements, and the events table."""
-    from usage_explore import config, writing
-    from usage_explore.schema import events_table
+    from usage_explore import config
+    from usage_explore.db import ddl
+    from usage_explore.db.schema import events_table
 
-    connection = writing.connect(config.database_url(settings))
+    connection = ddl.connect(config.database_url(settings))
     try:
         _bound(connection, settings)
         yield connection, events_table(settings.table)

@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy import Table
 from tqdm import tqdm
 
+from usage_explore.db.schema import COLUMNS
 from usage_explore.demo import ledger
 from usage_explore.demo.catalogue import ORGANIZATIONS, TENANTS
 from usage_explore.demo.days import EVENTS_PER_DAY
@@ -24,7 +25,6 @@ from usage_explore.demo.rows import copy_lines
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalogue
 from usage_explore.rollup.refresh import rebuild
-from usage_explore.schema import COLUMNS
 
 DEFAULT_SEED = 1
 DEFAULT_DAYS = 120

@@ -9,10 +9,10 @@ from functools import partial
 
 import psycopg
 
-from usage_explore import network
+from usage_explore.db import timeouts
+from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.doctor import contents, rollup, server, speed, storage, structure
 from usage_explore.doctor.finding import Connection, Finding
-from usage_explore.shape import Relation, misfits, relation
 
 _SETTINGS = {"default_transaction_read_only": "on"}
 
@@ -47,8 +47,8 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
     """
     relation_name = table_name
     try:
-        connection = network.Connection.connect(
-            **network.parameters(url, _SETTINGS) | {"autocommit": True, "application_name": "usage-explore doctor"}
+        connection = timeouts.Connection.connect(
+            **timeouts.parameters(url, _SETTINGS) | {"autocommit": True, "application_name": "usage-explore doctor"}
         )
     except psycopg.Error as error:
         return [server.unreachable(error)]

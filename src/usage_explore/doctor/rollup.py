@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from usage_explore import buckets
+from usage_explore.db.catalog import Relation
+from usage_explore.db.schema import events_table
 from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.catalogue import Entry
 from usage_explore.rollup.serving import DAY, GRAINS, HOUR, KEYS, floor, span
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.schema import events_table
-from usage_explore.shape import Relation
 
 _FEW = 100_000
 _STALE = 3  # hours

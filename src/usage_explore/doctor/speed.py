@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from usage_explore import indexed
+from usage_explore.db import citus, timescale
+from usage_explore.db import indexes as indexed
+from usage_explore.db.catalog import Relation
+from usage_explore.db.indexes import Existing
 from usage_explore.doctor.finding import Connection, Finding, quoted
-from usage_explore.homes import citus, timescale
-from usage_explore.indexed import Existing
-from usage_explore.shape import Relation
 
 _PURPOSE = {
     "page": "paging an organization's events",

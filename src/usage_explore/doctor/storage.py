@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from usage_explore.db import citus, timescale
+from usage_explore.db.catalog import Relation
+from usage_explore.db.migrate import words
 from usage_explore.doctor.finding import Connection, Finding, quoted
-from usage_explore.homes import citus, timescale
-from usage_explore.homes.arrange import words
-from usage_explore.shape import Relation
 
 _MANY_CHUNKS = 2_000
 _EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname IN ('timescaledb', 'citus') ORDER BY 1"

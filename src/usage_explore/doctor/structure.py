@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from usage_explore.db.catalog import FITTING, Relation, documented, misfits
+from usage_explore.db.schema import COLUMNS
 from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.doctor.view import instants, suggestion
-from usage_explore.schema import COLUMNS
-from usage_explore.shape import FITTING, Relation, documented, misfits
 
 _CANDIDATES = """
 SELECT n.nspname, c.relname

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
+from usage_explore.db.catalog import FITTING, Attribute, Relation, documented
+from usage_explore.db.schema import DEFAULT_TABLE
 from usage_explore.doctor.finding import Connection, Finding, quoted
-from usage_explore.schema import DEFAULT_TABLE
-from usage_explore.shape import FITTING, Attribute, Relation, documented
 
 LIKELY = {
     "id": "event_id event_uuid usage_event_id uuid guid",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load.jsontext import dumps, loads, loads_object
 from usage_explore.load.values import (
@@ -23,7 +24,6 @@ from usage_explore.load.values import (
     time_text,
     uuid_text,
 )
-from usage_explore.schema import COLUMNS
 
 Row = list[str | None]
 """Text for every documented column in order. None in id, ingested_at and idempotency_key asks for the default."""

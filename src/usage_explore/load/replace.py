@@ -15,11 +15,11 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.ddl import Connection
+from usage_explore.db.schema import COLUMNS
 from usage_explore.rollup import catalogue, refresh
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import INSTANT
-from usage_explore.schema import COLUMNS
-from usage_explore.writing import Connection
 
 FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")
 """FOCUS columns that name source and period of an export; those that a file has are its scope."""

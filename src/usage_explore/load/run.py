@@ -15,6 +15,8 @@ from psycopg import sql
 from sqlalchemy import Table
 from tqdm import tqdm
 
+from usage_explore.db.ddl import ensure_schema
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -31,8 +33,6 @@ from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
 from usage_explore.load.sources import Source
 from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.load.values import Bad
-from usage_explore.schema import COLUMNS
-from usage_explore.writing import ensure_schema
 
 FORMATS = ("csv", "jsonl", "parquet", "focus")
 

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.schema import COLUMNS
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import KEPT
 from usage_explore.rollup import catalogue, refresh
-from usage_explore.schema import COLUMNS
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

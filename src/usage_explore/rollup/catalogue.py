@@ -15,14 +15,14 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from usage_explore import statements
+from usage_explore.db import citus
+from usage_explore.db.catalog import check_instants, relation
+from usage_explore.db.ddl import Connection
+from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
-from usage_explore.homes import citus
 from usage_explore.rollup.filling import identifier, summarize
 from usage_explore.rollup.serving import SUMMARY, Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
-from usage_explore.schema import events_table
-from usage_explore.shape import check_instants, relation
-from usage_explore.writing import Connection
 
 EVERY = UUID(int=0)
 """Whose line of the catalogue says what a person wants of every organization, those to come included."""

@@ -11,12 +11,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.ddl import Connection
 from usage_explore.rollup import catalogue, choice, trust, watermark
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.rollup.serving import DAY, KEYS, NONE, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.writing import Connection
 
 LOOKED_BACK = 7 * DAY
 """How far behind the watermark each refresh compares counts with the events."""

@@ -11,13 +11,13 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.homes import citus, timescale
+from usage_explore.db import citus, timescale
+from usage_explore.db.ddl import Connection
 from usage_explore.parse import printable
 from usage_explore.rollup.catalogue import Entry, entries
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import DAY, HOUR, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.writing import Connection
 
 FEW = 5
 """Organizations that are shown one by one; more are summed."""

@@ -15,14 +15,14 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.ddl import Connection
+from usage_explore.db.error_mapping import said
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup import trust
 from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
 from usage_explore.rollup.serving import DAY, HOUR, INSTANT, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.translation import said
-from usage_explore.writing import Connection
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where a step began, how far the rows reach then, and how far they shall."""

@@ -13,14 +13,14 @@ from datetime import timedelta
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db import timescale
+from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError
-from usage_explore.homes import timescale
 from usage_explore.rollup import catalogue, trust, watermark
 from usage_explore.rollup.filling import fill, identifier, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
 from usage_explore.rollup.serving import SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.writing import Connection
 
 _PROCEDURE = """
 CREATE OR REPLACE PROCEDURE {procedure} (job_id integer, config jsonb) LANGUAGE plpgsql AS $procedure$

@@ -5,9 +5,9 @@ from __future__ import annotations
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup.filling import identifier
-from usage_explore.writing import Connection
 
 _REWRITTEN = """
 WITH places (oid) AS (

@@ -15,11 +15,11 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.ddl import Connection
 from usage_explore.rollup import catalogue
 from usage_explore.rollup.filling import COLUMNS, ROWS, Piece, identifier, parameters
 from usage_explore.rollup.serving import DAY, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.writing import Connection
 
 SAMPLE = 10
 """Days of ingestion that are compared where not all are."""

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from usage_explore.writing import Connection
+from usage_explore.db.ddl import Connection
 
 LEAST_SETTLE = timedelta(seconds=1)
 """Between taking its time and being seen, a transaction may take this long."""

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import Table
 
 from usage_explore import filters, parse
+from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError, ScopeError
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
-from usage_explore.writing import Connection
 
 GRAINS = {"15m": timedelta(minutes=15), "hour": HOUR, "day": DAY}
 """What `--keep` may say, finest first: 15 minutes serve zones such as +05:45."""

@@ -24,10 +24,11 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import parse, work
+from usage_explore import parse
 from usage_explore.app import cache
 from usage_explore.app.cache import Source
 from usage_explore.checks import Validation
+from usage_explore.db import cancellation
 from usage_explore.errors import QueryError
 from usage_explore.query import Period
 
@@ -129,7 +130,7 @@ def _run(source: Source, asked: Period, show: Show, task: Callable[[Note], _T]) 
 
 def watched(task: Callable[[Note], _T], show: Show) -> _T:
     """What the task makes, in a thread of its own; whatever `show` raises ends it."""
-    mine, left = work.Work(), threading.Event()
+    mine, left = cancellation.Work(), threading.Event()
     progress: dict[str, float] = {}
     began = time.monotonic()
 
@@ -139,7 +140,7 @@ def watched(task: Callable[[Note], _T], show: Show) -> _T:
         progress[name] = done
 
     def working() -> _T:
-        with work.working(mine):
+        with cancellation.working(mine):
             return task(note)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as pool:

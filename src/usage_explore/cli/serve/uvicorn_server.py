@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
-from usage_explore import config, work
+from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
@@ -34,6 +34,7 @@ from usage_explore.api.problems import handlers
 from usage_explore.cli.serve import malloc
 from usage_explore.cli.serve.connections import Connections, Guarded
 from usage_explore.config import Settings
+from usage_explore.db import cancellation
 from usage_explore.store import connect, opened
 
 _GRACE = 10  # seconds that running questions get to end
@@ -97,7 +98,7 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
         **options,
     )
     _Server(served, connections, started).run()
-    work.cancel_everything(_LAST)
+    cancellation.cancel_everything(_LAST)
 
 
 class _Server(uvicorn.Server):
@@ -124,7 +125,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came; uvicorn's own way would end the process by it, not with 0."""
         if self.should_exit:
-            work.cancel_everything(_AT_ONCE)
+            cancellation.cancel_everything(_AT_ONCE)
             os._exit(128 + sig)
         self.should_exit = True
 

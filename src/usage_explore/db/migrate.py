@@ -10,13 +10,12 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Index, quoted_name
 
-from usage_explore import indexed
+from usage_explore.db import citus, indexes, timescale
+from usage_explore.db.catalog import Relation, relation
+from usage_explore.db.schema import INDEX_BYTES, events_table
+from usage_explore.db.storage_options import Wishes
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
-from usage_explore.homes import citus, timescale
-from usage_explore.homes.wishes import Wishes
 from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.schema import INDEX_BYTES, events_table
-from usage_explore.shape import Relation, relation
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Say = Callable[[str], object]
@@ -126,8 +125,8 @@ def _spread(connection: Connection, found: Relation, wishes: Wishes, say: Say) -
 
 
 def _indexes(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
-    there = indexed.existing(connection, found)
-    for index in indexed.wanted(found):
+    there = indexes.existing(connection, found)
+    for index in indexes.wanted(found):
         if not any(each.serves(index) for each in there):
             if any(each.falls_short_of(index) for each in there):
                 _replace(connection, found, index, say)
@@ -145,11 +144,11 @@ def _make(connection: Connection, found: Relation, index: Index, say: Say) -> No
         return
     if row is not None:  # an interrupted run's
         connection.execute(sql.SQL("DROP INDEX {}").format(name))
-    size = f", about {_size(found.rows * INDEX_BYTES[indexed.purpose(index)])}" if found.rows > 0 else ""
-    waiting = "writers wait meanwhile" if indexed.blocks(index, found) else "writers go on"
+    size = f", about {_size(found.rows * INDEX_BYTES[indexes.purpose(index)])}" if found.rows > 0 else ""
+    waiting = "writers wait meanwhile" if indexes.blocks(index, found) else "writers go on"
     say(f"Making the index {index.name}{size}; {waiting}.")
     try:
-        connection.execute(indexed.create(index, found))
+        connection.execute(indexes.create(index, found))
     except psycopg.errors.UniqueViolation:
         connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(name))
         say(
@@ -160,22 +159,22 @@ def _make(connection: Connection, found: Relation, index: Index, say: Say) -> No
 def _replace(connection: Connection, found: Relation, index: Index, say: Say) -> None:
     """A fuller index in the place of one that an older version made, which serves until the new one is there."""
     name = str(index.name)
-    fuller = f"{found.name}_new_{indexed.purpose(index)}"
+    fuller = f"{found.name}_new_{indexes.purpose(index)}"
     index.name = quoted_name(fuller, quote=None)
     _make(connection, found, index, say)
     say(f"Dropping {name}, whose place the new index takes.")
-    connection.execute(indexed.drop(name, found))
+    connection.execute(indexes.drop(name, found))
     connection.execute(
         sql.SQL("ALTER INDEX {} RENAME TO {}").format(sql.Identifier(found.schema, fuller), sql.Identifier(name))
     )
 
 
 def _statistics(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
-    missing = indexed.missing_statistics(connection, found)
+    missing = indexes.missing_statistics(connection, found)
     if not missing:
         return
     say("Telling the planner which organization has which values.")
-    for statement in indexed.create_statistics(found, missing):
+    for statement in indexes.create_statistics(found, missing):
         connection.execute(statement)
     connection.execute(sql.SQL("ANALYZE {}").format(_name(found)))
 

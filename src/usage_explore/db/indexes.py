@@ -11,8 +11,8 @@ from sqlalchemy import Index, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex
 
-from usage_explore import schema
-from usage_explore.shape import Relation
+from usage_explore.db import schema
+from usage_explore.db.catalog import Relation
 
 _INDEXES = """
 SELECT i.relname, m.amname, x.indisunique AND x.indimmediate AND x.indpred IS NULL, x.indpred IS NULL,

@@ -8,8 +8,8 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from usage_explore.db.schema import events_table, split_name
 from usage_explore.errors import TableMismatch
-from usage_explore.schema import events_table, split_name
 
 FITTING = {
     "uuid": ("uuid",),

@@ -28,8 +28,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from usage_explore.homes.wishes import Wishes
-from usage_explore.schema import INDEX_BYTES
+from usage_explore.db.schema import INDEX_BYTES
+from usage_explore.db.storage_options import Wishes
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -17,9 +17,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from usage_explore import network
+from usage_explore.db import timeouts
+from usage_explore.db.error_mapping import translated
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
-from usage_explore.translation import translated
 
 _DEEPEST = 100
 """How many levels of nested dimensions are read as such."""
@@ -58,7 +58,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         "jit": "off",
         "parallel_setup_cost": "5000",  # the rollup has answered before a worker would have started
     }
-    given = network.parameters(url, settings) | {
+    given = timeouts.parameters(url, settings) | {
         "application_name": "usage-explore",
         "prepare_threshold": None,  # a plan made for the very values, not a generic one
     }
@@ -72,23 +72,23 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         execution_options={"postgresql_readonly": True},
     )
 
-    def connected(_dialect: object, _record: object, _arguments: object, more: dict[str, Any]) -> network.Connection:
+    def connected(_dialect: object, _record: object, _arguments: object, more: dict[str, Any]) -> timeouts.Connection:
         if revive is not None:
             try:
                 revive()
             except ConfigurationError as error:  # its disk is full: the question can wait, the settings are fine
                 raise DatabaseUnavailable(str(error)) from error
-        return network.Connection.connect(**given, context=more["context"])
+        return timeouts.Connection.connect(**given, context=more["context"])
 
     def opened(_connection: object, record: ConnectionPoolEntry) -> None:
         record.info["leaves"] = time.monotonic() + random.uniform(*_KEPT)  # noqa: S311 - so that not all leave at once
 
-    def taken(connection: network.Connection, *_: object) -> None:
+    def taken(connection: timeouts.Connection, *_: object) -> None:
         connection.allow(statement_timeout)
 
-    def returned(connection: network.Connection | None, record: ConnectionPoolEntry) -> None:
+    def returned(connection: timeouts.Connection | None, record: ConnectionPoolEntry) -> None:
         if connection is not None:  # looking whether it is alive needs no work
-            connection.patience = network.PATIENCE
+            connection.patience = timeouts.PATIENCE
             if time.monotonic() > record.info["leaves"]:
                 record.invalidate(soft=True)
 
@@ -139,7 +139,7 @@ def _allow(connection: Connection, statement_timeout: timedelta) -> None:
     milliseconds = int(statement_timeout.total_seconds() * 1000)
     connection.exec_driver_sql(_WHOLE_PERIODS, {"timeout": str(milliseconds), "memory": _MEMORY})
     driver = connection.connection.driver_connection
-    if isinstance(driver, network.Connection):
+    if isinstance(driver, timeouts.Connection):
         driver.allow(statement_timeout)
 
 

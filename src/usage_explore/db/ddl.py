@@ -10,12 +10,12 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore import indexed, network
+from usage_explore.db import NONE_ASKED, Wishes, citus, timeouts, timescale
+from usage_explore.db import indexes as indexed
+from usage_explore.db.catalog import Relation, misfits, relation
+from usage_explore.db.error_mapping import translated
+from usage_explore.db.schema import events_table, indexes
 from usage_explore.errors import ConfigurationError, TableMismatch
-from usage_explore.homes import NONE_ASKED, Wishes, citus, timescale
-from usage_explore.schema import events_table, indexes
-from usage_explore.shape import Relation, misfits, relation
-from usage_explore.translation import translated
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -27,7 +27,7 @@ def connect(url: str) -> Connection:
 
     Raises `ConfigurationError` for a URL that cannot be read, `DatabaseUnavailable` when nobody answers.
     """
-    given = network.parameters(url)
+    given = timeouts.parameters(url)
     if "," in given.get("host", ""):  # of several servers, the one that takes writes
         given.setdefault("target_session_attrs", "read-write")
     try:
@@ -35,7 +35,7 @@ def connect(url: str) -> Connection:
     except psycopg.OperationalError as error:
         raise translated(error, broken=True) from None
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # who waits, sees what was done
-    for setting in network.SESSION.items():  # not as options, which poolers refuse
+    for setting in timeouts.SESSION.items():  # not as options, which poolers refuse
         connection.execute("SELECT set_config(%s, %s, false)", setting)
     connection.commit()
     return connection
