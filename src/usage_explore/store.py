@@ -306,7 +306,7 @@ class Store:
         "before" (as long, and right before; default else) or any (since, until). Raises `QueryError`, `NotExact`,
         `ScopeError`, `DatabaseError`.
         """
-        from usage_explore.explain.explaining import explain, number
+        from usage_explore.explain.run import explain, number
 
         window = {name: value for name, value in (("since", since), ("until", until)) if value is not None}
         asking, amount = expect(AggregateQuery, question).replace(**window), number(expected)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from usage_explore.explain.cuboids import Codes, Element, Floats, Leaves, merged
 from usage_explore.explain.disjoint import disjoint
-from usage_explore.explain.leaves import Codes, Element, Floats, Leaves, merged
 from usage_explore.explain.search import search
 
 SIZES = (12, 6, 5)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from usage_explore.explain.leaves import Codes, Element, Mask
+from usage_explore.explain.cuboids import Codes, Element, Mask
 
 Pair = tuple[int, int]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usage_explore.explain.leaves import Codes, Floats
+from usage_explore.explain.cuboids import Codes, Floats
 
 _SPREADS = (0.01, 0.03, 0.1, 0.3)
 """How alike leaves under one cause may change: the standard deviation around their level, each as likely."""

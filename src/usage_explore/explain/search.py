@@ -16,7 +16,7 @@ from itertools import chain
 
 import numpy as np
 
-from usage_explore.explain.leaves import Codes, Element, Floats, Leaves, Mask
+from usage_explore.explain.cuboids import Codes, Element, Floats, Leaves, Mask
 from usage_explore.explain.model import Model, Noise, measured
 
 MOST = 12

@@ -104,8 +104,8 @@ class Explanation:
         return f"<p>{escape(self.sentence)}</p>{texts.to_html(max_rows=20)}"
 
     def chart(self, **options: Any) -> alt.LayerChart:
-        """The contributions as ranked bars; see `usage_explore.charts.explanation.chart` for the options."""
-        from usage_explore.charts import explanation
+        """The contributions as ranked bars; see `usage_explore.explain.chart.chart` for the options."""
+        from usage_explore.explain import chart as explanation
 
         return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, **options)
 

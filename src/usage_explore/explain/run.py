@@ -19,12 +19,12 @@ from sqlalchemy import Connection, Table
 from usage_explore import filters, parse
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain import statements
-from usage_explore.explain.answer import Explanation
 from usage_explore.explain.cells import Where
-from usage_explore.explain.choosing import choose
-from usage_explore.explain.leaves import Codes, Floats, Leaves, merged
+from usage_explore.explain.cuboids import Codes, Floats, Leaves, merged
+from usage_explore.explain.result import Explanation
+from usage_explore.explain.result_build import not_exact, tell
+from usage_explore.explain.select import choose
 from usage_explore.explain.spans import Baseline, spans
-from usage_explore.explain.telling import not_exact, tell
 from usage_explore.filters import DIMENSION, GROUPS
 from usage_explore.query import AggregateQuery, EventQuery
 from usage_explore.statements import first as first_event

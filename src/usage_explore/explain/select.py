@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from usage_explore.explain.cuboids import Element, Floats, Leaves, Mask
 from usage_explore.explain.disjoint import Region, disjoint
-from usage_explore.explain.largest import largest
-from usage_explore.explain.leaves import Element, Floats, Leaves, Mask
+from usage_explore.explain.fallback import largest
 from usage_explore.explain.search import search
 
 MOST = 8

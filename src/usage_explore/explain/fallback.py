@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from usage_explore.explain.leaves import ALWAYS, Element, Floats, Leaves
+from usage_explore.explain.cuboids import ALWAYS, Element, Floats, Leaves
 
 LEAST = 0.1
 """A conjunction is named where its share of the change is larger by this than its share of what was there before."""
