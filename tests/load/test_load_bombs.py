@@ -15,11 +15,11 @@ import pytest
 from usage_explore.checks.invoices import read_invoices
 from usage_explore.checks.preferences import read_preferences
 from usage_explore.errors import LoadError, QueryError
-from usage_explore.load import parquet_source, sources
-from usage_explore.load.csv_source import CsvSource
-from usage_explore.load.jsontext import loads
-from usage_explore.load.parquet_source import ParquetSource
-from usage_explore.load.values import Bad
+from usage_explore.files import parquet_source, sources
+from usage_explore.files.csv_source import CsvSource
+from usage_explore.files.exact_json import loads
+from usage_explore.files.parquet_source import ParquetSource
+from usage_explore.files.values import Bad
 
 ROWS, HUGE = 5_000, "x" * 3_000_000
 
@@ -157,7 +157,7 @@ def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
             file.write(block)
     code = f"""
         from pathlib import Path
-        from usage_explore.load.open import open_source
+        from usage_explore.files.open import open_source
         try:
             with open_source(Path({str(path)!r}), None) as source:
                 list(source)

@@ -315,7 +315,7 @@ def test_a_connection_that_breaks_leaves_nothing_of_the_file(load, database_url)
 
 
 def test_an_interrupted_load_leaves_nothing_and_the_connection_works(load, table_of, monkeypatch):
-    from usage_explore.load import csv_source
+    from usage_explore.files import csv_source
 
     load.csv(table_of())
     rows = table_of(*[{"idempotency_key": f"n{i}"} for i in range(50)])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore import parse
-from usage_explore.load.values import Bad, check_size, code_words, number_text, shown, uuid_text
+from usage_explore.files.values import Bad, check_size, code_words, number_text, shown, uuid_text
 
 MAX_DIGITS = 1_000
 """How many digits a quantity or an amount may have before its point, and after it."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from usage_explore import parse
 from usage_explore.errors import Fault, LoadError, QueryError
-from usage_explore.load.open import SUFFIXES, open_source
-from usage_explore.load.sources import Record
+from usage_explore.files.open import SUFFIXES, open_source
+from usage_explore.files.sources import Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,7 +35,7 @@ from usage_explore import parse
 from usage_explore.checks.invoice_lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
 from usage_explore.checks.invoice_records import Records, opened
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.load.values import Bad
+from usage_explore.files.values import Bad
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource

@@ -19,7 +19,7 @@ from uuid import UUID
 from usage_explore import parse
 from usage_explore.checks.invoice_records import opened
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.load.values import Bad, uuid_text
+from usage_explore.files.values import Bad, uuid_text
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource

@@ -26,10 +26,10 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.load.jsontext import dumps, loads_object
+from usage_explore.files.exact_json import dumps, loads_object
+from usage_explore.files.values import Bad, utc_time_text, uuid_text, words
 from usage_explore.load.plan import READERS, Names, Plan, Row, check_mapping
 from usage_explore.load.report import count
-from usage_explore.load.values import Bad, utc_time_text, uuid_text, words
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
 """Of the UUIDv5s made from FOCUS ids. Never to change: stored ids and links depend on it."""

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.load.jsontext import dumps, loads, loads_object
-from usage_explore.load.values import (
+from usage_explore.files.exact_json import dumps, loads, loads_object
+from usage_explore.files.values import (
     Bad,
     code_words,
     key_words,

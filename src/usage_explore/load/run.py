@@ -25,14 +25,14 @@ from usage_explore.errors import (
     TableMismatch,
     UsageExploreError,
 )
+from usage_explore.files.open import open_source
+from usage_explore.files.sources import Source
+from usage_explore.files.values import Bad
 from usage_explore.load.focus import FocusPlan
-from usage_explore.load.open import open_source
 from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
-from usage_explore.load.sources import Source
 from usage_explore.load.staging import STAGE, Connection, Stage
-from usage_explore.load.values import Bad
 
 FORMATS = ("csv", "jsonl", "parquet", "focus")
 

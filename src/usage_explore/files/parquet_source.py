@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
-from usage_explore.load.sources import MAX_COLUMNS, Record, Source
-from usage_explore.load.values import EARLIEST, LATEST, Unreadable
+from usage_explore.files.sources import MAX_COLUMNS, Record, Source
+from usage_explore.files.values import EARLIEST, LATEST, Unreadable
 
 BATCH = 5_000
 """Rows that are decoded at a time."""

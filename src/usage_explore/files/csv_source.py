@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from usage_explore.errors import LoadError
-from usage_explore.load.sources import LONGEST_LINE, MAX_COLUMNS, Lines, Record, Source
+from usage_explore.files.sources import LONGEST_LINE, MAX_COLUMNS, Lines, Record, Source
 
 _QUOTED_EMPTY = re.compile(r'(?:^|(?<=,))""(?=,|\r?\n|\r?$)')
 _EMPTY = "\ufdd0\ufdd1\ufdd0"

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring
 from typing import Any
 from uuid import UUID
 
-from usage_explore.load.values import Bad, Unreadable, check_size, shown
+from usage_explore.files.values import Bad, Unreadable, check_size, shown
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from usage_explore.errors import LoadError
-from usage_explore.load.csv_source import CsvSource
-from usage_explore.load.jsonl_source import JsonLinesSource
-from usage_explore.load.sources import Source
+from usage_explore.files.csv_source import CsvSource
+from usage_explore.files.jsonl_source import JsonLinesSource
+from usage_explore.files.sources import Source
 
 SUFFIXES = {
     ".csv": "csv",
@@ -58,6 +58,6 @@ def _opened(path: Path, kind: str) -> Source:
         return CsvSource(path)
     if kind == "jsonl":
         return JsonLinesSource(path)
-    from usage_explore.load.parquet_source import ParquetSource  # pyarrow is slow to import
+    from usage_explore.files.parquet_source import ParquetSource  # pyarrow is slow to import
 
     return ParquetSource(path)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from usage_explore.load.jsontext import loads
-from usage_explore.load.sources import Lines, Record, Source
-from usage_explore.load.values import Bad
+from usage_explore.files.exact_json import loads
+from usage_explore.files.sources import Lines, Record, Source
+from usage_explore.files.values import Bad
 
 
 class JsonLinesSource(Source):
