@@ -8,8 +8,9 @@ from typing import Any
 from benchmarks.database import TABLE
 from benchmarks.postgres_engines import UsageExplore
 from benchmarks.questions import Paged
-from usage_explore import cursor, statements
+from usage_explore import statements
 from usage_explore.db.ddl import Connection
+from usage_explore.query import cursor
 
 
 def in_server(connection: Connection, engine: UsageExplore, asked: list[Paged], rounds: int) -> dict[str, Any]:

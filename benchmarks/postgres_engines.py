@@ -12,8 +12,9 @@ from benchmarks import plain
 from benchmarks.answers import folded, ours
 from benchmarks.database import PAGING, TABLE
 from benchmarks.questions import Aggregated, Paged, Picked, Question
-from usage_explore import Aggregate, EventQuery, Store, connect, cursor
+from usage_explore import Aggregate, EventQuery, Store, connect
 from usage_explore.db.schema import indexes
+from usage_explore.query import cursor
 
 
 class UsageExplore:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from usage_explore import AggregateQuery, EventQuery
 from usage_explore.demo import ORGANIZATIONS
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 HERE = Path(__file__).parent
 ACME = next(organization_id for organization_id, name in ORGANIZATIONS.items() if name == "Acme AI")

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from usage_explore import AggregateQuery, EventQuery, QueryError, Store
 from usage_explore.errors import Fault, ScopeError
-from usage_explore.filters import GROUPS
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.filters import GROUPS
 
 _Q = TypeVar("_Q", bound=Question)
 Pairs = list[tuple[str, str]]

@@ -7,7 +7,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 import rows
-from usage_explore.question import Question
+from usage_explore.query.base import Question
 
 DIMENSION_VALUES = ["", "Other", "(missing)", "large", "größe", "Zebra", "1.10", "7", "true", "1.1", '{"a": 1}']
 

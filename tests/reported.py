@@ -15,7 +15,7 @@ from oracle import utc
 from usage_explore import EventQuery
 from usage_explore.checks import Finding
 from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)

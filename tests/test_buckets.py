@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import oracle
 import rows
 from oracle import utc
-from usage_explore import buckets
-from usage_explore.buckets import Bucket
+from usage_explore.query import buckets
+from usage_explore.query.buckets import Bucket
 
 BUCKETS: list[Bucket] = ["hour", "day", "week"]
 

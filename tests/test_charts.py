@@ -26,8 +26,8 @@ from usage_explore import charts
 from usage_explore.answers import Aggregate
 from usage_explore.charts import palette, rows, ticks, words
 from usage_explore.errors import QueryError
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import AggregateQuery
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Kind, Point, Series, Served
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)

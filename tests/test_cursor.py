@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from oracle import utc
 from usage_explore import EventQuery, QueryError
-from usage_explore.cursor import Position, decode, encode
+from usage_explore.query.cursor import Position, decode, encode
 
 QUERY = EventQuery(organization_id=UUID(int=1), metric_key="tokens_in")
 positions = st.builds(

@@ -13,7 +13,7 @@ from usage_explore import AggregateQuery, Store, connect, report
 from usage_explore.charts import summary
 from usage_explore.checks import Validation
 from usage_explore.comparison import Change, compare
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 CONTEXTS = {
     "short": Context(prec=3, rounding=ROUND_UP),

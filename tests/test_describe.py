@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from usage_explore import AggregateQuery, EventQuery, describe
+from usage_explore import AggregateQuery, EventQuery
+from usage_explore.query import describe
 
 SENTENCES = {
     "": "Events per day, last 30 days, UTC",

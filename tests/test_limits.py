@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from oracle import utc
 from test_charts import answer
-from usage_explore import AggregateQuery, EventQuery, QueryError, limits
+from usage_explore import AggregateQuery, EventQuery, QueryError
 from usage_explore.api import openapi_params
 from usage_explore.api.openapi_text import DESCRIPTION
 from usage_explore.errors import MAX_FAULTS
-from usage_explore.parameters import query_string
+from usage_explore.query import limits
+from usage_explore.query.url_params import query_string
 from usage_explore.results.types import Kind
 
 MANY = [str(number) for number in range(limits.MAX_VALUES)]

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError
-from usage_explore.filters import GROUPS
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.filters import GROUPS
 
 API = Path(__file__).parents[1] / ".." / "shared" / "reference" / "usage-events-api.txt"
 

@@ -6,9 +6,9 @@
 """
 
 from usage_explore.answers import Aggregate, EventPage
-from usage_explore.describe import describe
 from usage_explore.errors import QueryError, UsageExploreError
-from usage_explore.query import AggregateQuery, EventQuery, Period
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.store import Store, connect
 

@@ -10,14 +10,15 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from usage_explore import frames, parameters, parse
-from usage_explore.describe import describe
+from usage_explore import frames
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
-from usage_explore.filters import DIMENSION, dimension_key
-from usage_explore.links import link
-from usage_explore.numbers import plain, rfc3339
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question, at
+from usage_explore.query import url_params, validators
+from usage_explore.query.base import Question, at
+from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.query.describe import describe
+from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.query.links import link
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.types import AggregateData, Event, Series, json_value
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ class Aggregate(AggregateData):
         """
         if not isinstance(series, Series):
             raise QueryError(
-                [Fault("series", f"{parse.shorten(series)} is not a series of this answer; take one of its")]
+                [Fault("series", f"{validators.shorten(series)} is not a series of this answer; take one of its")]
             )
         since, until = self.query.span
         start, end = (None if edge is None else at(name, edge) for name, edge in (("start", start), ("end", end)))
@@ -238,7 +239,7 @@ class Aggregate(AggregateData):
             "as_of",
             "organization_id",
         }
-        for name, value in parameters.values(query):
+        for name, value in url_params.values(query):
             if name not in plain_names:
                 filters.setdefault(name, []).append(value)
         since, until = query.span

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from usage_explore import parse, windows
 from usage_explore.answers import Aggregate, AggregateSource
 from usage_explore.errors import QueryError
-from usage_explore.numbers import Number, exact_sum, ratio
-from usage_explore.query import AggregateQuery
+from usage_explore.query import relative_time, validators
+from usage_explore.query.decimals import Number, exact_sum, ratio
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
 _DAYS = timedelta(days=3)  # shorter durations are told to the minute
@@ -64,11 +64,11 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
     """
     query = answer.query
     since, until = query.span
-    before = windows.previous(since, until, query.zone)
+    before = relative_time.previous(since, until, query.zone)
     if answer.closed_until <= since:
         return "nothing to compare: the window has not begun"
     name = _name(query)
-    if before[0] < parse.EARLIEST:
+    if before[0] < validators.EARLIEST:
         return f"not compared with {name}: it reaches before 1970"
     first = store.first_event(query.as_of)
     if first is None or before[0] < first:
@@ -123,8 +123,8 @@ def _zero(query: AggregateQuery) -> Number:
 def _name(query: AggregateQuery) -> str:
     """What the period before is called: "February 2026", "the 7 days before"."""
     since, until = query.span
-    if windows.whole_month(since, until, query.zone):
-        earlier, _ = windows.previous(since, until, query.zone)
+    if relative_time.whole_month(since, until, query.zone):
+        earlier, _ = relative_time.previous(since, until, query.zone)
         return f"{earlier.astimezone(query.zone):%B %Y}"
     return f"the {_duration(until - since)} before"
 

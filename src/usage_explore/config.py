@@ -14,9 +14,9 @@ from uuid import UUID
 
 import platformdirs
 
-from usage_explore import parse
 from usage_explore.db.schema import DEFAULT_TABLE, split_name
 from usage_explore.errors import ConfigurationError
+from usage_explore.query import validators
 
 PREFIX = "USAGE_EXPLORE_"
 DEFAULT_STATEMENT_TIMEOUT = timedelta(seconds=30)
@@ -186,7 +186,7 @@ def _path(value: Path | str, name: str) -> Path:
         return Path(value).expanduser().absolute()
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: ~ of a user whose home nobody knows
         raise ConfigurationError(
-            f"{name}: {parse.shorten(value)} is not a path (USAGE_EXPLORE_{name.upper()})"
+            f"{name}: {validators.shorten(value)} is not a path (USAGE_EXPLORE_{name.upper()})"
         ) from None
 
 
@@ -202,7 +202,7 @@ def _url(value: str) -> str:
 
 def _organization(value: UUID | str | None) -> UUID | None:
     try:
-        return None if value is None else parse.uuid(value)
+        return None if value is None else validators.uuid(value)
     except ValueError as error:
         raise ConfigurationError(
             f"organization_id: {error} (--organization-id or USAGE_EXPLORE_ORGANIZATION_ID)"
@@ -213,7 +213,7 @@ def _duration(value: timedelta | float | str | None, name: str, *, default: time
     if value is None:
         return default
     fault = ConfigurationError(
-        f"{name}: {parse.shorten(value)} is not a number of seconds between {least.total_seconds():g} and"
+        f"{name}: {validators.shorten(value)} is not a number of seconds between {least.total_seconds():g} and"
         f" {_LONGEST.total_seconds():g} (USAGE_EXPLORE_{name.upper()})"
     )
     if not isinstance(value, timedelta):
@@ -233,7 +233,7 @@ def _app_url(value: str) -> str:
     known = isinstance(value, str) and value.startswith(("http://", "https://"))
     if not known or not value.isprintable() or " " in value:
         raise ConfigurationError(
-            f"app_url: {parse.shorten(value)} does not start with http:// or https://, or has blanks in it"
+            f"app_url: {validators.shorten(value)} does not start with http:// or https://, or has blanks in it"
             " (USAGE_EXPLORE_APP_URL)"
         )
     return value.rstrip("/")
@@ -244,6 +244,6 @@ def _networks(value: str) -> tuple[str, ...]:
         return tuple(str(ip_network(each.strip())) for each in value.split(",") if each.strip())
     except (AttributeError, ValueError):
         raise ConfigurationError(
-            f"trusted_proxies: {parse.shorten(value)} is not a list of addresses or networks, such as"
+            f"trusted_proxies: {validators.shorten(value)} is not a list of addresses or networks, such as"
             " 127.0.0.1,10.0.0.0/8 (USAGE_EXPLORE_TRUSTED_PROXIES)"
         ) from None

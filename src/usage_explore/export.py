@@ -21,11 +21,12 @@ from pyarrow import csv, parquet
 from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore import formulas, parse, statements
+from usage_explore import formulas, statements
 from usage_explore.arrow import DecimalSpan, integer_digits
-from usage_explore.cursor import Position
 from usage_explore.errors import ConfigurationError
-from usage_explore.query import EventQuery
+from usage_explore.query import validators
+from usage_explore.query.cursor import Position
+from usage_explore.query.queries import EventQuery
 
 Progress = Callable[[int, int], None]
 """Called with how many events are written so far, and how many there are."""
@@ -125,14 +126,14 @@ def _path(path: Path | str) -> Path:
             raise ValueError
         return Path(path)
     except (TypeError, ValueError):
-        raise ConfigurationError(f"path: {parse.shorten(path)} is not a path; name a file to write") from None
+        raise ConfigurationError(f"path: {validators.shorten(path)} is not a path; name a file to write") from None
 
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ConfigurationError(
-            f"path: {parse.shorten(path.name)} ends neither in .csv nor in .parquet; name the format that way"
+            f"path: {validators.shorten(path.name)} ends neither in .csv nor in .parquet; name the format that way"
         )
     return suffix
 
@@ -148,14 +149,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.touch(exist_ok=False)
     except OSError as error:
         raise ConfigurationError(
-            f"path: {parse.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
+            f"path: {validators.shorten(str(path.parent), 200)} cannot be written to ({error.strerror}); choose another"
         ) from None
     try:
         yield part
         part.replace(path)
     except OSError as error:
         raise ConfigurationError(
-            f"path: {parse.shorten(str(path), 200)} could not be written: {error.strerror}"
+            f"path: {validators.shorten(str(path), 200)} could not be written: {error.strerror}"
         ) from error
     finally:
         part.unlink(missing_ok=True)

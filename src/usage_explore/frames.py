@@ -14,7 +14,7 @@ from pyarrow import csv, parquet
 
 from usage_explore import formulas
 from usage_explore.arrow import decimal_array
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Event

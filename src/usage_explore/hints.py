@@ -14,10 +14,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Subquery, Table, func, select, true
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore import parse, statements
+from usage_explore import statements
 from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import DIMENSION, NOT, TEXT_COLUMNS, dimension_group
-from usage_explore.question import Question
+from usage_explore.query import validators
+from usage_explore.query.base import Question
+from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, dimension_group
 
 SAMPLE = 10_000
 """Events that are looked at for what a name could have meant, the newest ones."""
@@ -50,9 +51,11 @@ def check_commas(connection: Connection, table: Table, query: Question) -> None:
             continue
         parts = tuple(dict.fromkeys(part for each in values[0].split(",") if (part := each.strip())))
         if parts and _exist(connection, table, query, group, parts):
-            said = f"no event has {parse.shorten(values[0])}, but some have a part of it; several values are a list "
-            said += f"such as {parse.shorten(list(parts))}, in a link metric_key=a,b or a repeated parameter"
-            faults.append(Fault(parse.named(name), said))
+            said = (
+                f"no event has {validators.shorten(values[0])}, but some have a part of it; several values are a list "
+            )
+            said += f"such as {validators.shorten(list(parts))}, in a link metric_key=a,b or a repeated parameter"
+            faults.append(Fault(validators.named(name), said))
     if faults:
         raise QueryError(faults)
 
@@ -110,7 +113,7 @@ def _unknown_dimensions(connection: Connection, table: Table, query: Question, g
     found = connection.execute(select(keys.c.key).distinct().join_from(recent, keys, true()).limit(_MOST_VALUES))
     known = {DIMENSION + key for key in found.scalars()}
     for group in sorted(groups - known):
-        yield f"{parse.named(group)}: none of the newest {SAMPLE:,} events has it{parse.did_you_mean(group, known)}"
+        yield f"{validators.named(group)}: none of the newest {SAMPLE:,} events has it{validators.did_you_mean(group, known)}"
 
 
 def _slips(
@@ -122,11 +125,11 @@ def _slips(
         found = connection.execute(select(statements.expression(recent, group)).distinct().limit(_MOST_VALUES))
         known = {value for value in found.scalars() if value is not None}
         for value in values[:3]:
-            if value not in known and (near := parse.did_you_mean(value, known) or _longer(value, known)):
-                yield f"{parse.named(name)}: none of the newest {SAMPLE:,} events has {parse.shorten(value)}{near}"
+            if value not in known and (near := validators.did_you_mean(value, known) or _longer(value, known)):
+                yield f"{validators.named(name)}: none of the newest {SAMPLE:,} events has {validators.shorten(value)}{near}"
 
 
 def _longer(value: str, known: set[str]) -> str:
     """`, did you mean x or y?` for the first known values that contain this one, or nothing."""
     longer = sorted(each for each in known if value.lower() in each.lower()) if len(value) > 1 else []
-    return f", did you mean {' or '.join(map(parse.named, longer[:3]))}?" if longer else ""
+    return f", did you mean {' or '.join(map(validators.named, longer[:3]))}?" if longer else ""

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, FromClause, Row, Select, Table, select
 
-from usage_explore.cursor import Position
-from usage_explore.query import EventQuery
+from usage_explore.query.cursor import Position
+from usage_explore.query.queries import EventQuery
 from usage_explore.statements import expression, filters, page, page_before
 
 GLANCE, WALK = 2_000, 10_000

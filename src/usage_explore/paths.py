@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Select, Table
 from usage_explore import aggregation, statements
 from usage_explore.errors import NotExact
 from usage_explore.points import rollup_choices, rollup_count
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.series import series
 from usage_explore.results.types import Series, Served
 from usage_explore.rollup import answering

@@ -34,8 +34,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, CompoundSelect
 from sqlalchemy.types import UserDefinedType
 
-from usage_explore.query import AggregateQuery, EventQuery, Metric
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery, EventQuery, Metric
 from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
 from usage_explore.rollup.tables import rollup_table
 from usage_explore.statements import conditions, expression, filters, object_keys, scope, within_bounds

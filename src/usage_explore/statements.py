@@ -39,12 +39,12 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from usage_explore.cursor import Position
 from usage_explore.errors import ScopeError
-from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
-from usage_explore.parse import EARLIEST, LATEST
-from usage_explore.query import EventQuery
-from usage_explore.question import Question, Windowed
+from usage_explore.query.base import Question, Windowed
+from usage_explore.query.cursor import Position
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.query.queries import EventQuery
+from usage_explore.query.validators import EARLIEST, LATEST
 
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
 

@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, cursor, filters, hints, paging, parse, statements
+from usage_explore import aggregation, config, hints, paging, statements
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.db import engine as reading
 from usage_explore.db.catalog import check_instants
@@ -26,10 +26,11 @@ from usage_explore.db.schema import events_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
-from usage_explore.numbers import decimal_context
 from usage_explore.paths import Paths
-from usage_explore.query import AggregateQuery, EventQuery, Period
-from usage_explore.question import Question, expect
+from usage_explore.query import cursor, filters, validators
+from usage_explore.query.base import Question, expect
+from usage_explore.query.decimals import decimal_context
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.rollup.serving import KEYS
 
@@ -142,7 +143,7 @@ class Store:
     def restricted(self, organizations: Iterable[UUID]) -> Store:
         """The same store for somebody who may see only these organizations; never more than before."""
         try:
-            named = frozenset(parse.uuid(organization_id) for organization_id in organizations)
+            named = frozenset(validators.uuid(organization_id) for organization_id in organizations)
         except (TypeError, ValueError) as error:
             raise ScopeError(f"organizations: {error}") from None
         return dataclasses.replace(self, allowed=named if self.allowed is None else self.allowed & named)
@@ -172,7 +173,7 @@ class Store:
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None when `page` is the first."""
         if not isinstance(page, EventPage):
-            raise QueryError([Fault("page", f"{parse.shorten(page)} is not a page of events")])
+            raise QueryError([Fault("page", f"{validators.shorten(page)} is not a page of events")])
         query = page.query
         if query.cursor is None:
             return None
@@ -384,7 +385,7 @@ class Store:
         try:
             filters.group(group)
             name = "most"
-            parse.integer(most, 1, _MOST_CHOICES)
+            validators.integer(most, 1, _MOST_CHOICES)
         except ValueError as error:
             raise QueryError([Fault(name, str(error))]) from None
         return self._choices(within, group, most, partial(statements.values, group=group, most=most))

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Store, parse
+from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import openapi_params
 from usage_explore.api.request_query import Csv, View
-from usage_explore.filters import GROUPS
-from usage_explore.question import Question
+from usage_explore.query import validators
+from usage_explore.query.base import Question
+from usage_explore.query.filters import GROUPS
 
 PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz"}
 SPREAD = {"dimensions": "dim", "exclude": "not"}
@@ -109,7 +110,7 @@ def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
     (schema,) = (each["schema"] for each in openapi_params.parameters(AggregateQuery) if each["name"] == "since")
     pattern = {"type": "string", "pattern": schema["anyOf"][1]["pattern"]}
     try:
-        known = isinstance(parse.moment(text), str)
+        known = isinstance(validators.moment(text), str)
     except ValueError:
         known = False
     assert jsonschema.Draft202012Validator(pattern).is_valid(text) == known

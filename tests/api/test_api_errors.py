@@ -23,7 +23,7 @@ from usage_explore.access.logs import Lines
 from usage_explore.api.request_query import pairs
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError
-from usage_explore.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING
 
 PICTURE = f"{AGGREGATE}.svg"
 QUESTIONS = [EVENTS, AGGREGATE, PICTURE, f"{AGGREGATE}.png", EXPORT]

@@ -20,7 +20,7 @@ from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
-from usage_explore.query import EventQuery
+from usage_explore.query.queries import EventQuery
 
 PASSWORD = "correct horse"
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"

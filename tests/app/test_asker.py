@@ -17,7 +17,7 @@ from demo_database import ACME, BIRCH, CEDAR, WINDOW
 from opening import MAIN, opened
 from usage_explore import connect
 from usage_explore.app.validate.view import identity
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 ADDRESS = "https://usage.example/oauth2callback"
 SECRETS = {

@@ -12,7 +12,7 @@ import usage_explore.cli.serve.app_server
 from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
 from usage_explore.app.navigation import LONGEST
 from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN
-from usage_explore.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING
 
 
 def asked(path: str, query: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from usage_explore import formulas
 from usage_explore.app import grid
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=12) | st.decimals(-1000, 1000, places=2)
 

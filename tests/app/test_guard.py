@@ -20,7 +20,7 @@ from doors import command, eventually
 from usage_explore import config
 from usage_explore.app.guard import MAX_FILES, MAX_HELD
 from usage_explore.cli.serve import launch
-from usage_explore.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22
 WHOLE = b"x" * (MAX_UPLOAD_MEGABYTES * 2**20 - 1_000)

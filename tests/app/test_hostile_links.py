@@ -19,8 +19,8 @@ from oracle import Row
 from usage_explore import AggregateQuery, EventQuery
 from usage_explore.app import formatting
 from usage_explore.db import ddl
-from usage_explore.query import Period
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import Period
 
 OWN = {
     "explore": ("chart", "series", "span"),

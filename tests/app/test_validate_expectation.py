@@ -18,7 +18,7 @@ from usage_explore.app.validate.expectation import expectation
 from usage_explore.app.validate.question import charted
 from usage_explore.charts import expected
 from usage_explore.checks import Finding, Validation
-from usage_explore.parse import instant
+from usage_explore.query.validators import instant
 
 BAND = ("expected", "low", "high")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

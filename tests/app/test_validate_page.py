@@ -27,8 +27,8 @@ from usage_explore.checks import Finding, Validation
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import NotExact
-from usage_explore.numbers import plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain
+from usage_explore.query.queries import Period
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 HOSTILE = "".join(naughty.WORST[2:5])

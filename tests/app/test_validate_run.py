@@ -15,7 +15,7 @@ from usage_explore.app.validate.run import File
 from usage_explore.checks.registry import CHECKS
 from usage_explore.db import cancellation
 from usage_explore.db.schema import events_table
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 
 class Gone(BaseException):

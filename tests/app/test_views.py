@@ -16,7 +16,7 @@ from usage_explore.app import formatting, query_edits
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.query_edits import Filter
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
 NOW = datetime(2026, 9, 30, 14, 5, tzinfo=UTC)

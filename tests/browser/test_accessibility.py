@@ -11,8 +11,8 @@ from browsing import ALERT, address, at_rest, examined, settled, violations
 from demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
 from usage_explore.app.validate.view import identity
-from usage_explore.numbers import rfc3339
-from usage_explore.query import Period
+from usage_explore.query.decimals import rfc3339
+from usage_explore.query.queries import Period
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "dark"])]
 

@@ -12,7 +12,7 @@ from browsing import CHART, address, examined, parameters, picture, settled
 from demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate.view import identity
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 pytestmark = pytest.mark.browser
 

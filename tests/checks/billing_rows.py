@@ -15,7 +15,7 @@ import rows
 from oracle import Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 CUSTOMERS = [UUID(int=0xC0 + number) for number in range(40)]
 PRODUCT, SUBSCRIPTION = UUID(int=0xD0), UUID(int=0xE0)

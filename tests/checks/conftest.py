@@ -12,7 +12,7 @@ from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 DAYS, PER_DAY = 75, 1_500
 

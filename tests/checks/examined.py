@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from usage_explore import EventQuery, Store
 from usage_explore.checks import Finding, Result, Validation
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 
 def examine(store: Store, check: str, period: Period, **given: object) -> Result:

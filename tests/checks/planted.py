@@ -13,7 +13,7 @@ from oracle import EXACT, Row
 from rows import NEIGHBOUR, ORGANIZATION
 from usage_explore import Store, connect
 from usage_explore.db import ddl
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 SINCE, UNTIL = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)
 

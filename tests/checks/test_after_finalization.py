@@ -16,7 +16,7 @@ from oracle import Row
 from usage_explore import AggregateQuery
 from usage_explore.checks.batches import FLOOR
 from usage_explore.db import ddl
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 FINALIZED = UNTIL + DAY

@@ -12,7 +12,7 @@ from oracle import Row
 from usage_explore import Store
 from usage_explore.checks import Finding
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

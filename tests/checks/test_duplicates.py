@@ -17,7 +17,7 @@ from rows import ORGANIZATION
 from usage_explore.checks.batches import CROWD, FLOOR, MOST
 from usage_explore.checks.duplicates import MARGIN
 from usage_explore.db import ddl
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 HOUR = timedelta(hours=1)
 

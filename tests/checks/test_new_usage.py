@@ -9,7 +9,7 @@ from checks.examined import examine, shown
 from usage_explore import Store
 from usage_explore.checks.check import Outcome
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LONG_AGO = SINCE - 80 * DAY

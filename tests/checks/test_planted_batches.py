@@ -8,7 +8,7 @@ from checks.examined import found
 from usage_explore import Store
 from usage_explore.checks import Validation
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 CHECKS = {"duplicated_batch": "duplicates", "late_backfill": "late_arrivals", "future_batch": "impossible_times"}
 QUIET = ("look_alikes", "quantities", "unit_slips")

@@ -31,8 +31,8 @@ from usage_explore.checks.invoices import read_invoices
 from usage_explore.checks.reconciling import decimal
 from usage_explore.db import ddl
 from usage_explore.demo import invoice
-from usage_explore.numbers import plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain
+from usage_explore.query.queries import Period
 
 NAME = "reconciliation"
 SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)

@@ -30,7 +30,7 @@ from usage_explore.checks.series import Grid, Step
 from usage_explore.checks.totals import totals
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.rollup import answering
 from usage_explore.rollup.serving import Serving
 

@@ -19,7 +19,7 @@ from rows import NEIGHBOUR
 from usage_explore import AggregateQuery, Store
 from usage_explore.checks import Finding
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 AS_OF = UNTIL + 30 * DAY

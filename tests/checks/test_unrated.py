@@ -17,7 +17,7 @@ from usage_explore import Store
 from usage_explore.checks import Finding
 from usage_explore.checks.check import Outcome
 from usage_explore.demo import Incident
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 COLUMNS = {"price": "price_key", "product": "product_id", "subscription": "subscription_id"}

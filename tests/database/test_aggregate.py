@@ -24,7 +24,7 @@ from random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect, frames
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
-from usage_explore.filters import GROUPS
+from usage_explore.query.filters import GROUPS
 
 groups = st.sampled_from(["none", "dim:model", "dim:region", "dim:absent", *GROUPS])
 ours = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

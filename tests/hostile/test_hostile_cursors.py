@@ -14,7 +14,7 @@ import rows
 from doors import EVENTS, EXPORT
 from oracle import Row, utc
 from usage_explore import EventQuery, QueryError, Store
-from usage_explore.cursor import Position, decode, encode
+from usage_explore.query.cursor import Position, decode, encode
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 FILTERED = EventQuery(organization_id=rows.ORGANIZATION, metric_key="tokens_in", limit=2)

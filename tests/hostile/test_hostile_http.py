@@ -20,8 +20,8 @@ from doors import AGGREGATE, EVENTS, EXPORT
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
 from usage_explore.api.request_query import View
-from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.limits import MAX_QUERY_STRING
 
 QUESTIONS: list[tuple[str, type[Question]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
 PICTURE = f"{AGGREGATE}.svg"

@@ -10,7 +10,7 @@ from reported import PERIOD
 from usage_explore import Store
 from usage_explore.checks import Validation
 from usage_explore.checks.check import Check
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 Registered = Callable[..., None]
 

@@ -24,7 +24,7 @@ from usage_explore.cli import main
 from usage_explore.cli.validate import FOUND
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 Run = Callable[..., Result]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from usage_explore import parse
 from usage_explore.db.locks import locked
 from usage_explore.errors import ConfigurationError
-from usage_explore.numbers import rfc3339
+from usage_explore.query import validators
+from usage_explore.query.decimals import rfc3339
 
 _PREFIX = "ue"
 _WAIT = 10  # seconds for another process to write
@@ -86,7 +86,9 @@ class Keyring:
                 if key.id == key_id:
                     keys[place] = replace(key, revoked=key.revoked or rfc3339(datetime.now(UTC).replace(microsecond=0)))
                     return keys[place]
-        raise ConfigurationError(f"key: there is no {parse.shorten(key_id)}; `usage-explore keys list` shows the ids")
+        raise ConfigurationError(
+            f"key: there is no {validators.shorten(key_id)}; `usage-explore keys list` shows the ids"
+        )
 
     def find(self, text: str) -> Key | None:
         """The key that `text` is, None when it is none or revoked. Takes the same time for every wrong one."""

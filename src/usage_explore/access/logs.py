@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from usage_explore.filters import DIMENSION
-from usage_explore.parameters import NOT
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.filters import DIMENSION
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.url_params import NOT
 
 _LONGEST_VALUE, _LONGEST_REASON, _LONGEST_TRACE = 200, 1_000, 8_000
 _MOST_PARAMETERS = 100

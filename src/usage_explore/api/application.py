@@ -24,7 +24,7 @@ from usage_explore.api.request_query import Csv, View
 from usage_explore.api.schemas import components
 from usage_explore.api.service import Door
 from usage_explore.api.threads import Limits
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.store import Store
 
 Endpoint = Callable[[Request], Awaitable[Response]]

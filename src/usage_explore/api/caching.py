@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from usage_explore.query import AggregateQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.store import Store
 
 FOREVER = "private, max-age=31536000, immutable"

@@ -17,10 +17,10 @@ from usage_explore.api.negotiation import CSV, JSON, PNG, SVG, chosen
 from usage_explore.api.request_query import Csv, View, asked_with, pairs
 from usage_explore.api.service import Door
 from usage_explore.errors import Fault, QueryError
-from usage_explore.limits import MAX_DRAWN
-from usage_explore.parameters import query_string, to_pairs
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.limits import MAX_DRAWN
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.url_params import query_string, to_pairs
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Question)

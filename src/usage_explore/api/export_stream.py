@@ -24,7 +24,7 @@ from usage_explore.api.request_query import Csv, asked_with, pairs
 from usage_explore.api.service import Door
 from usage_explore.db.cancellation import Work, working
 from usage_explore.errors import ScopeError
-from usage_explore.query import EventQuery
+from usage_explore.query.queries import EventQuery
 
 _T = TypeVar("_T")
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.parameters import NOT
+from usage_explore.query.filters import DIMENSION, GROUPS
+from usage_explore.query.url_params import NOT
 
 Schema = dict[str, Any]
 

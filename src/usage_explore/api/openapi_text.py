@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from usage_explore import limits
 from usage_explore.api import problems
 from usage_explore.api.negotiation import CSV, JSON
 from usage_explore.api.problems import Kind
 from usage_explore.api.schemas import ref
+from usage_explore.query import limits
 
 Answers = dict[int | str, dict[str, Any]]
 

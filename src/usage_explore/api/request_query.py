@@ -8,11 +8,12 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from usage_explore import formulas, parameters, parse
+from usage_explore import formulas
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import Fault, QueryError
-from usage_explore.limits import MAX_QUERY_STRING
-from usage_explore.question import Question
+from usage_explore.query import url_params, validators
+from usage_explore.query.base import Question
+from usage_explore.query.limits import MAX_QUERY_STRING
 
 _Q = TypeVar("_Q", bound=Question)
 _F = TypeVar("_F", bound=BaseModel)
@@ -36,7 +37,7 @@ class Csv(BaseModel):
         return self.escape_formulas == "true"
 
 
-def pairs(request: Request) -> parameters.Pairs:
+def pairs(request: Request) -> url_params.Pairs:
     """The request's parameters. Raises `QueryError` for a query string that is none, `Problem` (414) for a long one."""
     raw = request.scope["query_string"]
     if len(raw) > MAX_QUERY_STRING:
@@ -48,7 +49,7 @@ def pairs(request: Request) -> parameters.Pairs:
         raise QueryError([Fault("query string", "is not valid percent-encoded UTF-8; encode it again")]) from None
     if "#" in text:  # what a fragment would hide must not widen the answer
         raise QueryError([Fault("query string", "contains a raw #; in a URL write %23 for it")])
-    return parameters.pairs("?" + text)  # with the ? no part of it is taken for an address
+    return url_params.pairs("?" + text)  # with the ? no part of it is taken for an address
 
 
 def asked(model: type[_Q], given: Iterable[tuple[str, str]], *, without: tuple[str, ...] = ()) -> _Q:
@@ -82,13 +83,13 @@ def asked_with(
     return question, view
 
 
-def _form(form: type[_F], given: parameters.Pairs) -> tuple[_F, list[Fault]]:
-    fields, faults = parameters.from_pairs(form, given)
+def _form(form: type[_F], given: url_params.Pairs) -> tuple[_F, list[Fault]]:
+    fields, faults = url_params.from_pairs(form, given)
     chosen: dict[str, str] = {}
     allowed = {name: schema["enum"] for name, schema in form.model_json_schema()["properties"].items()}
     for name, value in fields.items():
         try:
-            chosen[name] = parse.choice(value, allowed[name])
+            chosen[name] = validators.choice(value, allowed[name])
         except ValueError as error:
             faults.append(Fault(name, str(error)))
     return form.model_validate(chosen), faults

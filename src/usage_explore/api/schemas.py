@@ -8,7 +8,7 @@ from sqlalchemy import DateTime, Numeric, Text, Uuid
 
 from usage_explore.api.problems import Kind
 from usage_explore.db.schema import events_table
-from usage_explore.query import AggregateQuery
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Kind as SeriesKind
 
 Schema = dict[str, Any]

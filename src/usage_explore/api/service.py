@@ -16,7 +16,7 @@ from usage_explore.api.problems import Kind, Problem
 from usage_explore.api.threads import Limits, Turns
 from usage_explore.db import cancellation
 from usage_explore.errors import Fault, ScopeError
-from usage_explore.question import Question
+from usage_explore.query.base import Question
 from usage_explore.store import Store
 
 _T = TypeVar("_T")

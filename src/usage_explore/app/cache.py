@@ -28,8 +28,8 @@ from usage_explore.comparison import Comparison, compare
 from usage_explore.db import cancellation
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
-from usage_explore.query import AggregateQuery, EventQuery, Period
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.store import Choice, Store, connect
 
 _Q = TypeVar("_Q", bound=Question)

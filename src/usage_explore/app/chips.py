@@ -14,8 +14,8 @@ from usage_explore.app.explore.controls import group_label, groups
 from usage_explore.app.navigation import View, go
 from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError
-from usage_explore.filters import ID_COLUMNS
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.query.queries import AggregateQuery, EventQuery
 
 _OPEN = "add_filter"
 _VALUED = ("is", "is not")

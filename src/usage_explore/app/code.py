@@ -8,8 +8,8 @@ import streamlit as st
 
 from usage_explore.app import url
 from usage_explore.app.cache import Source
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery, EventQuery
 
 _DOORS = {AggregateQuery: "api/v1/usage-events/aggregate", EventQuery: "api/v1/usage-events"}
 

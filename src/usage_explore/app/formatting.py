@@ -9,10 +9,10 @@ from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from usage_explore import numbers
 from usage_explore.charts import words as charts
-from usage_explore.numbers import Number
-from usage_explore.question import Windowed
+from usage_explore.query import decimals
+from usage_explore.query.base import Windowed
+from usage_explore.query.decimals import Number
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
@@ -155,7 +155,7 @@ def _exact_json(value: Any, indent: int | None) -> str:
         if isinstance(item, list):
             return [stand_in(each) for each in item]
         if isinstance(item, Decimal):
-            found.append(numbers.plain(item))
+            found.append(decimals.plain(item))
             return f"\0{len(found) - 1}\0"
         return item
 

@@ -21,7 +21,7 @@ import streamlit as st
 
 from usage_explore import formulas
 from usage_explore.app import formatting
-from usage_explore.numbers import Number, plain
+from usage_explore.query.decimals import Number, plain
 
 _MAX_STYLED = 2_000
 """Rows up to which cells are formatted for the eye: pandas takes 0.1 ms for each row."""

@@ -31,7 +31,7 @@ from usage_explore.api.problems import Problem
 from usage_explore.api.threads import Turns
 from usage_explore.app import sign_in
 from usage_explore.app.sign_in_redirect import base_path
-from usage_explore.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usage_explore.api.prefix import PREFIX
-from usage_explore.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING
 
 MOST_PARAMETERS = 1_000
 """How many parameters Streamlit reads."""

@@ -12,7 +12,7 @@ from usage_explore.app import formatting, url
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import UsageExploreError
-from usage_explore.parameters import query_string
+from usage_explore.query.url_params import query_string
 
 View = ExploreView | EventsView | ValidateView
 

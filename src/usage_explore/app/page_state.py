@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, cast, get_args
 from uuid import UUID
 
-from usage_explore import parse
 from usage_explore.app.url import Pairs
 from usage_explore.errors import Fault, QueryError
-from usage_explore.numbers import rfc3339
-from usage_explore.query import AggregateQuery, EventQuery, Period
-from usage_explore.question import Question
+from usage_explore.query import validators
+from usage_explore.query.base import Question
+from usage_explore.query.decimals import rfc3339
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Kind
 
 ChartKind = Literal["bars", "lines", "area"]
@@ -100,7 +100,7 @@ class EventsView:
         """The view a link asks for. Raises `QueryError`."""
         question, own, faults = _split(pairs, ("timezone", "event"))
         found: dict[str, Any] = {}
-        for name, read in (("timezone", parse.zone_name), ("event", _event)):
+        for name, read in (("timezone", validators.zone_name), ("event", _event)):
             if name in own:
                 try:
                     found[name] = read(own[name])
@@ -163,7 +163,7 @@ def _question(model: type[Question], pairs: Pairs, faults: list[Fault]) -> Quest
 
 
 def _chart(value: str) -> str:
-    return str(parse.choice(value, allowed=get_args(ChartKind)))
+    return str(validators.choice(value, allowed=get_args(ChartKind)))
 
 
 def _series(value: str) -> tuple[Kind, str | None]:
@@ -177,7 +177,7 @@ def _span(value: str) -> Span:
     since, slash, until = value.partition("/")
     if not slash:
         raise ValueError("is not two times with / between them; click the bar again")
-    start, end = parse.instant(since), parse.instant(until)
+    start, end = validators.instant(since), validators.instant(until)
     if start >= end:
         raise ValueError("does not start before it ends; click the bar again")
     return start, end
@@ -187,4 +187,4 @@ def _event(value: str) -> tuple[datetime, UUID]:
     moment, slash, identity = value.partition("/")
     if not slash:
         raise ValueError("is not a time and an id with / between them; select the event again")
-    return parse.instant(moment).astimezone(UTC), parse.uuid(identity)
+    return validators.instant(moment).astimezone(UTC), validators.uuid(identity)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from usage_explore import buckets
 from usage_explore.answers import Aggregate
-from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
-from usage_explore.query import AggregateQuery
-from usage_explore.question import Question
+from usage_explore.query import buckets
+from usage_explore.query.base import Question
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
 _Q = TypeVar("_Q", bound=Question)

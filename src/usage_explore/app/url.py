@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from usage_explore import parameters
 from usage_explore.app.pages import Pages
-from usage_explore.parameters import query_string
+from usage_explore.query import url_params
+from usage_explore.query.url_params import query_string
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -23,7 +23,7 @@ def read() -> Pairs:
     """
     context = get_script_run_ctx()
     if context is not None:
-        parameters.pairs(context.query_string)
+        url_params.pairs(context.query_string)
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 

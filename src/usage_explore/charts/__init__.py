@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import altair as alt
 
-from usage_explore import frames, parse
+from usage_explore import frames
 from usage_explore.charts import layers, palette, rows, words
 from usage_explore.charts.composition import AnswerChart, mark
 from usage_explore.charts.palette import DARK, FONT, LIGHT, Palette, axes, colors, theme
@@ -22,8 +22,9 @@ from usage_explore.charts.picture import image
 from usage_explore.charts.selection import brushed, picked
 from usage_explore.charts.ticks import label_expression, millis, tick_labels
 from usage_explore.charts.words import summary, undrawable
-from usage_explore.describe import describe
 from usage_explore.errors import Fault, QueryError
+from usage_explore.query import validators
+from usage_explore.query.describe import describe
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData
@@ -87,7 +88,7 @@ def chart(
     the largest value lies beyond what a chart can draw: 1E-290 to 1E+290.
     """
     try:
-        kind = cast("Kind", parse.choice(kind, get_args(Kind)))
+        kind = cast("Kind", validators.choice(kind, get_args(Kind)))
     except ValueError as error:
         raise QueryError([Fault("kind", str(error))]) from None
     if reason := undrawable(answer):
@@ -170,15 +171,15 @@ def _own(
     """What is given for some series by their label, else the usual. Raises `QueryError`, naming the parameter."""
     labels, given = frames.labels(answer), {} if given is None else given
     if not isinstance(given, Mapping):
-        raise QueryError([Fault(name, f"{parse.shorten(given)} is not a mapping; write {{label: …}}")])
+        raise QueryError([Fault(name, f"{validators.shorten(given)} is not a mapping; write {{label: …}}")])
     faults = []
     for label, value in given.items():
         if label not in labels:
-            hint = parse.did_you_mean(label, labels) if isinstance(label, str) else ""
-            faults.append(Fault(name, f"{parse.shorten(label)} is the label of no series{hint}"))
+            hint = validators.did_you_mean(label, labels) if isinstance(label, str) else ""
+            faults.append(Fault(name, f"{validators.shorten(label)} is the label of no series{hint}"))
         elif not isinstance(value, str) or not re.fullmatch(form, value):
             kind = "a color; write it like #1489fa" if name == "colors" else "a name; write a text"
-            faults.append(Fault(name, f"{parse.shorten(value)} is not {kind}"))
+            faults.append(Fault(name, f"{validators.shorten(value)} is not {kind}"))
     if faults:
         raise QueryError(faults)
     return [given.get(label, each) for label, each in zip(labels, usual, strict=True)]

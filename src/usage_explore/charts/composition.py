@@ -13,13 +13,13 @@ from typing import Any
 
 import altair as alt
 
-from usage_explore import parse
 from usage_explore.charts.palette import DARK, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
 from usage_explore.errors import Fault, QueryError
-from usage_explore.numbers import rfc3339
-from usage_explore.question import at
+from usage_explore.query import validators
+from usage_explore.query.base import at
+from usage_explore.query.decimals import rfc3339
 
 _SELECTIONS = frozenset({"pick", "brush", "legend"})
 _LOOK = ("config", "background", "padding")
@@ -97,7 +97,7 @@ def mark(time: datetime | str, text: str) -> Mark:
     """
     instant = at("time", time)
     if not isinstance(text, str):
-        raise QueryError([Fault("text", f"{parse.shorten(text)} is not a text; write what happened then")])
+        raise QueryError([Fault("text", f"{validators.shorten(text)} is not a text; write what happened then")])
     base = alt.Chart(alt.InlineData(values=[{"at": millis(instant), "text": text, "when": rfc3339(instant)}]))
     shown = base.encode(x=alt.X("at:Q"), tooltip=[alt.Tooltip("text:N", title="mark"), alt.Tooltip("when:N")])
     return Mark(

@@ -19,8 +19,8 @@ from usage_explore.charts import _configured, _time_axis, _value_axis, layers, w
 from usage_explore.charts.palette import Palette, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
-from usage_explore.describe import describe
 from usage_explore.errors import Fault, QueryError
+from usage_explore.query.describe import describe
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.describe import describe
-from usage_explore.numbers import Number, decimal_context, exact_sum, plain, ratio
-from usage_explore.query import METRICS
+from usage_explore.query.decimals import Number, decimal_context, exact_sum, plain, ratio
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import METRICS
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Point, Series

@@ -12,8 +12,8 @@ from uuid import UUID
 from usage_explore.checks.check import Examination
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, listed, named
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import EventQuery
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import EventQuery
 
 _FILTERED = 20
 """Metrics a finding's question names; beyond, it shows all of the customer's."""

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, false, func, select
 
-from usage_explore.buckets import Bucket
 from usage_explore.checks.affected import affected_share, shown_with
 from usage_explore.checks.arrivals import BulkLoads, among, apart, bulk_loads
 from usage_explore.checks.batches import FLOOR, MOST
@@ -23,8 +22,9 @@ from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import LARGE, own_usage, part
 from usage_explore.checks.parts import INSTANT, of_question
 from usage_explore.checks.phrases import counted, named, percent, when
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import Period
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 _Key = TypeVar("_Key")
 

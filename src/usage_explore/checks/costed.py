@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Select, Table, Text, case, cast, func, literal, null, select
 
-from usage_explore.filters import DIMENSION
-from usage_explore.query import Period
+from usage_explore.query.filters import DIMENSION
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions, expression
 
 SAMPLE = 30_000

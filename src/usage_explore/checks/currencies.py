@@ -20,9 +20,9 @@ from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import Part, asked, grouped, keys, measures
 from usage_explore.checks.phrases import counted, named, percent, when
-from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, dimension_key
-from usage_explore.query import Period
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions, expression
 
 NAME = "currencies"

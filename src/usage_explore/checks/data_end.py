@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import DateTime, Interval, Select, Table, func, literal, select
 
-from usage_explore import parse
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import INSTANT, earlier
 from usage_explore.checks.phrases import duration
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 DAY = timedelta(days=1)
@@ -34,7 +34,7 @@ def last_event(examination: Examination, until: datetime) -> datetime | None:
     table, time = examination.table, examination.table.c.timestamp
     every = Period(
         organization_id=examination.period.organization_id,
-        since=parse.EARLIEST,
+        since=validators.EARLIEST,
         until=until,
         as_of=examination.period.as_of,
     )

@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
-from usage_explore import parse
 from usage_explore.checks.affected import Affected
 from usage_explore.checks.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 MARGIN = timedelta(days=7)
@@ -81,8 +81,8 @@ def _surroundings(period: Period) -> Period:
     since, until = period.span
     return Period(
         organization_id=period.organization_id,
-        since=max(since - MARGIN, parse.EARLIEST),
-        until=min(until + MARGIN, parse.LATEST),
+        since=max(since - MARGIN, validators.EARLIEST),
+        until=min(until + MARGIN, validators.LATEST),
         as_of=period.as_of,
     )
 

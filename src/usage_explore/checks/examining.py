@@ -14,7 +14,7 @@ from usage_explore.checks.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.checks.preferences import Preferences, PreferenceSource, read_preferences
 from usage_explore.checks.totals import totals, unexamined
 from usage_explore.checks.validation import Validation
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.describe import describe
-from usage_explore.links import link
-from usage_explore.numbers import plain, rfc3339
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.query.describe import describe
+from usage_explore.query.links import link
+from usage_explore.query.queries import AggregateQuery, EventQuery
 
 Severity = Literal["high", "medium", "low"]
 

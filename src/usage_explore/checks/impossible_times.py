@@ -18,7 +18,6 @@ from uuid import UUID
 from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import parse
 from usage_explore.checks import out_of_bounds
 from usage_explore.checks.affected import LONGEST, Affected
 from usage_explore.checks.arrivals import BulkLoads, apart, bulk_loads
@@ -28,8 +27,9 @@ from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, duration, named, percent
-from usage_explore.filters import DIMENSION
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.filters import DIMENSION
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions, dimension
 
 TOLERANCE = timedelta(minutes=5)
@@ -80,8 +80,10 @@ def beyond(table: Table, period: Period) -> Select[Any]:
     """
     c = table.c
     since, until = period.span
-    after = period.replace(since=until, until=parse.LATEST)
-    arrived = and_(c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + FAR_AHEAD, parse.LATEST))
+    after = period.replace(since=until, until=validators.LATEST)
+    arrived = and_(
+        c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + FAR_AHEAD, validators.LATEST)
+    )
     to_come = c.timestamp > (period.as_of or until) + TOLERANCE
     found = select(literal(BEYOND).label("kind"), *concerning(table)).where(
         *conditions(table, after), c.timestamp > c.ingested_at + literal(TOLERANCE), or_(arrived, to_come)
@@ -159,7 +161,7 @@ def examine(examination: Examination) -> Outcome:
     loads = bulk_loads(examination) if any(row.kind == PAST for row in rows) else BulkLoads()
     if loads.times:
         rows = list(examination.rows(statement(examination.table, period, loads.times)))
-    if period.span[1] < parse.LATEST:
+    if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
     found = outcome(examination, rows, telling, examination.totals.events)
     senders, more = _fast_clocks(examination)

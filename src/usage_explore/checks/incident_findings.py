@@ -9,18 +9,18 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from usage_explore import buckets, parse
-from usage_explore.buckets import Bucket
 from usage_explore.checks.affected import shown_with
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.incidents import Incident
 from usage_explore.checks.phrases import counted, listed, named, number
 from usage_explore.checks.series import Step
-from usage_explore.describe import span_words
 from usage_explore.errors import NotExact
-from usage_explore.numbers import Number, exact_sum, plain, rfc3339
-from usage_explore.query import AggregateQuery, Metric
+from usage_explore.query import buckets, validators
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.query.describe import span_words
+from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series
 
 NAME = "shifts"
@@ -139,7 +139,7 @@ def _question(examination: Examination, incident: Incident) -> AggregateQuery:
     lead, (since, until) = incident.lead, incident.span
     around = _CONTEXT[lead.step]
     return examination.aggregate_question(
-        since=max(since - around, parse.EARLIEST),
+        since=max(since - around, validators.EARLIEST),
         until=max(min(until + around, examination.closed_until), until),
         bucket=lead.step,
         metric=lead.measure,

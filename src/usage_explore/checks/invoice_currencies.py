@@ -23,7 +23,7 @@ from usage_explore.checks.preferences import NOBODY, Preferences
 from usage_explore.checks.reconciliation_findings import NAME, Telling, item
 from usage_explore.checks.reconciling import Row, total
 from usage_explore.checks.uninvoiced import CROWD
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 SHARED = Decimal("0.8")
 """From this part of a price's other lines on, of `KNOWN` at least, their currency is the usual one of the price."""

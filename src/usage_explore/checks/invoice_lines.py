@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore import parse
 from usage_explore.files.values import Bad, check_size, code_words, number_text, shown, uuid_text
+from usage_explore.query import validators
 
 MAX_DIGITS = 1_000
 """How many digits a quantity or an amount may have before its point, and after it."""
@@ -58,7 +58,7 @@ def _moment(raw: object) -> Moment:
         except ValueError:
             raise Bad(f"{shown(word)} is not a date that exists") from None
     try:
-        return parse.instant(word)
+        return validators.instant(word)
     except ValueError as error:
         raise Bad(str(error)) from None
 

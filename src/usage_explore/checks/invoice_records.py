@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from usage_explore import parse
 from usage_explore.errors import Fault, LoadError, QueryError
 from usage_explore.files.open import SUFFIXES, open_source
 from usage_explore.files.sources import Record
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
     except LoadError as error:
         said = str(error)
         if isinstance(source, Path | str):  # a file's name may be anything
-            said = said.replace(str(source), parse.named(str(source)))
+            said = said.replace(str(source), validators.named(str(source)))
         raise QueryError([Fault(parameter, said)]) from None
 
 
@@ -87,10 +87,10 @@ def _columns(source: pd.DataFrame | pa.Table) -> Records:
         rows = _table_rows(source)
         floats = _floats(source.schema)
     else:
-        raise LoadError(f"{parse.shorten(source)} is neither a path nor a frame nor an Arrow table")
+        raise LoadError(f"{validators.shorten(source)} is neither a path nor a frame nor an Arrow table")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise LoadError(f"has {', '.join(map(parse.shorten, twice))} more than once")
+        raise LoadError(f"has {', '.join(map(validators.shorten, twice))} more than once")
     return Records("row", names, floats, rows)
 
 

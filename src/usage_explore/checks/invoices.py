@@ -31,11 +31,11 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeAlias
 
-from usage_explore import parse
 from usage_explore.checks.invoice_lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
 from usage_explore.checks.invoice_records import Records, opened
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import Bad
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource
@@ -114,11 +114,13 @@ def _columns(records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
         word = re.sub(r"[\s-]+", "_", name.strip().lower())
         known = _NAMES.get(word)
         if known in found:
-            faults.append(_fault(f"column {parse.shorten(name)} is {known}, as is {parse.shorten(found[known])}"))
+            faults.append(
+                _fault(f"column {validators.shorten(name)} is {known}, as is {validators.shorten(found[known])}")
+            )
         elif known is not None:
             found[known] = name
         elif near := get_close_matches(word[:100], _NAMES, n=1, cutoff=_NEARLY):
-            faults.append(_fault(f"column {parse.shorten(name)} is unknown, did you mean {near[0]}?"))
+            faults.append(_fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
         else:
             ignored.append(name)
     faults += [
@@ -130,7 +132,7 @@ def _columns(records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
         faults.append(_fault(f"there is no column metric_key nor price_key{_instead('metric_key', ignored)}"))
     faults += [
         _fault(
-            f"column {parse.shorten(found[name])} holds floats, which are not exact; make it decimals or text "
+            f"column {validators.shorten(found[name])} holds floats, which are not exact; make it decimals or text "
             '(pandas: read_csv(…, dtype="str"))'
         )
         for name in ("quantity", "amount")
@@ -168,7 +170,7 @@ def _lines(records: Records, columns: Mapping[str, str]) -> tuple[Line, ...]:
 
 def _instead(name: str, ignored: Iterable[str]) -> str:
     """What to do about a required column that is not there."""
-    given = [parse.shorten(column, 30) for column in list(ignored)[:5]]
+    given = [validators.shorten(column, 30) for column in list(ignored)[:5]]
     return f"; name it so, instead of {' or '.join(given)}" if given else f"; add {name}"
 
 

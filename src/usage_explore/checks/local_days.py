@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Column, ColumnElement, DateTime, Integer, cast, func, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import buckets
-from usage_explore.query import Period
+from usage_explore.query import buckets
+from usage_explore.query.queries import Period
 
 _MOST = 100_000
 """More days than lie between the earliest and the latest time there may be."""

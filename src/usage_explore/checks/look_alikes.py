@@ -20,7 +20,7 @@ from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, duration, percent
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions, count
 
 MASSIVE = 100

@@ -16,7 +16,7 @@ from usage_explore.checks.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.detector import Anomaly, Detection, detect
 from usage_explore.detector.silences import filled, while_away
 from usage_explore.detector.telling import figure
-from usage_explore.query import Metric
+from usage_explore.query.queries import Metric
 
 LEAST_EVENTS = 30
 """Events that a series has in all, and that came too many or are missing, before a movement of counts is told."""

@@ -13,7 +13,7 @@ from sqlalchemy import Select, Table, Text, and_, func, or_, select, true
 from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.phrases import counted
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.statements import expression, filters, outside_bounds, scope, within_bounds
 
 _SHOWN = 5

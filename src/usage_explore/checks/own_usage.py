@@ -11,8 +11,8 @@ from sqlalchemy import Select, Table, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks.check import Examination
-from usage_explore.numbers import ratio
-from usage_explore.query import Period
+from usage_explore.query.decimals import ratio
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 Usage = Mapping[tuple[UUID, str], tuple[int, Decimal]]

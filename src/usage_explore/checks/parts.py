@@ -11,12 +11,12 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Table, func, select
 
-from usage_explore import parse
 from usage_explore.checks.check import Examination
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import named
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import EventQuery, Period
+from usage_explore.query import validators
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import EventQuery, Period
 from usage_explore.statements import conditions
 
 INSTANT = timedelta(microseconds=1)
@@ -112,8 +112,8 @@ def has_ever(examination: Examination, name: str) -> bool:
     """Whether any event of the organization has the column, whatever the period and its filters."""
     period = Period(
         organization_id=examination.period.organization_id,
-        since=parse.EARLIEST,
-        until=parse.LATEST,
+        since=validators.EARLIEST,
+        until=validators.LATEST,
         as_of=examination.period.as_of,
     )
     return has(examination, name, period)
@@ -134,7 +134,7 @@ def closed(period: Period) -> datetime:
 
 def earlier(instant: datetime, by: timedelta) -> datetime:
     """So much earlier, but not before the earliest time that can be asked for."""
-    return max(instant - by, parse.EARLIEST)
+    return max(instant - by, validators.EARLIEST)
 
 
 def asked(**values: object) -> dict[str, object]:
@@ -143,7 +143,7 @@ def asked(**values: object) -> dict[str, object]:
     for name, value in values.items():
         try:
             if value is not None:
-                found[name] = parse.text(value) if isinstance(value, str) else value
+                found[name] = validators.text(value) if isinstance(value, str) else value
         except ValueError:
             continue
     return found

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from usage_explore.describe import span_words
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
+from usage_explore.query.describe import span_words
 
 _LONGEST = 60
 """How many characters of a value from the data a sentence shows."""

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
-from usage_explore import parse
 from usage_explore.checks.invoice_records import opened
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import Bad, uuid_text
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoice_records import RecordSource
@@ -131,10 +131,10 @@ def _columns(names: Iterable[str]) -> tuple[str, str]:
         present = [given[word] for word in words if word in given]
         columns += present[:1]
         if not present:
-            near = next(filter(None, (parse.did_you_mean(word, words) for word in given)), "")
+            near = next(filter(None, (validators.did_you_mean(word, words) for word in given)), "")
             faults.append(_fault(f"there is no column {name}{f'; rename the one that is meant{near}' if near else ''}"))
         elif len(present) > 1:
-            faults.append(_fault(f"{' and '.join(map(parse.shorten, present))} both are {name}; keep one"))
+            faults.append(_fault(f"{' and '.join(map(validators.shorten, present))} both are {name}; keep one"))
     if faults:
         raise QueryError(faults)
     return columns[0], columns[1]
@@ -154,7 +154,7 @@ def _currency(raw: object) -> str:
     if _is_blank(raw):
         raise Bad("currency is blank; name the wallet's currency")
     try:
-        return parse.text(raw.strip() if isinstance(raw, str) else raw)
+        return validators.text(raw.strip() if isinstance(raw, str) else raw)
     except ValueError as error:
         raise Bad(f"currency {error}") from None
 

@@ -23,8 +23,8 @@ from usage_explore.checks.local_days import day_edges, day_number
 from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 MANY = 1_000

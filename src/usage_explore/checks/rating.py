@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Interval, Select, Table, cast, func, literal, select
 
 from usage_explore.checks.own_usage import part
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 DAY = timedelta(days=1)

@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import parse
 from usage_explore.checks.check import Examination
 from usage_explore.checks.duplicates import MARGIN
 from usage_explore.checks.reconciling import Key, Repeats, Used
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 MAX_KEYS = 250_000
@@ -131,8 +131,8 @@ def _surroundings(period: Period) -> Period:
     since, until = period.span
     return Period(
         organization_id=period.organization_id,
-        since=max(since - MARGIN, parse.EARLIEST),
-        until=min(until + MARGIN, parse.LATEST),
+        since=max(since - MARGIN, validators.EARLIEST),
+        until=min(until + MARGIN, validators.LATEST),
         as_of=period.as_of,
     )
 

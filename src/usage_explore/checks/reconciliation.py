@@ -38,10 +38,10 @@ from usage_explore.checks.reconciling import (
 )
 from usage_explore.checks.uninvoiced import CROWD, MOSTLY
 from usage_explore.checks.unit_prices import DOUBLE, Deviation, deviations, unit_price
-from usage_explore.describe import group_name
-from usage_explore.filters import GROUPS, dimension_group
-from usage_explore.numbers import plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import GROUPS, dimension_group
+from usage_explore.query.queries import Period
 
 if TYPE_CHECKING:
     import pandas as pd

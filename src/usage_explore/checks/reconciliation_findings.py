@@ -19,7 +19,7 @@ from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, listed, named, when
 from usage_explore.checks.reconciling import BOTH, LATE, REPEATED, Row, Status, total
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
 
 NAME = "reconciliation"
 

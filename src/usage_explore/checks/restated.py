@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, Table, Text, and_, extract, func, 
 from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.checks.batches import batched, concerning
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 RESTATED = "restated"

@@ -10,12 +10,12 @@ from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore import parse
 from usage_explore.checks.check import Check, Examination
 from usage_explore.checks.registry import CHECKS
 from usage_explore.checks.validation import Result
 from usage_explore.db.error_mapping import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
+from usage_explore.query import validators
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
@@ -35,7 +35,7 @@ def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
         return tuple(CHECKS.values())
     wanted = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
     faults = [
-        Fault("checks", f"{parse.shorten(name)} is not a check{_hint(name)}")
+        Fault("checks", f"{validators.shorten(name)} is not a check{_hint(name)}")
         for name in wanted
         if not isinstance(name, str) or name not in CHECKS
     ]
@@ -47,7 +47,7 @@ def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
 
 
 def _hint(name: object) -> str:
-    return parse.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
+    return validators.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
 
 
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:

@@ -33,10 +33,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import buckets, parse, statements
+from usage_explore import statements
 from usage_explore.checks.check import Examination
 from usage_explore.points import metric_points
-from usage_explore.query import AggregateQuery, Metric
+from usage_explore.query import buckets, validators
+from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import answering
 from usage_explore.rollup.serving import Serving
 
@@ -123,7 +124,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     None where there are none.
     """
     period, until = examination.period, examination.closed_until
-    since = max(period.span[0] - HISTORY, parse.EARLIEST)
+    since = max(period.span[0] - HISTORY, validators.EARLIEST)
     asked = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
     first = examination.connection.execute(statements.extent(examination.table, asked)).one()[0]
     if first is None or max(first, since) >= until:

@@ -12,7 +12,6 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Select, Table
 
-from usage_explore import buckets, parse
 from usage_explore.checks import series
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.incident_findings import NAME, finding
@@ -41,7 +40,8 @@ from usage_explore.checks.series import HISTORY, Block, Grid
 from usage_explore.detector import Settings
 from usage_explore.detector.silences import BEFORE, LONG, QUIET
 from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
-from usage_explore.query import AggregateQuery, Period
+from usage_explore.query import buckets, validators
+from usage_explore.query.queries import AggregateQuery, Period
 
 MOST = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""
@@ -56,7 +56,7 @@ HOURLY_EVENTS = 240
 def statement(table: Table, period: Period) -> Select[Any]:
     """The daily series of every customer and metric, see `series.statement`."""
     since, until = period.span
-    edges = buckets.edges(max(since - HISTORY, parse.EARLIEST), until, "day", period.zone, series.MOST_STEPS)
+    edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MOST_STEPS)
     given = {name: value for name, value in period.given().items() if name in AggregateQuery.model_fields}
     asked = AggregateQuery(
         **{**given, "since": edges[0], "until": edges[-1], "metric": "sum_quantity", "group_by": "customer_id"}

@@ -39,8 +39,8 @@ from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped
 from usage_explore.checks.phrases import counted, duration, named, percent, when
-from usage_explore.numbers import plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 NAME = "silence"

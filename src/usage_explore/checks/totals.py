@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Table, func, select
 
-from usage_explore import parse
-from usage_explore.numbers import exact_sum
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.decimals import exact_sum
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 
@@ -43,7 +43,7 @@ def unexamined(connection: Connection, table: Table, period: Period, settle: tim
         return None
     c = table.c
     statement = select(func.count(), func.max(c.ingested_at)).where(
-        *conditions(table, period.replace(as_of=None)), c.ingested_at > period.as_of, c.ingested_at < parse.LATEST
+        *conditions(table, period.replace(as_of=None)), c.ingested_at > period.as_of, c.ingested_at < validators.LATEST
     )
     events, latest = connection.execute(statement).one()
     return (

@@ -13,8 +13,8 @@ from usage_explore.checks.check import Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.parts import INSTANT, asked, together, total
 from usage_explore.checks.phrases import counted, named, when
-from usage_explore.filters import DIMENSION, dimension_key
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
+from usage_explore.query.filters import DIMENSION, dimension_key
 
 GAP = timedelta(hours=24)
 """Hours that lie farther apart are different incidents."""

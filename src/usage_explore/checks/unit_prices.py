@@ -15,7 +15,7 @@ from decimal import MAX_PREC, Context, Decimal
 from typing import Literal
 
 from usage_explore.checks.invoice_lines import Line
-from usage_explore.numbers import exact_sum
+from usage_explore.query.decimals import exact_sum
 
 DOUBLE = 2
 """A line at this many times the usual unit price or more, or at one of the other sign, is wrong where half of the lines

@@ -17,7 +17,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import parse
 from usage_explore.checks.affected import affected_share, shown_by
 from usage_explore.checks.batches import MOST
 from usage_explore.checks.check import Check, Examination, Outcome
@@ -27,8 +26,9 @@ from usage_explore.checks.own_usage import LARGE, own_usage, part
 from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
-from usage_explore.numbers import exact_sum, plain
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 HISTORY = timedelta(days=28)
@@ -95,7 +95,7 @@ def _finite(quantity: ColumnElement[Decimal]) -> ColumnElement[bool]:
 
 
 def _with_history(period: Period) -> Period:
-    return period.replace(since=max(period.span[0] - HISTORY, parse.EARLIEST))
+    return period.replace(since=max(period.span[0] - HISTORY, validators.EARLIEST))
 
 
 def examine(examination: Examination) -> Outcome:

@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy import any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import parse
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.finding import Finding, Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import Part, asked, grouped, has, has_ever, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.checks.rating import COLUMNS, DAY, DAY_FLOOR, FLOOR, MOSTLY, Usage, having, never, statement
+from usage_explore.query import validators
 
 NAME = "unrated"
 
@@ -74,8 +74,8 @@ def examine(examination: Examination) -> Outcome:
 def _gone(examination: Examination, name: str) -> Finding | None:
     """That no event of the period has what events before it have, or None where those have none either."""
     period = examination.period
-    before = period.replace(since=parse.EARLIEST, until=period.span[0])
-    if period.span[0] == parse.EARLIEST or not has(examination, name, before):
+    before = period.replace(since=validators.EARLIEST, until=period.span[0])
+    if period.span[0] == validators.EARLIEST or not has(examination, name, before):
         return None
     question = examination.events_question(missing=examination.missing(name))
     found = _there(of_question(examination, question))

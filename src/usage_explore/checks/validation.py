@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.checks.check import Check, Outcome
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
 from usage_explore.checks.totals import Totals, Unexamined
-from usage_explore.describe import describe
-from usage_explore.links import link
-from usage_explore.numbers import plain, rfc3339
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.query.describe import describe
+from usage_explore.query.links import link
+from usage_explore.query.queries import Period
 
 if TYPE_CHECKING:
     import pandas as pd

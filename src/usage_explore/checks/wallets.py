@@ -20,8 +20,8 @@ from usage_explore.checks.own_usage import LARGE, part
 from usage_explore.checks.parts import Part, asked, grouped, has_ever, keys, largest_share, measures, together, total
 from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
-from usage_explore.numbers import plain
-from usage_explore.query import Period
+from usage_explore.query.decimals import plain
+from usage_explore.query.queries import Period
 from usage_explore.statements import conditions
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore import formulas, parse
+from usage_explore import formulas
 from usage_explore.cli.init import init
 from usage_explore.cli.keys import keys
 from usage_explore.cli.options import Group, common, organization, say, settings_in_force
@@ -19,6 +19,7 @@ from usage_explore.cli.rollup import rollup
 from usage_explore.cli.rollup_run import freshen
 from usage_explore.cli.validate import validate
 from usage_explore.errors import ConfigurationError
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -216,7 +217,7 @@ def doctor(zones: tuple[str, ...]) -> None:
     settings = settings_in_force()
     for zone in zones:
         try:
-            parse.zone_name(zone)
+            validators.zone_name(zone)
         except ValueError as error:
             raise ConfigurationError(f"--timezone: {error}") from None
     findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout, zones)
@@ -241,7 +242,7 @@ def doctor(zones: tuple[str, ...]) -> None:
 @common
 def export(file: Path, query: str, escape_formulas: bool) -> None:
     """Write the events a question finds to FILE: .csv or .parquet, any number of them."""
-    from usage_explore.query import EventQuery
+    from usage_explore.query.queries import EventQuery
 
     question = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
@@ -280,10 +281,10 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _instant(value: str) -> datetime:
-    from usage_explore import parse
+    from usage_explore.query import validators
 
     try:
-        return parse.instant(value)
+        return validators.instant(value)
     except ValueError as error:
         raise ConfigurationError(f"--until: {error}") from None
 

@@ -132,9 +132,9 @@ def _span(option: str, text: str | None) -> timedelta | None:
 
 
 def _instant(option: str, value: str | None) -> datetime | None:
-    from usage_explore import parse
+    from usage_explore.query import validators
 
     try:
-        return None if value is None else parse.instant(value)
+        return None if value is None else validators.instant(value)
     except ValueError as error:
         raise ConfigurationError(f"{option}: {error}") from None

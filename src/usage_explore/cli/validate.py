@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore import parameters
 from usage_explore.cli.options import common, organization, say, settings_in_force
 from usage_explore.cli.rollup_run import interruptible
 from usage_explore.errors import ConfigurationError
-from usage_explore.parse import shorten
-from usage_explore.query import Period
+from usage_explore.query import url_params
+from usage_explore.query.queries import Period
+from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
     from usage_explore.checks import Validation
@@ -119,7 +119,7 @@ def validate(
 
 def _period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
-    asked = parameters.pairs(query)
+    asked = url_params.pairs(query)
     for name, value in given.items():
         asked += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
     if not {"since", "until", "window"} & {name for name, _ in asked}:

@@ -32,8 +32,8 @@ from uuid import UUID
 from sqlalchemy import Column, DateTime, Index, MetaData, Numeric, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore import parse
 from usage_explore.errors import ConfigurationError
+from usage_explore.query import validators
 
 DEFAULT_TABLE = "usage_events"
 
@@ -75,7 +75,7 @@ def split_name(name: str) -> tuple[str | None, str]:
     """`schema.table` as (schema, table); `table` as (None, table)."""
     schema, dot, table = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not _is_name(table) or (dot and not _is_name(schema)):
-        raise ConfigurationError(f"table: {parse.shorten(name)} is not a table name; write name or schema.name")
+        raise ConfigurationError(f"table: {validators.shorten(name)} is not a table name; write name or schema.name")
     return schema or None, table
 
 

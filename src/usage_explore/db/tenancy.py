@@ -13,7 +13,7 @@ from sqlalchemy.exc import NotSupportedError
 
 from usage_explore import hints, statements
 from usage_explore.errors import ScopeError
-from usage_explore.question import Question
+from usage_explore.query.base import Question
 
 _Q = TypeVar("_Q", bound=Question)
 

@@ -7,9 +7,9 @@ from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.demo import catalogue
-from usage_explore.numbers import plain
-from usage_explore.query import AggregateQuery, Period
-from usage_explore.question import expect
+from usage_explore.query.base import expect
+from usage_explore.query.decimals import plain
+from usage_explore.query.queries import AggregateQuery, Period
 
 if TYPE_CHECKING:
     import pandas as pd

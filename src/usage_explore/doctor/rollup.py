@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from usage_explore import buckets
 from usage_explore.db.catalog import Relation
 from usage_explore.db.schema import events_table
 from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.query import buckets
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.catalogue import Entry
 from usage_explore.rollup.serving import DAY, GRAINS, HOUR, KEYS, floor, span

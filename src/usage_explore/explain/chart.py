@@ -16,7 +16,7 @@ from usage_explore.charts.picture import Drawn
 from usage_explore.charts.words import DRAWABLE
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, signed
-from usage_explore.query import METRICS
+from usage_explore.query.queries import METRICS
 
 _ROW = 52
 """Pixels for each bar."""

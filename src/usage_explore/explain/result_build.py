@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from usage_explore.errors import NotExact
 from usage_explore.explain.cells import Cell, Part, Where, difference
-from usage_explore.numbers import Number, exact_sum
-from usage_explore.query import AggregateQuery
+from usage_explore.query.decimals import Number, exact_sum
+from usage_explore.query.queries import AggregateQuery
 
 _SHARE = Context(prec=6)
 """A share is told to six digits; the contributions are exact."""

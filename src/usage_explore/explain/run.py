@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Table
 
-from usage_explore import filters, parse
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain import statements
 from usage_explore.explain.cells import Where
@@ -25,8 +24,9 @@ from usage_explore.explain.result import Explanation
 from usage_explore.explain.result_build import not_exact, tell
 from usage_explore.explain.select import choose
 from usage_explore.explain.spans import Baseline, spans
-from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query import filters, validators
+from usage_explore.query.filters import DIMENSION, GROUPS
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.statements import first as first_event
 
 SAMPLE = 100_000
@@ -135,7 +135,7 @@ def number(expected: object) -> Decimal | None:
     if expected is None:
         return None
     if isinstance(expected, bool) or not isinstance(expected, int | Decimal) or not Decimal(expected).is_finite():
-        raise QueryError([Fault("expected", f"{parse.shorten(expected)} is not a finite Decimal or int")])
+        raise QueryError([Fault("expected", f"{validators.shorten(expected)} is not a finite Decimal or int")])
     return Decimal(expected)
 
 

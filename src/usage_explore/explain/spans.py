@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from usage_explore import buckets, parse, windows
-from usage_explore.describe import span_words
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import AggregateQuery
-from usage_explore.question import at
+from usage_explore.query import buckets, relative_time, validators
+from usage_explore.query.base import at
+from usage_explore.query.describe import span_words
+from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
 """`week`: the same hours of the same weekdays one week before. `before`: as long as the window and right before it."""
@@ -59,7 +59,7 @@ def spans(
     if cut:
         length = min(after.until - after.since, before.until - before.since)  # February is over before March is
         after, before = Span(after.since, after.since + length), Span(before.since, before.since + length)
-    if before.since < parse.EARLIEST:
+    if before.since < validators.EARLIEST:
         raise QueryError([Fault("baseline", "would reach before 1970-01-01; name a later window")])
     return Spans(after, before, cut)
 
@@ -91,11 +91,11 @@ def _before(query: AggregateQuery, span: Span, baseline: Baseline | tuple[dateti
             raise QueryError([Fault("baseline", "is empty: its first time is not before its second")])
         return Span(since, until)
     try:
-        kind = parse.choice(baseline, ("week", "before"))
+        kind = validators.choice(baseline, ("week", "before"))
     except ValueError as error:
         raise QueryError([Fault("baseline", str(error))]) from None
     if kind == "before":
-        return Span(*windows.previous(span.since, span.until, query.zone))
+        return Span(*relative_time.previous(span.since, span.until, query.zone))
     if span.until - span.since > _WEEK:
         raise QueryError([Fault("baseline", "week needs a window of no more than a week; take before")])
     since, until = _week_before(span.since, query), _week_before(span.until, query)

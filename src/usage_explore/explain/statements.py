@@ -29,7 +29,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.query import AggregateQuery
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.statements import conditions, expression, object_keys
 
 Where = tuple[tuple[str, str | None], ...]

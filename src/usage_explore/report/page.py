@@ -22,8 +22,8 @@ from usage_explore import statements
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS
-from usage_explore.describe import describe
-from usage_explore.numbers import decimal_context
+from usage_explore.query.decimals import decimal_context
+from usage_explore.query.describe import describe
 from usage_explore.report import words
 from usage_explore.report.pictures import Picture, picture
 from usage_explore.report.reconciled import Statement

@@ -11,14 +11,15 @@ from xml.etree import ElementTree
 
 import altair as alt
 
-from usage_explore import buckets, charts
-from usage_explore.buckets import Bucket
+from usage_explore import charts
 from usage_explore.charts.ticks import millis
-from usage_explore.describe import describe
 from usage_explore.errors import DrawingError, UsageExploreError
-from usage_explore.parse import EARLIEST, LATEST
-from usage_explore.query import AggregateQuery
-from usage_explore.question import Question
+from usage_explore.query import buckets
+from usage_explore.query.base import Question
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.report import words
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.errors import UsageExploreError
-from usage_explore.limits import MAX_AGGREGATE_BUCKETS
-from usage_explore.numbers import Number
-from usage_explore.query import METRICS, AggregateQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.decimals import Number
+from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
+from usage_explore.query.queries import METRICS, AggregateQuery
 from usage_explore.report import words
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.numbers import plain, rfc3339
+from usage_explore.query.decimals import plain, rfc3339
 from usage_explore.report import words
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from usage_explore.checks.finding import Severity
-from usage_explore.describe import describe
-from usage_explore.numbers import decimal_context
+from usage_explore.query.decimals import decimal_context
+from usage_explore.query.describe import describe
 from usage_explore.report import words
 from usage_explore.report.reconciled import Statement
 

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from usage_explore import parse
 from usage_explore.charts.words import exact
 from usage_explore.checks.phrases import duration
-from usage_explore.numbers import Number, exact_sum, rfc3339
+from usage_explore.query import validators
+from usage_explore.query.decimals import Number, exact_sum, rfc3339
 
 if TYPE_CHECKING:
     from usage_explore.checks import Result, Validation
@@ -34,7 +34,7 @@ _LEAST_SHARE = Decimal("0.0001")
 
 def text(value: object, longest: int = LONGEST) -> str:
     """Text from the data without what moves a cursor or turns the writing round, at most `longest` characters."""
-    words = parse.printable(str(value)).replace("\n", "\\n")
+    words = validators.printable(str(value)).replace("\n", "\\n")
     return words if len(words) <= longest else words[: longest - 1] + "…"
 
 

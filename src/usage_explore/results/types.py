@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.numbers import Number, exact_sum, plain, rfc3339
-from usage_explore.query import AggregateQuery
+from usage_explore.query.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.query.queries import AggregateQuery
 
 Kind = Literal["all", "value", "missing", "other"]
 

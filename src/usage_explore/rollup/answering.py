@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
 from usage_explore.points import follows
-from usage_explore.query import AggregateQuery
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.queries import AggregateQuery
 from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_choices
 from usage_explore.rollup.tables import kept_table, rollup_table
 from usage_explore.statements import scope

@@ -18,7 +18,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.numbers import decimal_context, ratio
+from usage_explore.query.decimals import decimal_context, ratio
 from usage_explore.rollup.catalogue import Entry
 from usage_explore.rollup.filling import identifier
 from usage_explore.rollup.serving import COLUMNS, DAY, HOUR, KEYS, NONE

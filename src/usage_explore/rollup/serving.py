@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from usage_explore.filters import GROUPS, dimension_group
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Question, Windowed
+from usage_explore.query.base import Question, Windowed
+from usage_explore.query.filters import GROUPS, dimension_group
+from usage_explore.query.queries import AggregateQuery, EventQuery
 
 NONE = "none"
 """The dimension whose rows have no value: every event once."""

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Table
 
-from usage_explore import filters, parse
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError, ScopeError
+from usage_explore.query import filters, validators
 from usage_explore.rollup import catalogue, maintain
 from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
 
@@ -25,7 +25,7 @@ def grain(text: str) -> tuple[str, timedelta]:
     name, equals, word = text.rpartition("=")
     if not equals or word not in GRAINS:
         raise ConfigurationError(
-            f"--keep: {parse.shorten(text)} does not say how; write DIMENSION=GRAIN, such as dim:model=hour, where the"
+            f"--keep: {validators.shorten(text)} does not say how; write DIMENSION=GRAIN, such as dim:model=hour, where the"
             f" grain is {', '.join(GRAINS)}"
         )
     return dimension(name, "--keep"), GRAINS[word]

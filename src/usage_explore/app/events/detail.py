@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from usage_explore import buckets
 from usage_explore.answers import EventPage
 from usage_explore.app import formatting
 from usage_explore.app.cache import Source
@@ -16,7 +15,8 @@ from usage_explore.app.events.table import cells
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
-from usage_explore.query import AggregateQuery, EventQuery
+from usage_explore.query import buckets
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.types import Event
 
 _AROUND = timedelta(hours=1)

@@ -12,7 +12,7 @@ from usage_explore import formulas
 from usage_explore.app import formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import shown
-from usage_explore.query import EventQuery
+from usage_explore.query.queries import EventQuery
 
 _KINDS = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.apache.parquet")}
 

@@ -24,8 +24,8 @@ from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.describe import filter_words, span_words
-from usage_explore.query import AggregateQuery, Period
+from usage_explore.query.describe import filter_words, span_words
+from usage_explore.query.queries import AggregateQuery, Period
 
 _LIMITS = (25, 50, 100)
 

@@ -12,9 +12,9 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow
 from usage_explore.app.page_state import ChartKind, ExploreView
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
-from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, GROUPS
-from usage_explore.query import METRICS
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, GROUPS
+from usage_explore.query.queries import METRICS
 
 _TOPS = (3, 5, 8, 12, 20, 50, 0)
 

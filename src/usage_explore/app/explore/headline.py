@@ -9,8 +9,8 @@ import streamlit as st
 from usage_explore.answers import Aggregate
 from usage_explore.app import formatting
 from usage_explore.comparison import Comparison
-from usage_explore.describe import group_name, span_words
-from usage_explore.query import METRICS
+from usage_explore.query.describe import group_name, span_words
+from usage_explore.query.queries import METRICS
 
 
 def headline(answer: Aggregate, comparison: Comparison | str) -> None:

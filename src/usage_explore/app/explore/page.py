@@ -20,9 +20,9 @@ from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.describe import describe, span_words
-from usage_explore.query import EventQuery, Period
-from usage_explore.question import Windowed
+from usage_explore.query.base import Windowed
+from usage_explore.query.describe import describe, span_words
+from usage_explore.query.queries import EventQuery, Period
 from usage_explore.results.types import Series
 
 

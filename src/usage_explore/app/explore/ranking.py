@@ -14,8 +14,8 @@ from usage_explore.answers import Aggregate
 from usage_explore.app import formatting, grid
 from usage_explore.charts.words import names
 from usage_explore.comparison import Comparison
-from usage_explore.describe import group_name
-from usage_explore.filters import DIMENSION, ID_COLUMNS
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.results.types import Series
 
 _WIDEST, _LONGEST = 16, 200

@@ -19,8 +19,8 @@ from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.charts.words import names
-from usage_explore.describe import span_words
-from usage_explore.query import METRICS
+from usage_explore.query.describe import span_words
+from usage_explore.query.queries import METRICS
 from usage_explore.results.types import Series
 
 _NAMES = ("Events behind this", "Data", "Code", "Download")

@@ -11,7 +11,7 @@ import streamlit as st
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query import Period
+from usage_explore.query.queries import Period
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-30d/d"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from usage_explore import frames, numbers, report
+from usage_explore import frames, report
 from usage_explore.app import cache, formatting, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.code import written
@@ -17,6 +17,7 @@ from usage_explore.app.problems import shown
 from usage_explore.app.validate.run import Note, watched
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.checks import Validation
+from usage_explore.query import decimals
 
 
 def code(view: ValidateView, validation: Validation) -> None:
@@ -28,7 +29,7 @@ def code(view: ValidateView, validation: Validation) -> None:
         st.markdown(f"**{title}**")
         st.caption(explained)
         st.code(
-            "from usage_explore import connect\nfrom usage_explore.query import Period\n\nstore = connect()\n"
+            "from usage_explore import connect\nfrom usage_explore.query.queries import Period\n\nstore = connect()\n"
             f"period = {written(period)}\nvalidation = store.validate(period)\nvalidation.frame",
             language="python",
         )
@@ -97,12 +98,12 @@ def to_csv(validation: Validation, *, escape_formulas: bool = False) -> bytes:
     texts = {
         "since": [moment.isoformat() for moment in frame["since"]],
         "until": [moment.isoformat() for moment in frame["until"]],
-        "quantity": [None if each is None else numbers.plain(each) for each in frame["quantity"]],
+        "quantity": [None if each is None else decimals.plain(each) for each in frame["quantity"]],
         "amounts": [
-            json.dumps({currency: numbers.plain(amount) for currency, amount in each.items()})
+            json.dumps({currency: decimals.plain(amount) for currency, amount in each.items()})
             for each in frame["amounts"]
         ],
-        "share": [numbers.plain(each) for each in frame["share"]],
+        "share": [decimals.plain(each) for each in frame["share"]],
     }
     return frames.csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
 

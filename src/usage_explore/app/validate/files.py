@@ -22,9 +22,9 @@ from usage_explore.app.validate.sheet import sheet_table
 from usage_explore.checks import Result, Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import QueryError
-from usage_explore.limits import MAX_UPLOAD_MEGABYTES
-from usage_explore.numbers import exact_sum
-from usage_explore.query import Period
+from usage_explore.query.decimals import exact_sum
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.queries import Period
 
 if TYPE_CHECKING:
     import pandas as pd

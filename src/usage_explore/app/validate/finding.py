@@ -24,10 +24,10 @@ from usage_explore.charts import expected, undrawable
 from usage_explore.checks import SEVERITIES, Finding, Validation
 from usage_explore.checks.phrases import when
 from usage_explore.checks.registry import CHECKS
-from usage_explore.describe import group_name
-from usage_explore.numbers import plain
-from usage_explore.parse import instant
-from usage_explore.query import EventQuery
+from usage_explore.query.decimals import plain
+from usage_explore.query.describe import group_name
+from usage_explore.query.queries import EventQuery
+from usage_explore.query.validators import instant
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from usage_explore.app import formatting
 from usage_explore.checks import SEVERITIES, Severity, Validation
-from usage_explore.describe import window_words
+from usage_explore.query.describe import window_words
 from usage_explore.report.words import unexamined
 
 WANTED = "run_wanted"

@@ -7,7 +7,6 @@ from datetime import timedelta
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore import buckets
 from usage_explore.app import formatting, organization
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
@@ -26,9 +25,10 @@ from usage_explore.app.validate.tabs import tabs
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.checks import Validation
 from usage_explore.checks.registry import CHECKS
-from usage_explore.describe import describe
-from usage_explore.query import AggregateQuery, EventQuery
-from usage_explore.question import Windowed
+from usage_explore.query import buckets
+from usage_explore.query.base import Windowed
+from usage_explore.query.describe import describe
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.report.words import unexamined
 
 

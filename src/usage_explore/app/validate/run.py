@@ -24,13 +24,13 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore import parse
 from usage_explore.app import cache
 from usage_explore.app.cache import Source
 from usage_explore.checks import Validation
 from usage_explore.db import cancellation
 from usage_explore.errors import QueryError
-from usage_explore.query import Period
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
 
 _T = TypeVar("_T")
 
@@ -108,7 +108,7 @@ def with_file(source: Source, validation: Validation, check: str, argument: str,
             try:
                 return source.store.validate(validation.period, checks=[check], progress=note, **more)
             except QueryError as error:  # the path is the server's own: the log and the page name what was dropped
-                named = parse.named(given.name)
+                named = validators.named(given.name)
                 raise QueryError(
                     replace(fault, message=fault.message.replace(str(path), named)) for fault in error.faults
                 ) from None

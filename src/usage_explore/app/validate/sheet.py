@@ -11,9 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from usage_explore.app import formatting, grid
-from usage_explore.describe import group_name
-from usage_explore.filters import GROUPS, ID_COLUMNS
-from usage_explore.numbers import plain
+from usage_explore.query.decimals import plain
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import GROUPS, ID_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self, cast
 
-from usage_explore import parse
 from usage_explore.app.page_state import explicit, started
 from usage_explore.app.url import Pairs
 from usage_explore.checks import SEVERITIES, Finding
 from usage_explore.checks.finding import SUBJECTS
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import Fault, QueryError
-from usage_explore.numbers import rfc3339
-from usage_explore.query import Period
-from usage_explore.question import Question
+from usage_explore.query import validators
+from usage_explore.query.base import Question
+from usage_explore.query.decimals import rfc3339
+from usage_explore.query.queries import Period
 
 _START = {"window": "last_month"}
 _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
@@ -113,26 +113,26 @@ def _read(name: str, read: Callable[[str], str], pairs: Pairs, faults: list[Faul
 
 
 def _severity(value: str) -> str:
-    return parse.choice(value, SEVERITIES)
+    return validators.choice(value, SEVERITIES)
 
 
 def _check(value: str) -> str:
     if value not in CHECKS:
-        raise ValueError(f"{parse.shorten(value)} is not a check{parse.did_you_mean(value, CHECKS)}")
+        raise ValueError(f"{validators.shorten(value)} is not a check{validators.did_you_mean(value, CHECKS)}")
     return value
 
 
 def _customer(value: str) -> str:
-    return str(parse.uuid(value))
+    return str(validators.uuid(value))
 
 
 def _metric(value: str) -> str:
-    return parse.text(value, blank=True)
+    return validators.text(value, blank=True)
 
 
 def _finding(value: str) -> str:
     if not _IDENTITY.fullmatch(value):
-        raise ValueError(f"{parse.shorten(value)} does not name a finding; open it from the list again")
+        raise ValueError(f"{validators.shorten(value)} does not name a finding; open it from the list again")
     return value
 
 

@@ -12,7 +12,7 @@ from usage_explore.app.guard import Guard
 from usage_explore.app.link_limits import Bounded
 from usage_explore.app.sign_in_redirect import Returning
 from usage_explore.cli.serve import uvicorn_server
-from usage_explore.limits import MAX_UPLOAD_MEGABYTES
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
 

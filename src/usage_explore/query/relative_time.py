@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from usage_explore import buckets
+from usage_explore.query import buckets
 
 CalendarWindow = Literal["this_month", "last_month"]
 

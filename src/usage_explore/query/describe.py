@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from usage_explore.filters import DIMENSION, dimension_group
-from usage_explore.query import METRICS, AggregateQuery, EventQuery
-from usage_explore.question import Question, Windowed, expect
+from usage_explore.query.base import Question, Windowed, expect
+from usage_explore.query.filters import DIMENSION, dimension_group
+from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
 _LONGEST = 60
 """How many characters of a value a sentence shows."""

@@ -17,7 +17,7 @@ from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
-from usage_explore.limits import MAX_VALUE_BYTES
+from usage_explore.query.limits import MAX_VALUE_BYTES
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)

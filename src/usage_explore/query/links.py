@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from usage_explore.parameters import query_string
-from usage_explore.question import Question
+from usage_explore.query.base import Question
+from usage_explore.query.url_params import query_string
 
 
 def link(app_url: str, page: str, query: Question) -> str:

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
-from usage_explore import buckets, parse
-from usage_explore.buckets import Bucket
 from usage_explore.errors import Fault
-from usage_explore.filters import GROUPS, group
-from usage_explore.limits import MAX_TOP
-from usage_explore.parameters import InPython
-from usage_explore.question import Question, Windowed, optional_instant
+from usage_explore.query import buckets, validators
+from usage_explore.query.base import Question, Windowed, optional_instant
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.filters import GROUPS, group
+from usage_explore.query.limits import MAX_TOP
+from usage_explore.query.url_params import InPython
 
 Metric = Literal["count", "sum_quantity"]
 
@@ -31,11 +31,13 @@ class EventQuery(Question):
 
     VIEW = ("timezone", "event")
 
-    limit: Annotated[int, BeforeValidator(partial(parse.integer, low=1, high=100))] = Field(
+    limit: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=100))] = Field(
         25, ge=1, le=100, description="Events on a page."
     )
     cursor: Annotated[
-        str | None, BeforeValidator(parse.text), InPython("Where the page begins: the `cursor` of the page before.")
+        str | None,
+        BeforeValidator(validators.text),
+        InPython("Where the page begins: the `cursor` of the page before."),
     ] = Field(None, description="Where the page begins: the `pagination.cursor` of the previous answer.")
     occurred_after: Annotated[
         optional_instant,
@@ -81,10 +83,10 @@ class AggregateQuery(Windowed):
 
     VIEW = ("chart", "series", "span")
 
-    bucket: Annotated[Bucket, BeforeValidator(partial(parse.choice, allowed=("hour", "day", "week")))] = Field(
+    bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=("hour", "day", "week")))] = Field(
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
     )
-    metric: Annotated[Metric, BeforeValidator(partial(parse.choice, allowed=METRICS))] = Field(
+    metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
         "count", description="What is measured: the number of events, or the exact sum of their quantity."
     )
     group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
@@ -92,7 +94,7 @@ class AggregateQuery(Windowed):
         description=f"One series per value of this: none, {', '.join(GROUPS)} or dim:<key>.",
         examples=["dim:model"],
     )
-    top: Annotated[int, BeforeValidator(partial(parse.integer, low=0, high=MAX_TOP))] = Field(
+    top: Annotated[int, BeforeValidator(partial(validators.integer, low=0, high=MAX_TOP))] = Field(
         8, ge=0, le=MAX_TOP, description="Largest series to keep; the rest folds into Other. 0 keeps all."
     )
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import EventQuery
+from usage_explore.query.queries import EventQuery
 
 _VERSION = 1
 _LAYOUT = struct.Struct(">Bq16s8s")

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from usage_explore.limits import MAX_AGGREGATE_BUCKETS as MAX_AGGREGATE_BUCKETS
+from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS as MAX_AGGREGATE_BUCKETS
 
 Bucket = Literal["hour", "day", "week"]
 

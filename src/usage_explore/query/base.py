@@ -24,9 +24,9 @@ from pydantic import (
     model_serializer,
 )
 
-from usage_explore import buckets, parse, windows
 from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import (
+from usage_explore.query import buckets, relative_time, validators
+from usage_explore.query.filters import (
     DIMENSION,
     Exclusions,
     FilterFaults,
@@ -37,24 +37,16 @@ from usage_explore.filters import (
     groups,
     texts,
 )
-from usage_explore.parameters import (
-    InPython,
-    explain,
-    filter_values,
-    from_pairs,
-    pairs,
-    query_string,
-    to_pairs,
-)
+from usage_explore.query.url_params import InPython, explain, filter_values, from_pairs, pairs, query_string, to_pairs
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)  # it has no public name
 
-_optional_uuid = Annotated[UUID | None, BeforeValidator(parse.uuid)]
-optional_instant = Annotated[datetime | None, BeforeValidator(parse.instant)]
-_moment = Annotated[datetime | str | None, BeforeValidator(parse.moment)]
+_optional_uuid = Annotated[UUID | None, BeforeValidator(validators.uuid)]
+optional_instant = Annotated[datetime | None, BeforeValidator(validators.instant)]
+_moment = Annotated[datetime | str | None, BeforeValidator(validators.moment)]
 _texts = Annotated[Texts, BeforeValidator(texts)]
 _dimensions = Annotated[
     Exclusions,
@@ -137,7 +129,10 @@ class Question(BaseModel, metaclass=_Named):
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields
         faults = [
-            Fault(parse.named(name), f"unknown parameter{parse.instead(name, known, _as_dimension(name), elsewhere)}")
+            Fault(
+                validators.named(name),
+                f"unknown parameter{validators.instead(name, known, _as_dimension(name), elsewhere)}",
+            )
             for name, elsewhere in ((name, self._elsewhere([name])) for name in given)
             if name not in known
         ]
@@ -180,7 +175,7 @@ class Question(BaseModel, metaclass=_Named):
     def _foreign(cls, names: Iterable[str]) -> list[str]:
         """Those of a link's names that another question has and this one not, where one of them has no other name."""
         found = [name for name in names if name not in cls.model_fields and cls._elsewhere([name])]
-        return found if any(parse.synonym(name, cls.model_fields) is None for name in found) else []
+        return found if any(validators.synonym(name, cls.model_fields) is None for name in found) else []
 
     @classmethod
     def _elsewhere(cls, names: Iterable[str]) -> str:
@@ -228,7 +223,7 @@ class Question(BaseModel, metaclass=_Named):
         later `as_of` would promise the same of rows that may yet be written with the times in between.
         """
         if not isinstance(settle, timedelta):
-            raise QueryError([Fault("settle", f"{parse.shorten(settle)} is not a timedelta")])
+            raise QueryError([Fault("settle", f"{validators.shorten(settle)} is not a timedelta")])
         limits = [at("now", now) - settle, *(limit for limit in (self.as_of, known) if limit is not None)]
         return self.resolve(now).replace(as_of=min(limits))
 
@@ -282,10 +277,10 @@ class Windowed(Question):
         "now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"]
     )
     window: Annotated[
-        windows.CalendarWindow | None,
-        BeforeValidator(partial(parse.choice, allowed=("this_month", "last_month"))),
+        relative_time.CalendarWindow | None,
+        BeforeValidator(partial(validators.choice, allowed=("this_month", "last_month"))),
     ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
-    timezone: Annotated[str, BeforeValidator(parse.zone_name)] = Field(
+    timezone: Annotated[str, BeforeValidator(validators.zone_name)] = Field(
         "UTC",
         description="IANA time zone whose midnights and hours the buckets follow.",
         examples=["Europe/Berlin"],
@@ -312,14 +307,14 @@ class Windowed(Question):
     def _read(cls, given: dict[str, object]) -> dict[str, object]:
         """With dates as the midnights that they are in the time zone."""
         try:
-            zone = ZoneInfo(parse.zone_name(given.get("timezone", "UTC")))
+            zone = ZoneInfo(validators.zone_name(given.get("timezone", "UTC")))
         except ValueError:  # which is said of the time zone
             zone = ZoneInfo("UTC")
-        dates = {name: parse.local_date(given.get(name)) for name in ("since", "until")}
+        dates = {name: validators.local_date(given.get(name)) for name in ("since", "until")}
         return given | {
             name: buckets.day_start(day, zone)
             for name, day in dates.items()
-            if day and parse.EARLIEST.year <= day.year <= parse.LATEST.year
+            if day and validators.EARLIEST.year <= day.year <= validators.LATEST.year
         }
 
     def resolve(self, now: datetime) -> Self:
@@ -331,12 +326,12 @@ class Windowed(Question):
         if not self.is_relative:
             return self
         if self.window:
-            since, until = windows.month(self.window, now, self.zone)
+            since, until = relative_time.month(self.window, now, self.zone)
             return self.replace(window=None, since=since, until=until)
         faults, found = [], {}
         for name in ("since", "until"):
             try:
-                found[name] = parse.instant(windows.absolute(getattr(self, name), now, self.zone))
+                found[name] = validators.instant(relative_time.absolute(getattr(self, name), now, self.zone))
             except (OverflowError, ValueError):
                 faults.append(Fault(name, f"{getattr(self, name)} reaches before 1970-01-01; name a later time"))
         if faults:
@@ -371,7 +366,7 @@ class Windowed(Question):
 def expect(kind: type[_Q], given: object) -> _Q:
     """The question given, when it is of that kind. Raises `QueryError` otherwise."""
     if not isinstance(given, kind):
-        found = type(given).__name__ if isinstance(given, Question) else parse.shorten(given)
+        found = type(given).__name__ if isinstance(given, Question) else validators.shorten(given)
         raise QueryError([Fault("query", f"needs {kind.__name__}, not {found}; make one with the same filters")])
     return given
 
@@ -383,7 +378,7 @@ def _as_dimension(name: str) -> str:
 def at(name: str, given: object) -> datetime:
     """The instant given under a name. Raises `QueryError`."""
     try:
-        return parse.instant(given)
+        return validators.instant(given)
     except ValueError as error:
         raise QueryError([Fault(name, str(error))]) from None
 

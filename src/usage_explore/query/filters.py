@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
-from usage_explore import parse
 from usage_explore.errors import Fault
-from usage_explore.limits import MAX_DIMENSIONS, MAX_KEY_BYTES, MAX_VALUES
+from usage_explore.query import validators
+from usage_explore.query.limits import MAX_DIMENSIONS, MAX_KEY_BYTES, MAX_VALUES
 
 Texts = tuple[str, ...]
 """Distinct texts in code-point order."""
@@ -44,7 +44,7 @@ class FilterFaults(ValueError):
 
 def group(value: object, *, none: bool = False) -> str:
     """A column or `dim:<key>`; also `none` where allowed."""
-    word = parse.text(value)
+    word = validators.text(value)
     if word.startswith(DIMENSION):
         if word == DIMENSION:
             raise ValueError("names no dimension; write dim:<key>, for example dim:model")
@@ -56,8 +56,8 @@ def group(value: object, *, none: bool = False) -> str:
         return word
     allowed = ("none", *GROUPS) if none else GROUPS
     if word not in allowed:
-        hint = parse.did_you_mean(word, allowed) or f"; for a dimension write {parse.named(DIMENSION + word)}"
-        raise ValueError(f"{parse.shorten(word)} is not one of {', '.join(allowed)} or dim:<key>{hint}")
+        hint = validators.did_you_mean(word, allowed) or f"; for a dimension write {validators.named(DIMENSION + word)}"
+        raise ValueError(f"{validators.shorten(word)} is not one of {', '.join(allowed)} or dim:<key>{hint}")
     return word
 
 
@@ -78,7 +78,7 @@ def dimension_group(key: str) -> str:
 
 def texts(value: object) -> Texts:
     """One text or several, none blank."""
-    return tuple(sorted({parse.text(item) for item in _items(value)}))
+    return tuple(sorted({validators.text(item) for item in _items(value)}))
 
 
 def groups(value: object) -> Texts:
@@ -97,10 +97,10 @@ def dimension_filters(value: object) -> Exclusions:
         try:
             group(name)
             if spelled.setdefault(key, given) != given:
-                raise ValueError(f"is given twice, as {parse.named(spelled[key])} and with dim:; give it once")
+                raise ValueError(f"is given twice, as {validators.named(spelled[key])} and with dim:; give it once")
             found[key] = _both(found.get(key), _dimension_texts(values, name))
         except ValueError as error:
-            faults.append(Fault(parse.named(name), str(error)))
+            faults.append(Fault(validators.named(name), str(error)))
     return _canonical(found, faults)
 
 
@@ -113,7 +113,7 @@ def exclusions(value: object) -> Exclusions:
         try:
             found[name] = _both(found.get(name), _excluded(name, values))
         except ValueError as error:
-            faults.append(Fault(parse.named(f"not:{name}"), str(error)))
+            faults.append(Fault(validators.named(f"not:{name}"), str(error)))
     return _canonical(found, faults)
 
 
@@ -128,7 +128,7 @@ def excess(given: Iterable[tuple[str, str]], group_by: str, kept: int) -> list[F
     if len(pairs) > MAX_VALUES:
         (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
         said = f"makes it {len(pairs):,} values in all filters, more than {MAX_VALUES:,}; give fewer values"
-        faults.append(Fault(parse.named(name), said))
+        faults.append(Fault(validators.named(name), said))
     elif len(pairs) + kept > MAX_VALUES:
         said = (
             f"keeps {kept:,} series beside {len(pairs):,} filter values, together more than {MAX_VALUES:,}; keep fewer"
@@ -139,7 +139,7 @@ def excess(given: Iterable[tuple[str, str]], group_by: str, kept: int) -> list[F
     dimensions = [name for group, name in named.items() if group.startswith(DIMENSION)]
     if len(dimensions) > MAX_DIMENSIONS:
         said = f"makes it {len(dimensions):,} dimensions in one question, more than {MAX_DIMENSIONS:,}; name fewer"
-        faults.append(Fault(parse.named(dimensions[-1]), said))
+        faults.append(Fault(validators.named(dimensions[-1]), said))
     return faults
 
 
@@ -150,10 +150,10 @@ def _excluded(name: str, values: object) -> Texts:
         group(name)
     except ValueError:
         known = ("missing", *GROUPS)
-        hint = parse.did_you_mean(name, known) or f"; for a dimension write {parse.named(DIMENSION + name)}"
+        hint = validators.did_you_mean(name, known) or f"; for a dimension write {validators.named(DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
-        return tuple(sorted({str(parse.uuid(item)) for item in _items(values)}))
+        return tuple(sorted({str(validators.uuid(item)) for item in _items(values)}))
     if name.startswith(DIMENSION):
         return _dimension_texts(values, name)
     return texts(values)
@@ -162,8 +162,8 @@ def _excluded(name: str, values: object) -> Texts:
 def _dimension_texts(values: object, name: str) -> Texts:
     items = [values] if values is None else _items(values)
     if any(item is None for item in items):
-        raise ValueError(f"None is not a value; for events without it use missing={parse.named(name)}")
-    return tuple(sorted({parse.text(item, blank=True) for item in items}))
+        raise ValueError(f"None is not a value; for events without it use missing={validators.named(name)}")
+    return tuple(sorted({validators.text(item, blank=True) for item in items}))
 
 
 def _items(value: object) -> list[object]:

@@ -17,12 +17,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from usage_explore import parse
 from usage_explore.errors import Fault, QueryError
-from usage_explore.filters import DIMENSION, dimension_group
-from usage_explore.filters import NOT as NOT
-from usage_explore.limits import MAX_PARAMETERS, MAX_QUERY_STRING
-from usage_explore.numbers import rfc3339
+from usage_explore.query import validators
+from usage_explore.query.decimals import rfc3339
+from usage_explore.query.filters import DIMENSION, dimension_group
+from usage_explore.query.filters import NOT as NOT
+from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -62,10 +62,10 @@ def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, 
         try:
             items = [(_plain(name), _plain(item)) for item in values if item is not None]
         except TypeError as error:
-            faults.append(Fault(parse.shorten(name).strip("'"), str(error)))
+            faults.append(Fault(validators.shorten(name).strip("'"), str(error)))
             continue
         if not items:
-            faults.append(Fault(parse.named(str(name)), "has no values; leave the parameter out to mean any"))
+            faults.append(Fault(validators.named(str(name)), "has no values; leave the parameter out to mean any"))
         found += items
     if faults:
         raise QueryError(faults)
@@ -114,10 +114,12 @@ def from_pairs(
                 many[field][name] = items
             elif name not in names(model):
                 known = (*names(model), "dim:<key>", "not:<parameter>")
-                hint = parse.instead(name, known, f"{DIMENSION}{name}=…", elsewhere(name))
+                hint = validators.instead(name, known, f"{DIMENSION}{name}=…", elsewhere(name))
                 raise ValueError(f"unknown parameter{hint}")
-            elif name in ("since", "until") and parse.is_date(items[0]):
-                parse.instant(items[0])  # which says what it lacks: only Python means a midnight in `timezone` by it
+            elif name in ("since", "until") and validators.is_date(items[0]):
+                validators.instant(
+                    items[0]
+                )  # which says what it lacks: only Python means a midnight in `timezone` by it
             elif model.model_fields[name].default == ():
                 fields[name] = items
             elif len(items) > 1:
@@ -125,7 +127,7 @@ def from_pairs(
             else:
                 fields[name] = items[0]
         except ValueError as error:
-            faults.append(Fault(parse.named(name), str(error)))
+            faults.append(Fault(validators.named(name), str(error)))
     return {**fields, **many}, faults
 
 
@@ -200,7 +202,7 @@ def _plain(value: object) -> str:
     with suppress(Exception):  # somebody's own class may raise anything
         if value is not None and not isinstance(value, bytes | tuple):
             return _text(value)
-    raise TypeError(f"{parse.shorten(value)} is not text")
+    raise TypeError(f"{validators.shorten(value)} is not text")
 
 
 def _unreadable(words: str) -> QueryError:
