@@ -10,7 +10,6 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from usage_explore import frames
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Question, at
@@ -19,6 +18,7 @@ from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.results import frames
 from usage_explore.results.types import AggregateData, Event, Series, json_value
 
 if TYPE_CHECKING:

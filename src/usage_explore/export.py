@@ -21,12 +21,13 @@ from pyarrow import csv, parquet
 from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore import formulas, statements
-from usage_explore.arrow import DecimalSpan, integer_digits
+from usage_explore import statements
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
 from usage_explore.query.cursor import Position
 from usage_explore.query.queries import EventQuery
+from usage_explore.results import formulas
+from usage_explore.results.arrow import DecimalSpan, integer_digits
 
 Progress = Callable[[int, int], None]
 """Called with how many events are written so far, and how many there are."""

@@ -13,9 +13,10 @@ import pytest
 import rows
 from doors import AGGREGATE, EVENTS, EXPORT
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Store, frames
+from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api.negotiation import chosen
 from usage_explore.api.problems import Problem
+from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 JSON, CSV = "application/json", "text/csv"

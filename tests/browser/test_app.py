@@ -13,9 +13,10 @@ from psycopg import sql
 
 from browsing import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
 from demo_database import ACME, CEDAR, WINDOW
-from usage_explore import AggregateQuery, EventQuery, Store, frames
+from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.app import formatting
 from usage_explore.db import ddl
+from usage_explore.results import frames
 
 pytestmark = pytest.mark.browser
 

@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from browsing import Site, address, copied, settled, table_csv
-from usage_explore import formulas
 from usage_explore.app import formatting, grid
 from usage_explore.db import ddl
+from usage_explore.results import formulas
 
 pytestmark = pytest.mark.browser
 

@@ -21,10 +21,11 @@ import oracle
 import rows
 from oracle import Row, utc
 from random_filters import filters, with_filters
-from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect, frames
+from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
 from usage_explore.query.filters import GROUPS
+from usage_explore.results import frames
 
 groups = st.sampled_from(["none", "dim:model", "dim:region", "dim:absent", *GROUPS])
 ours = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

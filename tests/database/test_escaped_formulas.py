@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from doors import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Store, connect, frames
+from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.cli import main
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
+from usage_explore.results import frames
 
 ORGANIZATION = "0e0e0e0e-0000-4000-8000-000000000001"
 ESCAPED = {

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from usage_explore import charts, frames
+from usage_explore import charts
 from usage_explore.answers import Aggregate
 from usage_explore.api import health, threads
 from usage_explore.api.caching import answered, is_pinned
@@ -21,6 +21,7 @@ from usage_explore.query.base import Question
 from usage_explore.query.limits import MAX_DRAWN
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import query_string, to_pairs
+from usage_explore.results import frames
 from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Question)

@@ -8,12 +8,12 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from usage_explore import formulas
 from usage_explore.api.problems import Kind, Problem
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Question
 from usage_explore.query.limits import MAX_QUERY_STRING
+from usage_explore.results import formulas
 
 _Q = TypeVar("_Q", bound=Question)
 _F = TypeVar("_F", bound=BaseModel)

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from usage_explore import formulas
 from usage_explore.app import formatting
 from usage_explore.query.decimals import Number, plain
+from usage_explore.results import formulas
 
 _MAX_STYLED = 2_000
 """Rows up to which cells are formatted for the eye: pandas takes 0.1 ms for each row."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import altair as alt
 
-from usage_explore import frames
 from usage_explore.charts import layers, palette, rows, words
 from usage_explore.charts.composition import AnswerChart, mark
 from usage_explore.charts.palette import DARK, FONT, LIGHT, Palette, axes, colors, theme
@@ -25,6 +24,7 @@ from usage_explore.charts.words import summary, undrawable
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.describe import describe
+from usage_explore.results import frames
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData

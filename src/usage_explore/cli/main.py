@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore import formulas
 from usage_explore.cli.init import init
 from usage_explore.cli.keys import keys
 from usage_explore.cli.options import Group, common, organization, say, settings_in_force
@@ -20,6 +19,7 @@ from usage_explore.cli.rollup_run import freshen
 from usage_explore.cli.validate import validate
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
+from usage_explore.results import formulas
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings

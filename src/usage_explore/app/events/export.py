@@ -8,11 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from usage_explore import formulas
 from usage_explore.app import formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import shown
 from usage_explore.query.queries import EventQuery
+from usage_explore.results import formulas
 
 _KINDS = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.apache.parquet")}
 

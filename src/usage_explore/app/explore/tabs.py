@@ -8,7 +8,7 @@ from typing import Literal
 
 import streamlit as st
 
-from usage_explore import charts, frames
+from usage_explore import charts
 from usage_explore.answers import Aggregate
 from usage_explore.app import formatting, grid
 from usage_explore.app.cache import Source
@@ -21,6 +21,7 @@ from usage_explore.app.pages import Pages
 from usage_explore.charts.words import names
 from usage_explore.query.describe import span_words
 from usage_explore.query.queries import METRICS
+from usage_explore.results import frames
 from usage_explore.results.types import Series
 
 _NAMES = ("Events behind this", "Data", "Code", "Download")

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from usage_explore import formulas
-from usage_explore.arrow import decimal_array
 from usage_explore.query.decimals import plain
+from usage_explore.results import formulas
+from usage_explore.results.arrow import decimal_array
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Event
