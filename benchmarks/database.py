@@ -22,7 +22,7 @@ from benchmarks.rows import Rows
 from usage_explore.db import Wishes, ddl
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS, events_table, indexes
-from usage_explore.rollup import catalogue, maintain
+from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.refresh import advance
 from usage_explore.rollup.serving import DAY, HOUR, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
@@ -66,7 +66,7 @@ def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = 
     else:
         raise SystemExit(f"{TABLE.name} is there and holds something else ({found['rows']}); name another database")
     if not _usable(connection, rows):
-        catalogue.drop(connection, TABLE)
+        catalog.drop(connection, TABLE)
         with loaded.step("make the rollup", say):
             refresh(connection, rows.until)
         loaded.disk.update(sizes.rollup(connection))
@@ -81,7 +81,7 @@ def refresh(connection: Connection, until: datetime) -> float:
         row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     began = time.perf_counter()
-    maintain.refresh(connection, TABLE, settle=row[0] - until)
+    refresh_run.refresh(connection, TABLE, settle=row[0] - until)
     return time.perf_counter() - began
 
 

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
-from usage_explore.rollup import catalogue, refresh, wishes
+from usage_explore.rollup import catalog, overrides, refresh
 
 ORGANIZATION = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 TABLE = events_table()
@@ -47,21 +47,21 @@ class Ahead:
 
     def keep(self, **grains: timedelta | None) -> None:
         """Keep `none` and others, a double underscore standing for the colon of `dim:`."""
-        catalogue.create(self.connection, TABLE)
+        catalog.create(self.connection, TABLE)
         wanted = {name.replace("__", ":"): grain for name, grain in grains.items()}
-        wishes.wish(self.connection, TABLE, wanted, None)
+        overrides.wish(self.connection, TABLE, wanted, None)
 
     def summarize(self, dimension: str) -> None:
         """Give a dimension that is kept a summary."""
         with self.connection.transaction():
-            catalogue.choose(self.connection, TABLE, [replace(self.entry(dimension), summary=True)])
+            catalog.choose(self.connection, TABLE, [replace(self.entry(dimension), summary=True)])
 
     def advance(self, target: datetime) -> refresh.Refreshed:
         return refresh.advance(self.connection, TABLE, target)
 
-    def entry(self, dimension: str) -> catalogue.Entry:
+    def entry(self, dimension: str) -> catalog.Entry:
         with self.connection.transaction():
-            (found,) = (each for each in catalogue.entries(self.connection, TABLE) if each.dimension == dimension)
+            (found,) = (each for each in catalog.entries(self.connection, TABLE) if each.dimension == dimension)
         return found
 
     def rows(self) -> int:

@@ -22,7 +22,7 @@ from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.load import load_files
-from usage_explore.rollup import catalogue, refresh, wishes
+from usage_explore.rollup import catalog, overrides, refresh
 
 START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
@@ -50,9 +50,9 @@ class History:
         self.connection.close()
 
     def keep(self, wanted: dict[str, timedelta | None]) -> None:
-        catalogue.create(self.connection, TABLE)
+        catalog.create(self.connection, TABLE)
         self.append(self.new(20))
-        wishes.wish(self.connection, TABLE, wanted, None)
+        overrides.wish(self.connection, TABLE, wanted, None)
 
     def step(self) -> None:
         """Something happens, mostly that events arrive and the rollup goes on."""
@@ -116,21 +116,21 @@ class History:
 
     def change(self) -> None:
         name = self.draw.choice([*GRAINS, "wallet_currency"])
-        grains: list[timedelta | None] = [*wishes.GRAINS.values(), *([] if name == "none" else [None])]
-        wishes.wish(
+        grains: list[timedelta | None] = [*overrides.GRAINS.values(), *([] if name == "none" else [None])]
+        overrides.wish(
             self.connection, TABLE, {name: self.draw.choice(grains)}, self.draw.choice([None, rows.ORGANIZATION])
         )
 
     def forget(self) -> None:
-        wishes.forget(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
+        overrides.forget(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
 
     def summarize(self) -> None:
         """Some dimensions that are kept get a summary."""
         with self.connection.transaction():
-            catalogue.lock(self.connection, TABLE)
-            kept = [entry for entry in catalogue.entries(self.connection, TABLE) if entry.grain]
+            catalog.lock(self.connection, TABLE)
+            kept = [entry for entry in catalog.entries(self.connection, TABLE) if entry.grain]
             some = self.draw.sample(kept, self.draw.randint(len(kept) // 2, len(kept)))
-            catalogue.choose(self.connection, TABLE, [dataclasses.replace(entry, summary=True) for entry in some])
+            catalog.choose(self.connection, TABLE, [dataclasses.replace(entry, summary=True) for entry in some])
 
     def new(self, number: int) -> list[Row]:
         """Events as they arrive now: mostly of the last days, some late, some stamped in the future, some twice."""

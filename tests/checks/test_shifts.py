@@ -31,7 +31,7 @@ from usage_explore.checks.totals import totals
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
-from usage_explore.rollup import answering
+from usage_explore.rollup import lookup
 from usage_explore.rollup.serving import Serving
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -156,7 +156,7 @@ def test_the_rollup_gives_the_same_series(events_database_url: str, events_conne
                 grid = series.grid(given, "day")
                 assert grid is not None
                 query = given.aggregate_question(since=grid.edges[0], until=grid.edges[-1], group_by="customer_id")
-                assert isinstance(answering.path(given.connection, given.table, query, grid.edges, given.now), Serving)
+                assert isinstance(lookup.path(given.connection, given.table, query, grid.edges, given.now), Serving)
                 found[fast] = sums(given, grid), sums(given, grid, "none")
         assert len(found[True][0]) > 30
         assert found[True] == found[False]

@@ -15,8 +15,8 @@ from layouts import without_columnstore
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
-from usage_explore.rollup import catalogue, maintain
-from usage_explore.rollup.catalogue import Entry
+from usage_explore.rollup import catalog, refresh_run
+from usage_explore.rollup.catalog import Entry
 from usage_explore.rollup.serving import DAY, HOUR
 
 TIMEOUT = timedelta(seconds=30)
@@ -300,7 +300,7 @@ def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
     filled: str, events_connection: ddl.Connection
 ) -> None:
     events = events_table()
-    maintain.refresh(events_connection, events, settle=timedelta(0))
+    refresh_run.refresh(events_connection, events, settle=timedelta(0))
     lines = [
         Entry(
             organization_id=uuid.UUID(int=1),
@@ -312,8 +312,8 @@ def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
         for dimension, grain in (("none", HOUR), ("customer_id", DAY))
     ]
     with events_connection.transaction():
-        catalogue.choose(events_connection, events, lines)
-    maintain.refresh(events_connection, events, settle=timedelta(0))
+        catalog.choose(events_connection, events, lines)
+    refresh_run.refresh(events_connection, events, settle=timedelta(0))
     assert troubles(about_the_rollup(filled, "UTC")) == []
     berlin = only(about_the_rollup(filled, "Europe/Berlin"))
     assert berlin.cure == "usage-explore rollup --keep customer_id=hour"
@@ -324,5 +324,5 @@ def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
 def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: ddl.Connection) -> None:
     for _ in range(30):
         add(events_connection)
-    maintain.refresh(events_connection, events_table(), settle=timedelta(hours=9))
+    refresh_run.refresh(events_connection, events_table(), settle=timedelta(hours=9))
     assert only(about_the_rollup(filled)).cure == "usage-explore rollup --every 5m"

@@ -25,7 +25,7 @@ from usage_explore.db.migrate import arrange
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, speed
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
-from usage_explore.rollup import maintain
+from usage_explore.rollup import refresh_run
 from usage_explore.rollup.verify import verify
 
 NOTHING_ASKED = Wishes()
@@ -260,13 +260,13 @@ def test_a_rollup_is_spread_with_its_events(
     for step in (True, False):
         if step == rollup_first:
             connection.commit()
-            assert maintain.refresh(connection, events_table(), settle=timedelta(0)).rows > 0
+            assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).rows > 0
         else:
             assert arranged(connection, Wishes(distribute=True))
     places = connection.execute("SELECT count(*), count(DISTINCT colocation_id) FROM citus_tables").fetchone()
     assert places == (3, 1)
     connection.commit()
-    assert maintain.refresh(connection, events_table(), settle=timedelta(0)).rows == 0
+    assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).rows == 0
     assert verify(connection, events_table(), sample=None).differing == 0
 
 
@@ -281,7 +281,7 @@ def test_events_that_are_spread_otherwise_have_no_rollup(
     connection.execute("INSERT INTO by_id SELECT * FROM usage_events")
     connection.commit()
     with pytest.raises(TableMismatch, match="distributed by organization_id"):
-        maintain.refresh(connection, events_table("by_id"), settle=timedelta(0))
+        refresh_run.refresh(connection, events_table("by_id"), settle=timedelta(0))
     whole = AggregateQuery(since=rows.LAST_INGESTED - 200 * DAY, until=rows.LAST_INGESTED)
     with connect(database_url, organization_id=rows.ORGANIZATION, table="by_id") as store:
         answer = store.aggregate(whole)

@@ -18,7 +18,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup import maintain
+from usage_explore.rollup import refresh_run
 
 WORDS = "timestamp, which does not say which instant it is; it must be timestamptz"
 
@@ -72,7 +72,7 @@ def test_every_door_says_the_same(
             answer = client.get(path)
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:usage-explore:problem:mismatch"), path
     with pytest.raises(TableMismatch, match=WORDS):
-        maintain.refresh(events_connection, events_table("naive"), settle=timedelta(0))
+        refresh_run.refresh(events_connection, events_table("naive"), settle=timedelta(0))
     for command in (["export", str(tmp_path / "all.csv")], ["rollup"], ["validate"]):
         options = ["--database-url", events_database_url, "--table", "naive"]
         result = CliRunner().invoke(

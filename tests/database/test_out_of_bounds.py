@@ -22,7 +22,7 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.migrate import arrange
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
-from usage_explore.rollup import choice, maintain
+from usage_explore.rollup import choose_dimensions, refresh_run
 from usage_explore.rollup.verify import verify
 
 OUTSIDE = (
@@ -74,7 +74,7 @@ def store(events_connection: ddl.Connection, events_database_url: str) -> Iterat
 def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few events are worth a rollup too."""
     for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):
-        monkeypatch.setattr(choice, limit, Decimal(100))
+        monkeypatch.setattr(choose_dimensions, limit, Decimal(100))
 
 
 @pytest.mark.usefixtures("everything_kept")
@@ -86,7 +86,7 @@ def test_no_answer_changes_for_rows_that_no_question_reaches(
         expected = doors(store, tmp_path), over_http(client)
         add_outside(events_connection)
         if ahead:
-            maintain.refresh(events_connection, events_table(), settle=timedelta(0))
+            refresh_run.refresh(events_connection, events_table(), settle=timedelta(0))
             answer = store.aggregate(AggregateQuery(**WHOLE))
             assert answer.served.path == "rollup", answer.served.because
         assert (doors(store, tmp_path), over_http(client)) == expected
@@ -98,7 +98,7 @@ def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
 ) -> None:
     table = events_table()
     expected = {group: store.values(group) for group in ("metric_key", "customer_id")}
-    maintain.refresh(events_connection, table, settle=timedelta(0))
+    refresh_run.refresh(events_connection, table, settle=timedelta(0))
     for slot, ingested in (("57837-06-04Z", "2026-06-01Z"), ("2026-06-01Z", "0044-03-15 BC")):
         events_connection.execute(
             "INSERT INTO usage_events_rollup SELECT organization_id, dimension, value, metric_key, %s, %s, 1, 1"
@@ -120,9 +120,9 @@ def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_conne
                 [UUID(int=hash((time, ingested)) % 2**64), rows.ORGANIZATION, rows.CUSTOMERS[0], time],
             )
     events_connection.commit()
-    first = maintain.refresh(events_connection, table, settle=timedelta(0))
+    first = refresh_run.refresh(events_connection, table, settle=timedelta(0))
     assert (first.rows > 0, first.unfit) == (True, 0)
-    assert maintain.refresh(events_connection, table, settle=timedelta(0)).mended == 0
+    assert refresh_run.refresh(events_connection, table, settle=timedelta(0)).mended == 0
     assert verify(events_connection, table, sample=None).differing == 0
 
 

@@ -20,7 +20,7 @@ from usage_explore.db import ddl, engine
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.errors import DatabaseError
-from usage_explore.rollup import maintain
+from usage_explore.rollup import refresh_run
 from usage_explore.rollup.verify import verify
 
 SETTINGS = {
@@ -122,7 +122,7 @@ def test_what_writes_works_under_all_of_them(
         assert result.exit_code == 0, (command, result.output, result.exception)
     with ddl.connect(events_database_url) as connection:
         demo.append(connection, events_table(), days=2, per_day=200, force=True)
-        assert maintain.refresh(connection, events_table(), settle=timedelta(0)).mended == 0
+        assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).mended == 0
         assert verify(connection, events_table(), sample=None).differing == 0
     with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
         (event,) = store.events().events

@@ -16,7 +16,7 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.migrate import arrange
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
-from usage_explore.rollup import catalogue, maintain, overview
+from usage_explore.rollup import catalog, refresh_run, status
 
 DAY = timedelta(days=1)
 TIMEOUT = timedelta(seconds=60)
@@ -97,10 +97,10 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     arrange(events_connection, "usage_events", Wishes(), words.append)
     (size,) = re.findall(r"usage_events_cover, about (\d+) MB", words[0])
     assert (5 if analyzed else 1) < int(size) < 25
-    maintain.refresh(events_connection, events_table(), settle=timedelta(0))
+    refresh_run.refresh(events_connection, events_table(), settle=timedelta(0))
     with events_connection.transaction():
-        table = catalogue.placed(events_connection, events_table())
-    kept = overview.overview(events_connection, table)
+        table = catalog.placed(events_connection, events_table())
+    kept = status.overview(events_connection, table)
     assert kept.raw is not None
     assert kept.raw > MANY * 100
     assert kept.size < kept.raw

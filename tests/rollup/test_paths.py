@@ -19,7 +19,7 @@ from oracle import utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
-from usage_explore.rollup import catalogue, maintain
+from usage_explore.rollup import catalog, refresh_run
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)
@@ -146,10 +146,10 @@ def test_a_rollup_of_another_version_or_of_others_is_named_as_such(week: Ahead, 
 def test_the_rollup_is_made_beside_its_events(week: Ahead) -> None:
     week.connection.execute("CREATE SCHEMA first")
     week.connection.commit()
-    catalogue.drop(week.connection, TABLE)
+    catalog.drop(week.connection, TABLE)
     week.connection.execute("SET search_path = first, public")
     week.connection.commit()
-    maintain.refresh(week.connection, TABLE, settle=timedelta(0))
+    refresh_run.refresh(week.connection, TABLE, settle=timedelta(0))
     row = week.connection.execute("SELECT to_regclass('public.usage_events_rollup') IS NOT NULL").fetchone()
     assert row == (True,)
 

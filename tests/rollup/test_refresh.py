@@ -16,7 +16,7 @@ from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
 from usage_explore import AggregateQuery, Store, demo
 from usage_explore.load import load_files
-from usage_explore.rollup import catalogue, choice, maintain, refresh, wishes
+from usage_explore.rollup import catalog, choose_dimensions, overrides, refresh, refresh_run
 from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
 
@@ -112,7 +112,7 @@ def test_a_value_too_long_leaves_only_its_dimension_out(ahead: Ahead, fast: Stor
     assert (differing(ahead), ahead.rows() < rows + 80) == (0, True)
     answer = fast.aggregate(AggregateQuery(since=FIRST, until=FIRST + 30 * DAY, group_by="dim:model"))
     assert (answer.total, answer.served.path) == (81, "events")
-    maintain.choose(ahead.connection, TABLE, again=True)
+    refresh_run.choose(ahead.connection, TABLE, again=True)
     assert ahead.entry("dim:model").grain is None
 
 
@@ -128,7 +128,7 @@ def test_a_metric_key_too_long_leaves_only_its_organization_out(ahead: Ahead, fa
     with ahead.connection.transaction():
         kept = {
             entry.organization_id
-            for entry in catalogue.entries(ahead.connection, TABLE)
+            for entry in catalog.entries(ahead.connection, TABLE)
             if entry.dimension == "none" and entry.kept
         }
     assert kept == {ORGANIZATION}
@@ -157,24 +157,24 @@ def test_what_changed_within_a_week_is_mended(ahead: Ahead, grain: timedelta) ->
     today = floor(now, DAY)
     ahead.add(*(today - number * 12 * HOUR for number in range(20)))
     ahead.keep(none=grain, dim__model=HOUR, customer_id=DAY)
-    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     ahead.add(today - 2 * DAY, today - 3 * DAY, now - 2 * HOUR)
     ahead.connection.execute("DELETE FROM usage_events WHERE ingested_at = %s", [today - 4 * DAY])
     ahead.connection.commit()
     assert differing(ahead) > 0
-    report = maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    report = refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     assert report.mended == 4
     assert differing(ahead) == 0
-    assert maintain.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 0
+    assert refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 0
 
 
 def test_what_changed_longer_ago_is_found_by_verifying_and_mended_by_rebuilding(ahead: Ahead) -> None:
     now = datetime.now(UTC)
     ahead.add(*(now - number * DAY for number in range(30)))
     ahead.keep(none=HOUR, dim__model=DAY)
-    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     ahead.add(now - 20 * DAY)
-    assert maintain.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 0
+    assert refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 0
     found = verify(ahead.connection, TABLE, sample=None)
     assert {each.dimension for each in found.differences} == {"none", "dim:model"}
     assert all(each.events - each.rollup_events == 1 for each in found.differences)
@@ -208,11 +208,11 @@ def test_every_planted_difference_is_found(ahead: Ahead) -> None:
 def test_wishes_hold_for_organizations_to_come(ahead: Ahead) -> None:
     weeks(ahead)
     ahead.add(FIRST, organization_id=NEIGHBOUR)
-    maintain.choose(ahead.connection, TABLE, again=False)
+    refresh_run.choose(ahead.connection, TABLE, again=False)
     with ahead.connection.transaction():
         new = {
             entry.dimension: (entry.grain, entry.by_hand)
-            for entry in catalogue.entries(ahead.connection, TABLE)
+            for entry in catalog.entries(ahead.connection, TABLE)
             if entry.organization_id == NEIGHBOUR
         }
     assert (new["none"], new["dim:model"]) == ((HOUR, True), (DAY, True))
@@ -220,13 +220,13 @@ def test_wishes_hold_for_organizations_to_come(ahead: Ahead) -> None:
 
 def test_forgetting_goes_back_to_what_is_measured(ahead: Ahead) -> None:
     weeks(ahead)
-    wishes.forget(ahead.connection, TABLE, ["dim:model"], None)
+    overrides.forget(ahead.connection, TABLE, ["dim:model"], None)
     entry = ahead.entry("dim:model")
     assert (entry.by_hand, entry.grain, str(entry.reason)[:8]) == (False, None, "it needs")
-    wishes.wish(ahead.connection, TABLE, {"dim:gone": DAY}, None)
-    wishes.forget(ahead.connection, TABLE, ["dim:gone"], None)
+    overrides.wish(ahead.connection, TABLE, {"dim:gone": DAY}, None)
+    overrides.forget(ahead.connection, TABLE, ["dim:gone"], None)
     with ahead.connection.transaction():
-        assert "dim:gone" not in {entry.dimension for entry in catalogue.entries(ahead.connection, TABLE)}
+        assert "dim:gone" not in {entry.dimension for entry in catalog.entries(ahead.connection, TABLE)}
 
 
 def test_what_is_measured_stays_within_its_budget(ahead: Ahead) -> None:
@@ -234,10 +234,10 @@ def test_what_is_measured_stays_within_its_budget(ahead: Ahead) -> None:
     ahead.add(
         *(FIRST + number * timedelta(minutes=3) for number in range(40)), dimensions={"request": secrets.token_hex(4)}
     )
-    measured = {each.dimension: each for each in choice.measure(ahead.connection, TABLE, ORGANIZATION)}
+    measured = {each.dimension: each for each in choose_dimensions.measure(ahead.connection, TABLE, ORGANIZATION)}
     ahead.connection.commit()
-    chosen = choice.choose(ORGANIZATION, measured.values(), [], FIRST)
-    assert sum(entry.share or 0 for entry in chosen if entry.grain) <= choice.BUDGET
+    chosen = choose_dimensions.choose(ORGANIZATION, measured.values(), [], FIRST)
+    assert sum(entry.share or 0 for entry in chosen if entry.grain) <= choose_dimensions.BUDGET
     assert all((entry.grain is None) == bool(entry.reason) for entry in chosen)
 
 

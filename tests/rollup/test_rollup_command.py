@@ -18,7 +18,7 @@ from psycopg import sql
 from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
 from usage_explore.cli import main
-from usage_explore.rollup import catalogue
+from usage_explore.rollup import catalog
 from usage_explore.rollup.verify import verify
 
 Run = Callable[..., Result]
@@ -54,7 +54,7 @@ def test_it_makes_shows_verifies_and_drops(run: Run, ahead: Ahead) -> None:
     )
     assert run("rollup", "--verify", "--sample", "1").output.startswith("1 of 2 days")
     assert run("rollup", "--drop").output == "Dropped the rollup.\n"
-    assert not catalogue.exists(ahead.connection, TABLE)
+    assert not catalog.exists(ahead.connection, TABLE)
 
 
 def test_differences_are_told_and_mended(run: Run, ahead: Ahead) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from histories import DAY, TABLE, Asked, History
-from usage_explore.rollup import choice, refresh, serving
+from usage_explore.rollup import choose_dimensions, refresh, serving
 from usage_explore.rollup.verify import verify
 
 
@@ -18,7 +18,7 @@ def test_rollup_raw_and_oracle_agree(
 ) -> None:
     monkeypatch.setattr(refresh, "BY_THE_HOUR", seed * DAY)  # so that hours of ingestion become days
     for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):  # so that few events are worth keeping
-        monkeypatch.setattr(choice, limit, Decimal(100))
+        monkeypatch.setattr(choose_dimensions, limit, Decimal(100))
     summarized: list[serving.Slots] = []
 
     def counted(slots: serving.Slots) -> tuple[serving.Slots, ...]:

@@ -15,7 +15,7 @@ from ahead import TABLE, Ahead
 from servers import kind
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
-from usage_explore.rollup import catalogue, refresh
+from usage_explore.rollup import catalog, refresh
 from usage_explore.rollup.schedule import procedure, schedule, unschedule
 from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
@@ -28,7 +28,7 @@ WAITING = "SELECT FROM pg_locks WHERE pid = %s AND locktype = 'advisory' AND NOT
 def call(ahead: Ahead) -> None:
     """Run the procedure as a job would."""
     with ahead.connection.transaction():
-        table = catalogue.placed(ahead.connection, TABLE)
+        table = catalog.placed(ahead.connection, TABLE)
         ahead.connection.execute(procedure(ahead.connection, table))
     ahead.connection.autocommit = True
     ahead.connection.execute(CALL)
@@ -89,7 +89,7 @@ def test_the_procedure_goes_on_where_the_command_stopped(ahead: Ahead, server_ur
     call(ahead)
     assert differing(ahead) == 0
     assert ahead.entry("customer_id").kept is not None
-    assert str(ahead.entry("dim:model").reason).startswith(catalogue.UNFIT)
+    assert str(ahead.entry("dim:model").reason).startswith(catalog.UNFIT)
 
 
 def test_what_the_procedure_waited_for_is_counted(ahead: Ahead) -> None:
@@ -104,10 +104,10 @@ def test_what_the_procedure_waited_for_is_counted(ahead: Ahead) -> None:
     )
     ahead.connection.commit()
     with psycopg.connect(ahead.url, autocommit=True) as job, ddl.connect(ahead.url) as writer:
-        table = catalogue.placed(ahead.connection, TABLE)
+        table = catalog.placed(ahead.connection, TABLE)
         job.execute(procedure(job, table))
         ahead.connection.commit()
-        catalogue.lock(writer, table)
+        catalog.lock(writer, table)
         running = threading.Thread(target=job.execute, args=[CALL])
         running.start()
         while ahead.connection.execute(WAITING, [job.info.backend_pid]).rowcount == 0:
@@ -123,7 +123,7 @@ def test_what_the_procedure_waited_for_is_counted(ahead: Ahead) -> None:
 
 def test_timescaledb_runs_it(ahead: Ahead) -> None:
     with ahead.connection.transaction():
-        table = catalogue.placed(ahead.connection, TABLE)
+        table = catalog.placed(ahead.connection, TABLE)
         there = ahead.connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
     if there is None:
         with pytest.raises(ConfigurationError, match="--schedule: this database has no TimescaleDB"):

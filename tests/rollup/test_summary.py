@@ -11,7 +11,7 @@ import pytest
 from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.rollup import answering, catalogue, choice, maintain
+from usage_explore.rollup import catalog, choose_dimensions, lookup, refresh_run
 from usage_explore.rollup.serving import Kept, Serving, Slots, serving
 from usage_explore.rollup.verify import verify
 
@@ -90,9 +90,9 @@ def test_without_rows_that_count_the_metrics_the_summary_is_not_used(
     fast: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = {"none": Kept("none", HOUR, FIRST, FIRST), "customer_id": Kept("customer_id", DAY, MARK, MARK, summary=True)}
-    monkeypatch.setattr(answering, "kept", lambda *_: kept)
+    monkeypatch.setattr(lookup, "kept", lambda *_: kept)
     with fast.engine.connect() as connection:
-        found, metrics = answering.aggregate_paths(connection, TABLE, BY_CUSTOMER, BY_CUSTOMER.edges(), MARK)
+        found, metrics = lookup.aggregate_paths(connection, TABLE, BY_CUSTOMER, BY_CUSTOMER.edges(), MARK)
     assert isinstance(found, Serving)
     assert (found.slots[0].dimension, metrics) == ("customer_id", None)
 
@@ -126,16 +126,16 @@ def test_one_that_comes_later_is_made_of_the_rows(ahead: Ahead, fast: Store) -> 
 
 def test_it_is_kept_where_it_is_much_shorter(ahead: Ahead, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):
-        monkeypatch.setattr(choice, limit, Decimal(100))
+        monkeypatch.setattr(choose_dimensions, limit, Decimal(100))
     for metric in ("tokens", "requests"):
         ahead.add(*(FIRST + number * HOUR for number in range(48)), metric_key=metric)
     ahead.add(FIRST, product_id=ORGANIZATION, dimensions={"model": "large", "tier": "free"})
-    catalogue.create(ahead.connection, TABLE)
-    maintain.choose(ahead.connection, TABLE, again=True)
+    catalog.create(ahead.connection, TABLE)
+    refresh_run.choose(ahead.connection, TABLE, again=True)
     assert (ahead.entry("none").grain, ahead.entry("none").summary) == (HOUR, True)
     assert (ahead.entry("keys").grain, ahead.entry("keys").summary) == (DAY, False)  # 5 rows, 3 without the metric
     ahead.keep(customer_id=DAY)
-    maintain.choose(ahead.connection, TABLE, again=True)
+    refresh_run.choose(ahead.connection, TABLE, again=True)
     assert ahead.entry("customer_id").summary
     assert ahead.entry("customer_id").share == Decimal("0.061856")  # 2 days of 2 metrics, and of all, by 97 events
     ahead.keep(none=DAY)
@@ -149,7 +149,7 @@ def test_a_rollup_of_before_is_not_asked_until_it_is_refreshed(week: Ahead, fast
     answer = fast.aggregate(WEEK)
     assert (answer.total, answer.served.path) == (2 * 7 * 24, "events")
     assert not week.entry("none").summary
-    catalogue.create(week.connection, TABLE)
+    catalog.create(week.connection, TABLE)
     assert verify(week.connection, TABLE, sample=None).differing == 0
     answer = fast.aggregate(WEEK)
     assert (answer.total, answer.served.path) == (2 * 7 * 24, "rollup")
@@ -174,7 +174,7 @@ def test_verifying_sees_it(week: Ahead, change: str) -> None:
 
 def test_leaving_a_dimension_out_takes_it_along(week: Ahead) -> None:
     week.keep(customer_id=None)
-    catalogue.forget(week.connection, TABLE, [week.entry("none")])
+    catalog.forget(week.connection, TABLE, [week.entry("none")])
     week.connection.commit()
     assert week.rows() == 0
 

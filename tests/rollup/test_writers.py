@@ -21,7 +21,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
 from usage_explore.load import load_files, staging
-from usage_explore.rollup import catalogue, maintain, refresh, wishes
+from usage_explore.rollup import catalog, overrides, refresh, refresh_run
 from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
 
@@ -58,8 +58,8 @@ def test_a_rollup_that_is_first_made_during_a_load_of_history_holds_it(
 
     def first_made() -> None:
         with ddl.connect(ahead.url) as connection:
-            catalogue.create(connection, TABLE)
-            wishes.wish(connection, TABLE, {"none": HOUR}, None)
+            catalog.create(connection, TABLE)
+            overrides.wish(connection, TABLE, {"none": HOUR}, None)
             refresh.advance(connection, TABLE, FIRST + 20 * DAY)
 
     maker = threading.Thread(target=first_made)
@@ -103,7 +103,7 @@ def test_a_role_that_sees_a_part_of_the_events_cannot_count_them(ahead: Ahead, f
     without_columnstore(ahead.connection)
     ahead.add(datetime.now(UTC) - DAY, number=3)
     ahead.keep(none=HOUR)
-    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     ahead.connection.execute("ALTER TABLE usage_events ENABLE ROW LEVEL SECURITY")
     ahead.connection.execute("CREATE POLICY large ON usage_events USING (quantity > 5)")
     for table in ("usage_events", "usage_events_rollup", "usage_events_rollup_kept"):
@@ -113,7 +113,7 @@ def test_a_role_that_sees_a_part_of_the_events_cannot_count_them(ahead: Ahead, f
     ahead.connection.commit()
     with ddl.connect(other_role) as connection:
         with pytest.raises(TableMismatch, match="row-level security"):
-            maintain.refresh(connection, TABLE, settle=timedelta(0))
+            refresh_run.refresh(connection, TABLE, settle=timedelta(0))
         with pytest.raises(TableMismatch, match="row-level security"):
             refresh.renew(connection, TABLE, None, None)
     assert differing(ahead) == 0
@@ -129,17 +129,17 @@ def test_events_without_a_time_of_ingestion_are_not_counted_ahead(ahead: Ahead) 
     )
     ahead.connection.commit()
     with pytest.raises(TableMismatch, match="ingested_at is NULL"):
-        maintain.refresh(ahead.connection, events_table("undated"), settle=timedelta(0))
+        refresh_run.refresh(ahead.connection, events_table("undated"), settle=timedelta(0))
 
 
 def test_an_organization_whose_id_is_all_zeros_decides_for_no_other(ahead: Ahead, fast: Store) -> None:
     ahead.add(FIRST, number=200)
-    ahead.add(FIRST, organization_id=catalogue.EVERY, dimensions={"model": "x" * 900})
-    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    ahead.add(FIRST, organization_id=catalog.EVERY, dimensions={"model": "x" * 900})
+    refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     with ahead.connection.transaction():
-        assert catalogue.wishes(ahead.connection, TABLE) == []
+        assert catalog.wishes(ahead.connection, TABLE) == []
     assert ahead.entry("dim:model").grain is not None
-    nobody = replace(fast, organization_id=catalogue.EVERY).aggregate(AggregateQuery(since=FIRST, until=FIRST + DAY))
+    nobody = replace(fast, organization_id=catalog.EVERY).aggregate(AggregateQuery(since=FIRST, until=FIRST + DAY))
     assert (nobody.total, nobody.served.path) == (1, "events")
 
 
@@ -147,10 +147,10 @@ def test_a_change_is_mended_while_all_events_are_counted_anew(ahead: Ahead) -> N
     today = floor(datetime.now(UTC), DAY)
     ahead.add(*(today - number * 12 * HOUR for number in range(1, 10)))
     ahead.keep(none=HOUR, dim__model=DAY)
-    maintain.refresh(ahead.connection, TABLE, settle=timedelta(0))
+    refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0))
     ahead.add(today - 2 * DAY)
     ahead.keep(none=timedelta(minutes=15))
-    assert maintain.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 1
+    assert refresh_run.refresh(ahead.connection, TABLE, settle=timedelta(0)).mended == 1
     assert differing(ahead) == 0
 
 

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Select, Table
 
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.totals import Totals
-from usage_explore.paths import Paths
 from usage_explore.query.base import Question
 from usage_explore.query.decimals import ratio
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.rollup.routing import Paths
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -38,7 +38,7 @@ from usage_explore.checks.check import Examination
 from usage_explore.points import metric_points
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
-from usage_explore.rollup import answering
+from usage_explore.rollup import lookup
 from usage_explore.rollup.serving import Serving
 
 Floats = npt.NDArray[np.float64]
@@ -162,9 +162,7 @@ def blocks(
     asked = _asked(examination, grid, group)
     path: Serving | str = ""
     if examination.rollup and customers is None:
-        path = answering.path(
-            examination.connection, examination.table, asked, grid.edges, examination.now, metrics=True
-        )
+        path = lookup.path(examination.connection, examination.table, asked, grid.edges, examination.now, metrics=True)
     serving = path if isinstance(path, Serving) else None
     asking = statement(examination.table, asked, grid.edges, serving, customers)
     size = max(1, _CELLS[grid.step] // len(grid.starts))

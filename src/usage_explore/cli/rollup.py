@@ -53,11 +53,11 @@ def rollup(
     --forget change that for good, for every organization or with --organization-id for one. It is safe to run at any
     time, several times at once, and to interrupt.
     """
-    from usage_explore.rollup import wishes
+    from usage_explore.rollup import overrides
     from usage_explore.rollup.verify import SAMPLE
 
-    wanted = dict(map(wishes.grain, keep)) | {wishes.dimension(each, "--leave-out"): None for each in leave_out}
-    forgotten = [wishes.dimension(each, "--forget") for each in forget]
+    wanted = dict(map(overrides.grain, keep)) | {overrides.dimension(each, "--leave-out"): None for each in leave_out}
+    forgotten = [overrides.dimension(each, "--forget") for each in forget]
     _check_choice(wanted, forgotten, keep, leave_out)
     _check_together(
         {

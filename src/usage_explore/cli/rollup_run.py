@@ -36,13 +36,13 @@ def freshen(connection: Connection, settings: Settings, added: int) -> None:
     import psycopg
 
     from usage_explore.db.schema import events_table
-    from usage_explore.rollup import maintain
+    from usage_explore.rollup import refresh_run
 
     connection.commit()
     _bound(connection, settings)
     try:
         with _progress("rollup") as progress:
-            maintain.refresh(
+            refresh_run.refresh(
                 connection,
                 events_table(settings.table),
                 settle=settings.settle,
@@ -84,25 +84,25 @@ def change(
     forgotten: list[str],
 ) -> None:
     """Write down what is wanted, making the rollup where it is missing. Raises `ScopeError`."""
-    from usage_explore.rollup import catalogue, wishes
+    from usage_explore.rollup import catalog, overrides
 
     if not (wanted or forgotten):
         return
     with connection.transaction():
-        table = catalogue.placed(connection, table)
-    catalogue.create(connection, table)
+        table = catalog.placed(connection, table)
+    catalog.create(connection, table)
     if wanted:
-        wishes.wish(connection, table, wanted, settings.organization_id)
+        overrides.wish(connection, table, wanted, settings.organization_id)
     if forgotten:
-        wishes.forget(connection, table, forgotten, settings.organization_id)
+        overrides.forget(connection, table, forgotten, settings.organization_id)
 
 
 def refresh(connection: Connection, table: Table, settings: Settings, *, again: bool, showing: bool) -> None:
     """Refresh, and say what there is to say."""
-    from usage_explore.rollup import maintain
+    from usage_explore.rollup import refresh_run
 
     with _progress("rollup") as progress:
-        report = maintain.refresh(connection, table, settle=settings.settle, progress=progress, choose_again=again)
+        report = refresh_run.refresh(connection, table, settle=settings.settle, progress=progress, choose_again=again)
     if showing:
         show(connection, table)
     if report.mended:
@@ -115,7 +115,7 @@ def refresh(connection: Connection, table: Table, settings: Settings, *, again: 
 
 def show(connection: Connection, table: Table) -> None:
     """Print what is kept. Raises `ConfigurationError` without a rollup, as all below."""
-    from usage_explore.rollup.overview import overview
+    from usage_explore.rollup.status import overview
 
     click.echo(str(overview(connection, _there(connection, table))))
 
@@ -152,11 +152,11 @@ def rebuild(connection: Connection, table: Table, since: datetime | None, until:
 
 def drop(connection: Connection, table: Table) -> None:
     """Take the rollup away, and the job that refreshes it."""
-    from usage_explore.rollup import catalogue, schedule
+    from usage_explore.rollup import catalog, schedule
 
     table = _there(connection, table)
     schedule.unschedule(connection, table)
-    catalogue.drop(connection, table)
+    catalog.drop(connection, table)
     click.echo("Dropped the rollup.")
 
 
@@ -181,11 +181,11 @@ def unschedule(connection: Connection, table: Table) -> None:
 
 def _there(connection: Connection, table: Table) -> Table:
     """The table, which has a rollup."""
-    from usage_explore.rollup import catalogue
+    from usage_explore.rollup import catalog
 
     with connection.transaction():
-        table = catalogue.placed(connection, table)
-        if not catalogue.exists(connection, table):
+        table = catalog.placed(connection, table)
+        if not catalog.exists(connection, table):
             raise ConfigurationError(f"{table.fullname}: has no rollup; `usage-explore rollup` makes it")
     return table
 

@@ -23,7 +23,7 @@ from usage_explore.demo.ledger import Connection
 from usage_explore.demo.planted import Incident, complete_at, planted, whole_day
 from usage_explore.demo.rows import copy_lines
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
-from usage_explore.rollup import catalogue
+from usage_explore.rollup import catalog
 from usage_explore.rollup.refresh import rebuild
 
 DEFAULT_SEED = 1
@@ -117,7 +117,7 @@ def append(
         ledger.lock(connection)
         there = _demo_there(connection, table, key, force=force)
         demo = _Demo(
-            table=catalogue.placed(connection, table),
+            table=catalog.placed(connection, table),
             key=key,
             seed=_same("seed", seed, there and there[0], DEFAULT_SEED),
             per_day=_same("per_day", per_day, there and there[1], EVENTS_PER_DAY),
@@ -215,8 +215,8 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             return 0
         seen = -1 if since is None else _microseconds(since)
         added = total = 0
-        catalogue.lock(connection, demo.table)  # else one might be made meanwhile, without these rows
-        ahead = catalogue.exists(connection, demo.table)
+        catalog.lock(connection, demo.table)  # else one might be made meanwhile, without these rows
+        ahead = catalog.exists(connection, demo.table)
         copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
         for tenant in range(len(TENANTS)):
             rows = whole_day(demo.seed, day, tenant, demo.per_day)

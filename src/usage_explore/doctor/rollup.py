@@ -10,8 +10,8 @@ from usage_explore.db.catalog import Relation
 from usage_explore.db.schema import events_table
 from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.query import buckets
-from usage_explore.rollup import catalogue, maintain
-from usage_explore.rollup.catalogue import Entry
+from usage_explore.rollup import catalog, refresh_run
+from usage_explore.rollup.catalog import Entry
 from usage_explore.rollup.serving import DAY, GRAINS, HOUR, KEYS, floor, span
 from usage_explore.rollup.tables import kept_table, rollup_table
 
@@ -25,7 +25,7 @@ _READABLE = "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table
 def rollup(connection: Connection, found: Relation, zones: Sequence[str] = ()) -> list[Finding]:
     """Every question has its answer without it; what would be quicker is said. `zones` are IANA names."""
     events = events_table(f"{found.schema}.{found.name}")
-    if not catalogue.exists(connection, events):
+    if not catalog.exists(connection, events):
         if found.rows < _FEW:
             return [Finding("rollup", "ok", "none, and so few events need none")]
         return [Finding("rollup", "warning", "none, so aggregates read the events", "usage-explore rollup")]
@@ -34,7 +34,7 @@ def rollup(connection: Connection, found: Relation, zones: Sequence[str] = ()) -
     if not (row and row[0]):
         cure = f"GRANT SELECT ON {', '.join(names)} TO …;"
         return [Finding("rollup", "warning", "this role may not read it, so aggregates read the events", cure)]
-    kept = [entry for entry in catalogue.entries(connection, events) if entry.grain is not None]
+    kept = [entry for entry in catalog.entries(connection, events) if entry.grain is not None]
     return [_freshness(connection, kept), *(finding for zone in zones for finding in _zone(kept, zone))]
 
 
@@ -45,7 +45,7 @@ def _freshness(connection: Connection, kept: Sequence[Entry]) -> Finding:
     if len(marks) < len(kept):
         return Finding("rollup", "warning", "not built to the end", "usage-explore rollup")
     oldest = min(marks)
-    hours = (maintain.now(connection) - oldest) // HOUR
+    hours = (refresh_run.now(connection) - oldest) // HOUR
     if hours > _STALE:
         return Finding(
             "rollup",

@@ -17,8 +17,8 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
-from usage_explore.rollup import catalogue, refresh
-from usage_explore.rollup.filling import identifier
+from usage_explore.rollup import catalog, refresh
+from usage_explore.rollup.fill_sql import identifier
 from usage_explore.rollup.serving import INSTANT
 
 FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")
@@ -102,7 +102,7 @@ def supersede(
     ).fetchall()
     if not found:
         return 0
-    catalogue.lock(connection, events)  # a refresh must not count what goes
+    catalog.lock(connection, events)  # a refresh must not count what goes
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, list[datetime]] = {}
     for first in range(0, len(found), _DELETED_AT_ONCE):
@@ -110,7 +110,7 @@ def supersede(
         connection.execute(delete, [list(column) for column in zip(*(row[:3] for row in some), strict=True)])
         for owner, _, _, at in some:
             ingested.setdefault(owner, []).append(at)
-    if catalogue.exists(connection, events):
+    if catalog.exists(connection, events):
         for owner, times in ingested.items():
             refresh.rebuild(connection, events, [owner], min(times), max(times) + INSTANT)
     return len(found)

@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import KEPT
-from usage_explore.rollup import catalogue, refresh
+from usage_explore.rollup import catalog, refresh
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -142,7 +142,7 @@ class Stage:
 
     def __init__(self, connection: Connection, table: Table) -> None:
         self._connection = connection
-        self._events = catalogue.placed(connection, table)
+        self._events = catalog.placed(connection, table)
         self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
         self._name = self._table.as_string(connection)
         self._span: dict[str, Any] = {}
@@ -237,8 +237,8 @@ class Stage:
 
         What is dated behind the watermark of a rollup is counted there at once.
         """
-        catalogue.lock(self._connection, self._events)  # else one might be made meanwhile, without these rows
-        ahead = catalogue.exists(self._connection, self._events)
+        catalog.lock(self._connection, self._events)  # else one might be made meanwhile, without these rows
+        ahead = catalog.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
         restated = int(self._scalar(_RESTATED)) if self._span.get("first") is not None else 0

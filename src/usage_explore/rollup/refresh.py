@@ -18,9 +18,9 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.db.error_mapping import said
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup import trust
-from usage_explore.rollup.catalogue import UNFIT, Entry, choose, entries, lock
-from usage_explore.rollup.filling import Piece, empty, fill, identifier, merge, parameters, piece_of
+from usage_explore.rollup import preconditions
+from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock
+from usage_explore.rollup.fill_sql import Piece, empty, fill, identifier, merge, parameters, piece_of
 from usage_explore.rollup.serving import DAY, HOUR, INSTANT, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
 
@@ -84,7 +84,7 @@ def renew(
     where the role may not see every event.
     """
     with connection.transaction():
-        trust.check_visible(connection, events)
+        preconditions.check_visible(connection, events)
         kept = [entry for entry in entries(connection, events) if entry.kept]
         last = max((entry.watermark for entry in kept if entry.watermark), default=None)
         if last is None:
@@ -139,7 +139,7 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
         "SELECT organization_id, min(ingested_at), max(ingested_at) FROM {} WHERE ingested_at < %s GROUP BY 1"
     ).format(source)
     owners = {owner: times for owner, *times in connection.execute(found, [last])} if last else {}
-    if owners and trust.is_rewritten(connection, events):
+    if owners and preconditions.is_rewritten(connection, events):
         return sum(rebuild(connection, events, [owner], since, to + INSTANT) for owner, (since, to) in owners.items())
     pieces = [piece_of(owner, each, None, each.watermark) for owner, each in kept if owner in owners]
     return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0

@@ -16,8 +16,8 @@ from sqlalchemy import Table
 from usage_explore.db import timescale
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError
-from usage_explore.rollup import catalogue, trust, watermark
-from usage_explore.rollup.filling import fill, identifier, merge
+from usage_explore.rollup import catalog, preconditions, watermark
+from usage_explore.rollup.fill_sql import fill, identifier, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
 from usage_explore.rollup.serving import SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
@@ -106,7 +106,7 @@ def schedule(connection: Connection, events: Table, every: timedelta, settle: ti
     """
     with connection.transaction():
         _check(connection)
-        trust.check_visible(connection, events)
+        preconditions.check_visible(connection, events)
         unschedule(connection, events)
         connection.execute(procedure(connection, events))
         row = connection.execute(
@@ -143,9 +143,9 @@ def procedure(connection: Connection, events: Table) -> sql.Composed:
         least=sql.Literal(watermark.LEAST_SETTLE),
         oldest=inlined(sql.SQL(watermark.OLDEST)),
         hidden=inlined(sql.SQL(watermark.HIDDEN)),
-        lock=inlined(catalogue.lock_call(connection, events)),
-        every=sql.Literal(catalogue.EVERY),
-        unfit=sql.Literal(catalogue.UNFIT),
+        lock=inlined(catalog.lock_call(connection, events)),
+        every=sql.Literal(catalog.EVERY),
+        unfit=sql.Literal(catalog.UNFIT),
         summary=sql.Literal(SUMMARY),
         events=identifier(events),
         rows=identifier(rollup_table(events)),

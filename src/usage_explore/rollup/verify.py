@@ -16,8 +16,8 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.rollup import catalogue
-from usage_explore.rollup.filling import COLUMNS, ROWS, Piece, identifier, parameters
+from usage_explore.rollup import catalog
+from usage_explore.rollup.fill_sql import COLUMNS, ROWS, Piece, identifier, parameters
 from usage_explore.rollup.serving import DAY, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
 
@@ -120,8 +120,8 @@ def verify(
     connection must not be in a transaction. There must be a rollup.
     """
     with _snapshot(connection):
-        events = catalogue.placed(connection, events)
-        entries = catalogue.entries(connection, events)
+        events = catalog.placed(connection, events)
+        entries = catalog.entries(connection, events)
         watermark = max((entry.watermark for entry in entries if entry.kept and entry.watermark), default=None)
         days = _days(connection, events, watermark) if watermark else []
         found, differing = _asked(connection, _ASTRAY, events, {})
@@ -131,7 +131,7 @@ def verify(
         if progress:
             progress(number, len(ranges))
         with _snapshot(connection):
-            pieces = list(_pieces(catalogue.entries(connection, events), since, until))
+            pieces = list(_pieces(catalog.entries(connection, events), since, until))
             if pieces:
                 more, differ = _asked(connection, _COMPARE, events, parameters(pieces))
                 found += more
@@ -163,7 +163,7 @@ def _days(connection: Connection, events: Table, watermark: datetime) -> list[da
     return [day for (day,) in connection.execute(statement, {"watermark": watermark})]
 
 
-def _pieces(entries: Sequence[catalogue.Entry], since: datetime, until: datetime) -> Iterator[Piece]:
+def _pieces(entries: Sequence[catalog.Entry], since: datetime, until: datetime) -> Iterator[Piece]:
     """What each kept dimension holds of some days of ingestion; the first day is all before it, too."""
     for entry in entries:
         if (kept := entry.kept) and since < kept.watermark:

@@ -12,8 +12,8 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.rollup import catalogue, choice, trust, watermark
-from usage_explore.rollup.filling import identifier
+from usage_explore.rollup import catalog, choose_dimensions, preconditions, watermark
+from usage_explore.rollup.fill_sql import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.rollup.serving import DAY, KEYS, NONE, floor
 from usage_explore.rollup.tables import kept_table, rollup_table
@@ -91,11 +91,11 @@ def refresh(
     connection must not be in a transaction.
     """
     with connection.transaction():
-        events = catalogue.placed(connection, events)
-        trust.check_visible(connection, events)
-        if not catalogue.exists(connection, events):
-            trust.check_dated(connection, events)
-    catalogue.create(connection, events)
+        events = catalog.placed(connection, events)
+        preconditions.check_visible(connection, events)
+        if not catalog.exists(connection, events):
+            preconditions.check_dated(connection, events)
+    catalog.create(connection, events)
     chosen = choose(connection, events, again=choose_again)
     safe = watermark.safe(connection, settle)
     before = _unfit(connection, events)
@@ -119,47 +119,45 @@ def choose(
     """
     with connection.transaction():
         at = now(connection)
-        known: dict[UUID, list[catalogue.Entry]] = {owner: [] for owner in catalogue.organizations(connection, events)}
-        for entry in catalogue.entries(connection, events):
+        known: dict[UUID, list[catalog.Entry]] = {owner: [] for owner in catalog.organizations(connection, events)}
+        for entry in catalog.entries(connection, events):
             known.setdefault(entry.organization_id, []).append(entry)
-        known.pop(catalogue.EVERY, None)  # its lines are wishes: an organization of that id is answered from the events
+        known.pop(catalog.EVERY, None)  # its lines are wishes: an organization of that id is answered from the events
     chosen = 0
     for owner, entries in known.items():
         if only not in (None, owner):
             continue
         if again or _stale(entries, at):
             with connection.transaction():
-                catalogue.lock(connection, events)
+                catalog.lock(connection, events)
                 chosen += _choose(connection, events, owner, at, forgotten)
     return chosen
 
 
 def _choose(connection: Connection, events: Table, owner: UUID, at: datetime, forgotten: Collection[str]) -> int:
-    there = {
-        entry.dimension: entry for entry in catalogue.entries(connection, events) if entry.organization_id == owner
-    }
+    there = {entry.dimension: entry for entry in catalog.entries(connection, events) if entry.organization_id == owner}
     wanted = {
         wish.dimension: replace(wish, organization_id=owner)
-        for wish in catalogue.wishes(connection, events)
+        for wish in catalog.wishes(connection, events)
         if not (wish.dimension in there and there[wish.dimension].by_hand)
     }
     before = {**{name: entry for name, entry in there.items() if name not in forgotten}, **wanted}
     try:
         with connection.transaction():
-            measured = choice.measure(connection, events, owner)
+            measured = choose_dimensions.measure(connection, events, owner)
     except psycopg.errors.DataError as error:  # a time or number that cannot be counted with
-        nothing = catalogue.Entry(organization_id=owner, dimension=NONE, grain=None, by_hand=False, chosen_at=at)
+        nothing = catalog.Entry(organization_id=owner, dimension=NONE, grain=None, by_hand=False, chosen_at=at)
         leave_out(connection, events, there.get(NONE, nothing), error)
         return 0
-    found = {entry.dimension: entry for entry in choice.choose(owner, measured, before.values(), at)}
+    found = {entry.dimension: entry for entry in choose_dimensions.choose(owner, measured, before.values(), at)}
     found = {**wanted, **found}
-    catalogue.choose(connection, events, found.values())
-    catalogue.forget(connection, events, [there[name] for name in forgotten if name in there and name not in found])
+    catalog.choose(connection, events, found.values())
+    catalog.forget(connection, events, [there[name] for name in forgotten if name in there and name not in found])
     kept = {name for name, entry in there.items() if entry.grain is not None}
     return sum(entry.grain is not None and name not in kept for name, entry in found.items())
 
 
-def _stale(entries: Iterable[catalogue.Entry], at: datetime) -> bool:
+def _stale(entries: Iterable[catalog.Entry], at: datetime) -> bool:
     """Whether an organization's choice is a day old, or was made when it had hardly any events."""
     whole = next((entry for entry in entries if entry.dimension == NONE), None)
     return whole is None or not whole.is_fixed or at - whole.chosen_at > _CHOSEN_FOR
@@ -169,7 +167,7 @@ def _unfit(connection: Connection, events: Table) -> set[tuple[UUID, str]]:
     with connection.transaction():
         return {
             (entry.organization_id, entry.dimension)
-            for entry in catalogue.entries(connection, events)
+            for entry in catalog.entries(connection, events)
             if entry.grain is None and entry.is_fixed and not entry.by_hand
         }
 
@@ -177,7 +175,7 @@ def _unfit(connection: Connection, events: Table) -> set[tuple[UUID, str]]:
 def _mend(connection: Connection, events: Table) -> int:
     """Rebuild the slots of ingestion whose events are not as many as they were; how many."""
     with connection.transaction():
-        catalogue.lock(connection, events)
+        catalog.lock(connection, events)
         since = floor(now(connection) - LOOKED_BACK, DAY)
         different = connection.execute(
             sql.SQL(_DIFFERENT).format(

@@ -11,7 +11,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError, ScopeError
 from usage_explore.query import filters, validators
-from usage_explore.rollup import catalogue, maintain
+from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
 
 GRAINS = {"15m": timedelta(minutes=15), "hour": HOUR, "day": DAY}
@@ -56,17 +56,17 @@ def wish(
     be built again. Raises `ScopeError` for an organization without events. The rollup must be there.
     """
     with connection.transaction():
-        catalogue.lock(connection, events)
-        now = maintain.now(connection)
+        catalog.lock(connection, events)
+        now = refresh_run.now(connection)
         chosen = []
-        for owner in (catalogue.EVERY, *_owners(connection, events)) if organization_id is None else (organization_id,):
+        for owner in (catalog.EVERY, *_owners(connection, events)) if organization_id is None else (organization_id,):
             if organization_id is not None:
                 _check(connection, events, organization_id)
             there = {entry.dimension: entry for entry in _of(connection, events, owner)}
             for name, grain in wanted.items():
                 before = there.get(name)
                 chosen.append(
-                    catalogue.Entry(
+                    catalog.Entry(
                         organization_id=owner,
                         dimension=name,
                         grain=grain,
@@ -76,24 +76,24 @@ def wish(
                         chosen_at=now if before is None else before.chosen_at,
                     )
                 )
-        catalogue.choose(connection, events, chosen)
+        catalog.choose(connection, events, chosen)
 
 
 def forget(connection: Connection, events: Table, names: Collection[str], organization_id: UUID | None) -> None:
     """Go back to what is measured, for one organization or every one. The rollup must be there."""
     with connection.transaction():
-        catalogue.lock(connection, events)
+        catalog.lock(connection, events)
         if organization_id is None:
-            told = catalogue.wishes(connection, events)
-            catalogue.forget(connection, events, [each for each in told if each.dimension in names])
+            told = catalog.wishes(connection, events)
+            catalog.forget(connection, events, [each for each in told if each.dimension in names])
         else:
             _check(connection, events, organization_id)
-    maintain.choose(connection, events, again=True, forgotten=names, only=organization_id)
+    refresh_run.choose(connection, events, again=True, forgotten=names, only=organization_id)
 
 
 def _owners(connection: Connection, events: Table) -> list[UUID]:
-    known = {entry.organization_id for entry in catalogue.entries(connection, events)}
-    return sorted(known.union(catalogue.organizations(connection, events)))
+    known = {entry.organization_id for entry in catalog.entries(connection, events)}
+    return sorted(known.union(catalog.organizations(connection, events)))
 
 
 def _check(connection: Connection, events: Table, organization_id: UUID) -> None:
@@ -101,6 +101,6 @@ def _check(connection: Connection, events: Table, organization_id: UUID) -> None
         raise ScopeError.refusing(organization_id)
 
 
-def _of(connection: Connection, events: Table, owner: UUID) -> list[catalogue.Entry]:
-    lines = catalogue.wishes if owner == catalogue.EVERY else catalogue.entries
+def _of(connection: Connection, events: Table, owner: UUID) -> list[catalog.Entry]:
+    lines = catalog.wishes if owner == catalog.EVERY else catalog.entries
     return [entry for entry in lines(connection, events) if entry.organization_id == owner]

@@ -20,7 +20,7 @@ from usage_explore.db.catalog import check_instants, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup.filling import identifier, summarize
+from usage_explore.rollup.fill_sql import identifier, summarize
 from usage_explore.rollup.serving import SUMMARY, Kept
 from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
 

@@ -14,8 +14,8 @@ from sqlalchemy import Table
 from usage_explore.db import citus, timescale
 from usage_explore.db.ddl import Connection
 from usage_explore.query.validators import printable
-from usage_explore.rollup.catalogue import Entry, entries
-from usage_explore.rollup.filling import identifier
+from usage_explore.rollup.catalog import Entry, entries
+from usage_explore.rollup.fill_sql import identifier
 from usage_explore.rollup.serving import DAY, HOUR, SUMMARY
 from usage_explore.rollup.tables import kept_table, rollup_table
 

@@ -19,8 +19,8 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.query.decimals import decimal_context, ratio
-from usage_explore.rollup.catalogue import Entry
-from usage_explore.rollup.filling import identifier
+from usage_explore.rollup.catalog import Entry
+from usage_explore.rollup.fill_sql import identifier
 from usage_explore.rollup.serving import COLUMNS, DAY, HOUR, KEYS, NONE
 
 SAMPLE = 100_000

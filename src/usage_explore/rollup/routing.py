@@ -20,7 +20,7 @@ from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.series import series
 from usage_explore.results.types import Series, Served
-from usage_explore.rollup import answering
+from usage_explore.rollup import lookup
 from usage_explore.rollup.serving import NONE, Serving
 
 
@@ -43,7 +43,7 @@ class Paths:
         path: Serving | str = "the rollup is switched off"
         metrics: Serving | None = None
         if self.rollup:
-            path, metrics = answering.aggregate_paths(self.connection, self.table, query, edges, self.now)
+            path, metrics = lookup.aggregate_paths(self.connection, self.table, query, edges, self.now)
         try:
             found = self._series(query, edges, path, metrics)
         except NotExact:
@@ -79,5 +79,5 @@ class Paths:
     def _serving(self, query: Question, group: str) -> Serving | None:
         if not self.rollup:
             return None
-        path = answering.choices_path(self.connection, self.table, query, group, self.now)
+        path = lookup.choices_path(self.connection, self.table, query, group, self.now)
         return path if isinstance(path, Serving) else None
