@@ -24,7 +24,7 @@ from benchmarks.database import TABLE, refresh, wind
 from benchmarks.rows import Rows
 from usage_explore.db import ddl
 from usage_explore.db.ddl import Connection
-from usage_explore.rollup.serving import HOUR, floor
+from usage_explore.sql.rollup_plan import HOUR, floor
 
 BATCH = 10_000
 PAUSE = 2.0

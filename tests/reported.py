@@ -16,7 +16,7 @@ from usage_explore import EventQuery
 from usage_explore.checks import Finding
 from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)
 PERIOD = Period(since=SINCE, until=UNTIL, timezone="Europe/Berlin")

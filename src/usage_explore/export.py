@@ -21,13 +21,13 @@ from pyarrow import csv, parquet
 from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, Table, Text, Uuid, func, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore import statements
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
 from usage_explore.query.cursor import Position
 from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
 from usage_explore.results.arrow import DecimalSpan, integer_digits
+from usage_explore.sql import filters
 
 Progress = Callable[[int, int], None]
 """Called with how many events are written so far, and how many there are."""
@@ -170,7 +170,7 @@ def _measure(
     total = 0
     spans = dict.fromkeys(_DECIMALS, DecimalSpan(0, 0))
     while True:
-        rows = statements.page(table, query, _PAGE, after).subquery()
+        rows = filters.page(table, query, _PAGE, after).subquery()
         last = func.array_agg(aggregate_order_by(rows.c.id, rows.c.timestamp, rows.c.id))[1]
         size, timestamp, row_id, *measures = connection.execute(
             select(func.count(), func.min(rows.c.timestamp), last, *_measures(rows))
@@ -194,7 +194,7 @@ def _pages(
 ) -> Iterator[list[Any]]:
     """The rows, each with its `timestamp` and `id` before the columns as the file has them."""
     while True:
-        rows = statements.page(table, query, size, after).subquery()
+        rows = filters.page(table, query, size, after).subquery()
         statement = select(
             rows.c.timestamp.label("at"), rows.c.id.label("row_id"), *(_written(column, as_csv) for column in rows.c)
         ).order_by(rows.c.timestamp.desc(), rows.c.id.desc())

@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection, Engine, Table
 
-from usage_explore import aggregation, config, hints, paging, statements
+from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.db import engine as reading
 from usage_explore.db.catalog import check_instants
@@ -32,7 +32,10 @@ from usage_explore.query.decimals import decimal_context
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.rollup.routing import Paths
-from usage_explore.rollup.serving import KEYS
+from usage_explore.sql import aggregate as aggregation
+from usage_explore.sql import filters as statements
+from usage_explore.sql import hints, keyset
+from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoices import InvoiceSource
@@ -165,7 +168,7 @@ class Store:
         """
         with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
             after = _position(query)
-            rows = paging.rows_after(connection, self.table, query, query.limit + 1, after)
+            rows = keyset.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
                 self._hint(connection, query, empty=not rows)
         return self._page(query, [_event(row) for row in rows])
@@ -179,7 +182,7 @@ class Store:
             return None
         after = cursor.decode(query.cursor, query)
         with self._asking(query) as (connection, query):
-            rows = paging.rows_before(connection, self.table, query, query.limit + 1, after)
+            rows = keyset.rows_before(connection, self.table, query, query.limit + 1, after)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the row just above the page before: the one that page begins after

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 import naughty
 from demo_database import ACME, BIRCH, WINDOW
 from opening import Open, opened
-from usage_explore import Store, statements
+from usage_explore import Store
 from usage_explore.app import formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
@@ -29,6 +29,7 @@ from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import NotExact
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
+from usage_explore.sql import filters
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 HOSTILE = "".join(naughty.WORST[2:5])
@@ -36,7 +37,7 @@ HOSTILE = "".join(naughty.WORST[2:5])
 
 def statement(table: Table, period: Period) -> Select[tuple[str, int, Decimal]]:
     found = select(table.c.metric_key, func.count().label("events"), func.sum(table.c.quantity).label("quantity"))
-    return found.where(*statements.conditions(table, period)).group_by(table.c.metric_key)
+    return found.where(*filters.conditions(table, period)).group_by(table.c.metric_key)
 
 
 def each_metric(examination: Examination) -> Outcome:

@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import text
 
 from demo_database import ACME, WINDOW
-from usage_explore import Store, statements
+from usage_explore import Store
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import File
 from usage_explore.checks.registry import CHECKS
 from usage_explore.db import cancellation
 from usage_explore.db.schema import events_table
 from usage_explore.query.queries import Period
+from usage_explore.sql import filters
 
 
 class Gone(BaseException):
@@ -87,7 +88,7 @@ def test_what_the_task_makes_comes_back_and_so_does_its_failure() -> None:
 def test_the_statement_of_every_check_can_be_written_whatever_was_given(finalized_at: str | None) -> None:
     period = Period(organization_id=ACME, **WINDOW, as_of="2026-10-05T00:00:00Z", finalized_at=finalized_at)
     for check in CHECKS.values():
-        assert "usage_events" in statements.to_sql(check.statement(events_table(), period)), check.name
+        assert "usage_events" in filters.to_sql(check.statement(events_table(), period)), check.name
 
 
 def test_files_are_told_apart_by_name_and_content() -> None:

@@ -12,7 +12,7 @@ from usage_explore.checks.check import Check
 from usage_explore.checks.registry import CHECKS
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
-from usage_explore.statements import to_sql
+from usage_explore.sql.filters import to_sql
 
 PERIOD = Period(
     organization_id=rows.ORGANIZATION,

@@ -32,7 +32,7 @@ from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
 from usage_explore.rollup import lookup
-from usage_explore.rollup.serving import Serving
+from usage_explore.sql.rollup_plan import Serving
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 BEFORE = SINCE - 63 * DAY

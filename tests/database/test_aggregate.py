@@ -172,7 +172,7 @@ def test_too_many_points_are_refused_with_their_number(store: Store) -> None:
     query = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 6, 8), bucket="hour", group_by="dim:model", top=0)
     assert len(store.aggregate(query).series) > 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("usage_explore.aggregation.MAX_POINTS", 2_376)
+        patch.setattr("usage_explore.sql.aggregate.MAX_POINTS", 2_376)
         with pytest.raises(QueryError, match=r"top: the answer would have [\d,]+ points .* × 2,376 buckets"):
             store.aggregate(query)
         assert store.aggregate(query.replace(group_by="none")).series

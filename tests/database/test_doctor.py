@@ -17,7 +17,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
-from usage_explore.rollup.serving import DAY, HOUR
+from usage_explore.sql.rollup_plan import DAY, HOUR
 
 TIMEOUT = timedelta(seconds=30)
 

@@ -20,7 +20,7 @@ from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.cli import main
 from usage_explore.db import ddl
-from usage_explore.hints import HintWarning
+from usage_explore.sql.hints import HintWarning
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
 NONE = "none of the newest 10,000 events has"

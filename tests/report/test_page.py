@@ -19,11 +19,12 @@ import naughty
 import rows
 from oracle import utc
 from reported import PERIOD, SINCE, UNTIL, check, finding
-from usage_explore import AggregateQuery, EventQuery, Store, report, statements
+from usage_explore import AggregateQuery, EventQuery, Store, report
 from usage_explore.checks import Validation
 from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import DrawingError
 from usage_explore.report import pictures, words
+from usage_explore.sql import filters
 
 Validate = Callable[..., Validation]
 
@@ -199,7 +200,7 @@ def test_the_statement_of_every_check_can_be_shown(store: Store) -> None:
         exclude={"price_key": naughty.WORST[2:4], "dim:a%b": "'"},
     )
     for each in CHECKS.values():
-        assert str(rows.ORGANIZATION) in statements.to_sql(each.statement(store.table, period))
+        assert str(rows.ORGANIZATION) in filters.to_sql(each.statement(store.table, period))
 
 
 @pytest.mark.parametrize(

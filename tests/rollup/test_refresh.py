@@ -17,8 +17,8 @@ from oracle import utc
 from usage_explore import AggregateQuery, Store, demo
 from usage_explore.load import load_files
 from usage_explore.rollup import catalog, choose_dimensions, overrides, refresh, refresh_run
-from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
+from usage_explore.sql.rollup_plan import floor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)

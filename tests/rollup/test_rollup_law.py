@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from histories import DAY, TABLE, Asked, History
-from usage_explore.rollup import choose_dimensions, refresh, serving
+from usage_explore.rollup import choose_dimensions, refresh
 from usage_explore.rollup.verify import verify
+from usage_explore.sql import rollup_plan
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -19,15 +20,15 @@ def test_rollup_raw_and_oracle_agree(
     monkeypatch.setattr(refresh, "BY_THE_HOUR", seed * DAY)  # so that hours of ingestion become days
     for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):  # so that few events are worth keeping
         monkeypatch.setattr(choose_dimensions, limit, Decimal(100))
-    summarized: list[serving.Slots] = []
+    summarized: list[rollup_plan.Slots] = []
 
-    def counted(slots: serving.Slots) -> tuple[serving.Slots, ...]:
+    def counted(slots: rollup_plan.Slots) -> tuple[rollup_plan.Slots, ...]:
         found = whole(slots)
-        summarized.extend(each for each in found if each.dimension.startswith(serving.SUMMARY))
+        summarized.extend(each for each in found if each.dimension.startswith(rollup_plan.SUMMARY))
         return found
 
-    whole = serving._summarized
-    monkeypatch.setattr(serving, "_summarized", counted)
+    whole = rollup_plan._summarized
+    monkeypatch.setattr(rollup_plan, "_summarized", counted)
     history, asked = History(events_database_url, seed, tmp_path), Asked(events_database_url)
     try:
         history.advance()

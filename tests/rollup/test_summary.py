@@ -12,8 +12,8 @@ from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.rollup import catalog, choose_dimensions, lookup, refresh_run
-from usage_explore.rollup.serving import Kept, Serving, Slots, serving
 from usage_explore.rollup.verify import verify
+from usage_explore.sql.rollup_plan import Kept, Serving, Slots, serving
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)

@@ -22,8 +22,8 @@ from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
 from usage_explore.load import load_files, staging
 from usage_explore.rollup import catalog, overrides, refresh, refresh_run
-from usage_explore.rollup.serving import floor
 from usage_explore.rollup.verify import verify
+from usage_explore.sql.rollup_plan import floor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FIRST = utc(2026, 3, 1)

@@ -25,7 +25,7 @@ from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 if TYPE_CHECKING:
     import pandas as pd

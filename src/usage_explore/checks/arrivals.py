@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.checks.check import Examination
 from usage_explore.checks.parts import Part, of_question
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 LATE = timedelta(hours=24)
 """The lag beyond which an event may be late."""

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Select, Table, Text, case, cast, func, litera
 
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions, expression
+from usage_explore.sql.filters import conditions, expression
 
 SAMPLE = 30_000
 """About how many events are looked at to learn what costs depend on."""

@@ -23,7 +23,7 @@ from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions, expression
+from usage_explore.sql.filters import conditions, expression
 
 NAME = "currencies"
 

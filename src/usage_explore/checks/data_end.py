@@ -15,7 +15,7 @@ from usage_explore.checks.parts import INSTANT, earlier
 from usage_explore.checks.phrases import duration
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 DAY = timedelta(days=1)
 

@@ -20,7 +20,7 @@ from usage_explore.checks.finding import Severity
 from usage_explore.checks.phrases import counted, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 MARGIN = timedelta(days=7)
 """How far before and after the period the other events of a key are looked for."""

@@ -30,7 +30,7 @@ from usage_explore.checks.phrases import counted, duration, named, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions, dimension
+from usage_explore.sql.filters import conditions, dimension
 
 TOLERANCE = timedelta(minutes=5)
 """How far two clocks may differ before a time is impossible."""

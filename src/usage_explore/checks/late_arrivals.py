@@ -24,7 +24,7 @@ from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import INSTANT, Part
 from usage_explore.checks.phrases import counted, duration, percent, when
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from usage_explore.checks.finding import Severity
 from usage_explore.checks.own_usage import part
 from usage_explore.checks.phrases import counted, duration, percent
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions, count
+from usage_explore.sql.filters import conditions, count
 
 MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""

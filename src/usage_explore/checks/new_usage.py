@@ -16,7 +16,7 @@ from usage_explore.checks.own_usage import part
 from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped, has_ever, of_question, together
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 NAME = "new_usage"
 

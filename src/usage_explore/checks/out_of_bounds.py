@@ -14,7 +14,7 @@ from usage_explore.checks.check import Examination
 from usage_explore.checks.finding import Finding
 from usage_explore.checks.phrases import counted
 from usage_explore.query.queries import Period
-from usage_explore.statements import expression, filters, outside_bounds, scope, within_bounds
+from usage_explore.sql.filters import expression, filters, outside_bounds, scope, within_bounds
 
 _SHOWN = 5
 """Events that are named, with their times."""

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.checks.check import Examination
 from usage_explore.query.decimals import ratio
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 Usage = Mapping[tuple[UUID, str], tuple[int, Decimal]]
 """(events, quantity) by customer and metric."""

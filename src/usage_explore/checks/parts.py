@@ -17,7 +17,7 @@ from usage_explore.checks.phrases import named
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import EventQuery, Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 INSTANT = timedelta(microseconds=1)
 """From the last event of a span to the span's end."""

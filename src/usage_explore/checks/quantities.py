@@ -25,7 +25,7 @@ from usage_explore.checks.parts import INSTANT
 from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 MANY = 1_000
 """Events of other customers that say something when none of them is of a kind."""

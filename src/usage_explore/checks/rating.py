@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Interval, Select, Table, cast, func, literal,
 
 from usage_explore.checks.own_usage import part
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 DAY = timedelta(days=1)
 

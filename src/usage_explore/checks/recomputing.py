@@ -16,7 +16,7 @@ from usage_explore.checks.reconciling import Key, Repeats, Used
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 MAX_KEYS = 250_000
 """How many keys the usage of a period may have."""

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.checks.batches import batched, concerning
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 RESTATED = "restated"
 

@@ -33,13 +33,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore import statements
 from usage_explore.checks.check import Examination
-from usage_explore.points import metric_points
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import lookup
-from usage_explore.rollup.serving import Serving
+from usage_explore.sql import filters
+from usage_explore.sql.buckets import metric_points
+from usage_explore.sql.rollup_plan import Serving
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]
@@ -126,7 +126,7 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     period, until = examination.period, examination.closed_until
     since = max(period.span[0] - HISTORY, validators.EARLIEST)
     asked = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
-    first = examination.connection.execute(statements.extent(examination.table, asked)).one()[0]
+    first = examination.connection.execute(filters.extent(examination.table, asked)).one()[0]
     if first is None or max(first, since) >= until:
         return None
     edges = buckets.edges(max(first, since), until, step, period.zone, MOST_STEPS)

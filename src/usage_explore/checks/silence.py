@@ -41,7 +41,7 @@ from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped
 from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 NAME = "silence"
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, func, select
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from usage_explore.checks.parts import earlier, grouped, total
 from usage_explore.checks.phrases import percent
 from usage_explore.checks.unit_cost_findings import FLOOR, GRAVE, GRAVE_EVENTS, MOST, TIMES, Off, outcome
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 NAME = "unit_costs"
 

@@ -29,7 +29,7 @@ from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, 
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 HISTORY = timedelta(days=28)
 """How far before the period a customer's quantities are learned from."""

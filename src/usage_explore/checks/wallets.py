@@ -22,7 +22,7 @@ from usage_explore.checks.phrases import counted, named, percent
 from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
-from usage_explore.statements import conditions
+from usage_explore.sql.filters import conditions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from usage_explore.db.catalog import Relation, relation
 from usage_explore.db.schema import INDEX_BYTES, events_table
 from usage_explore.db.storage_options import Wishes
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
-from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Say = Callable[[str], object]

@@ -11,9 +11,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import NotSupportedError
 
-from usage_explore import hints, statements
 from usage_explore.errors import ScopeError
 from usage_explore.query.base import Question
+from usage_explore.sql import filters, hints
 
 _Q = TypeVar("_Q", bound=Question)
 
@@ -83,16 +83,16 @@ class Scope:
             return (self.organization_id,)
         try:
             with connection.begin_nested():
-                found = connection.execute(statements.organizations(table)).scalars().all()
+                found = connection.execute(filters.organizations(table)).scalars().all()
         except NotSupportedError:  # by Citus
-            found = connection.execute(statements.organizations(table, distributed=True)).scalars().all()
+            found = connection.execute(filters.organizations(table, distributed=True)).scalars().all()
         return tuple(organization_id for organization_id in found if self.may_see(organization_id))
 
     def _check_own(self, connection: Connection, table: Table, own: UUID) -> None:
         """Refuse the scope's organization where the table has events, but none of it that this role may see."""
         if self._has_events(connection, table, own):
             return
-        if not connection.execute(statements.is_empty(table)).scalar_one():
+        if not connection.execute(filters.is_empty(table)).scalar_one():
             raise ScopeError.refusing(own)
         hints.warn(
             f"The table {table.fullname} holds no events yet, so every answer for organization {own} is empty; load "
@@ -103,7 +103,7 @@ class Scope:
         now = time.monotonic()
         if now - self.seen.get(organization_id, -_REMEMBERED) < _REMEMBERED:
             return True
-        found = bool(connection.execute(statements.holds(table, organization_id)).scalar_one())
+        found = bool(connection.execute(filters.holds(table, organization_id)).scalar_one())
         if found:
             self.seen[organization_id] = now
         return found

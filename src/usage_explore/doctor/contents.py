@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from usage_explore import statements
 from usage_explore.db.catalog import Relation, documented
 from usage_explore.db.schema import events_table
 from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.query.filters import TEXT_COLUMNS
+from usage_explore.sql import filters
 
 _ODD = "IN ('NaN', 'Infinity', '-Infinity')"
 _OUTSIDE = "{0} < '1970-01-01Z' OR {0} >= '2200-01-01Z'"
@@ -18,8 +18,8 @@ def organizations(connection: Connection, found: Relation) -> list[Finding]:
     """How many organizations there are, since every question is about one."""
     table = events_table()
     table.name, table.schema = found.name, found.schema
-    listing = statements.organizations(table, distributed=found.distributed is not None)
-    ids = [str(row[0]) for row in connection.execute(statements.to_sql(listing).encode()).fetchall()]
+    listing = filters.organizations(table, distributed=found.distributed is not None)
+    ids = [str(row[0]) for row in connection.execute(filters.to_sql(listing).encode()).fetchall()]
     if not ids:
         return [
             Finding(

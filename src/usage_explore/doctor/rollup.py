@@ -12,8 +12,8 @@ from usage_explore.doctor.finding import Connection, Finding, quoted
 from usage_explore.query import buckets
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
-from usage_explore.rollup.serving import DAY, GRAINS, HOUR, KEYS, floor, span
-from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, span
+from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 _FEW = 100_000
 _STALE = 3  # hours

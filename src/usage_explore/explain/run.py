@@ -27,7 +27,7 @@ from usage_explore.explain.spans import Baseline, spans
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.statements import first as first_event
+from usage_explore.sql.filters import first as first_event
 
 SAMPLE = 100_000
 """Of more events than this in both windows, one in two, four, eight … is searched."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.statements import conditions, expression, object_keys
+from usage_explore.sql.filters import conditions, expression, object_keys
 
 Where = tuple[tuple[str, str | None], ...]
 """(group, value) pairs; None where it is absent."""

@@ -19,7 +19,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
 from usage_explore.rollup import catalog, refresh
 from usage_explore.rollup.fill_sql import identifier
-from usage_explore.rollup.serving import INSTANT
+from usage_explore.sql.rollup_plan import INSTANT
 
 FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")
 """FOCUS columns that name source and period of an export; those that a file has are its scope."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jinja2
 from markupsafe import Markup
 
-from usage_explore import statements
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.checks.finding import SEVERITIES, SUBJECTS
@@ -28,6 +27,7 @@ from usage_explore.report import words
 from usage_explore.report.pictures import Picture, picture
 from usage_explore.report.reconciled import Statement
 from usage_explore.report.sheets import sheets
+from usage_explore.sql import filters as statements
 
 if TYPE_CHECKING:
     from sqlalchemy import Table

@@ -14,15 +14,15 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore import statements
 from usage_explore.db import citus
 from usage_explore.db.catalog import check_instants, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup.fill_sql import identifier, summarize
-from usage_explore.rollup.serving import SUMMARY, Kept
-from usage_explore.rollup.tables import kept_table, rollup_index, rollup_table
+from usage_explore.sql import filters
+from usage_explore.sql.rollup_plan import SUMMARY, Kept
+from usage_explore.sql.rollup_tables import kept_table, rollup_index, rollup_table
 
 EVERY = UUID(int=0)
 """Whose line of the catalogue says what a person wants of every organization, those to come included."""
@@ -104,7 +104,7 @@ def organizations(connection: Connection, events: Table) -> list[UUID]:
 
 
 def _organizations(connection: Connection, events: Table, *, distributed: bool) -> list[UUID]:
-    statement = statements.to_sql(statements.organizations(events, distributed=distributed))
+    statement = filters.to_sql(filters.organizations(events, distributed=distributed))
     return [owner for (owner,) in connection.execute(statement.encode())]
 
 

@@ -21,7 +21,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.query.decimals import decimal_context, ratio
 from usage_explore.rollup.catalog import Entry
 from usage_explore.rollup.fill_sql import identifier
-from usage_explore.rollup.serving import COLUMNS, DAY, HOUR, KEYS, NONE
+from usage_explore.sql.rollup_plan import COLUMNS, DAY, HOUR, KEYS, NONE
 
 SAMPLE = 100_000
 """Newest events of an organization that are measured."""

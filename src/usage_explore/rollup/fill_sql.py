@@ -11,9 +11,9 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
-from usage_explore.rollup.serving import COLUMNS as DIMENSIONS
-from usage_explore.rollup.serving import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept
-from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import COLUMNS as DIMENSIONS
+from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept
+from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 _OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in DIMENSIONS)
 

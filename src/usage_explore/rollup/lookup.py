@@ -7,12 +7,12 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, select, text
 from sqlalchemy.dialects import postgresql
 
-from usage_explore.points import follows
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.rollup.serving import NONE, Kept, Serving, serving, serving_choices
-from usage_explore.rollup.tables import kept_table, rollup_table
-from usage_explore.statements import scope
+from usage_explore.sql.buckets import follows
+from usage_explore.sql.filters import scope
+from usage_explore.sql.rollup_plan import NONE, Kept, Serving, serving, serving_choices
+from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 _UNUSABLE = text("""
 SELECT CASE

@@ -12,7 +12,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError, ScopeError
 from usage_explore.query import filters, validators
 from usage_explore.rollup import catalog, refresh_run
-from usage_explore.rollup.serving import DAY, HOUR, KEYS, NONE
+from usage_explore.sql.rollup_plan import DAY, HOUR, KEYS, NONE
 
 GRAINS = {"15m": timedelta(minutes=15), "hour": HOUR, "day": DAY}
 """What `--keep` may say, finest first: 15 minutes serve zones such as +05:45."""

@@ -13,15 +13,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table
 
-from usage_explore import aggregation, statements
 from usage_explore.errors import NotExact
-from usage_explore.points import rollup_choices, rollup_count
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.series import series
 from usage_explore.results.types import Series, Served
 from usage_explore.rollup import lookup
-from usage_explore.rollup.serving import NONE, Serving
+from usage_explore.sql import aggregate as aggregation
+from usage_explore.sql import filters
+from usage_explore.sql.buckets import rollup_choices, rollup_count
+from usage_explore.sql.rollup_plan import NONE, Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Paths:
     def count(self, query: EventQuery) -> int:
         """How many events a question finds."""
         serving = self._serving(query, NONE)
-        statement = rollup_count(self.table, query, serving) if serving else statements.count(self.table, query)
+        statement = rollup_count(self.table, query, serving) if serving else filters.count(self.table, query)
         found: int = self.connection.execute(statement).scalar_one()
         return found
 

@@ -16,8 +16,8 @@ from usage_explore.db.ddl import Connection
 from usage_explore.query.validators import printable
 from usage_explore.rollup.catalog import Entry, entries
 from usage_explore.rollup.fill_sql import identifier
-from usage_explore.rollup.serving import DAY, HOUR, SUMMARY
-from usage_explore.rollup.tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY
+from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 FEW = 5
 """Organizations that are shown one by one; more are summed."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, FromClause, Row, Select, Table, select
 
 from usage_explore.query.cursor import Position
 from usage_explore.query.queries import EventQuery
-from usage_explore.statements import expression, filters, page, page_before
+from usage_explore.sql.filters import expression, filters, page, page_before
 
 GLANCE, WALK = 2_000, 10_000
 """Events that are looked at down the index, at first and at most, before those that pass are gathered."""

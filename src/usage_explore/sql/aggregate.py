@@ -32,10 +32,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from usage_explore.points import events_points, rollup_points
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.rollup.serving import Serving
+from usage_explore.sql.buckets import events_points, rollup_points
+from usage_explore.sql.rollup_plan import Serving
 
 
 def aggregate(

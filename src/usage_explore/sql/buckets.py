@@ -36,9 +36,9 @@ from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery, EventQuery, Metric
-from usage_explore.rollup.serving import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
-from usage_explore.rollup.tables import rollup_table
-from usage_explore.statements import conditions, expression, filters, object_keys, scope, within_bounds
+from usage_explore.sql.filters import conditions, expression, filters, object_keys, scope, within_bounds
+from usage_explore.sql.rollup_plan import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
+from usage_explore.sql.rollup_tables import rollup_table
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)

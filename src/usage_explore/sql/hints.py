@@ -14,11 +14,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Subquery, Table, func, select, true
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore import statements
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Question
 from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, dimension_group
+from usage_explore.sql import filters
 
 SAMPLE = 10_000
 """Events that are looked at for what a name could have meant, the newest ones."""
@@ -95,13 +95,13 @@ def _exist(connection: Connection, table: Table, query: Question, group: str, va
     """Whether the question's organization has an event with one of the values."""
     given = {"dimensions": {group: values}} if group.startswith(DIMENSION) else {group: values}
     asked = Question(organization_id=query.organization_id, **given)
-    found = select(select(table.c.id).where(*statements.conditions(table, asked)).exists())
+    found = select(select(table.c.id).where(*filters.conditions(table, asked)).exists())
     return bool(connection.execute(found).scalar_one())
 
 
 def _recent(table: Table, query: Question) -> Subquery:
     """The organization's newest events."""
-    own = statements.scope(table.c.organization_id, query)
+    own = filters.scope(table.c.organization_id, query)
     return select(table).where(own).order_by(table.c.timestamp.desc(), table.c.id.desc()).limit(SAMPLE).subquery()
 
 
@@ -109,7 +109,7 @@ def _unknown_dimensions(connection: Connection, table: Table, query: Question, g
     if not groups:
         return
     recent = _recent(table, query)
-    keys = statements.object_keys(recent)
+    keys = filters.object_keys(recent)
     found = connection.execute(select(keys.c.key).distinct().join_from(recent, keys, true()).limit(_MOST_VALUES))
     known = {DIMENSION + key for key in found.scalars()}
     for group in sorted(groups - known):
@@ -122,7 +122,7 @@ def _slips(
     """Values that no recent event has, but one that is nearly the same, or that contains them."""
     recent = _recent(table, query)
     for name, group, values in named:
-        found = connection.execute(select(statements.expression(recent, group)).distinct().limit(_MOST_VALUES))
+        found = connection.execute(select(filters.expression(recent, group)).distinct().limit(_MOST_VALUES))
         known = {value for value in found.scalars() if value is not None}
         for value in values[:3]:
             if value not in known and (near := validators.did_you_mean(value, known) or _longer(value, known)):
