@@ -22,7 +22,7 @@ from benchmarks.command import RESULTS, last
 from benchmarks.home import Home, default_folder
 from benchmarks.rows import Rows, organization
 from usage_explore import Period, connect
-from usage_explore.checks import Validation
+from usage_explore.validation import Validation
 
 _EVERY = 0.2
 _MEBIBYTE = 2**20

@@ -13,10 +13,10 @@ from sqlalchemy import Select, Table, func, select
 import rows
 from oracle import utc
 from usage_explore import EventQuery
-from usage_explore.checks import Finding
-from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation import Finding
+from usage_explore.validation.check import Check, Examination, Outcome
 
 SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)
 PERIOD = Period(since=SINCE, until=UNTIL, timezone="Europe/Berlin")

@@ -11,9 +11,9 @@ import pytest
 from demo_database import ACME, demo_database
 from usage_explore import AggregateQuery, Store, connect, report
 from usage_explore.charts import summary
-from usage_explore.checks import Validation
 from usage_explore.comparison import Change, compare
 from usage_explore.query.queries import Period
+from usage_explore.validation import Validation
 
 CONTEXTS = {
     "short": Context(prec=3, rounding=ROUND_UP),

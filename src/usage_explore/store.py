@@ -39,9 +39,9 @@ from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.checks.invoices import InvoiceSource
-    from usage_explore.checks.preferences import PreferenceSource
-    from usage_explore.checks.validation import Validation
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.result import Validation
+    from usage_explore.validation.wallet_preferences import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Question)
 
@@ -280,7 +280,7 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.checks import examining
+        from usage_explore.validation import plan as examining
 
         asking = expect(Period, Period(window="last_month") if period is None else period)
         plan = examining.plan(checks, invoices, wallets)

@@ -17,8 +17,8 @@ from usage_explore.app.cache import Source
 from usage_explore.app.validate.expectation import expectation
 from usage_explore.app.validate.question import charted
 from usage_explore.charts import expected
-from usage_explore.checks import Finding, Validation
 from usage_explore.query.validators import instant
+from usage_explore.validation import Finding, Validation
 
 BAND = ("expected", "low", "high")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -23,13 +23,13 @@ from usage_explore.app import formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.view import identity
-from usage_explore.checks import Finding, Validation
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import NotExact
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
+from usage_explore.validation import Finding, Validation
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 HOSTILE = "".join(naughty.WORST[2:5])

@@ -12,11 +12,11 @@ from demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import File
-from usage_explore.checks.registry import CHECKS
 from usage_explore.db import cancellation
 from usage_explore.db.schema import events_table
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
+from usage_explore.validation.registry import CHECKS
 
 
 class Gone(BaseException):

@@ -12,9 +12,9 @@ import pytest
 from demo_database import ACME
 from usage_explore import EventQuery, QueryError
 from usage_explore.app.validate.view import ValidateView, identity
-from usage_explore.checks import Finding
-from usage_explore.checks.registry import CHECKS
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding
+from usage_explore.validation.registry import CHECKS
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
 CUSTOMER = UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from usage_explore import EventQuery, Store
-from usage_explore.checks import Finding, Result, Validation
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding, Result, Validation
 
 
 def examine(store: Store, check: str, period: Period, **given: object) -> Result:

@@ -14,9 +14,9 @@ from checks.examined import examine
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
 from usage_explore import AggregateQuery
-from usage_explore.checks.batches import FLOOR
 from usage_explore.db import ddl
 from usage_explore.query.decimals import plain
+from usage_explore.validation.batches import FLOOR
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 FINALIZED = UNTIL + DAY

@@ -11,8 +11,8 @@ from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks.batches import FLOOR
 from usage_explore.db import ddl
+from usage_explore.validation.batches import FLOOR
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LOADED = UNTIL + 40 * DAY

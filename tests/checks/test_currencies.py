@@ -10,9 +10,9 @@ from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, stor
 from checks.examined import examine, shown
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks import Finding
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

@@ -14,7 +14,7 @@ from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
 from checks.examined import examine, shown
 from servers import fresh_database
 from usage_explore import Store
-from usage_explore.checks import Finding
+from usage_explore.validation import Finding
 
 PEOPLE, METRICS = 12, ("calls", "seats")
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from checks.examined import examine, shown
 from usage_explore import Store
-from usage_explore.checks.check import Outcome
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
+from usage_explore.validation.check import Outcome
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LONG_AGO = SINCE - 80 * DAY

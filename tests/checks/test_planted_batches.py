@@ -6,9 +6,9 @@ import pytest
 
 from checks.examined import found
 from usage_explore import Store
-from usage_explore.checks import Validation
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
+from usage_explore.validation import Validation
 
 CHECKS = {"duplicated_batch": "duplicates", "late_backfill": "late_arrivals", "future_batch": "impossible_times"}
 QUIET = ("look_alikes", "quantities", "unit_slips")

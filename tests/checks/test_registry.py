@@ -8,11 +8,11 @@ import pytest
 
 import rows
 from usage_explore import Period
-from usage_explore.checks.check import Check
-from usage_explore.checks.registry import CHECKS
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
 from usage_explore.sql.filters import to_sql
+from usage_explore.validation.check import Check
+from usage_explore.validation.registry import CHECKS
 
 PERIOD = Period(
     organization_id=rows.ORGANIZATION,

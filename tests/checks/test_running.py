@@ -10,9 +10,9 @@ from sqlalchemy import text
 
 import rows
 from usage_explore import Period, QueryError, Store
-from usage_explore.checks import registry
-from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.errors import DatabaseUnavailable, NotExact
+from usage_explore.validation import registry
+from usage_explore.validation.check import Check, Examination, Outcome
 
 PERIOD = Period(since="2020-01-01T00:00:00Z", until="2030-01-01T00:00:00Z")
 

@@ -17,9 +17,9 @@ from checks.examined import examine
 from oracle import Row, utc
 from rows import NEIGHBOUR
 from usage_explore import AggregateQuery, Store
-from usage_explore.checks import Finding
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 AS_OF = UNTIL + 30 * DAY

@@ -10,10 +10,10 @@ from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store
 from checks.examined import examine, shown
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks import Finding
 from usage_explore.demo import Incident
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 RATES = {("large", "USD"): Decimal("0.003"), ("large", "EUR"): Decimal("0.0028"), ("small", "USD"): Decimal("0.00001")}

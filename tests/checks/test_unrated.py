@@ -14,10 +14,10 @@ from checks.billing_rows import CUSTOMERS, PRODUCT, SEPTEMBER, SINCE, UNTIL, eve
 from checks.examined import examine, shown
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks import Finding
-from usage_explore.checks.check import Outcome
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
+from usage_explore.validation import Finding
+from usage_explore.validation.check import Outcome
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 COLUMNS = {"price": "price_key", "product": "product_id", "subscription": "subscription_id"}

@@ -15,7 +15,7 @@ from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, event, steady, stor
 from checks.examined import examine, shown
 from oracle import EXACT, Row
 from rows import NEIGHBOUR
-from usage_explore.checks import Result
+from usage_explore.validation import Result
 
 HOUR = timedelta(hours=1)
 PREFERENCES = {str(CUSTOMERS[1]): "EUR", CUSTOMERS[2]: "USD", "default": "GBP"}

@@ -8,9 +8,9 @@ import pytest
 
 from reported import PERIOD
 from usage_explore import Store
-from usage_explore.checks import Validation
-from usage_explore.checks.check import Check
 from usage_explore.query.queries import Period
+from usage_explore.validation import Validation
+from usage_explore.validation.check import Check
 
 Registered = Callable[..., None]
 
@@ -20,7 +20,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Registered:
     """Put checks in the place of the registry's."""
 
     def register(*checks: Check) -> None:
-        monkeypatch.setattr("usage_explore.checks.running.CHECKS", {each.name: each for each in checks})
+        monkeypatch.setattr("usage_explore.validation.run.CHECKS", {each.name: each for each in checks})
 
     return register
 

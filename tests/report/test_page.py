@@ -20,11 +20,11 @@ import rows
 from oracle import utc
 from reported import PERIOD, SINCE, UNTIL, check, finding
 from usage_explore import AggregateQuery, EventQuery, Store, report
-from usage_explore.checks import Validation
-from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import DrawingError
 from usage_explore.report import pictures, words
 from usage_explore.sql import filters
+from usage_explore.validation import Validation
+from usage_explore.validation.registry import CHECKS
 
 Validate = Callable[..., Validation]
 

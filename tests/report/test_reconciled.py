@@ -12,8 +12,8 @@ import pytest
 from oracle import EXACT, Row
 from reported import SINCE, UNTIL, check, wallets
 from usage_explore import Store, report
-from usage_explore.checks import Validation
 from usage_explore.report import sheets
+from usage_explore.validation import Validation
 
 Validate = Callable[..., Validation]
 

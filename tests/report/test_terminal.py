@@ -14,8 +14,8 @@ import naughty
 from oracle import utc
 from reported import check, finding
 from usage_explore import Store, report
-from usage_explore.checks import Validation
 from usage_explore.report import terminal, words
+from usage_explore.validation import Validation
 
 Validate = Callable[..., Validation]
 

@@ -14,18 +14,18 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, false, func, select
 
-from usage_explore.checks.affected import affected_share, shown_with
-from usage_explore.checks.arrivals import BulkLoads, among, apart, bulk_loads
-from usage_explore.checks.batches import FLOOR, MOST
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.own_usage import LARGE, own_usage, part
-from usage_explore.checks.parts import INSTANT, of_question
-from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.affected import affected_share, shown_with
+from usage_explore.validation.arrivals import BulkLoads, among, apart, bulk_loads
+from usage_explore.validation.batches import FLOOR, MOST
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import LARGE, own_usage, part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.usage_sums import INSTANT, of_question
+from usage_explore.validation.wording import counted, named, percent, when
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,16 +14,16 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
 
-from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.costed import Sampled, best_keys, sample, sampled
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, grouped, keys, measures
-from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import Part, asked, grouped, keys, measures
+from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "currencies"
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import DateTime, Interval, Select, Table, func, literal, select
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import Finding
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, earlier
-from usage_explore.checks.phrases import duration
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding
+from usage_explore.validation.usage_sums import INSTANT, earlier
+from usage_explore.validation.wording import duration
 
 DAY = timedelta(days=1)
 

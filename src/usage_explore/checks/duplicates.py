@@ -13,14 +13,14 @@ from typing import Any
 
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
-from usage_explore.checks.affected import Affected
-from usage_explore.checks.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Severity
-from usage_explore.checks.phrases import counted, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.affected import Affected
+from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.finding import Severity
+from usage_explore.validation.wording import counted, duration, percent
 
 MARGIN = timedelta(days=7)
 """How far before and after the period the other events of a key are looked for."""

@@ -19,18 +19,18 @@ from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.checks import out_of_bounds
-from usage_explore.checks.affected import LONGEST, Affected
-from usage_explore.checks.arrivals import BulkLoads, apart, bulk_loads
-from usage_explore.checks.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT
-from usage_explore.checks.phrases import counted, duration, named, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, dimension
+from usage_explore.validation.affected import LONGEST, Affected
+from usage_explore.validation.arrivals import BulkLoads, apart, bulk_loads
+from usage_explore.validation.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.wording import counted, duration, named, percent
 
 TOLERANCE = timedelta(minutes=5)
 """How far two clocks may differ before a time is impossible."""

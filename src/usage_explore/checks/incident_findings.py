@@ -9,11 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from usage_explore.checks.affected import shown_with
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import Finding
 from usage_explore.checks.incidents import Incident
-from usage_explore.checks.phrases import counted, listed, named, number
 from usage_explore.checks.series import Step
 from usage_explore.errors import NotExact
 from usage_explore.query import buckets, validators
@@ -22,6 +18,10 @@ from usage_explore.query.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.query.describe import span_words
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series
+from usage_explore.validation.affected import shown_with
+from usage_explore.validation.check import Examination
+from usage_explore.validation.finding import Finding
+from usage_explore.validation.wording import counted, listed, named, number
 
 NAME = "shifts"
 

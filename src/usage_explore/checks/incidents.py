@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import SEVERITIES, Severity
 from usage_explore.checks.moves import Move
-from usage_explore.checks.own_usage import part
 from usage_explore.checks.series import Step
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import SEVERITIES, Severity
 
 GRAVE_RISE, GRAVE_FACTOR = 0.2, 3.0
 """A spike is high that adds at least this part to the series' usage in the period, and is so many times the usual."""

@@ -14,16 +14,16 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
 from usage_explore.checks.invoice_lines import Line
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import counted, listed, named, when
-from usage_explore.checks.preferences import NOBODY, Preferences
 from usage_explore.checks.reconciliation_findings import NAME, Telling, item
 from usage_explore.checks.reconciling import Row, total
 from usage_explore.checks.uninvoiced import CROWD
 from usage_explore.query.decimals import plain
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.wallet_preferences import NOBODY, Preferences
+from usage_explore.validation.wording import counted, listed, named, when
 
 SHARED = Decimal("0.8")
 """From this part of a price's other lines on, of `KNOWN` at least, their currency is the usual one of the price."""

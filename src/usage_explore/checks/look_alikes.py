@@ -14,14 +14,14 @@ from typing import Any
 from sqlalchemy import CTE, Select, Table, and_, case, func, select
 
 from usage_explore.checks import restated
-from usage_explore.checks.affected import Affected, shown_by
-from usage_explore.checks.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import counted, duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, count
+from usage_explore.validation.affected import Affected, shown_by
+from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Severity
+from usage_explore.validation.wording import counted, duration, percent
 
 MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""

@@ -10,13 +10,22 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, func, literal, select
 
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped, has_ever, of_question, together
-from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import (
+    INSTANT,
+    asked,
+    closed,
+    earlier,
+    grouped,
+    has_ever,
+    of_question,
+    together,
+)
+from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "new_usage"
 

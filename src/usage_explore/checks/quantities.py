@@ -15,17 +15,17 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
 
-from usage_explore.checks.affected import shown_by
-from usage_explore.checks.batches import FLOOR, MOST
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.local_days import day_edges, day_number
-from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
-from usage_explore.checks.parts import INSTANT
-from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.affected import shown_by
+from usage_explore.validation.batches import FLOOR, MOST
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.local_days import day_edges, day_number
+from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.wording import counted, named, percent, when
 
 MANY = 1_000
 """Events of other customers that say something when none of them is of a kind."""

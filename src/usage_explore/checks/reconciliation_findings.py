@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.checks import uninvoiced
-from usage_explore.checks.affected import LONGEST
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import counted, listed, named, when
 from usage_explore.checks.reconciling import BOTH, LATE, REPEATED, Row, Status, total
 from usage_explore.query.decimals import plain
+from usage_explore.validation.affected import LONGEST
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.wording import counted, listed, named, when
 
 NAME = "reconciliation"
 

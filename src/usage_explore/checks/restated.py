@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, Text, and_, extract, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore.checks.batches import batched, concerning
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.batches import batched, concerning
 
 RESTATED = "restated"
 

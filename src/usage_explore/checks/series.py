@@ -33,13 +33,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.check import Examination
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import lookup
 from usage_explore.sql import filters
 from usage_explore.sql.buckets import metric_points
 from usage_explore.sql.rollup_plan import Serving
+from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
 Step = Literal["hour", "day"]

@@ -13,7 +13,6 @@ import numpy as np
 from sqlalchemy import Select, Table
 
 from usage_explore.checks import series
-from usage_explore.checks.check import Check, Examination, Outcome
 from usage_explore.checks.incident_findings import NAME, finding
 from usage_explore.checks.incidents import (
     FLOOR,
@@ -35,13 +34,14 @@ from usage_explore.checks.moves import (
     moves,
     together,
 )
-from usage_explore.checks.phrases import counted, duration, listed, percent
 from usage_explore.checks.series import HISTORY, Block, Grid
 from usage_explore.detector import Settings
 from usage_explore.detector.silences import BEFORE, LONG, QUIET
 from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Period
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.wording import counted, duration, listed, percent
 
 MOST = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""

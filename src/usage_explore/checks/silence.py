@@ -34,14 +34,14 @@ from sqlalchemy import (
 )
 
 from usage_explore.checks import data_end
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import INSTANT, asked, closed, earlier, grouped
-from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import INSTANT, asked, closed, earlier, grouped
+from usage_explore.validation.wording import counted, duration, named, percent, when
 
 NAME = "silence"
 

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import counted, listed, percent, when
 from usage_explore.checks.reconciling import Row
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.wording import counted, listed, percent, when
 
 CROWD = 10
 """So many customers without any line are told one by one."""

@@ -9,12 +9,12 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.checks.check import Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.parts import INSTANT, asked, together, total
-from usage_explore.checks.phrases import counted, named, when
 from usage_explore.query.decimals import plain
 from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.validation.check import Examination, Outcome
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import INSTANT, asked, together, total
+from usage_explore.validation.wording import counted, named, when
 
 GAP = timedelta(hours=24)
 """Hours that lie farther apart are different incidents."""

@@ -17,19 +17,19 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.affected import affected_share, shown_by
-from usage_explore.checks.batches import MOST
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.local_days import day_edges, day_number
-from usage_explore.checks.own_usage import LARGE, own_usage, part
-from usage_explore.checks.parts import INSTANT
-from usage_explore.checks.phrases import counted, duration, named, percent, when
 from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.affected import affected_share, shown_by
+from usage_explore.validation.batches import MOST
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import LARGE, own_usage, part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.local_days import day_edges, day_number
+from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.wording import counted, duration, named, percent, when
 
 HISTORY = timedelta(days=28)
 """How far before the period a customer's quantities are learned from."""

@@ -14,13 +14,23 @@ from uuid import UUID
 from sqlalchemy import any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.parts import Part, asked, grouped, has, has_ever, of_question, together
-from usage_explore.checks.phrases import counted, named, percent, when
-from usage_explore.checks.rating import COLUMNS, DAY, DAY_FLOOR, FLOOR, MOSTLY, Usage, having, never, statement
 from usage_explore.query import validators
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.missing_rating import (
+    COLUMNS,
+    DAY,
+    DAY_FLOOR,
+    FLOOR,
+    MOSTLY,
+    Usage,
+    having,
+    never,
+    statement,
+)
+from usage_explore.validation.usage_sums import Part, asked, grouped, has, has_ever, of_question, together
+from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "unrated"
 

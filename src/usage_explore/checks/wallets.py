@@ -14,15 +14,25 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, select
 
-from usage_explore.checks.check import Check, Examination, Outcome
-from usage_explore.checks.finding import Finding, Severity
-from usage_explore.checks.own_usage import LARGE, part
-from usage_explore.checks.parts import Part, asked, grouped, has_ever, keys, largest_share, measures, together, total
-from usage_explore.checks.phrases import counted, named, percent
-from usage_explore.checks.preferences import HOW, NOBODY, How, Preferences
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import LARGE, part
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.usage_sums import (
+    Part,
+    asked,
+    grouped,
+    has_ever,
+    keys,
+    largest_share,
+    measures,
+    together,
+    total,
+)
+from usage_explore.validation.wallet_preferences import HOW, NOBODY, How, Preferences
+from usage_explore.validation.wording import counted, named, percent
 
 if TYPE_CHECKING:
     import pandas as pd

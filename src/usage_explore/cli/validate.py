@@ -21,7 +21,7 @@ from usage_explore.query.queries import Period
 from usage_explore.query.validators import shorten
 
 if TYPE_CHECKING:
-    from usage_explore.checks import Validation
+    from usage_explore.validation import Validation
 
 FOUND = 3
 """The exit code where there are findings as grave as `--fail-on` or graver; 1 is for what could not be examined."""
@@ -79,12 +79,12 @@ def validate(
     period, or a part of it, could not be examined, such as a period without any event.
     """
     from usage_explore import report as reports
-    from usage_explore.checks import running
     from usage_explore.export import whole_file
     from usage_explore.store import opened
+    from usage_explore.validation import run
 
     period = _period(query, given)
-    chosen = len(running.chosen(checks or None))
+    chosen = len(run.chosen(checks or None))
     _check_paths(report, json_, [each for each in (invoices, wallets) if each])
     with interruptible(), ExitStack() as opened_here:
         parts = {

@@ -12,7 +12,7 @@ from usage_explore.report.terminal import lines
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from usage_explore.checks import Validation
+    from usage_explore.validation import Validation
 
 __all__ = ["Statement", "document", "html", "lines", "statements"]
 

@@ -20,7 +20,6 @@ from markupsafe import Markup
 
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
-from usage_explore.checks.finding import SEVERITIES, SUBJECTS
 from usage_explore.query.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.report import words
@@ -28,11 +27,12 @@ from usage_explore.report.pictures import Picture, picture
 from usage_explore.report.reconciled import Statement
 from usage_explore.report.sheets import sheets
 from usage_explore.sql import filters as statements
+from usage_explore.validation.finding import SEVERITIES, SUBJECTS
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-    from usage_explore.checks import Finding, Result, Validation
+    from usage_explore.validation import Finding, Result, Validation
 
 
 class ReportSource(AggregateSource, Protocol):

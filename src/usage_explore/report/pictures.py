@@ -24,7 +24,7 @@ from usage_explore.report import words
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate, AggregateSource
-    from usage_explore.checks import Finding, Validation
+    from usage_explore.validation import Finding, Validation
 
 WIDTH, HEIGHT = 640, 190
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.answers import AggregateSource
-    from usage_explore.checks import Validation
+    from usage_explore.validation import Validation
 
 SPLIT = ("wallets",)
 """The checks whose tables split the period's usage: each event is in one row, counted by `metric_key`."""

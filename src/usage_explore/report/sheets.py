@@ -15,7 +15,7 @@ from usage_explore.report import words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from usage_explore.checks import Result, Validation
+    from usage_explore.validation import Result, Validation
 
 ROWS = 50
 """How many rows of a sheet a page shows."""

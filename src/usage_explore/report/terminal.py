@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.checks.finding import Severity
 from usage_explore.query.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.report import words
 from usage_explore.report.reconciled import Statement
+from usage_explore.validation.finding import Severity
 
 if TYPE_CHECKING:
-    from usage_explore.checks import Result, Validation
+    from usage_explore.validation import Result, Validation
 
 LISTED = 40
 """How many findings are listed; those of high severity always are."""

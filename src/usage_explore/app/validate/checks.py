@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from usage_explore.app import formatting, grid
-from usage_explore.checks import Result, Validation
+from usage_explore.validation import Result, Validation
 
 _NEEDS = {
     "invoices": "drop the invoice lines under Reconciliation",

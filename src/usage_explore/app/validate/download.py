@@ -16,9 +16,9 @@ from usage_explore.app.events.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate.run import Note, watched
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.checks import Validation
 from usage_explore.query import decimals
 from usage_explore.results import frames
+from usage_explore.validation import Validation
 
 
 def code(view: ValidateView, validation: Validation) -> None:

@@ -14,11 +14,11 @@ import streamlit as st
 from usage_explore.app import cache, formatting
 from usage_explore.app.cache import Source
 from usage_explore.app.validate.question import charted
-from usage_explore.checks import Finding, Validation
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.validators import instant
 from usage_explore.store import Store
+from usage_explore.validation import Finding, Validation
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation

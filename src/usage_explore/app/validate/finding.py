@@ -21,13 +21,13 @@ from usage_explore.app.validate.explanation import explained
 from usage_explore.app.validate.question import charted, listing
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.charts import expected, undrawable
-from usage_explore.checks import SEVERITIES, Finding, Validation
-from usage_explore.checks.phrases import when
-from usage_explore.checks.registry import CHECKS
 from usage_explore.query.decimals import plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant
+from usage_explore.validation import SEVERITIES, Finding, Validation
+from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.wording import when
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 

@@ -17,8 +17,8 @@ from usage_explore.app.validate.finding import opened
 from usage_explore.app.validate.headline import clean
 from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.charts import theme
-from usage_explore.checks import SEVERITIES, Finding, Validation
-from usage_explore.checks.registry import CHECKS
+from usage_explore.validation import SEVERITIES, Finding, Validation
+from usage_explore.validation.registry import CHECKS
 
 _TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
 _FEW = 12

@@ -23,13 +23,13 @@ from usage_explore.app.validate.headline import WANTED, headline, run_button
 from usage_explore.app.validate.progress import Progress
 from usage_explore.app.validate.tabs import tabs
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.checks import Validation
-from usage_explore.checks.registry import CHECKS
 from usage_explore.query import buckets
 from usage_explore.query.base import Windowed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.report.words import unexamined
+from usage_explore.validation import Validation
+from usage_explore.validation.registry import CHECKS
 
 
 def draw(pages: Pages) -> None:

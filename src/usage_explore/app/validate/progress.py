@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from usage_explore.app import formatting
-from usage_explore.checks.check import Check
+from usage_explore.validation.check import Check
 
 
 class Progress:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from usage_explore.app.page_state import shared_filters
-from usage_explore.checks import Finding, Validation
 from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.validators import EARLIEST
+from usage_explore.validation import Finding, Validation
 
 _HOURLY = timedelta(days=4)
 _AROUND = timedelta(days=14)

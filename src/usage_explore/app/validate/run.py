@@ -26,11 +26,11 @@ import streamlit as st
 
 from usage_explore.app import cache
 from usage_explore.app.cache import Source
-from usage_explore.checks import Validation
 from usage_explore.db import cancellation
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
+from usage_explore.validation import Validation
 
 _T = TypeVar("_T")
 

@@ -11,14 +11,14 @@ from typing import Any, Self, cast
 
 from usage_explore.app.page_state import explicit, started
 from usage_explore.app.url import Pairs
-from usage_explore.checks import SEVERITIES, Finding
-from usage_explore.checks.finding import SUBJECTS
-from usage_explore.checks.registry import CHECKS
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Question
 from usage_explore.query.decimals import rfc3339
 from usage_explore.query.queries import Period
+from usage_explore.validation import SEVERITIES, Finding
+from usage_explore.validation.finding import SUBJECTS
+from usage_explore.validation.registry import CHECKS
 
 _START = {"window": "last_month"}
 _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)

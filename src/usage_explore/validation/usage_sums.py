@@ -11,13 +11,13 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Table, func, select
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import named
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.wording import named
 
 INSTANT = timedelta(microseconds=1)
 """From the last event of a span to the span's end."""

@@ -18,13 +18,13 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
 
-from usage_explore.checks.affected import Affected, affected_share, exact, shown_by
-from usage_explore.checks.check import Examination, Outcome
-from usage_explore.checks.finding import SEVERITIES, Finding, Severity
-from usage_explore.checks.own_usage import LARGE, Usage, own_usage, part
-from usage_explore.checks.parts import INSTANT
-from usage_explore.checks.phrases import counted, named, percent, when
 from usage_explore.query.decimals import plain
+from usage_explore.validation.affected import Affected, affected_share, exact, shown_by
+from usage_explore.validation.check import Examination, Outcome
+from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.wording import counted, named, percent, when
 
 _Key = TypeVar("_Key")
 

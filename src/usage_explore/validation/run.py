@@ -10,12 +10,12 @@ from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore.checks.check import Check, Examination
-from usage_explore.checks.registry import CHECKS
-from usage_explore.checks.validation import Result
 from usage_explore.db.error_mapping import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.query import validators
+from usage_explore.validation.check import Check, Examination
+from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.result import Result
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Interval, Select, Table, cast, func, literal, select
 
-from usage_explore.checks.own_usage import part
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.customer_usage import part
 
 DAY = timedelta(days=1)
 

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.checks.check import Check, Outcome
-from usage_explore.checks.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
-from usage_explore.checks.totals import Totals, Unexamined
 from usage_explore.query.decimals import plain, rfc3339
 from usage_explore.query.describe import describe
 from usage_explore.query.links import link
 from usage_explore.query.queries import Period
+from usage_explore.validation.check import Check, Outcome
+from usage_explore.validation.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
+from usage_explore.validation.totals import Totals, Unexamined
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Table
 
-from usage_explore.checks import running
-from usage_explore.checks.check import Check, Examination
 from usage_explore.checks.invoices import Invoices, InvoiceSource, read_invoices
-from usage_explore.checks.preferences import Preferences, PreferenceSource, read_preferences
-from usage_explore.checks.totals import totals, unexamined
-from usage_explore.checks.validation import Validation
 from usage_explore.query.queries import Period
+from usage_explore.validation import run
+from usage_explore.validation.check import Check, Examination
+from usage_explore.validation.result import Validation
+from usage_explore.validation.totals import totals, unexamined
+from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Plan:
         now: datetime,
         rollup: bool,
         app_url: str,
-        progress: running.Progress | None,
+        progress: run.Progress | None,
         settle: timedelta | None,
     ) -> Validation:
         """The period, resolved and with its `as_of`, examined on the connection's snapshot.
@@ -50,7 +50,7 @@ class Plan:
             invoices=self.invoices,
             preferences=self.preferences,
         )
-        results = running.run(examination, self.checks, progress)
+        results = run.run(examination, self.checks, progress)
         return Validation(
             period=period,
             now=now,
@@ -64,7 +64,7 @@ class Plan:
 def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:
     """The plan that the arguments of `Store.validate` make. Raises `QueryError`."""
     return Plan(
-        checks=running.chosen(names),
+        checks=run.chosen(names),
         invoices=None if invoices is None else read_invoices(invoices),
         preferences=None if wallets is None else read_preferences(wallets),
     )

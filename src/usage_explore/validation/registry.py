@@ -19,7 +19,7 @@ from usage_explore.checks import (
     unrated,
     wallets,
 )
-from usage_explore.checks.check import Check
+from usage_explore.validation.check import Check
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.own_usage import part
-from usage_explore.checks.phrases import counted, listed, named
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import EventQuery
+from usage_explore.validation.check import Examination
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.wording import counted, listed, named
 
 _FILTERED = 20
 """Metrics a finding's question names; beyond, it shows all of the customer's."""

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Select, Table
 
-from usage_explore.checks.finding import Finding
-from usage_explore.checks.totals import Totals
 from usage_explore.query.base import Question
 from usage_explore.query.decimals import ratio
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.rollup.routing import Paths
+from usage_explore.validation.finding import Finding
+from usage_explore.validation.totals import Totals
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from usage_explore.checks.invoices import Invoices
-    from usage_explore.checks.preferences import Preferences
+    from usage_explore.validation.wallet_preferences import Preferences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

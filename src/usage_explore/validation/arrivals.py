@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, DateTime, Interval, Select, Table, any_, case, cast, func, literal, null, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.check import Examination
-from usage_explore.checks.parts import Part, of_question
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Examination
+from usage_explore.validation.usage_sums import Part, of_question
 
 LATE = timedelta(hours=24)
 """The lag beyond which an event may be late."""

@@ -10,10 +10,10 @@ from uuid import UUID
 from sqlalchemy import Select, Table, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.check import Examination
 from usage_explore.query.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Examination
 
 Usage = Mapping[tuple[UUID, str], tuple[int, Decimal]]
 """(events, quantity) by customer and metric."""
