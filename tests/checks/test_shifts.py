@@ -23,15 +23,15 @@ from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, stead
 from checks.examined import examine
 from oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
-from usage_explore.checks import series
-from usage_explore.checks.moves import together
-from usage_explore.checks.series import Grid, Step
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
 from usage_explore.rollup import lookup
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation import Finding
+from usage_explore.validation.anomalies import series
+from usage_explore.validation.anomalies.deviations import together
+from usage_explore.validation.anomalies.series import Grid, Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.totals import totals
 

@@ -12,13 +12,13 @@ from usage_explore.checks import (
     new_usage,
     quantities,
     reconciliation,
-    shifts,
     silence,
     unit_costs,
     unit_slips,
     unrated,
     wallets,
 )
+from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.check import Check
 
 _ALL: tuple[Check, ...] = (

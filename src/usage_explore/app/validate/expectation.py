@@ -12,11 +12,11 @@ from usage_explore.answers import Aggregate
 from usage_explore.app.cache import Source
 from usage_explore.charts import undrawable
 from usage_explore.charts.expected import Expected
-from usage_explore.checks.series import HISTORY, arranged
 from usage_explore.detector import detect
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.anomalies.series import HISTORY, arranged
 
 _STATED = ("bucket", "expected", "low", "high")
 """The facts of a finding that tell a band: the bucket it is of, and the numbers."""

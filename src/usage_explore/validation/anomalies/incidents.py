@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 
-from usage_explore.checks.moves import Move
-from usage_explore.checks.series import Step
+from usage_explore.validation.anomalies.deviations import Move
+from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Severity

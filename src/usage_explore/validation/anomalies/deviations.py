@@ -12,11 +12,11 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.checks.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.detector import Anomaly, Detection, detect
 from usage_explore.detector.silences import filled, while_away
 from usage_explore.detector.telling import figure
 from usage_explore.query.queries import Metric
+from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 
 LEAST_EVENTS = 30
 """Events that a series has in all, and that came too many or are missing, before a movement of counts is told."""

@@ -12,19 +12,13 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Select, Table
 
-from usage_explore.checks import series
-from usage_explore.checks.incident_findings import NAME, finding
-from usage_explore.checks.incidents import (
-    FLOOR,
-    GRAVE_DROP,
-    GRAVE_FACTOR,
-    GRAVE_REST,
-    GRAVE_RISE,
-    REGULAR,
-    WORTH,
-    incidents,
-)
-from usage_explore.checks.moves import (
+from usage_explore.detector import Settings
+from usage_explore.detector.silences import BEFORE, LONG, QUIET
+from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
+from usage_explore.query import buckets, validators
+from usage_explore.query.queries import AggregateQuery, Period
+from usage_explore.validation.anomalies import series
+from usage_explore.validation.anomalies.deviations import (
     LEAST_CHANGE,
     LEAST_EVENTS,
     LEAST_HOURLY,
@@ -34,12 +28,18 @@ from usage_explore.checks.moves import (
     moves,
     together,
 )
-from usage_explore.checks.series import HISTORY, Block, Grid
-from usage_explore.detector import Settings
-from usage_explore.detector.silences import BEFORE, LONG, QUIET
-from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
-from usage_explore.query import buckets, validators
-from usage_explore.query.queries import AggregateQuery, Period
+from usage_explore.validation.anomalies.findings import NAME, finding
+from usage_explore.validation.anomalies.incidents import (
+    FLOOR,
+    GRAVE_DROP,
+    GRAVE_FACTOR,
+    GRAVE_REST,
+    GRAVE_RISE,
+    REGULAR,
+    WORTH,
+    incidents,
+)
+from usage_explore.validation.anomalies.series import HISTORY, Block, Grid
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.wording import counted, duration, listed, percent
 

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from usage_explore.checks.incidents import Incident
-from usage_explore.checks.series import Step
 from usage_explore.errors import NotExact
 from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
@@ -19,6 +17,8 @@ from usage_explore.query.describe import span_words
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series
 from usage_explore.validation.affected import shown_with
+from usage_explore.validation.anomalies.incidents import Incident
+from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import Finding
 from usage_explore.validation.wording import counted, listed, named, number
