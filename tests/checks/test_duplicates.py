@@ -14,10 +14,10 @@ from checks.examined import examine, found, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
 from rows import ORGANIZATION
-from usage_explore.checks.duplicates import MARGIN
 from usage_explore.db import ddl
 from usage_explore.query.decimals import plain
 from usage_explore.validation.batches import CROWD, FLOOR, MOST
+from usage_explore.validation.checks.duplicates import MARGIN
 
 HOUR = timedelta(hours=1)
 

@@ -11,10 +11,10 @@ from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks.impossible_times import FAR_PAST, TOLERANCE
 from usage_explore.db import ddl
 from usage_explore.validation import Finding
 from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.checks.impossible_times import FAR_PAST, TOLERANCE
 
 INSTANT = timedelta(microseconds=1)
 DAY = timedelta(days=1)

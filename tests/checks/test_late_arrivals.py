@@ -13,10 +13,10 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore.checks.impossible_times import FAR_PAST
-from usage_explore.checks.late_arrivals import LATE, TIMES
 from usage_explore.db import ddl
 from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.checks.impossible_times import FAR_PAST
+from usage_explore.validation.checks.late_arrivals import LATE, TIMES
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 INSTANT = timedelta(microseconds=1)

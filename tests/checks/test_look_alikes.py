@@ -12,9 +12,9 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore.checks.look_alikes import MASSIVE
 from usage_explore.db import ddl
 from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.checks.look_alikes import MASSIVE
 
 HOUR = timedelta(hours=1)
 

@@ -15,10 +15,10 @@ from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
 from oracle import Row
 from usage_explore import Store
-from usage_explore.checks.quantities import MANY, SPREAD
 from usage_explore.db import ddl
 from usage_explore.validation import Finding
 from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.checks.quantities import MANY, SPREAD
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 

@@ -16,7 +16,6 @@ import rows
 from answered import WHOLE, doors, over_http
 from doors import asking
 from usage_explore import AggregateQuery, Period, Store, connect
-from usage_explore.checks import out_of_bounds
 from usage_explore.db import NONE_ASKED, ddl, indexes, timescale
 from usage_explore.db.catalog import relation
 from usage_explore.db.migrate import arrange
@@ -24,6 +23,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.rollup import choose_dimensions, refresh_run
 from usage_explore.rollup.verify import verify
+from usage_explore.validation.checks import out_of_bounds
 
 OUTSIDE = (
     "57837-06-04 04:26:40Z",  # to_timestamp() of milliseconds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import (
+from usage_explore.checks import reconciliation, unit_costs, unit_slips
+from usage_explore.validation.anomalies import check as shifts
+from usage_explore.validation.check import Check
+from usage_explore.validation.checks import (
     after_finalization,
     currencies,
     duplicates,
@@ -11,15 +14,10 @@ from usage_explore.checks import (
     look_alikes,
     new_usage,
     quantities,
-    reconciliation,
     silence,
-    unit_costs,
-    unit_slips,
     unrated,
     wallets,
 )
-from usage_explore.validation.anomalies import check as shifts
-from usage_explore.validation.check import Check
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

@@ -33,11 +33,11 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.checks import data_end
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.checks import data_end
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, asked, closed, earlier, grouped

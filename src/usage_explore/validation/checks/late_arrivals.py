@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.impossible_times import FAR_PAST
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import Affected
 from usage_explore.validation.arrivals import DAYS, LATE, LOADING, BulkLoads, apart, bulk_loads
 from usage_explore.validation.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.checks.impossible_times import FAR_PAST
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, Part

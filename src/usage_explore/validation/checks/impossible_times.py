@@ -18,7 +18,6 @@ from uuid import UUID
 from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks import out_of_bounds
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
@@ -27,6 +26,7 @@ from usage_explore.validation.affected import LONGEST, Affected
 from usage_explore.validation.arrivals import BulkLoads, apart, bulk_loads
 from usage_explore.validation.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.checks import out_of_bounds
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT
