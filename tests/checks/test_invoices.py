@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_explore.checks import invoices
-from usage_explore.checks.invoices import read_invoices
 from usage_explore.errors import QueryError
 from usage_explore.query.decimals import plain
+from usage_explore.validation.reconciliation import invoices
+from usage_explore.validation.reconciliation.invoices import read_invoices
 
 CUSTOMER = uuid.UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11")
 OTHER = uuid.UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b12")

@@ -26,13 +26,13 @@ from checks.examined import examine, found, shown
 from oracle import EXACT, Row, utc
 from servers import fresh_database
 from usage_explore import Store, connect
-from usage_explore.checks.invoices import read_invoices
-from usage_explore.checks.reconciling import decimal
 from usage_explore.db import ddl
 from usage_explore.demo import invoice
 from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result
+from usage_explore.validation.reconciliation.compare import decimal
+from usage_explore.validation.reconciliation.invoices import read_invoices
 
 NAME = "reconciliation"
 SINCE, UNTIL = utc(2026, 3, 1), utc(2026, 11, 10)

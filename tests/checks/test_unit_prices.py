@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from usage_explore.checks.invoice_lines import Line
-from usage_explore.checks.unit_prices import Deviation, deviations
+from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.unit_prices import Deviation, deviations
 
 RIGHT = ("14.61", "11.91", "16.219026", "12.46", "10.54", "11.22")
 """Amounts at 0.014 a unit, all rounded to cents but the third."""

@@ -21,7 +21,7 @@ from usage_explore.validation.totals import Totals
 if TYPE_CHECKING:
     import pandas as pd
 
-    from usage_explore.checks.invoices import Invoices
+    from usage_explore.validation.reconciliation.invoices import Invoices
     from usage_explore.validation.wallet_preferences import Preferences
 
 

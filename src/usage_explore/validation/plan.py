@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Table
 
-from usage_explore.checks.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.query.queries import Period
 from usage_explore.validation import run
 from usage_explore.validation.check import Check, Examination
+from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.validation.result import Validation
 from usage_explore.validation.totals import totals, unexamined
 from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences

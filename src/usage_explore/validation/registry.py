@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import reconciliation, unit_costs, unit_slips
+from usage_explore.checks import unit_costs, unit_slips
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.check import Check
 from usage_explore.validation.checks import (
@@ -18,6 +18,7 @@ from usage_explore.validation.checks import (
     unrated,
     wallets,
 )
+from usage_explore.validation.reconciliation import check as reconciliation
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

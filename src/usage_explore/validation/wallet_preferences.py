@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
-from usage_explore.checks.invoice_records import opened
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import Bad, uuid_text
 from usage_explore.query import validators
+from usage_explore.validation.reconciliation.records import opened
 
 if TYPE_CHECKING:
-    from usage_explore.checks.invoice_records import RecordSource
+    from usage_explore.validation.reconciliation.records import RecordSource
 
 PreferenceSource: TypeAlias = "RecordSource | Mapping[Any, str] | Preferences"
 

@@ -14,14 +14,14 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.checks.invoice_lines import Line
-from usage_explore.checks.reconciliation_findings import NAME, Telling, item
-from usage_explore.checks.reconciling import Row, total
-from usage_explore.checks.uninvoiced import CROWD
 from usage_explore.query.decimals import plain
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.reconciliation.compare import Row, total
+from usage_explore.validation.reconciliation.findings import NAME, Telling, item
+from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.uninvoiced import CROWD
 from usage_explore.validation.wallet_preferences import NOBODY, Preferences
 from usage_explore.validation.wording import counted, listed, named, when
 

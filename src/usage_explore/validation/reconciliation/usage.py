@@ -10,13 +10,13 @@ from uuid import UUID
 from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.reconciling import Key, Repeats, Used
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import MARGIN
+from usage_explore.validation.reconciliation.compare import Key, Repeats, Used
 
 MAX_KEYS = 250_000
 """How many keys the usage of a period may have."""

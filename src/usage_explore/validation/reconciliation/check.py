@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from usage_explore.checks.invoice_currencies import KNOWN, SHARED, in_unusual_currencies
-from usage_explore.checks.invoice_lines import Line
-from usage_explore.checks.invoices import KEYS, Invoices
-from usage_explore.checks.recomputing import repeats, statement, usage
-from usage_explore.checks.reconciliation_findings import NAME, Telling, item, worth
-from usage_explore.checks.reconciling import (
+from usage_explore.query.decimals import plain
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import GROUPS, dimension_group
+from usage_explore.query.queries import Period
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.customer_usage import part
+from usage_explore.validation.finding import Finding
+from usage_explore.validation.reconciliation.compare import (
     DECIMALS,
     STATUSES,
     Key,
@@ -32,15 +34,13 @@ from usage_explore.checks.reconciling import (
     total,
     value,
 )
-from usage_explore.checks.uninvoiced import CROWD, MOSTLY
-from usage_explore.checks.unit_prices import DOUBLE, Deviation, deviations, unit_price
-from usage_explore.query.decimals import plain
-from usage_explore.query.describe import group_name
-from usage_explore.query.filters import GROUPS, dimension_group
-from usage_explore.query.queries import Period
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding
+from usage_explore.validation.reconciliation.currencies import KNOWN, SHARED, in_unusual_currencies
+from usage_explore.validation.reconciliation.findings import NAME, Telling, item, worth
+from usage_explore.validation.reconciliation.invoices import KEYS, Invoices
+from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.uninvoiced import CROWD, MOSTLY
+from usage_explore.validation.reconciliation.unit_prices import DOUBLE, Deviation, deviations, unit_price
+from usage_explore.validation.reconciliation.usage import repeats, statement, usage
 from usage_explore.validation.wording import counted, listed, named, percent, when
 
 if TYPE_CHECKING:

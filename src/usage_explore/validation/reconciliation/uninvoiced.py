@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.checks.reconciling import Row
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.reconciliation.compare import Row
 from usage_explore.validation.wording import counted, listed, percent, when
 
 CROWD = 10

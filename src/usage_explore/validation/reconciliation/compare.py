@@ -12,11 +12,11 @@ from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
-from usage_explore.checks.invoice_lines import Line, Moment
 from usage_explore.query import buckets
 from usage_explore.query.decimals import exact_sum
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
+from usage_explore.validation.reconciliation.lines import Line, Moment
 
 Key = tuple[Any, ...]
 Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]

@@ -12,13 +12,13 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.checks import uninvoiced
-from usage_explore.checks.reconciling import BOTH, LATE, REPEATED, Row, Status, total
 from usage_explore.query.decimals import plain
 from usage_explore.validation.affected import LONGEST
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.reconciliation import uninvoiced
+from usage_explore.validation.reconciliation.compare import BOTH, LATE, REPEATED, Row, Status, total
 from usage_explore.validation.wording import counted, listed, named, when
 
 NAME = "reconciliation"

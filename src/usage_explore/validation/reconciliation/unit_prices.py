@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from decimal import MAX_PREC, Context, Decimal
 from typing import Literal
 
-from usage_explore.checks.invoice_lines import Line
 from usage_explore.query.decimals import exact_sum
+from usage_explore.validation.reconciliation.lines import Line
 
 DOUBLE = 2
 """A line at this many times the usual unit price or more, or at one of the other sign, is wrong where half of the lines
