@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from demo_database import ACME, demo_database
-from usage_explore import AggregateQuery, Store, connect, report
+from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import summary
 from usage_explore.comparison import Change, compare
 from usage_explore.query.queries import Period
-from usage_explore.validation import Validation
+from usage_explore.validation import Validation, report
 
 CONTEXTS = {
     "short": Context(prec=3, rounding=ROUND_UP),

@@ -19,12 +19,12 @@ import naughty
 import rows
 from oracle import utc
 from reported import PERIOD, SINCE, UNTIL, check, finding
-from usage_explore import AggregateQuery, EventQuery, Store, report
+from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.errors import DrawingError
-from usage_explore.report import pictures, words
 from usage_explore.sql import filters
-from usage_explore.validation import Validation
+from usage_explore.validation import Validation, report
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report import pictures, words
 
 Validate = Callable[..., Validation]
 

@@ -11,9 +11,9 @@ import pytest
 
 from oracle import EXACT, Row
 from reported import SINCE, UNTIL, check, wallets
-from usage_explore import Store, report
-from usage_explore.report import sheets
-from usage_explore.validation import Validation
+from usage_explore import Store
+from usage_explore.validation import Validation, report
+from usage_explore.validation.report import sheets
 
 Validate = Callable[..., Validation]
 

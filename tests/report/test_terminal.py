@@ -13,9 +13,9 @@ import pytest
 import naughty
 from oracle import utc
 from reported import check, finding
-from usage_explore import Store, report
-from usage_explore.report import terminal, words
-from usage_explore.validation import Validation
+from usage_explore import Store
+from usage_explore.validation import Validation, report
+from usage_explore.validation.report import terminal, words
 
 Validate = Callable[..., Validation]
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from usage_explore import report
 from usage_explore.app import cache, formatting, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.code import written
@@ -18,7 +17,7 @@ from usage_explore.app.validate.run import Note, watched
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.query import decimals
 from usage_explore.results import frames
-from usage_explore.validation import Validation
+from usage_explore.validation import Validation, report
 
 
 def code(view: ValidateView, validation: Validation) -> None:

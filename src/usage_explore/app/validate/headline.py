@@ -9,8 +9,8 @@ import streamlit as st
 
 from usage_explore.app import formatting
 from usage_explore.query.describe import window_words
-from usage_explore.report.words import unexamined
 from usage_explore.validation import SEVERITIES, Severity, Validation
+from usage_explore.validation.report.words import unexamined
 
 WANTED = "run_wanted"
 """The session's note that the checks are to be run."""

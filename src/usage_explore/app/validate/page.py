@@ -27,9 +27,9 @@ from usage_explore.query import buckets
 from usage_explore.query.base import Windowed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.report.words import unexamined
 from usage_explore.validation import Validation
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.words import unexamined
 
 
 def draw(pages: Pages) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from usage_explore.query.decimals import plain, rfc3339
-from usage_explore.report import words
+from usage_explore.validation.report import words
 
 if TYPE_CHECKING:
     import pandas as pd

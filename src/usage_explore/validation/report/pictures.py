@@ -20,7 +20,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.validators import EARLIEST, LATEST
-from usage_explore.report import words
+from usage_explore.validation.report import words
 
 if TYPE_CHECKING:
     from usage_explore.answers import Aggregate, AggregateSource

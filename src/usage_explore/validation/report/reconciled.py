@@ -12,7 +12,7 @@ from usage_explore.query.base import Question
 from usage_explore.query.decimals import Number
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
-from usage_explore.report import words
+from usage_explore.validation.report import words
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.report.page import html
-from usage_explore.report.reconciled import Statement, statements
-from usage_explore.report.sheets import to_dict as sheets_to_dict
-from usage_explore.report.terminal import lines
+from usage_explore.validation.report.page import html
+from usage_explore.validation.report.reconciled import Statement, statements
+from usage_explore.validation.report.sheets import to_dict as sheets_to_dict
+from usage_explore.validation.report.terminal import lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,12 +22,12 @@ from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.query.decimals import decimal_context
 from usage_explore.query.describe import describe
-from usage_explore.report import words
-from usage_explore.report.pictures import Picture, picture
-from usage_explore.report.reconciled import Statement
-from usage_explore.report.sheets import sheets
 from usage_explore.sql import filters as statements
 from usage_explore.validation.finding import SEVERITIES, SUBJECTS
+from usage_explore.validation.report import words
+from usage_explore.validation.report.pictures import Picture, picture
+from usage_explore.validation.report.reconciled import Statement
+from usage_explore.validation.report.sheets import sheets
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -113,7 +113,7 @@ def _sql(store: ReportSource, validation: Validation, result: Result) -> str:
 def _environment(validation: Validation) -> jinja2.Environment:
     zone = validation.period.zone
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("usage_explore.report"),
+        loader=jinja2.PackageLoader("usage_explore.validation.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -10,9 +10,9 @@ import click
 
 from usage_explore.query.decimals import decimal_context
 from usage_explore.query.describe import describe
-from usage_explore.report import words
-from usage_explore.report.reconciled import Statement
 from usage_explore.validation.finding import Severity
+from usage_explore.validation.report import words
+from usage_explore.validation.report.reconciled import Statement
 
 if TYPE_CHECKING:
     from usage_explore.validation import Result, Validation
