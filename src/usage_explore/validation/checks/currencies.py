@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
 
-from usage_explore.checks.costed import Sampled, best_keys, sample, sampled
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
@@ -22,6 +21,7 @@ from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.unit_costs.drivers import Sampled, best_keys, sample, sampled
 from usage_explore.validation.usage_sums import Part, asked, grouped, keys, measures
 from usage_explore.validation.wording import counted, named, percent, when
 
