@@ -13,9 +13,9 @@ import pytest
 from checks.examined import examine, shown
 from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from oracle import Row
-from usage_explore.checks.slips import FACTORS, KNOWN, Day, slips
-from usage_explore.checks.unit_slips import DAILY
 from usage_explore.db import ddl
+from usage_explore.validation.unit_errors.check import DAILY
+from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, Day, slips
 
 DAY = timedelta(days=1)
 DIGITS = Context(prec=25)

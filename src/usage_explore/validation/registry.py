@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from usage_explore.checks import unit_slips
 from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.check import Check
 from usage_explore.validation.checks import (
@@ -20,6 +19,7 @@ from usage_explore.validation.checks import (
 )
 from usage_explore.validation.reconciliation import check as reconciliation
 from usage_explore.validation.unit_costs import check as unit_costs
+from usage_explore.validation.unit_errors import check as unit_slips
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

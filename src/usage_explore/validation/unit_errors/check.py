@@ -17,7 +17,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.checks.slips import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
 from usage_explore.query import validators
 from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
@@ -28,6 +27,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.customer_usage import LARGE, own_usage, part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.local_days import day_edges, day_number
+from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
 from usage_explore.validation.usage_sums import INSTANT
 from usage_explore.validation.wording import counted, duration, named, percent, when
 
