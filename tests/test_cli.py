@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError

@@ -18,7 +18,7 @@ import usage_explore
 from demo_database import ACME, demo_database
 from doors import asking
 from usage_explore import AggregateQuery, Store, charts, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

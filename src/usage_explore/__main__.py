@@ -1,5 +1,5 @@
 """`python -m usage_explore` is the `usage-explore` command."""
 
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 
 main(prog_name="usage-explore")

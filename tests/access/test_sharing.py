@@ -18,7 +18,7 @@ from doors import EVENTS, eventually
 from usage_explore import config, connect
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import ConfigurationError

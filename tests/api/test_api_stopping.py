@@ -20,7 +20,10 @@ from usage_explore.cli.serve import launch
 from usage_explore.db import cancellation, ddl
 from usage_explore.errors import UsageExploreError
 
-GRACE = "import sys; from usage_explore import serving, cli; serving._GRACE = {}; sys.argv[0] = 'x'; cli.main()"
+GRACE = (
+    "import sys; from usage_explore.cli import main; from usage_explore.cli.serve import uvicorn_server;"
+    " uvicorn_server._GRACE = {}; sys.argv[0] = 'x'; main.main()"
+)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_what_the_app_writes_it_also_reads() -> None:
 
 def test_the_app_is_served_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
-    monkeypatch.setattr(usage_explore.app.server.serving, "serve", lambda app, *_, **__: served.append(app))
-    monkeypatch.setattr(usage_explore.app.server.bootstrap, "load_config_options", lambda _: None)
-    usage_explore.app.server.run("127.0.0.1", 1, lambda: None)
+    monkeypatch.setattr(usage_explore.cli.serve.app_server.uvicorn_server, "serve", lambda app, *_, **__: served.append(app))
+    monkeypatch.setattr(usage_explore.cli.serve.app_server.bootstrap, "load_config_options", lambda _: None)
+    usage_explore.cli.serve.app_server.run("127.0.0.1", 1, lambda: None)
     assert any(each.cls is Bounded for each in served[0]._user_middleware)

@@ -18,7 +18,7 @@ from checks.examined import shown
 from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
 from oracle import Row
 from usage_explore import Period, Store, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import embedded, embedded_programs
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 from usage_explore.results import frames

@@ -18,7 +18,7 @@ import rows
 from doors import AGGREGATE, EVENTS, asking
 from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
 from usage_explore.sql.hints import HintWarning
 

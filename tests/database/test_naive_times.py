@@ -13,7 +13,7 @@ import rows
 from answered import WHOLE, doors
 from doors import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine

@@ -15,7 +15,7 @@ import rows
 from answered import WHOLE, doors, over_http
 from doors import asking
 from usage_explore import AggregateQuery, Period, Store, connect, demo
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl, engine
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 import rows
 from servers import kind
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import Wishes, ddl, timescale
 from usage_explore.db.catalog import relation
 from usage_explore.db.migrate import arrange

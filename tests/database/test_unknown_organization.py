@@ -21,7 +21,7 @@ from oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.db import ddl
 from usage_explore.errors import ScopeError
 

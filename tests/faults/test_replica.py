@@ -17,7 +17,7 @@ from breaking import Server, address, refused
 from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
 from opening import MAIN, opened
 from usage_explore import AggregateQuery, EventQuery, connect, doctor
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.db import ddl
 from usage_explore.errors import DatabaseUnavailable

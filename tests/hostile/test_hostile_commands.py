@@ -18,7 +18,7 @@ from asked import LONGEST, faults_of
 from oracle import Row, utc
 from servers import fresh_database
 from usage_explore import EventQuery, demo
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch, uvicorn_server
 from usage_explore.db import ddl
 

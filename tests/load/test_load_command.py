@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 
 ORG = "00000000-0000-4000-8000-000000000001"
 

@@ -19,7 +19,7 @@ import rows
 from oracle import Row
 from reported import check, finding
 from usage_explore import Store, connect
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from ahead import ORGANIZATION, TABLE, Ahead
 from oracle import utc
-from usage_explore.cli import main
+from usage_explore.cli.main import main
 from usage_explore.rollup import catalog
 from usage_explore.rollup.verify import verify
 

@@ -25,8 +25,8 @@ def grain(text: str) -> tuple[str, timedelta]:
     name, equals, word = text.rpartition("=")
     if not equals or word not in GRAINS:
         raise ConfigurationError(
-            f"--keep: {validators.shorten(text)} does not say how; write DIMENSION=GRAIN, such as dim:model=hour, where the"
-            f" grain is {', '.join(GRAINS)}"
+            f"--keep: {validators.shorten(text)} does not say how; write DIMENSION=GRAIN, such as dim:model=hour, where"
+            f" the grain is {', '.join(GRAINS)}"
         )
     return dimension(name, "--keep"), GRAINS[word]
 

@@ -25,7 +25,7 @@ SAMPLE = 10_000
 
 _MOST_VALUES = 1_000
 _PATIENCE = "2s"
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 class HintWarning(UserWarning):
@@ -113,7 +113,8 @@ def _unknown_dimensions(connection: Connection, table: Table, query: Question, g
     found = connection.execute(select(keys.c.key).distinct().join_from(recent, keys, true()).limit(_MOST_VALUES))
     known = {DIMENSION + key for key in found.scalars()}
     for group in sorted(groups - known):
-        yield f"{validators.named(group)}: none of the newest {SAMPLE:,} events has it{validators.did_you_mean(group, known)}"
+        near = validators.did_you_mean(group, known)
+        yield f"{validators.named(group)}: none of the newest {SAMPLE:,} events has it{near}"
 
 
 def _slips(
@@ -126,7 +127,8 @@ def _slips(
         known = {value for value in found.scalars() if value is not None}
         for value in values[:3]:
             if value not in known and (near := validators.did_you_mean(value, known) or _longer(value, known)):
-                yield f"{validators.named(name)}: none of the newest {SAMPLE:,} events has {validators.shorten(value)}{near}"
+                said = validators.shorten(value)
+                yield f"{validators.named(name)}: none of the newest {SAMPLE:,} events has {said}{near}"
 
 
 def _longer(value: str, known: set[str]) -> str:

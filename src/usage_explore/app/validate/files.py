@@ -147,7 +147,8 @@ def _drop(reader: Reader, validation: Validation) -> None:
 def _given(reader: Reader, given: File, validation: Validation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
-            f"{formatting.plain(reader.label)}: **{formatting.plain(given.name)}** :gray[{formatting.size(len(given.content))}]",
+            f"{formatting.plain(reader.label)}: **{formatting.plain(given.name)}** "
+            f":gray[{formatting.size(len(given.content))}]",
             width="content",
         )
         st.button(
@@ -193,8 +194,8 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
         found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
     if found == dict(validation.totals.metrics):
         st.caption(
-            f"The {formatting.plural(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, and "
-            f"to the quantity of each of its {formatting.plural(len(found), 'metric')}, to the last digit."
+            f"The {formatting.plural(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, "
+            f"and to the quantity of each of its {formatting.plural(len(found), 'metric')}, to the last digit."
         )
     else:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")

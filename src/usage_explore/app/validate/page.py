@@ -93,8 +93,8 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     what = formatting.plain(describe(view.query.resolve(source.now)))
     titles = formatting.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
-        f"{what}.  \n:gray[{formatting.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: {titles}. "
-        "That takes seconds, of very many events a minute or two.]"
+        f"{what}.  \n:gray[{formatting.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: "
+        f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
     run_button("Run the checks", type="primary", icon=":material/play_arrow:")
 

@@ -8,6 +8,7 @@ from streamlit import App, config
 from streamlit.config_option import ConfigOption
 from streamlit.web import bootstrap
 
+import usage_explore.app
 from usage_explore.app.guard import Guard
 from usage_explore.app.link_limits import Bounded
 from usage_explore.app.sign_in_redirect import Returning
@@ -16,6 +17,7 @@ from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
 
+_APP = Path(usage_explore.app.__file__).parent
 _LONGEST_MESSAGE = 2**19  # bytes that a browser may send at once, which each session keeps; a link has 64 KiB
 _PING = 30  # seconds
 
@@ -23,7 +25,7 @@ _PING = 30  # seconds
 def run(host: str, port: int, started: Callable[[], object]) -> None:
     """Serve both until told to stop, with the settings in force; `started` is called once they answer."""
     app = App(
-        Path(__file__).with_name("main.py"),
+        _APP / "main.py",
         routes=[uvicorn_server.mount()],
         middleware=MIDDLEWARE,
     )
@@ -52,7 +54,7 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
 
 def _only_our_theme() -> None:
     """Reset every theme option that another config.toml set: the home folder's, or the one of the folder we run in."""
-    ours = str(Path(__file__).resolve().with_name(".streamlit") / "config.toml")
+    ours = str(_APP.resolve() / ".streamlit" / "config.toml")
     for name, option in config.get_config_options().items():
         if name.startswith("theme.") and option.where_defined != ours:
             option.set_value(option.default_val, ConfigOption.DEFAULT_DEFINITION)
