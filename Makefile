@@ -14,10 +14,11 @@ test: $(VENV)/.dev  ## every test, in a real database and a real browser
 	.ci/browser $(BIN)/python
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(VENV)/.dev  ## linter, formatter, types
+lint: $(VENV)/.dev  ## linter, formatter, types, layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
 
 notebooks: $(VENV)/.dev  ## JupyterLab on the first notebook, with demo data
 	$(BIN)/usage-explore demo
