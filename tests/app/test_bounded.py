@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-import usage_explore.cli.serve.app_server
 from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
 from usage_explore.app.navigation import LONGEST
 from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN
+from usage_explore.cli.serve import app_server
 from usage_explore.query.limits import MAX_QUERY_STRING
 
 
@@ -55,7 +55,7 @@ def test_what_the_app_writes_it_also_reads() -> None:
 
 def test_the_app_is_served_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     served = []
-    monkeypatch.setattr(usage_explore.cli.serve.app_server.uvicorn_server, "serve", lambda app, *_, **__: served.append(app))
-    monkeypatch.setattr(usage_explore.cli.serve.app_server.bootstrap, "load_config_options", lambda _: None)
-    usage_explore.cli.serve.app_server.run("127.0.0.1", 1, lambda: None)
+    monkeypatch.setattr(app_server.uvicorn_server, "serve", lambda app, *_, **__: served.append(app))
+    monkeypatch.setattr(app_server.bootstrap, "load_config_options", lambda _: None)
+    app_server.run("127.0.0.1", 1, lambda: None)
     assert any(each.cls is Bounded for each in served[0]._user_middleware)

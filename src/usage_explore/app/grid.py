@@ -1,8 +1,8 @@
 r"""Tables to look at. A cell holds its value: it is copied, downloaded and sorted by; formats are for the eye.
 
 Numbers that a double holds exactly are numbers, shown with their thousands apart. A column with any other number, and
-one of more than 2,000 rows, is plain text to the last digit. NULL is no value, shown as –. Column ids head the CSV,
-labels the screen.
+one of more than 2,000 rows, is plain text to the last digit, which Streamlit sorts as text: its heading says so. NULL
+is no value, shown as –. Column ids head the CSV, labels the screen.
 
 Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return: values are escaped here, not on screen,
 and a carriage return is written \r.
@@ -72,6 +72,7 @@ def ratios(label: str, values: Sequence[float | None], shown: Callable[[float], 
 
 def _digits(label: str, texts: Sequence[str | None], **options: Any) -> Column:
     """Numbers as text: Streamlit's own format "plain" writes 108.99999999999999 for 109."""
+    options.setdefault("help", "Every digit, held as text: sorting by this column is alphabetical, not by size.")
     pixels = width(label, texts)
     alignment: Literal["left", "right"] = "right" if pixels < _WIDEST else "left"
     config = st.column_config.TextColumn(label, alignment=alignment, width=pixels, **options)
