@@ -1,1 +1,1 @@
-"""cli."""
+"""The `usage-explore` command."""

@@ -1,4 +1,4 @@
-"""What each kind of server needs beyond the table itself: TimescaleDB, Citus, plain PostgreSQL."""
+"""Connections, DDL, the embedded server, and what each kind of server needs: TimescaleDB, Citus, plain PostgreSQL."""
 
 from usage_explore.db.storage_options import NONE_ASKED, Wishes
 

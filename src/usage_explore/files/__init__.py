@@ -1,1 +1,1 @@
-"""files."""
+"""Readers of file formats: CSV, JSON Lines, Parquet, as streams of records."""

@@ -1,1 +1,1 @@
-"""sql."""
+"""Statements: built without a connection."""

@@ -1,1 +1,1 @@
-"""events."""
+"""The Events page."""

@@ -1,1 +1,1 @@
-"""explore."""
+"""The Explore page."""

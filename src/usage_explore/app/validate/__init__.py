@@ -1,1 +1,1 @@
-"""validate."""
+"""The Validate page."""

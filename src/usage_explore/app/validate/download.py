@@ -29,7 +29,7 @@ def code(view: ValidateView, validation: Validation) -> None:
         st.markdown(f"**{title}**")
         st.caption(explained)
         st.code(
-            "from usage_explore import connect\nfrom usage_explore.query.queries import Period\n\nstore = connect()\n"
+            "from usage_explore import Period, connect\n\nstore = connect()\n"
             f"period = {written(period)}\nvalidation = store.validate(period)\nvalidation.frame",
             language="python",
         )

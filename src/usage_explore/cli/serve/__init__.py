@@ -1,1 +1,1 @@
-"""serve."""
+"""Servers: uvicorn, the app beside the API, connection bounds."""

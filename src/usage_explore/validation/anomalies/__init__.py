@@ -1,1 +1,1 @@
-"""anomalies."""
+"""The check of spikes, drops and new levels."""

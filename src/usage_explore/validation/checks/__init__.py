@@ -1,1 +1,1 @@
-"""checks."""
+"""The checks of one module."""

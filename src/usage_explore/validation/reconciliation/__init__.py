@@ -1,1 +1,1 @@
-"""reconciliation."""
+"""Invoice lines compared with the usage."""

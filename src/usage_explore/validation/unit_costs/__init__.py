@@ -1,1 +1,1 @@
-"""unit_costs."""
+"""The check of costs for a unit."""

@@ -1,1 +1,1 @@
-"""unit_errors."""
+"""The check of quantities in another unit."""
