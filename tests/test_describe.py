@@ -6,8 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from usage_explore import AggregateQuery, EventQuery
-from usage_explore.query import describe
+from usage_explore import AggregateQuery, EventQuery, describe
 
 SENTENCES = {
     "": "Events per day, last 30 days, UTC",

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from IPython.core.completer import IPCompleter, provisionalcompleter
 
 from oracle import utc
-from usage_explore import AggregateQuery, EventQuery, Period, QueryError
+from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query import describe
 from usage_explore.query.base import Question
 from usage_explore.store import Choice
 

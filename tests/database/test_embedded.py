@@ -32,7 +32,7 @@ CLIENT = """
     import sys
     from pathlib import Path
     import psycopg
-    from usage_explore import embedded
+    from usage_explore.db import embedded
     if len(sys.argv) > 2:  # become an ordinary user, who may be unable to enter Python's own folder
         os.setgroups([])
         os.setgid(int(sys.argv[2]))
@@ -169,7 +169,7 @@ def test_fork_keeps_the_server_and_leaves_it_to_its_parent(home: Path) -> None:
         """
         import os, sys
         from pathlib import Path
-        from usage_explore import embedded
+        from usage_explore.db import embedded
         embedded.start(Path(sys.argv[1]))
         child = os.fork()
         if child == 0:

@@ -146,8 +146,8 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
     store: Store, configure: Callable[..., None], events_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(("DateStyle", "German"))
-    original = engine.network.parameters
-    monkeypatch.setattr(engine.network, "parameters", lambda url, settings=None: original(url))
+    original = engine.timeouts.parameters
+    monkeypatch.setattr(engine.timeouts, "parameters", lambda url, settings=None: original(url))
     with (
         connect(events_database_url, organization_id=rows.ORGANIZATION) as opened,
         pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),

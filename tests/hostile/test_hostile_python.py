@@ -22,8 +22,17 @@ import oracle
 import rows
 from asked import MODELS, answered, faults_of, fit_to_print, names, told
 from oracle import Row
-from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, UsageExploreError, charts, connect
-from usage_explore.query import describe
+from usage_explore import (
+    AggregateQuery,
+    EventQuery,
+    Period,
+    QueryError,
+    Store,
+    UsageExploreError,
+    charts,
+    connect,
+    describe,
+)
 from usage_explore.query.base import Question
 
 FILTERS = ("metric_key", "price_key", "wallet_currency", "dim:model")

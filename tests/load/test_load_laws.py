@@ -250,7 +250,7 @@ def test_what_is_in_the_file_is_in_the_table(load, name, write):
 
 LOADING = """
 import resource, sys, uuid
-from usage_explore import writing
+from usage_explore.db import ddl as writing
 from usage_explore.load import load_files
 from usage_explore.db.schema import events_table
 with writing.connect(sys.argv[1]) as connection:

@@ -253,7 +253,7 @@ def test_a_database_that_is_away_leaves_no_file(tmp_path: Path) -> None:
 SLOW = """
 from dataclasses import replace
 from sqlalchemy import func, select
-from usage_explore.validation import running
+from usage_explore.validation import run as running
 from usage_explore.validation.check import Outcome
 from usage_explore.cli.main import main
 from reported import check

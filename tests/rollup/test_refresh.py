@@ -29,7 +29,7 @@ LONG = secrets.token_urlsafe(6_000)
 KILLED = """
 import os, signal, sys
 from datetime import datetime
-from usage_explore import writing
+from usage_explore.db import ddl as writing
 from usage_explore.rollup import refresh
 from usage_explore.db.schema import events_table
 

@@ -37,7 +37,16 @@ from usage_explore.query.filters import (
     groups,
     texts,
 )
-from usage_explore.query.url_params import InPython, explain, filter_values, from_pairs, pairs, query_string, to_pairs
+from usage_explore.query.url_params import (
+    InPython,
+    Params,
+    explain,
+    filter_values,
+    from_pairs,
+    pairs,
+    query_string,
+    to_pairs,
+)
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -149,7 +158,7 @@ class Question(BaseModel, metaclass=_Named):
             raise QueryError(faults)
 
     @classmethod
-    def from_params(cls, params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Self:
+    def from_params(cls, params: Params) -> Self:
         """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
 
         What a link says of the looking, such as the picked bar, is left out. Raises `QueryError` with every fault.

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Pairs = list[tuple[str, str]]
 
+Params = str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
+"""A link or query string, a mapping, or (name, value) pairs."""
+
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
@@ -43,7 +46,7 @@ class InPython:
     words: str
 
 
-def pairs(params: str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]) -> Pairs:
+def pairs(params: Params) -> Pairs:
     """Parameters in any form as pairs: a query string or whole URL, a mapping, or pairs already."""
     if isinstance(params, str):
         return _split(params)
