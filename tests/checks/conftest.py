@@ -1,12 +1,14 @@
-"""A demo database with its planted incidents, for the checks that must find them."""
+"""Stores for the checks: a demo database with its planted incidents, and one on the events that a test makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from checks.planted import store_of
 from demo_database import ACME, UNTIL
+from oracle import Row
 from servers import fresh_database
 from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
@@ -28,3 +30,17 @@ def planted_demo(server_url: str, _template: str) -> Iterator[tuple[Store, Perio
         since, until = period.span
         with connect(url, organization_id=ACME) as store:
             yield store, period, [each for each in found if since <= each.starts and each.ends <= until]
+
+
+@pytest.fixture
+def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Callable[[list[Row]], Store]]:
+    """A store on these events, closed at the end."""
+    stores: list[Store] = []
+
+    def made(events: list[Row]) -> Store:
+        stores.append(store_of(events_connection, events_database_url, events))
+        return stores[-1]
+
+    yield made
+    for each in stores:
+        each.close()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 
 from checks.examined import examine, shown
-from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of
+from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september
 from oracle import Row
 from usage_explore import Store
-from usage_explore.db import ddl
 from usage_explore.validation.batches import FLOOR
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -19,20 +18,6 @@ LOADED = UNTIL + 40 * DAY
 JUDGING = ("late_arrivals", "impossible_times", "after_finalization")
 
 Make = Callable[[list[Row]], Store]
-
-
-@pytest.fixture
-def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Make]:
-    """A store on these events, closed at the end."""
-    stores: list[Store] = []
-
-    def made(events: list[Row]) -> Store:
-        stores.append(store_of(events_connection, events_database_url, events))
-        return stores[-1]
-
-    yield made
-    for each in stores:
-        each.close()
 
 
 def history(loaded: datetime, first: int = 0, last: int = 30, **fields: object) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,30 +15,15 @@ from click.testing import CliRunner
 
 import rows as made
 from checks.examined import shown
-from checks.planted import JUNE, SINCE, SMALL, beside, event, september, store_of, total
+from checks.planted import JUNE, SINCE, SMALL, beside, event, september, total
 from oracle import Row
 from usage_explore import Period, Store, connect
 from usage_explore.cli.main import main
-from usage_explore.db import ddl
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 FIRST, SECOND = SINCE + 20 * DAY, SINCE + 25 * DAY
 
 Make = Callable[[list[Row]], Store]
-
-
-@pytest.fixture
-def make(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Make]:
-    """A store on these events, closed at the end."""
-    stores: list[Store] = []
-
-    def made(events: list[Row]) -> Store:
-        stores.append(store_of(events_connection, events_database_url, events))
-        return stores[-1]
-
-    yield made
-    for each in stores:
-        each.close()
 
 
 def line(hour: int, cost: str = "1.5", loaded: object = FIRST, **fields: object) -> Row:
