@@ -1,276 +1,78 @@
-"""The HTTP door with keys: each opens one organization and nothing else, at every address, until it is revoked."""
+"""API keys: shown once, kept as hashes, one organization each, revocable at once."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+import stat
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
-import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
-from oracle import Row
-from usage_explore import Store
-from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api.auth import Access
+from usage_explore.errors import ConfigurationError
 
-WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
-PINNED = {**WINDOW, "as_of": "2026-11-04T00:00:00Z"}
-QUESTIONS: dict[str, dict[str, str]] = {
-    EVENTS: {},
-    AGGREGATE: WINDOW,
-    f"{AGGREGATE}.png": WINDOW,
-    f"{AGGREGATE}.svg": WINDOW,
-    EXPORT: {},
-}
-OPEN = ("/healthz", "/readyz", "/openapi.json")
-BOTH = (rows.ORGANIZATION, rows.NEIGHBOUR)
+ACME = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 
 
 @pytest.fixture
 def ring(tmp_path: Path) -> Keyring:
-    return Keyring(tmp_path / "keys.json")
+    return Keyring(tmp_path / "home" / "keys.json")
 
 
-@pytest.fixture
-def door(everyone: Store, ring: Keyring) -> Iterator[httpx.Client]:
-    with asking(everyone, scope=Access(ring)) as client:
-        yield client
+def test_a_key_opens_its_organization_and_is_kept_nowhere(ring: Keyring) -> None:
+    assert ring.listed() == ()
+    text = ring.create(ACME, "billing bot")
+    found = ring.find(text)
+    assert found is not None
+    assert (found.organization_id, found.name) == (ACME, "billing bot")
+    stored = ring.path.read_text()
+    assert text not in stored
+    assert text.split("_", 2)[2] not in stored
+    assert stat.S_IMODE(ring.path.stat().st_mode) == 0o600
 
 
-@pytest.fixture
-def keys(ring: Keyring) -> dict[UUID, dict[str, str]]:
-    """For each of two organizations the header that opens it."""
-    return {each: bearer(ring.create(each, "test")) for each in BOTH}
+def test_a_revoked_key_is_refused_at_once_and_stays_listed(ring: Keyring) -> None:
+    text, other = ring.create(ACME, "a"), ring.create(uuid4(), "b")
+    key = ring.find(text)
+    assert key is not None
+    first = ring.revoke(key.id)
+    assert ring.find(text) is None
+    assert ring.find(other) is not None
+    assert ring.revoke(key.id) == first
+    assert [kept.name for kept in ring.listed()] == ["a", "b"]
+    with pytest.raises(ConfigurationError, match="keys list"):
+        ring.revoke("nobody")
 
 
-def bearer(text: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {text}"}
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.text(), st.just("ue__"), st.text().map("ue_{}".format)))
+def test_nothing_else_opens_anything(ring: Keyring, text: str) -> None:
+    if not ring.listed():
+        ring.create(ACME, "a")
+    assert ring.find(text) is None
+    assert ring.find(f"ue_{ring.listed()[0].id}_{text}") is None
 
 
-def refused(answer: httpx.Response) -> dict[str, Any]:
-    """The 401's body without what differs from request to request."""
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["cache-control"] == "no-store"
-    assert "Authorization" in answer.headers["vary"]
-    return {name: value for name, value in answer.json().items() if name != "request_id"} if answer.content else {}
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"keys": [{"id": 1}]}', '{"keys": 3}', "\0"])
+def test_a_damaged_file_lets_nobody_in(ring: Keyring, content: str) -> None:
+    text = ring.create(ACME, "a")
+    ring.path.write_text(content)
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        ring.find(text)
+    with pytest.raises(ConfigurationError, match="is damaged"):
+        ring.create(ACME, "b")
+    assert ring.path.read_text() == content
 
 
-@pytest.mark.parametrize("path", QUESTIONS)
-def test_absent_wrong_and_revoked_are_one_answer(door: httpx.Client, ring: Keyring, path: str) -> None:
-    assert door.get(path, params=QUESTIONS[path] | {"organization_id": str(rows.ORGANIZATION)}).status_code == 200
-    text, other = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.NEIGHBOUR, "b")
-    good = door.get(path, params=QUESTIONS[path], headers=bearer(text))
-    assert good.status_code == 200
-    ring.revoke(text.split("_")[1])
-    offered: list[dict[str, str]] = [
-        {},
-        bearer(text),
-        bearer(f"ue_{other.split('_')[1]}_{text.split('_', 2)[2]}"),
-        bearer(other[:-1]),
-        bearer(other + "x"),
-        bearer("ue_" + "0" * 8 + "_nothing"),
-        {"Authorization": "Bearer"},
-        bearer("é" * 20),
-        bearer("x" * 20_000),
-        {"Authorization": f"Basic {other}"},
-        {"Authorization": other},
-        {"Cookie": f"key={other}"},
-    ]
-    said = [refused(door.get(path, params=QUESTIONS[path], headers=_latin(each))) for each in offered]
-    assert all(each == said[0] for each in said)
-    twice = [("Authorization", f"Bearer {other}"), ("Authorization", f"Bearer {other}")]
-    assert refused(door.get(path, headers=twice)) == said[0]
-    assert refused(door.get(path, params={"nonsense": "1"})) == said[0], "what is wrong with a question is not told"
-    assert refused(door.get(path, params={"key": other})) == said[0]
-    assert not refused(door.head(path))
-    assert door.get(path, params=QUESTIONS[path], headers={"Authorization": f"bearer {other}"}).status_code == 200
-
-
-def _latin(headers: dict[str, str]) -> dict[bytes, bytes]:
-    return {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-
-
-def test_whether_the_process_is_well_is_told_without_a_key(door: httpx.Client, keys: Any) -> None:
-    for path in OPEN:
-        assert door.get(path).status_code == 200
-    assert door.get("/nothing").status_code == 404
-    assert str(rows.ORGANIZATION) not in door.get("/openapi.json").text
-
-
-def test_each_key_sees_its_own_rows_and_no_others(
-    door: httpx.Client, keys: dict[UUID, dict[str, str]], generated: list[Row]
-) -> None:
-    for organization_id, header in keys.items():
-        own = {str(row.id) for row in generated if row.organization_id == organization_id}
-        seen: list[str] = []
-        cursor: dict[str, str] = {}
-        while True:
-            page = door.get(EVENTS, params={"limit": "100", **cursor}, headers=header).json()
-            seen += [each["id"] for each in page["data"]]
-            if not page["pagination"]["has_more"]:
-                break
-            cursor = {"cursor": page["pagination"]["cursor"]}
-        assert len(seen) == len(own)
-        assert set(seen) == own
-        total = door.get(AGGREGATE, params=WINDOW, headers=header).json()["series"][0]["total"]
-        assert total == len(own)
-        lines = door.get(EXPORT, headers=header).text.splitlines()
-        assert {line.split(",", 1)[0].strip('"') for line in lines[1:]} == own
-        named = door.get(AGGREGATE, params=WINDOW | {"organization_id": str(organization_id)}, headers=header)
-        assert named.json()["series"][0]["total"] == total
-
-
-@pytest.mark.parametrize("path", QUESTIONS)
-def test_not_yours_and_not_existing_are_one_answer(
-    door: httpx.Client, keys: dict[UUID, dict[str, str]], path: str
-) -> None:
-    said = []
-    for claim in (rows.NEIGHBOUR, uuid4()):
-        answer = door.get(
-            path, params=QUESTIONS[path] | {"organization_id": str(claim)}, headers=keys[rows.ORGANIZATION]
-        )
-        assert answer.status_code == 403
-        assert str(claim) not in answer.text
-        said.append(
-            (
-                {name: value for name, value in answer.json().items() if name != "request_id"},
-                {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")},
-            )
-        )
-    assert json.dumps(said[0][0]) == json.dumps(said[1][0])
-    assert said[0][1] == said[1][1]
-
-
-def test_a_neighbours_cursor_and_ids_find_nothing(
-    door: httpx.Client, keys: dict[UUID, dict[str, str]], generated: list[Row]
-) -> None:
-    theirs = door.get(EVENTS, params={"limit": "2"}, headers=keys[rows.NEIGHBOUR]).json()
-    cursor = theirs["pagination"]["cursor"]
-    for path in (EVENTS, EXPORT):
-        answer = door.get(path, params={"cursor": cursor}, headers=keys[rows.ORGANIZATION])
-        assert answer.status_code == 400
-        assert [each["parameter"] for each in answer.json()["errors"]] == ["cursor"]
-        assert not any(each["id"] in answer.text for each in theirs["data"])
-
-
-def test_a_pinned_answer_is_its_askers_alone(door: httpx.Client, keys: dict[UUID, dict[str, str]]) -> None:
-    mine = door.get(AGGREGATE, params=PINNED, headers=keys[rows.ORGANIZATION])
-    theirs = door.get(AGGREGATE, params=PINNED, headers=keys[rows.NEIGHBOUR])
-    assert mine.headers["etag"] != theirs.headers["etag"]
-    for answer in (mine, theirs):
-        assert answer.headers["cache-control"].startswith("private")
-        assert "Authorization" in answer.headers["vary"]
-    tag = {"If-None-Match": mine.headers["etag"]}
-    assert door.get(AGGREGATE, params=PINNED, headers=keys[rows.ORGANIZATION] | tag).status_code == 304
-    assert door.get(AGGREGATE, params=PINNED, headers=keys[rows.NEIGHBOUR] | tag).status_code == 200
-    refused(door.get(AGGREGATE, params=PINNED, headers=tag))
-
-
-def test_two_organizations_at_once_never_meet(
-    door: httpx.Client, keys: dict[UUID, dict[str, str]], generated: list[Row]
-) -> None:
-    own = {each: {str(row.id) for row in generated if row.organization_id == each} for each in BOTH}
-    as_of = datetime.fromisoformat(PINNED["as_of"])
-    known = {each: sum(row.organization_id == each and row.ingested_at <= as_of for row in generated) for each in BOTH}
-
-    def ask(number: int) -> None:
-        organization_id = BOTH[number % 2]
-        if number % 3:
-            page = door.get(EVENTS, params={"limit": "50"}, headers=keys[organization_id]).json()
-            assert {each["id"] for each in page["data"]} <= own[organization_id]
-            assert {each["organization_id"] for each in page["data"]} == {str(organization_id)}
-        else:
-            found = door.get(AGGREGATE, params=PINNED, headers=keys[organization_id]).json()
-            assert found["series"][0]["total"] == known[organization_id] > 0
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(ask, range(60)))
-
-
-def test_revoking_takes_effect_at_the_next_request(door: httpx.Client, ring: Keyring) -> None:
-    text, other = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.ORGANIZATION, "b")
-    assert door.get(EVENTS, headers=bearer(text)).status_code == 200
-    ring.revoke(text.split("_")[1])
-    refused(door.get(EVENTS, headers=bearer(text)))
-    assert door.get(EVENTS, headers=bearer(other)).status_code == 200
-    ring.revoke(other.split("_")[1])
-    refused(door.get(EVENTS, headers=bearer(other)))
-    refused(door.get(EVENTS))
-
-
-def test_a_key_never_widens_what_the_server_shows(everyone: Store, ring: Keyring) -> None:
-    text = ring.create(rows.NEIGHBOUR, "b")
-    with asking(everyone.scoped(rows.ORGANIZATION), scope=Access(ring)) as client:
-        for path, parameters in QUESTIONS.items():
-            answer = client.get(path, params=parameters, headers=bearer(text))
-            assert answer.status_code == 403
-            assert str(rows.ORGANIZATION) not in answer.text
-
-
-def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> None:
-    text = ring.create(rows.ORGANIZATION, "a")
-    ring.path.write_text("{")
-    for headers in ({}, bearer(text)):
-        answer = door.get(EVENTS, headers=headers)
-        assert answer.status_code == 500
-        assert str(ring.path) not in answer.text
-    assert door.get("/healthz").status_code == 200
-
-
-def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyring, tmp_path: Path) -> None:
-    table = tmp_path / "people.toml"
-    with asking(everyone, scope=Access(ring, People(table))) as client:
-        assert client.get(EVENTS, params={"organization_id": str(rows.ORGANIZATION)}).status_code == 200
-        table.write_text("")
-        refused(client.get(EVENTS, params={"organization_id": str(rows.ORGANIZATION)}))
-        assert client.get(EVENTS, headers=bearer(ring.create(rows.ORGANIZATION, "a"))).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "127.0.0.1@evil", "", "10.0.0.1", "[::2]"],
-)
-def test_without_keys_a_name_made_to_lead_here_is_turned_away(door: httpx.Client, ring: Keyring, host: str) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
-    for path, parameters in QUESTIONS.items():
-        answer = door.get(path, params=parameters | question, headers={"Host": host})
-        assert answer.status_code == 421
-        assert answer.headers["content-type"] == "application/problem+json"
-    key = bearer(ring.create(rows.ORGANIZATION, "a"))
-    assert door.get(EVENTS, headers=key | {"Host": "usage.example"}).status_code == 200
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8600", "LOCALHOST", "[::1]:8600"])
-def test_without_keys_this_machine_is_answered(door: httpx.Client, host: str) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
-    assert door.get(EVENTS, params=question, headers={"Host": host}).status_code == 200
-
-
-def test_without_keys_who_comes_through_a_proxy_is_turned_away(door: httpx.Client) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
-    answer = door.get(EVENTS, params=question, headers={"X-Forwarded-For": "203.0.113.9"})
-    assert answer.status_code == 421
-
-
-def test_the_document_says_whether_keys_are_needed(door: httpx.Client, ring: Keyring) -> None:
-    before = door.get("/openapi.json").json()
-    assert before["security"] == [{"key": []}, {}]
-    ring.create(rows.ORGANIZATION, "a")
-    document = door.get("/openapi.json").json()
-    schemathesis.openapi.from_dict(document).validate()
-    assert document["security"] == [{"key": []}]
-    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    for path, operations in document["paths"].items():
-        assert operations["get"].get("security") == ([] if path in OPEN else None)
-        assert ("401" in operations["get"]["responses"]) == (path not in OPEN)
+def test_two_writers_lose_no_key(ring: Keyring) -> None:
+    program = (
+        "import sys, uuid, pathlib; from usage_explore.access.api_keys import Keyring; "
+        "[Keyring(pathlib.Path(sys.argv[1])).create(uuid.uuid4(), 'x') for _ in range(5)]"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(ring.path)]) for _ in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert len({key.id for key in ring.listed()}) == 15
