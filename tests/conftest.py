@@ -10,10 +10,10 @@ import hypothesis
 import psycopg
 import pytest
 
-import rows
-from layouts import LAYOUTS, insert_in_layout
-from oracle import Row
-from servers import fresh_database, kind, remove_server, short_folder
+from support import generated_events
+from support.database_servers import fresh_database, kind, remove_server, short_folder
+from support.query_oracle import Row
+from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
 from usage_explore.db import ddl, embedded
 from usage_explore.db.schema import DEFAULT_TABLE
@@ -92,7 +92,7 @@ def events_connection(events_database_url: str) -> Iterator[ddl.Connection]:
 
 @pytest.fixture(scope="session")
 def generated() -> list[Row]:
-    return rows.generate()
+    return generated_events.generate()
 
 
 def _layouts() -> list[str]:
@@ -115,10 +115,10 @@ def everyone(request: pytest.FixtureRequest, server_url: str, _template: str, ge
 @pytest.fixture(scope="session")
 def store(everyone: Store) -> Store:
     """A store for the generated rows' main organization."""
-    return everyone.scoped(rows.ORGANIZATION)
+    return everyone.scoped(generated_events.ORGANIZATION)
 
 
 @pytest.fixture(scope="session")
 def own(generated: list[Row]) -> list[Row]:
     """The main organization's rows."""
-    return [row for row in generated if row.organization_id == rows.ORGANIZATION]
+    return [row for row in generated if row.organization_id == generated_events.ORGANIZATION]

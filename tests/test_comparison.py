@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-import rows
-from oracle import Row, utc
+from support import generated_events
+from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.comparison import Change, Comparison, compare
 from usage_explore.db import ddl
@@ -40,7 +40,7 @@ def daily(events_database_url: str, events_connection: ddl.Connection, own: list
                 dimensions="{}",
             )
         )
-    rows.insert(events_connection, events)
+    generated_events.insert(events_connection, events)
     store = connect(events_database_url)
     yield store
     store.close()
@@ -56,7 +56,7 @@ def add(connection: ddl.Connection, own: list[Row], since: datetime, until: date
         )
         for at in instants
     ]
-    rows.insert(connection, events)
+    generated_events.insert(connection, events)
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-import oracle
-import rows
-from oracle import Row, utc
+from support import generated_events, query_oracle
+from support.query_oracle import Row, utc
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
@@ -39,7 +38,7 @@ def _small_pages() -> Iterator[None]:
 def wanted(own: list[Row]) -> list[Row]:
     return [
         row
-        for row in oracle.newest_first(own)
+        for row in query_oracle.newest_first(own)
         if row.timestamp >= utc(2026, 10, 1) and row.metric_key in ("tokens_in", "a,b")
     ]
 
@@ -78,13 +77,15 @@ def test_parquet_scale_is_the_largest_there_is(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row], tmp_path: Path
 ) -> None:
     quantities = ["1.50", "-0.000000000000001", "12345678901234567890123", "0"]
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), quantity=Decimal(quantity)) for quantity in quantities])
+    generated_events.insert(
+        events_connection, [replace(own[0], id=uuid4(), quantity=Decimal(quantity)) for quantity in quantities]
+    )
     store = connect(events_database_url)
     store.export(EventQuery(), tmp_path / "e.parquet", progress=False)
     column = parquet.read_table(tmp_path / "e.parquet")["quantity"]
     assert column.type == pa.decimal128(38, 15)
     assert sorted(column.to_pylist()) == sorted(map(Decimal, quantities))
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), quantity=Decimal("Infinity"))])
+    generated_events.insert(events_connection, [replace(own[0], id=uuid4(), quantity=Decimal("Infinity"))])
     store.export(EventQuery(), tmp_path / "e.parquet", progress=False)
     table = parquet.read_table(tmp_path / "e.parquet")
     assert b"NaN or infinite" in (table.schema.field("quantity").metadata or {})[b"usage-explore"]
@@ -95,7 +96,7 @@ def test_parquet_scale_is_the_largest_there_is(
 def test_a_view_with_whole_quantities_is_exported(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row], tmp_path: Path
 ) -> None:
-    rows.insert(events_connection, [replace(own[0], quantity=Decimal(7))])
+    generated_events.insert(events_connection, [replace(own[0], quantity=Decimal(7))])
     columns = ", ".join(f"{name}::int" if name == "quantity" else name for name in COLUMNS)
     events_connection.execute(f"CREATE VIEW whole AS SELECT {columns} FROM usage_events")
     events_connection.commit()

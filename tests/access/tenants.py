@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from oracle import Row, utc
+from support.query_oracle import Row, utc
 
 BEGAN, ENDED = utc(2026, 9, 1), utc(2026, 9, 15)
 """When the events occurred; they were known a minute later."""

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-import rows
-from doors import EVENTS, eventually
+from support import generated_events
+from support.api_server import EVENTS, eventually
 from usage_explore import config, connect
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
@@ -50,7 +50,7 @@ def test_elsewhere_needs_access_control(tmp_path: Path, host: str) -> None:
     for lacks in ([], ["the sign-in"]):
         with pytest.raises(ConfigurationError, match=r"people\.toml"):
             bind_check.check_app(host, settings, lacks)
-    key = Keyring(settings.keys).create(rows.ORGANIZATION, "a")
+    key = Keyring(settings.keys).create(generated_events.ORGANIZATION, "a")
     settings.people.write_text("")
     bind_check.check_api(host, settings)
     bind_check.check_app(host, settings, [])
@@ -93,22 +93,22 @@ def test_the_commands_refuse_to_listen(tmp_path: Path, command: str) -> None:
 
 
 def test_an_address_of_another_machine_is_named(run: Run) -> None:
-    run("keys", "create", "--name", "a", "--organization-id", str(rows.ORGANIZATION))
+    run("keys", "create", "--name", "a", "--organization-id", str(generated_events.ORGANIZATION))
     result = run("api", "--host", "192.0.2.7")
     assert result.exit_code == 1
     assert "192.0.2.7 is not an address of this machine" in result.output
 
 
 def test_a_key_is_shown_once_listed_and_revoked(run: Run, tmp_path: Path) -> None:
-    made = run("keys", "create", "--name", "billing bot", "--organization-id", str(rows.ORGANIZATION))
+    made = run("keys", "create", "--name", "billing bot", "--organization-id", str(generated_events.ORGANIZATION))
     assert made.exit_code == 0, made.output
     text = made.stdout.strip()
     key = Keyring(tmp_path / "keys.json").find(text)
     assert key is not None
-    assert (key.organization_id, key.name) == (rows.ORGANIZATION, "billing bot")
+    assert (key.organization_id, key.name) == (generated_events.ORGANIZATION, "billing bot")
     listed = run("keys", "list").output
     assert text.split("_", 2)[2] not in listed
-    assert all(word in listed for word in (key.id, str(rows.ORGANIZATION), "billing bot", "valid"))
+    assert all(word in listed for word in (key.id, str(generated_events.ORGANIZATION), "billing bot", "valid"))
     assert run("keys", "revoke", key.id).output == f"Revoked {key.id} (billing bot).\n"
     assert "revoked" in run("keys", "list").output
     assert Keyring(tmp_path / "keys.json").find(text) is None
@@ -120,8 +120,8 @@ def test_a_key_is_shown_once_listed_and_revoked(run: Run, tmp_path: Path) -> Non
     ("arguments", "said"),
     [
         (["--name", "a"], "--organization-id: is missing"),
-        (["--name", " ", "--organization-id", str(rows.ORGANIZATION)], "--name"),
-        (["--name", "a\nb", "--organization-id", str(rows.ORGANIZATION)], "--name"),
+        (["--name", " ", "--organization-id", str(generated_events.ORGANIZATION)], "--name"),
+        (["--name", "a\nb", "--organization-id", str(generated_events.ORGANIZATION)], "--name"),
         (["--name", "a", "--organization-id", "x"], "is not a UUID"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_key_needs_an_organization_and_a_name(run: Run, tmp_path: Path, argume
 
 def test_keys_can_be_made_before_the_embedded_database(home: Path) -> None:
     place = home / "new"
-    Keyring(place / "keys.json").create(rows.ORGANIZATION, "a")
+    Keyring(place / "keys.json").create(generated_events.ORGANIZATION, "a")
     try:
         with connect(embedded.start(place)) as store:
             assert store.now()
@@ -154,9 +154,9 @@ def _other_address() -> str | None:
 @pytest.fixture
 def open_door(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> Iterator[int]:
     """The API alone, listening everywhere, with one key; its port."""
-    rows.insert(events_connection, rows.generate(per_scene=1))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     settings = config.settings(database_url=events_database_url, home=tmp_path)
-    (tmp_path / "key").write_text(Keyring(settings.keys).create(rows.ORGANIZATION, "a"))
+    (tmp_path / "key").write_text(Keyring(settings.keys).create(generated_events.ORGANIZATION, "a"))
     port = launch.free_port(None, first=8750)
     command = [sys.executable, "-P", "-m", "usage_explore", "api", "--host", "0.0.0.0", "--port", str(port)]
     log = tmp_path / "log"
@@ -182,7 +182,7 @@ def _answers(port: int) -> bool:
 def test_listening_everywhere_stays_closed_when_the_keys_go(open_door: int, tmp_path: Path) -> None:
     key = {"Authorization": f"Bearer {(tmp_path / 'key').read_text()}"}
     address = _other_address()
-    question = {"organization_id": str(rows.ORGANIZATION)}
+    question = {"organization_id": str(generated_events.ORGANIZATION)}
     for host in filter(None, ("127.0.0.1", address)):
         url = f"http://{host}:{open_door}/api{EVENTS}"
         assert httpx.get(url, params=question, headers=key).status_code == 200

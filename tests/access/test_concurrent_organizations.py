@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
-from servers import fresh_database
-from tenants import ALPHA, AS_OF, BEGAN, BRAVO, NEIGHBOURS, PINNED, Tenant
+from access.tenants import ALPHA, AS_OF, BEGAN, BRAVO, NEIGHBOURS, PINNED, Tenant
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.database_servers import fresh_database
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
@@ -59,7 +59,7 @@ def a_store(server_url: str, template: str, *tenants: Tenant) -> Iterator[Store]
     """A store on a table that holds these organizations' events."""
     with fresh_database(server_url, template=template) as url:
         with ddl.connect(url) as connection:
-            rows.insert(connection, [row for tenant in tenants for row in tenant.rows()])
+            generated_events.insert(connection, [row for tenant in tenants for row in tenant.rows()])
         with connect(url) as store:
             yield store
 
@@ -173,7 +173,7 @@ class Arrivals:
                     first = tenant.events + batch * many
                     fresh = [tenant.row(first + step, BEGAN, draw, datetime.now(UTC)) for step in range(many)]
                     self.appended[tenant] += many  # before it is committed: at most as many can be counted
-                    rows.insert(connection, fresh)
+                    generated_events.insert(connection, fresh)
                 if self._ending.wait(0.05):
                     return
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, raw
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, command, eventually, raw
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
@@ -80,11 +80,11 @@ def test_a_question_in_the_log_is_bounded() -> None:
 def test_every_request_is_one_line_without_secrets(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, word: str
 ) -> None:
-    rows.insert(events_connection, rows.generate(per_scene=1))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     url = with_password(events_database_url)
     settings = config.settings(database_url=url, home=tmp_path, app_url="http://127.0.0.1")
-    key = Keyring(settings.keys).create(rows.ORGANIZATION, "billing bot")
-    gone = Keyring(settings.keys).create(rows.ORGANIZATION, "revoked")
+    key = Keyring(settings.keys).create(generated_events.ORGANIZATION, "billing bot")
+    gone = Keyring(settings.keys).create(generated_events.ORGANIZATION, "revoked")
     Keyring(settings.keys).revoke(gone.split("_")[1])
     port = launch.free_port(None, first=8760)
     log = tmp_path / "log"
@@ -115,7 +115,7 @@ def test_every_request_is_one_line_without_secrets(
         ask(EVENTS, 401, Authorization=f"Bearer {gone}")
         ask(EVENTS, 401, Authorization=f"Bearer {key}x")
         ask(EVENTS, 401, Authorization=f"Basic {key}")
-        ask(f"{EVENTS}?organization_id={rows.NEIGHBOUR}", 403)
+        ask(f"{EVENTS}?organization_id={generated_events.NEIGHBOUR}", 403)
         ask(f"{EVENTS}?limit=0&nonsense=secret%0Aword", 400)
         events_connection.execute("ALTER TABLE usage_events RENAME TO elsewhere")
         events_connection.commit()
@@ -136,7 +136,7 @@ def test_every_request_is_one_line_without_secrets(
     assert found["id-1"]["asker"] == asker
     assert found["id-1"]["rows"] <= 3
     assert found["id-1"]["question"] == {"limit": ["3"], "metric_key": ["tokens_in"]}
-    assert found["id-1"]["organization_id"] == str(rows.ORGANIZATION)
+    assert found["id-1"]["organization_id"] == str(generated_events.ORGANIZATION)
     assert found["id-2"]["question"]["bucket"] == ["week"]
     assert found["id-6"]["question"] == {"key": ["…"]}
     assert found["id-6"]["problem"] == "query"

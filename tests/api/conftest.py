@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-import rows
-from doors import asking
+from support import generated_events
+from support.api_server import asking
 from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
@@ -35,7 +35,7 @@ def slow() -> Callable[[str], None]:
     def make(url: str) -> None:
         columns = ", ".join(f"e.{name}" for name in COLUMNS if name != "quantity")
         with ddl.connect(url) as connection:
-            rows.insert(connection, rows.generate(per_scene=1))
+            generated_events.insert(connection, generated_events.generate(per_scene=1))
             connection.execute(
                 f"""
                 CREATE VIEW slow AS SELECT {columns}, e.quantity

@@ -14,9 +14,9 @@ import httpx
 import pytest
 import schemathesis
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
-from oracle import Row
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
@@ -32,7 +32,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     EXPORT: {},
 }
 OPEN = ("/healthz", "/readyz", "/openapi.json")
-BOTH = (rows.ORGANIZATION, rows.NEIGHBOUR)
+BOTH = (generated_events.ORGANIZATION, generated_events.NEIGHBOUR)
 
 
 @pytest.fixture
@@ -68,8 +68,11 @@ def refused(answer: httpx.Response) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", QUESTIONS)
 def test_absent_wrong_and_revoked_are_one_answer(door: httpx.Client, ring: Keyring, path: str) -> None:
-    assert door.get(path, params=QUESTIONS[path] | {"organization_id": str(rows.ORGANIZATION)}).status_code == 200
-    text, other = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.NEIGHBOUR, "b")
+    assert (
+        door.get(path, params=QUESTIONS[path] | {"organization_id": str(generated_events.ORGANIZATION)}).status_code
+        == 200
+    )
+    text, other = ring.create(generated_events.ORGANIZATION, "a"), ring.create(generated_events.NEIGHBOUR, "b")
     good = door.get(path, params=QUESTIONS[path], headers=bearer(text))
     assert good.status_code == 200
     ring.revoke(text.split("_")[1])
@@ -105,7 +108,7 @@ def test_whether_the_process_is_well_is_told_without_a_key(door: httpx.Client, k
     for path in OPEN:
         assert door.get(path).status_code == 200
     assert door.get("/nothing").status_code == 404
-    assert str(rows.ORGANIZATION) not in door.get("/openapi.json").text
+    assert str(generated_events.ORGANIZATION) not in door.get("/openapi.json").text
 
 
 def test_each_key_sees_its_own_rows_and_no_others(
@@ -136,9 +139,9 @@ def test_not_yours_and_not_existing_are_one_answer(
     door: httpx.Client, keys: dict[UUID, dict[str, str]], path: str
 ) -> None:
     said = []
-    for claim in (rows.NEIGHBOUR, uuid4()):
+    for claim in (generated_events.NEIGHBOUR, uuid4()):
         answer = door.get(
-            path, params=QUESTIONS[path] | {"organization_id": str(claim)}, headers=keys[rows.ORGANIZATION]
+            path, params=QUESTIONS[path] | {"organization_id": str(claim)}, headers=keys[generated_events.ORGANIZATION]
         )
         assert answer.status_code == 403
         assert str(claim) not in answer.text
@@ -155,25 +158,25 @@ def test_not_yours_and_not_existing_are_one_answer(
 def test_a_neighbours_cursor_and_ids_find_nothing(
     door: httpx.Client, keys: dict[UUID, dict[str, str]], generated: list[Row]
 ) -> None:
-    theirs = door.get(EVENTS, params={"limit": "2"}, headers=keys[rows.NEIGHBOUR]).json()
+    theirs = door.get(EVENTS, params={"limit": "2"}, headers=keys[generated_events.NEIGHBOUR]).json()
     cursor = theirs["pagination"]["cursor"]
     for path in (EVENTS, EXPORT):
-        answer = door.get(path, params={"cursor": cursor}, headers=keys[rows.ORGANIZATION])
+        answer = door.get(path, params={"cursor": cursor}, headers=keys[generated_events.ORGANIZATION])
         assert answer.status_code == 400
         assert [each["parameter"] for each in answer.json()["errors"]] == ["cursor"]
         assert not any(each["id"] in answer.text for each in theirs["data"])
 
 
 def test_a_pinned_answer_is_its_askers_alone(door: httpx.Client, keys: dict[UUID, dict[str, str]]) -> None:
-    mine = door.get(AGGREGATE, params=PINNED, headers=keys[rows.ORGANIZATION])
-    theirs = door.get(AGGREGATE, params=PINNED, headers=keys[rows.NEIGHBOUR])
+    mine = door.get(AGGREGATE, params=PINNED, headers=keys[generated_events.ORGANIZATION])
+    theirs = door.get(AGGREGATE, params=PINNED, headers=keys[generated_events.NEIGHBOUR])
     assert mine.headers["etag"] != theirs.headers["etag"]
     for answer in (mine, theirs):
         assert answer.headers["cache-control"].startswith("private")
         assert "Authorization" in answer.headers["vary"]
     tag = {"If-None-Match": mine.headers["etag"]}
-    assert door.get(AGGREGATE, params=PINNED, headers=keys[rows.ORGANIZATION] | tag).status_code == 304
-    assert door.get(AGGREGATE, params=PINNED, headers=keys[rows.NEIGHBOUR] | tag).status_code == 200
+    assert door.get(AGGREGATE, params=PINNED, headers=keys[generated_events.ORGANIZATION] | tag).status_code == 304
+    assert door.get(AGGREGATE, params=PINNED, headers=keys[generated_events.NEIGHBOUR] | tag).status_code == 200
     refused(door.get(AGGREGATE, params=PINNED, headers=tag))
 
 
@@ -199,7 +202,7 @@ def test_two_organizations_at_once_never_meet(
 
 
 def test_revoking_takes_effect_at_the_next_request(door: httpx.Client, ring: Keyring) -> None:
-    text, other = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.ORGANIZATION, "b")
+    text, other = ring.create(generated_events.ORGANIZATION, "a"), ring.create(generated_events.ORGANIZATION, "b")
     assert door.get(EVENTS, headers=bearer(text)).status_code == 200
     ring.revoke(text.split("_")[1])
     refused(door.get(EVENTS, headers=bearer(text)))
@@ -210,16 +213,16 @@ def test_revoking_takes_effect_at_the_next_request(door: httpx.Client, ring: Key
 
 
 def test_a_key_never_widens_what_the_server_shows(everyone: Store, ring: Keyring) -> None:
-    text = ring.create(rows.NEIGHBOUR, "b")
-    with asking(everyone.scoped(rows.ORGANIZATION), scope=Access(ring)) as client:
+    text = ring.create(generated_events.NEIGHBOUR, "b")
+    with asking(everyone.scoped(generated_events.ORGANIZATION), scope=Access(ring)) as client:
         for path, parameters in QUESTIONS.items():
             answer = client.get(path, params=parameters, headers=bearer(text))
             assert answer.status_code == 403
-            assert str(rows.ORGANIZATION) not in answer.text
+            assert str(generated_events.ORGANIZATION) not in answer.text
 
 
 def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> None:
-    text = ring.create(rows.ORGANIZATION, "a")
+    text = ring.create(generated_events.ORGANIZATION, "a")
     ring.path.write_text("{")
     for headers in ({}, bearer(text)):
         answer = door.get(EVENTS, headers=headers)
@@ -231,10 +234,10 @@ def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> 
 def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyring, tmp_path: Path) -> None:
     table = tmp_path / "people.toml"
     with asking(everyone, scope=Access(ring, People(table))) as client:
-        assert client.get(EVENTS, params={"organization_id": str(rows.ORGANIZATION)}).status_code == 200
+        assert client.get(EVENTS, params={"organization_id": str(generated_events.ORGANIZATION)}).status_code == 200
         table.write_text("")
-        refused(client.get(EVENTS, params={"organization_id": str(rows.ORGANIZATION)}))
-        assert client.get(EVENTS, headers=bearer(ring.create(rows.ORGANIZATION, "a"))).status_code == 200
+        refused(client.get(EVENTS, params={"organization_id": str(generated_events.ORGANIZATION)}))
+        assert client.get(EVENTS, headers=bearer(ring.create(generated_events.ORGANIZATION, "a"))).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -242,23 +245,23 @@ def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyrin
     ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "127.0.0.1@evil", "", "10.0.0.1", "[::2]"],
 )
 def test_without_keys_a_name_made_to_lead_here_is_turned_away(door: httpx.Client, ring: Keyring, host: str) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
+    question = {"organization_id": str(generated_events.ORGANIZATION)}
     for path, parameters in QUESTIONS.items():
         answer = door.get(path, params=parameters | question, headers={"Host": host})
         assert answer.status_code == 421
         assert answer.headers["content-type"] == "application/problem+json"
-    key = bearer(ring.create(rows.ORGANIZATION, "a"))
+    key = bearer(ring.create(generated_events.ORGANIZATION, "a"))
     assert door.get(EVENTS, headers=key | {"Host": "usage.example"}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8600", "LOCALHOST", "[::1]:8600"])
 def test_without_keys_this_machine_is_answered(door: httpx.Client, host: str) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
+    question = {"organization_id": str(generated_events.ORGANIZATION)}
     assert door.get(EVENTS, params=question, headers={"Host": host}).status_code == 200
 
 
 def test_without_keys_who_comes_through_a_proxy_is_turned_away(door: httpx.Client) -> None:
-    question = {"organization_id": str(rows.ORGANIZATION)}
+    question = {"organization_id": str(generated_events.ORGANIZATION)}
     answer = door.get(EVENTS, params=question, headers={"X-Forwarded-For": "203.0.113.9"})
     assert answer.status_code == 421
 
@@ -266,7 +269,7 @@ def test_without_keys_who_comes_through_a_proxy_is_turned_away(door: httpx.Clien
 def test_the_document_says_whether_keys_are_needed(door: httpx.Client, ring: Keyring) -> None:
     before = door.get("/openapi.json").json()
     assert before["security"] == [{"key": []}, {}]
-    ring.create(rows.ORGANIZATION, "a")
+    ring.create(generated_events.ORGANIZATION, "a")
     document = door.get("/openapi.json").json()
     schemathesis.openapi.from_dict(document).validate()
     assert document["security"] == [{"key": []}]

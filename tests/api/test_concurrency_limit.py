@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
 from usage_explore import Store, connect
 from usage_explore.api import Limits
 from usage_explore.db import ddl
@@ -22,7 +22,7 @@ PATHS = [EVENTS, AGGREGATE, f"{AGGREGATE}.svg", EXPORT]
 @pytest.fixture
 def slow_store(events_database_url: str, slow: Callable[[str], None]) -> Iterator[Store]:
     slow(events_database_url)
-    with connect(events_database_url, rows.ORGANIZATION, table="slow") as store:
+    with connect(events_database_url, generated_events.ORGANIZATION, table="slow") as store:
         yield store
 
 
@@ -68,7 +68,7 @@ def test_questions_beyond_the_limit_wait_a_bounded_time(slow_store: Store, event
 
 
 def test_a_pool_that_others_use_up_is_waited_for_a_bounded_time(events_database_url: str) -> None:
-    with connect(events_database_url, rows.ORGANIZATION) as store, contextlib.ExitStack() as others:
+    with connect(events_database_url, generated_events.ORGANIZATION) as store, contextlib.ExitStack() as others:
         store.engine.pool._timeout = 0.2  # type: ignore[attr-defined]
         for _ in range(10):
             others.enter_context(store.engine.connect())

@@ -14,11 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import oracle
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT
-from oracle import Row, utc
-from random_filters import filters, with_filters
+from support import generated_events, query_oracle
+from support.api_server import AGGREGATE, EVENTS, EXPORT
+from support.query_oracle import Row, utc
+from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, Store
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,7 +47,7 @@ def test_a_page_is_the_packages_page(
     metric=st.sampled_from(["count", "sum_quantity"]),
     group_by=st.sampled_from(["none", "metric_key", "dim:model", "customer_id", "wallet_currency"]),
     top=st.integers(0, 5),
-    scene=st.sampled_from(rows.SCENES),
+    scene=st.sampled_from(generated_events.SCENES),
     as_of=st.none() | st.just(utc(2026, 6, 3)),
 )
 def test_an_aggregate_is_the_packages_aggregate(
@@ -80,15 +79,15 @@ def test_pages_concatenate_to_the_unpaged_list(client: httpx.Client, own: list[R
         assert pagination["has_more"] == ("next" in answer.links)
         # the link is relative to the page it came with
         address = str(answer.url.join(answer.links["next"]["url"])) if pagination["has_more"] else None
-    assert found == [str(row.id) for row in oracle.newest_first(own)]
+    assert found == [str(row.id) for row in query_oracle.newest_first(own)]
 
 
 def test_an_event_has_every_column_as_the_contract_says(client: httpx.Client, own: list[Row]) -> None:
     (event,) = got(client, EVENTS, "limit=1")["data"]
-    row = oracle.newest_first(own)[0]
+    row = query_oracle.newest_first(own)[0]
     assert event == {
         "id": str(row.id),
-        "organization_id": str(rows.ORGANIZATION),
+        "organization_id": str(generated_events.ORGANIZATION),
         "customer_id": str(row.customer_id),
         "product_id": row.product_id and str(row.product_id),
         "subscription_id": None,
@@ -146,7 +145,7 @@ def test_sums_are_exact_text_and_counts_are_integers(client: httpx.Client, store
 
 
 def test_an_open_door_takes_the_organization_from_the_question(stranger: httpx.Client, everyone: Store) -> None:
-    for organization in (rows.ORGANIZATION, rows.NEIGHBOUR):
+    for organization in (generated_events.ORGANIZATION, generated_events.NEIGHBOUR):
         found = got(stranger, EVENTS, f"organization_id={organization}&limit=100")
         assert {event["organization_id"] for event in found["data"]} == {str(organization)}
         assert found == everyone.events(EventQuery(organization_id=organization, limit=100)).to_dict()

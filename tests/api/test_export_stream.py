@@ -11,9 +11,9 @@ import httpx
 import pytest
 from psycopg import sql
 
-import rows
-from doors import EVENTS, EXPORT, asking, eventually, working
-from oracle import Row, newest_first
+from support import generated_events
+from support.api_server import EVENTS, EXPORT, asking, eventually, working
+from support.query_oracle import Row, newest_first
 from usage_explore import EventQuery, Store, connect
 from usage_explore.api import Limits
 from usage_explore.db import ddl
@@ -31,7 +31,7 @@ def _small_pages() -> Iterator[None]:
 @pytest.fixture
 def halfway(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> str:
     """A view that takes a minute to read once it comes to a row in the middle; the URL of its database."""
-    rows.insert(events_connection, own)
+    generated_events.insert(events_connection, own)
     events_connection.execute(
         f"""
         CREATE VIEW halfway AS SELECT e.* FROM usage_events e
@@ -80,7 +80,7 @@ def test_the_head_of_an_export_is_refused_as_the_export_is(
     client: httpx.Client, stranger: httpx.Client, everyone: Store
 ) -> None:
     cursor = client.get(f"{EVENTS}?limit=1").json()["pagination"]["cursor"]
-    hidden, other = f"organization_id={rows.NEIGHBOUR}", f"cursor={cursor}&metric_key=Other"
+    hidden, other = f"organization_id={generated_events.NEIGHBOUR}", f"cursor={cursor}&metric_key=Other"
     wrong = [(client, hidden, 403), (stranger, f"organization_id={uuid4()}", 403), (stranger, "", 400)]
     for door, query_string, status in [*wrong, (client, other, 400), (client, "cursor=x", 400)]:
         address = f"{EXPORT}?{query_string}"
@@ -151,7 +151,7 @@ def test_who_takes_nothing_is_left_after_a_while(
         SELECT gen_random_uuid(), %s, gen_random_uuid(), repeat('m', 200), i, now() - i * interval '1 s', i
         FROM generate_series(1, 60000) AS i
         """,
-        [rows.ORGANIZATION],
+        [generated_events.ORGANIZATION],
     )
     events_connection.commit()
     with connect(events_database_url) as store, asking(store, limits=Limits(stall=0.3)) as client:

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-import rows
-from doors import EVENTS, asking
+from support import generated_events
+from support.api_server import EVENTS, asking
 from usage_explore import Store
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api import key_attempts
@@ -91,7 +91,7 @@ def bearer(text: str) -> dict[str, str]:
 
 
 def test_too_many_wrong_keys_are_told_to_wait(door: httpx.Client, ring: Keyring) -> None:
-    key, guessed = ring.create(rows.ORGANIZATION, "a"), ring.create(rows.ORGANIZATION, "b")
+    key, guessed = ring.create(generated_events.ORGANIZATION, "a"), ring.create(generated_events.ORGANIZATION, "b")
     wrong = [bearer(guessed[:-1]), bearer("ue_00000000_x"), bearer("x")]
     assert [door.get(EVENTS).status_code for _ in range(MOST + 1)] == [401] * (MOST + 1), "no key is no wrong key"
     assert [door.get(EVENTS, headers=wrong[0]).status_code for _ in range(MOST)] == [401] * MOST
@@ -107,5 +107,5 @@ def test_too_many_wrong_keys_are_told_to_wait(door: httpx.Client, ring: Keyring)
 
 
 def test_right_keys_are_never_counted(door: httpx.Client, ring: Keyring) -> None:
-    key = bearer(ring.create(rows.ORGANIZATION, "a"))
+    key = bearer(ring.create(generated_events.ORGANIZATION, "a"))
     assert {door.get(EVENTS, headers=key, params={"limit": 1}).status_code for _ in range(3 * MOST)} == {200}

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT
-from oracle import Row
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT
+from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api.negotiation import chosen
 from usage_explore.api.problems import Problem
@@ -215,7 +215,7 @@ def test_the_packages_pinned_link_is_kept_for_ever(client: httpx.Client, store: 
 
 def test_without_an_organization_nothing_is_kept(everyone: Store, stranger: httpx.Client, client: httpx.Client) -> None:
     address = f"{EVENTS}?as_of={SETTLED}"
-    assert "etag" in stranger.get(f"{address}&organization_id={rows.ORGANIZATION}").headers
+    assert "etag" in stranger.get(f"{address}&organization_id={generated_events.ORGANIZATION}").headers
     assert "etag" in client.get(address).headers
     assert "etag" not in stranger.get(address).headers
 

@@ -14,8 +14,8 @@ import schemathesis
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import openapi_params
 from usage_explore.api.request_query import Csv, View
@@ -148,7 +148,7 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("State", "/healthz"),
         ("Problem", f"{EVENTS}?limit=0"),
         ("Problem", "/nothing"),
-        ("Problem", f"{EVENTS}?organization_id={rows.NEIGHBOUR}"),
+        ("Problem", f"{EVENTS}?organization_id={generated_events.NEIGHBOUR}"),
     ):
         answer = client.get(path).json()
         validator(document, name).validate(answer)

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking, raw
-from oracle import Row
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, raw
+from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.access.logs import Lines
 from usage_explore.api.request_query import pairs
@@ -107,7 +107,7 @@ def test_too_long_a_question_is_refused(store: Store) -> None:
 
 def test_a_cursor_of_other_filters_or_another_organization(client: httpx.Client, stranger: httpx.Client) -> None:
     cursor = client.get(f"{EVENTS}?limit=1").json()["pagination"]["cursor"]
-    for door, filters in ((client, "metric_key=Other"), (stranger, f"organization_id={rows.NEIGHBOUR}")):
+    for door, filters in ((client, "metric_key=Other"), (stranger, f"organization_id={generated_events.NEIGHBOUR}")):
         assert "other filters" in faults(door.get(f"{EVENTS}?limit=1&cursor={cursor}&{filters}"))["cursor"]
 
 
@@ -125,8 +125,8 @@ def test_not_yours_and_not_there_are_the_same(client: httpx.Client, stranger: ht
         return {name: value for name, value in found.items() if name != "request_id"}
 
     nowhere = uuid4()
-    assert said(client, rows.NEIGHBOUR) == said(client, nowhere) == said(stranger, nowhere)
-    assert str(rows.NEIGHBOUR) not in str(said(client, rows.NEIGHBOUR))
+    assert said(client, generated_events.NEIGHBOUR) == said(client, nowhere) == said(stranger, nowhere)
+    assert str(generated_events.NEIGHBOUR) not in str(said(client, generated_events.NEIGHBOUR))
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/usage-events/", "/v2/usage-events", "/docs", "/redoc", "/../x"])
@@ -181,7 +181,7 @@ def test_an_empty_table_has_no_organization(events_database_url: str) -> None:
 
 def test_a_statement_that_takes_too_long(events_database_url: str, slow: Callable[[str], None]) -> None:
     slow(events_database_url)
-    store = connect(events_database_url, rows.ORGANIZATION, table="slow", statement_timeout=0.2)
+    store = connect(events_database_url, generated_events.ORGANIZATION, table="slow", statement_timeout=0.2)
     with store, asking(store) as client:
         for path in QUESTIONS:
             assert "narrow the window" in problem(client.get(path), 504, "timeout")["detail"]
@@ -189,7 +189,7 @@ def test_a_statement_that_takes_too_long(events_database_url: str, slow: Callabl
 
 def test_no_exact_sum(events_database_url: str, events_connection: ddl.Connection, own: list[Row]) -> None:
     infinite = replace(own[0], id=uuid4(), quantity=Decimal("Infinity"))
-    rows.insert(events_connection, [infinite])
+    generated_events.insert(events_connection, [infinite])
     since, until = (f"{own[0].timestamp + timedelta(days=days):%Y-%m-%dT00:00:00Z}" for days in (0, 1))
     window = f"since={since}&until={until}"
     with connect(events_database_url) as store, asking(store) as client:

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, command, eventually, working
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, command, eventually, working
 from usage_explore import EventQuery, Store, config, connect
 from usage_explore.cli.serve import launch
 from usage_explore.db import cancellation, ddl
@@ -29,7 +29,9 @@ GRACE = (
 @contextmanager
 def serving(word: str, grace: float, url: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """A server with another grace, on the view `slow`, and a client of it."""
-    settings = config.settings(database_url=url, organization_id=rows.ORGANIZATION, table="slow", home=folder)
+    settings = config.settings(
+        database_url=url, organization_id=generated_events.ORGANIZATION, table="slow", home=folder
+    )
     port = launch.free_port(None, first=8780)
     line = [sys.executable, "-P", "-c", GRACE.format(grace), *command(word, port)[4:]]
     with (folder / "log").open("wb") as log:
@@ -90,14 +92,14 @@ def test_after_the_grace_everything_ends_and_says_so(
 def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
-    rows.insert(events_connection, rows.generate(per_scene=1))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     events_connection.execute(
         """
         INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)
         SELECT gen_random_uuid(), %s, gen_random_uuid(), 'm', i, now() - i * interval '1 s', i
         FROM generate_series(1, 30000) AS i
         """,
-        [rows.ORGANIZATION],
+        [generated_events.ORGANIZATION],
     )
     events_connection.execute(
         """
@@ -128,7 +130,7 @@ def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
 def test_what_ends_within_the_grace_is_whole(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
-    rows.insert(events_connection, rows.generate(per_scene=1))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     events_connection.execute(
         """
         CREATE VIEW slow AS SELECT e.* FROM usage_events e
@@ -144,7 +146,7 @@ def test_what_ends_within_the_grace_is_whole(
     (answer,) = answers
     assert isinstance(answer, httpx.Response)
     assert answer.status_code == 200
-    own = sum(row.organization_id == rows.ORGANIZATION for row in rows.generate(per_scene=1))
+    own = sum(row.organization_id == generated_events.ORGANIZATION for row in generated_events.generate(per_scene=1))
     assert len(answer.text.splitlines()) == own + 1
 
 
@@ -177,7 +179,7 @@ def test_everything_can_be_cancelled(
             except UsageExploreError as error:
                 said.append(error)
 
-    with connect(events_database_url, rows.ORGANIZATION, table="slow") as store:
+    with connect(events_database_url, generated_events.ORGANIZATION, table="slow") as store:
         cancellation.watch(store.engine)
         thread = threading.Thread(target=ask, args=(store,))
         thread.start()

@@ -8,8 +8,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from demo_database import demo_database
-from opening import MAIN, Open, opened
+from support.app_pages import MAIN, Open, opened
+from support.demo_database import demo_database
 from usage_explore import Store, connect
 
 

@@ -13,8 +13,8 @@ import streamlit as st
 from streamlit import config as streamlit_config
 from streamlit.testing.v1 import AppTest
 
-from demo_database import ACME, BIRCH, CEDAR, WINDOW
-from opening import MAIN, opened
+from support.app_pages import MAIN, opened
+from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from usage_explore import connect
 from usage_explore.app.validate.view import identity
 from usage_explore.query.queries import Period

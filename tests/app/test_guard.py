@@ -16,7 +16,7 @@ from streamlit.web.server.starlette.starlette_app_utils import create_signed_val
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from doors import command, eventually
+from support.api_server import command, eventually
 from usage_explore import config
 from usage_explore.app.guard import MAX_FILES, MAX_HELD
 from usage_explore.cli.serve import launch

@@ -10,12 +10,11 @@ from uuid import uuid4
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import naughty
-import rows
-from asked import faults_of, names
-from demo_database import ACME, WINDOW
-from opening import MAIN, Open, opened
-from oracle import Row
+from support import generated_events, hostile_values
+from support.app_pages import MAIN, Open, opened
+from support.demo_database import ACME, WINDOW
+from support.query_oracle import Row
+from support.query_parameters import faults_of, names
 from usage_explore import AggregateQuery, EventQuery
 from usage_explore.app import formatting
 from usage_explore.db import ddl
@@ -41,7 +40,7 @@ def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, ev
     doors = {"explore": explore, "events": events, "validate": validate}
     app = doors[page](organization_id=ACME, limit="0", top="-1")
     model = MODELS[page]
-    for text in (text[:1_000] for text in naughty.WORST):
+    for text in (text[:1_000] for text in hostile_values.WORST):
         given = dict.fromkeys(names(model), text)
         again(app, {**given, **dict.fromkeys(OWN[page], text)})
         (said,) = (each.value for each in app.error)
@@ -57,7 +56,7 @@ def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, ev
 
 def test_text_that_is_a_value_is_shown_as_it_is(explore: Open) -> None:
     app = explore(organization_id=ACME, **WINDOW)
-    for text in naughty.WORST[2:7]:
+    for text in hostile_values.WORST[2:7]:
         for given in (
             {"dim:model": text, "not:metric_key": "x"},
             {"not:dim:model": text, "group_by": f"dim:{text}", "series": f"value:{text}"},
@@ -71,7 +70,7 @@ def test_text_that_is_a_value_is_shown_as_it_is(explore: Open) -> None:
 
 def test_text_that_is_a_value_is_examined_as_it_is(validate: Open) -> None:
     app = validate(organization_id=ACME, **WINDOW)
-    for text in naughty.WORST[2:7]:
+    for text in hostile_values.WORST[2:7]:
         again(app, {"organization_id": ACME, **WINDOW, "dim:model": text, "not:metric_key": "x", "about_metric": text})
         assert not app.error, text
         shown = "".join(each.value for each in (*app.markdown, *app.subheader, *app.info))
@@ -96,7 +95,7 @@ def test_what_cannot_be_drawn_is_said_and_still_listed(
     kept = replace(own[0], dimensions="{}")
     for number, quantity in enumerate(("1e400", "-3e5000", "1e-400")):
         row = replace(kept, id=uuid4(), idempotency_key=str(number), quantity=Decimal(quantity))
-        rows.insert(events_connection, [row])
+        generated_events.insert(events_connection, [row])
     use(events_database_url)
     window = {"since": "-9999d", "bucket": "week", "metric": "sum_quantity", "group_by": "dim:model"}
     app = opened(AppTest.from_file(MAIN, default_timeout=60), window)

@@ -15,8 +15,8 @@ from psycopg import sql
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
-from demo_database import ACME, BIRCH, WINDOW
-from opening import MAIN, Open, opened
+from support.app_pages import MAIN, Open, opened
+from support.demo_database import ACME, BIRCH, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.app import formatting
 from usage_explore.errors import StatementTimeout

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from doors import running
+from support.api_server import running
 from usage_explore.app.sign_in_redirect import COOKIE, Returning
 
 LINK = "/events?group_by=dim:model&metric_key=a%5C%2Cb&dim:x=%E2%80%AE%20%26&until=now"

@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from browsing import Site
-from demo_database import demo_database
-from doors import command
+from support.api_server import command
+from support.browser_pages import Site
+from support.demo_database import demo_database
 from usage_explore import Store, config, connect
 from usage_explore.cli.serve import launch
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from doors import running
+from support.api_server import running
 
 CLIENT, SECRET = "usage", "shared with the provider"
 

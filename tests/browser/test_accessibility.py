@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import ALERT, address, at_rest, examined, settled, violations
-from demo_database import ACME, WINDOW
+from support.browser_pages import ALERT, address, at_rest, examined, settled, violations
+from support.demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
 from usage_explore.app.validate.view import identity
 from usage_explore.query.decimals import rfc3339

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from psycopg import sql
 
-from browsing import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
-from demo_database import ACME, CEDAR, WINDOW
+from support.browser_pages import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
+from support.demo_database import ACME, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.app import formatting
 from usage_explore.db import ddl

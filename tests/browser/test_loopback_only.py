@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import usage_explore.app
-from browsing import CHART, Site, address
-from demo_database import ACME, WINDOW
-from doors import eventually
+from support.api_server import eventually
+from support.browser_pages import CHART, Site, address
+from support.demo_database import ACME, WINDOW
 from usage_explore import config
 from usage_explore.cli.serve import launch
 

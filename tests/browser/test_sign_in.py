@@ -14,10 +14,10 @@ import pytest
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import CHART, Site, address, at_rest, parameters, settled, violations
-from demo_database import ACME, BIRCH, WINDOW
-from doors import command, eventually
-from provider import CLIENT, SECRET, Provider, provider
+from browser.identity_provider import CLIENT, SECRET, Provider, provider
+from support.api_server import command, eventually
+from support.browser_pages import CHART, Site, address, at_rest, parameters, settled, violations
+from support.demo_database import ACME, BIRCH, WINDOW
 from usage_explore import config
 from usage_explore.cli.serve import launch
 

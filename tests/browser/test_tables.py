@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page
 
-from browsing import Site, address, copied, settled, table_csv
+from support.browser_pages import Site, address, copied, settled, table_csv
 from usage_explore.app import formatting, grid
 from usage_explore.db import ddl
 from usage_explore.results import formulas

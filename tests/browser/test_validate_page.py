@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import CHART, address, examined, parameters, picture, settled
-from demo_database import ACME, WINDOW
+from support.browser_pages import CHART, address, examined, parameters, picture, settled
+from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate.view import identity
 from usage_explore.query.queries import Period

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from doors import AGGREGATE, asking, eventually
+from support.api_server import AGGREGATE, asking, eventually
 from usage_explore import Store
 from usage_explore.charts import drawer as module
 from usage_explore.charts.drawer import Drawer

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-import rows
+from support import generated_events
 from usage_explore import config
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
@@ -20,10 +20,12 @@ from usage_explore.db import ddl
 def test_both_commands_serve_the_api(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, alone: bool
 ) -> None:
-    rows.insert(events_connection, rows.generate(per_scene=1))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     port = launch.free_port(None, first=8700)
     url = f"http://127.0.0.1:{port}"
-    settings = config.settings(database_url=events_database_url, organization_id=rows.ORGANIZATION, app_url=url)
+    settings = config.settings(
+        database_url=events_database_url, organization_id=generated_events.ORGANIZATION, app_url=url
+    )
     word = "api" if alone else "app"
     command = [sys.executable, "-P", "-m", "usage_explore", word, "--port", str(port)]
     log = tmp_path / "log"

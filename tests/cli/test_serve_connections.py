@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
-from doors import command, eventually
+from support.api_server import command, eventually
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.cli.serve import connections, launch, uvicorn_server

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-import rows
-from oracle import Row
-from reported import check, finding
+from support import generated_events
+from support.known_findings import check, finding
+from support.query_oracle import Row
 from usage_explore import Store, connect
 from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND
@@ -34,10 +34,10 @@ WINDOW = ("--since", "2026-03-01T00:00:00Z", "--until", "2026-11-10T00:00:00Z")
 @pytest.fixture
 def run(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Run:
     """Run the command on the generated rows."""
-    rows.insert(events_connection, generated[:500])
+    generated_events.insert(events_connection, generated[:500])
 
     def run(*arguments: str) -> Result:
-        options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+        options = ["--database-url", events_database_url, "--organization-id", str(generated_events.ORGANIZATION)]
         return CliRunner().invoke(main, ["validate", *options, *arguments])
 
     return run
@@ -91,10 +91,10 @@ def test_a_check_that_fails_is_no_clean_one(
 
 def load(url: str, folder: Path, *times: str) -> None:
     """Load a file of events at these times, without arrival times of its own."""
-    lines = [f"{rows.CUSTOMERS[0]},calls,1,{time}" for time in times]
+    lines = [f"{generated_events.CUSTOMERS[0]},calls,1,{time}" for time in times]
     file = folder / "events.csv"
     file.write_text("\n".join(["customer_id,metric_key,quantity,timestamp", *lines]) + "\n", encoding="utf-8")
-    given = ["load", str(file), "--database-url", url, "--organization-id", str(rows.ORGANIZATION)]
+    given = ["load", str(file), "--database-url", url, "--organization-id", str(generated_events.ORGANIZATION)]
     assert CliRunner().invoke(main, given).exit_code == 0
 
 
@@ -170,7 +170,7 @@ def test_json_alone_is_on_stdout(run: Run, seen: list[Period], store: Store) -> 
 
 
 def test_the_period_is_asked_as_everywhere(run: Run, seen: list[Period]) -> None:
-    customer = str(rows.CUSTOMERS[0])
+    customer = str(generated_events.CUSTOMERS[0])
     result = run(
         *WINDOW, "--timezone", "Europe/Berlin", "--customer-id", customer, "--metric-key", r"a\,b", "--metric-key",
         "Other,tokens_in", "--as-of", "2026-11-01T00:00:00Z", "--finalized-at", "2026-10-01T00:00:00Z",
@@ -179,7 +179,7 @@ def test_the_period_is_asked_as_everywhere(run: Run, seen: list[Period]) -> None
     assert result.exit_code == 0, result.stderr
     (period,) = seen
     assert period == Period(
-        organization_id=rows.ORGANIZATION,
+        organization_id=generated_events.ORGANIZATION,
         since="2026-03-01T00:00:00Z",
         until="2026-11-10T00:00:00Z",
         timezone="Europe/Berlin",
@@ -256,7 +256,7 @@ from sqlalchemy import func, select
 from usage_explore.validation import run as running
 from usage_explore.validation.check import Outcome
 from usage_explore.cli.main import main
-from reported import check
+from support.known_findings import check
 
 def examine(examination):
     list(examination.rows(select(func.pg_sleep(60))))
@@ -272,7 +272,7 @@ def slow(run: Run, events_database_url: str, tmp_path: Path) -> Iterator[subproc
     """The command in the middle of a statement that takes a minute."""
     command = [
         *(sys.executable, "-c", SLOW, "validate", "--database-url", events_database_url, *WINDOW),
-        *("--organization-id", str(rows.ORGANIZATION)),
+        *("--organization-id", str(generated_events.ORGANIZATION)),
         *("--report", str(tmp_path / "report.html"), "--json", str(tmp_path / "report.json")),
     ]
     with subprocess.Popen(
@@ -319,7 +319,7 @@ def test_it_ends_when_asked_to(
 
 def test_the_store_gives_the_same(run: Run, seen: list[Period], events_database_url: str) -> None:
     told = json.loads(run(*WINDOW, "--as-of", "2026-11-01T00:00:00Z", "--json", "-").stdout)
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
         validation = store.validate(seen[0])
     for name, value in json.loads(json.dumps(validation.to_dict())).items():
         assert name == "checks" or told[name] == value

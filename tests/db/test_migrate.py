@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
 
-import rows
-from oracle import Row
-from servers import kind
+from support import generated_events
+from support.database_servers import kind
+from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.db import Wishes, ddl, indexes, timescale
@@ -70,7 +70,7 @@ def undo(connection: ddl.Connection) -> None:
 
 @pytest.fixture
 def filled(events_connection: ddl.Connection) -> ddl.Connection:
-    rows.insert(events_connection, rows.generate(per_scene=20))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=20))
     return events_connection
 
 
@@ -150,12 +150,12 @@ def test_the_planner_knows_what_only_a_neighbour_uses(events_connection: ddl.Con
         " CASE WHEN g % 2 = 0 THEN 'mine' ELSE 'theirs' END, 1, now(), g FROM generate_series(1, 4000) g".replace(
             "% 2", "%% 2"
         ),
-        [rows.ORGANIZATION, rows.NEIGHBOUR],
+        [generated_events.ORGANIZATION, generated_events.NEIGHBOUR],
     )
     events_connection.execute("ANALYZE usage_events")
     plan = events_connection.execute(
         "EXPLAIN (FORMAT JSON) SELECT FROM usage_events WHERE organization_id = %s AND metric_key = 'theirs'",
-        [rows.ORGANIZATION],
+        [generated_events.ORGANIZATION],
     ).fetchone()
     assert plan is not None
     assert plan[0][0]["Plan"]["Plan Rows"] < 10
@@ -210,7 +210,7 @@ def test_a_plain_tables_rows_move_into_chunks(connection: ddl.Connection, genera
     connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     ddl.ensure_schema(connection, "model")
     connection.execute("CREATE TABLE usage_events (LIKE model INCLUDING DEFAULTS)")
-    rows.insert(connection, generated)
+    generated_events.insert(connection, generated)
     assert arranged(connection, Wishes(migrate=True))
     found = table(connection)
     assert found.hypertable
@@ -242,7 +242,7 @@ def test_the_doctor_knows_a_hypertable(filled: ddl.Connection, events_database_u
 @pytest.mark.usefixtures("on_citus")
 def test_rows_spread_over_the_workers_by_organization(connection: ddl.Connection, generated: list[Row]) -> None:
     ddl.ensure_schema(connection, "usage_events")
-    rows.insert(connection, generated)
+    generated_events.insert(connection, generated)
     assert arranged(connection, Wishes(distribute=True))
     assert table(connection).distributed == "organization_id"
     assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
@@ -256,7 +256,7 @@ def test_a_rollup_is_spread_with_its_events(
     connection: ddl.Connection, generated: list[Row], rollup_first: bool
 ) -> None:
     ddl.ensure_schema(connection, "usage_events")
-    rows.insert(connection, generated)
+    generated_events.insert(connection, generated)
     for step in (True, False):
         if step == rollup_first:
             connection.commit()
@@ -277,17 +277,17 @@ def test_events_that_are_spread_otherwise_have_no_rollup(
     ddl.ensure_schema(connection, "usage_events")
     connection.execute("CREATE TABLE by_id (LIKE usage_events)")
     connection.execute("SELECT create_distributed_table('by_id', 'id')")
-    rows.insert(connection, generated)
+    generated_events.insert(connection, generated)
     connection.execute("INSERT INTO by_id SELECT * FROM usage_events")
     connection.commit()
     with pytest.raises(TableMismatch, match="distributed by organization_id"):
         refresh_run.refresh(connection, events_table("by_id"), settle=timedelta(0))
-    whole = AggregateQuery(since=rows.LAST_INGESTED - 200 * DAY, until=rows.LAST_INGESTED)
-    with connect(database_url, organization_id=rows.ORGANIZATION, table="by_id") as store:
+    whole = AggregateQuery(since=generated_events.LAST_INGESTED - 200 * DAY, until=generated_events.LAST_INGESTED)
+    with connect(database_url, organization_id=generated_events.ORGANIZATION, table="by_id") as store:
         answer = store.aggregate(whole)
         assert answer.served is not None
         assert answer.served.path == "events"
-    with connect(database_url, organization_id=rows.ORGANIZATION) as store:
+    with connect(database_url, organization_id=generated_events.ORGANIZATION) as store:
         assert store.aggregate(whole).series == answer.series
 
 
@@ -323,9 +323,11 @@ def reader(filled: ddl.Connection, events_database_url: str) -> Iterator[str]:
 
 
 def test_select_is_enough_for_every_question(reader: str, tmp_path: Path) -> None:
-    whole = AggregateQuery(since=rows.LAST_INGESTED - 200 * DAY, until=rows.LAST_INGESTED, group_by="dim:model")
+    whole = AggregateQuery(
+        since=generated_events.LAST_INGESTED - 200 * DAY, until=generated_events.LAST_INGESTED, group_by="dim:model"
+    )
     with connect(reader) as everyone:
-        store = everyone.scoped(rows.ORGANIZATION)
+        store = everyone.scoped(generated_events.ORGANIZATION)
         page = store.events(EventQuery(limit=5))
         assert page.next() is not None
         assert store.aggregate(whole).total == store.count(

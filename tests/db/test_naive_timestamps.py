@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import rows
-from answered import WHOLE, doors
-from doors import AGGREGATE, EVENTS, EXPORT, asking
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.interface_answers import WHOLE, doors
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
@@ -44,7 +44,7 @@ TIMEOUT = timedelta(seconds=30)
 @pytest.fixture(params=[("timestamp",), ("ingested_at",), ("timestamp", "ingested_at")], ids=" and ".join)
 def naive(request: pytest.FixtureRequest, events_connection: ddl.Connection) -> tuple[str, ...]:
     """Some of the times are without a zone; which."""
-    rows.insert(events_connection, rows.generate(per_scene=8))
+    generated_events.insert(events_connection, generated_events.generate(per_scene=8))
     columns = ", ".join(f"{column} AT TIME ZONE 'UTC' AS {column}" for column in request.param)
     others = ", ".join(c.name for c in events_table().columns if c.name not in request.param)
     events_connection.execute(f"CREATE TABLE naive AS SELECT {others}, {columns} FROM usage_events".encode())
@@ -57,7 +57,7 @@ def naive(request: pytest.FixtureRequest, events_connection: ddl.Connection) -> 
 
 @pytest.fixture
 def store(events_database_url: str, naive: tuple[str, ...]) -> Iterator[Store]:
-    with connect(events_database_url, organization_id=rows.ORGANIZATION, table="naive") as opened:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION, table="naive") as opened:
         yield opened
 
 
@@ -76,7 +76,7 @@ def test_every_door_says_the_same(
     for command in (["export", str(tmp_path / "all.csv")], ["rollup"], ["validate"]):
         options = ["--database-url", events_database_url, "--table", "naive"]
         result = CliRunner().invoke(
-            main, [*command, *options], env={"USAGE_EXPLORE_ORGANIZATION_ID": str(rows.ORGANIZATION)}
+            main, [*command, *options], env={"USAGE_EXPLORE_ORGANIZATION_ID": str(generated_events.ORGANIZATION)}
         )
         assert result.exit_code != 0
         assert "must be timestamptz" in " ".join(result.stderr.split()), command
@@ -94,11 +94,13 @@ def test_what_the_doctor_prints_makes_it_answer(
     tmp_path: Path,
 ) -> None:
     found = cures(events_database_url, "naive")
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as original:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as original:
         expected = doors(original, tmp_path)
     events_connection.execute(found["view"].cure.encode())
     events_connection.commit()
-    with connect(events_database_url, organization_id=rows.ORGANIZATION, table="usage_events_view") as viewed:
+    with connect(
+        events_database_url, organization_id=generated_events.ORGANIZATION, table="usage_events_view"
+    ) as viewed:
         assert doors(viewed, tmp_path) == expected
         if "timestamp" in naive:
             for path in ("seqscan", "sort", "bitmapscan"):
@@ -114,7 +116,7 @@ def test_what_the_doctor_prints_makes_it_answer(
         events_connection.execute(alter.encode())
     events_connection.commit()
     assert "view" not in cures(events_database_url, "naive")
-    with connect(events_database_url, organization_id=rows.ORGANIZATION, table="naive") as mended:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION, table="naive") as mended:
         assert doors(mended, tmp_path) == expected
 
 

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from psycopg import sql
 
-import rows
-from answered import WHOLE, doors, over_http
-from doors import asking
+from support import generated_events
+from support.api_server import asking
+from support.interface_answers import WHOLE, doors, over_http
 from usage_explore import AggregateQuery, Period, Store, connect
 from usage_explore.db import NONE_ASKED, ddl, indexes, timescale
 from usage_explore.db.catalog import relation
@@ -58,15 +58,15 @@ def add_outside(connection: ddl.Connection) -> list[UUID]:
     odd = [(time, "2026-06-01Z") for time in occurring(connection)] + [("2026-06-01Z", time) for time in OUTSIDE]
     ids = [UUID(int=number) for number, _ in enumerate(odd, 1)]
     for id_, times in zip(ids, odd, strict=True):
-        connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times])
+        connection.execute(INSERT, [id_, generated_events.ORGANIZATION, generated_events.CUSTOMERS[0], *times])
     connection.commit()
     return ids
 
 
 @pytest.fixture
 def store(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
-    rows.insert(events_connection, rows.generate(per_scene=30))
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+    generated_events.insert(events_connection, generated_events.generate(per_scene=30))
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
         yield opened
 
 
@@ -103,7 +103,7 @@ def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
         events_connection.execute(
             "INSERT INTO usage_events_rollup SELECT organization_id, dimension, value, metric_key, %s, %s, 1, 1"
             " FROM usage_events_rollup WHERE organization_id = %s AND value IS NOT NULL",
-            [slot, ingested, rows.ORGANIZATION],
+            [slot, ingested, generated_events.ORGANIZATION],
         )
     events_connection.commit()
     assert {group: store.values(group) for group in expected} == expected
@@ -117,7 +117,12 @@ def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_conne
         for ingested in ("now() - interval '2 days'", "now() - interval '3 hours'"):
             events_connection.execute(
                 sql.SQL(INSERT.replace("%s, 'odd'", ingested + ", 'odd'")),  # type: ignore[arg-type]
-                [UUID(int=hash((time, ingested)) % 2**64), rows.ORGANIZATION, rows.CUSTOMERS[0], time],
+                [
+                    UUID(int=hash((time, ingested)) % 2**64),
+                    generated_events.ORGANIZATION,
+                    generated_events.CUSTOMERS[0],
+                    time,
+                ],
             )
     events_connection.commit()
     first = refresh_run.refresh(events_connection, table, settle=timedelta(0))
@@ -135,7 +140,9 @@ def test_the_doctor_counts_and_names_them(
         pytest.skip("a hypertable cannot hold it")
     times = {"timestamp": "2026-06-01Z", "ingested_at": "2026-06-01Z", name: time}
     id_ = UUID(int=1)
-    events_connection.execute(INSERT, [id_, rows.ORGANIZATION, rows.CUSTOMERS[0], *times.values()])
+    events_connection.execute(
+        INSERT, [id_, generated_events.ORGANIZATION, generated_events.CUSTOMERS[0], *times.values()]
+    )
     events_connection.commit()
     found = examine(events_database_url, "usage_events", timedelta(seconds=30))
     (finding,) = [finding for finding in found if finding.state == "fault"]
@@ -161,10 +168,10 @@ def test_validation_names_those_that_concern_the_period(store: Store, events_con
 
     assert concerned() == len(ids)
     assert concerned(since=june["until"], until=june["until"] + DAY) == len(ids) - len(OUTSIDE)  # at any time
-    assert concerned(customer_id=rows.CUSTOMERS[0]) == len(ids)
+    assert concerned(customer_id=generated_events.CUSTOMERS[0]) == len(ids)
     # what arrived in June was not known in May; what arrived at an impossible time may have been
     assert len(ids_of(store, Period(**june, as_of=june["since"] - DAY))) == out_of_bounds._SHOWN
-    assert named(store, Period(**june, customer_id=rows.CUSTOMERS[1])) == []
+    assert named(store, Period(**june, customer_id=generated_events.CUSTOMERS[1])) == []
 
 
 def named(store: Store, period: Period) -> list[str]:

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-import rows
-from layouts import without_columnstore
-from oracle import Row
+from support import generated_events
+from support.query_oracle import Row
+from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, EventQuery, Store, connect, doctor
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.db import ddl
@@ -33,9 +33,9 @@ def documented() -> str:
 def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
     """A store that connects as a role which may see the main organization's rows alone."""
     role = f"reader_{uuid4().hex[:8]}"
-    statements = documented().replace("acme_reader", role).replace("…", str(rows.ORGANIZATION))
+    statements = documented().replace("acme_reader", role).replace("…", str(generated_events.ORGANIZATION))
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, generated)
+        generated_events.insert(connection, generated)
         without_columnstore(connection)
         for statement in statements.split(";\n"):
             connection.execute(statement)
@@ -51,15 +51,15 @@ def reader(events_database_url: str, generated: list[Row]) -> Iterator[Store]:
 
 
 def test_the_role_sees_one_organization_and_nothing_of_the_other(reader: Store, own: list[Row]) -> None:
-    assert reader.organizations() == (rows.ORGANIZATION,)
+    assert reader.organizations() == (generated_events.ORGANIZATION,)
     assert reader.count(EventQuery()) == len(own)
     answer = reader.aggregate(AggregateQuery(since="2011-01-01T00:00:00Z", bucket="week", group_by="dim:model", top=2))
     assert answer.total == len(own)
     with pytest.raises(ScopeError):
-        reader.count(EventQuery(organization_id=rows.NEIGHBOUR))
+        reader.count(EventQuery(organization_id=generated_events.NEIGHBOUR))
     with reader.engine.connect() as connection:
         seen = connection.exec_driver_sql("SELECT DISTINCT organization_id FROM usage_events").scalars().all()
-    assert seen == [rows.ORGANIZATION]
+    assert seen == [generated_events.ORGANIZATION]
 
 
 def test_the_role_can_do_nothing_but_read(reader: Store) -> None:

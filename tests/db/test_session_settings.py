@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from psycopg import sql
 
-import rows
-from answered import WHOLE, doors, over_http
-from doors import asking
+from support import generated_events
+from support.api_server import asking
+from support.interface_answers import WHOLE, doors, over_http
 from usage_explore import AggregateQuery, Period, Store, connect, demo
 from usage_explore.cli.main import main
 from usage_explore.db import ddl, engine
@@ -71,8 +71,8 @@ def configure(events_connection: ddl.Connection) -> Callable[..., None]:
 
 @pytest.fixture
 def store(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
-    rows.insert(events_connection, rows.generate(per_scene=8))
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+    generated_events.insert(events_connection, generated_events.generate(per_scene=8))
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
         yield opened
 
 
@@ -83,7 +83,10 @@ def test_every_door_answers_the_same_under_all_of_them(
     question = AggregateQuery(**WHOLE, metric="sum_quantity")
 
     def everything() -> object:
-        with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened, asking(opened) as client:
+        with (
+            connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
+            asking(opened) as client,
+        ):
             examined = opened.validate(period)
             assert examined.failed == ()
             found = [finding.state for finding in examine(events_database_url, "usage_events", timedelta(seconds=30))]
@@ -104,7 +107,7 @@ def test_no_setting_changes_a_page_or_a_sum(
     question = AggregateQuery(**WHOLE, group_by="dim:model", metric="sum_quantity", timezone="Europe/Berlin")
     expected = store.aggregate(question).series, store.events().events
     configure(setting)
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as opened:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened:
         assert (opened.aggregate(question).series, opened.events().events) == expected
 
 
@@ -115,7 +118,8 @@ def test_what_writes_works_under_all_of_them(
     file = tmp_path / "events.csv"
     file.write_text(
         "organization_id,customer_id,metric_key,quantity,timestamp,dimensions\n"
-        f'{rows.ORGANIZATION},{rows.CUSTOMERS[0]},"ö \\ 1",0.1,2026-05-06T07:08:09.123456Z,"{{""a"": ""\\u00e9""}}"\n'
+        f"{generated_events.ORGANIZATION},{generated_events.CUSTOMERS[0]},"
+        f'"ö \\ 1",0.1,2026-05-06T07:08:09.123456Z,"{{""a"": ""\\u00e9""}}"\n'
     )
     for command in (["init"], ["load", str(file)], ["rollup"], ["rollup", "--verify", "--all"], ["doctor"]):
         result = CliRunner().invoke(main, [*command, "--database-url", events_database_url])
@@ -124,7 +128,7 @@ def test_what_writes_works_under_all_of_them(
         demo.append(connection, events_table(), days=2, per_day=200, force=True)
         assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).mended == 0
         assert verify(connection, events_table(), sample=None).differing == 0
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
         (event,) = store.events().events
         assert (event.metric_key, event.dimensions) == ("ö \\ 1", {"a": "é"})
         assert event.timestamp.isoformat() == "2026-05-06T07:08:09.123456+00:00"
@@ -138,7 +142,7 @@ def test_the_urls_own_options_count_everywhere(events_connection: ddl.Connection
     url = f"{events_database_url}{'&' if '?' in events_database_url else '?'}options=-csearch_path%3D{schema}"
     found = {finding.name: finding for finding in examine(url, "usage_events", timedelta(seconds=30))}
     assert found["table"].state == "ok", found["table"]
-    with connect(url, organization_id=rows.ORGANIZATION) as store:
+    with connect(url, organization_id=generated_events.ORGANIZATION) as store:
         assert store.events().events == ()
 
 
@@ -149,7 +153,7 @@ def test_a_pooler_that_drops_the_options_gets_a_sentence(
     original = engine.timeouts.parameters
     monkeypatch.setattr(engine.timeouts, "parameters", lambda url, settings=None: original(url))
     with (
-        connect(events_database_url, organization_id=rows.ORGANIZATION) as opened,
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION) as opened,
         pytest.raises(DatabaseError, match="SET DateStyle = 'ISO'"),
     ):
         opened.events()

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-import rows
-from servers import kind
+from support import generated_events
+from support.database_servers import kind
 from usage_explore.cli.main import main
 from usage_explore.db import Wishes, ddl, timescale
 from usage_explore.db.catalog import relation
@@ -42,7 +42,7 @@ def found(url: str, table: str = "usage_events") -> dict[str, Finding]:
 
 
 def fill(connection: ddl.Connection, number: int = MANY) -> None:
-    connection.execute(FILL, [rows.ORGANIZATION, rows.CUSTOMERS[0], number])
+    connection.execute(FILL, [generated_events.ORGANIZATION, generated_events.CUSTOMERS[0], number])
     connection.commit()
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from layouts import without_columnstore
+from support.timescale_layouts import without_columnstore
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine

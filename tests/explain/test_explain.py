@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-import naughty
-import oracle
-import rows
-from demo_database import ACME, demo_database
-from oracle import EXACT, Row, utc
+from support import generated_events, hostile_values, query_oracle
+from support.demo_database import ACME, demo_database
+from support.query_oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import image
 from usage_explore.db import ddl
@@ -41,8 +39,8 @@ def telling(events_connection: ddl.Connection, events_database_url: str) -> Iter
     opened: list[Store] = []
 
     def tell(more: list[Row], query: AggregateQuery | None = None, **asked: Any) -> Explanation:
-        rows.insert(events_connection, usual(utc(2026, 5, 26)) + usual(utc(2026, 6, 2)) + more)
-        opened.append(connect(events_database_url, rows.ORGANIZATION))
+        generated_events.insert(events_connection, usual(utc(2026, 5, 26)) + usual(utc(2026, 6, 2)) + more)
+        opened.append(connect(events_database_url, generated_events.ORGANIZATION))
         query = query or AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4))
         return opened[-1].explain(query, **{"bucket": utc(2026, 6, 2, 12), **asked})
 
@@ -52,9 +50,14 @@ def telling(events_connection: ddl.Connection, events_database_url: str) -> Iter
 
 
 def event(at: datetime, **values: Any) -> Row:
-    made = rows._row(random.Random(str(uuid.uuid4())), at)
-    fixed = {"organization_id": rows.ORGANIZATION, "ingested_at": at, "id": uuid.uuid4(), "dimensions": "{}"}
-    usual = {"customer_id": rows.CUSTOMERS[0], "product_id": None, "metric_key": "a", "price_key": None}
+    made = generated_events._row(random.Random(str(uuid.uuid4())), at)
+    fixed = {
+        "organization_id": generated_events.ORGANIZATION,
+        "ingested_at": at,
+        "id": uuid.uuid4(),
+        "dimensions": "{}",
+    }
+    usual = {"customer_id": generated_events.CUSTOMERS[0], "product_id": None, "metric_key": "a", "price_key": None}
     return dataclasses.replace(made, **{**fixed, **usual, "wallet_currency": None, "quantity": Decimal(1), **values})
 
 
@@ -62,8 +65,8 @@ def usual(day: datetime) -> list[Row]:
     return [
         event(
             day + timedelta(minutes=number),
-            customer_id=rows.CUSTOMERS[number % 4],
-            metric_key=rows.METRICS[number % 3],
+            customer_id=generated_events.CUSTOMERS[number % 4],
+            metric_key=generated_events.METRICS[number % 3],
             dimensions=f'{{"model": "m{number % 5}"}}',
         )
         for number in range(60)
@@ -81,7 +84,7 @@ def check(found: Explanation, held: list[Row]) -> None:
                 total = EXACT.add(total, Decimal(1) if counted else row.quantity)
         return total
 
-    inside = [row for row in held if row.organization_id == rows.ORGANIZATION]
+    inside = [row for row in held if row.organization_id == generated_events.ORGANIZATION]
     spans = [(span.since, span.until) for span in (found.before, found.after)]
     seen: set[Any] = set()
     for cell in found.cells:
@@ -98,15 +101,15 @@ def check(found: Explanation, held: list[Row]) -> None:
 
 
 def has(cell: Cell, row: Row) -> bool:
-    return all(oracle.group_text(row, group) == value for group, value in cell.where) and not any(
-        oracle.group_text(row, group) == value for group, value in cell.without
+    return all(query_oracle.group_text(row, group) == value for group, value in cell.where) and not any(
+        query_oracle.group_text(row, group) == value for group, value in cell.without
     )
 
 
 @pytest.mark.parametrize("metric", ["count", "sum_quantity"])
 def test_every_number_is_exact(store: Store, own: list[Row], metric: str) -> None:
     named = 0
-    for number, (zone, centre) in enumerate(rows.SCENES):
+    for number, (zone, centre) in enumerate(generated_events.SCENES):
         query = AggregateQuery(since=centre - DAY, until=centre + DAY, metric=metric, timezone=zone)
         pairs = (centre - 2 * DAY, centre - DAY)
         for asked in ({"baseline": pairs}, {"bucket": centre, "baseline": "before"}, {"expected": 7 + number}):
@@ -151,7 +154,7 @@ def test_a_runaway_customer_is_named_with_its_key(acme: Store) -> None:
 
 def test_a_new_value_and_a_gone_one_are_named(telling: Any) -> None:
     new = [
-        event(utc(2026, 6, 2, 9, number), metric_key=rows.METRICS[0], dimensions='{"model": "brand new"}')
+        event(utc(2026, 6, 2, 9, number), metric_key=generated_events.METRICS[0], dimensions='{"model": "brand new"}')
         for number in range(59)
     ]
     gone = [event(utc(2026, 5, 26, 9, number), metric_key="old", dimensions='{"model": "m1"}') for number in range(20)]
@@ -165,7 +168,9 @@ def test_a_new_value_and_a_gone_one_are_named(telling: Any) -> None:
 
 
 def test_one_huge_event_is_named(telling: Any) -> None:
-    more = [event(utc(2026, 6, 2, 9), customer_id=rows.CUSTOMERS[2], quantity=Decimal("1e9"), metric_key="huge")]
+    more = [
+        event(utc(2026, 6, 2, 9), customer_id=generated_events.CUSTOMERS[2], quantity=Decimal("1e9"), metric_key="huge")
+    ]
     query = AggregateQuery(since=utc(2026, 6, 1), until=utc(2026, 6, 4), metric="sum_quantity")
     found = telling(more, query)
     assert found.cells[0].where == (("metric_key", "huge"),)
@@ -212,7 +217,7 @@ def test_windows_without_events(telling: Any) -> None:
     image(empty.chart(), "svg")
 
 
-@pytest.mark.parametrize("value", [*naughty.SQL, *naughty.MARKUP, *naughty.UNICODE][::9])
+@pytest.mark.parametrize("value", [*hostile_values.SQL, *hostile_values.MARKUP, *hostile_values.UNICODE][::9])
 def test_hostile_values_stay_values(telling: Any, value: str) -> None:
     more = [event(utc(2026, 6, 2, 9, number), price_key=value) for number in range(40)]
     found = telling(more)

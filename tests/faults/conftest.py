@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-import rows
-from breaking import DATABASE, Network, Server
-from doors import asking
-from oracle import newest_first
-from servers import short_folder
+from support import generated_events
+from support.api_server import asking
+from support.breakable_server import DATABASE, Network, Server
+from support.database_servers import short_folder
+from support.query_oracle import newest_first
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import DEFAULT_TABLE
@@ -32,9 +32,9 @@ def primary() -> Iterator[Server]:
     try:
         with ddl.connect(server.url) as connection:
             ddl.ensure_schema(connection, DEFAULT_TABLE)
-            made = rows.generate(per_scene=40)
-            rows.insert(connection, made)
-            own = [row for row in made if row.organization_id == rows.ORGANIZATION]
+            made = generated_events.generate(per_scene=40)
+            generated_events.insert(connection, made)
+            own = [row for row in made if row.organization_id == generated_events.ORGANIZATION]
             middle = newest_first(own)[len(own) // 2].id
             for name, test in (("slow", "e.id IS NOT NULL"), ("halfway", f"e.id = '{middle}'")):
                 connection.execute(
@@ -59,7 +59,7 @@ def server(primary: Server) -> Iterator[Server]:
 
 @pytest.fixture
 def store(primary: Server) -> Iterator[Store]:
-    with connect(primary.url, rows.ORGANIZATION) as opened:
+    with connect(primary.url, generated_events.ORGANIZATION) as opened:
         yield opened
 
 

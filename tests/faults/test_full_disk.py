@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import rows
-from breaking import Server, refused
-from doors import AGGREGATE, EVENTS, EXPORT, asking
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.breakable_server import Server, refused
 from usage_explore import connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -63,8 +63,8 @@ def test_what_spills_on_a_full_disk_says_so_and_what_fits_is_answered(
 ) -> None:
     url = f"{primary.url}?options=-c%20temp_tablespaces%3D{tablespace}"
     with (
-        connect(url, rows.ORGANIZATION, table=spilling) as store,
-        connect(url, rows.ORGANIZATION) as other,
+        connect(url, generated_events.ORGANIZATION, table=spilling) as store,
+        connect(url, generated_events.ORGANIZATION) as other,
         asking(store) as client,
     ):
         for ask in (store.events, store.aggregate):
@@ -82,7 +82,7 @@ def test_what_spills_on_a_full_disk_says_so_and_what_fits_is_answered(
 
 def test_a_limit_of_temporary_files_says_what_helps(primary: Server, spilling: str) -> None:
     url = f"{primary.url}?options=-c%20temp_file_limit%3D1MB"
-    with connect(url, rows.ORGANIZATION, table=spilling) as store, asking(store) as client:
+    with connect(url, generated_events.ORGANIZATION, table=spilling) as store, asking(store) as client:
         with pytest.raises(DatabaseUnavailable, match=r"more room .*temp_file_limit.* Narrow the window"):
             store.events()
         assert "narrow the window" in refused(client.get(EVENTS))
@@ -100,11 +100,11 @@ def test_a_load_into_a_full_disk_writes_nothing(primary: Server, tablespace: str
     table = events_table("small_events")
     with ddl.connect(f"{primary.url}?options=-c%20default_tablespace%3D{tablespace}") as connection:
         try:
-            load_files(connection, table, [small], organization_id=rows.ORGANIZATION)
+            load_files(connection, table, [small], organization_id=generated_events.ORGANIZATION)
             with pytest.raises(LoadError, match=r"large\.csv: the database server's disk is full, so nothing"):
-                load_files(connection, table, [large], organization_id=rows.ORGANIZATION)
+                load_files(connection, table, [large], organization_id=generated_events.ORGANIZATION)
             assert connection.execute("SELECT count(*) FROM small_events").fetchone() == (10,)
-            (again,) = load_files(connection, table, [small], organization_id=rows.ORGANIZATION)
+            (again,) = load_files(connection, table, [small], organization_id=generated_events.ORGANIZATION)
             assert (again.loaded, again.already_there) == (0, 10)
         finally:
             connection.rollback()

@@ -13,9 +13,9 @@ import httpx
 import psutil
 import pytest
 
-import rows
-from breaking import free_port, refused
-from doors import AGGREGATE, EVENTS, eventually
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, eventually
+from support.breakable_server import free_port, refused
 from usage_explore import connect
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import DatabaseUnavailable
@@ -38,7 +38,7 @@ def filled(home: Path) -> Path:
     """The folder of an embedded database with the generated rows."""
     with ddl.connect(embedded.start(home)) as connection:
         ddl.ensure_schema(connection, "usage_events")
-        rows.insert(connection, rows.generate(per_scene=40))
+        generated_events.insert(connection, generated_events.generate(per_scene=40))
     return home
 
 
@@ -46,7 +46,7 @@ def filled(home: Path) -> Path:
 def served(filled: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """The app as a process of its own, and a client of its API."""
     port = free_port()
-    options = ["--home", str(filled), "--port", str(port), "--organization-id", str(rows.ORGANIZATION)]
+    options = ["--home", str(filled), "--port", str(port), "--organization-id", str(generated_events.ORGANIZATION)]
     with (
         subprocess.Popen(
             [sys.executable, "-m", "usage_explore", "app", "--no-demo", *options],
@@ -89,7 +89,7 @@ def test_nothing_is_lost_and_nothing_stays_behind(
     with pytest.raises(httpx.ConnectError):
         client.get("/healthz")
     assert digest(filled) == before
-    with connect(home=filled, organization_id=rows.ORGANIZATION) as store:
+    with connect(home=filled, organization_id=generated_events.ORGANIZATION) as store:
         assert [str(event.id) for event in store.events().events] == [event["id"] for event in page["data"]]
     embedded.release(filled)
     assert not (filled / "data" / "postmaster.pid").exists()
@@ -100,7 +100,7 @@ def test_an_embedded_server_that_stands_still_is_not_waited_for_for_ever(
 ) -> None:
     monkeypatch.setattr(embedded, "_PATIENCE", 1)
     monkeypatch.setattr(embedded, "_TRY", 2)
-    with connect(home=filled, organization_id=rows.ORGANIZATION) as store:
+    with connect(home=filled, organization_id=generated_events.ORGANIZATION) as store:
         os.kill(postmaster(filled), signal.SIGSTOP)
         try:
             with pytest.raises(DatabaseUnavailable, match=r"does not answer .*timeout"):

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-import rows
-from breaking import Network, Server, address, refused
-from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.breakable_server import Network, Server, address, refused
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl, engine
 from usage_explore.db import timeouts as connections
@@ -33,7 +33,7 @@ def far(network: Network) -> Iterator[Callable[..., Store]]:
 
     def open_store(table: str = "usage_events") -> Store:
         url = f"{address(network.port)}?connect_timeout=2"
-        opened.append(connect(url, rows.ORGANIZATION, table=table, statement_timeout=1))
+        opened.append(connect(url, generated_events.ORGANIZATION, table=table, statement_timeout=1))
         return opened[-1]
 
     yield open_store

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-import rows
-from breaking import Server, refused
-from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually
+from support.breakable_server import Server, refused
 from usage_explore import Store, connect, doctor
 from usage_explore.api import Limits
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -28,7 +28,7 @@ def narrow(primary: Server) -> Iterator[str]:
 
 
 def test_too_many_connections_of_a_role(narrow: str) -> None:
-    with connect(narrow, rows.ORGANIZATION) as store, asking(store) as client:
+    with connect(narrow, generated_events.ORGANIZATION) as store, asking(store) as client:
         with contextlib.closing(psycopg.connect(narrow)):
             with pytest.raises(DatabaseUnavailable, match=r"too many connections and takes no more: .*narrow"):
                 store.events()
@@ -48,7 +48,11 @@ def test_too_many_connections_to_the_server(server: Server) -> None:
     server.settings |= {"max_connections": "4", "superuser_reserved_connections": "0", "max_wal_senders": "0"}
     try:
         server.start()
-        with connect(server.url, rows.ORGANIZATION) as store, asking(store) as client, contextlib.ExitStack() as others:
+        with (
+            connect(server.url, generated_events.ORGANIZATION) as store,
+            asking(store) as client,
+            contextlib.ExitStack() as others,
+        ):
             for _ in range(4):
                 others.enter_context(psycopg.connect(server.url))
             with pytest.raises(DatabaseUnavailable, match="too many connections and takes no more"):
@@ -73,7 +77,7 @@ def test_a_storm_of_slow_questions_passes(primary: Server, store: Store) -> None
     eventually(lambda: sessions(primary) == 0)
     limits = Limits(questions=4, exports=1, patience=0.5)
     with (
-        connect(primary.url, rows.ORGANIZATION, table="slow", statement_timeout=1.5) as slow,
+        connect(primary.url, generated_events.ORGANIZATION, table="slow", statement_timeout=1.5) as slow,
         asking(slow, limits=limits) as client,
         asking(store) as other,
         ThreadPoolExecutor(30) as threads,
@@ -107,7 +111,7 @@ def test_a_storm_on_a_plain_store_passes(primary: Server) -> None:
         return type(failed.value).__name__
 
     with (
-        connect(primary.url, rows.ORGANIZATION, table="slow", statement_timeout=1) as slow,
+        connect(primary.url, generated_events.ORGANIZATION, table="slow", statement_timeout=1) as slow,
         ThreadPoolExecutor(25) as threads,
     ):
         slow.engine.pool._timeout = 0.3  # type: ignore[attr-defined]

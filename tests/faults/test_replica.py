@@ -12,10 +12,10 @@ import streamlit as st
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-import rows
-from breaking import Server, address, refused
-from doors import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
-from opening import MAIN, opened
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.app_pages import MAIN, opened
+from support.breakable_server import Server, address, refused
 from usage_explore import AggregateQuery, EventQuery, connect, doctor
 from usage_explore.cli.main import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -42,7 +42,10 @@ def follow(primary: Server, replica: Server) -> None:
 
 
 def test_what_reads_works_on_a_replica(primary: Server, replica: Server) -> None:
-    with connect(primary.url, rows.ORGANIZATION) as first, connect(replica.url, rows.ORGANIZATION) as second:
+    with (
+        connect(primary.url, generated_events.ORGANIZATION) as first,
+        connect(replica.url, generated_events.ORGANIZATION) as second,
+    ):
         assert second.aggregate(WINDOW).series == first.aggregate(WINDOW).series
         assert [event.id for event in second.events().events] == [event.id for event in first.events().events]
         with asking(second) as client:
@@ -58,7 +61,7 @@ def test_the_app_reads_a_replica_and_continues_when_it_returns(
 ) -> None:
     monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", replica.url)
     st.cache_resource.clear()
-    asked = {"organization_id": str(rows.ORGANIZATION), **dict(WINDOW.to_params())}
+    asked = {"organization_id": str(generated_events.ORGANIZATION), **dict(WINDOW.to_params())}
     app = opened(AppTest.from_file(MAIN, default_timeout=60), asked)
     assert app.get("vega_lite_chart")
     assert not app.error
@@ -91,7 +94,7 @@ def test_what_writes_says_that_it_is_read_only(
 
 def test_the_same_store_goes_on_when_the_primary_ends(server: Server, replica: Server) -> None:
     both = address(server.port, replica.port)
-    with connect(both, rows.ORGANIZATION) as store, asking(store) as client:
+    with connect(both, generated_events.ORGANIZATION) as store, asking(store) as client:
         before = store.count(EventQuery())
         assert client.get(EVENTS).status_code == 200
         server.stop()
@@ -108,7 +111,7 @@ def test_a_statement_in_the_way_of_the_replica_can_be_asked_again(primary: Serve
     primary.execute("CREATE TABLE passing AS SELECT 1 AS n")
     follow(primary, replica)
     with (
-        connect(replica.url, rows.ORGANIZATION, table="slow") as store,
+        connect(replica.url, generated_events.ORGANIZATION, table="slow") as store,
         asking(store) as client,
         ddl.connect(replica.url) as looking,
         ThreadPoolExecutor() as threads,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from doors import asking
+from support.api_server import asking
 from usage_explore import Store
 
 

@@ -12,17 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from streamlit import config
 
-import naughty
-import rows
-from asked import LONGEST, faults_of
-from oracle import Row, utc
-from servers import fresh_database
+from support import generated_events, hostile_values
+from support.database_servers import fresh_database
+from support.query_oracle import Row, utc
+from support.query_parameters import LONGEST, faults_of
 from usage_explore import EventQuery, demo
 from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch, uvicorn_server
 from usage_explore.db import ddl
 
-TEXTS = [*naughty.WORST[2:], "\udcff"]
+TEXTS = [*hostile_values.WORST[2:], "\udcff"]
 """What an argument can be: never a NUL."""
 SERVERS = ("app", "api")
 
@@ -43,7 +42,7 @@ def database(server_url: str, _template: str, generated: list[Row]) -> Iterator[
     """The generated rows in a database of their own, for `rollup` writes beside them."""
     with fresh_database(server_url, template=_template) as url:
         with ddl.connect(url) as connection:
-            rows.insert(connection, generated)
+            generated_events.insert(connection, generated)
         yield url
 
 

@@ -9,15 +9,14 @@ from uuid import UUID
 import httpx
 import pytest
 
-import oracle
-import rows
-from doors import EVENTS, EXPORT
-from oracle import Row, utc
+from support import generated_events, query_oracle
+from support.api_server import EVENTS, EXPORT
+from support.query_oracle import Row, utc
 from usage_explore import EventQuery, QueryError, Store
 from usage_explore.query.cursor import Position, decode, encode
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
-FILTERED = EventQuery(organization_id=rows.ORGANIZATION, metric_key="tokens_in", limit=2)
+FILTERED = EventQuery(organization_id=generated_events.ORGANIZATION, metric_key="tokens_in", limit=2)
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +68,25 @@ def test_a_cursor_of_another_question_is_refused(client: httpx.Client, everyone:
         {"as_of": "2026-11-20T00:00:00Z"},
         {"occurred_after": "2026-01-01T00:00:00Z"},
         {"occurred_before": "2027-01-01T00:00:00Z"},
-        {"customer_id": str(rows.CUSTOMERS[0])},
+        {"customer_id": str(generated_events.CUSTOMERS[0])},
         {"dim:model": "large"},
         {"not:dim:model": "large"},
         {"missing": "dim:model"},
     ):
         refused(client, cursor, **changes)
-    theirs = everyone.events(FILTERED.replace(organization_id=rows.NEIGHBOUR)).cursor
+    theirs = everyone.events(FILTERED.replace(organization_id=generated_events.NEIGHBOUR)).cursor
     assert theirs
     refused(client, theirs)
-    answer = client.get(EVENTS, params={"cursor": theirs, "metric_key": "tokens_in", "organization_id": rows.NEIGHBOUR})
+    answer = client.get(
+        EVENTS, params={"cursor": theirs, "metric_key": "tokens_in", "organization_id": generated_events.NEIGHBOUR}
+    )
     assert answer.status_code == 403
 
 
 def test_a_forged_place_never_leads_out_of_the_question(client: httpx.Client, own: list[Row]) -> None:
     """The checksum is no secret: whoever makes a cursor of their own sees their own rows from there on."""
     question = FILTERED.replace(occurred_after=utc(2026, 5, 1), occurred_before=utc(2026, 6, 3))
-    expected = oracle.newest_first(
+    expected = query_oracle.newest_first(
         row for row in own if row.metric_key == "tokens_in" and utc(2026, 5, 1) <= row.timestamp < utc(2026, 6, 3)
     )
     for moment in (utc(1, 1, 1), utc(1970, 1, 1), utc(2026, 5, 31), utc(2026, 6, 2), utc(9999, 12, 31)):

@@ -13,10 +13,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-import naughty
-import rows
-from asked import Pairs, answered, faults_of, fit_to_print, names
-from doors import AGGREGATE, EVENTS, EXPORT
+from support import generated_events, hostile_values
+from support.api_server import AGGREGATE, EVENTS, EXPORT
+from support.query_parameters import Pairs, answered, faults_of, fit_to_print, names
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
 from usage_explore.api.request_query import View
@@ -33,7 +32,7 @@ OTHERS: list[tuple[str, type[Question], tuple[str, ...]]] = [
 WINDOW = [
     ("since", "2026-05-01T00:00:00Z"),
     ("until", "2026-06-10T00:00:00Z"),
-    ("organization_id", str(rows.ORGANIZATION)),
+    ("organization_id", str(generated_events.ORGANIZATION)),
 ]
 
 
@@ -108,7 +107,7 @@ def door(store: Store) -> Door:
 @pytest.mark.parametrize(("path", "model"), QUESTIONS)
 def test_every_string_in_all_parameters_at_once(door: Door, path: str, model: type[Question]) -> None:
     """The same faults as in Python, word for word."""
-    asked = [(path, [(name, text) for name in names(model)]) for text in short(naughty.ENCODABLE)]
+    asked = [(path, [(name, text) for name in names(model)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):
         if len(encoded(pairs)) <= MAX_QUERY_STRING:
             assert faults(answer) == faults_of(model, pairs), pairs[0][1][:50]
@@ -122,7 +121,7 @@ def test_every_string_that_is_fine_in_a_parameter(door: Door, store: Store, path
     asked = [
         (path, [(name, text), *(pair for pair in extra if pair[0] != name)])
         for extra in ([("limit", "2")] if model is EventQuery else WINDOW,)
-        for number, text in enumerate(short(naughty.ENCODABLE))
+        for number, text in enumerate(short(hostile_values.ENCODABLE))
         for place, name in enumerate(names(model))
         if not faults_of(model, [(name, text)]) and (number + place) % 7 == 0
     ]
@@ -136,13 +135,13 @@ def test_every_string_that_is_fine_in_a_parameter(door: Door, store: Store, path
         else:
             assert answer.status_code == 200, answer.text
             assert answer.json() == json.loads(json.dumps(expected)), pairs
-            assert str(rows.NEIGHBOUR) not in answer.text
+            assert str(generated_events.NEIGHBOUR) not in answer.text
 
 
 @pytest.mark.parametrize(("path", "model", "more"), OTHERS)
 def test_the_other_forms_refuse_the_same(door: Door, path: str, model: type[Question], more: tuple[str, ...]) -> None:
     known = [name for name in names(model) if (path, name) != (EXPORT, "limit")]
-    asked = [(path, [(name, text) for name in (*known, *more)]) for text in short(naughty.ENCODABLE)]
+    asked = [(path, [(name, text) for name in (*known, *more)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):
         if len(encoded(pairs)) > MAX_QUERY_STRING:
             assert answer.status_code == 414
@@ -155,12 +154,12 @@ def test_the_other_forms_refuse_the_same(door: Door, path: str, model: type[Ques
 
 def test_pictures_and_files_of_hostile_names(door: Door) -> None:
     """What a chart writes is what a question may say: marks, controls and the right-to-left among it."""
-    for text in naughty.WORST[2:8]:
+    for text in hostile_values.WORST[2:8]:
         pairs = [*WINDOW[:2], ("group_by", f"dim:{text}"), ("not:dim:model", text)]
         picture = door.get(PICTURE, pairs)
         assert picture.status_code == 200, picture.text
         assert "<script" not in picture.text
-    for text in naughty.WORST[2:]:
+    for text in hostile_values.WORST[2:]:
         for path in (EVENTS, EXPORT):
             answer = door.get(path, [("not:metric_key", "a"), ("dim:model", text)], accept="text/csv")
             assert (answer.status_code, answer.text.count("\n")) == (200, 1)
@@ -171,7 +170,7 @@ def test_every_string_as_a_name(door: Door) -> None:
     asked = [
         (path, [(shape.format(text), "x"), *wrong.items()])
         for path, _ in QUESTIONS
-        for text in short(naughty.ENCODABLE)
+        for text in short(hostile_values.ENCODABLE)
         for shape in ("{}", "dim:{}", "not:{}", "not:dim:{}")
     ]
     for (path, pairs), answer in zip(asked, door.ask(asked), strict=True):
@@ -179,14 +178,14 @@ def test_every_string_as_a_name(door: Door) -> None:
 
 
 def test_what_is_no_utf8_is_refused(door: Door) -> None:
-    for text in naughty.SURROGATES:
+    for text in hostile_values.SURROGATES:
         for path, model in QUESTIONS:
             for name in names(model):
                 assert set(faults(door.get(path, [(name, text)]))) == {"query string"}
 
 
 def test_what_is_too_long_is_refused(door: Door) -> None:
-    for text in naughty.LONG[2:]:
+    for text in hostile_values.LONG[2:]:
         for path in (EVENTS, AGGREGATE, PICTURE, EXPORT):
             answer = door.get(path, [("metric_key", text)])
             assert answer.status_code == 414
@@ -194,7 +193,7 @@ def test_what_is_too_long_is_refused(door: Door) -> None:
 
 
 def test_hostile_headers(door: Door) -> None:
-    for text in naughty.WORST:
+    for text in hostile_values.WORST:
         value = text.encode("latin-1", "replace").decode("latin-1").replace("\0", "").replace("\r\n", " ")[:4_000]
         for name in ("accept", "if-none-match", "x-request-id", "authorization", "accept-encoding", "cookie"):
             answer = door.get(EVENTS, [("limit", "1")], **{name: value})

@@ -17,11 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naughty
-import oracle
-import rows
-from asked import MODELS, answered, faults_of, fit_to_print, names, told
-from oracle import Row
+from support import generated_events, hostile_values, query_oracle
+from support.query_oracle import Row
+from support.query_parameters import MODELS, answered, faults_of, fit_to_print, names, told
 from usage_explore import (
     AggregateQuery,
     EventQuery,
@@ -69,7 +67,7 @@ STRANGE: list[Any] = [
 
 @pytest.mark.parametrize("model", MODELS)
 def test_strings_in_every_parameter(model: type[Question]) -> None:
-    for text in naughty.ALL:
+    for text in hostile_values.ALL:
         for name in names(model):
             found = faults_of(model, [(name, text)])
             assert set(found) <= {name, "since", "until"}, (name, text[:50])
@@ -82,7 +80,7 @@ def test_strings_in_every_parameter(model: type[Question]) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_strings_as_names(model: type[Question]) -> None:
-    for text in naughty.ALL:
+    for text in hostile_values.ALL:
         for name in (text, f"dim:{text}", f"not:{text}", f"not:dim:{text}"):
             faults_of(model, [(name, "x")])
         for name in ("missing", "not:missing", "group_by"):
@@ -124,22 +122,22 @@ def test_things_that_are_no_parameters() -> None:
 def test_a_valid_string_finds_what_plain_python_finds(store: Store, own: list[Row]) -> None:
     """Injection shapes, controls and marks are values like any other, whatever they look like."""
     for name in FILTERS:
-        found = Counter(oracle.group_text(row, name) for row in own)
-        for text in naughty.ENCODABLE:
+        found = Counter(query_oracle.group_text(row, name) for row in own)
+        for text in hostile_values.ENCODABLE:
             value = text.replace("\\", "\\\\").replace(",", "\\,") if name == "metric_key" else text
             if not faults_of(EventQuery, [(name, value)]):
                 assert store.count(EventQuery.from_params([(name, value)])) == found[text], (name, text[:50])
 
 
 def test_a_dimension_may_be_called_anything(store: Store, own: list[Row]) -> None:
-    for text in naughty.ENCODABLE:
+    for text in hostile_values.ENCODABLE:
         if not faults_of(EventQuery, [("missing", f"dim:{text}")]):
             question = EventQuery.from_params([("missing", f"dim:{text}"), (f"not:dim:{text}", text)])
             assert store.count(question) == len(own)
 
 
 def test_nothing_is_answered_for_others(store: Store) -> None:
-    for organization in (rows.NEIGHBOUR, UUID(int=0), UUID(int=2**128 - 1)):
+    for organization in (generated_events.NEIGHBOUR, UUID(int=0), UUID(int=2**128 - 1)):
         for model in MODELS:
             assert answered(store, model, [("organization_id", str(organization))]) is None
 
@@ -208,7 +206,7 @@ def test_every_public_function_refuses_in_words(store: Store, tmp_path: Path, mo
     said = []
     wrong = [AggregateQuery(bucket="week"), EventQuery(limit=2), Question()]
     for name, call in _calls(store).items():
-        for thing in [*STRANGE, *wrong, *naughty.WORST, "a\0b.csv", "\ud800.csv"]:
+        for thing in [*STRANGE, *wrong, *hostile_values.WORST, "a\0b.csv", "\ud800.csv"]:
             try:
                 call(thing)
             except UsageExploreError as error:

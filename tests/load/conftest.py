@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from servers import fresh_database
+from support.database_servers import fresh_database
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.load import FileReport, load_files

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from ahead import Ahead
+from support.partial_rollup import Ahead
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError

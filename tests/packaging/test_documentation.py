@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import usage_explore
-from demo_database import ACME, demo_database
-from doors import asking
+from support.api_server import asking
+from support.demo_database import ACME, demo_database
 from usage_explore import AggregateQuery, Store, charts, connect
 from usage_explore.cli.main import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SOURCE = ROOT / "src"
 EXAMPLES = [

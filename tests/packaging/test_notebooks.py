@@ -15,12 +15,12 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-import rows
+from support import generated_events
 from usage_explore import demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
@@ -116,16 +116,16 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
     made = [
         replace(
             row,
-            organization_id=rows.ORGANIZATION,
+            organization_id=generated_events.ORGANIZATION,
             timestamp=newest - timedelta(hours=number // 2, weeks=number % 2),
             ingested_at=newest,
             metric_key="calls",
             quantity=Decimal(number + 1),
             dimensions=dimensions,
         )
-        for number, row in enumerate(rows.generate(per_scene=1)[:10])
+        for number, row in enumerate(generated_events.generate(per_scene=1)[:10])
     ]
-    rows.insert(events_connection, made)
+    generated_events.insert(events_connection, made)
     shown = run(path, events_database_url, tmp_path)
     text = "\n".join(outputs(shown, cell.id) for cell in shown.cells if cell.cell_type == "code")
     errors = [out["text"] for cell in shown.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]

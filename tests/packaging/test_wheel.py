@@ -20,7 +20,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.NewSession_pb2 import NewSession
 from websockets.sync.client import connect
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 SETTINGS = ["client.showErrorDetails", "server.fileWatcherType", "browser.gatherUsageStats", "server.maxUploadSize"]
 ANOTHER_APP = """
 [theme]

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import oracle
-import rows
-from oracle import utc
+from support import generated_events, query_oracle
+from support.query_oracle import utc
 from usage_explore.query import buckets
 from usage_explore.query.buckets import Bucket
 
@@ -21,7 +20,7 @@ BUCKETS: list[Bucket] = ["hour", "day", "week"]
 
 @given(
     scene=st.sampled_from(
-        [*rows.SCENES, ("Pacific/Kwajalein", utc(1993, 8, 21)), ("America/Sao_Paulo", utc(2018, 11, 4))]
+        [*generated_events.SCENES, ("Pacific/Kwajalein", utc(1993, 8, 21)), ("America/Sao_Paulo", utc(2018, 11, 4))]
     ),
     bucket=st.sampled_from(BUCKETS),
     before=st.integers(0, 3 * 86_400_000_000),
@@ -34,7 +33,7 @@ def test_edges_are_where_the_wall_clock_says(
     since = scene[1] - timedelta(microseconds=before)
     until = since + timedelta(microseconds=length)
     found = buckets.edges(since, until, bucket, zone)
-    assert list(found) == oracle.edges(since, until, bucket, zone)
+    assert list(found) == query_oracle.edges(since, until, bucket, zone)
     for start, end in itertools.pairwise(found):
         assert buckets.floor(start, bucket, zone) == start
         assert buckets.floor(end - timedelta(microseconds=1), bucket, zone) == start

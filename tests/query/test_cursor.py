@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle import utc
+from support.query_oracle import utc
 from usage_explore import EventQuery, QueryError
 from usage_explore.query.cursor import Position, decode, encode
 

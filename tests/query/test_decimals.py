@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle import utc
+from support.query_oracle import utc
 from usage_explore.query.decimals import exact_sum, plain, rfc3339
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle import utc
-from test_charts import answer
+from charts.test_charts import answer
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, QueryError
 from usage_explore.api import openapi_params
 from usage_explore.api.openapi_text import DESCRIPTION
@@ -132,7 +132,7 @@ def test_the_rows_behind_any_series_can_be_asked_for(
 
 
 def test_the_documents_state_every_limit() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
     stated = [value for name, value in vars(limits).items() if name.startswith("MAX_")]
     assert len(stated) >= 10
     for value in stated:

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle import utc
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError
 from usage_explore.query.base import Question
 from usage_explore.query.filters import GROUPS
 
-API = Path(__file__).parents[1] / ".." / "shared" / "reference" / "usage-events-api.txt"
+API = Path(__file__).parents[2] / ".." / "shared" / "reference" / "usage-events-api.txt"
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
 some_words = st.lists(words, min_size=1, max_size=3)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.completer import IPCompleter, provisionalcompleter
 
-from oracle import utc
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate.view import ValidateView
@@ -280,7 +280,7 @@ def test_what_help_shows_can_be_written() -> None:
     assert tried > 10
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CALLS = re.compile(r"`((?:AggregateQuery|EventQuery|Period)\([^`]*\))`")
 
 

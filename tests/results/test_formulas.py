@@ -12,7 +12,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from doors import AGGREGATE, EVENTS, EXPORT, asking
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.cli.main import main
 from usage_explore.db import ddl

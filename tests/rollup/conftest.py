@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ahead import ORGANIZATION, Ahead
+from support.partial_rollup import ORGANIZATION, Ahead
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 

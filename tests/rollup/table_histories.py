@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import oracle
-import rows
-from oracle import Row, utc
+from support import generated_events, query_oracle
+from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
@@ -118,7 +117,10 @@ class History:
         name = self.draw.choice([*GRAINS, "wallet_currency"])
         grains: list[timedelta | None] = [*overrides.GRAINS.values(), *([] if name == "none" else [None])]
         overrides.wish(
-            self.connection, TABLE, {name: self.draw.choice(grains)}, self.draw.choice([None, rows.ORGANIZATION])
+            self.connection,
+            TABLE,
+            {name: self.draw.choice(grains)},
+            self.draw.choice([None, generated_events.ORGANIZATION]),
         )
 
     def forget(self) -> None:
@@ -144,14 +146,14 @@ class History:
             )
             if self.draw.random() < 0.3:
                 tick = self.edge(tick)
-            row = rows._row(self.draw, tick)
+            row = generated_events._row(self.draw, tick)
             made.append(dataclasses.replace(row, ingested_at=self.arrival()))
             if self.draw.random() < 0.1:
                 made.append(dataclasses.replace(made[-1], id=uuid.UUID(int=self.draw.getrandbits(128))))
         return made
 
     def append(self, made: list[Row]) -> None:
-        rows.insert(self.connection, made)
+        generated_events.insert(self.connection, made)
         self.rows += made
 
     def arrival(self) -> datetime:
@@ -184,14 +186,18 @@ class History:
             "top": draw.choice([0, 1, 2, 8]),
             "group_by": draw.choice(["none", "metric_key", "customer_id", "product_id", "dim:model", "dim:region"]),
             **draw.choice(
-                [{}, {"metric_key": tuple(draw.sample(rows.METRICS, 2))}, {"exclude": {"metric_key": ["Other"]}}]
+                [
+                    {},
+                    {"metric_key": tuple(draw.sample(generated_events.METRICS, 2))},
+                    {"exclude": {"metric_key": ["Other"]}},
+                ]
             ),
         }
         if draw.random() < 0.3:
             asked |= draw.choice(
                 [
                     {"dimensions": {"model": draw.choice(["large", "Other", "", ["large", "Zebra"]])}},
-                    {"customer_id": draw.choice(rows.CUSTOMERS)},
+                    {"customer_id": draw.choice(generated_events.CUSTOMERS)},
                     {"missing": ["product_id"]},
                     {"exclude": {"dim:model": ["large", "zebra"]}},
                     {"wallet_currency": ["EUR"]},
@@ -208,7 +214,7 @@ class Asked:
 
     def __init__(self, url: str) -> None:
         self.store = connect(url)
-        self.fast = self.store.scoped(rows.ORGANIZATION)
+        self.fast = self.store.scoped(generated_events.ORGANIZATION)
         self.raw = dataclasses.replace(self.fast, rollup=False)
         self.paths: Counter[str] = Counter()
 
@@ -227,7 +233,7 @@ class Asked:
         else:
             assert fast.series == raw.series, query
         assert [_plain(series) for series in fast.series] == expected(query, held, fast.now), query
-        assert fast.metrics == raw.metrics == oracle.metrics(matching(query, held), *query.span), query
+        assert fast.metrics == raw.metrics == query_oracle.metrics(matching(query, held), *query.span), query
 
 
 def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
@@ -245,18 +251,20 @@ def matching(query: AggregateQuery, held: list[Row]) -> list[Row]:
         ]
         if values
     ]
-    passes = oracle.predicate(params)
+    passes = query_oracle.predicate(params)
     return [
         row
         for row in held
-        if row.organization_id == rows.ORGANIZATION and (known is None or row.ingested_at <= known) and passes(row)
+        if row.organization_id == generated_events.ORGANIZATION
+        and (known is None or row.ingested_at <= known)
+        and passes(row)
     ]
 
 
 def expected(query: AggregateQuery, held: list[Row], now: datetime) -> list[dict[str, Any]]:
     """The oracle's answer, with `complete`."""
     since, until = query.span
-    found = oracle.aggregate(
+    found = query_oracle.aggregate(
         matching(query, held),
         since=since,
         until=until,

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from ahead import ORGANIZATION, TABLE, Ahead
-from oracle import utc
+from support.partial_rollup import ORGANIZATION, TABLE, Ahead
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, Store, demo
 from usage_explore.load import load_files
 from usage_explore.rollup import catalog, choose_dimensions, overrides, refresh, refresh_run

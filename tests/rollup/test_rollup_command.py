@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg import sql
 
-from ahead import ORGANIZATION, TABLE, Ahead
-from oracle import utc
+from support.partial_rollup import ORGANIZATION, TABLE, Ahead
+from support.query_oracle import utc
 from usage_explore.cli.main import main
 from usage_explore.rollup import catalog
 from usage_explore.rollup.verify import verify

@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 from psycopg import sql
 
-from ahead import ORGANIZATION, TABLE, Ahead
-from layouts import without_columnstore
-from oracle import utc
+from support.partial_rollup import ORGANIZATION, TABLE, Ahead
+from support.query_oracle import utc
+from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact

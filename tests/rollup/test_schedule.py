@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from ahead import TABLE, Ahead
-from servers import kind
+from support.database_servers import kind
+from support.partial_rollup import TABLE, Ahead
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalog, refresh

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ahead import ORGANIZATION, TABLE, Ahead
-from oracle import utc
+from support.partial_rollup import ORGANIZATION, TABLE, Ahead
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.rollup import catalog, choose_dimensions, lookup, refresh_run
 from usage_explore.rollup.verify import verify

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 from psycopg import sql
 
-from ahead import ORGANIZATION, TABLE, Ahead
-from layouts import without_columnstore
-from oracle import utc
-from servers import kind
+from support.database_servers import kind
+from support.partial_rollup import ORGANIZATION, TABLE, Ahead
+from support.query_oracle import utc
+from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, Store
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table

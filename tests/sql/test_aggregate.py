@@ -17,10 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import oracle
-import rows
-from oracle import Row, utc
-from random_filters import filters, with_filters
+from support import generated_events, query_oracle
+from support.query_oracle import Row, utc
+from support.random_filters import filters, with_filters
 from usage_explore import AggregateQuery, EventQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact
@@ -34,7 +33,7 @@ ours = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCh
 @st.composite
 def windows(draw: st.DrawFn) -> tuple[str, datetime, datetime]:
     """A scene's zone and a window around its odd instant, on a bucket edge or anywhere."""
-    zone, centre = draw(st.sampled_from(rows.SCENES))
+    zone, centre = draw(st.sampled_from(generated_events.SCENES))
     before = draw(st.integers(0, 3 * 86_400_000_000))
     length = draw(st.integers(1, 4 * 86_400_000_000))
     since = centre - timedelta(microseconds=before)
@@ -78,12 +77,12 @@ def test_the_answer_is_the_oracle_s(
     )
     answer = store.aggregate(query)
 
-    passes = oracle.predicate(chosen.items())
+    passes = query_oracle.predicate(chosen.items())
     known = [row for row in own if passes(row) and (as_of is None or row.ingested_at <= as_of)]
-    expected = oracle.aggregate(
+    expected = query_oracle.aggregate(
         known, since=since, until=until, bucket=bucket, zone=ZoneInfo(zone), metric=metric, group_by=group_by, top=top
     )
-    assert answer.metrics == oracle.metrics(known, since, until)
+    assert answer.metrics == query_oracle.metrics(known, since, until)
     closed = min(answer.now, as_of or answer.now)
     assert [(s.kind, s.key, s.total) for s in answer.series] == [(e["kind"], e["key"], e["total"]) for e in expected]
     for found, wanted in zip(answer.series, expected, strict=True):
@@ -104,7 +103,7 @@ def test_series_sum_to_the_ungrouped_answer(
     sums: dict[datetime, Decimal] = defaultdict(Decimal)
     for series in store.aggregate(query).series:
         for point in series.points:
-            sums[point.start] = oracle.EXACT.add(sums[point.start], point.value)
+            sums[point.start] = query_oracle.EXACT.add(sums[point.start], point.value)
     for point in whole.points:
         assert sums[point.start] == point.value
 
@@ -181,7 +180,9 @@ def test_too_many_points_are_refused_with_their_number(store: Store) -> None:
 def test_not_a_number_is_refused_where_it_would_be_summed(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
-    rows.insert(events_connection, [replace(own[0], quantity=Decimal("NaN")), replace(own[1], quantity=Decimal(1))])
+    generated_events.insert(
+        events_connection, [replace(own[0], quantity=Decimal("NaN")), replace(own[1], quantity=Decimal(1))]
+    )
     store = connect(events_database_url)
     around = {"since": own[0].timestamp, "until": own[0].timestamp + timedelta(days=1)}
     with pytest.raises(NotExact, match="doctor"):
@@ -192,7 +193,9 @@ def test_not_a_number_is_refused_where_it_would_be_summed(
 
 def test_the_session_s_zone_changes_nothing(store: Store, everyone: Store) -> None:
     url = everyone.engine.url.render_as_string(hide_password=False)
-    elsewhere = connect(f"{url}{'&' if '?' in url else '?'}options=-c%20TimeZone%3DAsia/Tokyo", rows.ORGANIZATION)
+    elsewhere = connect(
+        f"{url}{'&' if '?' in url else '?'}options=-c%20TimeZone%3DAsia/Tokyo", generated_events.ORGANIZATION
+    )
     query = AggregateQuery(
         since=utc(2026, 3, 27), until=utc(2026, 3, 31), timezone="Europe/Berlin", group_by="dim:model"
     )
@@ -222,7 +225,7 @@ def test_the_frame_is_tidy_and_exact(store: Store) -> None:
     [
         {"dimensions": {"model": ["large", "it's", "größe", "7"]}},
         {"dimensions": {"100%": "50%"}},
-        {"exclude": {"dim:model": ["%s", "%%", "a\\b", ":x"], "customer_id": rows.CUSTOMERS[:2]}},
+        {"exclude": {"dim:model": ["%s", "%%", "a\\b", ":x"], "customer_id": generated_events.CUSTOMERS[:2]}},
         {"bucket": "hour", "since": utc(2026, 3, 1)},
     ],
     ids=["quotes", "percent", "exclusions", "capped"],
@@ -231,7 +234,7 @@ def test_the_sql_to_copy_gives_the_same_answer(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row], changes: dict[str, Any]
 ) -> None:
     marked = [replace(row, id=uuid4(), dimensions='{"100%": "50%", "model": "%s"}') for row in own[:40]]
-    rows.insert(events_connection, own + marked)
+    generated_events.insert(events_connection, own + marked)
     with connect(events_database_url) as store:
         query = AggregateQuery(
             since=utc(2011, 10, 20),
@@ -267,8 +270,12 @@ def test_the_csv_comes_back_whatever_the_keys_are(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     keys = ["=1+1", "a\nb", "a\r\nb", "a\rb", 'q"q', "a,b", " lead", "\t", "NULL"]
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=json.dumps({"m": key})) for key in keys])
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in ("{}", '{"m": ""}')])
+    generated_events.insert(
+        events_connection, [replace(own[0], id=uuid4(), dimensions=json.dumps({"m": key})) for key in keys]
+    )
+    generated_events.insert(
+        events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in ("{}", '{"m": ""}')]
+    )
     with connect(events_database_url) as store:
         day = own[0].timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
         query = AggregateQuery(since=day, until=day + timedelta(days=1), group_by="dim:m", top=0, metric="sum_quantity")
@@ -290,7 +297,7 @@ def test_tables_are_exact_and_no_two_columns_are_called_the_same(
         replace(own[0], id=uuid4(), dimensions=text, quantity=Decimal(f"0.{number + 1:040}"), timestamp=day)
         for number, text in enumerate(texts)
     ]
-    rows.insert(events_connection, events)
+    generated_events.insert(events_connection, events)
     query = AggregateQuery(
         since=day, until=day + timedelta(days=2), group_by="dim:m", metric="sum_quantity", timezone="Europe/Berlin"
     )
@@ -324,7 +331,7 @@ def test_a_notebook_shows_an_answer_in_a_few_lines(store: Store) -> None:
     assert "<b>" not in page._repr_html_()
     assert store.events()._repr_html_().count("<tr") < 25
     assert repr(store).startswith("<Store: usage_events at postgresql")
-    assert str(rows.ORGANIZATION) in repr(store)
+    assert str(generated_events.ORGANIZATION) in repr(store)
     assert store.aggregate(query.replace(metric_key="nothing"))._repr_html_()
 
 

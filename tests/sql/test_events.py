@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import oracle
-import rows
-from oracle import Row, utc
-from random_filters import filters, with_filters
+from support import generated_events, query_oracle
+from support.query_oracle import Row, utc
+from support.random_filters import filters, with_filters
 from usage_explore import Event, EventQuery, QueryError, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import ScopeError
@@ -31,7 +30,7 @@ def ids(events: Any) -> list[UUID]:
 @ours
 @given(
     chosen=filters(),
-    scene=st.sampled_from(rows.SCENES),
+    scene=st.sampled_from(generated_events.SCENES),
     before=st.one_of(st.none(), st.integers(0, 200_000)),
     after=st.one_of(st.none(), st.integers(0, 200_000)),
     late=st.one_of(st.none(), st.integers(0, 400_000)),
@@ -52,10 +51,10 @@ def test_every_filter_equals_its_predicate(
     query = with_filters(EventQuery, chosen).replace(
         occurred_after=occurred_after, occurred_before=occurred_before, as_of=as_of, limit=100
     )
-    passes = oracle.predicate(chosen.items())
+    passes = query_oracle.predicate(chosen.items())
     expected = [
         row
-        for row in oracle.newest_first(own)
+        for row in query_oracle.newest_first(own)
         if passes(row)
         and (occurred_after is None or row.timestamp >= occurred_after)
         and (occurred_before is None or row.timestamp < occurred_before)
@@ -68,7 +67,7 @@ def test_every_filter_equals_its_predicate(
 
 
 @settings(ours, max_examples=15)
-@given(limits=st.lists(st.integers(1, 100), min_size=1, max_size=5), scene=st.sampled_from(rows.SCENES))
+@given(limits=st.lists(st.integers(1, 100), min_size=1, max_size=5), scene=st.sampled_from(generated_events.SCENES))
 def test_pages_of_any_size_concatenate_to_the_whole(
     store: Store, own: list[Row], limits: list[int], scene: tuple[str, Any]
 ) -> None:
@@ -82,7 +81,7 @@ def test_pages_of_any_size_concatenate_to_the_whole(
         cursor = page.cursor
         if cursor is None:
             break
-    assert seen == ids(row for row in oracle.newest_first(own) if start <= row.timestamp < end)
+    assert seen == ids(row for row in query_oracle.newest_first(own) if start <= row.timestamp < end)
 
 
 def test_previous_retraces_next(store: Store) -> None:
@@ -101,19 +100,19 @@ def test_previous_retraces_next(store: Store) -> None:
 
 
 def test_iterating_a_page_gives_every_event_from_there(store: Store, own: list[Row]) -> None:
-    assert ids(store.events(EventQuery(limit=100))) == ids(oracle.newest_first(own))
+    assert ids(store.events(EventQuery(limit=100))) == ids(query_oracle.newest_first(own))
 
 
 def test_rows_ingested_meanwhile_neither_repeat_nor_hide_a_row(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     tied = [replace(row, id=uuid4(), timestamp=utc(2026, 5, 1)) for row in own[:40]]
-    rows.insert(events_connection, tied)
+    generated_events.insert(events_connection, tied)
     store = connect(events_database_url)
     page = store.events(EventQuery(limit=7))
     seen = ids(page.events)
     while page.cursor:
-        rows.insert(events_connection, [replace(own[0], id=uuid4(), timestamp=utc(2026, 5, 2))])
+        generated_events.insert(events_connection, [replace(own[0], id=uuid4(), timestamp=utc(2026, 5, 2))])
         following = page.next()
         assert following is not None
         page = following
@@ -134,7 +133,7 @@ def test_a_cursor_under_other_filters_or_another_organization_is_refused(store: 
         with pytest.raises(QueryError, match="cursor: belongs to other filters"):
             store.events(other)
     with pytest.raises(QueryError, match="cursor: belongs to other filters"):
-        everyone.events(again.replace(organization_id=rows.NEIGHBOUR))
+        everyone.events(again.replace(organization_id=generated_events.NEIGHBOUR))
 
 
 def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
@@ -166,7 +165,7 @@ def test_events_are_exact_and_complete(store: Store, own: list[Row]) -> None:
 def test_no_event_s_dimensions_keep_the_page_from_being_shown(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row], dimensions: str, written: Any
 ) -> None:
-    rows.insert(events_connection, [replace(own[0], dimensions=dimensions)])
+    generated_events.insert(events_connection, [replace(own[0], dimensions=dimensions)])
     with connect(events_database_url) as store:
         page = store.events()
     assert page.to_dict()["data"][0]["dimensions"] == written
@@ -193,16 +192,16 @@ def test_the_answer_has_the_documented_envelope(store: Store) -> None:
 
 
 def test_an_organization_is_never_guessed_nor_granted(store: Store, everyone: Store) -> None:
-    assert set(everyone.organizations()) == {rows.ORGANIZATION, rows.NEIGHBOUR}
-    assert store.organizations() == (rows.ORGANIZATION,)
+    assert set(everyone.organizations()) == {generated_events.ORGANIZATION, generated_events.NEIGHBOUR}
+    assert store.organizations() == (generated_events.ORGANIZATION,)
     with pytest.raises(ScopeError, match="holds 2 organizations; choose one"):
         everyone.events()
     with pytest.raises(ScopeError) as foreign:
-        store.events(EventQuery(organization_id=rows.NEIGHBOUR))
+        store.events(EventQuery(organization_id=generated_events.NEIGHBOUR))
     with pytest.raises(ScopeError) as unknown:
         store.events(EventQuery(organization_id=uuid4()))
     assert str(foreign.value).split(" is ")[1] == str(unknown.value).split(" is ")[1]
-    assert everyone.events(EventQuery(organization_id=rows.NEIGHBOUR)).events
+    assert everyone.events(EventQuery(organization_id=generated_events.NEIGHBOUR)).events
 
 
 def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
@@ -212,7 +211,7 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
     assert {choice.value: choice.events for choice in store.metric_keys()} == metrics
     keys = Counter(key for row in own for key in json.loads(row.dimensions))
     assert {choice.value: choice.events for choice in store.dimension_keys()} == keys
-    models = Counter(text for row in own if (text := oracle.group_text(row, "dim:model")) is not None)
+    models = Counter(text for row in own if (text := query_oracle.group_text(row, "dim:model")) is not None)
     assert {choice.value: choice.events for choice in store.dimension_values("model")} == models
     volume = [choice.events for choice in store.customers(EventQuery(occurred_after=utc(2026, 1, 1)))]
     assert volume == sorted(volume, reverse=True)
@@ -224,7 +223,9 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
 def test_every_dimension_key_that_can_be_picked_can_be_asked_for(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
-    rows.insert(events_connection, [replace(own[0], dimensions='{"": 1, " ": 2, "a:b": 3, "100%": 4, "k\\\\": 5}')])
+    generated_events.insert(
+        events_connection, [replace(own[0], dimensions='{"": 1, " ": 2, "a:b": 3, "100%": 4, "k\\\\": 5}')]
+    )
     with connect(events_database_url) as store:
         keys = [choice.value for choice in store.dimension_keys()]
         assert keys == [" ", "100%", "a:b", "k\\"]
@@ -233,7 +234,7 @@ def test_every_dimension_key_that_can_be_picked_can_be_asked_for(
 
 
 def test_a_store_shows_no_password() -> None:
-    shown = repr(connect("postgresql://me:secret@127.0.0.1/db?password=secret", rows.ORGANIZATION))
+    shown = repr(connect("postgresql://me:secret@127.0.0.1/db?password=secret", generated_events.ORGANIZATION))
     assert "secret" not in shown
     assert "127.0.0.1/db" in shown
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner
 
-import rows
-from doors import AGGREGATE, EVENTS, asking
-from oracle import Row
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, asking
+from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
@@ -29,14 +29,14 @@ PREFIXED = '{"dim:model": "prefixed", "model": "large", "region": "Berlin, DE"}'
 
 @pytest.fixture(scope="module")
 def generated() -> list[Row]:
-    made = rows.generate(per_scene=5)
+    made = generated_events.generate(per_scene=5)
     return [replace(row, dimensions=PREFIXED) if number % 10 == 0 else row for number, row in enumerate(made)]
 
 
 @pytest.fixture
 def store(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Iterator[Store]:
-    rows.insert(events_connection, generated)
-    with connect(events_database_url, rows.ORGANIZATION) as opened:
+    generated_events.insert(events_connection, generated)
+    with connect(events_database_url, generated_events.ORGANIZATION) as opened:
         yield opened
 
 
@@ -75,7 +75,7 @@ def test_several_values_written_as_one_are_refused(
 
 
 def test_a_value_with_a_comma_is_found_where_it_exists(store: Store, generated: list[Row]) -> None:
-    own = [row for row in generated if row.organization_id == rows.ORGANIZATION]
+    own = [row for row in generated if row.organization_id == generated_events.ORGANIZATION]
     assert store.count(EventQuery(metric_key="a,b")) == sum(row.metric_key == "a,b" for row in own) > 0
     assert store.count(EventQuery(dimensions={"region": "Berlin, DE"})) == sum(
         row.dimensions == PREFIXED for row in own
@@ -162,14 +162,14 @@ def test_a_server_keeps_hints_to_itself(store: Store) -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_the_command_says_them(store: Store, events_database_url: str, tmp_path: Path) -> None:
-    options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+    options = ["--database-url", events_database_url, "--organization-id", str(generated_events.ORGANIZATION)]
     result = CliRunner().invoke(main, ["export", *options, "--query", "dim:modell=x", str(tmp_path / "events.csv")])
     assert result.exit_code == 0
     assert "Warning: dim:modell: none of the newest 10,000 events has it, did you mean dim:model?" in result.stderr
 
 
 def test_a_key_that_begins_with_dim_is_another_dimension(store: Store, generated: list[Row]) -> None:
-    own = [row for row in generated if row.organization_id == rows.ORGANIZATION]
+    own = [row for row in generated if row.organization_id == generated_events.ORGANIZATION]
     prefixed = sum(row.dimensions == PREFIXED for row in own)
     large = sum('"model": "large"' in row.dimensions for row in own)
     assert large > prefixed > 0

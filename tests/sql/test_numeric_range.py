@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from ahead import ORGANIZATION, Ahead
-from doors import AGGREGATE, EVENTS, asking
-from oracle import utc
+from support.api_server import AGGREGATE, EVENTS, asking
+from support.partial_rollup import ORGANIZATION, Ahead
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo_database import ACME, demo_database
+from support.demo_database import ACME, demo_database
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import summary
 from usage_explore.comparison import Change, compare

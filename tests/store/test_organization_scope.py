@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import event
 
-import rows
-from oracle import Row
+from support import generated_events
+from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError, ScopeError
@@ -36,12 +36,12 @@ QUESTIONS: dict[str, Callable[[Store, UUID | None], Any]] = {
 
 @pytest.fixture(scope="module")
 def generated() -> list[Row]:
-    return rows.generate(per_scene=5)
+    return generated_events.generate(per_scene=5)
 
 
 @pytest.fixture
 def everyone(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> Iterator[Store]:
-    rows.insert(events_connection, generated)
+    generated_events.insert(events_connection, generated)
     with connect(events_database_url) as store:
         yield store
 
@@ -56,34 +56,38 @@ def statements(everyone: Store) -> list[str]:
 
 
 def test_only_what_is_allowed_and_there_can_be_chosen(everyone: Store) -> None:
-    assert set(everyone.organizations()) == {rows.ORGANIZATION, rows.NEIGHBOUR}
-    assert everyone.restricted([rows.ORGANIZATION, STRANGER]).organizations() == (rows.ORGANIZATION,)
+    assert set(everyone.organizations()) == {generated_events.ORGANIZATION, generated_events.NEIGHBOUR}
+    assert everyone.restricted([generated_events.ORGANIZATION, STRANGER]).organizations() == (
+        generated_events.ORGANIZATION,
+    )
     assert everyone.restricted([STRANGER]).organizations() == ()
     assert everyone.restricted([]).organizations() == ()
 
 
 def test_a_restriction_never_widens(everyone: Store) -> None:
-    narrow = everyone.restricted([rows.ORGANIZATION])
-    assert narrow.restricted([rows.NEIGHBOUR]).organizations() == ()
-    assert narrow.restricted([rows.ORGANIZATION, rows.NEIGHBOUR]).organizations() == (rows.ORGANIZATION,)
-    own = everyone.scoped(rows.ORGANIZATION)
-    assert own.restricted([rows.NEIGHBOUR]).organizations() == ()
+    narrow = everyone.restricted([generated_events.ORGANIZATION])
+    assert narrow.restricted([generated_events.NEIGHBOUR]).organizations() == ()
+    assert narrow.restricted([generated_events.ORGANIZATION, generated_events.NEIGHBOUR]).organizations() == (
+        generated_events.ORGANIZATION,
+    )
+    own = everyone.scoped(generated_events.ORGANIZATION)
+    assert own.restricted([generated_events.NEIGHBOUR]).organizations() == ()
     with pytest.raises(ScopeError):
-        own.restricted([rows.NEIGHBOUR]).events()
+        own.restricted([generated_events.NEIGHBOUR]).events()
 
 
 def test_one_of_several_is_taken_when_it_is_the_only_allowed(everyone: Store, generated: list[Row]) -> None:
-    store = everyone.restricted([rows.NEIGHBOUR])
-    own = sum(row.organization_id == rows.NEIGHBOUR for row in generated)
+    store = everyone.restricted([generated_events.NEIGHBOUR])
+    own = sum(row.organization_id == generated_events.NEIGHBOUR for row in generated)
     assert store.count(EventQuery()) == own
     assert store.aggregate(AggregateQuery(**WHOLE)).total == own
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_what_is_not_yours_is_as_if_it_did_not_exist(everyone: Store, statements: list[str], name: str) -> None:
-    store = everyone.restricted([rows.ORGANIZATION])
+    store = everyone.restricted([generated_events.ORGANIZATION])
     said = {}
-    for claim in (rows.NEIGHBOUR, STRANGER):
+    for claim in (generated_events.NEIGHBOUR, STRANGER):
         with pytest.raises(ScopeError) as refused:
             QUESTIONS[name](store, claim)
         said[claim] = str(refused.value).replace(str(claim), "…")
@@ -94,12 +98,12 @@ def test_what_is_not_yours_is_as_if_it_did_not_exist(everyone: Store, statements
 def test_nothing_allowed_tells_nothing(everyone: Store, statements: list[str]) -> None:
     with pytest.raises(ScopeError, match="no events here that you may see"):
         everyone.restricted([STRANGER]).events()
-    assert not any(str(rows.ORGANIZATION) in sent for sent in statements)
+    assert not any(str(generated_events.ORGANIZATION) in sent for sent in statements)
 
 
 def test_a_neighbours_cursor_is_refused(everyone: Store) -> None:
-    page = everyone.restricted([rows.NEIGHBOUR]).events(EventQuery(limit=2))
-    mine = everyone.restricted([rows.ORGANIZATION])
+    page = everyone.restricted([generated_events.NEIGHBOUR]).events(EventQuery(limit=2))
+    mine = everyone.restricted([generated_events.ORGANIZATION])
     with pytest.raises(QueryError, match="cursor"):
         mine.events(EventQuery(limit=2, cursor=page.cursor))
     second = page.next()

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-import rows
-from doors import AGGREGATE, EVENTS, asking
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, asking
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -28,7 +28,7 @@ SELECT gen_random_uuid(), %s, gen_random_uuid(), 'tokens', 1, now() - %s::interv
 """
 
 
-def add(connection: ddl.Connection, ago: str, organization: UUID = rows.ORGANIZATION) -> None:
+def add(connection: ddl.Connection, ago: str, organization: UUID = generated_events.ORGANIZATION) -> None:
     connection.execute(INSERT, [organization, ago, ago])
     connection.commit()
 
@@ -59,7 +59,7 @@ def test_the_demo_that_is_appended_later_changes_no_pinned_answer(
 
 def test_http_promises_only_what_has_settled(events_connection: ddl.Connection, events_database_url: str) -> None:
     add(events_connection, "2 days")
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store, asking(store) as client:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store, asking(store) as client:
         known = store.known()
         assert known is not None
         for as_of, kept in ((known, True), (known + INSTANT, False)):
@@ -77,12 +77,12 @@ def test_http_promises_only_what_has_settled(events_connection: ddl.Connection, 
 def test_known_is_the_organizations_latest_arrival_that_has_settled(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    with connect(events_database_url, organization_id=rows.ORGANIZATION) as store:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as store:
         assert store.known() is None
         assert store.pin(EventQuery()).as_of is not None
         for ago in ("1 minute", "-1 day", "-infinity"):  # neither what may be joined yet, nor what is dated ahead
             add(events_connection, ago)
-        add(events_connection, "10 minutes", rows.NEIGHBOUR)
+        add(events_connection, "10 minutes", generated_events.NEIGHBOUR)
         assert store.known() is None
         for ago, age in (("400 days", 400 * DAY), ("20 days", 20 * DAY), ("6 minutes", timedelta(minutes=6))):
             add(events_connection, ago)
@@ -95,7 +95,9 @@ def test_known_is_the_organizations_latest_arrival_that_has_settled(
 
 
 def test_an_answer_from_another_process_cannot_be_pinned(store: Store) -> None:
-    answer = store.aggregate(AggregateQuery(since=rows.LAST_INGESTED - DAY, until=rows.LAST_INGESTED))
+    answer = store.aggregate(
+        AggregateQuery(since=generated_events.LAST_INGESTED - DAY, until=generated_events.LAST_INGESTED)
+    )
     again = pickle.loads(pickle.dumps(answer))
     assert again == answer
     assert again.url() == answer.url()

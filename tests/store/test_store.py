@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-import rows
-from oracle import Row
+from support import generated_events
+from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store, config, connect
 from usage_explore.db import ddl, engine
 from usage_explore.errors import (
@@ -39,18 +39,23 @@ def test_transactions_are_read_only_bounded_and_in_utc(store: Store) -> None:
 
 def test_a_statement_that_takes_too_long_is_cut_off_with_advice(events_database_url: str, own: list[Row]) -> None:
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, own[:3])
+        generated_events.insert(connection, own[:3])
         connection.execute("ALTER TABLE usage_events RENAME TO slow_events")
         connection.execute("CREATE VIEW usage_events AS SELECT e.* FROM slow_events e, LATERAL pg_sleep(0.4)")
         connection.commit()
-    with connect(events_database_url, rows.ORGANIZATION, statement_timeout=timedelta(milliseconds=200)) as store:
+    with connect(
+        events_database_url, generated_events.ORGANIZATION, statement_timeout=timedelta(milliseconds=200)
+    ) as store:
         with pytest.raises(StatementTimeout, match="narrow the window"):
             store.aggregate(AggregateQuery(since="2000-01-01T00:00:00Z", bucket="week"))
         assert store.now()
 
 
 def test_a_missing_table_is_named_with_its_cure(database_url: str) -> None:
-    with connect(database_url, rows.ORGANIZATION) as store, pytest.raises(TableMismatch, match="usage-explore init"):
+    with (
+        connect(database_url, generated_events.ORGANIZATION) as store,
+        pytest.raises(TableMismatch, match="usage-explore init"),
+    ):
         store.events()
 
 
@@ -63,16 +68,16 @@ def test_an_empty_table_says_what_to_run(events_database_url: str) -> None:
 
 def test_a_single_organization_is_taken_without_asking(events_database_url: str, own: list[Row]) -> None:
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, own[:5])
+        generated_events.insert(connection, own[:5])
     with connect(events_database_url) as store:
         page = store.events()
-        assert page.query.organization_id == rows.ORGANIZATION
+        assert page.query.organization_id == generated_events.ORGANIZATION
         assert len(page.events) == 5
 
 
 def test_another_table_or_view_can_be_named(events_database_url: str, own: list[Row]) -> None:
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, own[:5])
+        generated_events.insert(connection, own[:5])
         connection.execute("CREATE SCHEMA metering")
         connection.execute("CREATE VIEW metering.raw AS SELECT * FROM usage_events")
         connection.commit()
@@ -82,7 +87,7 @@ def test_another_table_or_view_can_be_named(events_database_url: str, own: list[
 
 def test_nobody_answering_is_said_in_one_sentence() -> None:
     with (
-        connect("postgresql://127.0.0.1:9/none", rows.ORGANIZATION) as store,
+        connect("postgresql://127.0.0.1:9/none", generated_events.ORGANIZATION) as store,
         pytest.raises(DatabaseUnavailable, match="does not answer"),
     ):
         store.now()
@@ -102,7 +107,7 @@ def test_a_database_of_few_letters_says_which_it_lacks(server_url: str, own: lis
             url = urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
             with ddl.connect(url) as connection:
                 ddl.ensure_schema(connection, "usage_events")
-                rows.insert(connection, [replace(own[0], price_key="größe")])
+                generated_events.insert(connection, [replace(own[0], price_key="größe")])
             with connect(url) as store:
                 assert store.events(EventQuery(price_key="größe")).events[0].price_key == "größe"
                 with pytest.raises(DatabaseError, match="no equivalent in encoding"):
@@ -113,7 +118,7 @@ def test_a_database_of_few_letters_says_which_it_lacks(server_url: str, own: lis
 
 def test_a_broken_connection_is_replaced(events_database_url: str, own: list[Row]) -> None:
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, own[:5])
+        generated_events.insert(connection, own[:5])
         with connect(events_database_url) as store:
             assert store.count(EventQuery()) == 5
             connection.execute(

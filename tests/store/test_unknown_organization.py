@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from psycopg import sql
 from sqlalchemy import event
 
-import rows
-from doors import AGGREGATE, EVENTS, EXPORT, asking
-from layouts import without_columnstore
-from oracle import Row
+from support import generated_events
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
+from support.query_oracle import Row
+from support.timescale_layouts import without_columnstore
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api.auth import Access
@@ -47,13 +47,13 @@ ASKED: dict[str, Callable[[Store, Path], Any]] = {
 
 @pytest.fixture(scope="module")
 def generated() -> list[Row]:
-    return rows.generate(per_scene=3)
+    return generated_events.generate(per_scene=3)
 
 
 @pytest.fixture
 def filled(events_database_url: str, events_connection: ddl.Connection, generated: list[Row]) -> str:
     """A database with events of two organizations."""
-    rows.insert(events_connection, generated)
+    generated_events.insert(events_connection, generated)
     return events_database_url
 
 
@@ -67,7 +67,7 @@ def test_python_refuses_it(filled: str, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("known", [True, False])
 def test_the_command_refuses_it(filled: str, tmp_path: Path, known: bool) -> None:
     page, file = tmp_path / "page.html", tmp_path / "events.csv"
-    owner = str(rows.ORGANIZATION if known else UNKNOWN)
+    owner = str(generated_events.ORGANIZATION if known else UNKNOWN)
     options = ["--database-url", filled, "--organization-id", owner]
     validated = CliRunner().invoke(main, ["validate", *options, "--report", str(page), "--fail-on", "never"])
     exported = CliRunner().invoke(main, ["export", *options, str(file)])
@@ -88,7 +88,7 @@ def test_the_command_refuses_it(filled: str, tmp_path: Path, known: bool) -> Non
 def test_http_refuses_it_as_it_refuses_another_ones(filled: str, tmp_path: Path, door: str) -> None:
     keyring = Keyring(tmp_path / "keys.json")
     access = Access(keyring)
-    key = keyring.create(UNKNOWN if door == "key" else rows.NEIGHBOUR, "test")
+    key = keyring.create(UNKNOWN if door == "key" else generated_events.NEIGHBOUR, "test")
     sent = {"Authorization": f"Bearer {key}"} if door != "server" else {}
     params = {"organization_id": str(UNKNOWN)} if door == "claim" else {}
     with connect(filled, UNKNOWN if door == "server" else None) as store:
@@ -125,7 +125,7 @@ def hidden(filled: str) -> Iterator[str]:
 @pytest.mark.parametrize("table", ["usage_events", "seen"])
 def test_one_that_row_security_hides_is_refused_though_the_table_looks_empty(hidden: str, table: str) -> None:
     with (
-        connect(hidden, rows.ORGANIZATION, table=table) as store,
+        connect(hidden, generated_events.ORGANIZATION, table=table) as store,
         pytest.raises(ScopeError, match="not an organization"),
     ):
         store.validate(Period(**WINDOW))
@@ -141,7 +141,7 @@ def test_an_empty_table_answers_and_says_so(
             assert store.aggregate(AggregateQuery()).total == 0
         with asking(store) as client, pytest.warns(UserWarning, match="no events yet"):
             assert client.get(EVENTS).json()["data"] == []
-        rows.insert(events_connection, generated)
+        generated_events.insert(events_connection, generated)
         with pytest.raises(ScopeError):  # nothing is remembered of an organization that has no events
             store.events()
         events_connection.execute("UPDATE usage_events SET organization_id = %s WHERE metric_key = 'a,b'", [UNKNOWN])
@@ -160,10 +160,10 @@ def test_the_command_says_it_on_stderr(events_database_url: str, tmp_path: Path)
 
 def test_looking_whether_it_exists_is_one_statement_a_minute(filled: str) -> None:
     sent: list[str] = []
-    with connect(filled, rows.ORGANIZATION) as store:
+    with connect(filled, generated_events.ORGANIZATION) as store:
         event.listen(store.engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-        own = store.scoped(rows.ORGANIZATION)
+        own = store.scoped(generated_events.ORGANIZATION)
         for _ in range(3):
             own.events()
-            store.restricted([rows.ORGANIZATION]).events()
+            store.restricted([generated_events.ORGANIZATION]).events()
     assert sum("EXISTS (SELECT usage_events.id" in statement for statement in sent) == 1

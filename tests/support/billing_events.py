@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import rows
-from oracle import Row, utc
+from support import generated_events
+from support.query_oracle import Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.query.queries import Period
@@ -31,7 +31,7 @@ def event(customer: int, timestamp: datetime, metric: str = "calls", **given: An
     dimensions = given.pop("dimensions", {})
     fields: dict[str, Any] = {
         "id": UUID(int=number),
-        "organization_id": rows.ORGANIZATION,
+        "organization_id": generated_events.ORGANIZATION,
         "customer_id": CUSTOMERS[customer],
         "product_id": PRODUCT,
         "subscription_id": SUBSCRIPTION,
@@ -58,6 +58,6 @@ def steady(customer: int, since: datetime, until: datetime, each: timedelta, **g
 def store_of(url: str, events: list[Row]) -> Iterator[Store]:
     """A store on a fresh database that holds the events."""
     with ddl.connect(url) as connection:
-        rows.insert(connection, events)
-    with connect(url, organization_id=str(rows.ORGANIZATION)) as store:
+        generated_events.insert(connection, events)
+    with connect(url, organization_id=str(generated_events.ORGANIZATION)) as store:
         yield store

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from servers import fresh_database
+from support.database_servers import fresh_database
 from usage_explore import demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table

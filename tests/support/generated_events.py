@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from oracle import Row, utc
+from support.query_oracle import Row, utc
 from usage_explore.db.ddl import Connection
 
 ORGANIZATION = uuid.UUID("0a0a0a0a-0000-4000-8000-000000000001")

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pyarrow.parquet
 
-from doors import AGGREGATE, EVENTS, EXPORT
+from support.api_server import AGGREGATE, EVENTS, EXPORT
 from usage_explore import AggregateQuery, EventQuery, Store
 
 WHOLE = {"since": datetime(2026, 1, 1, tzinfo=UTC), "until": datetime(2027, 1, 1, tzinfo=UTC)}

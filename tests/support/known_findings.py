@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Select, Table, func, select
 
-import rows
-from oracle import utc
+from support import generated_events
+from support.query_oracle import utc
 from usage_explore import EventQuery
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -54,7 +54,9 @@ def finding(severity: Any = "high", check: str = "own", **changes: Any) -> Findi
         "events": 12,
         "quantity": Decimal("1234567.50"),
         "share": Decimal("0.031"),
-        "question": EventQuery(organization_id=rows.ORGANIZATION, occurred_after=SINCE, occurred_before=UNTIL),
+        "question": EventQuery(
+            organization_id=generated_events.ORGANIZATION, occurred_after=SINCE, occurred_before=UNTIL
+        ),
     }
     return Finding(check=check, severity=severity, **(given | changes))
 

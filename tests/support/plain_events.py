@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 
-import rows
-from oracle import EXACT, Row
-from rows import NEIGHBOUR, ORGANIZATION
+from support import generated_events
+from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.query_oracle import EXACT, Row
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.query.queries import Period
@@ -53,7 +53,7 @@ def beside(found: Iterable[Row]) -> list[Row]:
 
 def store_of(connection: ddl.Connection, url: str, events: Iterable[Row]) -> Store:
     """A store on these events; the caller closes it."""
-    rows.insert(connection, list(events))
+    generated_events.insert(connection, list(events))
     return connect(url, ORGANIZATION)
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-import rows
+from support import generated_events
 from usage_explore.query.base import Question
 
 DIMENSION_VALUES = ["", "Other", "(missing)", "large", "größe", "Zebra", "1.10", "7", "true", "1.1", '{"a": 1}']
@@ -18,12 +18,12 @@ _Q = TypeVar("_Q", bound=Question)
 def filters(draw: st.DrawFn) -> dict[str, list[str]]:
     """A few filters by parameter name, over values that exist and values that do not."""
     pools = {
-        "metric_key": st.sampled_from(rows.METRICS),
+        "metric_key": st.sampled_from(generated_events.METRICS),
         "price_key": st.sampled_from(["p1", "p2", "p3"]),
         "wallet_currency": st.sampled_from(["EUR", "USD"]),
         "dim:model": st.sampled_from(DIMENSION_VALUES),
-        "not:metric_key": st.sampled_from(rows.METRICS),
-        "not:customer_id": st.sampled_from([str(customer) for customer in rows.CUSTOMERS]),
+        "not:metric_key": st.sampled_from(generated_events.METRICS),
+        "not:customer_id": st.sampled_from([str(customer) for customer in generated_events.CUSTOMERS]),
         "not:dim:model": st.sampled_from(DIMENSION_VALUES),
         "missing": st.sampled_from(["dim:model", "product_id", "wallet_currency"]),
         "not:missing": st.sampled_from(["dim:region", "dim:model", "price_key"]),
@@ -31,7 +31,7 @@ def filters(draw: st.DrawFn) -> dict[str, list[str]]:
     chosen = draw(st.lists(st.sampled_from(sorted(pools)), max_size=2, unique=True))
     found = {name: sorted(draw(st.sets(pools[name], min_size=1, max_size=3))) for name in chosen}
     if draw(st.booleans()) and draw(st.booleans()):
-        found["customer_id"] = [str(draw(st.sampled_from(rows.CUSTOMERS)))]
+        found["customer_id"] = [str(draw(st.sampled_from(generated_events.CUSTOMERS)))]
     return found
 
 

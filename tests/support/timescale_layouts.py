@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import rows
-from oracle import Row
+from support import generated_events
+from support.query_oracle import Row
 from usage_explore.db import Wishes
 from usage_explore.db.ddl import Connection
 from usage_explore.db.migrate import arrange
@@ -19,11 +19,11 @@ def insert_in_layout(connection: Connection, generated: list[Row], layout: str) 
     In a mixed one every second chunk is in the columnstore, and half of the rows came after it had moved.
     """
     if layout == "mixed":
-        rows.insert(connection, generated[::2])
+        generated_events.insert(connection, generated[::2])
         to_columnstore(connection, every=2)
-        rows.insert(connection, generated[1::2])
+        generated_events.insert(connection, generated[1::2])
         return
-    rows.insert(connection, generated)
+    generated_events.insert(connection, generated)
     if layout == "columnstore":
         to_columnstore(connection)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from checks.planted import store_of
-from demo_database import ACME, UNTIL
-from oracle import Row
-from servers import fresh_database
+from support.database_servers import fresh_database
+from support.demo_database import ACME, UNTIL
+from support.plain_events import store_of
+from support.query_oracle import Row
 from usage_explore import Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table

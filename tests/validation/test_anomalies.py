@@ -16,12 +16,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-import oracle
-import rows
-from ahead import Ahead
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
-from checks.examined import examine
-from oracle import EXACT, Row, utc
+from support import generated_events, query_oracle
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from support.check_results import examine
+from support.partial_rollup import Ahead
+from support.query_oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
@@ -88,7 +87,9 @@ def expected_sums(own: list[Row], grid: Grid) -> dict[tuple[Any, str, datetime],
 
 def known_starts(since: datetime, until: datetime, step: Step, zone: ZoneInfo) -> set[datetime]:
     """Where the buckets begin that lie in the window, but for hours cut short and those whose clock time came twice."""
-    whole = [pair for pair in pairwise(oracle.edges(since, until, step, zone)) if since <= pair[0] and pair[1] <= until]
+    whole = [
+        pair for pair in pairwise(query_oracle.edges(since, until, step, zone)) if since <= pair[0] and pair[1] <= until
+    ]
     clocks = Counter((start.astimezone(zone).date(), start.astimezone(zone).hour) for start, _ in whole)
     return {
         start
@@ -101,12 +102,16 @@ def known_starts(since: datetime, until: datetime, step: Step, zone: ZoneInfo) -
 @pytest.mark.parametrize("step", ["day", "hour"])
 @pytest.mark.parametrize(
     ("zone", "centre"),
-    [scene for scene in rows.SCENES if scene[0] in ("Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe")],
+    [
+        scene
+        for scene in generated_events.SCENES
+        if scene[0] in ("Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe")
+    ],
 )
 def test_series_are_what_plain_python_sums(
     store: Store, own: list[Row], zone: str, centre: datetime, step: Step
 ) -> None:
-    period = Period(since=centre - DAY, until=centre + DAY, timezone=zone, as_of=rows.LAST_INGESTED)
+    period = Period(since=centre - DAY, until=centre + DAY, timezone=zone, as_of=generated_events.LAST_INGESTED)
     with examination(store, period) as given:
         grid = series.grid(given, step)
         assert grid is not None
@@ -121,7 +126,9 @@ def test_series_are_what_plain_python_sums(
 
 def test_a_column_is_a_clock_time_on_either_side_of_a_shift(store: Store) -> None:
     zone = "Europe/Berlin"
-    period = Period(since=utc(2026, 10, 20), until=utc(2026, 10, 29), timezone=zone, as_of=rows.LAST_INGESTED)
+    period = Period(
+        since=utc(2026, 10, 20), until=utc(2026, 10, 29), timezone=zone, as_of=generated_events.LAST_INGESTED
+    )
     with examination(store, period) as given:
         grid = series.grid(given, "hour")
     assert grid is not None
@@ -149,7 +156,7 @@ def test_the_rollup_gives_the_same_series(events_database_url: str, events_conne
         )
     ahead.keep(none=HOUR, customer_id=DAY)
     ahead.advance(utc(2026, 9, 25))
-    with connect(ahead.url, organization_id=rows.ORGANIZATION) as store:
+    with connect(ahead.url, organization_id=generated_events.ORGANIZATION) as store:
         found = {}
         for fast in (True, False):
             period = Period(since=utc(2026, 9, 10), until=utc(2026, 9, 30), as_of=utc(2026, 9, 29, 7))
@@ -164,7 +171,7 @@ def test_the_rollup_gives_the_same_series(events_database_url: str, events_conne
 
 
 def test_all_customers_together_are_their_sum(store: Store) -> None:
-    period = Period(since=utc(2026, 5, 3), until=utc(2026, 5, 8), as_of=rows.LAST_INGESTED)
+    period = Period(since=utc(2026, 5, 3), until=utc(2026, 5, 8), as_of=generated_events.LAST_INGESTED)
     with examination(store, period) as given:
         grid = series.grid(given, "day")
         assert grid is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import rows
+from support import generated_events
 from usage_explore import Period
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
@@ -15,7 +15,7 @@ from usage_explore.validation.check import Check
 from usage_explore.validation.registry import CHECKS
 
 PERIOD = Period(
-    organization_id=rows.ORGANIZATION,
+    organization_id=generated_events.ORGANIZATION,
     since="2026-09-01T00:00:00Z",
     until="2026-10-01T00:00:00Z",
     finalized_at="2026-10-02T00:00:00Z",
@@ -37,7 +37,7 @@ def test_a_check_has_words(check: Check) -> None:
 def test_a_statement_reads_one_organization_as_it_was_known(check: Check) -> None:
     sql = to_sql(check.statement(events_table(), PERIOD))
     assert sql.startswith(("SELECT", "WITH"))
-    assert str(rows.ORGANIZATION) in sql
+    assert str(generated_events.ORGANIZATION) in sql
     assert "2026-10-05" in sql
     with pytest.raises(ScopeError):
         check.statement(events_table(), PERIOD.replace(organization_id=None))

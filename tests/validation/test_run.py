@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-import rows
+from support import generated_events
 from usage_explore import Period, QueryError, Store
 from usage_explore.errors import DatabaseUnavailable, NotExact
 from usage_explore.validation import registry
@@ -83,7 +83,7 @@ def test_a_validation_is_pinned(store: Store) -> None:
     assert validation.period.as_of == validation.now - store.settle  # the period is not over yet
     over = PERIOD.replace(until="2026-07-01T00:00:00Z")
     assert store.validate(over, checks=["quantities"]).period.as_of == store.known()
-    assert validation.period.organization_id == rows.ORGANIZATION
+    assert validation.period.organization_id == generated_events.ORGANIZATION
     earlier = validation.now - timedelta(days=3)
     assert store.validate(PERIOD.replace(as_of=earlier), checks=["quantities"]).period.as_of == earlier
 

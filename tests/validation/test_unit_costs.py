@@ -6,9 +6,9 @@ import random
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
-from checks.examined import examine, shown
-from oracle import Row
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, store_of
+from support.check_results import examine, shown
+from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.demo import Incident
 from usage_explore.query.decimals import plain

@@ -10,9 +10,9 @@ from fractions import Fraction
 
 import pytest
 
-from checks.examined import examine, shown
-from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
-from oracle import Row
+from support.check_results import examine, shown
+from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from support.query_oracle import Row
 from usage_explore.db import ddl
 from usage_explore.validation.unit_errors.check import DAILY
 from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, Day, slips

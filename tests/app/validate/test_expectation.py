@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
-from oracle import utc
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
+from support.query_oracle import utc
 from usage_explore.app.cache import Source
 from usage_explore.app.validate.expectation import expectation
 from usage_explore.app.validate.question import charted

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import Select, Table, func, select, text
 from streamlit.testing.v1 import AppTest
 
-import naughty
-from demo_database import ACME, BIRCH, WINDOW
-from opening import Open, opened
+from support import hostile_values
+from support.app_pages import Open, opened
+from support.demo_database import ACME, BIRCH, WINDOW
 from usage_explore import Store
 from usage_explore.app import formatting
 from usage_explore.app.validate.files import dropped_key
@@ -32,7 +32,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
-HOSTILE = "".join(naughty.WORST[2:5])
+HOSTILE = "".join(hostile_values.WORST[2:5])
 
 
 def statement(table: Table, period: Period) -> Select[tuple[str, int, Decimal]]:

@@ -8,7 +8,7 @@ import time
 import pytest
 from sqlalchemy import text
 
-from demo_database import ACME, WINDOW
+from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import File

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from demo_database import ACME
+from support.demo_database import ACME
 from usage_explore import EventQuery, QueryError
 from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.query.queries import Period

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from checks.examined import examine
-from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
-from oracle import Row
+from support.check_results import examine
+from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from support.query_oracle import Row
 from usage_explore import AggregateQuery
 from usage_explore.db import ddl
 from usage_explore.query.decimals import plain

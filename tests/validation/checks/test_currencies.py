@@ -6,9 +6,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
-from checks.examined import examine, shown
-from oracle import Row
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
+from support.check_results import examine, shown
+from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period

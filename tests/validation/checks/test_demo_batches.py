@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checks.examined import found
+from support.check_results import found
 from usage_explore import Store
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period

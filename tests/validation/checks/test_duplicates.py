@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from checks.examined import examine, found, shown
-from checks.planted import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
-from oracle import Row
-from rows import ORGANIZATION
+from support.check_results import examine, found, shown
+from support.generated_events import ORGANIZATION
+from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
+from support.query_oracle import Row
 from usage_explore.db import ddl
 from usage_explore.query.decimals import plain
 from usage_explore.validation.batches import CROWD, FLOOR, MOST

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
-from checks.examined import examine, shown
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from support.check_results import examine, shown
 from usage_explore import Store
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period

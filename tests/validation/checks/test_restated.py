@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import rows as made
-from checks.examined import shown
-from checks.planted import JUNE, SINCE, SMALL, beside, event, september, total
-from oracle import Row
+from support import generated_events as made
+from support.check_results import shown
+from support.plain_events import JUNE, SINCE, SMALL, beside, event, september, total
+from support.query_oracle import Row
 from usage_explore import Period, Store, connect
 from usage_explore.cli.main import main
 

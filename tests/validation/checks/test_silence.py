@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
-from checks.examined import examine
-from oracle import Row, utc
-from rows import NEIGHBOUR
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from support.check_results import examine
+from support.generated_events import NEIGHBOUR
+from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, Store
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period

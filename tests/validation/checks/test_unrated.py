@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import pytest
 
-from checks.billing_rows import CUSTOMERS, PRODUCT, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
-from checks.examined import examine, shown
-from oracle import Row
+from support.billing_events import CUSTOMERS, PRODUCT, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
+from support.check_results import examine, shown
+from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, event, steady, store_of
-from checks.examined import examine, shown
-from oracle import EXACT, Row
-from rows import NEIGHBOUR
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, steady, store_of
+from support.check_results import examine, shown
+from support.generated_events import NEIGHBOUR
+from support.query_oracle import EXACT, Row
 from usage_explore.validation import Result
 
 HOUR = timedelta(hours=1)

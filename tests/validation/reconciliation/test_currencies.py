@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from checks.billing_rows import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
-from checks.examined import examine, shown
-from servers import fresh_database
+from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, event, store_of
+from support.check_results import examine, shown
+from support.database_servers import fresh_database
 from usage_explore import Store
 from usage_explore.validation import Finding
 

@@ -19,12 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import demo_database
-import rows
-from checks import billing_rows
-from checks.examined import examine, found, shown
-from oracle import EXACT, Row, utc
-from servers import fresh_database
+from support import billing_events, demo_database, generated_events
+from support.check_results import examine, found, shown
+from support.database_servers import fresh_database
+from support.query_oracle import EXACT, Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.demo import invoice
@@ -48,12 +46,14 @@ def prepared(generated: list[Row]) -> list[Row]:
     """The generated rows with subscriptions, some sent again: within a key, late, and over the period's edge."""
     draw = random.Random(3)
     found = [dataclasses.replace(row, subscription_id=draw.choice([*SUBSCRIPTIONS, None])) for row in generated]
-    within = [row for row in found if row.organization_id == rows.ORGANIZATION and SINCE <= row.timestamp < UNTIL]
+    within = [
+        row for row in found if row.organization_id == generated_events.ORGANIZATION and SINCE <= row.timestamp < UNTIL
+    ]
     again = [
         dataclasses.replace(
             row,
             id=uuid.UUID(int=draw.getrandbits(128)),
-            ingested_at=min(row.ingested_at + timedelta(days=draw.choice([0, 0, 3])), rows.LAST_INGESTED),
+            ingested_at=min(row.ingested_at + timedelta(days=draw.choice([0, 0, 3])), generated_events.LAST_INGESTED),
         )
         for row in draw.sample(within, 60)
     ]
@@ -74,14 +74,14 @@ def events(generated: list[Row]) -> list[Row]:
 def store(server_url: str, _template: str, events: list[Row]) -> Iterator[Store]:
     with fresh_database(server_url, _template) as url:
         with ddl.connect(url) as connection:
-            rows.insert(connection, events)
-        with connect(url, rows.ORGANIZATION) as opened:
+            generated_events.insert(connection, events)
+        with connect(url, generated_events.ORGANIZATION) as opened:
             yield opened
 
 
 @pytest.fixture(scope="module")
 def own(events: list[Row]) -> list[Row]:
-    return [row for row in events if row.organization_id == rows.ORGANIZATION]
+    return [row for row in events if row.organization_id == generated_events.ORGANIZATION]
 
 
 def within(own: list[Row]) -> list[Row]:
@@ -314,7 +314,11 @@ def test_nothing_less_than_the_whole_difference_explains_it(store: Store, own: l
 
 def test_usage_without_a_wallet_goes_where_the_preferences_send_it(store: Store, own: list[Row]) -> None:
     columns = ("metric_key", "wallet_currency")
-    preferences = {str(rows.CUSTOMERS[0]): "EUR", str(rows.CUSTOMERS[1]): "GBP", "default": "USD"}
+    preferences = {
+        str(generated_events.CUSTOMERS[0]): "EUR",
+        str(generated_events.CUSTOMERS[1]): "GBP",
+        "default": "USD",
+    }
     billed: dict[Key, Decimal] = {}
     for (customer, metric, wallet), quantity in usage_of(own, columns).items():
         key = customer, metric, wallet or preferences.get(str(customer), "USD")
@@ -331,7 +335,7 @@ def test_lines_of_other_periods_are_left_aside_and_said(store: Store, own: list[
     columns = ("metric_key",)
     usage = list(usage_of(own, columns).items())
     ends = [(SINCE.isoformat(), UNTIL.isoformat())] * len(usage)
-    other = (rows.CUSTOMERS[0], "tokens_in"), Decimal(5)
+    other = (generated_events.CUSTOMERS[0], "tokens_in"), Decimal(5)
     lines = frame(
         [*usage, other, other],
         columns,
@@ -364,7 +368,9 @@ def test_lines_of_other_periods_are_left_aside_and_said(store: Store, own: list[
 )
 def test_dates_are_midnights_of_the_periods_zone(store: Store, start: date, end: date, compared: bool) -> None:
     period = Period(since="2026-08-31T22:00:00Z", until="2026-09-30T22:00:00Z", timezone="Europe/Berlin")
-    line = frame([((rows.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",), period_start=start, period_end=end)
+    line = frame(
+        [((generated_events.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",), period_start=start, period_end=end
+    )
     result = reconciled(store, line, period)
     assert result.outcome is not None
     assert (result.outcome.sheet is not None and list(sheet(result)["lines"]) == [1]) == compared
@@ -374,7 +380,7 @@ def test_a_filtered_period_compares_the_lines_that_pass_it(store: Store, own: li
     columns = ("metric_key", "price_key")
     lines = frame(list(usage_of(own, columns).items()), columns)
     for filters in (
-        {"customer_id": rows.CUSTOMERS[1]},
+        {"customer_id": generated_events.CUSTOMERS[1]},
         {"metric_key": ["tokens_in", "Other"]},
         {"missing": ["price_key"]},
         {"exclude": {"price_key": ["p1"], "metric_key": ["a,b"]}},
@@ -395,7 +401,9 @@ def test_a_filtered_period_compares_the_lines_that_pass_it(store: Store, own: li
 def test_nothing_is_high_while_the_period_is_not_over(store: Store) -> None:
     until = store.now() + timedelta(days=2)
     result = reconciled(
-        store, frame([((rows.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",)), Period(since=SINCE, until=until)
+        store,
+        frame([((generated_events.CUSTOMERS[0], "m"), Decimal(1))], ("metric_key",)),
+        Period(since=SINCE, until=until),
     )
     assert result.outcome is not None
     assert {finding.severity for finding in result.outcome.findings} == {"medium"}
@@ -434,7 +442,7 @@ def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> No
     """Rounded to cents they agree; one that does not is named, with the usual one."""
     quantities = [Decimal(number) for number in (3, 7, 10, 101, 999)]
     amounts = ["0.33", "0.78", "1.11", "11.21", "110.89"]
-    lines = [((rows.CUSTOMERS[place % 4], "gone"), quantity) for place, quantity in enumerate(quantities)]
+    lines = [((generated_events.CUSTOMERS[place % 4], "gone"), quantity) for place, quantity in enumerate(quantities)]
     clean = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
     assert clean.outcome is not None
     assert not any("unit price" in finding.sentence for finding in clean.outcome.findings)
@@ -442,7 +450,7 @@ def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> No
     odd = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
     assert odd.outcome is not None
     (told,) = [finding for finding in odd.outcome.findings if "unit price" in finding.sentence]
-    assert (told.severity, told.price_key, told.customer_id) == ("medium", "gone", rows.CUSTOMERS[3])
+    assert (told.severity, told.price_key, told.customer_id) == ("medium", "gone", generated_events.CUSTOMERS[3])
     assert "1 line of 5 of price gone" in told.sentence
     assert told.facts == (("deviating lines", "4"),)
     amounts[3] = "22.42"
@@ -467,7 +475,7 @@ def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(stor
 
 def test_what_lines_and_metrics_hold_breaks_no_sentence(store: Store) -> None:
     hostile = ["\x1b[2J", "\u202e", "a\nb", "<script>", "x" * 5_000, "'; DROP TABLE usage_events; --"]
-    lines = [((rows.CUSTOMERS[0], text), Decimal(1)) for text in hostile]
+    lines = [((generated_events.CUSTOMERS[0], text), Decimal(1)) for text in hostile]
     result = reconciled(store, frame(lines, ("metric_key",)))
     assert result.outcome is not None
     for finding in result.outcome.findings:
@@ -479,8 +487,8 @@ def test_what_lines_and_metrics_hold_breaks_no_sentence(store: Store) -> None:
 def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str, own: list[Row]) -> None:
     odd = dataclasses.replace(within(own)[0], quantity=Decimal("NaN"))
     with ddl.connect(events_database_url) as connection:
-        rows.insert(connection, [odd])
-    with connect(events_database_url, rows.ORGANIZATION) as store:
+        generated_events.insert(connection, [odd])
+    with connect(events_database_url, generated_events.ORGANIZATION) as store:
         lines = frame([((odd.customer_id, odd.metric_key), Decimal(1))], ("metric_key",))
         result = reconciled(store, lines)
         assert list(sheet(result)["status"]) == ["not comparable"]
@@ -490,14 +498,14 @@ def test_usage_that_has_no_exact_sum_cannot_be_compared(events_database_url: str
 
 
 def test_what_is_late_and_repeats_a_key_is_told_once(events_database_url: str) -> None:
-    hour, late = timedelta(hours=1), {"ingested_at": billing_rows.UNTIL + timedelta(days=2)}
-    first = [billing_rows.event(0, billing_rows.SINCE + number * hour) for number in range(100)]
+    hour, late = timedelta(hours=1), {"ingested_at": billing_events.UNTIL + timedelta(days=2)}
+    first = [billing_events.event(0, billing_events.SINCE + number * hour) for number in range(100)]
     copies = [dataclasses.replace(row, id=uuid.uuid4(), ingested_at=row.ingested_at + hour) for row in first[:25]]
     both = [dataclasses.replace(row, id=uuid.uuid4(), **late) for row in first[:20]]
-    late_ones = [billing_rows.event(0, billing_rows.SINCE + number * hour, **late) for number in range(7)]
-    with billing_rows.store_of(events_database_url, [*first, *copies, *both, *late_ones]) as store:
-        lines = frame([((billing_rows.CUSTOMERS[0], "calls"), Decimal(100))], ("metric_key",))
-        period = billing_rows.SEPTEMBER.replace(finalized_at=billing_rows.UNTIL + timedelta(days=1))
+    late_ones = [billing_events.event(0, billing_events.SINCE + number * hour, **late) for number in range(7)]
+    with billing_events.store_of(events_database_url, [*first, *copies, *both, *late_ones]) as store:
+        lines = frame([((billing_events.CUSTOMERS[0], "calls"), Decimal(100))], ("metric_key",))
+        period = billing_events.SEPTEMBER.replace(finalized_at=billing_events.UNTIL + timedelta(days=1))
         (finding,) = store.validate(period, checks=[NAME], invoices=lines).findings
         assert finding.quantity == 52
         assert "27 events that arrived after finalization and 25 events before that repeated" in finding.sentence
@@ -505,11 +513,12 @@ def test_what_is_late_and_repeats_a_key_is_told_once(events_database_url: str) -
 
 def test_usage_without_a_line_that_has_no_exact_sum_is_not_called_invoiced(events_database_url: str) -> None:
     odd, other = (
-        billing_rows.event(who, billing_rows.SINCE, quantity=Decimal(number)) for who, number in ((0, "NaN"), (1, "1"))
+        billing_events.event(who, billing_events.SINCE, quantity=Decimal(number))
+        for who, number in ((0, "NaN"), (1, "1"))
     )
-    with billing_rows.store_of(events_database_url, [odd, other]) as store:
+    with billing_events.store_of(events_database_url, [odd, other]) as store:
         lines = frame([((other.customer_id, other.metric_key), Decimal(1))], ("metric_key",))
-        result = reconciled(store, lines, billing_rows.SEPTEMBER)
+        result = reconciled(store, lines, billing_events.SEPTEMBER)
         assert result.outcome is not None
         (finding,) = result.outcome.findings
         assert "has no invoice line for calls" in finding.sentence
@@ -523,9 +532,9 @@ def test_an_invoice_that_lacks_most_customers_is_one_finding(
 ) -> None:
     hour, draw = timedelta(hours=1), random.Random(customers)
     events = [
-        billing_rows.event(
+        billing_events.event(
             who,
-            billing_rows.SINCE + number * hour,
+            billing_events.SINCE + number * hour,
             draw.choice(["calls", "seats"]),
             quantity=Decimal(number),
             subscription_id=draw.choice(SUBSCRIPTIONS),
@@ -537,9 +546,9 @@ def test_an_invoice_that_lacks_most_customers_is_one_finding(
     used: dict[Key, Decimal] = defaultdict(Decimal)
     for row in events:
         used[key_of(row, columns)] += row.quantity
-    lines = [item for item in used.items() if item[0][0] in billing_rows.CUSTOMERS[:2]]
-    with billing_rows.store_of(events_database_url, events) as store:
-        result = reconciled(store, frame(lines, columns), billing_rows.SEPTEMBER)
+    lines = [item for item in used.items() if item[0][0] in billing_events.CUSTOMERS[:2]]
+    with billing_events.store_of(events_database_url, events) as store:
+        result = reconciled(store, frame(lines, columns), billing_events.SEPTEMBER)
         assert result.outcome is not None
         findings = result.outcome.findings
         assert sum(each.events for each in findings) == customers * 20
@@ -553,14 +562,14 @@ def test_an_invoice_that_lacks_most_customers_is_one_finding(
         assert f"in {len(used) - len(lines)} totals" in finding.sentence
         lacking = {
             metric: sum(
-                each for key, each in used.items() if key[2] == metric and key[0] not in billing_rows.CUSTOMERS[:2]
+                each for key, each in used.items() if key[2] == metric and key[0] not in billing_events.CUSTOMERS[:2]
             )
             / sum(each for key, each in used.items() if key[2] == metric)
             for metric in ("calls", "seats")
         }
         assert finding.share == max(lacking.values())
-        half = billing_rows.SEPTEMBER.replace(
-            metric_key="seats", exclude={"customer_id": str(billing_rows.CUSTOMERS[0])}
+        half = billing_events.SEPTEMBER.replace(
+            metric_key="seats", exclude={"customer_id": str(billing_events.CUSTOMERS[0])}
         )
         (other,) = reconciled(store, frame(lines, columns), half).outcome.findings  # type: ignore[union-attr]
         assert shown(store, other) == other.events

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from reported import PERIOD
+from support.known_findings import PERIOD
 from usage_explore import Store
 from usage_explore.query.queries import Period
 from usage_explore.validation import Validation

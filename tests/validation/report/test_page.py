@@ -15,10 +15,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
-import naughty
-import rows
-from oracle import utc
-from reported import PERIOD, SINCE, UNTIL, check, finding
+from support import generated_events, hostile_values
+from support.known_findings import PERIOD, SINCE, UNTIL, check, finding
+from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.errors import DrawingError
 from usage_explore.sql import filters
@@ -67,16 +66,16 @@ def page(store: Store, validation: Validation, by: str | None = None) -> str:
 @pytest.fixture
 def hostile(validated: Validate) -> Validation:
     """Everything that comes from data or people holds what programs trip over."""
-    strings = [text for text in naughty.ENCODABLE if "\0" not in text and len(text) < 10_000]
+    strings = [text for text in hostile_values.ENCODABLE if "\0" not in text and len(text) < 10_000]
     asked = [
         EventQuery(
-            organization_id=rows.ORGANIZATION,
+            organization_id=generated_events.ORGANIZATION,
             metric_key=[text or "empty"],
             dimensions={text[:100] or "empty": [text]},
             occurred_after=SINCE,
             occurred_before=UNTIL,
         )
-        for text in naughty.WORST
+        for text in hostile_values.WORST
         if "\0" not in text
     ]
     found = [
@@ -117,7 +116,7 @@ def test_whatever_the_data_holds_is_inert(store: Store, hostile: Validation) -> 
     assert not re.search(
         r"url\(|@import|https?://(?!127\.0\.0\.1|localhost|www\.w3\.org/2000/svg)", written.split("<body>")[0]
     )
-    for text in naughty.MARKUP:
+    for text in hostile_values.MARKUP:
         assert words.text(text) in read.text
     assert written.count("<svg") >= 8
 
@@ -150,7 +149,7 @@ def test_everything_is_there(store: Store, validated: Validate) -> None:
         "skipped: invoices was not given",
         "Meaning of clean.",
         "more than 3 <of> them",
-        str(rows.ORGANIZATION),
+        str(generated_events.ORGANIZATION),
         "c49",
         "10 more rows: the JSON of this validation",
     ):
@@ -168,7 +167,7 @@ def test_a_chart_shows_the_question_around_the_window(store: Store, validated: V
     long = pictures.question(validation, finding(until=short.since + timedelta(days=30)))
     assert (long.bucket, long.metric) == ("day", "sum_quantity")
     assert long.span[0] <= short.since - timedelta(days=7)
-    own = AggregateQuery(organization_id=rows.ORGANIZATION, since=SINCE, until=UNTIL, bucket="week")
+    own = AggregateQuery(organization_id=generated_events.ORGANIZATION, since=SINCE, until=UNTIL, bucket="week")
     assert pictures.question(validation, finding(question=own)) == own
     drawn = pictures.picture(store, validation, short)
     assert drawn.svg.startswith("<svg")
@@ -190,17 +189,17 @@ def test_a_chart_that_cannot_be_drawn_is_said(
 
 def test_the_statement_of_every_check_can_be_shown(store: Store) -> None:
     period = PERIOD.replace(
-        organization_id=rows.ORGANIZATION,
+        organization_id=generated_events.ORGANIZATION,
         finalized_at="2026-10-01T00:00:00Z",
         as_of="2026-11-01T00:00:00Z",
-        customer_id=str(rows.CUSTOMERS[0]),
-        metric_key=naughty.WORST[2:4],
-        dimensions={naughty.WORST[3]: naughty.WORST[2:6]},
+        customer_id=str(generated_events.CUSTOMERS[0]),
+        metric_key=hostile_values.WORST[2:4],
+        dimensions={hostile_values.WORST[3]: hostile_values.WORST[2:6]},
         missing="dim:region",
-        exclude={"price_key": naughty.WORST[2:4], "dim:a%b": "'"},
+        exclude={"price_key": hostile_values.WORST[2:4], "dim:a%b": "'"},
     )
     for each in CHECKS.values():
-        assert str(rows.ORGANIZATION) in filters.to_sql(each.statement(store.table, period))
+        assert str(generated_events.ORGANIZATION) in filters.to_sql(each.statement(store.table, period))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from oracle import EXACT, Row
-from reported import SINCE, UNTIL, check, wallets
+from support.known_findings import SINCE, UNTIL, check, wallets
+from support.query_oracle import EXACT, Row
 from usage_explore import Store
 from usage_explore.validation import Validation, report
 from usage_explore.validation.report import sheets

@@ -10,9 +10,9 @@ from decimal import Decimal
 import click
 import pytest
 
-import naughty
-from oracle import utc
-from reported import check, finding
+from support import hostile_values
+from support.known_findings import check, finding
+from support.query_oracle import utc
 from usage_explore import Store
 from usage_explore.validation import Validation, report
 from usage_explore.validation.report import terminal, words
@@ -26,7 +26,7 @@ def said(store: Store, validation: Validation, width: int = 100) -> list[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_line_is_wider_than_the_terminal(store: Store, validated: Validate, width: int) -> None:
-    found = [finding(sentence=f"Word {text} " * 9) for text in naughty.WORST]
+    found = [finding(sentence=f"Word {text} " * 9) for text in hostile_values.WORST]
     validation = validated(check("own", *found), check("another", needs="invoices"))
     lines = said(store, validation, width)
     assert max(map(len, lines)) <= width
@@ -82,7 +82,7 @@ def test_times_have_their_offset() -> None:
     assert words.moment(utc(2026, 7, 1, 0, 5), ZoneInfo("America/St_Johns")) == "2026-06-30 21:35:00 -02:30"
 
 
-@pytest.mark.parametrize("value", naughty.ALL)
+@pytest.mark.parametrize("value", hostile_values.ALL)
 def test_text_is_inert(value: str) -> None:
     written = words.text(value)
     assert written.isprintable()
