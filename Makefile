@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: app test lint notebooks pictures bench soak constraints clean
+.PHONY: app test test-fast lint notebooks pictures bench soak constraints clean
 
 app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
 	$(BIN)/usage-explore demo
@@ -13,6 +13,9 @@ app: $(VENV)/.app  ## the app on the embedded database with demo data, at a prin
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
 	.ci/browser $(BIN)/python
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/.dev  ## the tests without database, browser or slow parts: under 30 s
+	$(BIN)/python -m pytest -q -m "not database and not browser and not slow"
 
 lint: $(VENV)/.dev  ## linter, formatter, types, layers of imports
 	$(BIN)/ruff check .
@@ -41,7 +44,7 @@ constraints: $(VENV)/.dev  ## renew the pins in constraints.txt
 		--extra bench --extra dev --quiet --output-file constraints.txt pyproject.toml
 
 clean:  ## remove the virtual environment and what the tools left
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis src/*.egg-info
 
 $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/.python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .

@@ -22,6 +22,39 @@ from usage_explore.db.schema import DEFAULT_TABLE
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+DATABASE_FIXTURES = {"server_url", "home", "primary"}
+"""Fixtures that start a PostgreSQL server or connect to one: their tests get the marker `database`."""
+
+DATABASE_PATHS = ("app/test_pages.py", "browser/", "faults/")
+"""Files and folders under tests/ that reach a database in another way than by a declared fixture."""
+
+SLOW_PATHS = (
+    *(
+        "access/test_bind_check.py",
+        "api/test_openapi.py",
+        "app/test_guard.py",
+        "app/validate/test_run.py",
+        "query/test_queries_in_python.py",
+    ),
+    *("validation/reconciliation/test_reconciliation.py", "validation/report/test_page.py"),
+    *("browser/", "charts/", "cli/", "demo/", "detector/", "explain/", "faults/", "hostile/", "load/", "packaging/"),
+)
+"""Files and folders under tests/ that start processes, compile charts or try many values: marker `slow`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the markers by fixture and by folder; a test sets one itself where neither says it."""
+    root = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(root).as_posix()
+        if path.startswith(DATABASE_PATHS) or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
+        if path.startswith("browser/"):
+            item.add_marker("browser")
+        if path.startswith(SLOW_PATHS):
+            item.add_marker("slow")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _clean_environment() -> Iterator[None]:

@@ -14,7 +14,7 @@ from usage_explore.app.validate.view import identity
 from usage_explore.query.decimals import rfc3339
 from usage_explore.query.queries import Period
 
-pytestmark = [pytest.mark.browser, pytest.mark.parametrize("scheme", ["light", "dark"])]
+pytestmark = pytest.mark.parametrize("scheme", ["light", "dark"])
 
 LINK = {"organization_id": ACME, **WINDOW}
 

@@ -18,8 +18,6 @@ from usage_explore.app import formatting
 from usage_explore.db import ddl
 from usage_explore.results import frames
 
-pytestmark = pytest.mark.browser
-
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "metric_key"}
 
 Visit = Callable[..., Page]

@@ -19,8 +19,6 @@ from support.demo_database import ACME, WINDOW
 from usage_explore import config
 from usage_explore.cli.serve import launch
 
-pytestmark = pytest.mark.browser
-
 NUMBERS = address("explore", **WINDOW, organization_id=ACME)
 
 

@@ -22,8 +22,6 @@ from usage_explore import config
 from usage_explore.cli.serve import launch
 
 COOKIE_SECRET = "keeps the cookies " + "c" * 22
-pytestmark = pytest.mark.browser
-
 TABLE = f"""
 ["ana@example.com"]
 organizations = ["{ACME}"]

@@ -17,8 +17,6 @@ from usage_explore.app import formatting, grid
 from usage_explore.db import ddl
 from usage_explore.results import formulas
 
-pytestmark = pytest.mark.browser
-
 Visit = Callable[..., Page]
 
 ORGANIZATION = "0f0f0f0f-0000-4000-8000-000000000001"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import uuid4
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import CHART, address, examined, parameters, picture, settled
@@ -13,8 +12,6 @@ from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate.view import identity
 from usage_explore.query.queries import Period
-
-pytestmark = pytest.mark.browser
 
 Visit = Callable[..., Page]
 
