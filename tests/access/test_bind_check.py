@@ -65,7 +65,7 @@ def test_elsewhere_needs_access_control(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", HERE)
-def test_this_machine_needs_none(tmp_path: Path, host: str) -> None:
+def test_this_machine_needs_none_so_nothing_is_raised(tmp_path: Path, host: str) -> None:
     bind_check.check_api(host, shared(tmp_path))
     bind_check.check_app(host, shared(tmp_path), ["the sign-in"])
 

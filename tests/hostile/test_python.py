@@ -79,7 +79,7 @@ def test_strings_in_every_parameter(model: type[Question]) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_strings_as_names(model: type[Question]) -> None:
+def test_strings_as_names_raise_query_errors_alone(model: type[Question]) -> None:
     for text in hostile_values.ALL:
         for name in (text, f"dim:{text}", f"not:{text}", f"not:dim:{text}"):
             faults_of(model, [(name, "x")])
@@ -109,7 +109,7 @@ def test_things_that_are_no_values(model: type[Question]) -> None:
                 assert model.from_params(question.to_params()) == question
 
 
-def test_things_that_are_no_parameters() -> None:
+def test_things_that_are_no_parameters_raise_query_errors_alone() -> None:
     for thing in [*STRANGE, "x" * 70_000, "&".join(["a=b"] * 2_000), "%ff", "%00=%00", "\ud800=x"]:
         for given_ in (thing, [thing], [(thing, thing)], {"metric_key": thing}, {"metric_key": [thing]}):
             for model in MODELS:
