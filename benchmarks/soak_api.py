@@ -21,7 +21,7 @@ import httpx
 import soak_questions as questions
 from soak_log import Failed, Log, Marks
 from soak_questions import AGGREGATE, CSV, EVENTS, EXPORT, JSON, PNG, SVG, Parameters
-from usage_explore.query.decimals import rfc3339
+from usage_explore.decimals import rfc3339
 
 PAGES = 5
 """Pages that one reads in a row."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from soak_writer import mark
-from usage_explore.query.decimals import rfc3339
+from usage_explore.decimals import rfc3339
 
 EVENTS = "/api/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"

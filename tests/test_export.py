@@ -22,8 +22,8 @@ from support.query_oracle import Row, utc
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
+from usage_explore.decimals import plain
 from usage_explore.errors import ConfigurationError, StatementTimeout
-from usage_explore.query.decimals import plain
 
 QUERY = EventQuery(occurred_after=utc(2026, 10, 1), metric_key=["tokens_in", "a,b"])
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Question, at
-from usage_explore.query.decimals import plain, rfc3339
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.links import link

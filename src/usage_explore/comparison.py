@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from usage_explore.answers import Aggregate, AggregateSource
+from usage_explore.decimals import Number, exact_sum, ratio
 from usage_explore.errors import QueryError
 from usage_explore.query import relative_time, validators
-from usage_explore.query.decimals import Number, exact_sum, ratio
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 

@@ -24,11 +24,11 @@ from usage_explore.db import engine as reading
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.schema import events_table
 from usage_explore.db.tenancy import Scope
+from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
 from usage_explore.query import cursor, filters, validators
 from usage_explore.query.base import Question, expect
-from usage_explore.query.decimals import decimal_context
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.rollup.routing import Paths

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_explore.app import grid
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.results import formulas
 
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=12) | st.decimals(-1000, 1000, places=2)

@@ -11,7 +11,7 @@ from support.browser_pages import ALERT, address, at_rest, examined, settled, vi
 from support.demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
 from usage_explore.app.validate.view import identity
-from usage_explore.query.decimals import rfc3339
+from usage_explore.decimals import rfc3339
 from usage_explore.query.queries import Period
 
 pytestmark = pytest.mark.parametrize("scheme", ["light", "dark"])

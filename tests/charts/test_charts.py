@@ -25,8 +25,8 @@ import vl_convert
 from usage_explore import charts
 from usage_explore.answers import Aggregate
 from usage_explore.charts import palette, rows, ticks, words
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import QueryError
-from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Kind, Point, Series, Served
 

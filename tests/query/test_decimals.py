@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.query_oracle import utc
-from usage_explore.query.decimals import exact_sum, plain, rfc3339
+from usage_explore.decimals import exact_sum, plain, rfc3339
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40)
 

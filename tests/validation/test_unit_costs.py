@@ -10,8 +10,8 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, st
 from support.check_results import examine, shown
 from support.query_oracle import Row
 from usage_explore import Store
+from usage_explore.decimals import plain
 from usage_explore.demo import Incident
-from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
 

@@ -20,9 +20,9 @@ from typing import Any
 from uuid import UUID
 
 from usage_explore.db.locks import locked
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
-from usage_explore.query.decimals import rfc3339
 
 _PREFIX = "ue"
 _WAIT = 10  # seconds for another process to write

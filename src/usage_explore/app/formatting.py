@@ -9,10 +9,10 @@ from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from usage_explore import decimals
 from usage_explore.charts import words as charts
-from usage_explore.query import decimals
+from usage_explore.decimals import Number
 from usage_explore.query.base import Windowed
-from usage_explore.query.decimals import Number
 
 _MARKDOWN = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")

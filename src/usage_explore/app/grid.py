@@ -20,7 +20,7 @@ import pandas as pd
 import streamlit as st
 
 from usage_explore.app import formatting
-from usage_explore.query.decimals import Number, plain
+from usage_explore.decimals import Number, plain
 from usage_explore.results import formulas
 
 _MAX_STYLED = 2_000

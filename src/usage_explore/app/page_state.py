@@ -12,10 +12,10 @@ from typing import Any, Literal, Self, cast, get_args
 from uuid import UUID
 
 from usage_explore.app.url import Pairs
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Question
-from usage_explore.query.decimals import rfc3339
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Kind
 

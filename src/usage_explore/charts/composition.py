@@ -16,10 +16,10 @@ import altair as alt
 from usage_explore.charts.palette import DARK, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import at
-from usage_explore.query.decimals import rfc3339
 
 _SELECTIONS = frozenset({"pick", "brush", "legend"})
 _LOOK = ("config", "background", "padding")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from usage_explore.charts import words
 from usage_explore.charts.ticks import millis
-from usage_explore.query.decimals import Number, exact_sum
+from usage_explore.decimals import Number, exact_sum
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData

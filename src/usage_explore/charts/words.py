@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.query.decimals import Number, decimal_context, exact_sum, plain, ratio
+from usage_explore.decimals import Number, decimal_context, exact_sum, plain, ratio
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING
 
+from usage_explore.decimals import plain
 from usage_explore.demo import catalogue
 from usage_explore.query.base import expect
-from usage_explore.query.decimals import plain
 from usage_explore.query.queries import AggregateQuery, Period
 
 if TYPE_CHECKING:

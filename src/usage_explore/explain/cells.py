@@ -7,9 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from usage_explore.decimals import Number, exact_sum, plain
 from usage_explore.explain.spans import Span
 from usage_explore.query.base import Question
-from usage_explore.query.decimals import Number, exact_sum, plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery

@@ -9,9 +9,9 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from usage_explore.decimals import Number, decimal_context, plain, ratio, rfc3339
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, numbers_dict, signed
 from usage_explore.explain.spans import Span, words
-from usage_explore.query.decimals import Number, decimal_context, plain, ratio, rfc3339
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS, AggregateQuery
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 
 _DIGITS = 38
 

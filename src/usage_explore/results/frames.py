@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.results import formulas
 from usage_explore.results.arrow import decimal_array
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
+from usage_explore.decimals import Number
 from usage_explore.errors import Fault, NotExact, QueryError
-from usage_explore.query.decimals import Number
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Point, Series

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.query.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.query.queries import AggregateQuery
 
 Kind = Literal["all", "value", "missing", "other"]

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.query.queries import EventQuery
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.validation.affected import Affected, affected_share, exact, shown_by
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Select, Table
 
+from usage_explore.decimals import ratio
 from usage_explore.query.base import Question
-from usage_explore.query.decimals import ratio
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.rollup.routing import Paths
 from usage_explore.validation.finding import Finding

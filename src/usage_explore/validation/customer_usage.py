@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, Uuid, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.query.decimals import ratio
+from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination

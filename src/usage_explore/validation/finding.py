@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.query.describe import describe
 from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery

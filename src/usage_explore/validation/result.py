@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.query.describe import describe
 from usage_explore.query.links import link
 from usage_explore.query.queries import Period

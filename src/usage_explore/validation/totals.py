@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Table, func, select
 
+from usage_explore.decimals import exact_sum
 from usage_explore.query import validators
-from usage_explore.query.decimals import exact_sum
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 

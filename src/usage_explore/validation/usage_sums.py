@@ -11,8 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Table, func, select
 
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.query import validators
-from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination

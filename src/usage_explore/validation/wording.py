@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.describe import span_words
 
 _LONGEST = 60

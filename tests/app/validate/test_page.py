@@ -23,8 +23,8 @@ from usage_explore.app import formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.view import identity
+from usage_explore.decimals import plain
 from usage_explore.errors import NotExact
-from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.validation import Finding, Validation

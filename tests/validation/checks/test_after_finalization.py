@@ -15,7 +15,7 @@ from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, septe
 from support.query_oracle import Row
 from usage_explore import AggregateQuery
 from usage_explore.db import ddl
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.validation.batches import FLOOR
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)

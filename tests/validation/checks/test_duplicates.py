@@ -15,7 +15,7 @@ from support.generated_events import ORGANIZATION
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.validation.batches import CROWD, FLOOR, MOST
 from usage_explore.validation.checks.duplicates import MARGIN
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
-from usage_explore.query.decimals import plain
 from usage_explore.validation.reconciliation import invoices
 from usage_explore.validation.reconciliation.invoices import read_invoices
 

@@ -25,8 +25,8 @@ from support.database_servers import fresh_database
 from support.query_oracle import EXACT, Row, utc
 from usage_explore import Store, connect
 from usage_explore.db import ddl
+from usage_explore.decimals import plain
 from usage_explore.demo import invoice
-from usage_explore.query.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result
 from usage_explore.validation.reconciliation.compare import decimal

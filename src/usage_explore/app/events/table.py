@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from usage_explore.app import formatting, grid
 from usage_explore.app.cache import Source
+from usage_explore.decimals import plain
 from usage_explore.errors import StatementTimeout
-from usage_explore.query.decimals import plain
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.results.types import Event

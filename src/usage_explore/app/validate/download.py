@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from usage_explore import decimals
 from usage_explore.app import cache, formatting, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.code import written
@@ -15,7 +16,6 @@ from usage_explore.app.events.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate.run import Note, watched
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query import decimals
 from usage_explore.results import frames
 from usage_explore.validation import Validation, report
 

@@ -19,8 +19,8 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.progress import Progress
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.sheet import sheet_table
+from usage_explore.decimals import exact_sum
 from usage_explore.errors import QueryError
-from usage_explore.query.decimals import exact_sum
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation

@@ -21,7 +21,7 @@ from usage_explore.app.validate.explanation import explained
 from usage_explore.app.validate.question import charted, listing
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.charts import expected, undrawable
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant

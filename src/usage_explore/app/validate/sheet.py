@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from usage_explore.app import formatting, grid
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, ID_COLUMNS
 

@@ -11,10 +11,10 @@ from typing import Any, Self, cast
 
 from usage_explore.app.page_state import explicit, started
 from usage_explore.app.url import Pairs
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Question
-from usage_explore.query.decimals import rfc3339
 from usage_explore.query.queries import Period
 from usage_explore.validation import SEVERITIES, Finding
 from usage_explore.validation.finding import SUBJECTS

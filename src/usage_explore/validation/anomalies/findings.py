@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from usage_explore.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.errors import NotExact
 from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.query.describe import span_words
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, false, func, select
 
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import affected_share, shown_with

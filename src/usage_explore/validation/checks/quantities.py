@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
 
-from usage_explore.query.decimals import exact_sum, plain
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import shown_by

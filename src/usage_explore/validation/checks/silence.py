@@ -33,7 +33,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, select
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome

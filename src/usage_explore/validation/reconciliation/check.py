@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period

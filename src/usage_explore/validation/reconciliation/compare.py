@@ -12,8 +12,8 @@ from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
+from usage_explore.decimals import exact_sum
 from usage_explore.query import buckets
-from usage_explore.query.decimals import exact_sum
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.validation.reconciliation.lines import Line, Moment

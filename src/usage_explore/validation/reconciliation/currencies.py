@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.validation.affected import LONGEST
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import MAX_PREC, Context, Decimal
 from typing import Literal
 
-from usage_explore.query.decimals import exact_sum
+from usage_explore.decimals import exact_sum
 from usage_explore.validation.reconciliation.lines import Line
 
 DOUBLE = 2

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
-from usage_explore.query.decimals import decimal_context
+from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.sql import filters as statements
 from usage_explore.validation.finding import SEVERITIES, SUBJECTS

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from usage_explore.decimals import Number
 from usage_explore.errors import UsageExploreError
 from usage_explore.query.base import Question
-from usage_explore.query.decimals import Number
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
 from usage_explore.validation.report import words

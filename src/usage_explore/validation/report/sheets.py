@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.query.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.validation.report import words
 
 if TYPE_CHECKING:

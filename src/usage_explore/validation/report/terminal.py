@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.query.decimals import decimal_context
+from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.validation.finding import Severity
 from usage_explore.validation.report import words

@@ -12,8 +12,8 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from usage_explore.charts.words import exact
+from usage_explore.decimals import Number, exact_sum, rfc3339
 from usage_explore.query import validators
-from usage_explore.query.decimals import Number, exact_sum, rfc3339
 from usage_explore.validation.wording import duration
 
 if TYPE_CHECKING:

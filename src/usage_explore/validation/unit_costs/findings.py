@@ -9,7 +9,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.query.decimals import plain
+from usage_explore.decimals import plain
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import Finding, Severity

@@ -17,8 +17,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.decimals import exact_sum, plain
 from usage_explore.query import validators
-from usage_explore.query.decimals import exact_sum, plain
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import affected_share, shown_by
