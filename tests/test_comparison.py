@@ -93,8 +93,8 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
     ("duration", "label"),
     [
         (timedelta(days=1), "1 day"),
-        (timedelta(hours=24, minutes=54), "24 hours 54 minutes"),
-        (timedelta(hours=25), "25 hours"),
+        (timedelta(hours=24, minutes=54), "1 day 54 minutes"),
+        (timedelta(hours=25), "1 day 1 hour"),
         (timedelta(days=7, hours=12, minutes=54), "7 days 12 hours"),
     ],
 )
@@ -172,10 +172,10 @@ def test_this_month_is_cut_where_now_is(hourly: Store) -> None:
     ("since", "until", "reason"),
     [
         # the first event occurred at 12:00 on 10 January
-        (utc(2026, 2, 1), utc(2026, 3, 1), "not compared with January 2026: events begin on 10 Jan 2026, 13:00"),
-        (utc(2026, 1, 16), utc(2026, 1, 23), "not compared with the 7 days before: events begin on 10 Jan 2026, 13:00"),
+        (utc(2026, 2, 1), utc(2026, 3, 1), "not compared with January 2026: events begin on 10 Jan 2026 13:00"),
+        (utc(2026, 1, 16), utc(2026, 1, 23), "not compared with the 7 days before: events begin on 10 Jan 2026 13:00"),
         (utc(2026, 1, 13), utc(2026, 1, 15), None),
-        (utc(2026, 1, 5), utc(2026, 1, 12), "not compared with the 7 days before: events begin on 10 Jan 2026, 13:00"),
+        (utc(2026, 1, 5), utc(2026, 1, 12), "not compared with the 7 days before: events begin on 10 Jan 2026 13:00"),
     ],
 )
 def test_a_period_before_the_first_event_is_not_compared(
@@ -204,7 +204,7 @@ def test_what_was_known_decides_where_the_events_begin(
     with connect(events_database_url) as store:
         assert isinstance(compare(store, store.aggregate(march)), Comparison)
         known = compare(store, store.aggregate(march.replace(as_of=utc(2026, 4, 2))))
-        assert known == "not compared with February 2026: events begin on 15 Feb 2026, 00:00"
+        assert known == "not compared with February 2026: events begin on 15 Feb 2026 00:00"
 
 
 def test_other_is_compared_with_everything_outside_the_kept_series(daily: Store) -> None:
@@ -224,4 +224,4 @@ def test_a_window_that_has_not_begun_is_not_compared(daily: Store) -> None:
     future = daily.aggregate(AggregateQuery(since=utc(2150, 1, 1), until=utc(2150, 2, 1)))
     assert compare(daily, future) == "nothing to compare: the window has not begun"
     early = daily.aggregate(AggregateQuery(since=utc(1970, 1, 2), until=utc(1980, 1, 1)))
-    assert compare(daily, early) == "not compared with the 2400 days before: it reaches before 1970"
+    assert compare(daily, early) == "not compared with the 2,400 days before: it reaches before 1970"

@@ -9,17 +9,16 @@ the organization's first event is not compared: its total is not a month's or a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from usage_explore.answers import Aggregate, AggregateSource
 from usage_explore.decimals import Number, exact_sum, ratio
 from usage_explore.errors import QueryError
+from usage_explore.formatting import date_and_time, duration
 from usage_explore.query import relative_time, validators
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
-
-_DAYS = timedelta(days=3)  # shorter durations are told to the minute
 
 _Totals = dict[tuple[str, str | None], Number]
 
@@ -72,7 +71,9 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
         return f"not compared with {name}: it reaches before 1970"
     first = store.first_event(query.as_of)
     if first is None or before[0] < first:
-        return f"not compared with {name}: " + (f"events begin on {_moment(first, query)}" if first else "no events")
+        return f"not compared with {name}: " + (
+            f"events begin on {date_and_time(first.astimezone(query.zone))}" if first else "no events"
+        )
     elapsed = min(until, answer.closed_until) - since
     cut = elapsed < until - since
     if cut:
@@ -85,7 +86,7 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
     except QueryError:
         return f"not compared with {name}: too many series"
     return Comparison(
-        label=f"vs {name}, each up to {_duration(elapsed)} in" if cut else f"vs {name}",
+        label=f"vs {name}, each up to {duration(elapsed)} in" if cut else f"vs {name}",
         since=before[0],
         until=before[1],
         now_until=now_until,
@@ -126,19 +127,4 @@ def _name(query: AggregateQuery) -> str:
     if relative_time.whole_month(since, until, query.zone):
         earlier, _ = relative_time.previous(since, until, query.zone)
         return f"{earlier.astimezone(query.zone):%B %Y}"
-    return f"the {_duration(until - since)} before"
-
-
-def _moment(instant: datetime, query: AggregateQuery) -> str:
-    there = instant.astimezone(query.zone)
-    return f"{there.day} {there:%b %Y, %H:%M}"
-
-
-def _duration(length: timedelta) -> str:
-    hours, minutes = divmod(round(length / timedelta(minutes=1)), 60)
-    days = 0
-    if length >= _DAYS or not (minutes or hours % 24):
-        days, hours = divmod(hours, 24)
-    parts = [(days, "day"), (hours, "hour"), (0 if days else minutes, "minute")]
-    words = [f"{number} {unit}{'' if number == 1 else 's'}" for number, unit in parts if number]
-    return " ".join(words) or "moment"
+    return f"the {duration(until - since)} before"

@@ -1,7 +1,8 @@
-"""Numbers and times as text: exact, plain, the same at every door."""
+"""Exact arithmetic, and numbers and times as the text that machines read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from decimal import (
     localcontext,
 )
 from functools import reduce
+from typing import Any
 
 Number = int | Decimal
 
@@ -41,6 +43,18 @@ def exact_sum(values: Iterable[Number], zero: Number) -> Number:
     return reduce(lambda a, b: a + b if isinstance(a, int) and isinstance(b, int) else _EXACT.add(a, b), values, zero)
 
 
+def total(values: Iterable[Decimal]) -> Decimal:
+    """The exact sum of decimals, 0 of none; NaN where opposite infinities meet."""
+    return Decimal(exact_sum(values, Decimal(0)))
+
+
+def difference(after: Number, before: Number) -> Number:
+    """`after - before` to the last digit; an `int` where both are."""
+    if isinstance(after, int) and isinstance(before, int):
+        return after - before
+    return exact_sum((Decimal(after), Decimal(before).copy_negate()), Decimal(0))  # unary minus would round
+
+
 @contextmanager
 def decimal_context() -> Iterator[None]:
     """Decimal arithmetic with 28 digits, rounded half-even, whatever the caller's context; also a decorator.
@@ -61,3 +75,23 @@ def ratio(part: Number, whole: Number) -> Decimal:
 def rfc3339(instant: datetime) -> str:
     """`instant` in UTC with `Z`, microseconds kept where there are any."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON with every digit of its decimals as bare numbers, which json.dumps cannot write."""
+    numbers: list[str] = []
+
+    def placeholder(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {key: placeholder(member) for key, member in item.items()}
+        if isinstance(item, list):
+            return [placeholder(member) for member in item]
+        if isinstance(item, Decimal):
+            numbers.append(plain(item))
+            return f"\0{len(numbers) - 1}\0"
+        return item
+
+    text = json.dumps(placeholder(value), ensure_ascii=False, indent=indent)
+    for index, number in enumerate(numbers):
+        text = text.replace(f'"\\u0000{index}\\u0000"', number)
+    return text

@@ -16,7 +16,7 @@ from support.demo_database import ACME, WINDOW
 from support.query_oracle import Row
 from support.query_parameters import faults_of, names
 from usage_explore import AggregateQuery, EventQuery
-from usage_explore.app import formatting
+from usage_explore.app import markdown
 from usage_explore.db import ddl
 from usage_explore.query.base import Question
 from usage_explore.query.queries import Period
@@ -45,9 +45,9 @@ def test_every_fault_is_told_in_the_package_s_words(page: str, explore: Open, ev
         again(app, {**given, **dict.fromkeys(OWN[page], text)})
         (said,) = (each.value for each in app.error)
         for name, message in faults_of(model, given.items()).items():
-            assert f"- **{formatting.plain(name)}**: {formatting.plain(message)}" in said, name
+            assert f"- **{markdown.plain(name)}**: {markdown.plain(message)}" in said, name
         for name in OWN[page]:
-            assert f"- **{formatting.plain(name)}**: " in said
+            assert f"- **{markdown.plain(name)}**: " in said
         assert all(line.replace("\u2060", "").isprintable() for line in said.splitlines())
         assert len(said) < 10_000
         assert not app.get("vega_lite_chart")
@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_said_and_still_listed(
     window = {"since": "-9999d", "bucket": "week", "metric": "sum_quantity", "group_by": "dim:model"}
     app = opened(AppTest.from_file(MAIN, default_timeout=60), window)
     said = [each.value for each in app.info]
-    assert any(formatting.plain("There is no chart: the values are too large") in each for each in said), (
+    assert any(markdown.plain("There is no chart: the values are too large") in each for each in said), (
         said,
         [e.value for e in app.error],
     )

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_explore import AggregateQuery, EventQuery, QueryError
-from usage_explore.app import formatting, query_edits
+from usage_explore import AggregateQuery, EventQuery, QueryError, formatting
+from usage_explore.app import markdown, query_edits
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.query_edits import Filter
 from usage_explore.app.validate.view import ValidateView
+from usage_explore.decimals import json_text
+from usage_explore.query.describe import file_dates
 from usage_explore.query.queries import Period
 
 ID = "0a0a0a0a-0000-4000-8000-000000000001"
@@ -133,11 +135,11 @@ def test_all_faults_of_a_link_are_told_at_once() -> None:
         (12480000, "12.48 M", "12,480,000"),
         (999_940, "999.9 k", "999,940"),
         (999_960, "1 M", "999,960"),
-        (-999_999_999, "−1 B", "−999,999,999"),
+        (-999_999_999, "-1 B", "-999,999,999"),
         (Decimal("9999.6"), "10 k", "9,999.6"),
         (Decimal("12349.9"), "12.35 k", "12,349.9"),
-        (-84213, "−84.21 k", "−84,213"),
-        (Decimal("0.000000000000001"), "1.000E−15", "0.000000000000001"),
+        (-84213, "-84.21 k", "-84,213"),
+        (Decimal("0.000000000000001"), "1.000E-15", "0.000000000000001"),
         (Decimal("1734502117.123456789"), "1.73 B", "1,734,502,117.123456789"),
         (
             Decimal("12345678901234567890123456789.5"),
@@ -155,7 +157,7 @@ def test_a_unit_is_chosen_after_rounding() -> None:
     assert [formatting.size(octets) for octets in (999, 999_949, 999_950, 999_999_999)] == [
         *("999 bytes", "999.9 kB", "1.0 MB", "1.0 GB")
     ]
-    assert formatting.share(9_999_600, 1_000_000) == "1,000 %"
+    assert formatting.percent(9_999_600, 1_000_000) == "1,000 %"
     assert formatting.change(Decimal("9.9996")) == "+1,000 %"
 
 
@@ -169,19 +171,21 @@ def test_a_unit_is_chosen_after_rounding() -> None:
     ],
 )
 def test_files_are_dated_on_the_query_s_clock(since: str, until: str, timezone: str, dates: str) -> None:
-    assert formatting.file_dates(AggregateQuery(since=since, until=until, timezone=timezone)) == dates
+    assert file_dates(AggregateQuery(since=since, until=until, timezone=timezone)) == dates
 
 
 def test_an_hour_that_comes_twice_is_told_apart() -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    first, second = (formatting.local(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), berlin) for hour in (0, 1))
+    first, second = (formatting.timestamp(datetime(2026, 10, 25, hour, 30, tzinfo=UTC), berlin) for hour in (0, 1))
     assert (first, second) == ("2026-10-25 02:30:00 +0200", "2026-10-25 02:30:00 +0100")
-    assert formatting.local(datetime(2026, 10, 25, 12, 0, 0, 120, tzinfo=UTC), berlin) == "2026-10-25 13:00:00.00012"
+    assert (
+        formatting.timestamp(datetime(2026, 10, 25, 12, 0, 0, 120, tzinfo=UTC), berlin) == "2026-10-25 13:00:00.00012"
+    )
 
 
 def test_json_keeps_every_digit() -> None:
     value = {"a": Decimal("1.10"), "b": [Decimal("12345678901234567890.123"), "1.10", None]}
-    assert formatting.compact_json(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
+    assert json_text(value) == '{"a": 1.1, "b": [12345678901234567890.123, "1.10", null]}'
 
 
 def test_ids_are_shortened_in_chips_only() -> None:
@@ -195,5 +199,5 @@ def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
 
 
 def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:
-    assert formatting.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
-    assert formatting.prose("a ` b") == formatting.plain("a ` b")
+    assert markdown.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
+    assert markdown.prose("a ` b") == markdown.plain("a ` b")

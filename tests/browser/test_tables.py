@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 from support.browser_pages import Site, address, copied, settled, table_csv
-from usage_explore.app import formatting, grid
+from usage_explore import formatting
+from usage_explore.app import grid
 from usage_explore.db import ddl
 from usage_explore.results import formulas
 

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from usage_explore import charts
+from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.charts import palette, rows, ticks, words
 from usage_explore.decimals import exact_sum, plain
@@ -196,8 +196,8 @@ def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
             assert point.start >= NOW
             assert not any(column)
             continue
-        assert row["total"] == words.exact(exact_sum(column, column[0] * 0))
-        assert [row[f"v{place}"] for place in range(len(shown))] == [words.exact(x.values[index]) for x in shown]
+        assert row["total"] == formatting.exact(exact_sum(column, column[0] * 0))
+        assert [row[f"v{place}"] for place in range(len(shown))] == [formatting.exact(x.values[index]) for x in shown]
         told = [x.values[index] for x in shown + hidden]
         assert exact_sum(told, column[0] * 0) == exact_sum(column, column[0] * 0)
         assert (row["state"] == "complete") is point.complete
@@ -360,7 +360,7 @@ def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
     )
     said = charts.summary(asked)
     assert "Total 36,004.5 quantity" in said
-    assert "largest large with 18,001.5 (50.0% of the total), 33 folded into Other" in said
+    assert "largest large with 18,001.5 (50.0 % of the total), 33 folded into Other" in said
     assert "Peak 18,001.5 in Thu 5 Nov 2026, UTC" in said
     assert "Unfinished: Thu 5 Nov 2026, UTC" in said
     assert charts.chart(asked).to_dict()["description"] == said
@@ -378,7 +378,7 @@ def test_the_summary_tells_total_largest_peak_and_what_is_unfinished() -> None:
     ],
 )
 def test_exact_numbers_are_written_out(value: int | Decimal, text: str) -> None:
-    assert words.exact(value) == text
+    assert formatting.exact(value) == text
 
 
 # --- colours ---------------------------------------------------------------------------------------------------
@@ -683,7 +683,7 @@ def test_the_frame_to_draw_has_floats_wall_clock_times_and_ordered_labels() -> N
 def test_a_sum_over_several_metrics_says_how_many_it_adds() -> None:
     unlike = answer(EVERY, metrics=12)
     assert "Adds 12 metrics." in " ".join(charts.chart(unlike).to_dict()["title"]["subtitle"])
-    assert f"Total {words.exact(unlike.total)} quantity, adds 12 metrics." in charts.summary(unlike)
+    assert f"Total {formatting.exact(unlike.total)} quantity, adds 12 metrics." in charts.summary(unlike)
     assert f"total {plain(unlike.total)}, adds 12 metrics; Quantity per day" in repr(unlike)
     assert "adds 12 metrics" in unlike._repr_html_()
     counted = answer(EVERY, metric="count", value=lambda *_: 3, metrics=12)

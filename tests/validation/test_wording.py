@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_explore.validation import wording
+from usage_explore import formatting
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @given(st.text())
 def test_a_value_from_the_data_is_short_and_printable(value: str) -> None:
-    assert wording.named(value).isprintable()
-    assert wording.named(value) == value or not value.isprintable() or not 0 < len(value) <= 60
-    assert wording.listed([value] * 9).isprintable()
+    assert formatting.data_value(value).isprintable()
+    assert formatting.data_value(value) == value or not value.isprintable() or not 0 < len(value) <= 60
+    assert formatting.listed([value] * 9).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_value_from_the_data_is_short_and_printable(value: str) -> None:
     ],
 )
 def test_values_are_listed_and_beyond_three_counted(values: list[str], words: str) -> None:
-    assert wording.listed(values) == words
+    assert formatting.listed(values) == words
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ def test_values_are_listed_and_beyond_three_counted(values: list[str], words: st
         ("1", "100 %"),
         ("0.0042", "0.42 %"),
         ("0.123456", "12.3 %"),
-        ("25", "2500 %"),
-        ("1E-9", "0.0000001 %"),
+        ("25", "2,500 %"),
+        ("1E-9", "< 0.000001 %"),
     ],
 )
 def test_a_share_has_two_digits_that_count(part: str, words: str) -> None:
-    assert wording.percent(Decimal(part)) == words
+    assert formatting.percent(Decimal(part)) == words
 
 
 @given(st.decimals(min_value=Decimal("1e-10"), max_value=Decimal("1e40"), allow_nan=False))
 def test_no_share_reads_as_nothing(part: Decimal) -> None:
-    assert wording.percent(part) != "0 %"
+    assert formatting.percent(part) != "0 %"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_no_share_reads_as_nothing(part: Decimal) -> None:
     ],
 )
 def test_a_duration_has_its_two_largest_units(length: timedelta, words: str) -> None:
-    assert wording.duration(length) == words
+    assert formatting.duration(length) == words
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_a_duration_has_its_two_largest_units(length: timedelta, words: str) -> 
 )
 def test_the_time_is_whole_minutes_that_hold_it_on_the_zones_clock(since: str, until: str, words: str) -> None:
     ends = [datetime.fromisoformat(end).replace(tzinfo=UTC) for end in (since, until)]
-    assert wording.when(*ends, BERLIN) == words
+    assert formatting.span_in(*ends, BERLIN) == words

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore.app import formatting, query_edits
+from usage_explore import formatting
+from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.explore.controls import group_label, groups
 from usage_explore.app.navigation import View, go
@@ -28,21 +29,21 @@ def chips(view: View, source: Source) -> None:
         found = query_edits.filters(query)
         for each in found:
             st.button(
-                formatting.plain(str(each)),
+                markdown.plain(str(each)),
                 key=f"chip {each.group} {each.test}",
                 icon=":material/close:",
                 icon_position="right",
-                help=formatting.plain(f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500]),
+                help=markdown.plain(f"Remove this filter: {each.group} {each.test} {', '.join(each.values)}"[:500]),
                 on_click=lambda each=each: go(lambda: view.asking(query_edits.without_filter(query, each))),
             )
         if query.as_of:
-            known = formatting.local(query.as_of, ZoneInfo(view.timezone))
+            known = formatting.timestamp(query.as_of, ZoneInfo(view.timezone))
             st.button(
                 f"as known at {known[:16]}",
                 key="chip as_of",
                 icon=":material/close:",
                 icon_position="right",
-                help=formatting.plain(
+                help=markdown.plain(
                     f"Only events ingested by {known} ({view.timezone}) are counted, so these numbers do not change. "
                     "Click to lift it."
                 ),
@@ -95,7 +96,7 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
     try:
         found = source.values(group, within)
     except QueryError as error:
-        notes.warning(formatting.plain(str(error)))
+        notes.warning(markdown.plain(str(error)))
         return False
     counts = {choice.value: choice.events for choice in found}
     if not counts:
@@ -122,14 +123,14 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
             try:
                 UUID(value)
             except ValueError:
-                notes.warning(formatting.plain(f"{value} is not a UUID."))
+                notes.warning(markdown.plain(f"{value} is not a UUID."))
                 return False
     return bool(picked)
 
 
 def _labelled(value: str, counts: dict[str, int]) -> str:
     name = query_edits.named_value(value)
-    return f"{name}  ·  {formatting.plural(counts[value], 'event')}" if value in counts else name
+    return f"{name}  ·  {formatting.counted(counts[value], 'event')}" if value in counts else name
 
 
 def _values_key(group: str, test: Test) -> str:

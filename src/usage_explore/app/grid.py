@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from usage_explore.app import formatting
+from usage_explore import formatting
 from usage_explore.decimals import Number, plain
 from usage_explore.results import formulas
 

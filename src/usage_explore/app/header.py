@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
 
-from usage_explore.app import formatting, organization, sign_in
+from usage_explore import formatting
+from usage_explore.app import organization, sign_in
 from usage_explore.app.navigation import View, changed, follow
 from usage_explore.app.pages import Pages
 from usage_explore.app.url import Pairs
@@ -47,9 +48,9 @@ def header(
             help="All bucket edges and all times on the page follow this zone.",
         )
         st.caption(
-            f"as of {day}{formatting.clock(known, zone)}",
+            f"as of {day}{known.astimezone(zone):%H:%M}",
             width="content",
-            help=f"Numbers are as the database knew them at {formatting.local(known, zone)} ({timezone}).",
+            help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({timezone}).",
         )
         with st.popover("Share", icon=":material/share:"):
             share()

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from usage_explore.app import formatting, url
+from usage_explore.app import markdown, url
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import UsageExploreError
@@ -62,4 +62,4 @@ def fits(pairs: url.Pairs) -> bool:
 def notice() -> None:
     """What the last callback could not do, said once."""
     if text := st.session_state.pop("notice", None):
-        st.warning(formatting.plain(text).replace("\n", "  \n"), icon=":material/info:")
+        st.warning(markdown.plain(text).replace("\n", "  \n"), icon=":material/info:")

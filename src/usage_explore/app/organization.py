@@ -7,7 +7,8 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import cache, formatting, url
+from usage_explore import formatting
+from usage_explore.app import cache, markdown, url
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import View, changed, follow, go
 from usage_explore.app.page_state import EventsView, ExploreView
@@ -101,13 +102,13 @@ def _refused(view: View, error: ScopeError) -> None:
     if not found:
         no_events()
         return
-    st.error(formatting.prose(str(error)), icon=":material/link_off:")
+    st.error(markdown.prose(str(error)), icon=":material/link_off:")
     _choice(view, found)
 
 
 def _choice(view: View, found: tuple[UUID, ...]) -> None:
     st.subheader("Whose events?", anchor=False)
-    st.caption(f"You can see {formatting.plural(len(found), 'organization')} here. Choose one; the link will name it.")
+    st.caption(f"You can see {formatting.counted(len(found), 'organization')} here. Choose one; the link will name it.")
     if len(found) > 12:
         key = "organization_choice"
         st.selectbox(

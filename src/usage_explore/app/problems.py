@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from usage_explore.app import cache, formatting, sign_in
+from usage_explore.app import cache, markdown, sign_in
 from usage_explore.errors import DatabaseUnavailable, QueryError, ScopeError, UsageExploreError
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def shown() -> Iterator[None]:
     except ScopeError as error:
         sentence(str(error), icon=":material/lock:")
     except UsageExploreError as error:
-        st.error(formatting.prose(str(error)), icon=":material/error:")
+        st.error(markdown.prose(str(error)), icon=":material/error:")
     except Exception:
         _log.exception("A page failed unexpectedly")
         st.error(
@@ -40,7 +40,7 @@ def shown() -> Iterator[None]:
 
 def sentence(text: str, icon: str = ":material/info:") -> None:
     """One calm sentence where otherwise there would be nothing."""
-    st.info(formatting.prose(text), icon=icon)
+    st.info(markdown.prose(text), icon=icon)
 
 
 def no_events(said: str = "There are no events yet.") -> None:
@@ -53,7 +53,7 @@ def no_events(said: str = "There are no events yet.") -> None:
 
 def _bad_link(error: QueryError) -> None:
     lines = "\n".join(
-        f"- **{formatting.plain(fault.parameter) or 'a parameter without a name'}**: {formatting.plain(fault.message)}"
+        f"- **{markdown.plain(fault.parameter) or 'a parameter without a name'}**: {markdown.plain(fault.message)}"
         for fault in error.faults
     )
     st.error(f"This link cannot be shown:\n\n{lines}", icon=":material/link_off:")
@@ -63,7 +63,7 @@ def _bad_link(error: QueryError) -> None:
 def _away(error: DatabaseUnavailable) -> None:
     said = str(error) if sign_in.is_alone() else error.public
     st.error(
-        f"{formatting.prose(said)}\n\nNothing is shown until it answers again; this page looks every "
+        f"{markdown.prose(said)}\n\nNothing is shown until it answers again; this page looks every "
         f"{_PATIENCE} seconds and continues by itself.",
         icon=":material/cloud_off:",
     )

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from usage_explore.app import formatting, url
+from usage_explore import formatting
+from usage_explore.app import markdown, url
 from usage_explore.app.navigation import View
 
 
@@ -15,7 +16,7 @@ def share(page: str, pinned: View, configured: str) -> None:
     st.markdown("**Pinned link**")
     st.code(url.address(page, pinned.to_params(), configured), language=None, wrap_lines=True)
     zone = ZoneInfo(pinned.timezone)
-    known = formatting.plain(f"{formatting.local(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
+    known = markdown.plain(f"{formatting.timestamp(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
     st.caption(
         f"Absolute times, and only events that had arrived by {known}: it shows the same"
         " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "

@@ -17,7 +17,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from usage_explore import config
 from usage_explore.access.allow_list import EVERYTHING, Grant, People
 from usage_explore.access.bind_check import is_this_machine
-from usage_explore.app import formatting
+from usage_explore.app import markdown
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError, ScopeError
 
@@ -75,7 +75,7 @@ def admitted() -> bool:
         return False
     if _granted(people, _user()) is None:
         st.info(
-            f"You are signed in as {formatting.plain(_name())}, and no organization here is shown to you; "
+            f"You are signed in as {markdown.plain(_name())}, and no organization here is shown to you; "
             "ask whoever runs this server.",
             icon=":material/info:",
         )
@@ -104,7 +104,7 @@ def account() -> None:
     if not People(config.settings().people).required:
         return
     with st.popover("Account", icon=":material/person:"):
-        st.caption(f"Signed in as {formatting.plain(_name())}")
+        st.caption(f"Signed in as {markdown.plain(_name())}")
         st.button("Sign out", on_click=st.logout, key="sign_out")
 
 

@@ -20,6 +20,7 @@ from usage_explore.charts.palette import Palette, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.ticks import millis
 from usage_explore.errors import Fault, QueryError
+from usage_explore.formatting import exact
 from usage_explore.query.describe import describe
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
             "end": millis(end),
             "value": float(total),
             "zero": 0,
-            "told": words.exact(total),
+            "told": exact(total),
             "when": words.bucket_label(answer, point),
             "state": words.state(answer, point),
             "complete": point.complete,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from usage_explore.charts import words
 from usage_explore.charts.ticks import millis
 from usage_explore.decimals import Number, exact_sum
+from usage_explore.formatting import exact
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData
@@ -128,11 +129,11 @@ def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
             "position": -1,
             "when": words.bucket_label(answer, point),
             "state": words.state(answer, point),
-            "total": words.exact(total),
-            **{f"v{place}": words.exact(line.values[index]) for place, line in enumerate(told)},
+            "total": exact(total),
+            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(told)},
         }
         if hidden:
-            row["hidden"] = words.exact(exact_sum((line.values[index] for line in hidden), total * 0))
+            row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
         found.append(row)
     return found
 

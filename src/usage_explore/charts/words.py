@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.decimals import Number, decimal_context, exact_sum, plain, ratio
+from usage_explore.decimals import Number, decimal_context, exact_sum
+from usage_explore.formatting import date, exact, percent
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS
 
@@ -28,19 +29,6 @@ _OBJECT = {
 }
 _RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", "", *_OBJECT}
 """Names with a meaning of their own in a tooltip or legend, or in JavaScript; a real value spelled so is quoted."""
-
-
-def exact(value: Number) -> str:
-    """The number to the last digit, thousands separated by commas.
-
-    >>> exact(1234567)
-    '1,234,567'
-    """
-    whole, point, fraction = plain(value).partition(".")
-    sign = "-" if whole.startswith("-") else ""
-    digits = whole.removeprefix("-")
-    groups = [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)]
-    return sign + ",".join(reversed(groups)) + point + fraction
 
 
 def unit(answer: AggregateData) -> str:
@@ -189,7 +177,7 @@ def _largest(answer: AggregateData) -> str:
     name, first = kept[0]
     words = f"{len(kept)} series, largest {name} with {exact(first.total)}"
     if answer.total > 0 and all(series.total >= 0 for series in answer.series):
-        words += f" ({ratio(first.total, answer.total):.1%} of the total)"
+        words += f" ({percent(first.total, answer.total)} of the total)"
     if answer.folded:
         words += f", {answer.folded:,} folded into Other"
     return words
@@ -200,4 +188,4 @@ def _unfinished(answer: AggregateData, point: Point) -> str:
 
 
 def _day(moment: datetime) -> str:
-    return f"{moment:%a} {moment.day} {moment:%b %Y}"
+    return f"{moment:%a} {date(moment)}"

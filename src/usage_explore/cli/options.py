@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from usage_explore.errors import QueryError, UsageExploreError
-from usage_explore.query import validators
+from usage_explore.formatting import printable
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -65,7 +65,7 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def say(text: object, *, err: bool = False) -> None:
     """Print text that may hold what somebody stored, or a file's name, so that no terminal is led astray by it."""
-    click.echo(validators.printable(str(text)), err=err)
+    click.echo(printable(str(text)), err=err)
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

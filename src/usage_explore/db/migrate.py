@@ -15,6 +15,7 @@ from usage_explore.db.catalog import Relation, relation
 from usage_explore.db.schema import INDEX_BYTES, events_table
 from usage_explore.db.storage_options import Wishes
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
+from usage_explore.formatting import duration, size
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -69,7 +70,7 @@ def _storage(connection: Connection, found: Relation, wishes: Wishes, say: Say) 
     with connection.transaction():
         interval = timescale.settle(connection, _name(found), wishes, migrate=True)
     connection.execute(sql.SQL("ANALYZE {}").format(_name(found)))
-    say(f"Each chunk holds {words(interval)}.")
+    say(f"Each chunk holds {duration(interval)}.")
 
 
 def _settings(connection: Connection, found: Relation, wishes: Wishes, say: Say) -> None:
@@ -80,7 +81,7 @@ def _settings(connection: Connection, found: Relation, wishes: Wishes, say: Say)
     if wishes.events_per_day is not None:
         interval = timescale.interval_for(connection, wishes.events_per_day)
         if interval != now.interval:
-            say(f"New chunks are {words(interval)} long instead of {words(now.interval)}; those there stay.")
+            say(f"New chunks are {duration(interval)} long instead of {duration(now.interval)}; those there stay.")
             timescale.set_interval(connection, _name(found), interval)
     if wishes.columnstore_after is not None:
         _columnstore(connection, found, now, wishes.columnstore_after, say)
@@ -102,7 +103,7 @@ def _columnstore(
         if not after and not now.columnar:
             timescale.disable_columnstore(connection, _name(found))
     if after:
-        say(f"Chunks move to the columnstore once their events are older than {words(after)}.")
+        say(f"Chunks move to the columnstore once their events are older than {duration(after)}.")
     else:
         say(f"Chunks no longer move to the columnstore; {now.columnar:,} are there and stay.")
 
@@ -144,9 +145,9 @@ def _make(connection: Connection, found: Relation, index: Index, say: Say) -> No
         return
     if row is not None:  # an interrupted run's
         connection.execute(sql.SQL("DROP INDEX {}").format(name))
-    size = f", about {_size(found.rows * INDEX_BYTES[indexes.purpose(index)])}" if found.rows > 0 else ""
+    room = f", about {size(found.rows * INDEX_BYTES[indexes.purpose(index)])}" if found.rows > 0 else ""
     waiting = "writers wait meanwhile" if indexes.blocks(index, found) else "writers go on"
-    say(f"Making the index {index.name}{size}; {waiting}.")
+    say(f"Making the index {index.name}{room}; {waiting}.")
     try:
         connection.execute(indexes.create(index, found))
     except psycopg.errors.UniqueViolation:
@@ -177,15 +178,3 @@ def _statistics(connection: Connection, found: Relation, wishes: Wishes, say: Sa
     for statement in indexes.create_statistics(found, missing):
         connection.execute(statement)
     connection.execute(sql.SQL("ANALYZE {}").format(_name(found)))
-
-
-def _size(number: float) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{max(number / 1e6, 1):,.0f} MB"
-
-
-def words(interval: timedelta) -> str:
-    """An interval as people say it: `7 days`, `6 hours`."""
-    hours = interval / timedelta(hours=1)
-    if hours >= 24 and hours % 24 == 0:
-        return f"{hours / 24:g} day{'s' * (hours != 24)}"
-    return f"{hours:g} hour{'s' * (hours != 1)}"

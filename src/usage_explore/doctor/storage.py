@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from usage_explore.db import citus, timescale
 from usage_explore.db.catalog import Relation
-from usage_explore.db.migrate import words
 from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.formatting import duration
 
 _MANY_CHUNKS = 2_000
 _EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname IN ('timescaledb', 'citus') ORDER BY 1"
@@ -48,7 +48,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
         Finding(
             "storage",
             "ok",
-            f"a TimescaleDB hypertable in {now.chunks:,} chunks of {words(now.interval)}, {now.columnar:,} of them"
+            f"a TimescaleDB hypertable in {now.chunks:,} chunks of {duration(now.interval)}, {now.columnar:,} of them"
             " in the columnstore",
         )
     ]
@@ -65,7 +65,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 f" effective_cache_size has room for ({room / 1e9:.1f} GB), so ingest slows down",
                 f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
                 f"'{quoted(found.name, found.schema)}',"
-                f" interval '{words(fit)}');",
+                f" interval '{duration(fit)}');",
             )
         )
     elif now.chunks > _MANY_CHUNKS and fit > now.interval:
@@ -76,7 +76,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 f"{now.chunks:,} chunks make every statement slow to plan",
                 f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
                 f"'{quoted(found.name, found.schema)}',"
-                f" interval '{words(fit)}');",
+                f" interval '{duration(fit)}');",
             )
         )
     return [*findings, *_columnstore(connection, found, now)]
@@ -118,7 +118,7 @@ def _columnstore(connection: Connection, found: Relation, now: timescale.Hyperta
         )
     return findings or [
         Finding(
-            "columnstore", "ok", f"takes chunks once their events are older than {words(now.after or timedelta(0))}"
+            "columnstore", "ok", f"takes chunks once their events are older than {duration(now.after or timedelta(0))}"
         )
     ]
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from usage_explore.decimals import Number, exact_sum, plain
+from usage_explore.decimals import Number, difference, plain
 from usage_explore.explain.spans import Span
+from usage_explore.formatting import data_value
 from usage_explore.query.base import Question
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
@@ -18,8 +19,6 @@ Where = tuple[tuple[str, str | None], ...]
 """(group, value) pairs; None where it is absent."""
 
 EVERYTHING_ELSE = "everything else"
-
-_LONGEST = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +58,12 @@ class Cell(Part):
         """The cell in words: "customer is 0a7f…, api key is k1, region is not eu"; with the customer if it is one."""
         who = [pair for pair in self.always if pair[0] == ID_COLUMNS[0]]
         said = [
-            f"{group_name(group)} is {value_words(value)}" for group, value in sorted((*who, *self.where), key=_order)
+            f"{group_name(group)} is {data_value(value)}" for group, value in sorted((*who, *self.where), key=_order)
         ]
         if len(self.without) > 1:
             said.append(f"without {len(self.without)} others")
         else:
-            said += [f"{group_name(group)} is not {value_words(value)}" for group, value in self.without]
+            said += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
         return ", ".join(said)
 
     @property
@@ -109,32 +108,6 @@ class Cell(Part):
         if missing:
             given["missing"] = sorted(missing)
         return EventQuery(**{**given, "occurred_after": since, "occurred_before": until})
-
-
-def difference(after: Number, before: Number) -> Number:
-    """`after` less `before` to the last digit; an `int` where both are."""
-    if isinstance(after, int) and isinstance(before, int):
-        return after - before
-    # copy_negate, because a minus sign would round to the context's 28 digits
-    return exact_sum((Decimal(after), Decimal(before).copy_negate()), Decimal(0))
-
-
-def exact(value: Number) -> str:
-    """The number to the last digit, thousands separated by commas."""
-    return format(Decimal(plain(value)), ",f")
-
-
-def signed(value: Number) -> str:
-    """The same with its sign: "+1,200"."""
-    return exact(value) if value < 0 else f"+{exact(value)}"
-
-
-def value_words(value: str | None) -> str:
-    """A value as people read it, without what moves a cursor or turns the writing round."""
-    if value is None:
-        return "(missing)"
-    short = value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
-    return (short if short.isprintable() else repr(short)[1:-1]) or "(empty)"
 
 
 def _order(pair: tuple[str, str | None]) -> int:

@@ -15,7 +15,8 @@ from usage_explore.charts.palette import FONT, Palette, axes, theme
 from usage_explore.charts.picture import Drawn
 from usage_explore.charts.words import DRAWABLE
 from usage_explore.errors import Fault, QueryError
-from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, signed
+from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part
+from usage_explore.formatting import exact, percent, signed
 from usage_explore.query.queries import METRICS
 
 _ROW = 52
@@ -89,7 +90,7 @@ def _row(place: int, part: Part, label: str, look: Palette) -> dict[str, Any]:
     if isinstance(part, Cell):
         color = look.hues[_MORE if change > 0 else _LESS]
         born = "new" if part.is_new else "gone" if part.is_gone else ""
-    share = "" if part.share is None else f"{part.share:.1%}"
+    share = "" if part.share is None else percent(part.share)
     told = ", ".join(word for word in (share, born) if word)
     return {
         "place": place,

@@ -9,9 +9,11 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from usage_explore import formatting
 from usage_explore.decimals import Number, decimal_context, plain, ratio, rfc3339
-from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, exact, numbers_dict, signed
+from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, numbers_dict
 from usage_explore.explain.spans import Span, words
+from usage_explore.formatting import exact, percent, signed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS, AggregateQuery
 
@@ -138,12 +140,12 @@ def _birth(cell: Cell) -> str:
 
 
 def _share(part: Part) -> str:
-    return "" if part.share is None or part.share.copy_abs() > _TELLING else f" ({part.share:.1%})"
+    return "" if part.share is None or part.share.copy_abs() > _TELLING else f" ({percent(part.share)})"
 
 
 def _ratio(change: Number, before: Number) -> str:
     part = ratio(change, Decimal(before).copy_abs()) if before else None
-    return "" if part is None or part.copy_abs() > _TELLING else f"{part:+.1%}"
+    return "" if part is None or part.copy_abs() > _TELLING else formatting.change(part)
 
 
 def _span(span: Span) -> dict[str, str]:

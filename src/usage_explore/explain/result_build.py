@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
-from usage_explore.decimals import Number, exact_sum
+from usage_explore.decimals import Number, difference, exact_sum
 from usage_explore.errors import NotExact
-from usage_explore.explain.cells import Cell, Part, Where, difference
+from usage_explore.explain.cells import Cell, Part, Where
 from usage_explore.query.queries import AggregateQuery
 
 _SHARE = Context(prec=6)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from usage_explore import formatting
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, relative_time, validators
 from usage_explore.query.base import at
-from usage_explore.query.describe import span_words
 from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
@@ -67,7 +67,7 @@ def spans(
 def words(span: Span, query: AggregateQuery) -> str:
     """The window on the question's clock: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
-    said = span_words(since, until)
+    said = formatting.span(since, until)
     return f"on {since:%a} {said}" if (until - _INSTANT).date() == since.date() else f"in {said}"
 
 

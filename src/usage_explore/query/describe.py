@@ -7,15 +7,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
+from usage_explore.formatting import data_value, date_and_time, printable, span
 from usage_explore.query.base import Question, Windowed, expect
 from usage_explore.query.filters import DIMENSION, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
-_LONGEST = 60
-"""How many characters of a value a sentence shows."""
-
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
-_INSTANT = timedelta(microseconds=1)
 
 
 def describe(query: Question, *, whole_seconds: bool = False) -> str:
@@ -42,14 +39,14 @@ def describe(query: Question, *, whole_seconds: bool = False) -> str:
     parts += filter_words(query)
     if query.as_of:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
-        parts.append(f"as known at {shown(_moment(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
+        parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
 
 
 def group_name(group: str) -> str:
     """A group as people say it: `dim:model` is model, `customer_id` is customer."""
     if group.startswith(DIMENSION):
-        return _printable(group.removeprefix(DIMENSION))
+        return printable(group.removeprefix(DIMENSION))
     return group.removesuffix("_id").replace("_", " ")
 
 
@@ -83,64 +80,36 @@ def window_words(query: Windowed) -> str:
         return query.window.replace("_", " ")
     since, until = query.since, query.until
     if isinstance(since, datetime) and isinstance(until, datetime):
-        return span_words(since.astimezone(query.zone), until.astimezone(query.zone))
+        return span(since.astimezone(query.zone), until.astimezone(query.zone))
     if isinstance(since, str) and until == "now" and since.startswith("-"):
         number, unit = (
             since.partition("/")[0][1:-1],
             {"h": "hour", "d": "day", "w": "week"}[since.partition("/")[0][-1]],
         )
         return f"last {unit}" if number == "1" else f"last {number} {unit}s"
-    written = [_moment(end.astimezone(query.zone)) if isinstance(end, datetime) else str(end) for end in (since, until)]
+    written = [
+        date_and_time(end.astimezone(query.zone)) if isinstance(end, datetime) else str(end) for end in (since, until)
+    ]
     return f"{written[0]} to {written[1]}"
 
 
-def span_words(since: datetime, until: datetime) -> str:
-    """A half-open span of wall-clock times; whole days are named by their first and last date."""
-    if any((end.hour, end.minute, end.second, end.microsecond) != (0, 0, 0, 0) for end in (since, until)):
-        return f"{_moment(since)} to {_moment(until)}"
-    last = until - _INSTANT
-    if since.date() == last.date():
-        return _date(since)
-    if (since.year, since.month) == (last.year, last.month):
-        return f"{since.day}–{_date(last)}"
-    if since.year == last.year:
-        return f"{since.day} {since:%b} – {_date(last)}"
-    return f"{_date(since)} – {_date(last)}"
+def file_dates(query: Windowed) -> str:
+    """The first and the last day of a resolved window on the query's clock, for file names: `2026-10-01-2026-10-31`."""
+    since, until = query.span
+    first, last = (edge.astimezone(query.zone).date() for edge in (since, until - timedelta(microseconds=1)))
+    return f"{first}-{last}" if first != last else f"{first}"
 
 
 def _occurred(query: EventQuery) -> str:
     after, before = query.occurred_after, query.occurred_before
     if after and before:
-        return f"{span_words(after, before)} UTC"
+        return f"{span(after, before)} UTC"
     if after:
-        return f"since {_moment(after)} UTC"
-    return f"before {_moment(before)} UTC" if before else ""
+        return f"since {date_and_time(after)} UTC"
+    return f"before {date_and_time(before)} UTC" if before else ""
 
 
 def _any_of(values: tuple[str, ...]) -> str:
     if len(values) > 3:
         return f"any of {len(values):,} values"
-    return " or ".join(_short(value) or "(empty)" for value in values)
-
-
-def _short(value: str) -> str:
-    return _printable(value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…")
-
-
-def _printable(text: str) -> str:
-    """Text from data or a link without what moves a terminal's cursor or turns the writing round."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def _date(day: datetime) -> str:
-    return f"{day.day} {day:%b %Y}"
-
-
-def _moment(moment: datetime) -> str:
-    """A time on its zone's clock, with its offset where that clock shows it twice."""
-    clock = f"{moment:%H:%M}" if not (moment.second or moment.microsecond) else f"{moment:%H:%M:%S}"
-    if moment.microsecond:
-        clock += f".{moment.microsecond:06d}".rstrip("0")
-    if moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset():
-        clock += f" {moment:%z}"
-    return f"{_date(moment)} {clock}"
+    return " or ".join(data_value(value) for value in values)

@@ -247,8 +247,3 @@ def _offset(offset: str) -> timezone:
         raise ValueError
     shift = timedelta(hours=hours, minutes=minutes)
     return timezone(-shift if offset[0] == "-" else shift)
-
-
-def printable(text: str) -> str:
-    """The text for a terminal: what moves its cursor, colours it or turns the writing round is escaped; lines stay."""
-    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)

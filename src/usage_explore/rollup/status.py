@@ -13,7 +13,7 @@ from sqlalchemy import Table
 
 from usage_explore.db import citus, timescale
 from usage_explore.db.ddl import Connection
-from usage_explore.query.validators import printable
+from usage_explore.formatting import printable, size
 from usage_explore.rollup.catalog import Entry, entries
 from usage_explore.rollup.fill_sql import identifier
 from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY
@@ -76,7 +76,7 @@ def _lines(found: Overview) -> Iterator[str]:
     for owner in owners if len(owners) <= FEW else ():
         yield f"Organization {owner}"
         yield from _table(
-            (entry.dimension, _grain(entry.grain), _who(entry), rows, _size(rows * each), _share(entry), _why(entry))
+            (entry.dimension, _grain(entry.grain), _who(entry), rows, size(rows * each), _share(entry), _why(entry))
             for entry in found.entries
             if entry.organization_id == owner
             for rows in (found.rows.get((owner, entry.dimension), 0),)
@@ -86,7 +86,7 @@ def _lines(found: Overview) -> Iterator[str]:
         yield from _table(_summed(found, each))
     marks = {entry.watermark for entry in found.entries if entry.grain is not None}
     part = f", {found.size / found.raw:.1%} of the events'" if found.raw else ""
-    yield f"{total:,} rows, {_size(found.size)}{part}. {_reach(marks)}"
+    yield f"{total:,} rows, {size(found.size)}{part}. {_reach(marks)}"
 
 
 def _summed(found: Overview, each: float) -> Iterator[tuple[object, ...]]:
@@ -105,7 +105,7 @@ def _summed(found: Overview, each: float) -> Iterator[tuple[object, ...]]:
             kept,
             "/".join(sorted(hands)),
             rows,
-            _size(rows * each),
+            size(rows * each),
             share,
             reasons[0] + more if reasons else "",
         )
@@ -146,10 +146,3 @@ def _share(entry: Entry) -> str:
 
 def _why(entry: Entry) -> str:
     return f"left out: {entry.reason}" if entry.grain is None and entry.reason else ""
-
-
-def _size(number: float) -> str:
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if number >= 10**power:
-            return f"{number / 10**power:.1f} {unit}"
-    return f"{number:.0f} B"

@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.decimals import exact_sum, plain
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, listed
 from usage_explore.query.queries import EventQuery
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
-from usage_explore.validation.wording import counted, listed, named
 
 _FILTERED = 20
 """Metrics a finding's question names; beyond, it shows all of the customer's."""
@@ -83,7 +83,7 @@ class Affected:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The events and the quantity of each metric, and the cost that has no currency."""
         found = [
-            (f"affected {named(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
+            (f"affected {data_value(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
             for metric, (events, quantity) in sorted(self.metrics.items())
         ]
         if None in self.costs:
@@ -97,9 +97,9 @@ class Affected:
         self.lags = min(self.lags[0], other.lags[0]), max(self.lags[1], other.lags[1])
         for metric, (more, worth) in other.metrics.items():
             events, quantity = self.metrics.get(metric, (0, Decimal(0)))
-            self.metrics[metric] = events + more, exact(quantity, worth)
+            self.metrics[metric] = events + more, total((quantity, worth))
         for currency, cost in other.costs.items():
-            self.costs[currency] = exact(self.costs.get(currency, Decimal(0)), cost)
+            self.costs[currency] = total((self.costs.get(currency, Decimal(0)), cost))
         self.customers |= other.customers
 
 
@@ -124,8 +124,3 @@ def shown_with(metrics: Iterable[str], most: int = _FILTERED) -> dict[str, Any]:
     keys = sorted(metrics)
     nameable = len(keys) <= most and all(0 < len(key) <= LONGEST for key in keys)
     return {"metric_key": keys} if nameable else {}
-
-
-def exact(one: Decimal, other: Decimal) -> Decimal:
-    """Their sum to the last digit."""
-    return Decimal(exact_sum((one, other), Decimal(0)))

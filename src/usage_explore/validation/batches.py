@@ -18,13 +18,13 @@ from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
 
-from usage_explore.decimals import plain
-from usage_explore.validation.affected import Affected, affected_share, exact, shown_by
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.validation.affected import Affected, affected_share, shown_by
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT
-from usage_explore.validation.wording import counted, named, percent, when
 
 _Key = TypeVar("_Key")
 
@@ -142,7 +142,7 @@ def outcome(examination: Examination, rows: Iterable[Any], telling: Telling, loo
     """What there is to say about the rows of `batched`."""
 
     def spell(affected: Affected) -> str:
-        return when(affected.since, affected.until, examination.period.zone)
+        return span_in(affected.since, affected.until, examination.period.zone)
 
     whole, few = drawn(rows)
     usage = own_usage(examination, {batch.customer_id for batch in (*whole, *few)})
@@ -227,8 +227,8 @@ def left_out(batches: list[Affected]) -> str:
     sums: dict[str, Decimal] = {}
     for batch in batches:
         for metric, (_, quantity) in batch.metrics.items():
-            sums[metric] = exact(sums.get(metric, Decimal(0)), quantity)
-    quantities = ", ".join(f"{named(metric)} {plain(quantity)}" for metric, quantity in sorted(sums.items()))
+            sums[metric] = total((sums.get(metric, Decimal(0)), quantity))
+    quantities = ", ".join(f"{data_value(metric)} {plain(quantity)}" for metric, quantity in sorted(sums.items()))
     events = sum(batch.events for batch in batches)
     return f"{counted(len(batches), 'smaller batch', 'smaller batches')} more, {counted(events, 'event')}: {quantities}"
 

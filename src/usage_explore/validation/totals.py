@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Table, func, select
 
-from usage_explore.decimals import exact_sum
+from usage_explore.decimals import total
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -67,11 +67,7 @@ def totals(connection: Connection, table: Table, period: Period) -> Totals:
     costs: dict[str | None, Decimal] = {}
     for metric, currency, events, quantity, cost in connection.execute(statement):
         before = metrics.get(metric, (0, Decimal(0)))
-        metrics[metric] = before[0] + events, _sum(before[1], quantity)
+        metrics[metric] = before[0] + events, total((before[1], quantity))
         if cost is not None:
-            costs[currency] = _sum(costs.get(currency, Decimal(0)), cost)
+            costs[currency] = total((costs.get(currency, Decimal(0)), cost))
     return Totals(events=sum(events for events, _ in metrics.values()), metrics=metrics, costs=costs)
-
-
-def _sum(one: Decimal, other: Decimal) -> Decimal:
-    return Decimal(exact_sum((one, other), Decimal(0)))

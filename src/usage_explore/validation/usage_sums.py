@@ -12,12 +12,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, Table, func, select
 
 from usage_explore.decimals import exact_sum, plain
+from usage_explore.formatting import data_value
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
-from usage_explore.validation.wording import named
 
 INSTANT = timedelta(microseconds=1)
 """From the last event of a span to the span's end."""
@@ -90,7 +90,7 @@ class Part:
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The quantity of each metric, and the cost that has no currency."""
-        found = [(f"quantity of {named(metric)}", plain(each)) for metric, each in sorted(self.quantities.items())]
+        found = [(f"quantity of {data_value(metric)}", plain(each)) for metric, each in sorted(self.quantities.items())]
         if None in self.costs:
             found.append(("cost without a currency", plain(self.costs[None])))
         return tuple(found)
@@ -99,7 +99,7 @@ class Part:
     def cost_words(self) -> str:
         """`12.5 EUR and 3 USD`."""
         known = sorted((each, cost) for each, cost in self.costs.items() if each is not None)
-        return together([f"{plain(cost)} {named(currency)}" for currency, cost in known])
+        return together([f"{plain(cost)} {data_value(currency)}" for currency, cost in known])
 
 
 def largest_share(examination: Examination, quantities: Mapping[str, Decimal]) -> Decimal:

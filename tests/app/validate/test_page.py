@@ -18,8 +18,7 @@ from streamlit.testing.v1 import AppTest
 from support import hostile_values
 from support.app_pages import Open, opened
 from support.demo_database import ACME, BIRCH, WINDOW
-from usage_explore import Store
-from usage_explore.app import formatting
+from usage_explore import Store, formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.view import identity
@@ -215,7 +214,7 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         told = said(app)
         assert finding.sentence.split(";")[0] in told
         assert len(app.get("vega_lite_chart")) >= 1
-        assert f"**{formatting.plural(finding.events, 'event')}**" in told
+        assert f"**{formatting.counted(finding.events, 'event')}**" in told
         (table,) = (each.value for each in app.table if "quantity affected" in each.value.index)
         cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
         assert cells["quantity affected"] == plain(finding.quantity or 0)
@@ -240,7 +239,7 @@ def test_where_other_events_are_listed_than_counted_it_is_said(
     ran(page(**LINK))
     for finding, why in zip(found, ("which is wider", "all the metrics that moved together"), strict=True):
         told = said(page(**LINK, finding=identity(finding)))
-        assert f"The finding counts {formatting.plural(finding.events, 'event')}" in told
+        assert f"The finding counts {formatting.counted(finding.events, 'event')}" in told
         assert why in told
 
 

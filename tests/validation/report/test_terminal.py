@@ -13,7 +13,7 @@ import pytest
 from support import hostile_values
 from support.known_findings import check, finding
 from support.query_oracle import utc
-from usage_explore import Store
+from usage_explore import Store, formatting
 from usage_explore.validation import Validation, report
 from usage_explore.validation.report import terminal, words
 
@@ -64,26 +64,26 @@ def test_nothing_found_is_said(store: Store, validated: Validate) -> None:
 
 @pytest.mark.parametrize(
     ("part", "written"),
-    [("0", "0 %"), ("0.031", "3.10 %"), ("0.00001", "< 0.01 %"), ("1", "100 %"), ("12.345", "1,234 %")],
+    [("0", "0 %"), ("0.031", "3.1 %"), ("0.00001", "0.001 %"), ("1", "100 %"), ("12.345", "1,234 %")],
 )
 def test_shares(part: str, written: str) -> None:
-    assert words.share(Decimal(part)) == written
+    assert formatting.percent(Decimal(part)) == written
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.0031, "3 ms"), (1.2345, "1.23 s"), (125.4, "2 min 5 s")])
 def test_durations(seconds: float, written: str) -> None:
-    assert words.seconds(timedelta(seconds=seconds)) == written
+    assert formatting.elapsed(timedelta(seconds=seconds)) == written
 
 
 def test_times_have_their_offset() -> None:
     from zoneinfo import ZoneInfo
 
-    assert words.moment(utc(2026, 7, 1, 0, 5), ZoneInfo("Europe/Berlin")) == "2026-07-01 02:05:00 +02:00"
-    assert words.moment(utc(2026, 7, 1, 0, 5), ZoneInfo("America/St_Johns")) == "2026-06-30 21:35:00 -02:30"
+    assert formatting.zoned(utc(2026, 7, 1, 0, 5), ZoneInfo("Europe/Berlin")) == "2026-07-01 02:05:00 +02:00"
+    assert formatting.zoned(utc(2026, 7, 1, 0, 5), ZoneInfo("America/St_Johns")) == "2026-06-30 21:35:00 -02:30"
 
 
 @pytest.mark.parametrize("value", hostile_values.ALL)
 def test_text_is_inert(value: str) -> None:
     written = words.text(value)
     assert written.isprintable()
-    assert len(written) <= words.LONGEST
+    assert len(written) <= words.MAX_VALUE_CHARACTERS

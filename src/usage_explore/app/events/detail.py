@@ -9,12 +9,13 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from usage_explore.answers import EventPage
-from usage_explore.app import formatting
+from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.events.table import cells
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
+from usage_explore.decimals import json_text
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.types import Event
@@ -44,10 +45,10 @@ def in_full(pages: Pages, view: EventsView, source: Source, page: EventPage) -> 
     texts = cells(event, view.timezone)
     del texts["dimensions"]
     heading = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
-    rows = {heading.get(name, name): _NULL if text is None else formatting.plain(text) for name, text in texts.items()}
+    rows = {heading.get(name, name): _NULL if text is None else markdown.plain(text) for name, text in texts.items()}
     st.table({**rows, "organization_id": str(event.organization_id)}, border="horizontal")
     st.markdown("**dimensions**")
-    st.code(formatting.pretty_json(event.dimensions), language="json", wrap_lines=True)
+    st.code(json_text(event.dimensions, indent=2), language="json", wrap_lines=True)
     around = _around(event)
     # a page link to the page it is on would leave the address bar as it was
     st.button(

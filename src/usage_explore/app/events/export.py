@@ -8,7 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from usage_explore.app import formatting
+from usage_explore import formatting
+from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import shown
 from usage_explore.query.queries import EventQuery
@@ -19,9 +20,7 @@ _KINDS = {"csv": ("CSV", "text/csv"), "parquet": ("Parquet", "application/vnd.ap
 
 def escaping(key: str) -> bool:
     """Draw whether CSV files are escaped for spreadsheets: they are unless exact ones are wanted."""
-    return st.checkbox(
-        "Escape formulas in CSV", True, key=key, help=formatting.plain(formulas.MEANING), width="content"
-    )
+    return st.checkbox("Escape formulas in CSV", True, key=key, help=markdown.plain(formulas.MEANING), width="content")
 
 
 def export(query: EventQuery, number: str, source: Source) -> None:
@@ -46,7 +45,7 @@ def _make(query: EventQuery, suffix: str, source: Source, escape_formulas: bool)
 
     def progress(written: int, total: int) -> None:
         share = written / total if total else 1.0
-        bar.progress(min(share, 1.0), f"Writing {label}: {written:,} of {formatting.plural(total, 'event')}")
+        bar.progress(min(share, 1.0), f"Writing {label}: {written:,} of {formatting.counted(total, 'event')}")
 
     with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
         path = Path(folder) / f"usage-events.{suffix}"
@@ -54,7 +53,7 @@ def _make(query: EventQuery, suffix: str, source: Source, escape_formulas: bool)
         content = (BOM_UTF8 if suffix == "csv" else b"") + path.read_bytes()
     bar.empty()
     st.download_button(
-        f"Download {label}: {formatting.plural(report.events, 'event')}, {formatting.size(len(content))}",
+        f"Download {label}: {formatting.counted(report.events, 'event')}, {formatting.size(len(content))}",
         content,
         path.name,
         kind,

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from usage_explore import formatting
 from usage_explore.answers import EventPage
-from usage_explore.app import formatting, grid, organization, query_edits
+from usage_explore.app import grid, markdown, organization, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.code import snippets
@@ -24,7 +25,7 @@ from usage_explore.app.pages import Pages
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query.describe import filter_words, span_words
+from usage_explore.query.describe import filter_words
 from usage_explore.query.queries import AggregateQuery, Period
 
 _LIMITS = (25, 50, 100)
@@ -81,7 +82,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             event.in_full(pages, view, source, page)
     # counting may take longer than the rows: they are there first
     number = counted(view.query, source)
-    heading.markdown(f"**{number}**, {formatting.plain(_sentence(view))}", width="content")
+    heading.markdown(f"**{number}**, {markdown.plain(_sentence(view))}", width="content")
     export(view.query, number, source)
     code = st.expander("Code for this view", key="code", on_change="rerun")
     if code.open:
@@ -98,7 +99,7 @@ def _nothing(view: EventsView, source: Source) -> None:
     said = ["No events match."]
     if query_edits.filters(view.query):
         said.append("Remove a filter or widen the window.")
-    first, last = (formatting.local(moment, zone) for moment in extent)
+    first, last = (formatting.timestamp(moment, zone) for moment in extent)
     sentence(" ".join([*said, f"This organization's events lie between {first} and {last}, {view.timezone}."]))
     everywhen = view.query.replace(occurred_after=None, occurred_before=None)
     with st.container(horizontal=True, gap="small", key="nothing"):
@@ -145,10 +146,10 @@ def _sentence(view: EventsView) -> str:
     after, before = (edge and edge.astimezone(zone) for edge in (query.occurred_after, query.occurred_before))
     window = ""
     if after and before:
-        window = f"{span_words(after, before)}, {view.timezone}"
+        window = f"{formatting.span(after, before)}, {view.timezone}"
     elif after or before:
         edge = after or before
-        window = f"{'from' if after else 'before'} {formatting.local(edge, zone) if edge else ''}, {view.timezone}"
+        window = f"{'from' if after else 'before'} {formatting.timestamp(edge, zone) if edge else ''}, {view.timezone}"
     return ", ".join(part for part in ("newest first", window, *filter_words(query)) if part)
 
 

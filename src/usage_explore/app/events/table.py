@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.app import formatting, grid
+from usage_explore import formatting
+from usage_explore.app import grid
 from usage_explore.app.cache import Source
-from usage_explore.decimals import plain
+from usage_explore.decimals import json_text, plain
 from usage_explore.errors import StatementTimeout
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery
@@ -55,7 +56,7 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
 def counted(query: EventQuery, source: Source) -> str:
     """How many events the question finds, in words, also where counting them takes longer than is allowed."""
     try:
-        return formatting.plural(source.count(query), "event")
+        return formatting.counted(source.count(query), "event")
     except StatementTimeout:
         return "More events than could be counted in time"
 
@@ -63,17 +64,17 @@ def counted(query: EventQuery, source: Source) -> str:
 def cells(event: Event, timezone: str) -> dict[str, str | None]:
     """Every column of an event by its name, as text that can be read back; times in the zone, NULL as None."""
     zone = ZoneInfo(timezone)
-    found: dict[str, str | None] = {"timestamp": formatting.local(event.timestamp, zone)}
+    found: dict[str, str | None] = {"timestamp": formatting.timestamp(event.timestamp, zone)}
     for name in _HEADINGS:
         value = getattr(event, name)
         if value is None:
             found[name] = None
         elif name == "ingested_at":
-            found[name] = formatting.local(value, zone)
+            found[name] = formatting.timestamp(value, zone)
         elif name in _NUMBERS:
             found[name] = plain(value)
         elif name == "dimensions":
-            found[name] = formatting.compact_json(value)
+            found[name] = json_text(value)
         else:
             found[name] = str(value)
     return found

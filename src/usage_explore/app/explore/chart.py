@@ -10,7 +10,7 @@ import streamlit as st
 
 from usage_explore import charts
 from usage_explore.answers import Aggregate
-from usage_explore.app import formatting
+from usage_explore.app import markdown
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ChartKind, ExploreView, Span
 from usage_explore.app.problems import sentence
@@ -74,8 +74,8 @@ def _marked(answer: Aggregate, series: tuple[Kind, str | None] | None, span: Spa
 
 def _title(title: dict[str, Any]) -> None:
     """The chart's title as the page's text: it wraps on a narrow screen and is read out."""
-    notes = "  \n".join(formatting.plain(note) for note in title.get("subtitle", ()))
-    sentence = formatting.plain(" ".join(title["text"]))
+    notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
+    sentence = markdown.plain(" ".join(title["text"]))
     st.markdown(f"**{sentence}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
 
 

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import streamlit as st
 
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import formatting
+from usage_explore.app import markdown
 from usage_explore.comparison import Comparison
-from usage_explore.query.describe import group_name, span_words
+from usage_explore.query.describe import group_name
 from usage_explore.query.queries import METRICS
 
 
@@ -17,12 +18,16 @@ def headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """Draw them in one line; the exact numbers are in the tooltips. A `comparison` in words is why there is none."""
     unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
-        exactly = f"Exactly {formatting.exact(answer.total)} {unit}."
+        exactly = formatting.typographic(f"Exactly {formatting.exact(answer.total)} {unit}.")
         if answer.adds:
             exactly += (
                 " Quantities of different metrics have no common unit: filter to one metric, or group by metric key."
             )
-        _number(formatting.short(answer.total), f"{unit}, {answer.adds}" if answer.adds else unit, exactly)
+        _number(
+            formatting.short(answer.total),
+            f"{unit}, {answer.adds}" if answer.adds else unit,
+            exactly,
+        )
         _change(answer, comparison, unit)
         if answer.query.group_by != "none":
             _series(answer)
@@ -35,7 +40,7 @@ def _served(answer: Aggregate) -> None:
     path = "Served by the rollup, which is exact."
     if answer.served.because:
         path = f"Read from the events, because {answer.served.because}. The rollup would give the same numbers."
-    st.caption(f"answered in {milliseconds:,} ms", help=formatting.plain(path), width="content")
+    st.caption(f"answered in {milliseconds:,} ms", help=markdown.plain(path), width="content")
 
 
 def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
@@ -51,7 +56,7 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
         value = formatting.change(total.ratio)
     zone = answer.query.zone
     now, then = (
-        span_words(since.astimezone(zone), until.astimezone(zone))
+        formatting.span(since.astimezone(zone), until.astimezone(zone))
         for since, until in (
             (answer.query.span[0], comparison.now_until),
             (comparison.since, comparison.until),
@@ -60,7 +65,9 @@ def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
     _number(
         value,
         comparison.label,
-        f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}.",
+        formatting.typographic(
+            f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
+        ),
     )
 
 
@@ -75,7 +82,7 @@ def _series(answer: Aggregate) -> None:
 
 def _number(value: str, meaning: str, explained: str) -> None:
     st.subheader(
-        f"{formatting.plain(value)} :small[:gray[{formatting.plain(meaning)}]]",
+        f"{markdown.plain(formatting.typographic(value))} :small[:gray[{markdown.plain(meaning)}]]",
         anchor=False,
         width="content",
         help=explained,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import organization, query_edits
 from usage_explore.app.cache import Source
@@ -21,7 +22,7 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.share import share
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.query.base import Windowed
-from usage_explore.query.describe import describe, span_words
+from usage_explore.query.describe import describe
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.results.types import Series
 
@@ -94,7 +95,7 @@ def _nothing(view: ExploreView, source: Source) -> None:
         return
     first, last = (moment.astimezone(query.zone) for moment in extent)
     wide = query_edits.with_extent(query, first, last)
-    days = span_words(*(edge.astimezone(query.zone) for edge in wide.span))
+    days = formatting.span(*(edge.astimezone(query.zone) for edge in wide.span))
     sentence(" ".join([*said, f"This organization's events lie within {days}, {query.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):
         st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))

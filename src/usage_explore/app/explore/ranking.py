@@ -9,9 +9,9 @@ from math import ceil, inf, isfinite
 import pandas as pd
 import streamlit as st
 
-from usage_explore import charts
+from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import formatting, grid
+from usage_explore.app import grid
 from usage_explore.charts.words import names
 from usage_explore.comparison import Comparison
 from usage_explore.query.describe import group_name
@@ -83,13 +83,13 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "share": grid.ratios(
             "Share",
             [float(Decimal(each) / Decimal(total)) if total > 0 else None for each in totals],
-            lambda ratio: formatting.share(Decimal(repr(ratio)), 1),
+            lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
         "change": grid.ratios(
             "Change",
             _changes(answer, comparison),
-            lambda ratio: formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None),
+            lambda ratio: formatting.typographic(formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None)),
             help=comparison
             if isinstance(comparison, str)
             else f"{comparison.label}; copied as a ratio, new as Infinity",

@@ -8,9 +8,9 @@ from typing import Literal
 
 import streamlit as st
 
-from usage_explore import charts
+from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.app import formatting, grid
+from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
 from usage_explore.app.events.export import escaping
@@ -19,7 +19,7 @@ from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.charts.words import names
-from usage_explore.query.describe import span_words
+from usage_explore.query.describe import file_dates
 from usage_explore.query.queries import METRICS
 from usage_explore.results import frames
 from usage_explore.results.types import Series
@@ -80,9 +80,9 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
     # counting may take longer than the rows: they are there first
     zone = answer.query.zone
     of = f"{names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
-    span = span_words(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
+    span = formatting.span(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
-    sentence = formatting.plain(f"{of}{span}, {answer.query.timezone}{more}")
+    sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
     heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
 
 
@@ -106,8 +106,8 @@ def _data(answer: Aggregate) -> None:
         st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
         rows = rows[:_MOST_ROWS]
     texts: dict[str, list[str | None]] = {
-        f"Start ({answer.query.timezone})": [formatting.local(point.start, zone) for _, _, point in rows],
-        "End": [formatting.local(point.end, zone) for _, _, point in rows],
+        f"Start ({answer.query.timezone})": [formatting.timestamp(point.start, zone) for _, _, point in rows],
+        "End": [formatting.timestamp(point.end, zone) for _, _, point in rows],
         "Series": [label for label, _, _ in rows],
         "Kind": [series.kind for _, series, _ in rows],
     }
@@ -124,7 +124,7 @@ def _code(view: ExploreView, source: Source) -> None:
 
 
 def _download(view: ExploreView, answer: Aggregate) -> None:
-    name = f"usage-{formatting.file_dates(answer.query)}"
+    name = f"usage-{file_dates(answer.query)}"
 
     def picture(suffix: Literal["png", "svg"]) -> bytes:
         drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import formatting, grid
+from usage_explore import formatting
+from usage_explore.app import grid, markdown
 from usage_explore.validation import Result, Validation
 
 _NEEDS = {
@@ -38,10 +39,10 @@ def checks(validation: Validation) -> None:
     with st.expander("What each check means for the invoice, and the bounds it applies"):
         for result in validation.results:
             check = result.check
-            st.markdown(f"**{formatting.plain(check.title)}**  \n{formatting.plain(check.means)}")
+            st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
             if check.parameters:
                 st.table(
-                    {formatting.plain(name): formatting.plain(meaning) for name, meaning in check.parameters.items()},
+                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in check.parameters.items()},
                     border="horizontal",
                 )
 
@@ -53,5 +54,5 @@ def _said(result: Result) -> str:
     if outcome is None:
         return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
     if outcome.findings:
-        return formatting.plural(len(outcome.findings), "finding")
+        return formatting.counted(len(outcome.findings), "finding")
     return "clean" if outcome.looked_at else "nothing to examine"

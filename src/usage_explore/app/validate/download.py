@@ -8,14 +8,15 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from usage_explore import decimals
-from usage_explore.app import cache, formatting, sign_in
+from usage_explore import decimals, formatting
+from usage_explore.app import cache, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.code import written
 from usage_explore.app.events.export import escaping
 from usage_explore.app.problems import shown
 from usage_explore.app.validate.run import Note, watched
 from usage_explore.app.validate.view import ValidateView
+from usage_explore.query.describe import file_dates
 from usage_explore.results import frames
 from usage_explore.validation import Validation, report
 
@@ -37,7 +38,7 @@ def code(view: ValidateView, validation: Validation) -> None:
 
 def download(source: Source, validation: Validation) -> None:
     """Draw a button for each kind of file; it is made when it is asked for."""
-    name = f"validation-{formatting.file_dates(validation.period)}"
+    name = f"validation-{file_dates(validation.period)}"
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
         ("Findings, CSV", "csv", "text/csv", lambda: BOM_UTF8 + to_csv(validation, escape_formulas=escape)),
         ("Everything, JSON", "json", "application/json", lambda: to_json(validation)),

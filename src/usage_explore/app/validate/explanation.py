@@ -11,7 +11,7 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import cache, formatting
+from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.validate.question import charted
 from usage_explore.query import buckets
@@ -42,13 +42,13 @@ def explained(source: Source, validation: Validation, finding: Finding) -> None:
         return
     with st.spinner("Looking for what accounts for it"):
         found = _explanation(source.store, source.store.organization_id, asked)
-    st.markdown(f"**What accounts for it**  \n{formatting.plain(found.sentence)}")
+    st.markdown(f"**What accounts for it**  \n{markdown.plain(found.sentence)}")
     if found.cells:
         spec = found.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
         st.vega_lite_chart(spec=spec, theme=None, key="finding_explanation")
     if found.notes:
-        st.caption(formatting.plain(" ".join(f"{note}." for note in found.notes)))
+        st.caption(markdown.plain(" ".join(f"{note}." for note in found.notes)))
 
 
 def change(validation: Validation, finding: Finding) -> Change | None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from usage_explore.app import formatting
+from usage_explore import formatting
+from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import sentence
 from usage_explore.app.validate import run
@@ -140,14 +141,14 @@ def _drop(reader: Reader, validation: Validation) -> None:
             max_upload_size=MAX_UPLOAD_MEGABYTES,
         )
     right.caption(
-        formatting.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored.")
+        markdown.plain(f"{reader.without} {reader.columns} It is read for this session alone and not stored.")
     )
 
 
 def _given(reader: Reader, given: File, validation: Validation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
-            f"{formatting.plain(reader.label)}: **{formatting.plain(given.name)}** "
+            f"{markdown.plain(reader.label)}: **{markdown.plain(given.name)}** "
             f":gray[{formatting.size(len(given.content))}]",
             width="content",
         )
@@ -161,7 +162,7 @@ def _given(reader: Reader, given: File, validation: Validation) -> None:
 
 
 def _faulty(reader: Reader, error: QueryError) -> None:
-    lines = [f"- {formatting.plain(fault.message)}" for fault in error.faults[:_MOST_FAULTS]]
+    lines = [f"- {markdown.plain(fault.message)}" for fault in error.faults[:_MOST_FAULTS]]
     if more := len(error.faults) - len(lines):
         lines.append(f"- and {more:,} more")
     st.error(f"This file was not used; mend it and drop it again:\n\n{chr(10).join(lines)}", icon=":material/error:")
@@ -171,7 +172,7 @@ def _outcome(result: Result) -> None:
     """How the check came out, in a line."""
     outcome = result.outcome
     if result.failed:
-        st.error(formatting.plain(f"This could not be checked: {result.failed}"), icon=":material/error:")
+        st.error(markdown.plain(f"This could not be checked: {result.failed}"), icon=":material/error:")
     if outcome is None:
         if result.skipped and not result.check.needs:
             sentence(f"Not judged: {result.skipped}.")
@@ -179,11 +180,11 @@ def _outcome(result: Result) -> None:
     among = f"{outcome.looked_at:,} {result.check.unit}"
     if outcome.findings:
         sentence(
-            f"{formatting.plural(len(outcome.findings), 'finding')} among {among}; they are in the list of findings. "
+            f"{formatting.counted(len(outcome.findings), 'finding')} among {among}; they are in the list of findings. "
             f"{outcome.note}"
         )
     else:
-        st.success(formatting.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
+        st.success(markdown.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
 
 
 def _sums(frame: pd.DataFrame, validation: Validation) -> None:
@@ -194,8 +195,8 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
         found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
     if found == dict(validation.totals.metrics):
         st.caption(
-            f"The {formatting.plural(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, "
-            f"and to the quantity of each of its {formatting.plural(len(found), 'metric')}, to the last digit."
+            f"The {formatting.counted(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, "
+            f"and to the quantity of each of its {formatting.counted(len(found), 'metric')}, to the last digit."
         )
     else:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from usage_explore.app import formatting, url
+from usage_explore import formatting
+from usage_explore.app import markdown, url
 from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
 from usage_explore.app.events.table import counted, events_table
@@ -22,12 +23,12 @@ from usage_explore.app.validate.question import charted, listing
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.charts import expected, undrawable
 from usage_explore.decimals import plain
+from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Validation
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.wording import when
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
@@ -36,7 +37,7 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
     """Draw it; each part that fails says so in its own place."""
     check = CHECKS[finding.check]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{formatting.plain(check.title)}** :gray[{finding.severity}]", width="content")
+        st.markdown(f"**{markdown.plain(check.title)}** :gray[{finding.severity}]", width="content")
         st.space("stretch")
         st.button(
             "Close",
@@ -45,9 +46,9 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
             key="close_finding",
             on_click=lambda: go(lambda: view.replace(finding=None)),
         )
-    st.markdown(formatting.plain(finding.sentence))
+    st.markdown(markdown.plain(finding.sentence))
     st.caption(
-        formatting.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
+        markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
     )
     with shown():
         _chart(source, validation, finding)
@@ -79,8 +80,8 @@ def _chart(source: Source, validation: Validation, finding: Finding) -> None:
     )
     spec = drawn.to_dict(validate=False)
     title = spec.pop("title")
-    notes = "  \n".join(formatting.plain(note) for note in title.get("subtitle", ()))
-    st.markdown(f"**{formatting.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+    notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
+    st.markdown(f"**{markdown.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
     st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
 
 
@@ -94,9 +95,9 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         events_table(page.events, timezone, height=250, key="finding_events")
         number = counted(query, source)
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
-        heading.markdown(f"**{number}**{formatting.plain(more)}", width="content")
-        if number != formatting.plural(finding.events, "event"):
-            st.caption(formatting.plain(_apart(finding)))
+        heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
+        if number != formatting.counted(finding.events, "event"):
+            st.caption(markdown.plain(_apart(finding)))
     else:
         why = "this question finds none of the finding's events" if finding.events else "that is the finding"
         heading.markdown(f"**No events** here: {why}.", width="content")
@@ -104,7 +105,7 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
 
 def _apart(finding: Finding) -> str:
     """Why other events are listed than the finding counts."""
-    counts = f"The finding counts {formatting.plural(finding.events, 'event')}"
+    counts = f"The finding counts {formatting.counted(finding.events, 'event')}"
     if "metrics" in dict(finding.facts):
         return f"{counts}, of all the metrics that moved together; listed are those of the one in the chart."
     return f"{counts}; listed is all that its question finds, which is wider: those and what stands beside them."
@@ -122,7 +123,7 @@ def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str
 def _told(validation: Validation, finding: Finding) -> dict[str, str]:
     """What else is known, by name."""
     zone = validation.period.zone
-    found: dict[str, Any] = {"when": f"{when(finding.since, finding.until, zone)}, {validation.period.timezone}"}
+    found: dict[str, Any] = {"when": f"{span_in(finding.since, finding.until, zone)}, {validation.period.timezone}"}
     for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
         if (value := getattr(finding, name)) is not None:
             found[group_name(name)] = str(value) or "(empty)"
@@ -131,14 +132,14 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
         found["quantity affected"] = plain(finding.quantity)
     for currency, amount in finding.amounts:
         found[f"cost affected, {currency}"] = plain(amount)
-    found["affected part"] = formatting.share(finding.share, 1)
+    found["affected part"] = formatting.percent(finding.share, 1)
     found |= {name: _fact(text, zone) for name, text in finding.facts}
-    return {formatting.plain(name): formatting.plain(text) for name, text in found.items()}
+    return {markdown.plain(name): markdown.plain(text) for name, text in found.items()}
 
 
 def _fact(text: str, zone: ZoneInfo) -> str:
     """A fact as the table holds it: times on the zone's clock, all else as it is."""
-    return formatting.local(instant(text), zone) if _TIME.fullmatch(text) else text
+    return formatting.timestamp(instant(text), zone) if _TIME.fullmatch(text) else text
 
 
 def _link(view: ValidateView, source: Source, validation: Validation) -> None:

@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import streamlit as st
 
-from usage_explore.app import formatting, grid
+from usage_explore import formatting
+from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.pages import Pages
@@ -30,12 +31,12 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     if not found and validation.failed:
         titles = ", ".join(result.check.title for result in validation.failed)
         st.warning(
-            formatting.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
+            markdown.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
             icon=":material/warning:",
         )
         return
     if not found:
-        st.success(formatting.plain(f"{clean(validation)}."), icon=":material/check_circle:")
+        st.success(markdown.plain(f"{clean(validation)}."), icon=":material/check_circle:")
         return
     _filters(view, found)
     listed = view.listed(found)
@@ -50,7 +51,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         if listed:
             _list(view, validation, listed, one)
         else:
-            sentence(f"None of the {formatting.plural(len(found), 'finding')} is listed with these filters.")
+            sentence(f"None of the {formatting.counted(len(found), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
             opened(pages, view, source, validation, one)
@@ -122,7 +123,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         "Affected": grid.ratios(
             "Affected",
             [float(each.share) for each in listed],
-            lambda share: formatting.share(Decimal(repr(share)), 1),
+            lambda share: formatting.percent(Decimal(repr(share)), 1),
             help="The affected part of what the metric, or the cost in its currency, came to in the period.",
         ),
         "Finding": grid.texts(

@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from usage_explore.app import formatting
+from usage_explore import formatting
+from usage_explore.app import markdown
 from usage_explore.query.describe import window_words
 from usage_explore.validation import SEVERITIES, Severity, Validation
 from usage_explore.validation.report.words import unexamined
@@ -48,11 +49,13 @@ def headline(validation: Validation, now: datetime) -> None:
         _number(
             formatting.short(validation.totals.events),
             "events examined" if validation.totals.events != 1 else "event examined",
-            f"Exactly {formatting.plural(validation.totals.events, 'event')}.",
+            f"Exactly {formatting.counted(validation.totals.events, 'event')}.",
         )
         if validation.unexamined:
             _number(
-                f":orange[{formatting.short(validation.unexamined.events)}]", "not examined yet", unexamined(validation)
+                f":orange[{formatting.short(validation.unexamined.events)}]",
+                "not examined yet",
+                unexamined(validation),
             )
         _examined(validation, now)
         run_button("Run again", type="tertiary", icon=":material/refresh:")
@@ -70,24 +73,24 @@ def run_button(label: str, **options: Any) -> None:
 def clean(validation: Validation) -> str:
     """That nothing was found, and among how much: 12 checks over 1.1 M events found nothing."""
     ran = sum(result.outcome is not None for result in validation.results)
-    return f"{formatting.plural(ran, 'check')} over {formatting.short(validation.totals.events)} events found nothing"
+    return f"{formatting.counted(ran, 'check')} over {formatting.short(validation.totals.events)} events found nothing"
 
 
 def _examined(validation: Validation, now: datetime) -> None:
     period = validation.period
-    known = formatting.local(period.as_of, period.zone) if period.as_of else ""
+    known = formatting.timestamp(period.as_of, period.zone) if period.as_of else ""
     ago = max(now - validation.now, timedelta(0)) // timedelta(minutes=1)
     when = (
         "just now"
         if ago < 1
-        else f"{formatting.plural(ago, 'minute')} ago"
+        else f"{formatting.counted(ago, 'minute')} ago"
         if ago < 120
         else f"{ago // 60:,} hours ago"
     )
     took = sum((result.took for result in validation.results), timedelta(0)).total_seconds()
     st.caption(
-        formatting.plain(f"{window_words(period)}, {period.timezone}; examined {when}"),
-        help=formatting.plain(
+        markdown.plain(f"{window_words(period)}, {period.timezone}; examined {when}"),
+        help=markdown.plain(
             f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. "
             "What arrived later is not in these numbers: run the checks again to see it."
         ),
@@ -96,4 +99,4 @@ def _examined(validation: Validation, now: datetime) -> None:
 
 
 def _number(value: str, meaning: str, explained: str) -> None:
-    st.subheader(f"{value} :small[:gray[{formatting.plain(meaning)}]]", anchor=False, width="content", help=explained)
+    st.subheader(f"{value} :small[:gray[{markdown.plain(meaning)}]]", anchor=False, width="content", help=explained)

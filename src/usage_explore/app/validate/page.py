@@ -7,7 +7,8 @@ from datetime import timedelta
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore.app import formatting, organization
+from usage_explore import formatting
+from usage_explore.app import markdown, organization
 from usage_explore.app.cache import Source
 from usage_explore.app.chips import chips, without_filters
 from usage_explore.app.header import header
@@ -90,10 +91,10 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 def _not_yet(view: ValidateView, source: Source) -> None:
     """Say that nothing was examined yet, and what would be."""
     st.subheader("Not examined yet", anchor=False)
-    what = formatting.plain(describe(view.query.resolve(source.now)))
-    titles = formatting.plain("; ".join(check.title.lower() for check in CHECKS.values()))
+    what = markdown.plain(describe(view.query.resolve(source.now)))
+    titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
-        f"{what}.  \n:gray[{formatting.plural(len(CHECKS), 'check')} look for what would make its invoice wrong: "
+        f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
     run_button("Run the checks", type="primary", icon=":material/play_arrow:")
@@ -108,7 +109,7 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     if extent is None:
         no_events(f"{said} This organization has no events.")
         return
-    first, last = (formatting.local(moment, zone) for moment in extent)
+    first, last = (formatting.timestamp(moment, zone) for moment in extent)
     sentence(f"{said} This organization's events lie between {first} and {last}, {view.query.timezone}.")
     start = extent[1].astimezone(zone).date().replace(day=1)
     month = [buckets.day_start(day, zone) for day in (start, (start + timedelta(days=31)).replace(day=1))]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from usage_explore.app import formatting
+from usage_explore import formatting
+from usage_explore.app import markdown
 from usage_explore.validation.check import Check
 
 
@@ -26,8 +27,8 @@ class Progress:
         doing = "Adding up the period" if running is None else running.title
         self._bar.progress(
             min(sum(done.values()) / max(len(self._checks), 1), 1.0),
-            formatting.plain(
-                f"{doing} · {finished} of {formatting.plural(len(self._checks), 'check')} done · {seconds:.0f} s"
+            markdown.plain(
+                f"{doing} · {finished} of {formatting.counted(len(self._checks), 'check')} done · {seconds:.0f} s"
             ),
         )
         if done != self._drawn:
@@ -43,7 +44,7 @@ class Progress:
 
 
 def _badge(check: Check, done: float | None) -> None:
-    title = formatting.plain(check.title)
+    title = markdown.plain(check.title)
     if done is None:
         st.badge(title, color="gray", icon=":material/schedule:")
     elif done < 1:

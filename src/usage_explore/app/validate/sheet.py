@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import streamlit as st
 
-from usage_explore.app import formatting, grid
+from usage_explore import formatting
+from usage_explore.app import grid
 from usage_explore.decimals import plain
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, ID_COLUMNS
@@ -55,7 +56,7 @@ def _cell(value: Any, zone: ZoneInfo) -> str:
     if isinstance(value, int | Decimal):
         return plain(value)
     if isinstance(value, datetime):
-        return formatting.local(value, zone)
+        return formatting.timestamp(value, zone)
     if isinstance(value, date):
         return value.isoformat()
     return str(value) if value != "" else "(empty)"

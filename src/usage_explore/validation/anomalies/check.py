@@ -15,6 +15,7 @@ from sqlalchemy import Select, Table
 from usage_explore.detector import Settings
 from usage_explore.detector.silences import BEFORE, LONG, QUIET
 from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
+from usage_explore.formatting import counted, duration, listed, percent
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Period
 from usage_explore.validation.anomalies import series
@@ -41,7 +42,6 @@ from usage_explore.validation.anomalies.incidents import (
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.wording import counted, duration, listed, percent
 
 MOST = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""

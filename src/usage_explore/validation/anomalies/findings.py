@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from usage_explore import formatting
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.errors import NotExact
+from usage_explore.formatting import counted, data_value, exact, listed
 from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
-from usage_explore.query.describe import span_words
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series
 from usage_explore.validation.affected import shown_with
@@ -21,7 +22,6 @@ from usage_explore.validation.anomalies.incidents import Incident
 from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import Finding
-from usage_explore.validation.wording import counted, listed, named, number
 
 NAME = "shifts"
 
@@ -41,11 +41,11 @@ def finding(examination: Examination, incident: Incident) -> Finding:
     which begins with that bucket, they are the usual ones after and before.
     """
     lead, (since, until) = incident.lead, incident.span
-    exact = _exact(examination, incident)
+    sums = _sums(examination, incident)
     facts = {
-        "metric": named(lead.metric_key),
+        "metric": data_value(lead.metric_key),
         "measure": _MEASURED[lead.measure],
-        "actual": "not a number" if exact.actual is None else plain(exact.actual),
+        "actual": "not a number" if sums.actual is None else plain(sums.actual),
         "expected": _about(lead.expected),
         "low": _about(lead.low),
         "high": _about(lead.high),
@@ -54,9 +54,9 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         "reason": lead.reason,
     }
     if len(incident.metrics) > 1:
-        facts["metrics"] = ", ".join(map(named, incident.metrics))
-    sentence = _sentence(examination, incident, exact)
-    if hours := _hours(examination, incident, exact.events):
+        facts["metrics"] = ", ".join(map(data_value, incident.metrics))
+    sentence = _sentence(examination, incident, sums)
+    if hours := _hours(examination, incident, sums.events):
         facts["hours"] = hours
         sentence = f"{sentence[:-1]}; nearly all of it {hours}."
     return Finding(
@@ -65,9 +65,9 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         sentence=sentence,
         since=since,
         until=until,
-        events=exact.events,
+        events=sums.events,
         question=_question(examination, incident),
-        quantity=exact.quantity,
+        quantity=sums.quantity,
         share=incident.share,
         customer_id=lead.customer_id,
         metric_key=lead.metric_key if len(incident.metrics) == 1 else None,
@@ -76,7 +76,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class _Exact:
+class _Sums:
     """What there was in an incident.
 
     `actual` in the lead's farthest bucket (None where it holds quantities that are no numbers; of a new level the
@@ -88,7 +88,7 @@ class _Exact:
     quantity: Decimal | None
 
 
-def _exact(examination: Examination, incident: Incident) -> _Exact:
+def _sums(examination: Examination, incident: Incident) -> _Sums:
     since, until = incident.span
     # by weeks, of which even the longest period has no more than an answer may have
     events = exact_sum((each.total for each in _series(examination, incident, "count", "week", since, until)), 0)
@@ -97,7 +97,7 @@ def _exact(examination: Examination, incident: Incident) -> _Exact:
         with suppress(NotExact):
             sums = _series(examination, incident, "sum_quantity", "week", since, until)
             quantity = Decimal(exact_sum((each.total for each in sums), Decimal(0)))
-    return _Exact(_actual(examination, incident), int(events), quantity)
+    return _Sums(_actual(examination, incident), int(events), quantity)
 
 
 def _actual(examination: Examination, incident: Incident) -> Number | None:
@@ -148,30 +148,30 @@ def _question(examination: Examination, incident: Incident) -> AggregateQuery:
     )
 
 
-def _sentence(examination: Examination, incident: Incident, exact: _Exact) -> str:
+def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     lead, (since, until) = incident.lead, incident.span
     zone = examination.period.zone
     others = [metric for metric in incident.metrics if metric != lead.metric_key]
     moved = f"; {listed(others)} moved with it" if others else ""
     who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
-    if exact.actual is None:
+    if sums.actual is None:
         there = "a quantity that is no number"
     elif lead.measure == "count":
-        there = counted(int(exact.actual), "event")
+        there = counted(int(sums.actual), "event")
     else:
-        there = f"a quantity of {number(Decimal(exact.actual))}"
-    low, high, expected = (number(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
+        there = f"a quantity of {exact(Decimal(sums.actual))}"
+    low, high, expected = (exact(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
     against = f"against about {expected} expected, in a band from {low} to {high}"
-    day = span_words(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
+    day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)
-        day = span_words(lead.bucket.astimezone(zone), end.astimezone(zone))
-    what = f"{named(lead.metric_key)} of {who}"
+        day = formatting.span(lead.bucket.astimezone(zone), end.astimezone(zone))
+    what = f"{data_value(lead.metric_key)} of {who}"
     if lead.lasts:
         verb = "rose" if lead.rises else "fell"
         return f"{what} {verb} to a new level on {day}: {there} a day {against}{moved}."
     verb = "spiked" if lead.rises else "dropped"
-    window = span_words(since.astimezone(zone), until.astimezone(zone))
+    window = formatting.span(since.astimezone(zone), until.astimezone(zone))
     farthest = "" if window == day else f"farthest {day}, with "
     return f"{what} {verb}, {window}: {farthest}{there} {against}{moved}."
 
@@ -187,7 +187,7 @@ def _hours(examination: Examination, incident: Incident, events: int) -> str:
     if not counts or last - first > _FEW_HOURS:
         return ""
     points, zone = counts[0].points, examination.period.zone
-    return span_words(points[first].start.astimezone(zone), points[last - 1].end.astimezone(zone))
+    return formatting.span(points[first].start.astimezone(zone), points[last - 1].end.astimezone(zone))
 
 
 def _shortest(sums: Iterable[int], least: Decimal) -> tuple[int, int]:

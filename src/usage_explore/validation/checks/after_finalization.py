@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, false, func, select
 
 from usage_explore.decimals import exact_sum, plain
+from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -25,7 +26,6 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.customer_usage import LARGE, own_usage, part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, of_question
-from usage_explore.validation.wording import counted, named, percent, when
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,8 +185,8 @@ def _finding(examination: Examination, severity: Severity, change: _Change) -> F
     return Finding(
         check=NAME,
         severity=severity,
-        sentence=f"{counted(change.events, 'event')} of customer {change.customer_id}, {named(change.metric_key)},"
-        f" {when(change.since, change.until, period.zone)}, arrived after the period was finalized: the quantity was"
+        sentence=f"{counted(change.events, 'event')} of customer {change.customer_id}, {data_value(change.metric_key)},"
+        f" {span_in(change.since, change.until, period.zone)}, arrived after the period was finalized: the quantity was"
         f" {plain(change.quantity_then)} then and is {plain(change.quantity_now)} now{_by(change)}.",
         since=change.since,
         until=change.until,
@@ -221,7 +221,7 @@ def _bulk(examination: Examination, loads: BulkLoads) -> tuple[Finding, ...]:
     if found is None:
         return ()
     share = part(found.events, examination.totals.events)
-    spell = when(loads.times[0], loads.times[-1] + INSTANT, period.zone)
+    spell = span_in(loads.times[0], loads.times[-1] + INSTANT, period.zone)
     return (
         Finding(
             check=NAME,
@@ -258,7 +258,7 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
     before = sum(change.events_before for change in changes)
     customers = {change.customer_id for change in changes}
     facts = [
-        (named(metric), f"{counted(many, 'event')}, quantity {plain(quantity)}")
+        (data_value(metric), f"{counted(many, 'event')}, quantity {plain(quantity)}")
         for metric, (many, quantity) in sorted(quantities.items())[:_FACTS]
     ]
     if None in costs:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
 
+from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
@@ -23,7 +24,6 @@ from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.unit_costs.drivers import Sampled, best_keys, sample, sampled
 from usage_explore.validation.usage_sums import Part, asked, grouped, keys, measures
-from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "currencies"
 
@@ -185,23 +185,23 @@ def _finding(
     examination: Examination, usual: Usual, fault: Fault, subject: str | None, currency: str | None, held: Part
 ) -> Finding:
     zone = examination.period.zone
-    events, span = counted(held.events, "event"), when(held.since, held.until, zone)
+    events, span = counted(held.events, "event"), span_in(held.since, held.until, zone)
     fields = held.fields(examination)
     customer = fields["customer_id"]
     whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
     severity: Severity = "medium" if held.events >= FLOOR else "low"
     narrow: dict[str, Any] = asked(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":
-        sentence = f"{events} of {named(subject or '')} by {whose} have a cost but no currency, {span}."
+        sentence = f"{events} of {data_value(subject or '')} by {whose} have a cost but no currency, {span}."
     elif fault == "no amount":
         whole = examination.totals.metrics[subject or ""][0]
         severity = severity if part(held.events, whole) >= NOTABLE else "low"
-        sentence = f"{events} of {named(subject or '')} by {whose} have a currency but no cost, {span}."
+        sentence = f"{events} of {data_value(subject or '')} by {whose} have a currency but no cost, {span}."
     else:
         usually, share = usual.of[subject]
         sentence = (
             f"{events} of {whose} cost {held.cost_words}, while {_owner_words(usual.key, subject)} {percent(share)} of"
-            f" costs are in {named(usually)}, {span}."
+            f" costs are in {data_value(usually)}, {span}."
         )
         narrow |= _narrowing(examination, usual.key, subject)
     question = examination.events_question(occurred_after=held.since, occurred_before=held.until, **narrow)
@@ -220,7 +220,7 @@ def _owner_words(key: str, value: str | None) -> str:
         return "everywhere"
     if key == CUSTOMER:
         return "for this customer"
-    return f"where {group_name(key)} is {'missing' if value is None else named(value)}"
+    return f"where {group_name(key)} is {'missing' if value is None else data_value(value)}"
 
 
 def _narrowing(examination: Examination, key: str, value: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import DateTime, Interval, Select, Table, func, literal, select
 
+from usage_explore.formatting import duration
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -15,7 +16,6 @@ from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding
 from usage_explore.validation.usage_sums import INSTANT, earlier
-from usage_explore.validation.wording import duration
 
 DAY = timedelta(days=1)
 

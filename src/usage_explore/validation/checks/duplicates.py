@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
+from usage_explore.formatting import counted, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -20,7 +21,6 @@ from usage_explore.validation.affected import Affected
 from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Severity
-from usage_explore.validation.wording import counted, duration, percent
 
 MARGIN = timedelta(days=7)
 """How far before and after the period the other events of a key are looked for."""

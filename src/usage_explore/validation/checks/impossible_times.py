@@ -18,6 +18,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.formatting import counted, data_value, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
@@ -30,7 +31,6 @@ from usage_explore.validation.checks import out_of_bounds
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT
-from usage_explore.validation.wording import counted, duration, named, percent
 
 TOLERANCE = timedelta(minutes=5)
 """How far two clocks may differ before a time is impossible."""
@@ -207,7 +207,7 @@ def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], int]:
 
 def _fast(examination: Examination, row: Any, sent: int) -> Finding:
     ahead = part(row.events, sent)
-    sender = "" if row.sender is None else f", {SENDER.replace('_', ' ')} {named(row.sender)}"
+    sender = "" if row.sender is None else f", {SENDER.replace('_', ' ')} {data_value(row.sender)}"
     since: datetime = row.first
     until = row.last + INSTANT
     return Finding(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.formatting import counted, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import Affected
@@ -24,7 +25,6 @@ from usage_explore.validation.checks.impossible_times import FAR_PAST
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, Part
-from usage_explore.validation.wording import counted, duration, percent, when
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +111,8 @@ def examine(examination: Examination) -> Outcome:
     def sentence(batch: Affected, own: Decimal, spell: str) -> str:
         return (
             f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {spell}, arrived"
-            f" {_longest(batch)} late, {when(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage of a"
-            " metric."
+            f" {_longest(batch)} late, {span_in(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage"
+            " of a metric."
         )
 
     def stray_sentence(stray: Affected, spell: str) -> str:
@@ -147,7 +147,7 @@ def _bulk(examination: Examination, loads: BulkLoads, found: Part) -> Finding:
 
 
 def _together(examination: Examination, loads: BulkLoads, found: Part) -> str:
-    spell = when(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
+    spell = span_in(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
     return (
         f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} share their ingested_at,"
         f" {spell}, as when a history or a file without ingested_at is loaded"

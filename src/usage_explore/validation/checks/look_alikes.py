@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, Table, and_, case, func, select
 
+from usage_explore.formatting import counted, duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, count
 from usage_explore.validation.affected import Affected, shown_by
@@ -21,7 +22,6 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import restated
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Severity
-from usage_explore.validation.wording import counted, duration, percent
 
 MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Select, Table, func, literal, select
 
+from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
@@ -25,7 +26,6 @@ from usage_explore.validation.usage_sums import (
     of_question,
     together,
 )
-from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "new_usage"
 
@@ -94,7 +94,7 @@ def examine(examination: Examination) -> Outcome:
         left = sum(row.events for group in groups[MOST:] for row in group)
         note = f"{len(groups) - MOST:,} smaller findings more, {counted(left, 'event')}"
     if began > period.span[0]:
-        until = when(period.span[0], min(began, period.span[1]), period.zone)
+        until = span_in(period.span[0], min(began, period.span[1]), period.zone)
         note = "; ".join(filter(None, (note, f"the data begins too late to say what is new in {until}")))
     findings = [
         _finding(examination, group, group[0].customer_id in known, group[0].customer_id in subscribed)
@@ -133,7 +133,7 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
     found = of_question(examination, question, examination.table.c.metric_key.in_(metrics))
     if found is None:
         raise LookupError("events that were counted are gone")
-    names = together([named(each) for each in metrics])
+    names = together([data_value(each) for each in metrics])
     if known:
         who = f"Customer {customer} is new to {names} and never had a subscription for it"
         whole = max(examination.totals.metrics[each][0] for each in metrics)
@@ -146,7 +146,7 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
     return Finding(
         check=NAME,
         severity="low" if known and not subscribed else severity,
-        sentence=f"{who}: {counted(found.events, 'event')}, {when(found.since, found.until, zone)},"
+        sentence=f"{who}: {counted(found.events, 'event')}, {span_in(found.since, found.until, zone)},"
         f" {percent(share)} of {of} events.",
         question=question,
         facts=found.facts(),

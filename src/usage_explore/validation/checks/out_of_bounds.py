@@ -10,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import Select, Table, Text, and_, func, or_, select, true
 
+from usage_explore.formatting import counted
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import expression, filters, outside_bounds, scope, within_bounds
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import Finding
-from usage_explore.validation.wording import counted
 
 _SHOWN = 5
 """Events that are named, with their times."""

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
 
 from usage_explore.decimals import exact_sum, plain
+from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import shown_by
@@ -25,7 +26,6 @@ from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, par
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.local_days import day_edges, day_number
 from usage_explore.validation.usage_sums import INSTANT
-from usage_explore.validation.wording import counted, named, percent, when
 
 MANY = 1_000
 """Events of other customers that say something when none of them is of a kind."""
@@ -175,7 +175,7 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
         metric_key=metrics[0] if len(metrics) == 1 else None,
         question=shown_by(examination, metrics, **whose, occurred_after=since, occurred_before=until),
         facts=tuple(
-            (named(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
+            (data_value(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
             for metric in metrics[:_FACTS]
         ),
         **whose,
@@ -231,8 +231,8 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     costs, since, until = _exactly(examination, unusual)
     total = usage[unusual.customer_id, unusual.metric_key][0]
     days = "" if len(unusual.days) == 1 else f" on {counted(len(unusual.days), 'day')}"
-    words = f"{counted(unusual.events, 'event')} of customer {unusual.customer_id}, {named(unusual.metric_key)},"
-    words += f" {when(since, until, examination.period.zone)}{days}: the quantity is {_WORDS[unusual.kind]}"
+    words = f"{counted(unusual.events, 'event')} of customer {unusual.customer_id}, {data_value(unusual.metric_key)},"
+    words += f" {span_in(since, until, examination.period.zone)}{days}: the quantity is {_WORDS[unusual.kind]}"
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
     else:

@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
@@ -41,7 +42,6 @@ from usage_explore.validation.checks import data_end
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, asked, closed, earlier, grouped
-from usage_explore.validation.wording import counted, duration, named, percent, when
 
 NAME = "silence"
 
@@ -239,12 +239,12 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
     whole = totals.events if metric is None else totals.metrics.get(metric, (0, Decimal(0)))[0]
     looked_at = Decimal((closed(examination.period) - since) // INSTANT) / (DAY // INSTANT)
     of_all = part(rate, whole / looked_at)
-    who = f"{'U' if metric is None else named(metric) + ': the u'}sage of customer {silence.customer_id}"
+    who = f"{'U' if metric is None else data_value(metric) + ': the u'}sage of customer {silence.customer_id}"
     regular = f"on {silence.active} of {counted(silence.days, 'day')} before, {counted(silence.usual, 'event')}"
     lasted = (
-        f"stopped for {duration(silence.length)}, {when(silence.last, silence.end, zone)}"
+        f"stopped for {duration(silence.length)}, {span_in(silence.last, silence.end, zone)}"
         if silence.back
-        else f"stopped {duration(silence.length)} before the end, {when(silence.last, silence.end, zone)}"
+        else f"stopped {duration(silence.length)} before the end, {span_in(silence.last, silence.end, zone)}"
     )
     return Finding(
         check=NAME,

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query import validators
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.customer_usage import part
@@ -30,7 +31,6 @@ from usage_explore.validation.missing_rating import (
     statement,
 )
 from usage_explore.validation.usage_sums import Part, asked, grouped, has, has_ever, of_question, together
-from usage_explore.validation.wording import counted, named, percent, when
 
 NAME = "unrated"
 
@@ -154,8 +154,8 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     return _finding(
         name,
         "high" if name != "product_id" and found.events >= GRAVE_EVENTS and share >= GRAVE else "medium",
-        f"{counted(found.events, 'event')} of {together([named(each) for each in metrics])} by {whose} have no"
-        f" {COLUMNS[name]}, {when(found.since, found.until, examination.period.zone)}: {words}"
+        f"{counted(found.events, 'event')} of {together([data_value(each) for each in metrics])} by {whose} have no"
+        f" {COLUMNS[name]}, {span_in(found.since, found.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
         question,
         found.fields(examination),

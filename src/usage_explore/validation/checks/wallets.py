@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Select, Table, select
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
@@ -32,7 +33,6 @@ from usage_explore.validation.usage_sums import (
     total,
 )
 from usage_explore.validation.wallet_preferences import HOW, NOBODY, How, Preferences
-from usage_explore.validation.wording import counted, named, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,16 +193,16 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
             for metric, quantity in each.quantities.items():
                 quantities[metric] = total(quantities.get(metric), quantity)
         fields = whole.fields(examination) | {"share": largest_share(examination, quantities)}
-        goes = together([f"{named(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
+        goes = together([f"{data_value(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
         found.append(
             Finding(
                 check=NAME,
                 severity="medium" if share >= (NOTABLE if beside >= FLOOR else LARGE) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
-                f" {percent(share)} of it not to {named(ranked[0][0])}.",
+                f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
                 facts=tuple(
-                    (f"wallet {named(wallet)}, {named(metric)}", f"quantity {plain(quantity)}")
+                    (f"wallet {data_value(wallet)}, {data_value(metric)}", f"quantity {plain(quantity)}")
                     for wallet, each in ranked
                     for metric, quantity in sorted(each.quantities.items())
                 ),
@@ -233,7 +233,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 check=NAME,
                 severity="medium",
                 sentence=f"{counted(each.events, 'event')} of customer {customer} are pinned to wallet"
-                f" {named(wallet)} but cost us {each.cost_words}: {percent(share)} of"
+                f" {data_value(wallet)} but cost us {each.cost_words}: {percent(share)} of"
                 " what that wallet's usage costs is in another currency.",
                 question=examination.events_question(**asked(customer_id=customer, wallet_currency=wallet)),
                 wallet_currency=wallet,
@@ -251,10 +251,10 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 check=NAME,
                 severity="low",
                 sentence=f"{counted(each.events, 'event')} of {counted(len(each.customers), 'customer')} are pinned to"
-                f" wallet {named(wallet)} but cost us {each.cost_words}.",
+                f" wallet {data_value(wallet)} but cost us {each.cost_words}.",
                 question=examination.events_question(**asked(wallet_currency=wallet)),
                 wallet_currency=wallet,
-                facts=(("cost currency", named(currency)), ("customers", f"{len(each.customers)}")),
+                facts=(("cost currency", data_value(currency)), ("customers", f"{len(each.customers)}")),
                 **each.fields(examination),
             )
         )

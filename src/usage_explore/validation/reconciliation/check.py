@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, listed, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
@@ -41,7 +42,6 @@ from usage_explore.validation.reconciliation.lines import Line
 from usage_explore.validation.reconciliation.uninvoiced import CROWD, MOSTLY
 from usage_explore.validation.reconciliation.unit_prices import DOUBLE, Deviation, deviations, unit_price
 from usage_explore.validation.reconciliation.usage import repeats, statement, usage
-from usage_explore.validation.wording import counted, listed, named, percent, when
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ def _sorted(lines: Iterable[Line], period: Period) -> _Sorted:
 def _nothing_compared(examination: Examination, why: str) -> Outcome:
     """One finding instead of as many as there are keys: invoices that were not compared are not right."""
     since, until = examination.period.span
-    span = when(since, until, examination.period.zone)
+    span = span_in(since, until, examination.period.zone)
     finding = Finding(
         check=NAME,
         severity="high",
@@ -170,15 +170,15 @@ def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str
     whose = customers.pop() if len(customers) == 1 else None
     concerned = [row for row in rows if row.key[place] == found.key and whose in (None, row.key[0])]
     first = (found.doubled or found.deviating)[0]
-    currency = "" if found.currency is None else f" {named(found.currency)}"
+    currency = "" if found.currency is None else f" {data_value(found.currency)}"
     keyed: dict[str, Any] = {found.column: found.key}
-    span = when(since, until, examination.period.zone)
+    span = span_in(since, until, examination.period.zone)
     charge = "charges" if len(found.deviating) == 1 else "charge"
     return Finding(
         check=NAME,
         severity="high" if found.doubled else "medium",
         sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of"
-        f" {found.column.removesuffix('_key')} {named(found.key)}, {span}, {charge} another unit price than the"
+        f" {found.column.removesuffix('_key')} {data_value(found.key)}, {span}, {charge} another unit price than the"
         f" others: line {first.line:,} about {plain(unit_price(first))}{currency}, where line {found.usual.line:,}"
         f" and most others are charged about {plain(unit_price(found.usual))}{currency}.",
         since=since,
@@ -232,7 +232,7 @@ def _notes(
             yield f"{counted(unknown, 'event')} without a wallet went to none: no preference says where."
     if rest:
         amounts = worth(row for group in rest for row in group)
-        worth_words = ", ".join(f"{plain(amount)} {named(currency)}" for currency, amount in amounts)
+        worth_words = ", ".join(f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts)
         more = f", worth {worth_words}" if amounts else ""
         yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{more}."
     if currencies:

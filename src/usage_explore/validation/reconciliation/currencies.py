@@ -15,6 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
@@ -23,7 +24,6 @@ from usage_explore.validation.reconciliation.findings import NAME, Telling, item
 from usage_explore.validation.reconciliation.lines import Line
 from usage_explore.validation.reconciliation.uninvoiced import CROWD
 from usage_explore.validation.wallet_preferences import NOBODY, Preferences
-from usage_explore.validation.wording import counted, listed, named, when
 
 SHARED = Decimal("0.8")
 """From this part of a price's other lines on, of `KNOWN` at least, their currency is the usual one of the price."""
@@ -134,13 +134,13 @@ def _finding(telling: Telling, found: Misplaced, share: Decimal) -> Finding:
     first, amounts = found.lines[0], [line.amount for line in found.lines if line.amount is not None]
     whose = f"customer {first.customer_id}" if len(customers) == 1 else counted(len(customers), "customer")
     one = len(found.lines) == 1
-    charges = f" charges {plain(first.amount)} {named(found.charged)}" if first.amount is not None else ""
+    charges = f" charges {plain(first.amount)} {data_value(found.charged)}" if first.amount is not None else ""
     return Finding(
         check=NAME,
         severity=severity,
-        sentence=f"{counted(len(found.lines), 'line')} of {whose}, {when(since, until, examination.period.zone)},"
-        f" {'is' if one else 'are'} charged in {named(found.charged)}, but {why.format(usual=listed(found.usual))}:"
-        f" line {first.line:,}{charges}{'' if one else ' and others'}.",
+        sentence=f"{counted(len(found.lines), 'line')} of {whose}, {span_in(since, until, examination.period.zone)},"
+        f" {'is' if one else 'are'} charged in {data_value(found.charged)}, but {why.format(usual=listed(found.usual))}"
+        f": line {first.line:,}{charges}{'' if one else ' and others'}.",
         since=since,
         until=until,
         events=sum(row.events for row in found.rows),
@@ -150,7 +150,7 @@ def _finding(telling: Telling, found: Misplaced, share: Decimal) -> Finding:
         customer_id=first.customer_id if len(customers) == 1 else None,
         facts=(
             ("lines", ", ".join(f"{line.line:,}" for line in found.lines[:20])),
-            ("charged in", named(found.charged)),
+            ("charged in", data_value(found.charged)),
             ("usual currency", listed(found.usual)),
         ),
     )

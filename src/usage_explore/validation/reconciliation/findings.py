@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.affected import LONGEST
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.reconciliation import uninvoiced
 from usage_explore.validation.reconciliation.compare import BOTH, LATE, REPEATED, Row, Status, total
-from usage_explore.validation.wording import counted, listed, named, when
 
 NAME = "reconciliation"
 
@@ -205,7 +205,7 @@ class Telling:
     def _sentence(self, group: list[Row]) -> str:
         since, until = self.examination.period.span
         row, zone = group[0], self.examination.period.zone
-        span = when(since, until, zone)
+        span = span_in(since, until, zone)
         if len(group) > 1:
             what = listed([self._what(each) for each in group])
             words = f"{counted(len(group), 'total')} of customer {row.key[0]}, {span}, {_SEVERAL[row.status]}: {what}"
@@ -261,10 +261,10 @@ class Telling:
 
     def _what(self, row: Row) -> str:
         values = dict(zip(self.columns, row.key[1:], strict=True))
-        words = [] if values.get("metric_key") is None else [named(values["metric_key"])]
+        words = [] if values.get("metric_key") is None else [data_value(values["metric_key"])]
         for name, noun in (("price_key", "price"), ("subscription_id", "subscription"), ("wallet_currency", "wallet")):
             if name in values:
-                words.append(f"no {noun}" if values[name] is None else f"{noun} {named(str(values[name]))}")
+                words.append(f"no {noun}" if values[name] is None else f"{noun} {data_value(str(values[name]))}")
         return ", ".join(words)
 
 

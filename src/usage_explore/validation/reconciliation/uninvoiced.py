@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from usage_explore.formatting import counted, listed, percent, span_in
 from usage_explore.validation.check import Examination
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.reconciliation.compare import Row
-from usage_explore.validation.wording import counted, listed, percent, when
 
 CROWD = 10
 """So many customers without any line are told one by one."""
@@ -51,7 +51,7 @@ def finding(
         check=check,
         severity=severity,
         sentence=f"{len(customers):,} of {counted(len(using), 'customer')} with usage,"
-        f" {when(since, until, examination.period.zone)}, have no invoice line at all:"
+        f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
         f" {counted(events, 'event')} in {counted(len(absent), 'total')}, {share} of all;"
         " the invoices may be incomplete.",
         since=since,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jinja2
 from markupsafe import Markup
 
+from usage_explore import formatting
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.decimals import decimal_context
@@ -121,22 +122,22 @@ def _environment(validation: Validation) -> jinja2.Environment:
     )
 
     def moment(instant: datetime) -> str:
-        return words.moment(instant, zone)
+        return formatting.zoned(instant, zone)
 
     filters: dict[str, Callable[..., Any]] = {
         "amounts": words.amounts,
         "agreement": words.agreement,
-        "counted": words.counted,
-        "number": words.number,
+        "counted": formatting.counted,
+        "number": formatting.exact,
         "moment": moment,
         "outcome": words.outcome,
         "picture": _markup,
-        "seconds": words.seconds,
-        "share": words.share,
+        "seconds": formatting.elapsed,
+        "share": formatting.percent,
         "subjects": subjects,
         "unexamined": words.unexamined,
         "verdict": words.verdict,
-        "words": partial(words.text, longest=words.LONG),
+        "words": partial(words.text, max_characters=words.MAX_SENTENCE_CHARACTERS),
     }
     environment.filters |= filters
     return environment

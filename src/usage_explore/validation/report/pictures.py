@@ -58,8 +58,8 @@ def picture(store: AggregateSource, validation: Validation, finding: Finding) ->
             said.append(f"Shaded: the {answer.query.bucket}s with what was found.")
         svg = inert(charts.image(chart, "svg"), charts.summary(answer))
     except UsageExploreError as error:
-        return Picture(svg="", caption=f"No chart: {words.text(error, words.LONG)}")
-    return Picture(svg=svg, caption=words.text(" ".join(said), words.LONG))
+        return Picture(svg="", caption=f"No chart: {words.text(error, words.MAX_SENTENCE_CHARACTERS)}")
+    return Picture(svg=svg, caption=words.text(" ".join(said), words.MAX_SENTENCE_CHARACTERS))
 
 
 def question(validation: Validation, finding: Finding) -> AggregateQuery:
@@ -100,7 +100,7 @@ def inert(svg: bytes, told: str) -> str:
             raise DrawingError(f"The chart was not drawn: its picture holds the element {name!r}")
         for attribute in [each for each in element.attrib if _NEEDLESS.fullmatch(each)]:
             del element.attrib[attribute]
-    root.attrib |= {"role": "img", "aria-label": words.text(told, words.LONG)}
+    root.attrib |= {"role": "img", "aria-label": words.text(told, words.MAX_SENTENCE_CHARACTERS)}
     return ElementTree.tostring(root, encoding="unicode")
 
 

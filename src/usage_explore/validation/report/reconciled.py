@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from usage_explore.decimals import Number
+from usage_explore import formatting
+from usage_explore.decimals import Number, total
 from usage_explore.errors import UsageExploreError
 from usage_explore.query.base import Question
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
@@ -63,14 +64,14 @@ def _aggregate(store: AggregateSource, validation: Validation, measure: str) -> 
     if not differing:
         whole = f", {validation.totals.events:,} in all" if measure == "count" else ""
         return Statement(
-            True, f"{asked}: {words.counted(len(ours), 'metric')}{whole}, equal to what the aggregate answers."
+            True, f"{asked}: {formatting.counted(len(ours), 'metric')}{whole}, equal to what the aggregate answers."
         )
     name = differing[0]
-    here, there = (words.number(counts.get(name, 0)) for counts in (ours, theirs))
+    here, there = (formatting.exact(counts.get(name, 0)) for counts in (ours, theirs))
     return Statement(
         False,
-        f"{asked}: {words.counted(len(differing), 'metric')} of {len(ours):,} differ from what the aggregate answers,"
-        f" first {words.text(name)}: {here} here, {there} there.",
+        f"{asked}: {formatting.counted(len(differing), 'metric')} of {len(ours):,} differ from what the aggregate"
+        f" answers, first {words.text(name)}: {here} here, {there} there.",
     )
 
 
@@ -102,7 +103,7 @@ def _sheet(validation: Validation, title: str, frame: pd.DataFrame) -> Statement
     found: dict[str, tuple[int, Decimal]] = {}
     for metric, events, quantity in zip(frame["metric_key"], frame["events"], frame["quantity"], strict=True):
         counted, summed = found.get(metric, (0, Decimal(0)))
-        found[metric] = counted + int(events), words.total((summed, quantity))
+        found[metric] = counted + int(events), total((summed, quantity))
     totals = validation.totals.metrics
     if endless := sorted(name for name, (_, quantity) in {**totals, **found}.items() if not quantity.is_finite()):
         return Statement(
@@ -114,16 +115,16 @@ def _sheet(validation: Validation, title: str, frame: pd.DataFrame) -> Statement
         return Statement(
             True,
             f"The {len(frame):,} rows of “{title}” add up to the period's events and quantity, for each of"
-            f" {words.counted(len(found), 'metric')}.",
+            f" {formatting.counted(len(found), 'metric')}.",
         )
     name = differing[0]
     sums, whole = (_said(counts.get(name, (0, Decimal(0)))) for counts in (found, totals))
     return Statement(
         False,
-        f"The rows of “{title}” do not add up: {words.counted(len(differing), 'metric')} of {len(totals):,} differ,"
-        f" first {words.text(name)}: {sums} there, {whole} in the period.",
+        f"The rows of “{title}” do not add up: {formatting.counted(len(differing), 'metric')} of {len(totals):,} differ"
+        f", first {words.text(name)}: {sums} there, {whole} in the period.",
     )
 
 
 def _said(counts: tuple[int, Decimal]) -> str:
-    return f"{words.counted(counts[0], 'event')} with {words.number(counts[1])}"
+    return f"{formatting.counted(counts[0], 'event')} with {formatting.exact(counts[1])}"

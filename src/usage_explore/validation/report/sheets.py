@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from usage_explore.decimals import plain, rfc3339
+from usage_explore.decimals import plain, rfc3339, total
 from usage_explore.validation.report import words
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def by_wallet(frame: pd.DataFrame) -> pd.DataFrame:
     sums: dict[tuple[str, tuple[int, str]], Decimal] = {}
     for metric, wallet, quantity in zip(frame["metric_key"], frame["wallet"], frame["quantity"], strict=True):
         for column in ((1, UNKNOWN) if words.is_missing(wallet) else (0, str(wallet)), (2, ALL)):
-            sums[metric, column] = words.total((sums.get((metric, column), Decimal(0)), quantity))
+            sums[metric, column] = total((sums.get((metric, column), Decimal(0)), quantity))
     metrics = sorted({metric for metric, _ in sums})
     columns = sorted({column for _, column in sums})
     found = pd.DataFrame(

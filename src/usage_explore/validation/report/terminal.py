@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore import formatting
 from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.validation.finding import Severity
@@ -33,7 +34,9 @@ def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -
 
 
 def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
-    yield from textwrap.wrap(words.text(describe(validation.period.replace(as_of=None)), words.LONG), width)
+    yield from textwrap.wrap(
+        words.text(describe(validation.period.replace(as_of=None)), words.MAX_SENTENCE_CHARACTERS), width
+    )
     yield from textwrap.wrap(_stamp(validation), width)
     yield from (click.style(line, bold=True) for line in textwrap.wrap(words.unexamined(validation, "--as-of "), width))
     yield ""
@@ -49,8 +52,8 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) 
 
 def _stamp(validation: Validation) -> str:
     period = validation.period
-    finalized = f", finalized at {words.moment(period.finalized_at, period.zone)}" if period.finalized_at else ""
-    as_of = words.moment(period.as_of or validation.now, period.zone)
+    finalized = f", finalized at {formatting.zoned(period.finalized_at, period.zone)}" if period.finalized_at else ""
+    as_of = formatting.zoned(period.as_of or validation.now, period.zone)
     return f"Organization {period.organization_id}, data as of {as_of}{finalized}"
 
 
@@ -65,9 +68,9 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
         [
             (
                 each.severity,
-                words.share(each.share),
+                formatting.percent(each.share),
                 f"{each.events:,}",
-                f"{each.check}: {words.text(each.sentence, words.LONG)}",
+                f"{each.check}: {words.text(each.sentence, words.MAX_SENTENCE_CHARACTERS)}",
             )
             for each in listed
         ],
@@ -91,20 +94,22 @@ def _checks(results: Iterable[Result], width: int) -> Iterator[str]:
 
 
 def _spent(result: Result, shares: dict[str, str]) -> tuple[str, str]:
-    return ("", "") if result.skipped else (words.seconds(result.took), shares[result.check.name])
+    return ("", "") if result.skipped else (formatting.elapsed(result.took), shares[result.check.name])
 
 
 def _outcome(result: Result) -> str:
     said = words.outcome(result)
     if result.outcome is None:
         return said
-    note = f"; {words.text(result.outcome.note, words.LONG)}" if result.outcome.note else ""
+    note = f"; {words.text(result.outcome.note, words.MAX_SENTENCE_CHARACTERS)}" if result.outcome.note else ""
     return f"{said} among {result.outcome.looked_at:,} {result.check.unit}{note}"
 
 
 def _totals(validation: Validation, width: int) -> Iterator[str]:
     metrics = sorted(validation.totals.metrics.items())
-    rows = [(words.text(name, _NAME), f"{events:,}", words.number(quantity)) for name, (events, quantity) in metrics]
+    rows = [
+        (words.text(name, _NAME), f"{events:,}", formatting.exact(quantity)) for name, (events, quantity) in metrics
+    ]
     yield from _table(
         ["metric", "events", "quantity"], [*rows, ("all", f"{validation.totals.events:,}", "")], "<>>", width
     )

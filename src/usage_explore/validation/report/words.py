@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from usage_explore.charts.words import exact
-from usage_explore.decimals import Number, exact_sum, rfc3339
-from usage_explore.query import validators
-from usage_explore.validation.wording import duration
+from usage_explore.decimals import rfc3339
+from usage_explore.formatting import counted, duration, exact, shortened, zoned
 
 if TYPE_CHECKING:
     from usage_explore.validation import Result, Validation
@@ -22,68 +20,28 @@ if TYPE_CHECKING:
 MISSING = "—"
 """What stands where there is no value."""
 
-LONGEST = 200
-"""How many characters of a value from the data are written; JSON has all of them."""
+MAX_VALUE_CHARACTERS = 200
+"""Characters of a value from the data in a report; JSON has all of them."""
 
-LONG = 2_000
-"""How many characters of a sentence are written."""
+MAX_SENTENCE_CHARACTERS = 2_000
+"""Characters of a sentence in a report."""
 
 _SECOND = timedelta(seconds=1)
-_LEAST_SHARE = Decimal("0.0001")
-
-
-def text(value: object, longest: int = LONGEST) -> str:
-    """Text from the data without what moves a cursor or turns the writing round, at most `longest` characters."""
-    words = validators.printable(str(value)).replace("\n", "\\n")
-    return words if len(words) <= longest else words[: longest - 1] + "…"
-
-
-def share(part: Decimal) -> str:
-    """A part of a whole: "3.20 %", "< 0.01 %" for what would round to nothing."""
-    if part and abs(part) < _LEAST_SHARE:
-        return "< 0.01 %"
-    percent = part * 100
-    return f"{percent:,.0f} %" if percent >= 100 or not percent else f"{percent:.2f} %"
-
-
-def number(value: Number) -> str:
-    """A number to the last digit, thousands separated; NaN and infinities, which some columns hold, by their names."""
-    return exact(value) if isinstance(value, int) or value.is_finite() else str(value)
-
-
-def total(values: Iterable[Decimal]) -> Decimal:
-    """The exact sum; NaN of infinities that are against each other, as of NaN."""
-    try:
-        return Decimal(exact_sum(values, Decimal(0)))
-    except InvalidOperation:
-        return Decimal("NaN")
-
-
-def seconds(span: timedelta) -> str:
-    """How long something took: "3 ms", "1.24 s", "2 min 5 s"."""
-    took = span.total_seconds()
-    if took < 1:
-        return f"{took * 1000:.0f} ms"
-    return f"{took:.2f} s" if took < 60 else f"{int(took // 60)} min {int(took % 60)} s"
-
-
-def moment(instant: datetime, zone: ZoneInfo) -> str:
-    """A time on the zone's clock, with the offset in force: "2026-10-01 00:05:00 +02:00"."""
-    local = instant.astimezone(zone)
-    offset = f"{local:%z}"
-    return f"{local.replace(tzinfo=None).isoformat(sep=' ')} {offset[:3]}:{offset[3:5]}"
 
 
 def days(since: datetime, until: datetime, zone: ZoneInfo) -> str:
     """A half-open span, from and to."""
-    return f"{moment(since, zone)} to {moment(until, zone)}"
+    return f"{zoned(since, zone)} to {zoned(until, zone)}"
 
 
 def amounts(found: Iterable[tuple[str | None, Decimal]]) -> str:
     """Amounts by currency: "12.5 EUR, 3 USD"."""
-    return ", ".join(
-        f"{number(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found
-    )
+    return ", ".join(f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found)
+
+
+def text(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
+    """A value from the data, printable and shortened."""
+    return shortened(str(value), max_characters)
 
 
 def is_missing(value: Any) -> bool:
@@ -99,11 +57,11 @@ def cell(value: object, zone: ZoneInfo) -> str:
         case bool():
             return "yes" if value else "no"
         case int() | Decimal():
-            return number(value)
+            return exact(value)
         case float():
             return f"{value:,.6g}"
         case datetime():
-            return moment(value, zone)
+            return zoned(value, zone)
         case timedelta():
             return str(value)
         case date():
@@ -118,11 +76,6 @@ def _scalar(value: Any, zone: ZoneInfo) -> str:
     """What numpy's and pandas's scalars hold, which is Python's own."""
     inside = value.item() if hasattr(value, "item") else str(value)
     return text(inside) if type(inside) is type(value) else cell(inside, zone)
-
-
-def counted(number: int, thing: str) -> str:
-    """So many of a thing: "1 finding", "2,000 findings"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def verdict(validation: Validation) -> str:
@@ -145,7 +98,11 @@ def verdict(validation: Validation) -> str:
 def outcome(result: Result) -> str:
     """What came of a check: "clean", "3 findings", "skipped: invoices was not given", "FAILED: …"."""
     if result.outcome is None:
-        return f"FAILED: {text(result.failed, LONG)}" if result.failed else f"skipped: {text(result.skipped, LONG)}"
+        return (
+            f"FAILED: {text(result.failed, MAX_SENTENCE_CHARACTERS)}"
+            if result.failed
+            else f"skipped: {text(result.skipped, MAX_SENTENCE_CHARACTERS)}"
+        )
     if result.outcome.findings:
         return counted(len(result.outcome.findings), "finding")
     return "clean" if result.outcome.looked_at else "nothing to examine"
@@ -163,15 +120,16 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
     events = f"{counted(left.events, 'event')} of the period"
     are = "is" if left.events == 1 else "are"
     if left.settled_at is None:
-        return f"{events} arrived after {moment(as_of, zone)} and {are} not examined."
+        return f"{events} arrived after {zoned(as_of, zone)} and {are} not examined."
     if left.latest > validation.now:
         return (
-            f"{events} arrived after {moment(as_of, zone)} or {are} dated to arrive later, until"
-            f" {moment(left.latest, zone)}, and {are} not examined; correct ingested_at where it lies in the future."
+            f"{events} arrived after {zoned(as_of, zone)} or {are} dated to arrive later, until"
+            f" {zoned(left.latest, zone)}, and {are} not examined;"
+            f" correct ingested_at where it lies in the future."
         )
     return (
         f"{events} arrived in the last {duration(left.settled_at - left.latest)} and {are} not examined; wait until"
-        f" {moment(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
+        f" {zoned(left.settled_at.replace(microsecond=0) + _SECOND, zone)} or pass {option}{rfc3339(left.latest)}."
     )
 
 

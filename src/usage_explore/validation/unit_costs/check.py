@@ -17,13 +17,13 @@ from typing import Any
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.formatting import percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.unit_costs.drivers import Keys, best_keys, keyed, sample, sampled, unit_spread
 from usage_explore.validation.unit_costs.findings import FLOOR, GRAVE, GRAVE_EVENTS, MOST, TIMES, Off, outcome
 from usage_explore.validation.usage_sums import earlier, grouped, total
-from usage_explore.validation.wording import percent
 
 NAME = "unit_costs"
 

@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from usage_explore.decimals import plain
+from usage_explore.formatting import counted, data_value, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.usage_sums import INSTANT, asked, together, total
-from usage_explore.validation.wording import counted, named, when
 
 GAP = timedelta(hours=24)
 """Hours that lie farther apart are different incidents."""
@@ -156,7 +156,7 @@ def _severity(incident: Incident, share: Decimal) -> Severity:
 def _finding(examination: Examination, check: str, incident: Incident, share: Decimal, severity: Severity) -> Finding:
     customer = next(iter(incident.customers)) if len(incident.customers) == 1 else None
     whose = f"customer {customer}" if customer else counted(len(incident.customers), "customer")
-    excess = together([f"{plain(amount)} {named(currency)}" for currency, amount in incident.excess.items()])
+    excess = together([f"{plain(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
     question = examination.events_question(
         **asked(customer_id=customer, metric_key=incident.metric, price_key=_one(incident, "price_key")),
         dimensions=_dimensions(examination, incident),
@@ -167,20 +167,20 @@ def _finding(examination: Examination, check: str, incident: Incident, share: De
         fact
         for currency, cost in sorted(incident.costs.items())
         for fact in (
-            (f"cost in {named(currency)}", plain(cost)),
-            (f"usual cost in {named(currency)}", plain(incident.expected[currency])),
+            (f"cost in {data_value(currency)}", plain(cost)),
+            (f"usual cost in {data_value(currency)}", plain(incident.expected[currency])),
         )
     ]
     values = [
-        (key.removeprefix(DIMENSION), together(sorted("(missing)" if one is None else named(one) for one in each)))
+        (key.removeprefix(DIMENSION), together(sorted("(missing)" if one is None else data_value(one) for one in each)))
         for key, each in sorted(incident.values.items())
     ]
     return Finding(
         check=check,
         severity=severity,
-        sentence=f"{named(incident.metric)}: {counted(incident.events, 'event')} of {whose} cost about"
+        sentence=f"{data_value(incident.metric)}: {counted(incident.events, 'event')} of {whose} cost about"
         f" {_times(incident.times)} times what such events usually cost,"
-        f" {when(incident.since, incident.until, examination.period.zone)}: {excess}"
+        f" {span_in(incident.since, incident.until, examination.period.zone)}: {excess}"
         f" {'more' if incident.too_high else 'beside it (less)'}.",
         since=incident.since,
         until=incident.until,

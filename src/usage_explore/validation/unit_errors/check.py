@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast,
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import exact_sum, plain
+from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -29,7 +30,6 @@ from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.local_days import day_edges, day_number
 from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
 from usage_explore.validation.usage_sums import INSTANT
-from usage_explore.validation.wording import counted, duration, named, percent, when
 
 HISTORY = timedelta(days=28)
 """How far before the period a customer's quantities are learned from."""
@@ -160,9 +160,9 @@ def _finding(examination: Examination, severity: Severity, found: _Found) -> Fin
     return Finding(
         check=NAME,
         severity=severity,
-        sentence=f"{counted(events, 'event')} of customer {found.customer_id}, {named(found.metric_key)},"
-        f" {when(since, until, examination.period.zone)}: on {counted(len(slip.days), 'day')} the quantities are about"
-        f" {ratio:,.0f} {how} what the customer's days before had, all quartiles alike, as a unit wrong by"
+        sentence=f"{counted(events, 'event')} of customer {found.customer_id}, {data_value(found.metric_key)},"
+        f" {span_in(since, until, examination.period.zone)}: on {counted(len(slip.days), 'day')} the quantities are"
+        f" about {ratio:,.0f} {how} what the customer's days before had, all quartiles alike, as a unit wrong by"
         f" {slip.factor:,} makes them.",
         since=since,
         until=until,

@@ -1,0 +1,240 @@
+"""Numbers, shares, durations, dates, ids and values from the data as text to read.
+
+One rule for each, in the app, the command line, the report and the charts. The text is never parsed and never part of
+a copy or a download. The minus is the ASCII one, which every terminal has; `typographic` turns it into U+2212.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from zoneinfo import ZoneInfo
+
+from usage_explore.decimals import Number, decimal_context, plain
+
+NO_VALUE = "–"
+"""Text in the place of a number that does not exist, such as a share of nothing."""
+
+MAX_VALUE_CHARACTERS = 60
+"""Characters of a value from the data that a sentence shows."""
+
+MAX_LISTED = 3
+"""Values that a sentence names before it counts the others."""
+
+_MIN_EXPONENT, _MAX_EXPONENT = -12, 18
+"""Powers of ten between which `short` writes a number without an exponent."""
+
+_UNITS = ((12, "T"), (9, "B"), (6, "M"), (3, "k"))
+_SIZES = ((9, "GB"), (6, "MB"), (3, "kB"))
+_FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
+_MIN_PERCENT = Decimal("0.000001")
+_THOUSAND = Decimal("999.95")  # 1,000 with one decimal
+_MINUTE = timedelta(minutes=1)
+_MICROSECOND = timedelta(microseconds=1)
+_UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def exact(value: Number) -> str:
+    """The number to the last digit, thousands separated by commas; NaN and infinities by their names.
+
+    >>> exact(-1234567), exact(Decimal("12480000.50"))
+    ('-1,234,567', '12,480,000.5')
+    """
+    if isinstance(value, Decimal) and not value.is_finite():
+        return str(value)
+    whole, point, fraction = plain(value).partition(".")
+    digits = whole.removeprefix("-")
+    groups = [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)]
+    return "-" * whole.startswith("-") + ",".join(reversed(groups)) + point + fraction
+
+
+def signed(value: Number) -> str:
+    """`exact` with its sign: `+1,200`; `0` without."""
+    return f"+{exact(value)}" if value > 0 else exact(value)
+
+
+def short(value: Number) -> str:
+    """About four digits: `12.48 M`, `84.2 k`, `9,871`, `0.0312`; `1.234E+21` beyond the named units."""
+    number = Decimal(value)
+    size = _FOUR_DIGITS.plus(number).adjusted() if number else 0  # 999,960 is 1 M: rounding decides the unit
+    if not _MIN_EXPONENT < size < _MAX_EXPONENT:
+        return f"{number:.3E}"
+    for power, unit in _UNITS:
+        if size >= max(power, 4):
+            return f"{_four_digits(number.scaleb(-power), size - power)} {unit}"
+    return _four_digits(number, size)
+
+
+@decimal_context()
+def percent(part: Number, whole: Number = 1) -> str:
+    """A part of a whole in per cent; `–` where the whole is not positive.
+
+    One decimal from 1 % on, two significant digits below; only nothing is `0 %`, only the whole `100 %`.
+
+    >>> percent(Decimal("0.4")), percent(Decimal("0.000042")), percent(9999, 10000), percent(1, 0)
+    ('40.0 %', '0.0042 %', '> 99.9 %', '–')
+    """
+    if whole <= 0:
+        return NO_VALUE
+    ratio = Decimal(part) / Decimal(whole)
+    if ratio == 1:
+        return "100 %"
+    if ratio < 1 and f"{ratio:.3f}" == "1.000":
+        return "> 99.9 %"
+    return _percent(ratio * 100)
+
+
+@decimal_context()
+def change(ratio: Decimal | None) -> str:
+    """A relative change in per cent with its sign: `+3.2 %`, `-0.042 %`, `0 %`; `new` for a change from nothing."""
+    if ratio is None:
+        return "new"
+    text = _percent(ratio * 100)
+    return f"+{text}" if ratio > 0 and text[0].isdigit() else text
+
+
+def typographic(text: str) -> str:
+    """The text with U+2212 for a minus, for large figures on a page."""
+    return text.replace("-", "−")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A count with its noun: `1 event`, `1,234 events`; `plural` for nouns that take no "s"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size(octets: float) -> str:
+    """A size in decimal units: `1.2 MB`, `640 bytes`."""
+    for power, unit in _SIZES:
+        if octets >= 999.95 * 10 ** (power - 3):
+            return f"{octets / 10**power:.1f} {unit}"
+    return f"{octets:.0f} bytes"
+
+
+def duration(length: timedelta) -> str:
+    """The two largest units: `3 days 4 hours`, `12 minutes`, `1.5 seconds`."""
+    if abs(length) < _MINUTE:
+        seconds = plain(Decimal(format(length.total_seconds(), ".3f")))
+        return f"{seconds} second{'' if seconds == '1' else 's'}"
+    minutes = round(abs(length) / _MINUTE)
+    parts = [(minutes // 1440, "day"), (minutes // 60 % 24, "hour"), (minutes % 60, "minute")]
+    words = [counted(number, unit) for number, unit in parts if number]
+    return ("-" if length < timedelta(0) else "") + " ".join(words[:2])
+
+
+def elapsed(length: timedelta) -> str:
+    """A measured time: `3 ms`, `1.24 s`, `2 min 5 s`."""
+    seconds = length.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def date(moment: datetime) -> str:
+    """A day: `5 Nov 2026`."""
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def date_and_time(moment: datetime) -> str:
+    """A wall-clock time: `5 Nov 2026 14:30`; seconds if any, the offset where the zone's clock shows it twice."""
+    clock = f"{moment:%H:%M:%S}" if moment.second or moment.microsecond else f"{moment:%H:%M}"
+    return f"{date(moment)} {clock}{_fraction(moment)}{_offset_if_ambiguous(moment)}"
+
+
+def timestamp(moment: datetime, zone: ZoneInfo) -> str:
+    """ISO date and time on the zone's clock: `2026-11-05 14:30:00`; the offset where that clock shows it twice."""
+    local = moment.astimezone(zone)
+    return f"{local:%Y-%m-%d %H:%M:%S}{_fraction(local)}{_offset_if_ambiguous(local)}"
+
+
+def zoned(moment: datetime, zone: ZoneInfo) -> str:
+    """ISO date and time on the zone's clock, always with the offset: `2026-10-01 00:05:00 +02:00`."""
+    local = moment.astimezone(zone)
+    offset = f"{local:%z}"
+    return f"{local.replace(tzinfo=None).isoformat(sep=' ')} {offset[:3]}:{offset[3:5]}"
+
+
+def span(since: datetime, until: datetime) -> str:
+    """A half-open span of wall-clock times; whole days by their first and last date: `1–30 Sep 2026`."""
+    if any((end.hour, end.minute, end.second, end.microsecond) != (0, 0, 0, 0) for end in (since, until)):
+        return f"{date_and_time(since)} to {date_and_time(until)}"
+    last = until - _MICROSECOND
+    if since.date() == last.date():
+        return date(since)
+    if (since.year, since.month) == (last.year, last.month):
+        return f"{since.day}–{date(last)}"
+    if since.year == last.year:
+        return f"{since.day} {since:%b} – {date(last)}"
+    return f"{date(since)} – {date(last)}"
+
+
+def span_in(since: datetime, until: datetime, zone: ZoneInfo) -> str:
+    """`span` on the zone's clock, widened to whole minutes."""
+    first = since.astimezone(zone).replace(second=0, microsecond=0)
+    last = until.astimezone(zone)
+    floor = last.replace(second=0, microsecond=0)
+    ceiling = floor if floor == last else (until + _MINUTE).astimezone(zone).replace(second=0, microsecond=0)
+    return span(first, ceiling)
+
+
+def printable(text: str) -> str:
+    """The text with control characters and changes of writing direction escaped; line breaks stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+
+
+def shortened(text: str, max_characters: int) -> str:
+    """At most so many characters, on one line and printable, the last one "…" where the text is longer."""
+    words = printable(text).replace("\n", "\\n")
+    return words if len(words) <= max_characters else words[: max_characters - 1] + "…"
+
+
+def data_value(text: str | None, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
+    """A value from the data in a sentence: `(missing)`, `(empty)`, else `shortened`."""
+    if text is None:
+        return "(missing)"
+    return shortened(text, max_characters) or "(empty)"
+
+
+def listed(values: Iterable[str], most: int = MAX_LISTED) -> str:
+    """Values in order: `a, b and c`; `a, b and 12 more` beyond `most`."""
+    ordered = sorted(values)
+    if len(ordered) > most:
+        return f"{', '.join(map(data_value, ordered[: most - 1]))} and {len(ordered) - most + 1:,} more"
+    return " and ".join(filter(None, (", ".join(map(data_value, ordered[:-1])), *map(data_value, ordered[-1:]))))
+
+
+def short_ids(text: str) -> str:
+    """The text with each UUID shortened to its first eight digits: `5f0c2a91…`."""
+    return _UUID.sub(r"\1…", text)
+
+
+def _percent(percent: Decimal) -> str:
+    size = percent.copy_abs()
+    if not size:
+        return "0 %"
+    if size < _MIN_PERCENT:
+        return f"< {plain(_MIN_PERCENT)} %" if percent > 0 else f"> -{plain(_MIN_PERCENT)} %"
+    if size >= _THOUSAND:
+        return f"{short(percent)} %"
+    places = 1 if size >= Decimal("0.995") else 1 - size.adjusted()
+    text = format(percent, f".{places}f")
+    return f"{text if places == 1 else plain(Decimal(text))} %"
+
+
+def _four_digits(number: Decimal, size: int) -> str:
+    places = max(0, 3 - max(size, 0)) if size >= 0 else 3 - size
+    if size >= 3 and number == number.to_integral_value():
+        places = 0
+    elif size < 3:
+        places = min(places, 2) if size >= 0 else places
+    return exact(number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN))
+
+
+def _fraction(moment: datetime) -> str:
+    return f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
+
+
+def _offset_if_ambiguous(moment: datetime) -> str:
+    return f" {moment:%z}" if moment.utcoffset() != moment.replace(fold=1 - moment.fold).utcoffset() else ""
