@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.query_oracle import utc
-from usage_explore.decimals import exact_sum, plain, rfc3339
+from usage_explore.decimals import exact_sum, json_text, plain, rfc3339
 
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40)
 
@@ -35,3 +35,9 @@ def test_sums_keep_every_digit(values: list[int | Decimal]) -> None:
 def test_times_keep_microseconds_and_say_utc() -> None:
     assert rfc3339(utc(2026, 9, 1)) == "2026-09-01T00:00:00Z"
     assert rfc3339(utc(2026, 9, 1, 1, 2, 3, 4)) == "2026-09-01T01:02:03.000004Z"
+
+
+def test_json_keeps_every_digit_and_takes_one_pass() -> None:
+    value = {"a": [Decimal("1.50"), Decimal("1E-30"), "text"], "b": Decimal(7)}
+    assert json_text(value) == '{"a": [1.5, 0.000000000000000000000000000001, "text"], "b": 7}'
+    assert json_text([Decimal(1)] * 200_000) == f"[{', '.join(['1'] * 200_000)}]"

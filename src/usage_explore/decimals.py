@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from typing import Any
 
 Number = int | Decimal
 
+_PLACEHOLDER = re.compile(r'"\\u0000(\d+)\\u0000"')
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # opposite infinities sum to NaN, as in SQL
 
 
@@ -92,6 +94,4 @@ def json_text(value: Any, indent: int | None = None) -> str:
         return item
 
     text = json.dumps(placeholder(value), ensure_ascii=False, indent=indent)
-    for index, number in enumerate(numbers):
-        text = text.replace(f'"\\u0000{index}\\u0000"', number)
-    return text
+    return _PLACEHOLDER.sub(lambda match: numbers[int(match[1])], text)
