@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from usage_explore.detector import KINDS, Detection, Settings, detect
+from usage_explore.detector import KINDS, Detection, detect
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,16 +21,15 @@ def same(one: Floats, other: Floats) -> bool:
     return bool(np.allclose(one, other, rtol=1e-9, atol=1e-9, equal_nan=True))
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_shapes_and_types(causal: bool) -> None:
-    found = detect(weekly(), 7, Settings(causal=causal))
+def test_shapes_and_types() -> None:
+    found = detect(weekly(), 7)
     for array in (found.expected, found.low, found.high, found.score):
         assert array.shape == (4, 120)
         assert array.dtype == np.float64
     assert found.kind.shape == (4, 120)
     assert found.kind.dtype == np.uint8
     judged = ~np.isnan(found.score)
-    assert (judged == ~np.isnan(found.expected)).all() or causal
+    assert (judged == ~np.isnan(found.expected)).all()
     assert (found.low[judged] <= found.high[judged]).all()
 
 
@@ -48,9 +47,8 @@ def test_what_cannot_be_judged_is_an_error(values: Floats, season: int) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 38.0, 0.1, 1e12, -5.0])
-@pytest.mark.parametrize("causal", [True, False])
-def test_a_constant_series_yields_nothing(level: float, causal: bool) -> None:
-    assert list(detect(np.full((3, 120), level), 7, Settings(causal=causal))) == []
+def test_a_constant_series_yields_nothing(level: float) -> None:
+    assert list(detect(np.full((3, 120), level), 7)) == []
 
 
 def test_a_spike_and_a_drop_are_found_and_explained() -> None:
@@ -142,33 +140,20 @@ def test_small_counts_are_held_to_their_own_noise() -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-6, 0.37, 1e9])
-@pytest.mark.parametrize("causal", [True, False])
-def test_scale_changes_nothing_but_scale(factor: float, causal: bool) -> None:
+def test_scale_changes_nothing_but_scale(factor: float) -> None:
     values = weekly(noise=0.2)
     values[0, 40] *= 4
-    one, other = (detect(scaled, 7, Settings(causal=causal)) for scaled in (values, values * factor))
+    one, other = (detect(scaled, 7) for scaled in (values, values * factor))
     assert same(one.score, other.score)
     assert same(one.expected * factor, other.expected)
     assert (one.kind == other.kind).all()
 
 
-@pytest.mark.parametrize("until", [50, 61, 90, 119])
-@pytest.mark.parametrize("season", [1, 7, 24])
-def test_causal_scores_never_depend_on_what_follows(until: int, season: int) -> None:
-    values = weekly(noise=0.3)
-    values[1, 30] = np.nan
-    values[2, 100:] = -4.5
-    whole, part = (detect(cut, season, Settings(causal=True)) for cut in (values, values[:, :until]))
-    for name in ("expected", "low", "high", "score", "alarm"):
-        assert same(getattr(whole, name)[:, :until], getattr(part, name))
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_the_unknown_is_never_judged_and_never_learnt(causal: bool) -> None:
+def test_the_unknown_is_never_judged_and_never_learnt() -> None:
     values = weekly()
-    known = detect(values, 7, Settings(causal=causal))
+    known = detect(values, 7)
     values[:, 70] = np.nan
-    found = detect(values, 7, Settings(causal=causal))
+    found = detect(values, 7)
     assert np.isnan(found.score[:, 70]).all()
     assert (found.kind[:, 70] == 0).all()
     assert (np.isnan(found.score) == (np.isnan(known.score) | np.isnan(values))).all()

@@ -33,11 +33,7 @@ def detect(
     `groups` numbers the series that belong together (a customer's), from 0; where much of a group moves at one step
     (a holiday) it is told once. Without it all series are one group. Raises `ValueError` on other shapes.
     What is usual is learnt from `learnt`, which is the values with silences filled unless it is given (see `silences`).
-    Silences of two weeks or more are not judged. Neither holds for a stream, which learns from all there was.
-
-    Of series without a negative value nothing negative is expected (in a stream, it may be: one may come).
-
-    With `Settings(causal=True)` expected, low, high, score and alarm at a step never depend on later ones.
+    Silences of two weeks or more are not judged. Of series without a negative value nothing negative is expected.
     """
     known = np.asarray(values, dtype=np.float64)
     if known.ndim != 2:
@@ -53,7 +49,7 @@ def detect(
         raise ValueError("learnt: one value for each of values is needed")
     judged = judge(known, season, settings, learnt)
     kind = name(judged, season, settings, members)
-    least = -np.inf if settings.causal else np.where((known < 0).any(axis=1, keepdims=True), -np.inf, 0.0)
+    least = np.where((known < 0).any(axis=1, keepdims=True), -np.inf, 0.0)
     found = tell(known, judged, kind, members, season, settings)
     expected, low, high = (np.maximum(each, least) for each in (judged.expected, judged.low, judged.high))
-    return Detection(known, expected, low, high, judged.score, judged.alarm, kind, found)
+    return Detection(known, expected, low, high, judged.score, kind, found)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from usage_explore.detector.ordering import Floats
 
-NOTHING, SPIKE, DROP, SHIFT_UP, SHIFT_DOWN, TOGETHER_UP, TOGETHER_DOWN, RARE = range(8)
-KINDS = ("nothing", "spike", "drop", "shift_up", "shift_down", "together_up", "together_down", "rare")
+NOTHING, SPIKE, DROP, SHIFT_UP, SHIFT_DOWN, TOGETHER_UP, TOGETHER_DOWN = range(7)
+KINDS = ("nothing", "spike", "drop", "shift_up", "shift_down", "together_up", "together_down")
 """The names of the codes in `Detection.kind`, by code."""
 
 
@@ -45,9 +45,7 @@ class Detection:
     `expected`, `low`, `high`: float64 in the values' unit, NaN where a point is not judged.
     `score`: float64, how many half bands the value lies from the expectation, signed; beyond ±1 it is outside. NaN
     where not judged.
-    `alarm`: float64, causal only (else 0): what a stream calls with, 1 or more is a call, see `stream.alarms`.
-    `kind`: uint8, see `KINDS`. Each step of a spike or drop carries it, a shift only its first step, rare an
-    alarm within the seasonal band.
+    `kind`: uint8, see `KINDS`. Each step of a spike or drop carries it, a shift only its first step.
     """
 
     values: Floats
@@ -55,7 +53,6 @@ class Detection:
     low: Floats
     high: Floats
     score: Floats
-    alarm: Floats
     kind: npt.NDArray[np.uint8]
     found: tuple[Anomaly, ...] = field(repr=False)
 

@@ -9,19 +9,16 @@ import numpy.typing as npt
 
 from usage_explore.detector.baseline import expectation, level_window
 from usage_explore.detector.ordering import Floats
-from usage_explore.detector.rarity import reach
 from usage_explore.detector.settings import Settings
 from usage_explore.detector.shifts import Shifts, shifts
 from usage_explore.detector.silences import filled, long, silences
 from usage_explore.detector.spread import deviation
-from usage_explore.detector.stream import alarms
 from usage_explore.detector.undoing import undone
 
 _TOGETHER = 500_000  # values in hand at a time, which bounds memory, and is faster than more
 _FEW = 2.0  # counts are never believed to be quieter than Poisson noise of the expectation and these
 _LEFT_OUT = 0.9  # of a half band: what lies farther out teaches nothing of what is usual
 _ALONE = 1.1  # one side knows less than two: its band is wider by so much
-_ONCE = 1.2  # so is a stream's, by more: it is judged but once, and what was outside has taught it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class Judgement:
     """Expectation, band and score of every point, which sides it was learnt from, and where new levels start.
 
     `sides`: int8, 0 no phase known, 1 before, 2 after, 3 both. `shift`: int8, 1 where a higher level starts, -1 where
-    a lower one does. `alarm`: a stream's, see `stream.alarms`. `learnt`: the values without their silences.
+    a lower one does. `learnt`: the values without their silences.
     """
 
     expected: Floats
@@ -38,22 +35,19 @@ class Judgement:
     score: Floats
     sides: Shifts
     shift: Shifts
-    alarm: Floats
     learnt: Floats
 
 
 def judge(values: Floats, season: int, settings: Settings, learnt: Floats | None = None) -> Judgement:
-    """Score each point against what came before it and, unless causal, against what came after it as well.
+    """Score each point against what came before it and against what came after it.
 
     With both sides a value is only as far out as it is from the nearer of the two expectations, and within nothing
     between them: what one side knows well is no surprise. New levels are undone first, where they can be; else the side
     that has not learnt one is not asked beside it. Nothing is learnt from silences, and long ones are not judged.
     """
-    usual = values
-    if not settings.causal:
-        silent = silences(values, season)
-        usual = filled(values, silent, season) if learnt is None else learnt
-        values = np.where(long(silent, season), np.nan, values)
+    silent = silences(values, season)
+    usual = filled(values, silent, season) if learnt is None else learnt
+    values = np.where(long(silent, season), np.nan, values)
     rows = max(1, _TOGETHER // max(1, values.shape[1] * max(settings.seasons, min(season, 32))))
     parts = [
         _judge(values[row : row + rows], usual[row : row + rows], season, settings)
@@ -65,8 +59,6 @@ def judge(values: Floats, season: int, settings: Settings, learnt: Floats | None
 
 
 def _judge(values: Floats, learnt: Floats, season: int, settings: Settings) -> Judgement:
-    if settings.causal:
-        return _stream(values, season, settings)
     counts: npt.NDArray[np.bool_] = np.all(_whole(values), axis=1, keepdims=True)
     sides = _sides(learnt, season, settings)
     first = _weigh(values, learnt, sides, counts, 0.0, 1.0, season, settings)
@@ -104,28 +96,7 @@ def _again(
         sides.other[row, max(0, place - window) : place] = np.nan
     judged = _weigh(level, learnt, sides, counts, half * factor / settings.width, factor, season, settings)
     expected, low, high = (found / factor for found in (judged.expected, judged.low, judged.high))
-    return Judgement(expected, low, high, judged.score, judged.sides, shift, judged.alarm, usual)
-
-
-def _stream(values: Floats, season: int, settings: Settings) -> Judgement:
-    """With alarms; where no phase is known yet, with the range of all values before instead of a seasonal band."""
-    one, size = expectation(values, season, settings)
-    counts = np.logical_and.accumulate(_whole(values), axis=1)
-    counts = np.pad(counts, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
-    sides = _Sides(one, np.full_like(one, np.nan), size)
-    judged = _weigh(values, values, sides, counts, 0.0, 1.0, season, settings)
-    rare, alarm = alarms(values, judged.score, season, settings)
-    young = np.isnan(judged.score)
-    return Judgement(
-        np.where(young, rare.middle, judged.expected),
-        np.where(young, rare.low, judged.low),
-        np.where(young, rare.high, judged.high),
-        np.where(young, rare.nats / reach(settings), judged.score),
-        judged.sides,
-        judged.shift,
-        alarm,
-        values,
-    )
+    return Judgement(expected, low, high, judged.score, judged.sides, shift, usual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +147,7 @@ def _weigh(
     spread = deviation(learnt, nearer, expected, sides.size, season, settings)
     floor = settings.least_relative * np.maximum(np.abs(expected), sides.size)
     noise = np.where(counts, np.sqrt(np.abs(expected) * factor + _FEW * factor**2), 0.0)
-    alone = _ONCE if settings.causal else _ALONE
-    width = np.where(np.isnan(sides.one) | np.isnan(sides.other), alone, 1.0) * settings.width
+    width = np.where(np.isnan(sides.one) | np.isnan(sides.other), _ALONE, 1.0) * settings.width
     half = width * np.maximum(spread, np.maximum(floor, noise))
     score = _score(values - np.clip(values, lower, upper), half)
     known = np.where(np.isnan(score), 0, ~np.isnan(sides.one) + 2 * ~np.isnan(sides.other)).astype(np.int8)
@@ -188,7 +158,6 @@ def _weigh(
         score,
         known,
         np.zeros_like(known),
-        np.zeros_like(score),
         learnt,
     )
 

@@ -8,7 +8,6 @@ import numpy.typing as npt
 from usage_explore.detector.detection import (
     DROP,
     NOTHING,
-    RARE,
     SHIFT_DOWN,
     SHIFT_UP,
     SPIKE,
@@ -37,7 +36,6 @@ def name(judged: Judgement, season: int, settings: Settings, groups: npt.NDArray
         beside[(beside == SPIKE) | (beside == DROP)] = NOTHING
         kind[row, place] = SHIFT_UP if judged.shift[row, place] > 0 else SHIFT_DOWN
     _long_runs(kind, season, settings)
-    kind[(judged.alarm >= 1) & (kind == NOTHING)] = RARE
     return kind
 
 

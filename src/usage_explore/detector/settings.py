@@ -9,11 +9,10 @@ from dataclasses import dataclass
 class Settings:
     """What the detector holds fixed. The defaults are meant for every series; they are not fitted to any.
 
-    `causal` judges each point from earlier points alone, as a stream would be. Otherwise a point is judged from what
-    came before and, by the same rules, from what came after, and only a value outside both bands is a spike or a drop.
+    A point is judged from what came before and, by the same rules, from what came after, and only a value outside both
+    bands is a spike or a drop.
     """
 
-    causal: bool = False
     seasons: int = 8
     """How many earlier points of the same phase ("the last 8 Mondays") make an expectation."""
     fewest: int = 3
@@ -32,7 +31,3 @@ class Settings:
     """How far a series must lie out, as a share of its half band, to be moving along."""
     together_least: int = 3
     """The fewest series that make such a group movement."""
-    rare: float = 0.0001
-    """In a stream, a value as rare as this among all before it is an alarm: one in ten thousand."""
-    rest: int = 120
-    """In a stream, the steps within which only something stronger is another alarm."""

@@ -25,7 +25,7 @@ def deviation(
 ) -> Floats:
     """The robust deviation of each point, (series, time), renewed every season, NaN while too few residuals are known.
 
-    `residuals` are absolute. Causal: from the last `settings.seasons` seasons. Otherwise from as many on either side.
+    `residuals` are absolute, learnt from `settings.seasons` seasons on either side.
 
     Residuals are measured in units (mostly a phase's expectation, a little the usual size of the series) and plainly.
     The smaller holds, so that busy phases do not widen the band of quiet ones; where use comes and goes without a
@@ -52,10 +52,8 @@ def _gathered(flags: npt.NDArray[np.bool_], places: Places) -> npt.NDArray[np.in
 
 def _windows(time: int, season: int, settings: Settings) -> tuple[Places, Places]:
     """The places deviations are learnt from, (windows, places) with `time` for none, and the window of each step."""
-    number, window = -(-time // season), season * settings.seasons * (1 if settings.causal else 2)
-    first = np.arange(number) * season - (window if settings.causal else (window - season) // 2)
-    if not settings.causal:
-        first = np.clip(first, 0, max(0, time - window))
+    number, window = -(-time // season), season * settings.seasons * 2
+    first = np.clip(np.arange(number) * season - (window - season) // 2, 0, max(0, time - window))
     starts, which = np.unique(first, return_inverse=True)
     places = starts[:, None] + np.arange(0, window, max(1, window // _SAMPLE))
     return np.where((places < 0) | (places >= time), time, places), np.repeat(which, season)[:time]

@@ -8,7 +8,6 @@ import numpy.typing as npt
 from usage_explore.detector.detection import (
     DROP,
     KINDS,
-    RARE,
     SHIFT_DOWN,
     SHIFT_UP,
     SPIKE,
@@ -30,7 +29,7 @@ def tell(
     """Every finding, by series and start: a run of one kind is one, a group's movement is one, a shift is one."""
     found = [
         _run(values, judged, row, start, end, code, season, settings)
-        for code in (SPIKE, DROP, RARE)
+        for code in (SPIKE, DROP)
         for row, start, end in runs(kind == code)
     ]
     found += [
@@ -55,10 +54,7 @@ def _run(
         max(float(each[row, worst]), _least(values[row])) for each in (judged.expected, judged.low, judged.high)
     )
     band = f"the band {figure(low)}–{figure(high)}"
-    if code == RARE:
-        reason = f"rare together with the steps before it, though not beyond {band}"
-    else:
-        reason = f"{'above' if code == SPIKE else 'below'} {band}"
+    reason = f"{'above' if code == SPIKE else 'below'} {band}"
     reason += f" learnt from {_learnt(judged, row, worst, season, settings)}"
     return Anomaly(
         row,
@@ -76,8 +72,6 @@ def _run(
 
 def _learnt(judged: Judgement, row: int, place: int, season: int, settings: Settings) -> str:
     phase = _SEASONS.get(season, f"points {season} steps apart")
-    if not judged.sides[row, place]:
-        return "all that came before"
     before, after = bool(judged.sides[row, place] & 1), bool(judged.sides[row, place] & 2)
     where = "before and after" if before and after else "before" if before else "after"
     most = max(place // season if before else 0, (judged.score.shape[1] - 1 - place) // season if after else 0)
