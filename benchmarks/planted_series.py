@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.detector import Settings, detect
+from usage_explore.detector import detect
 
 DAYS = 120
 SERIES = 1_000
@@ -170,11 +170,11 @@ class Outcome:
     seconds: float
 
 
-def measure(seed: int, settings: Settings | None = None, least: float = LEAST) -> Outcome:
+def measure(seed: int, least: float = LEAST) -> Outcome:
     """Detect on the series of one seed and compare with what was planted."""
     made = planted(seed, least)
     begun = time.process_time()
-    found = detect(made.values, 7, settings or Settings(), made.customers)
+    found = detect(made.values, 7, made.customers)
     seconds = time.process_time() - begun
     points = [one for one in found if one.kind in ("spike", "drop")]
     where = {(one.series, day, one.kind) for one in points for day in range(one.start, one.end)}

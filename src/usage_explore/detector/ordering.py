@@ -1,4 +1,4 @@
-"""Order statistics along the first axis that pass over unknown values."""
+"""Order statistics along the first axis that ignore unknown (NaN) values, and windows over time."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
-_NETWORK = 64
-"""Up to so many values a sorting network over whole arrays is several times as fast as sorting each column."""
+_MAX_NETWORK_VALUES = 64
+"""Values up to which a sorting network over whole arrays is several times as fast as sorting each column."""
 
 
 class Ordered:
-    """Values sorted along the first axis, the unknown (NaN) ones at its end; quantiles read from them.
+    """Values sorted along the first axis, the unknown (NaN) ones at its end.
 
     `known` counts the known values; a quantile of none is NaN.
     """
 
     def __init__(self, values: Floats) -> None:
-        """Sort `values`, which is written over."""
+        """Sort `values` in place."""
         self.known = np.count_nonzero(~np.isnan(values), axis=0)
         values[np.isnan(values)] = np.inf
-        if len(values) > _NETWORK:
+        if len(values) > _MAX_NETWORK_VALUES:
             values.sort(axis=0)
         else:
             for low, high in _network(len(values)):
@@ -37,24 +37,23 @@ class Ordered:
     def quantile(self, share: float, among: npt.NDArray[np.int_] | None = None) -> Floats:
         """The value below which `share` of the known values lie, the mean of the two around it.
 
-        `among` takes only the smallest so many of each column.
+        `among` limits each column to its smallest values, by number.
         """
         number = self.known if among is None else among
         place = np.maximum(number - 1, 0) * share
         lower, upper = np.floor(place + 1e-9).astype(np.intp), np.ceil(place - 1e-9).astype(np.intp)
-        found = (self._at(lower) + self._at(upper)) / 2
-        return np.where(number > 0, found, np.nan)
+        return np.where(number > 0, (self._at(lower) + self._at(upper)) / 2, np.nan)
 
     def median(self) -> Floats:
-        """The middle value, the mean of the two middle ones where their number is even."""
+        """The middle value, or the mean of the two middle ones."""
         return self.quantile(0.5)
 
     def _at(self, place: Places) -> Floats:
         if place.size and (place == place.flat[0]).all():
-            same: Floats = self.values[place.flat[0]]
-            return same
-        taken: Floats = np.take_along_axis(self.values, place[None], axis=0)[0]
-        return taken
+            row: Floats = self.values[place.flat[0]]
+            return row
+        values: Floats = np.take_along_axis(self.values, place[None], axis=0)[0]
+        return values
 
 
 @lru_cache

@@ -12,9 +12,9 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Select, Table
 
-from usage_explore.detector import Settings
-from usage_explore.detector.silences import BEFORE, LONG, QUIET
-from usage_explore.detector.silences import REGULAR as REGULAR_DAYS
+from usage_explore.detector.baseline import SEASONS_LEARNED
+from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS
+from usage_explore.detector.silences import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
 from usage_explore.formatting import counted, duration, listed, percent
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Period
@@ -113,21 +113,19 @@ def _first(grid: Grid, examination: Examination) -> int:
     return next((at for at, end in enumerate(grid.ends) if end is not None and end > since), len(grid.ends))
 
 
-_SETTINGS = Settings()
-
 CHECK = Check(
     name=NAME,
     title="Spikes, drops and new levels",
     means="Usage that leaves its usual band is billed like any other: a runaway client is billed in full, a metering "
     "outage not at all.",
     parameters={
-        "baseline": f"the median of up to {_SETTINGS.seasons} same weekdays, or hours of the week, before and after, "
+        "baseline": f"the median of up to {SEASONS_LEARNED} same weekdays, or hours of the week, before and after, "
         f"read from {duration(HISTORY)} before the period on",
-        "band": f"{_SETTINGS.width:g} robust deviations to either side of it",
+        "band": f"{HALF_BAND_DEVIATIONS:g} robust deviations to either side of it",
         "complete": "days and hours that were not over, or were cut by the period, are neither judged nor learnt from",
-        "silent": f"nothing is learnt from {QUIET} days or more without usage where there was usage on"
-        f" {REGULAR_DAYS:.0%} of the {BEFORE} days before, nor from the time before the first usage; a silence of"
-        f" {LONG} weeks or more is left to the check of silences",
+        "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"
+        f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
+        f" silence of {LONG_SILENCE_WEEKS} weeks or more is left to the check of silences",
         "told": f"differences of at least {LEAST_CHANGE:.0%} of what was expected, of {LEAST_EVENTS} events, and of "
         f"{WORTH:.0%} of the customer's usage of the metric in the period",
         "quantity": f"judged from {LEAST_SUMMED} events a day, or hour, on average, and where the number of events "

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from usage_explore.detector import Anomaly, Detection, detect
+from usage_explore.detector.anomalies import figure
 from usage_explore.detector.silences import filled, while_away
-from usage_explore.detector.telling import figure
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 
@@ -108,7 +108,7 @@ def _judged(
     if len(rows):
         # each a group of its own: a customer's metrics are joined later, as an incident with the numbers of each
         learnt = block.learnt[measure][rows] if block.learnt else None
-        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)), learnt=learnt)
+        detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)), learned=learnt)
         yield from _told(detection, rows, block, grid, first, measure)
 
 
