@@ -104,7 +104,7 @@ def run(given: argparse.Namespace) -> list[str]:
     """The whole soak; what is wrong."""
     with servers(BOTH) as running:
         with connect(running.database_url) as store:
-            as_of = store.now() - 1.2 * config.DEFAULT_SETTLE
+            as_of = store.now() - 1.2 * config.DEFAULT_SETTLE_TIME
         with psycopg.connect(running.database_url) as connection:
             events = connection.execute("SELECT count(*) FROM usage_events").fetchone()
             server = f"PostgreSQL {connection.info.server_version // 10_000}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -39,7 +38,7 @@ MEANT = Settings(
     people=Path("/etc/usage/people.toml"),
     statement_timeout=timedelta(seconds=2.5),
     long_statement_timeout=timedelta(minutes=15),
-    settle=timedelta(0),
+    settle_time=timedelta(0),
     app_url="https://usage.example",
     trusted_proxies=("192.0.2.7/32", "2001:db8::/32"),
 )
@@ -61,7 +60,7 @@ def test_defaults() -> None:
         people=config.default_home() / "people.toml",
         statement_timeout=timedelta(seconds=30),
         long_statement_timeout=timedelta(minutes=10),
-        settle=timedelta(minutes=5),
+        settle_time=timedelta(minutes=5),
         app_url="http://127.0.0.1:8501",
         trusted_proxies=(),
     )
@@ -74,8 +73,8 @@ def test_environment_is_read() -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_option_beats_environment() -> None:
-    assert settings(table="other", statement_timeout=timedelta(seconds=7)) == replace(
-        MEANT, table="other", statement_timeout=timedelta(seconds=7)
+    assert settings(table="other", statement_timeout=timedelta(seconds=7)) == MEANT.model_copy(
+        update={"table": "other", "statement_timeout": timedelta(seconds=7)}
     )
 
 

@@ -94,7 +94,7 @@ def opened(settings: config.Settings) -> Store:
         engine=reading.engine(url, settings.statement_timeout, revive),
         table=events_table(settings.table),
         organization_id=settings.organization_id,
-        settle=settings.settle,
+        settle=settings.settle_time,
         app_url=settings.app_url,
         long_statement_timeout=settings.long_statement_timeout,
     )

@@ -139,7 +139,7 @@ def load(
             replace=replace,
             replace_by=replace_by,
             progress=sys.stderr.isatty(),
-            settle=settings.settle,
+            settle=settings.settle_time,
         )
         freshen(connection, settings, sum(report.loaded for report in reports))
     for report in reports:

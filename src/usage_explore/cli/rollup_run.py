@@ -45,7 +45,7 @@ def freshen(connection: Connection, settings: Settings, added: int) -> None:
             refresh_run.refresh(
                 connection,
                 events_table(settings.table),
-                settle=settings.settle,
+                settle=settings.settle_time,
                 progress=progress,
                 choose_again=added >= _MANY,
             )
@@ -102,7 +102,9 @@ def refresh(connection: Connection, table: Table, settings: Settings, *, again: 
     from usage_explore.rollup import refresh_run
 
     with _progress("rollup") as progress:
-        report = refresh_run.refresh(connection, table, settle=settings.settle, progress=progress, choose_again=again)
+        report = refresh_run.refresh(
+            connection, table, settle=settings.settle_time, progress=progress, choose_again=again
+        )
     if showing:
         show(connection, table)
     if report.mended:
@@ -164,7 +166,7 @@ def schedule(connection: Connection, table: Table, settings: Settings, every: ti
     """Let the database refresh it so often."""
     from usage_explore.rollup import schedule as jobs
 
-    job = jobs.schedule(connection, _there(connection, table), every, settings.settle)
+    job = jobs.schedule(connection, _there(connection, table), every, settings.settle_time)
     click.echo(
         f"Job {job} refreshes the rollup every {every} from now on, as this role. Run `usage-explore rollup` once a day"
         " beside it: that measures what is kept, and mends what changed behind the watermark."

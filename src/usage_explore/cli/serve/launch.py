@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import socket
 from collections.abc import Callable
@@ -23,7 +22,7 @@ def app(settings: Settings, port: int | None, say: Callable[[str], object], host
     """
     port = free_port(port, host=host)
     if settings.app_url == DEFAULT_APP_URL:
-        settings = dataclasses.replace(settings, app_url=address(host, port))
+        settings = settings.model_copy(update={"app_url": address(host, port)})
     config.put_in_force(settings)  # the pages, which Streamlit runs, look there
     from usage_explore.cli.serve import app_server
 
