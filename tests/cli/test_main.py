@@ -74,6 +74,14 @@ def test_options_go_before_or_after_the_command(run: Run, connection: ddl.Connec
     assert connection.execute("SELECT to_regclass('metering.events') IS NOT NULL").fetchone() == (True,)
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_options_beat_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setenv("USAGE_EXPLORE_TABLE", "not.here")
+    option = ["--table", "metering.events"]
+    result = run(*option, "init") if place == "before" else run("init", *option)
+    assert "metering.events" in result.output
+
+
 def test_load_then_doctor_then_export(loaded: Run, tmp_path: Path) -> None:
     examined = loaded("doctor")
     assert (examined.exit_code, "0 faults, 0 warnings" in examined.output) == (0, True)

@@ -14,13 +14,15 @@ from usage_explore.cli.options import common, settings_in_force
     "--events-per-day",
     type=click.IntRange(1),
     metavar="N",
-    help="Volume that a hypertable's chunk interval is made to fit.  [default: chunks of 7 days]",
+    show_default="chunks of 7 days",
+    help="Volume that a hypertable's chunk interval is made to fit.",
 )
 @click.option(
     "--columnstore-after",
     type=click.IntRange(0, 36_500),
     metavar="DAYS",
-    help="Age at which chunks move to TimescaleDB's columnstore; 0 for never.  [default: 7 for a new table]",
+    show_default="7 for a new table",
+    help="Age at which chunks move to TimescaleDB's columnstore; 0 for never.",
 )
 @click.option("--migrate", is_flag=True, help="Make a hypertable of a plain table with rows; it is locked meanwhile.")
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")

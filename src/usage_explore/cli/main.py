@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from usage_explore.cli.init import init
 from usage_explore.cli.keys import keys
-from usage_explore.cli.options import Group, common, organization, say, settings_in_force
+from usage_explore.cli.options import Group, common, instant, organization, say, settings_in_force
 from usage_explore.cli.rollup import rollup
 from usage_explore.cli.rollup_run import freshen
 from usage_explore.cli.validate import validate
@@ -52,7 +52,7 @@ def _reading() -> Iterator[Store]:
         yield store
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(package_name="usage-explore", prog_name="usage-explore")
 @common
 def main() -> None:
@@ -66,33 +66,36 @@ main.add_command(validate)
 
 
 @main.command()
-@click.option("--seed", type=int, help="Another seed, other data.  [default: 1]")
-@click.option("--until", metavar="TIME", help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z.")
-@click.option("--days", type=int, help="Whole days before that on the first run.  [default: 120]")
+@click.option(
+    "--seed", type=int, show_default="1, or the seed of the demo in the table", help="Another seed, other data."
+)
+@click.option(
+    "--until", metavar="TIME", callback=instant, help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z."
+)
+@click.option("--days", type=int, default=120, help="Whole days before that on the first run.")
 @click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
 @click.option("--force", is_flag=True, help="Append beside other organizations' events.")
 @common
-def demo(seed: int | None, until: str | None, days: int | None, incidents: bool, force: bool) -> None:
+def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool) -> None:
     """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
     from usage_explore import demo
     from usage_explore.db import ddl, schema
 
-    given = {"seed": seed, "days": days, "until": _instant(until) if until else None}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with _writing() as (connection, settings):
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
         ddl.ensure_schema(connection, settings.table)
         table = schema.events_table(settings.table)
-        report = demo.append(connection, table, progress=sys.stderr.isatty(), force=force, **chosen)
+        progress = sys.stderr.isatty()
+        report = demo.append(connection, table, seed=seed, until=until, days=days, progress=progress, force=force)
         freshen(connection, settings, report.events)
     click.echo(str(report))
 
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), default="auto", show_default=True)
+@click.option("--format", "format_", type=click.Choice(_FORMATS), default="auto")
 @click.option("--map", "pairs", multiple=True, metavar="COLUMN=SOURCE", help="The file's name of a column; repeatable.")
 @click.option("--dimensions", is_flag=True, help="Keep unknown columns as dimensions.")
 @click.option("--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
@@ -146,17 +149,25 @@ def load(
         say(report)
 
 
+def _port(first: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        show_default=f"{first} or the next free",
+        help="Port to listen at.",
+    )
+
+
 _HOST = click.option(
     "--host",
     default="127.0.0.1",
-    show_default=True,
     metavar="ADDRESS",
     help="Address to listen at; one that others reach needs access control first.",
 )
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen at.  [default: 8501 or the next free]")
+@_port(8501)
 @_HOST
 @click.option("--no-demo", is_flag=True, help="Start an empty embedded database without demo data.")
 @organization
@@ -189,7 +200,7 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen at.  [default: 8600 or the next free]")
+@_port(8600)
 @_HOST
 @organization
 @common
@@ -236,7 +247,13 @@ def doctor(zones: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--query", default="", metavar="QUERY", help="Filters as in a link: metric_key=tokens_in&dim:model=large")
+@click.option(
+    "--query",
+    default="",
+    show_default=False,
+    metavar="QUERY",
+    help="Filters as in a link: metric_key=tokens_in&dim:model=large",
+)
 @click.option("--escape-formulas", is_flag=True, help=formulas.MEANING)
 @organization
 @common
@@ -278,15 +295,6 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
             raise ConfigurationError(f"--map: {column} is given twice; keep one")
         mapping[column] = source
     return mapping
-
-
-def _instant(value: str) -> datetime:
-    from usage_explore.query import validators
-
-    try:
-        return validators.instant(value)
-    except ValueError as error:
-        raise ConfigurationError(f"--until: {error}") from None
 
 
 def _print_incidents(planted: list[Incident]) -> None:

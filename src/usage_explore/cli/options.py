@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.errors import ConfigurationError, QueryError, UsageExploreError
 from usage_explore.formatting import printable
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SPAN_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Group(click.Group):
@@ -68,47 +76,56 @@ def say(text: object, *, err: bool = False) -> None:
     click.echo(printable(str(text)), err=err)
 
 
+def _setting(flag: str, help: str, **parameters: Any) -> Callable[[_Command], _Command]:
+    """An option that overrides a setting; `settings_in_force` applies it."""
+    name = flag.removeprefix("--").replace("-", "_")
+    return click.option(
+        flag,
+        help=help,
+        envvar=f"USAGE_EXPLORE_{name.upper()}",
+        show_envvar=True,
+        expose_value=False,
+        callback=_remember,
+        **parameters,
+    )
+
+
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    if value is not None:
+    """Keep a value of the command line; the environment is read by `config`, after the options of every level."""
+    if ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
         ctx.find_root().ensure_object(dict)[parameter.name] = value
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
+_home = _setting("--home", "Folder of the embedded database.", type=click.Path(path_type=Path))
+_table = _setting("--table", "Events table or view.", metavar="[SCHEMA.]NAME", show_default="usage_events")
+_database_url = _setting("--database-url", "PostgreSQL to use.", metavar="URL", show_default="the embedded one")
+
+
+def common(command: _Command) -> _Command:
     """The options that every command takes, before its name or after it."""
-    for option in (
-        click.option(
-            "--home",
-            type=click.Path(path_type=Path),
-            help="Folder of the embedded database.  [env: USAGE_EXPLORE_HOME]",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--table",
-            metavar="[SCHEMA.]NAME",
-            help="Events table or view, default usage_events.  [env: USAGE_EXPLORE_TABLE]",
-            expose_value=False,
-            callback=_remember,
-        ),
-        click.option(
-            "--database-url",
-            metavar="URL",
-            help="PostgreSQL to work with, default the embedded one.  [env: USAGE_EXPLORE_DATABASE_URL]",
-            expose_value=False,
-            callback=_remember,
-        ),
-    ):
-        command = option(command)
-    return command
+    return _database_url(_table(_home(command)))
 
 
-organization = click.option(
-    "--organization-id",
-    metavar="UUID",
-    help="Whose events.  [env: USAGE_EXPLORE_ORGANIZATION_ID]",
-    expose_value=False,
-    callback=_remember,
-)
+organization = _setting("--organization-id", "Whose events.", metavar="UUID")
+
+
+def instant(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Option callback: an RFC 3339 time with an offset. Raises `ConfigurationError`."""
+    try:
+        return None if value is None else validators.instant(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{parameter.opts[0]}: {error}") from None
+
+
+def span(ctx: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Option callback: 1 second to 7 days, such as 30s, 5m, 1h or 7d. Raises `ConfigurationError`."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})([smhd])", value)
+    length = timedelta(**{_SPAN_UNITS[match[2]]: int(match[1])}) if match else timedelta(0)
+    if not timedelta(seconds=1) <= length <= timedelta(days=7):
+        raise ConfigurationError(f"{parameter.opts[0]}: {value!r} is not a span between 1s and 7d; write 30s, 5m or 1h")
+    return length
 
 
 def settings_in_force() -> Settings:

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 
 import click
 
 from usage_explore.cli import rollup_run
-from usage_explore.cli.options import common, organization, settings_in_force
+from usage_explore.cli.options import common, instant, organization, settings_in_force, span
 from usage_explore.errors import ConfigurationError
-
-_SPANS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 @click.command()
 @click.option("--show", is_flag=True, help="Say what is kept, what is left out and why, and change nothing.")
-@click.option("--every", metavar="SPAN", help="Keep going: refresh again and again, such as 5m, until it is ended.")
+@click.option(
+    "--every", metavar="SPAN", callback=span, help="Keep going: refresh again and again, such as 5m, until it is ended."
+)
 @click.option("--keep", multiple=True, metavar="DIMENSION=GRAIN", help="Keep dim:model=hour, customer_id=day, …")
 @click.option("--leave-out", multiple=True, metavar="DIMENSION", help="Do not keep a dimension, whatever is measured.")
 @click.option("--forget", multiple=True, metavar="DIMENSION", help="Go back to what is measured.")
 @click.option("--verify", is_flag=True, help="Count the events again and compare; exit code 1 on differences.")
-@click.option("--sample", type=click.IntRange(1), metavar="N", help="Days of ingestion to compare.  [default: 10]")
+@click.option(
+    "--sample", type=click.IntRange(1), metavar="N", show_default="10 days", help="Days of ingestion to compare."
+)
 @click.option("--all", "all_", is_flag=True, help="Compare all of them.")
 @click.option("--rebuild", is_flag=True, help="Make rows anew from the events; all, or by --since and --until.")
-@click.option("--since", metavar="TIME", help="Ingested then or later; RFC 3339, with --rebuild.")
-@click.option("--until", metavar="TIME", help="Ingested before; RFC 3339, with --rebuild.")
-@click.option("--schedule", metavar="SPAN", help="Let TimescaleDB refresh it so often, such as 5m, as a job.")
+@click.option("--since", metavar="TIME", callback=instant, help="Ingested then or later; RFC 3339, with --rebuild.")
+@click.option("--until", metavar="TIME", callback=instant, help="Ingested before; RFC 3339, with --rebuild.")
+@click.option(
+    "--schedule", metavar="SPAN", callback=span, help="Let TimescaleDB refresh it so often, such as 5m, as a job."
+)
 @click.option("--unschedule", is_flag=True, help="Take that job away.")
 @click.option("--drop", is_flag=True, help="Take the rollup away; questions are answered from the events then.")
 @organization
 @common
 def rollup(
     show: bool,
-    every: str | None,
+    every: timedelta | None,
     keep: tuple[str, ...],
     leave_out: tuple[str, ...],
     forget: tuple[str, ...],
@@ -41,9 +44,9 @@ def rollup(
     sample: int | None,
     all_: bool,
     rebuild: bool,
-    since: str | None,
-    until: str | None,
-    schedule: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    schedule: timedelta | None,
     unschedule: bool,
     drop: bool,
 ) -> None:
@@ -77,14 +80,11 @@ def rollup(
         raise ConfigurationError("--sample, --all: are both given; keep one")
     if (since or until) and not rebuild:
         raise ConfigurationError("--since, --until: say what to rebuild; give --rebuild too")
-    first, last = _instant("--since", since), _instant("--until", until)
-    if first and last and first >= last:
-        raise ConfigurationError(f"--since, --until: {since} is not before {until}")
+    if since and until and since >= until:
+        raise ConfigurationError(f"--since, --until: {since.isoformat()} is not before {until.isoformat()}")
     settings = settings_in_force()
-    span = _span("--every", every)
-    planned = _span("--schedule", schedule)
-    if span is not None:
-        rollup_run.keep_going(settings, span, wanted, forgotten)
+    if every is not None:
+        rollup_run.keep_going(settings, every, wanted, forgotten)
         return
     with rollup_run.interruptible(), rollup_run.connected(settings) as (connection, table):
         if drop:
@@ -94,14 +94,14 @@ def rollup(
         elif verify:
             rollup_run.verify(connection, table, None if all_ else sample or SAMPLE)
         elif rebuild:
-            rollup_run.rebuild(connection, table, first, last)
+            rollup_run.rebuild(connection, table, since, until)
         elif unschedule:
             rollup_run.unschedule(connection, table)
         else:
             rollup_run.change(connection, table, settings, wanted, forgotten)
-            rollup_run.refresh(connection, table, settings, again=bool(wanted or forgotten), showing=planned is None)
-            if planned:
-                rollup_run.schedule(connection, table, settings, planned)
+            rollup_run.refresh(connection, table, settings, again=bool(wanted or forgotten), showing=schedule is None)
+            if schedule:
+                rollup_run.schedule(connection, table, settings, schedule)
 
 
 def _check_choice(
@@ -119,22 +119,3 @@ def _check_together(tasks: dict[str, bool], *, changing: bool) -> None:
         raise ConfigurationError(f"{', '.join(given)}: are tasks of their own; give one of them")
     if changing and given and given != ["--every"]:
         raise ConfigurationError(f"{given[0]}: changes nothing of what is kept; give --keep and the like alone")
-
-
-def _span(option: str, text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    span = int(found[1]) * _SPANS[found[2]] if found else timedelta(0)
-    if not timedelta(seconds=1) <= span <= timedelta(days=7):
-        raise ConfigurationError(f"{option}: {text!r} is not a span between 1s and 7d; write 30s, 5m or 1h")
-    return span
-
-
-def _instant(option: str, value: str | None) -> datetime | None:
-    from usage_explore.query import validators
-
-    try:
-        return None if value is None else validators.instant(value)
-    except ValueError as error:
-        raise ConfigurationError(f"{option}: {error}") from None

@@ -48,7 +48,11 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @_period_options
 @click.option(
-    "--query", default="", metavar="QUERY", help="The same as in a link: dim:model=large&not:metric_key=tests"
+    "--query",
+    default="",
+    show_default=False,
+    metavar="QUERY",
+    help="The same as in a link: dim:model=large&not:metric_key=tests",
 )
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
 @click.option("--invoices", type=click.Path(path_type=Path), metavar="FILE", help="Invoice lines, .csv or .parquet.")
@@ -57,7 +61,7 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--json", "json_", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JSON; - for stdout."
 )
-@click.option("--fail-on", type=click.Choice(_LEVELS), default="high", show_default=True, help="For the exit code.")
+@click.option("--fail-on", type=click.Choice(_LEVELS), default="high", help="For the exit code.")
 @click.option("--by", metavar="NAME", help="Who answers for it, for the report.")
 @organization
 @common
