@@ -104,23 +104,6 @@ def csv_page(
     return _csv(kept, _schema(table, {}, as_csv=True), True, escape_formulas), following
 
 
-@contextmanager
-def progress_bar(wanted: bool | Progress, title: str) -> Iterator[Progress]:
-    """How to report progress: a bar in the terminal or notebook, a callable of the caller's, or nothing."""
-    if callable(wanted):
-        yield wanted
-        return
-    from tqdm.auto import tqdm  # a widget in a notebook: chosen, and imported, only when a bar is shown
-
-    with tqdm(desc=title, unit=" events", disable=not wanted) as bar:
-
-        def show(written: int, total: int) -> None:
-            bar.total = total
-            bar.update(written - bar.n)
-
-        yield show
-
-
 def _path(path: Path | str) -> Path:
     try:
         if b"\0" in os.fsencode(path):

@@ -20,13 +20,14 @@ from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage
+from usage_explore.console import progress_bar
 from usage_explore.db import engine as reading
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.schema import events_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
-from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export, progress_bar
+from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.query import cursor, filters, validators
 from usage_explore.query.base import Question, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -330,10 +331,14 @@ class Store:
         `QueryError`, `ScopeError`, `DatabaseError`.
         """
         asking = self._asking(expect(EventQuery, query), snapshot=True)
-        with progress_bar(progress, "export") as show, asking as (connection, scoped):
-            report = export(connection, self.table, scoped, _position(scoped), path, show, escape_formulas)
-            self._hint(connection, scoped, empty=not report.events)
-            return report
+        with (
+            progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
+            asking as (connection, scoped),
+        ):
+            report = progress if callable(progress) else show
+            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas)
+            self._hint(connection, scoped, empty=not written.events)
+            return written
 
     def export_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> Generator[bytes]:
         """The bytes of `export`'s CSV as they are read, one connection held until the generator ends or is closed.

@@ -66,6 +66,6 @@ def test_progress_goes_to_the_end_or_is_silent(load, table_of, capsys):
     path = load.folder / "events.parquet"
     pd.read_csv(load.folder / "events.csv", dtype=str).to_parquet(path)
     load(path, progress=True)
-    assert "2.50k/2.50k" in capsys.readouterr().err
+    assert "2,500 of 2,500 rows" in capsys.readouterr().err
     load(path, progress=False)
     assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ from usage_explore.cli.options import Group, common, instant, organization, say,
 from usage_explore.cli.rollup import rollup
 from usage_explore.cli.rollup_run import freshen
 from usage_explore.cli.validate import validate
+from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
 from usage_explore.results import formulas
@@ -301,7 +302,6 @@ def _print_incidents(planted: list[Incident]) -> None:
     if not planted:
         click.echo("No planted incidents here; `usage-explore demo` makes some.")
         return
-    width = max(len(incident.kind) for incident in planted)
-    click.echo(f"{'day':<10}  {'kind':<{width}}  {'events':>7}  what")
-    for incident in planted:
-        click.echo(f"{incident.day}  {incident.kind:<{width}}  {incident.events:>7,}  {incident.sentence}")
+    rows = [(str(one.day), one.kind, f"{one.events:,}", one.sentence) for one in planted]
+    for line in table([("day", "left"), ("kind", "left"), ("events", "right"), ("what", "left")], rows):
+        click.echo(line)

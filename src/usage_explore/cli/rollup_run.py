@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from usage_explore.cli.options import say
+from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError, DatabaseError, TableMismatch
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def verify(connection: Connection, table: Table, sample: int | None) -> None:
     from usage_explore.rollup import verify as comparison
 
     table = _there(connection, table)
-    with _parts("verify") as progress:
+    with progress_bar("verify", "parts", shown=sys.stderr.isatty()) as progress:
         found = comparison.verify(connection, table, sample=sample, progress=progress)
     compared = f"{found.compared:,} of {found.days:,} days of ingestion compared with the events"
     if not found.differing:
@@ -231,40 +232,8 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Any]:
-    """A bar of hours of ingestion, on a terminal; it begins anew where more dimensions come."""
-    from tqdm import tqdm
-
-    bars: list[Any] = []
-    reached: datetime | None = None
-
-    def show(start: datetime, now: datetime, target: datetime) -> None:
-        nonlocal reached
-        if reached is None or start < reached:
-            for bar in bars:
-                bar.close()
-            hours = max(round((target - start) / timedelta(hours=1)), 1)
-            bars.append(tqdm(total=hours, desc=name, unit="h", disable=not sys.stderr.isatty(), file=sys.stderr))
-            bars[-1].update(round((now - start) / timedelta(hours=1)))
-        else:
-            bars[-1].update(round((now - reached) / timedelta(hours=1)))
-        reached = now
-
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            bar.close()
-
-
-@contextmanager
-def _parts(name: str) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    with tqdm(desc=name, unit="part", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
-
-        def show(done: int, all_: int) -> None:
-            bar.total = all_
-            bar.update(done - bar.n)
-
-        yield show
+def _progress(name: str) -> Iterator[Callable[[datetime, datetime, datetime], None]]:
+    """A bar of hours of ingestion, on a terminal."""
+    with progress_bar(name, "hours", shown=sys.stderr.isatty()) as show:
+        hour = timedelta(hours=1)
+        yield lambda start, now, target: show((now - start) / hour, (target - start) / hour)

@@ -15,6 +15,7 @@ import click
 
 from usage_explore.cli.options import common, organization, say, settings_in_force
 from usage_explore.cli.rollup_run import interruptible
+from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import url_params
 from usage_explore.query.queries import Period
@@ -153,18 +154,13 @@ def _fails(validation: Validation, fail_on: str) -> bool:
 
 
 @contextmanager
-def _progress(whole: int) -> Iterator[Callable[[str, float], object]]:
-    """A bar on a terminal, over so many things of which each is reported by its name."""
-    from tqdm import tqdm
-
-    form = "{desc:<16} {percentage:3.0f}%|{bar:20}| {elapsed}"
-    with tqdm(total=whole, bar_format=form, disable=not sys.stderr.isatty(), file=sys.stderr, leave=False) as bar:
+def _progress(checks: int) -> Iterator[Callable[[str, float], object]]:
+    """A bar on a terminal over a number of checks, of which each reports its name and the part of it that is done."""
+    with progress_bar("", shown=sys.stderr.isatty(), transient=True) as show:
         parts: dict[str, float] = {}
 
-        def show(name: str, done: float) -> None:
+        def report(name: str, done: float) -> None:
             parts[name] = done
-            bar.set_description_str(name, refresh=False)
-            bar.update(sum(parts.values()) - bar.n)
-            bar.refresh()
+            show(sum(parts.values()), checks, name)
 
-        yield show
+        yield report

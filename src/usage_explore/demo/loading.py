@@ -12,8 +12,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from sqlalchemy import Table
-from tqdm import tqdm
 
+from usage_explore.console import progress_bar
 from usage_explore.db.schema import COLUMNS
 from usage_explore.demo import ledger
 from usage_explore.demo.catalogue import ORGANIZATIONS, TENANTS
@@ -126,11 +126,12 @@ def append(
     first = min(before, default=reach.date() - timedelta(days=days))
     span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
     missing = [day for day in span if _is_missing(before.get(day), day, reach)]
-    with connection.transaction() if before else nullcontext():
-        added = {
-            day: _append_day(connection, demo, day, reach)
-            for day in tqdm(missing, desc="demo", unit="day", disable=not progress)
-        }
+    added: dict[date, int] = {}
+    bar = progress_bar("demo", "days", shown=progress and bool(missing))
+    with connection.transaction() if before else nullcontext(), bar as show:
+        for day in missing:
+            added[day] = _append_day(connection, demo, day, reach)
+            show(len(added), len(missing))
     if any(added.values()):
         _vacuum(connection, demo)
     return DemoReport(

@@ -72,7 +72,7 @@ class ParquetSource(Source):
     """A Parquet file; `line` of a record is the row's number, from 1."""
 
     unit = "row"
-    measure = " rows"
+    unit_of_length = "rows"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -25,13 +25,13 @@ class Source(ABC):
     """A file read once from front to back, never whole.
 
     The line is the one a row starts on; absent values are left out or None. `names` are the columns where the file
-    declares them, None where each row brings its own. `position` of `length` says how far it is, in `measure`.
+    declares them, None where each row brings its own. `position` of `length` says how far it is, in `unit_of_length`.
     """
 
     unit = "line"
     names: tuple[str, ...] | None = None
     length: int = 0
-    measure = "B"
+    unit_of_length = "bytes"
 
     def __init__(self, path: Path) -> None:
         self.path = path

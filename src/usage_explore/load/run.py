@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Table
-from tqdm import tqdm
 
+from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
@@ -155,9 +153,9 @@ def _load(
 ) -> FileReport:
     rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED)
     stage = Stage(connection, table)
-    with _bar(source, progress) as bar:
+    with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for line, row in _rows(source, plan, rejected, bar):
+            for line, row in _rows(source, plan, rejected, show):
                 if skip_bad or not rejected.rows:
                     keyed = row[_KEY] is not None
                     if not keyed:
@@ -165,7 +163,7 @@ def _load(
                     copy.write_row((line, keyed, *row))
         if rejected.rows and not skip_bad:
             raise rejected.error()
-        bar.set_postfix_str("writing")
+        show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(
                 f"{source.path}: {count(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
@@ -185,7 +183,7 @@ def _load(
                 f"{type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)
-        bar.set_postfix_str("")
+        show(source.length, source.length, source.path.name)
     return FileReport(
         path=source.path,
         loaded=written.loaded,
@@ -236,14 +234,14 @@ class _Rejected:
         )
 
 
-def _rows(source: Source, plan: Plan, rejected: _Rejected, bar: Any) -> Iterator[tuple[int, list[str | None]]]:
+def _rows(
+    source: Source, plan: Plan, rejected: _Rejected, show: ShowProgress
+) -> Iterator[tuple[int, list[str | None]]]:
     """The rows that can be loaded, with their lines; the others go to `rejected`."""
     seen: set[str] = set(source.names or ())
-    done = 0
     for number, (line, record, reason) in enumerate(source, 1):
         if number % _EVERY == 0:
-            bar.update(source.position - done)
-            done = source.position
+            show(source.position, source.length)
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
             if rejected.is_enough:
@@ -259,20 +257,9 @@ def _rows(source: Source, plan: Plan, rejected: _Rejected, bar: Any) -> Iterator
                 return
             continue
         yield line, row
-    bar.update(source.position - done)
+    show(source.position, source.length)
     if source.names is None and seen:
         plan.check(source.path, sorted(seen))
-
-
-def _bar(source: Source, progress: bool) -> Any:
-    return tqdm(
-        total=source.length,
-        desc=source.path.name,
-        unit=source.measure,
-        unit_scale=True,
-        disable=not progress,
-        file=sys.stderr,
-    )
 
 
 @contextmanager

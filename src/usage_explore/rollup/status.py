@@ -11,9 +11,10 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.console import Justify, table
 from usage_explore.db import citus, timescale
 from usage_explore.db.ddl import Connection
-from usage_explore.formatting import printable, size
+from usage_explore.formatting import size
 from usage_explore.rollup.catalog import Entry, entries
 from usage_explore.rollup.fill_sql import identifier
 from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY
@@ -21,6 +22,17 @@ from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
 FEW = 5
 """Organizations that are shown one by one; more are summed."""
+
+
+_COLUMNS: tuple[tuple[str, Justify], ...] = (
+    ("dimension", "left"),
+    ("slots", "left"),
+    ("chosen", "left"),
+    ("rows", "right"),
+    ("size", "right"),
+    ("per event", "right"),
+    ("", "left"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +123,9 @@ def _summed(found: Overview, each: float) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _table(lines: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    heads = ("dimension", "slots", "chosen", "rows", "size", "per event", "")
-    rows = ((*line[:3], f"{line[3]:,}", *line[4:]) for line in lines)
-    table = [[printable(str(cell)).replace("\n", "\\n") for cell in line] for line in (heads, *rows)]
-    widths = [max(len(line[place]) for line in table) for place in range(len(heads))]
-    for line in table:
-        cells = [
-            cell.rjust(width) if 3 <= place <= 5 else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        yield ("  " + "  ".join(cells)).rstrip()
+def _table(rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    yield from (f"  {line}" for line in table(_COLUMNS, texts))
 
 
 def _reach(marks: set[datetime | None]) -> str:

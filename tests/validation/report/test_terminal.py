@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -24,12 +25,20 @@ def said(store: Store, validation: Validation, width: int = 100) -> list[str]:
     return [click.unstyle(line) for line in report.lines(validation, report.statements(store, validation), width)]
 
 
+def cells(line: str) -> int:
+    """How many columns of a terminal the line takes: combining marks none, East Asian wide characters two."""
+    return sum(
+        0 if unicodedata.category(each) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(each) in "WF")
+        for each in line
+    )
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_no_line_is_wider_than_the_terminal(store: Store, validated: Validate, width: int) -> None:
     found = [finding(sentence=f"Word {text} " * 9) for text in hostile_values.WORST]
     validation = validated(check("own", *found), check("another", needs="invoices"))
     lines = said(store, validation, width)
-    assert max(map(len, lines)) <= width
+    assert max(map(cells, lines)) <= width
     assert all(line.isprintable() for line in lines)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usage_explore import formatting
+from usage_explore.console import Justify, table
 from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.validation.finding import Severity
@@ -22,7 +23,6 @@ LISTED = 40
 """How many findings are listed; those of high severity always are."""
 
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "yellow", "low": "cyan"}
-_GAP = "  "
 _NARROWEST, _WIDEST = 60, 160
 _NAME = 32  # characters of a metric's name beside its numbers
 
@@ -47,7 +47,8 @@ def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) 
     yield ""
     yield from _totals(validation, width)
     yield ""
-    yield from _table([], [(words.agreement(each.agrees), each.sentence) for each in reconciled], "<<", width)
+    agreements = [(words.agreement(each.agrees), each.sentence) for each in reconciled]
+    yield from table([("", "left"), ("", "left")], agreements, width=width) if agreements else ()
 
 
 def _stamp(validation: Validation) -> str:
@@ -63,8 +64,8 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
         return
     listed = found[: max(LISTED, validation.counts()["high"])]
     yield ""
-    yield from _table(
-        ["severity", "share", "events", "what"],
+    yield from _dim_heading(
+        [("severity", "left"), ("share", "right"), ("events", "right"), ("what", "left")],
         [
             (
                 each.severity,
@@ -74,7 +75,6 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
             )
             for each in listed
         ],
-        "<>><",
         width,
         [_COLORS[each.severity] for each in listed],
     )
@@ -85,10 +85,9 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
 def _checks(results: Iterable[Result], width: int) -> Iterator[str]:
     found = tuple(results)
     shares = words.shares_of_time(found)
-    yield from _table(
-        ["check", "time", "share", "result"],
+    yield from _dim_heading(
+        [("check", "left"), ("time", "right"), ("share", "right"), ("result", "left")],
         [(each.check.name, *_spent(each, shares), _outcome(each)) for each in found],
-        "<>><",
         width,
     )
 
@@ -110,32 +109,15 @@ def _totals(validation: Validation, width: int) -> Iterator[str]:
     rows = [
         (words.text(name, _NAME), f"{events:,}", formatting.exact(quantity)) for name, (events, quantity) in metrics
     ]
-    yield from _table(
-        ["metric", "events", "quantity"], [*rows, ("all", f"{validation.totals.events:,}", "")], "<>>", width
-    )
+    rows.append(("all", f"{validation.totals.events:,}", ""))
+    yield from _dim_heading([("metric", "left"), ("events", "right"), ("quantity", "right")], rows, width)
     if costs := words.costs(validation):
         yield from textwrap.wrap(f"Cost: {costs}", width)
 
 
-def _table(
-    heading: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    sides: str,
-    width: int,
-    colors: Sequence[str] | None = None,
+def _dim_heading(
+    columns: Sequence[tuple[str, Justify]], rows: Sequence[Sequence[str]], width: int, colors: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Columns at their widest cell, each to its side; the last one takes the rest of the width, in several lines."""
-    every = [heading, *rows] if heading else list(rows)
-    if not rows:
-        return
-    *widths, last = (max(map(len, column)) for column in zip(*every, strict=True))
-    before = sum(widths) + len(_GAP) * len(widths)
-    last = max(min(last, width - before), 1)
-    for number, row in enumerate(every, -1 if heading else 0):
-        cells = [f"{cell:{side}{size}}" for cell, side, size in zip(row[:-1], sides, widths, strict=False)]
-        first, *rest = textwrap.wrap(row[-1], last) or [""]
-        if number >= 0 and colors:
-            cells[0] = click.style(cells[0], fg=colors[number])
-        line = _GAP.join([*cells, f"{first:{sides[-1]}{last}}"]).rstrip()
-        yield click.style(line, dim=True) if number < 0 else line
-        yield from (" " * before + f"{more:{sides[-1]}{last}}".rstrip() for more in rest)
+    heading, *lines = table(columns, rows, width=width, colors=colors)
+    yield click.style(heading, dim=True)
+    yield from lines
