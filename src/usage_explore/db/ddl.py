@@ -16,6 +16,7 @@ from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.error_mapping import translated
 from usage_explore.db.schema import events_table, indexes
 from usage_explore.errors import ConfigurationError, TableMismatch
+from usage_explore.sql.identifiers import identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -104,7 +105,7 @@ def _create(connection: Connection, table: Table, wishes: Wishes) -> None:
     made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
     for statement in made:
         connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
-    name = sql.Identifier(*([table.schema] if table.schema else []), table.name)
+    name = identifier(table)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
     if wishes.distribute:
         citus.distribute(connection, name)

@@ -25,6 +25,7 @@ from usage_explore.demo.rows import copy_lines
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalog
 from usage_explore.rollup.refresh import rebuild
+from usage_explore.sql.identifiers import identifier
 
 DEFAULT_SEED = 1
 DEFAULT_DAYS = 120
@@ -63,7 +64,7 @@ class _Demo:
 
     @property
     def name(self) -> sql.Identifier:
-        return _identifier(self.table)
+        return identifier(self.table)
 
 
 @contextmanager
@@ -246,13 +247,9 @@ def _instant(microseconds: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
 
 
-def _identifier(table: Table) -> sql.Identifier:
-    return sql.Identifier(*([table.schema] if table.schema else []), table.name)
-
-
 def _key(connection: Connection, table: Table) -> str:
     """The table's full name, the same however it was written."""
-    name = _identifier(table).as_string(connection)
+    name = identifier(table).as_string(connection)
     key = _value(
         connection,
         sql.SQL(
@@ -267,7 +264,7 @@ def _key(connection: Connection, table: Table) -> str:
 
 def _holds_any(connection: Connection, table: Table, tests: Iterable[sql.Composed]) -> bool:
     """Whether the events table has a row that passes one of the tests, each answered by an index."""
-    name = _identifier(table)
+    name = identifier(table)
     looks = [sql.SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(name, test) for test in tests]
     return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(looks))))
 

@@ -6,9 +6,10 @@ from psycopg import sql
 
 from usage_explore.db.catalog import Relation, documented
 from usage_explore.db.schema import events_table
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.query.filters import TEXT_COLUMNS
 from usage_explore.sql import filters
+from usage_explore.sql.identifiers import quoted
 
 _ODD = "IN ('NaN', 'Infinity', '-Infinity')"
 _OUTSIDE = "{0} < '1970-01-01Z' OR {0} >= '2200-01-01Z'"

@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 from usage_explore.db.catalog import Relation
 from usage_explore.db.schema import events_table
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.query import buckets
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
+from usage_explore.sql.identifiers import quoted
 from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, span
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 

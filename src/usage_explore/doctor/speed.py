@@ -8,7 +8,8 @@ from usage_explore.db import citus, timescale
 from usage_explore.db import indexes as indexed
 from usage_explore.db.catalog import Relation
 from usage_explore.db.indexes import Existing
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.sql.identifiers import quoted
 
 _PURPOSE = {
     "page": "paging an organization's events",

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from usage_explore.db import citus, timescale
 from usage_explore.db.catalog import Relation
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.formatting import duration
+from usage_explore.sql.identifiers import literal, quoted
 
 _MANY_CHUNKS = 2_000
 _EXTENSIONS = "SELECT extname FROM pg_extension WHERE extname IN ('timescaledb', 'citus') ORDER BY 1"
@@ -64,8 +65,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 f"a new chunk's indexes take {now.index_bytes / 1e9:.1f} GB, more than a quarter of"
                 f" effective_cache_size has room for ({room / 1e9:.1f} GB), so ingest slows down",
                 f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
-                f"'{quoted(found.name, found.schema)}',"
-                f" interval '{duration(fit)}');",
+                f"{literal(quoted(found.name, found.schema))}, interval '{duration(fit)}');",
             )
         )
     elif now.chunks > _MANY_CHUNKS and fit > now.interval:
@@ -75,8 +75,7 @@ def _hypertable(connection: Connection, found: Relation) -> list[Finding]:
                 "warning",
                 f"{now.chunks:,} chunks make every statement slow to plan",
                 f"For chunks made from now on: SELECT {schema}.set_chunk_time_interval("
-                f"'{quoted(found.name, found.schema)}',"
-                f" interval '{duration(fit)}');",
+                f"{literal(quoted(found.name, found.schema))}, interval '{duration(fit)}');",
             )
         )
     return [*findings, *_columnstore(connection, found, now)]
@@ -141,6 +140,6 @@ def _distributed(connection: Connection, found: Relation) -> list[Finding]:
             "warning",
             f"{said}, so every question asks all of them, and nothing keeps (organization_id, timestamp, id) unique"
             " unless that column is in the index",
-            f"SELECT alter_distributed_table('{quoted(found.name, found.schema)}', '{citus.COLUMN}');",
+            f"SELECT alter_distributed_table({literal(quoted(found.name, found.schema))}, '{citus.COLUMN}');",
         )
     ]

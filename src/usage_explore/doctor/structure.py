@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from usage_explore.db.catalog import FITTING, Relation, documented, misfits
 from usage_explore.db.schema import COLUMNS
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
 from usage_explore.doctor.view import instants, suggestion
+from usage_explore.sql.identifiers import quoted
 
 _CANDIDATES = """
 SELECT n.nspname, c.relname

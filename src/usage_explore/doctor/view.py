@@ -9,7 +9,8 @@ from psycopg import sql
 
 from usage_explore.db.catalog import FITTING, Attribute, Relation, documented
 from usage_explore.db.schema import DEFAULT_TABLE
-from usage_explore.doctor.finding import Connection, Finding, quoted
+from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.sql.identifiers import literal, quoted
 
 LIKELY = {
     "id": "event_id event_uuid usage_event_id uuid guid",
@@ -93,7 +94,7 @@ class _Mapping:
             return f"({self.line('id', 'uuid', False)[0]})::text", "no column found: the id"
         if name == "dimensions":
             rest = self.left()[:50]
-            pairs = ", ".join(f"'{column.replace(chr(39), chr(39) * 2)}', {quoted(column)}" for column in rest)
+            pairs = ", ".join(f"{literal(column)}, {quoted(column)}" for column in rest)
             if not pairs:
                 return "'{}'::jsonb", ""
             return f"jsonb_strip_nulls(jsonb_build_object({pairs}))", "the columns that serve as nothing else"

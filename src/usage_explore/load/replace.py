@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
 from usage_explore.rollup import catalog, refresh
-from usage_explore.rollup.fill_sql import identifier
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import INSTANT
 
 FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")

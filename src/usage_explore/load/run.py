@@ -31,6 +31,7 @@ from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
 from usage_explore.load.staging import STAGE, Connection, Stage
+from usage_explore.sql.identifiers import identifier
 
 FORMATS = ("csv", "jsonl", "parquet", "focus")
 
@@ -109,7 +110,7 @@ def load_files(
             raise
     if sum(report.loaded for report in reports) >= _MANY:
         with _in_words(files[-1], name):
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*name.split("."))))
+            connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
 

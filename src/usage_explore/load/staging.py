@@ -19,6 +19,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import KEPT
 from usage_explore.rollup import catalog, refresh
+from usage_explore.sql.identifiers import identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -143,7 +144,7 @@ class Stage:
     def __init__(self, connection: Connection, table: Table) -> None:
         self._connection = connection
         self._events = catalog.placed(connection, table)
-        self._table = sql.Identifier(*filter(None, (table.schema, table.name)))
+        self._table = identifier(table)
         self._name = self._table.as_string(connection)
         self._span: dict[str, Any] = {}
         columns = sql.SQL(", ").join(

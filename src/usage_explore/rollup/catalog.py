@@ -19,8 +19,9 @@ from usage_explore.db.catalog import check_instants, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup.fill_sql import identifier, summarize
+from usage_explore.rollup.fill_sql import summarize
 from usage_explore.sql import filters
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import SUMMARY, Kept
 from usage_explore.sql.rollup_tables import kept_table, rollup_index, rollup_table
 

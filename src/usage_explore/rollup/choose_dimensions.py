@@ -20,7 +20,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.decimals import decimal_context, ratio
 from usage_explore.rollup.catalog import Entry
-from usage_explore.rollup.fill_sql import identifier
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import COLUMNS, DAY, HOUR, KEYS, NONE
 
 SAMPLE = 100_000

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import COLUMNS as DIMENSIONS
 from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
@@ -150,11 +151,6 @@ def summarize(events: Table) -> sql.Composed:
         summary=sql.SQL(_SUMMARY),
         kept=identifier(kept_table(events)),
     )
-
-
-def identifier(table: Table) -> sql.Identifier:
-    """The table's name for SQL."""
-    return sql.Identifier(*filter(None, (table.schema, table.name)))
 
 
 def piece_of(organization_id: UUID, kept: Kept, since: datetime | None, until: datetime) -> Piece:

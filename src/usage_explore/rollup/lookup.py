@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import Connection, Table, select, text
-from sqlalchemy.dialects import postgresql
 
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.buckets import follows
 from usage_explore.sql.filters import scope
+from usage_explore.sql.identifiers import quoted
 from usage_explore.sql.rollup_plan import NONE, Kept, Serving, serving, serving_choices
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
@@ -84,7 +84,10 @@ def choices_path(connection: Connection, table: Table, query: Question, group: s
 def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept] | str:
     """What the rollup keeps of the question's organization, by dimension, else why this role is answered without it."""
     catalogue, rows = kept_table(table), rollup_table(table)
-    names = {"events": _quoted(table), "kept": _quoted(catalogue), "rows": _quoted(rows)}
+    names = {
+        name: quoted(relation.name, relation.schema)
+        for name, relation in (("events", table), ("kept", catalogue), ("rows", rows))
+    }
     unusable: str | None = connection.execute(_UNUSABLE, names).scalar()
     if unusable != "":
         return unusable or NO_ROLLUP
@@ -95,7 +98,3 @@ def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kep
         )
     )
     return {line.dimension: Kept(*line) for line in lines}
-
-
-def _quoted(table: Table) -> str:
-    return postgresql.dialect().identifier_preparer.format_table(table)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup.fill_sql import identifier
+from usage_explore.sql.identifiers import identifier
 
 _REWRITTEN = """
 WITH places (oid) AS (

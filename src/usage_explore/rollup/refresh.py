@@ -20,7 +20,8 @@ from usage_explore.db.error_mapping import said
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup import preconditions
 from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock
-from usage_explore.rollup.fill_sql import Piece, empty, fill, identifier, merge, parameters, piece_of
+from usage_explore.rollup.fill_sql import Piece, empty, fill, merge, parameters, piece_of
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, floor
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 

@@ -13,8 +13,8 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.rollup import catalog, choose_dimensions, preconditions, watermark
-from usage_explore.rollup.fill_sql import identifier
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import DAY, KEYS, NONE, floor
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 

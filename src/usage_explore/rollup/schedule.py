@@ -17,8 +17,9 @@ from usage_explore.db import timescale
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalog, preconditions, watermark
-from usage_explore.rollup.fill_sql import fill, identifier, merge
+from usage_explore.rollup.fill_sql import fill, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import SUMMARY
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
@@ -111,7 +112,8 @@ def schedule(connection: Connection, events: Table, every: timedelta, settle: ti
         connection.execute(procedure(connection, events))
         row = connection.execute(
             sql.SQL("SELECT {}.add_job({}::regproc, %s, config => %s)").format(
-                timescale.extension(connection), sql.Literal(_name(events).as_string(connection))
+                timescale.extension(connection),
+                sql.Literal(identifier(events, _procedure(events)).as_string(connection)),
             ),
             [every, json.dumps({"settle": f"{settle.total_seconds()} seconds"})],
         ).fetchone()
@@ -127,7 +129,9 @@ def unschedule(connection: Connection, events: Table) -> bool:
         jobs = connection.execute(_JOBS, [events.schema, _procedure(events)]).fetchall()
         for (job,) in jobs:
             connection.execute(sql.SQL("SELECT {}.delete_job(%s)").format(timescale.extension(connection)), [job])
-        connection.execute(sql.SQL("DROP PROCEDURE IF EXISTS {} (integer, jsonb)").format(_name(events)))
+        connection.execute(
+            sql.SQL("DROP PROCEDURE IF EXISTS {} (integer, jsonb)").format(identifier(events, _procedure(events)))
+        )
     return bool(jobs)
 
 
@@ -139,7 +143,7 @@ def procedure(connection: Connection, events: Table) -> sql.Composed:
         return sql.SQL(re.sub(r"%\((\w+)\)s", r"_\1", statement.as_string(connection)).replace("%%", "%"))
 
     return sql.SQL(_PROCEDURE).format(
-        procedure=_name(events),
+        procedure=identifier(events, _procedure(events)),
         least=sql.Literal(watermark.LEAST_SETTLE),
         oldest=inlined(sql.SQL(watermark.OLDEST)),
         hidden=inlined(sql.SQL(watermark.HIDDEN)),
@@ -165,10 +169,6 @@ def _check(connection: Connection) -> None:
 
 def _procedure(events: Table) -> str:
     return f"{events.name}_rollup_refresh"
-
-
-def _name(events: Table) -> sql.Identifier:
-    return sql.Identifier(*filter(None, (events.schema, _procedure(events))))
 
 
 def _is_there(connection: Connection) -> bool:

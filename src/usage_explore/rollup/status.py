@@ -16,7 +16,7 @@ from usage_explore.db import citus, timescale
 from usage_explore.db.ddl import Connection
 from usage_explore.formatting import size
 from usage_explore.rollup.catalog import Entry, entries
-from usage_explore.rollup.fill_sql import identifier
+from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 

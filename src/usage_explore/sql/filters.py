@@ -45,6 +45,7 @@ from usage_explore.query.cursor import Position
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.sql.identifiers import quoted
 
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
 
@@ -226,12 +227,11 @@ def is_empty(table: Table) -> Select[bool]:
     Never true of a view, nor where row-level security applies: what they hide cannot be told from what is not there.
     """
     catalog = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
-    name = _DIALECT.identifier_preparer.format_table(table)
     return select(
         catalog.c.relkind.in_(("r", "p"))
         & ~func.row_security_active(catalog.c.oid, type_=Boolean)
         & ~select(table.c.id).exists()
-    ).where(catalog.c.oid == func.to_regclass(name))
+    ).where(catalog.c.oid == func.to_regclass(quoted(table.name, table.schema)))
 
 
 def now() -> Select[datetime]:
