@@ -139,3 +139,17 @@ def test_configured_url_starts_no_server(tmp_path: Path) -> None:
 
 def test_embedded_server_is_the_default(home: Path) -> None:
     assert config.database_url(settings(home=home)).startswith("postgresql://postgres@/usage_explore?host=")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cr3t%zz@127.0.0.1:1/db",
+        "postgresql://u:s3cr3t@[::1/db",
+        "postgresql://u:p@s3cr3t@127.0.0.1/db",
+    ],
+)
+def test_an_unreadable_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="database_url: is not a readable address") as raised:
+        settings(database_url=url)
+    assert "s3cr3t" not in str(raised.value)

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import platformdirs
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AliasGenerator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -36,11 +38,26 @@ def _variable(field: str | None) -> str:
 def _postgresql_url(value: Any) -> str:
     for scheme in _URL_SCHEMES:
         if isinstance(value, str) and value.startswith(scheme):
-            return "postgresql://" + value.removeprefix(scheme)
+            return _readable("postgresql://" + value.removeprefix(scheme))
     raise ConfigurationError(
         "database_url: only PostgreSQL is spoken here; write postgresql://user:password@host:5432/database"
         " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
     )
+
+
+def _readable(url: str) -> str:
+    """The address if libpq can split it; the error shows no part of it, as any part may be the password."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        parts = {"host": "@"}
+    if "@" in str(parts.get("host") or ""):
+        raise ConfigurationError(
+            "database_url: is not a readable address; write postgresql://user:password@host:5432/database and"
+            " percent-encode special characters of user and password, % as %25 and @ as %40"
+            " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+        )
+    return url
 
 
 def _organization(value: Any) -> UUID:

@@ -56,6 +56,7 @@ def test_no_value_makes_a_line_of_its_own(text: str) -> None:
         ("a ue_0a1b2c3d_" + "x-_" * 14 + ".", "a ue_***."),
         ("at postgresql://ana:p%20w@db:5432/x", "at postgresql://ana:***@db:5432/x"),
         ("host=db password=secret dbname=x", "host=db password=*** dbname=x"),
+        ("password='two words' dbname=x", "password=*** dbname=x"),
         ("metric_key=ue_small", "metric_key=ue_small"),
     ],
 )

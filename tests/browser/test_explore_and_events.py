@@ -333,6 +333,17 @@ def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) ->
     page.wait_for_url(re.compile(f"organization_id={ACME}"))
 
 
+@pytest.mark.parametrize(
+    "text", ["http://evil.example/x.png", "![x](http://evil.example)", "www.evil.example", "a@evil.example"]
+)
+def test_values_and_faults_in_a_message_are_no_links(visit: Visit, text: str) -> None:
+    for link in ({"metric_key": text, **WINDOW}, {"group_by": text}):
+        page = settled(visit(address("", organization_id=ACME, **link)))
+        expect(page.get_by_text("evil.example").first).to_be_visible()
+        targets = page.locator("a[href]").evaluate_all("links => links.map(link => link.protocol + link.hostname)")
+        assert set(targets) == {"http:127.0.0.1"}
+
+
 def test_a_link_that_is_not_utf8_is_a_bad_link(visit: Visit) -> None:
     page = settled(visit(address("", **LINK) + "&metric_key=%FF"))
     expect(page.locator(ALERT)).to_contain_text("percent-encoded")

@@ -25,7 +25,7 @@ _MOST_PARAMETERS = 100
 _MOST_LINES, _WINDOW = 100, 10.0  # lines of libraries, in as many seconds
 _KNOWN = {"chart", "theme", "escape_formulas", *EventQuery.model_fields, *AggregateQuery.model_fields}
 _API_KEY = re.compile(r"ue_[0-9a-fA-F]{8}_[\w-]+")
-_CREDENTIALS = re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)|(password=)[^\s\"\\&]+", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)|(password=)(?:'[^']*'|[^\s\"\\&]+)", re.IGNORECASE)
 
 
 class Lines(logging.Formatter):

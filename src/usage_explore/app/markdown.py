@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 
 _SPECIAL = frozenset("\\`*_{}[]()#+-.!|~$:<>")
-_NAMED = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)")
+_NAME_OR_LINK = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)|\\:(?=//)|www(?=\\\.)|(?=@)", re.IGNORECASE)
+"""Where Streamlit would read an emoji or icon such as :name:, or GitHub's Markdown a bare address as a link."""
+
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
 def plain(text: str) -> str:
     """Text from data or a link as Markdown that shows it as it is."""
     escaped = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in text)
-    # Streamlit replaces :names: of emoji and icons after it has read the Markdown; a word joiner prevents that
-    return _NAMED.sub("\\\\:\u2060", escaped)
+    # both are looked for after the escapes are resolved; an invisible word joiner prevents that
+    return _NAME_OR_LINK.sub("\\g<0>\u2060", escaped)
 
 
 def prose(text: str) -> str:
