@@ -106,7 +106,8 @@ class Store:
     """One organization's events. Made by `connect`; holds a pool, so one store serves many threads.
 
     `allowed` names the organizations that who asks may see, None for every one. With `rollup` False every question is
-    answered from the events themselves; with `hints`, names that no recent event has are warned of.
+    answered from the events themselves; with `hints`, names that no recent event has are warned of; with
+    `escaped_commas`, queries come from links, where a metric key has a comma only if it was escaped.
     `long_statement_timeout` bounds each statement of a validation.
     """
 
@@ -118,6 +119,7 @@ class Store:
     allowed: frozenset[UUID] | None = None
     rollup: bool = True
     hints: bool = True
+    escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
@@ -167,7 +169,8 @@ class Store:
 
         Raises `QueryError` for a damaged or foreign cursor, `ScopeError`, `DatabaseError`.
         """
-        with self._asking(expect(EventQuery, EventQuery() if query is None else query)) as (connection, query):
+        asking = expect(EventQuery, EventQuery() if query is None else query)
+        with self._asking(asking, empty=False) as (connection, query):
             after = _position(query)
             rows = keyset.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
@@ -192,7 +195,7 @@ class Store:
 
     def count(self, query: EventQuery) -> int:
         """How many events the question finds on all its pages."""
-        with self._asking(expect(EventQuery, query), snapshot=True) as (connection, scoped):
+        with self._asking(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
             found = self._paths(connection, _now(connection)).count(scoped)
             self._hint(connection, scoped, empty=not found)
             return found
@@ -241,7 +244,7 @@ class Store:
         `NotExact` when NaN or infinite quantities would be summed, `ScopeError`, `DatabaseError`.
         """
         asking = expect(AggregateQuery, AggregateQuery() if query is None else query)
-        with self._asking(asking, snapshot=True) as (connection, asked):
+        with self._asking(asking, snapshot=True, empty=False) as (connection, asked):
             now = _now(connection)
             resolved, capped = _in_effect(asked, now)
             series, metrics, served = self._paths(connection, now).aggregate(resolved)
@@ -409,22 +412,30 @@ class Store:
 
     @contextmanager
     def _asking(
-        self, query: _Q, *, snapshot: bool = False, statement_timeout: timedelta | None = None
+        self, query: _Q, *, snapshot: bool = False, statement_timeout: timedelta | None = None, empty: bool = True
     ) -> Iterator[tuple[Connection, _Q]]:
-        """A transaction to answer the question in, and the question with its organization."""
+        """A transaction to answer the question in, and the question with its organization.
+
+        Lists written as one value are refused at once; with `empty` False only by `_hint`, of an empty answer.
+        """
         self._scope.check(query)
         with reading.transaction(self.engine, snapshot=snapshot, statement_timeout=statement_timeout) as connection:
             self._check_times(connection)
             scoped = self._scope.of(query, connection, self.table)
-            hints.check_commas(connection, self.table, scoped)
+            self._check_commas(connection, scoped, empty=empty)
             yield connection, scoped
 
     def _hint(self, connection: Connection, query: Question, *, empty: bool) -> None:
-        """Warn of what may have been meant otherwise."""
+        """Refuse of an empty answer, and warn of, what may have been meant otherwise."""
+        if empty:
+            self._check_commas(connection, query, empty=True)
         if self.hints:
             group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
             for words in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(words)
+
+    def _check_commas(self, connection: Connection, query: Question, *, empty: bool) -> None:
+        hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)
 
     def _known(self, connection: Connection, query: Question, now: datetime) -> datetime | None:
         """The latest arrival that has settled at `now`: looked for among the latest first, and only then among all."""

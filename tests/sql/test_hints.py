@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, asking
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, Store, connect
 from usage_explore.cli.main import main
@@ -93,6 +93,21 @@ def test_http_refuses_it_too(store: Store) -> None:
             assert answer.status_code == 400
             assert "repeated parameter" in answer.text
         assert client.get(EVENTS, params={"metric_key": "tokens_in,Other"}).json()["data"]
+
+
+@pytest.mark.parametrize("prefix", ["", "not:"])
+def test_an_escaped_comma_is_accepted_though_no_event_has_it(
+    store: Store, events_database_url: str, tmp_path: Path, prefix: str
+) -> None:
+    name, value, kept = f"{prefix}metric_key", r"tokens_in\,Other", store.count(EventQuery()) if prefix else 0
+    with asking(store) as client:
+        assert bool(client.get(EVENTS, params={name: value}).json()["data"]) == bool(kept)
+        series = client.get(AGGREGATE, params={name: value, **WINDOW}).json()["series"]
+        assert sum(each["total"] for each in series) == kept
+        assert client.get(EXPORT, params={name: value}).text.count("\n") == 1 + kept
+    options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+    result = CliRunner().invoke(main, ["export", *options, "--query", f"{name}={value}", str(tmp_path / "events.csv")])
+    assert f"Wrote {kept:,} events" in result.output
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ class Door:
         with self._making:
             if self._store is None:
                 made = self._make if isinstance(self._make, Store) else self._make()
-                self._store = dataclasses.replace(made, hints=False)  # a log is no place for them
+                # a log is no place for hints
+                self._store = dataclasses.replace(made, hints=False, escaped_commas=True)
                 cancellation.watch(self._store.engine)
             return self._store
 

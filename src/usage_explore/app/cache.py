@@ -92,7 +92,7 @@ class Source:
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store that every session shares, on the configured database."""
-    made = dataclasses.replace(connect(), hints=False)  # a log is no place for them
+    made = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # a log is no place for hints
     cancellation.watch(made.engine)
     return made
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ def validate(
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
         }
-        store = opened_here.enter_context(opened(settings_in_force()))
+        store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
         with _progress(chosen) as show:
             validation = store.validate(
                 period, invoices=invoices, wallets=wallets, checks=checks or None, progress=show

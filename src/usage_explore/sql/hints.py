@@ -40,13 +40,17 @@ def warn(words: str) -> None:
     warnings.warn_explicit(words, HintWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
-def check_commas(connection: Connection, table: Table, query: Question) -> None:
-    """Refuse a value with commas that no event has, where events have a part of it: it must have meant several values.
+def check_commas(connection: Connection, table: Table, query: Question, *, empty: bool, escaped: bool) -> None:
+    """Refuse a value with commas that no event has, where events have a part of it: a list written as one value.
 
-    Only where it stands alone: a list of several was written by somebody who knows how. Raises `QueryError`.
+    Only a value that stands alone: who wrote a list of several values knows how. Of an answer that is not `empty`, or
+    not known yet, only excluded values are suspicious. `escaped` metric keys come from a link or request, whose commas
+    separate values unless escaped: there a comma is meant. Raises `QueryError`.
     """
     faults = []
     for name, group, values in _filters(query):
+        if not (empty or name.startswith(NOT)) or (escaped and group == "metric_key"):
+            continue
         if len(values) > 1 or "," not in values[0] or _exist(connection, table, query, group, values):
             continue
         parts = tuple(dict.fromkeys(part for each in values[0].split(",") if (part := each.strip())))
