@@ -15,7 +15,7 @@ from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnav
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Question, at
 from usage_explore.query.describe import describe
-from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results import frames
@@ -284,7 +284,7 @@ class Aggregate(AggregateData):
         if series.kind == "value":
             if group.startswith(DIMENSION):
                 return {"dimensions": {**dict(self.query.dimensions), dimension_key(group): series.key}}
-            return {group: series.key}
+            return {group: [series.key] if group in TEXT_COLUMNS else series.key}
         excluded = {name: set(values) for name, values in self.query.exclude}
         for kept in self.series:
             if kept.kind == "value" and kept.key is not None:

@@ -138,6 +138,17 @@ def test_a_blank_value_is_the_empty_string_for_dimensions_only() -> None:
     assert EventQuery.from_params("not:dim:model").exclude == (("dim:model", ("",)),)
 
 
+@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency"])
+def test_the_empty_text_of_a_column_is_written_by_name(name: str) -> None:
+    query = EventQuery(**{name: ["", "a"], "exclude": {name: [""]}})
+    assert query.to_params() == (("empty", name), (name, "a"), ("not:empty", name))
+    assert EventQuery.from_params(query.query_string()) == query
+    assert EventQuery.model_validate_json(query.model_dump_json()) == query
+    for blank in ({name: ""}, {"exclude": {name: ""}}):
+        with pytest.raises(QueryError, match=f"{name}: is blank"):
+            EventQuery(**blank)
+
+
 DEEP: list[Any] = []
 for _ in range(5_000):
     DEEP = [DEEP]
@@ -160,7 +171,8 @@ FAULTS = {
     "metric_key=a,,b": "metric_key: has an empty item",
     r"metric_key=a\x": "metric_key: has a lone backslash",
     "metric_key=a%5C": "metric_key: has a lone backslash",
-    "price_key=": "price_key: is blank",
+    "price_key=": "price_key: is blank; give a value, leave the parameter out, or write empty=price_key",
+    "empty=dim:model": "empty: 'dim:model' is not one of metric_key, price_key, wallet_currency",
     "price_key=a%00b": "price_key: contains a NUL",
     "dim:=x": "dim:: names no dimension",
     "missing=": "missing: is blank",

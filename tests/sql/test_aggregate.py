@@ -258,6 +258,23 @@ def test_the_sql_to_copy_gives_the_same_answer(
         ]
 
 
+@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency"])
+def test_the_rows_behind_an_empty_text_and_beside_it(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row], name: str
+) -> None:
+    """A table that another program fills may hold the empty text, which is another value than none."""
+    kept: list[dict[str, Any]] = [{name: ""}] * 3 + [{name: "a"}] * 2 + [{name: "b"}]
+    rows.insert(events_connection, [replace(own[0], id=uuid4(), **each) for each in kept])
+    query = AggregateQuery(since=own[0].timestamp, until=own[0].timestamp + timedelta(days=1), group_by=name)
+    with connect(events_database_url) as store:
+        for top in (0, 1, 2):
+            answer = store.aggregate(query.replace(top=top))
+            for series in answer.series:
+                behind = answer.events_at(series)
+                assert len(store.events(EventQuery.from_params(behind.query_string())).events) == series.total
+            assert answer.series[0].key == ""
+
+
 def test_a_thousand_values_can_be_asked_for(store: Store) -> None:
     many = [str(number) for number in range(999)]
     query = AggregateQuery(

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from usage_explore.query.filters import DIMENSION, GROUPS
+from usage_explore.query.filters import DIMENSION, EMPTY, GROUPS, TEXT_COLUMNS
 from usage_explore.query.url_params import NOT
 
 Schema = dict[str, Any]
@@ -33,9 +33,19 @@ _VALUES: dict[str, Schema] = {
         "patternProperties": {
             f"^{NOT}({_GROUP})$": {"type": "string"},
             f"^{NOT}missing$": {"type": "string", "pattern": f"^({_GROUP})$"},
+            f"^{NOT}{EMPTY}$": {"type": "string", "enum": list(TEXT_COLUMNS)},
         },
         "additionalProperties": False,
     },
+}
+_EMPTY_TEXT: Schema = {
+    "name": EMPTY,
+    "in": "query",
+    "required": False,
+    "description": "The empty text as one of the values of this column: `price_key=` without a value is an error.",
+    "schema": {**_MANY, "items": {"type": "string", "enum": list(TEXT_COLUMNS)}, "examples": [["price_key"]]},
+    "style": "form",
+    "explode": True,
 }
 _SPREAD = {"dimensions": DIMENSION.rstrip(":"), "exclude": NOT.rstrip(":")}
 
@@ -46,9 +56,10 @@ def parameters(model: type[BaseModel], *, without: tuple[str, ...] = ()) -> list
     `dim:<key>` and `not:<parameter>` are objects whose properties are written one by one, prefix and all.
     """
     properties = model.model_json_schema()["properties"]
-    return [
+    found = [
         _parameter(name, field, properties[name]) for name, field in model.model_fields.items() if name not in without
     ]
+    return [*found, _EMPTY_TEXT] if "price_key" in properties else found
 
 
 def _parameter(name: str, field: FieldInfo, declared: Schema) -> Schema:

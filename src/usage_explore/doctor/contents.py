@@ -81,7 +81,7 @@ def quality(connection: Connection, found: Relation) -> list[Finding]:
         **{
             f"blank {name}": (
                 f"{name} = ''",
-                f"rows have an empty {name}, which no filter can name",
+                f"rows have an empty {name}, which is another value than none",
                 "warning",
                 f"Fill {name}{'' if name == 'metric_key' else ', or set it to NULL'}.",
             )

@@ -194,7 +194,7 @@ def key_words(raw: object) -> str:
 
 
 def code_words(raw: object) -> str:
-    """Text that is not blank: a price key or a currency. A blank one could not be asked for."""
+    """Text that is not blank: a price key or a currency. A blank one would be another value than none."""
     text = words(raw)
     if not text:
         raise Bad("is the empty text; leave it out where there is none")

@@ -31,6 +31,7 @@ GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
 
 DIMENSION = "dim:"
 NOT = "not:"
+EMPTY = "empty"
 _ABSENT = ("missing", f"{NOT}missing")
 
 
@@ -77,8 +78,8 @@ def dimension_group(key: str) -> str:
 
 
 def texts(value: object) -> Texts:
-    """One text or several, none blank."""
-    return tuple(sorted({validators.text(item) for item in _items(value)}))
+    """One text or several; the empty text only within several, such as `[""]`, where it cannot be meant as "any"."""
+    return tuple(sorted({validators.text(item, blank=not isinstance(value, str)) for item in _items(value)}))
 
 
 def groups(value: object) -> Texts:

@@ -1,7 +1,8 @@
 """The URL form of a question: (name, value) pairs and query strings, in both directions.
 
 The names are the fields' own, but `dimensions` is written `dim:<key>=<value>` and `exclude` is written
-`not:<parameter>=<value>`. `metric_key` may also carry several values between commas.
+`not:<parameter>=<value>`. `metric_key` may also carry several values between commas. The empty text among a text
+column's values is written `empty=<column>`, excluded `not:empty=<column>`: `price_key=` is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from urllib.parse import parse_qsl, urlencode
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.filters import DIMENSION, dimension_group
+from usage_explore.query.filters import DIMENSION, EMPTY, TEXT_COLUMNS, dimension_group
+from usage_explore.query.decimals import rfc3339
 from usage_explore.query.filters import NOT as NOT
 from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING
 
@@ -34,6 +36,8 @@ Params = str | Mapping[str, str | Iterable[str]] | Iterable[tuple[str, str]]
 """A link or query string, a mapping, or (name, value) pairs."""
 
 _PREFIXED = {"dimensions": DIMENSION, "exclude": NOT}
+_EMPTY = {EMPTY: "", f"{NOT}{EMPTY}": NOT}
+_TEXTS = frozenset(prefix + name for prefix in ("", NOT) for name in TEXT_COLUMNS)
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
@@ -109,9 +113,18 @@ def from_pairs(
     fields: dict[str, object] = {}
     many: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
     faults: list[Fault] = []
-    for name, items in values.items():
+    empty: set[str] = set()
+    if "price_key" in model.model_fields:
+        for name in sorted(_EMPTY.keys() & values):
+            groups = values.pop(name)
+            empty |= {_EMPTY[name] + group for group in groups if group in TEXT_COLUMNS}
+            said = f"is not one of {', '.join(TEXT_COLUMNS)}; of a dimension write dim:<key>="
+            others = (group for group in groups if group not in TEXT_COLUMNS)
+            faults += [Fault(name, f"{validators.shorten(group)} {said}") for group in others]
+    for name in (*values, *sorted(empty - values.keys())):
         try:
-            items = [part for item in items for part in _items(name, item)]
+            items = [part for item in values.get(name, ()) for part in _items(name, item)]
+            items += [""] * (name in empty)
             field = next((field for field, prefix in _PREFIXED.items() if name.startswith(prefix)), None)
             if field:
                 many[field][name] = items
@@ -141,6 +154,13 @@ def to_pairs(question: BaseModel) -> tuple[tuple[str, str], ...]:
 
 def values(question: BaseModel) -> Iterator[tuple[str, str]]:
     """Each parameter with each of its values as plain text, as `to_pairs` but without escapes."""
+    for name, value in _named_values(question):
+        column = name.removeprefix(NOT)
+        empty = value == "" and name in _TEXTS
+        yield (name.replace(column, EMPTY), column) if empty else (name, value)
+
+
+def _named_values(question: BaseModel) -> Iterator[tuple[str, str]]:
     for name, value in question:
         if value == type(question).model_fields[name].default:
             continue
@@ -171,6 +191,10 @@ def _escaped(name: str, text: str) -> str:
 
 
 def _items(name: str, value: str) -> list[str]:
+    if name in _TEXTS - _COMMA_SEPARATED and not value:
+        column = name.removeprefix(NOT)
+        said = f"{name.replace(column, EMPTY)}={column}"
+        raise ValueError(f"is blank; give a value, leave the parameter out, or write {said} for the empty text")
     if name not in _COMMA_SEPARATED:
         return [value]
     items: list[list[str]] = [[]]
@@ -182,7 +206,9 @@ def _items(name: str, value: str) -> list[str]:
         else:
             items[-1].append(piece[1:] if piece.startswith("\\") else piece)
     if [] in items:
-        raise ValueError(r"has an empty item between commas; write \, for a literal comma")
+        raise ValueError(
+            r"has an empty item between commas; write \, for a literal comma, empty=metric_key for the empty text"
+        )
     return ["".join(pieces) for pieces in items]
 
 

@@ -138,12 +138,13 @@ def earlier(instant: datetime, by: timedelta) -> datetime:
 
 
 def asked(**values: object) -> dict[str, object]:
-    """Those of the filters that a question can have: no filter for None, nor for a text that cannot be asked for."""
+    """The filters that a query can have: none for None, nor for a text that no query can name; "" within a list."""
     found: dict[str, object] = {}
     for name, value in values.items():
         try:
             if value is not None:
-                found[name] = validators.text(value) if isinstance(value, str) else value
+                text = isinstance(value, str) and validators.text(value, blank=True)
+                found[name] = [value] if text == "" else value
         except ValueError:
             continue
     return found

@@ -279,7 +279,7 @@ def _can_be_asked(name: str, values: set[Any]) -> bool:
     """Whether one question can have all the values, and no others, in a filter."""
     if name == "subscription_id":
         return len(values) == 1
-    texts = [value for value in values if isinstance(value, str) and 0 < len(value) <= LONGEST]
+    texts = [value for value in values if isinstance(value, str) and len(value) <= LONGEST]
     return len(texts) == len(values) <= _TOGETHER
 
 
