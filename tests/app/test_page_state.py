@@ -93,6 +93,15 @@ def test_a_link_that_names_an_organization_at_most_is_the_start_page_and_others_
     assert ExploreView.from_params((*organization, ("top", "3"))).query == AggregateQuery(organization_id=ID, top=3)
     assert ValidateView.from_params(()).query == Period(window="last_month")
     assert ValidateView.from_params(organization).query == Period(window="last_month", organization_id=ID)
+    for base in ("http://127.0.0.1:8501", "https://a.example/usage", ""):
+        link = f"{base}/?organization_id={ID}&chart=lines"
+        assert AggregateQuery.from_params(link) == start.replace(organization_id=ID)
+        assert AggregateQuery.from_params(f"{link}&top=3") == AggregateQuery(organization_id=ID, top=3)
+        period = Period.from_params(f"{base}/validate?organization_id={ID}")
+        assert period == Period(window="last_month", organization_id=ID)
+        requested = f"{base}/api/v1/usage-events/aggregate?organization_id={ID}"
+        assert AggregateQuery.from_params(requested) == AggregateQuery(organization_id=ID)
+    assert AggregateQuery.from_params(f"?organization_id={ID}") == AggregateQuery(organization_id=ID)
 
 
 @pytest.mark.parametrize("organization_id", [None, ID])

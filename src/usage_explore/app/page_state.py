@@ -22,8 +22,6 @@ from usage_explore.results.types import Kind
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]
 
-_START = {"since": "-30d/d", "group_by": "metric_key"}
-
 
 @dataclass(frozen=True)
 class ExploreView:
@@ -48,7 +46,7 @@ class ExploreView:
                     found[name] = read(own[name])
                 except ValueError as error:
                     faults.append(Fault(name, str(error)))
-        query = _question(AggregateQuery, started(question, _START), faults)
+        query = _question(AggregateQuery, started(question, AggregateQuery.START), faults)
         return cls(cast("AggregateQuery", query), **found)
 
     def to_params(self) -> Pairs:
@@ -126,14 +124,14 @@ class EventsView:
         return dataclasses.replace(self, **changes)
 
 
-def started(pairs: Pairs, start: dict[str, str]) -> Pairs:
+def started(pairs: Pairs, start: Pairs) -> Pairs:
     """The parameters of a link's question: those the start page has where the link names an organization at most."""
-    return pairs if any(name != "organization_id" for name, _ in pairs) else (*pairs, *start.items())
+    return pairs if any(name != "organization_id" for name, _ in pairs) else (*pairs, *start)
 
 
 def explicit(query: AggregateQuery | Period) -> Pairs:
     """The question's parameters in a link; one of all defaults names its `since`, as it is not the start page's."""
-    return started(query.to_params(), {"since": str(query.since)})
+    return started(query.to_params(), (("since", str(query.since)),))
 
 
 def shared_filters(query: Question) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from usage_explore.query.url_params import (
     explain,
     filter_values,
     from_pairs,
+    page,
     pairs,
     query_string,
     to_pairs,
@@ -91,6 +92,10 @@ class Question(BaseModel, metaclass=_Named):
     model_config = ConfigDict(frozen=True, extra="forbid")
     VIEW: ClassVar[tuple[str, ...]] = ()
     """Parameters of the app's link that only concern the looking: which bar is picked, how it is drawn."""
+    START: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Parameters of the app's start view: that of a link which names an organization at most."""
+    START_PAGES: ClassVar[tuple[str, ...]] = ()
+    """The pages that have it, by the last part of their path."""
 
     organization_id: _optional_uuid = Field(
         None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
@@ -161,9 +166,13 @@ class Question(BaseModel, metaclass=_Named):
     def from_params(cls, params: Params) -> Self:
         """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
 
-        What a link says of the looking, such as the picked bar, is left out. Raises `QueryError` with every fault.
+        What a link says of the looking, such as the picked bar, is left out. A whole link into the app that names an
+        organization at most is the query of the start view, `START`: the same parameters as a query string or request
+        mean the defaults. Raises `QueryError` with every fault.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
+        if page(params) in cls.START_PAGES and not {name for name, _ in given} - {"organization_id"}:
+            given += cls.START
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
         given = [pair for pair in given if pair[0] not in foreign]
         fields, faults = from_pairs(cls, given, lambda name: cls._elsewhere([name]))

@@ -41,6 +41,7 @@ _TEXTS = frozenset(prefix + name for prefix in ("", NOT) for name in TEXT_COLUMN
 _COMMA_SEPARATED = frozenset({"metric_key", f"{NOT}metric_key"})
 _PIECES = re.compile(r"\\[,\\]|[^,\\]+|,|\\")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE | re.ASCII)
+_HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ def pairs(params: Params) -> Pairs:
     if faults:
         raise QueryError(faults)
     return found
+
+
+def page(params: Params) -> str | None:
+    """The last part of the path of a whole link, such as `validate` or the blank one; None for what is no link."""
+    address = re.split(r"[?#]", params, maxsplit=1)[0] if isinstance(params, str) else ""
+    return _HOST.sub("", address, count=1).rpartition("/")[2] if _ADDRESS.match(address) else None
 
 
 def names(model: type[BaseModel]) -> tuple[str, ...]:

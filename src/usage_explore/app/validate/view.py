@@ -20,7 +20,6 @@ from usage_explore.validation import SEVERITIES, Finding
 from usage_explore.validation.finding import SUBJECTS
 from usage_explore.validation.registry import CHECKS
 
-_START = {"window": "last_month"}
 _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
 
 
@@ -47,7 +46,7 @@ class ValidateView:
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
         own = {"finding", *(name for name, _ in _LISTS.values())}
-        asked = started(tuple(pair for pair in pairs if pair[0] not in own), _START)
+        asked = started(tuple(pair for pair in pairs if pair[0] not in own), Period.START)
         try:
             query = Period.from_params(asked)
         except QueryError as error:
