@@ -110,7 +110,14 @@ def test_without_a_known_wallet_the_other_lines_decide(store: Store) -> None:
     lines = billed(wrong).drop(index=[2 * 7 + 1])
     lines.loc[2 * 7, "currency"] = "CHF"
     found = [each for each in told(store, lines) if "charged in" in dict(each.facts)]
-    assert list(map(facts, found)) == [("medium", "6", "EUR", "USD"), ("low", "15", "CHF", "USD")]
+    assert list(map(facts, found)) == [("high", "6", "EUR", "USD"), ("medium", "15", "CHF", "USD")]
+
+
+def test_lines_of_a_known_wallet_say_nothing_of_those_without(store: Store) -> None:
+    """Pinned usage is in EUR; a fee, which is no usage, goes to the customer's own wallet, which may be another."""
+    lines = billed(EUROS)
+    lines = pd.concat([lines, lines.tail(1).assign(metric_key="fee", currency="USD", quantity="0")])
+    assert [each for each in told(store, lines) if "charged in" in dict(each.facts)] == []
 
 
 def test_many_customers_with_the_same_unusual_currency_are_one_finding(store: Store) -> None:

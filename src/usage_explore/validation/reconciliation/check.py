@@ -301,8 +301,9 @@ CHECK = Check(
         f" of the lines or more agree and another is charged {DOUBLE} times their price or more, or with the other"
         " sign, else medium",
         "currency": "a line in another currency than the wallets its usage goes to, pinned or by the preferred-currency"
-        " cascade, is high; where no wallet is known, in another than most of the customer's lines medium; a customer's"
-        f" only line in another than {percent(SHARED)} of the price's other lines, of {KNOWN} at least, low",
+        " cascade, is high; where no wallet is known, so that all goes to one, in another than most of these lines of"
+        f" the customer too; a customer's only one in another than {percent(SHARED)} of the price's other lines, of"
+        f" {KNOWN} at least, medium",
         "most": f"the {MOST} largest differences, {MOST_CURRENCIES} findings of currencies and {MOST_PRICES} prices are"
         " told, the sheet has all differences",
     },

@@ -1,8 +1,9 @@
 """Whether invoice lines are charged in the currency that their usage is charged in.
 
 That is the currency of the wallet that the usage goes to: the pinned one, else that of the preferred-currency cascade.
-Where neither is known, it is the currency of most of the customer's lines; of a customer's only line, that of nearly
-all lines of its price. Upper and lower case are one currency.
+Where neither is known, all of the customer's usage goes to one wallet, so that lines in two currencies are wrong: it is
+the currency of most of these lines; of a customer's only one, that of nearly all lines of its price. Upper and lower
+case are one currency.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ _WHY: dict[Why, tuple[Severity, str]] = {
     "pinned": ("high", "usage is pinned to wallet {usual}"),
     "preference": ("high", "the preferred currency is {usual}"),
     "default": ("high", "the organization's default currency is {usual}"),
-    "customer": ("medium", "most other lines of the customer are in {usual}"),
-    "price": ("low", "most other lines of the price are in {usual}"),
+    "customer": ("high", "most other lines of the customer are in {usual}"),
+    "price": ("medium", "most other lines of the price are in {usual}"),
 }
 """What speaks for another currency, the strongest first: how grave that is, and in words."""
 
@@ -64,17 +65,16 @@ def misplaced(rows: Iterable[Row], columns: tuple[str, ...], preferences: Prefer
 
     The wallets that usage names must be known of each row, see `Used.wallets`. Lines without a currency are left aside.
     """
-    rows = list(rows)
+    charged = [(row, line, _wallets(row, preferences or NOBODY)) for row, line in _charged(rows)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_item: dict[str | None, Counter[str]] = {}
-    for row, line in _charged(rows):
-        by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
+    for row, line, known in charged:
+        if known is None:
+            by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
         by_item.setdefault(item(columns, row.key), Counter())[_code(line)] += 1
     found: dict[tuple[Any, ...], dict[UUID, Misplaced]] = {}
-    for row, line in _charged(rows):
-        given = _wallets(row, preferences or NOBODY) or _most(
-            by_customer[line.customer_id], by_item[item(columns, row.key)]
-        )
+    for row, line, known in charged:
+        given = known or _most(by_customer[line.customer_id], by_item[item(columns, row.key)])
         if given and _code(line) not in map(str.upper, given[0]):
             group = found.setdefault((_code(line), *given), {})
             each = group.setdefault(line.customer_id, Misplaced(_code(line), *given))
