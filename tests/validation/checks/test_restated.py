@@ -64,6 +64,14 @@ def test_a_restated_month_is_high(make: Make) -> None:
     assert finding.amounts == (("USD", Decimal("35.00")),)
 
 
+def test_an_equal_row_under_another_key_is_no_restated_one(make: Make) -> None:
+    again = replace(line(1, loaded=SECOND), idempotency_key=f"row:{'0' * 32}")
+    (finding,) = make([line(1), again]).validate(september(), checks=["look_alikes"]).findings
+    assert finding.events == 1
+    assert "like an earlier arrival in time, quantity and dimensions, under another idempotency key" in finding.sentence
+    assert "amounts" not in finding.sentence
+
+
 def test_a_further_row_of_the_same_identity_is_new(make: Make) -> None:
     later = [line(1, "0.1", SECOND), line(1, "0.2", SECOND)]
     (finding,) = make([line(1), *later]).validate(september(), checks=["look_alikes"]).findings

@@ -11,7 +11,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Table, and_, case, func, select
+from sqlalchemy import CTE, Select, Table, and_, case, func, or_, select
 
 from usage_explore.formatting import counted, duration, percent
 from usage_explore.query.queries import Period
@@ -87,13 +87,19 @@ def _alike(table: Table, period: Period) -> CTE:
             each,
             func.row_number().over(**by_content).label("arrival"),
             (e.ingested_at > func.first_value(e.ingested_at).over(**by_content)).label("later"),
+            or_(
+                *(
+                    cost.is_distinct_from(func.first_value(cost).over(**by_content))
+                    for cost in (e.external_cost_amount, e.external_cost_currency)
+                )
+            ).label("costs_differ"),
         )
         .where(e.of_key == 1)
         .cte("arrived")
     )
     a = arrived.c
     kept = [a[column.name] for column in concerning(table)]
-    kind = case((and_(a.exported, a.later), restated.RESTATED), else_=NAME)
+    kind = case((and_(a.exported, a.later, a.costs_differ), restated.RESTATED), else_=NAME)
     return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
 
 
