@@ -70,6 +70,20 @@ def test_the_role_can_do_nothing_but_read(reader: Store) -> None:
             connection.rollback()
 
 
+def test_a_role_without_visible_rows_hears_of_row_level_security(
+    events_database_url: str, reader: Store, generated: list[Row]
+) -> None:
+    """The policy lets the reader see one organization; when its rows are gone the table is not empty for all that."""
+    with ddl.connect(events_database_url) as connection:
+        connection.execute("DELETE FROM usage_events WHERE organization_id = %s", [rows.ORGANIZATION])
+        connection.commit()
+    with pytest.raises(ScopeError, match="row-level security or a view hides them"):
+        reader.count(EventQuery())
+    url = reader.engine.url.set(drivername="postgresql").render_as_string(False)
+    found = {finding.name: finding for finding in doctor.examine(url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)}
+    assert "row-level security hides all of them" in found["organizations"].message
+
+
 def test_the_doctor_has_nothing_to_say_against_it(reader: Store) -> None:
     url = reader.engine.url.set(drivername="postgresql").render_as_string(False)
     findings = doctor.examine(url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)

@@ -12,9 +12,11 @@ import pytest
 from psycopg import sql
 
 from support.timescale_layouts import without_columnstore
+from usage_explore import EventQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
+from usage_explore.errors import DatabaseError
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
 from usage_explore.sql.rollup_plan import DAY, HOUR
@@ -198,6 +200,26 @@ def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: dd
     finding = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
     assert finding.name == "time-out"
     assert finding.cure.endswith("USAGE_EXPLORE_STATEMENT_TIMEOUT=10")
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "transaction_timeout"])
+def test_a_time_out_that_ends_even_the_look_is_said(
+    filled: str, events_connection: ddl.Connection, role: str, name: str
+) -> None:
+    if name == "transaction_timeout" and events_connection.info.server_version < 170_000:
+        pytest.skip("PostgreSQL has it since 17")
+    for words in ("GRANT SELECT ON usage_events TO {}", f"ALTER ROLE {{}} SET {name} = '1ms'"):
+        events_connection.execute(sql.SQL(words).format(sql.Identifier(role)))
+    events_connection.commit()
+    finding = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
+    assert (finding.name, finding.state) == ("time-out", "fault" if name == "transaction_timeout" else "warning")
+    assert "less time than it takes to read this setting" in finding.message or "0.001 s" in finding.message
+    with connect(as_role(filled, role)) as store:
+        if name == "statement_timeout":
+            assert store.count(EventQuery())
+        else:
+            with pytest.raises(DatabaseError, match="transaction_timeout"):
+                store.count(EventQuery())
 
 
 def test_look_that_takes_too_long_says_so(connection: ddl.Connection, database_url: str) -> None:

@@ -43,7 +43,7 @@ def sentence(text: str, icon: str = ":material/info:") -> None:
     st.info(markdown.prose(text), icon=icon)
 
 
-def no_events(said: str = "There are no events yet.") -> None:
+def no_events(said: str = "There are no events yet, or row-level security hides them.") -> None:
     """No event at all: how to get some, and another look once they are there."""
     sentence(
         f"{said} In a terminal, load yours with `usage-explore load FILE`, or make some with `usage-explore demo`."

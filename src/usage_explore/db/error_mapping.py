@@ -39,6 +39,11 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
                 "The statement took longer than the statement timeout and was cancelled; narrow the window, "
                 "add a filter, or raise the timeout (USAGE_EXPLORE_STATEMENT_TIMEOUT, in seconds)."
             )
+        case psycopg.errors.TransactionTimeout():
+            return StatementTimeout(
+                "The transaction took longer than the role's or the database's transaction_timeout and was ended; "
+                "narrow the window, add a filter, or raise it: ALTER ROLE … SET transaction_timeout = 0."
+            )
         case psycopg.errors.SerializationFailure() | psycopg.errors.DeadlockDetected():
             return DatabaseUnavailable(
                 "The database is a replica and cancelled the statement to keep up with its primary; ask again. "

@@ -64,6 +64,11 @@ class Scope:
             return query.replace(organization_id=allowed[0])
         if not allowed and self.allowed is not None:
             raise ScopeError("organization_id: there are no events here that you may see; ask whoever runs the server")
+        if not allowed and not connection.execute(filters.is_empty(table)).scalar_one():
+            raise ScopeError(
+                "organization_id: this database role sees no events: there are none, or row-level security or a view "
+                "hides them; `usage-explore doctor` says more"
+            )
         if not allowed:
             raise ScopeError(
                 "organization_id: the table holds no events yet; load some with `usage-explore load FILE` or try "

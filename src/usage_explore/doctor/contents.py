@@ -21,6 +21,10 @@ def organizations(connection: Connection, found: Relation) -> list[Finding]:
     table.name, table.schema = found.name, found.schema
     listing = filters.organizations(table, distributed=found.distributed is not None)
     ids = [str(row[0]) for row in connection.execute(filters.to_sql(listing).encode()).fetchall()]
+    hides = "SELECT row_security_active(%s::oid)"
+    if not ids and connection.execute(hides, [found.oid]).fetchone() == (True,):
+        said = "this role sees no events: the table is empty, or row-level security hides all of them"
+        return [Finding("organizations", "warning", said, "Give the role a policy, see SECURITY.md, or load events.")]
     if not ids:
         return [
             Finding(

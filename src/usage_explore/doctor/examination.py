@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -45,23 +45,15 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
     `statement_timeout`; a check that runs out of time says so.
     Raises `ConfigurationError` for a table name that cannot be one.
     """
-    relation_name = table_name
     try:
-        connection = timeouts.Connection.connect(
-            **timeouts.parameters(url, _SETTINGS) | {"autocommit": True, "application_name": "usage-explore doctor"}
-        )
+        connection, theirs = _connected(url, statement_timeout)
     except psycopg.Error as error:
         return [server.unreachable(error)]
-    connection.allow(statement_timeout)
     with connection:
-        findings = [*server.version(connection), *server.timeouts(connection, statement_timeout)]
-        connection.execute(
-            "SELECT set_config('statement_timeout', %s, false)",
-            [f"{max(int(statement_timeout.total_seconds() * 1000), 1)}ms"],
-        )
-        found = relation(connection, relation_name)
+        findings = [*server.version(connection), *server.timeouts(theirs, statement_timeout)]
+        found = relation(connection, table_name)
         if found is None:
-            return [*findings, structure.missing(connection, relation_name)]
+            return [*findings, structure.missing(connection, table_name)]
         findings.append(structure.present(found))
         fits = not misfits(found) and found.readable
         served = _Check("rollup", partial(rollup.rollup, zones=zones), fitting=True)
@@ -69,6 +61,31 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
             if fits or not check.fitting:
                 findings += _run(check, connection, found)
     return findings
+
+
+def _connected(url: str, statement_timeout: timedelta) -> tuple[timeouts.Connection, dict[str, int | None]]:
+    """A connection under our time-out, and the server's or role's own, which it replaces: see `server.own_timeout`."""
+    ours = {"statement_timeout": max(int(statement_timeout.total_seconds() * 1000), 1), "transaction_timeout": 0}
+    theirs: dict[str, int | None] = {}
+    connection = _connect(url, {}, statement_timeout)
+    for name, value in ours.items():
+        theirs[name] = server.own_timeout(connection, name)
+        if theirs[name] == 0 and not connection.closed:
+            connection.execute("SELECT set_config(%s, %s, false) WHERE %s > 0", [name, f"{value}ms", value])
+            continue
+        connection.close()
+        given = ours if name == "transaction_timeout" else {name: value}  # no server before 17 knows the other
+        connection = _connect(url, given, statement_timeout)
+    return connection, theirs
+
+
+def _connect(url: str, settings: Mapping[str, object], statement_timeout: timedelta) -> timeouts.Connection:
+    parameters = timeouts.parameters(url, _SETTINGS | settings)
+    connection = timeouts.Connection.connect(
+        **parameters | {"autocommit": True, "application_name": "usage-explore doctor"}
+    )
+    connection.allow(statement_timeout)
+    return connection
 
 
 def _run(check: _Check, connection: Connection, found: Relation) -> list[Finding]:

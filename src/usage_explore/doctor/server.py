@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import psycopg
@@ -10,6 +11,11 @@ from usage_explore.doctor.finding import Connection, Finding
 
 OLDEST = 15
 """The oldest PostgreSQL that is supported."""
+
+_SHORT = 1_000
+"""Milliseconds of a transaction below which most queries fail."""
+
+_TOO_SHORT = "less time than it takes to read this setting"
 
 
 def unreachable(error: psycopg.Error) -> Finding:
@@ -49,32 +55,34 @@ def version(connection: Connection) -> list[Finding]:
     return findings
 
 
-def timeouts(connection: Connection, ours: timedelta) -> list[Finding]:
-    """The time-outs that the server or the role sets, beside ours."""
+def own_timeout(connection: Connection, name: str) -> int | None:
+    """The time-out of that name that the server or the role sets, in ms, 0 for none; None where it ends even this."""
+    try:
+        row = connection.execute("SELECT setting::int FROM pg_settings WHERE name = %s", [name]).fetchone()
+    except psycopg.errors.QueryCanceled:
+        return None if name == "statement_timeout" else 0
+    except psycopg.errors.TransactionTimeout:
+        return None if name == "transaction_timeout" else 0
+    return row[0] if row else 0
+
+
+def timeouts(theirs: Mapping[str, int | None], ours: timedelta) -> list[Finding]:
+    """The time-outs that the server or the role sets, in ms (None where too short to be read), beside ours."""
     ours_ms = round(ours.total_seconds() * 1000)
-    rows = connection.execute(
-        "SELECT name, setting::bigint FROM pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')"
-    ).fetchall()
-    theirs: dict[str, int] = dict(rows)
-    statement, transaction = theirs.get("statement_timeout", 0), theirs.get("transaction_timeout", 0)
-    if 0 < statement < ours_ms:
-        findings = [
-            Finding(
-                "time-out",
-                "warning",
-                f"the database allows a statement {statement / 1000:g} s, ours of {ours_ms / 1000:g} s takes its place",
-                f"To keep to the database's: USAGE_EXPLORE_STATEMENT_TIMEOUT={statement / 1000:g}",
-            )
-        ]
+    statement, transaction = theirs["statement_timeout"], theirs["transaction_timeout"]
+    if statement is None or 0 < statement < ours_ms:
+        allowed = _TOO_SHORT if statement is None else f"{statement / 1000:g} s"
+        cure = f"To keep to the database's: USAGE_EXPLORE_STATEMENT_TIMEOUT={statement / 1000:g}" if statement else ""
+        said = f"the database allows a statement {allowed}, ours of {ours_ms / 1000:g} s takes its place"
+        findings = [Finding("time-out", "warning", said, cure)]
     else:
         findings = [Finding("time-out", "ok", f"each statement is cancelled after {ours_ms / 1000:g} s")]
-    if transaction:
-        findings.append(
-            Finding(
-                "time-out",
-                "warning",
-                f"transaction_timeout is {transaction / 1000:g} s; an export reads in one transaction and ends then",
-                "For large exports, give the role more: ALTER ROLE … SET transaction_timeout = 0;",
-            )
-        )
+    cure = "Give the role more: ALTER ROLE … SET transaction_timeout = 0;"
+    if transaction is None or 0 < transaction < _SHORT:
+        is_ = _TOO_SHORT if transaction is None else f"{transaction / 1000:g} s"
+        said = f"transaction_timeout is {is_}: every query reads in a transaction, and most end with an error"
+        findings.append(Finding("time-out", "fault", said, cure))
+    elif transaction:
+        said = f"transaction_timeout is {transaction / 1000:g} s; an export reads in one transaction and ends then"
+        findings.append(Finding("time-out", "warning", said, f"For large exports: {cure}"))
     return findings
