@@ -121,7 +121,9 @@ def serving(folder: Path, port: int) -> Iterator[App]:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("guarded")
     port = launch.free_port(None, first=9200)
-    (folder / "people.toml").write_text('["ana@example.com"]\norganizations = "all"\n')
+    (folder / "people.toml").write_text(
+        '["ana@example.com"]\norganizations = "all"\n["bob@example.com"]\norganizations = "all"\n'
+    )
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "secrets.toml").write_text(
         f'[auth]\nredirect_uri = "http://127.0.0.1:{port}/oauth2callback"\ncookie_secret = "{SECRET}"\n'
@@ -181,6 +183,17 @@ def test_slow_uploads_of_one_session_leave_turns_to_others(app: App) -> None:
             holding.enter_context(app.slow_upload(session, f"s{number}", 1_000))
         assert app.upload(session_of(other), "f") == 204
         assert app.upload(session, "fifth") == 503
+
+
+def test_slow_uploads_of_one_user_leave_turns_to_others(app: App) -> None:
+    with contextlib.ExitStack() as holding:
+        tabs = [holding.enter_context(app.tab("ana@example.com")) for _ in range(3)]
+        sessions = [session_of(tab) for tab in tabs]
+        for number in range(4):
+            holding.enter_context(app.slow_upload(sessions[number % 2], f"u{number}", 1_000))
+        bob = session_of(holding.enter_context(app.tab("bob@example.com")))
+        assert app.upload(bob, "f") == 204
+        assert app.upload(sessions[2], "fifth") == 503
 
 
 def test_files_that_are_being_read_count(app: App) -> None:

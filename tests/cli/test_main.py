@@ -98,6 +98,12 @@ def test_query_may_be_a_link(loaded: Run, tmp_path: Path) -> None:
     assert "Wrote 0 events" in loaded("export", str(tmp_path / "out.csv"), "--query", link).output
 
 
+def test_a_file_name_of_two_lines_makes_no_second_line(run: Run, tmp_path: Path) -> None:
+    result = run("load", str(tmp_path / "a\nError: done.csv"))
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path}/a\\nError: done.csv: there is no such file\n"
+
+
 def test_organizations_are_listed(loaded: Run) -> None:
     assert loaded("organizations").output.split() == list(OWNERS)
 

@@ -275,6 +275,19 @@ def test_the_rows_behind_an_empty_text_and_beside_it(
             assert answer.series[0].key == ""
 
 
+def test_what_is_missing_is_no_value(
+    events_database_url: str, events_connection: ddl.Connection, own: list[Row]
+) -> None:
+    texts = ["{}", '{"m": null}', '{"m": "(missing)"}', '{"m": "(Missing)"}', '{"m": ""}']
+    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in texts])
+    query = AggregateQuery(since=own[0].timestamp, until=own[0].timestamp + timedelta(days=1), group_by="dim:m")
+    with connect(events_database_url) as store:
+        for top in (0, 1, 2, 3):
+            answer = store.aggregate(query.replace(top=top))
+            assert sum(series.members for series in answer.series) == 3
+            assert sum(series.total for series in answer.series) == len(texts)
+
+
 def test_a_thousand_values_can_be_asked_for(store: Store) -> None:
     many = [str(number) for number in range(999)]
     query = AggregateQuery(

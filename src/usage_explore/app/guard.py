@@ -43,7 +43,10 @@ _MAX_FILE = MAX_UPLOAD_MEGABYTES * 2**20
 MAX_HELD = 10 * _MAX_FILE
 """Bytes of files that all sessions hold together."""
 
-_AT_ONCE, _OF_ONE, _PATIENCE = 4, 2, 10  # uploads read at once: of all, of one session; seconds that others wait
+_AT_ONCE, _OF_USER, _OF_SESSION = 8, 4, 2
+"""Uploads read at once: of all, of one user (who is the same where nobody signs in), of one session."""
+
+_PATIENCE = 10  # seconds that others wait
 _CLOSED = ("/_stcore/metrics", "/_stcore/agent/")
 _UPLOADS = "/_stcore/upload_file/"
 _HEADERS = {
@@ -104,9 +107,10 @@ class Guard:
 
     async def _upload(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         upload = _Upload(path.removeprefix(_UPLOADS).partition("/")[0], _size(Headers(scope=scope)))
-        own = self._turns_of.setdefault(upload.session_id, Turns(_OF_ONE, _PATIENCE))
+        own = self._turns_of.setdefault(upload.session_id, Turns(_OF_SESSION, _PATIENCE))
+        user = self._turns_of.setdefault(f"user {_user(upload.session_id)}", Turns(_OF_USER, _PATIENCE))
         try:
-            async with own.one(), self._turns.one():
+            async with own.one(), user.one(), self._turns.one():
                 status, words = self._refusal(upload)
                 if status is None:
                     await self._read(upload, scope, receive, send)
@@ -154,6 +158,12 @@ class Guard:
         if _held(files) > room:
             return 503, "The server holds as many files as it may; try again later."
         return None, ""
+
+
+def _user(session_id: str) -> str:
+    """The e-mail address of who is signed in to the session, blank for others."""
+    session = runtime.get_instance().get_app_session(session_id)
+    return str(session._user_info.get("email") or "") if session is not None else ""
 
 
 def _size(headers: Headers) -> int:

@@ -26,10 +26,17 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _SPAN_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LINES = "usage_explore.arguments_of_several_lines"
 
 
 class Group(click.Group):
     """Says what went wrong, and what is warned of, in words; ends in order when asked to."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the arguments of several lines, such as a file's name: a message writes each as one line."""
+        values = (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args)
+        ctx.meta[_LINES] = [value for value in values if value.strip() and "\n" in value]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error of ours or the database's is said on stderr, exit code 1 (a question's: 2)."""
@@ -73,7 +80,10 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def say(text: object, *, err: bool = False) -> None:
     """Print text that may hold what somebody stored, or a file's name, so that no terminal is led astray by it."""
-    click.echo(printable(str(text)), err=err)
+    words, ctx = str(text), click.get_current_context(silent=True)
+    for value in ctx.meta.get(_LINES, ()) if ctx else ():
+        words = words.replace(value, repr(value)[1:-1])
+    click.echo(printable(words), err=err)
 
 
 def _setting(flag: str, help: str, **parameters: Any) -> Callable[[_Command], _Command]:

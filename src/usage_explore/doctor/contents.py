@@ -76,7 +76,7 @@ def quality(connection: Connection, found: Relation) -> list[Finding]:
         **{
             f"{name} out of bounds": (
                 _OUTSIDE.format(name),
-                f"rows have a {name} outside 1970 to 2200, so no question finds them",
+                f"rows have times outside 1970 to 2200 in {name}, so no question finds them",
                 "fault",
                 f"Correct or delete the rows of {quoted(found.name, found.schema)} where {_OUTSIDE.format(name)}.",
             )

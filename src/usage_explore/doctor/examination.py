@@ -80,7 +80,7 @@ def _connected(url: str, statement_timeout: timedelta) -> tuple[timeouts.Connect
 
 
 def _connect(url: str, settings: Mapping[str, object], statement_timeout: timedelta) -> timeouts.Connection:
-    parameters = timeouts.parameters(url, _SETTINGS | settings)
+    parameters = timeouts.parameters(url, {**_SETTINGS, **settings})
     connection = timeouts.Connection.connect(
         **parameters | {"autocommit": True, "application_name": "usage-explore doctor"}
     )

@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of the answer. `key` is None unless `kind` is "value"; `members` is how many keys it holds."""
+    """One line of the answer. `key` is None unless `kind` is "value"; `members` counts its keys, none if missing."""
 
     kind: Kind
     key: str | None

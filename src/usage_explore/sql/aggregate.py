@@ -124,7 +124,7 @@ def _ranked(points: Any, top: int) -> tuple[Any, Any]:
             case((folded, "other"), (only.is_(None), "missing"), else_="value").label("kind"),
             case((~folded, only)).label("key"),
             func.sum(ranked.c.total).label("total"),
-            func.count().label("members"),
+            func.count(ranked.c.key).label("members"),
         )
         .group_by(ranked.c.position)
         .cte("series")

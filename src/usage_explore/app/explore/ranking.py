@@ -106,8 +106,8 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
 
 
 def _label(answer: Aggregate, series: Series, called: str) -> str:
-    """The series as the legend calls it; ids by their first digits, Other with how many it holds."""
-    if series.kind == "other":
+    """The series as the legend calls it; ids by their first digits, Other with how many values it holds."""
+    if series.kind == "other" and series.members:
         return f"{called} ({series.members:,})"
     if answer.query.group_by in ID_COLUMNS and series.key:
         return formatting.short_ids(series.key)
