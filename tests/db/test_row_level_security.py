@@ -75,7 +75,7 @@ def test_a_role_without_visible_rows_hears_of_row_level_security(
 ) -> None:
     """The policy lets the reader see one organization; when its rows are gone the table is not empty for all that."""
     with ddl.connect(events_database_url) as connection:
-        connection.execute("DELETE FROM usage_events WHERE organization_id = %s", [rows.ORGANIZATION])
+        connection.execute("DELETE FROM usage_events WHERE organization_id = %s", [generated_events.ORGANIZATION])
         connection.commit()
     with pytest.raises(ScopeError, match="row-level security or a view hides them"):
         reader.count(EventQuery())

@@ -264,7 +264,7 @@ def test_the_rows_behind_an_empty_text_and_beside_it(
 ) -> None:
     """A table that another program fills may hold the empty text, which is another value than none."""
     kept: list[dict[str, Any]] = [{name: ""}] * 3 + [{name: "a"}] * 2 + [{name: "b"}]
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), **each) for each in kept])
+    generated_events.insert(events_connection, [replace(own[0], id=uuid4(), **each) for each in kept])
     query = AggregateQuery(since=own[0].timestamp, until=own[0].timestamp + timedelta(days=1), group_by=name)
     with connect(events_database_url) as store:
         for top in (0, 1, 2):
@@ -279,7 +279,7 @@ def test_what_is_missing_is_no_value(
     events_database_url: str, events_connection: ddl.Connection, own: list[Row]
 ) -> None:
     texts = ["{}", '{"m": null}', '{"m": "(missing)"}', '{"m": "(Missing)"}', '{"m": ""}']
-    rows.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in texts])
+    generated_events.insert(events_connection, [replace(own[0], id=uuid4(), dimensions=text) for text in texts])
     query = AggregateQuery(since=own[0].timestamp, until=own[0].timestamp + timedelta(days=1), group_by="dim:m")
     with connect(events_database_url) as store:
         for top in (0, 1, 2, 3):

@@ -105,7 +105,7 @@ def test_an_escaped_comma_is_accepted_though_no_event_has_it(
         series = client.get(AGGREGATE, params={name: value, **WINDOW}).json()["series"]
         assert sum(each["total"] for each in series) == kept
         assert client.get(EXPORT, params={name: value}).text.count("\n") == 1 + kept
-    options = ["--database-url", events_database_url, "--organization-id", str(rows.ORGANIZATION)]
+    options = ["--database-url", events_database_url, "--organization-id", str(generated_events.ORGANIZATION)]
     result = CliRunner().invoke(main, ["export", *options, "--query", f"{name}={value}", str(tmp_path / "events.csv")])
     assert f"Wrote {kept:,} events" in result.output
 

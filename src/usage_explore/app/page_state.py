@@ -15,7 +15,7 @@ from usage_explore.app.url import Pairs
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import START, Question
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Kind
 
@@ -46,7 +46,7 @@ class ExploreView:
                     found[name] = read(own[name])
                 except ValueError as error:
                     faults.append(Fault(name, str(error)))
-        query = _question(AggregateQuery, started(question, AggregateQuery.START), faults)
+        query = _question(AggregateQuery, started(question, START["AggregateQuery"]), faults)
         return cls(cast("AggregateQuery", query), **found)
 
     def to_params(self) -> Pairs:

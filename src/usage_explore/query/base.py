@@ -73,6 +73,13 @@ _exclusions = Annotated[
 ]
 _PAGES = {"AggregateQuery": "Explore", "EventQuery": "Events", "Period": "Validate"}
 """The page of the app that asks each question."""
+START = {
+    "AggregateQuery": (("since", "-30d/d"), ("group_by", "metric_key")),
+    "Period": (("window", "last_month"),),
+}
+"""Parameters of the app's start view, which a link opens that names an organization at most."""
+_START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
+"""The last part of the path of the pages that have it."""
 _SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
 
 _Q = TypeVar("_Q", bound="Question")
@@ -92,10 +99,6 @@ class Question(BaseModel, metaclass=_Named):
     model_config = ConfigDict(frozen=True, extra="forbid")
     VIEW: ClassVar[tuple[str, ...]] = ()
     """Parameters of the app's link that only concern the looking: which bar is picked, how it is drawn."""
-    START: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Parameters of the app's start view: that of a link which names an organization at most."""
-    START_PAGES: ClassVar[tuple[str, ...]] = ()
-    """The pages that have it, by the last part of their path."""
 
     organization_id: _optional_uuid = Field(
         None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
@@ -166,13 +169,11 @@ class Question(BaseModel, metaclass=_Named):
     def from_params(cls, params: Params) -> Self:
         """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
 
-        What a link says of the looking, such as the picked bar, is left out. A whole link into the app that names an
-        organization at most is the query of the start view, `START`: the same parameters as a query string or request
-        mean the defaults. Raises `QueryError` with every fault.
+        View parameters are left out; a whole link to an organization alone is the start view. Raises `QueryError`.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
-        if page(params) in cls.START_PAGES and not {name for name, _ in given} - {"organization_id"}:
-            given += cls.START
+        if page(params) in _START_PATHS.get(cls.__name__, ()) and not {name for name, _ in given} - {"organization_id"}:
+            given += START[cls.__name__]
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
         given = [pair for pair in given if pair[0] not in foreign]
         fields, faults = from_pairs(cls, given, lambda name: cls._elsewhere([name]))

@@ -82,8 +82,6 @@ class AggregateQuery(Windowed):
     """
 
     VIEW = ("chart", "series", "span")
-    START = (("since", "-30d/d"), ("group_by", "metric_key"))
-    START_PAGES = ("", "explore")
 
     bucket: Annotated[Bucket, BeforeValidator(partial(validators.choice, allowed=("hour", "day", "week")))] = Field(
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
@@ -116,8 +114,6 @@ class Period(Windowed):
     """
 
     VIEW = ("severity", "check", "about_customer", "about_metric", "finding")
-    START = (("window", "last_month"),)
-    START_PAGES = ("validate",)
 
     finalized_at: optional_instant = Field(
         None,

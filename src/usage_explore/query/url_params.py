@@ -21,7 +21,6 @@ from urllib.parse import parse_qsl, urlencode
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.decimals import rfc3339
 from usage_explore.query.filters import DIMENSION, EMPTY, TEXT_COLUMNS, dimension_group
 from usage_explore.query.filters import NOT as NOT
 from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING

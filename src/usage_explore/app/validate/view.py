@@ -14,7 +14,7 @@ from usage_explore.app.url import Pairs
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import START, Question
 from usage_explore.query.queries import Period
 from usage_explore.validation import SEVERITIES, Finding
 from usage_explore.validation.finding import SUBJECTS
@@ -46,7 +46,7 @@ class ValidateView:
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
         own = {"finding", *(name for name, _ in _LISTS.values())}
-        asked = started(tuple(pair for pair in pairs if pair[0] not in own), Period.START)
+        asked = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
         try:
             query = Period.from_params(asked)
         except QueryError as error:
