@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from usage_explore.cli.options import common, settings_in_force
+from usage_explore.cli.options import common, connected
 
 
 @click.command()
@@ -33,26 +33,21 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
     """
-    from usage_explore import config
     from usage_explore.db import Wishes, catalog, ddl
     from usage_explore.db.migrate import arrange
 
-    settings = settings_in_force()
     wishes = Wishes(
         events_per_day=events_per_day,
         columnstore_after=None if columnstore_after is None else timedelta(days=columnstore_after),
         migrate=migrate,
         distribute=distribute,
     )
-    connection = ddl.connect(config.database_url(settings))
-    try:
+    with connected() as (connection, settings):
         created = ddl.ensure_schema(connection, settings.table, wishes)
         connection.commit()
         if not created:
             arrange(connection, settings.table, wishes, click.echo)
         found = catalog.relation(connection, settings.table)
-    finally:
-        connection.close()
     kind = "table"
     if found is not None and found.hypertable:
         kind = "hypertable"

@@ -14,9 +14,8 @@ import click
 
 from usage_explore.cli.init import init
 from usage_explore.cli.keys import keys
-from usage_explore.cli.options import Group, common, instant, organization, say, settings_in_force
-from usage_explore.cli.rollup import rollup
-from usage_explore.cli.rollup_run import freshen
+from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
+from usage_explore.cli.rollup import refresh_rollup, rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
@@ -24,26 +23,11 @@ from usage_explore.query import validators
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
-    from usage_explore.config import Settings
-    from usage_explore.db.ddl import Connection
     from usage_explore.demo import Incident
     from usage_explore.store import Store
 
 _FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
-
-
-@contextmanager
-def _writing() -> Iterator[tuple[Connection, Settings]]:
-    from usage_explore import config
-    from usage_explore.db import ddl
-
-    settings = settings_in_force()
-    connection = ddl.connect(config.database_url(settings))
-    try:
-        yield connection, settings
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -83,7 +67,7 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
     from usage_explore import demo
     from usage_explore.db import ddl, schema
 
-    with _writing() as (connection, settings):
+    with connected() as (connection, settings):
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
@@ -91,7 +75,7 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
         table = schema.events_table(settings.table)
         progress = sys.stderr.isatty()
         report = demo.append(connection, table, seed=seed, until=until, days=days, progress=progress, force=force)
-        freshen(connection, settings, report.events)
+        refresh_rollup(connection, settings, report.events)
     click.echo(str(report))
 
 
@@ -131,7 +115,7 @@ def load(
     from usage_explore.load import load_files
 
     mapping = _mapping(pairs)
-    with _writing() as (connection, settings):
+    with connected() as (connection, settings):
         reports = load_files(
             connection,
             events_table(settings.table),
@@ -146,7 +130,7 @@ def load(
             progress=sys.stderr.isatty(),
             settle=settings.settle_time,
         )
-        freshen(connection, settings, sum(report.loaded for report in reports))
+        refresh_rollup(connection, settings, sum(report.loaded for report in reports))
     for report in reports:
         say(report)
 

@@ -1,4 +1,4 @@
-"""What all commands share: their options, how they fail, how they end."""
+"""Shared by all commands: options, the database connection, error messages, SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
+    from usage_explore.db.ddl import Connection
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -30,7 +31,7 @@ _LINES = "usage_explore.arguments_of_several_lines"
 
 
 class Group(click.Group):
-    """Says what went wrong, and what is warned of, in words; ends in order when asked to."""
+    """Prints errors and warnings as sentences on stderr, and undoes what is unfinished on SIGTERM."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Remember the arguments of several lines, such as a file's name: a message writes each as one line."""
@@ -39,9 +40,9 @@ class Group(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours or the database's is said on stderr, exit code 1 (a question's: 2)."""
-        with _ending_in_order(), warnings.catch_warnings():
-            warnings.showwarning = _warn
+        """Run the command. Exit code 2 for an error of a query, 1 for other errors of ours or the database's."""
+        with on_sigterm(lambda number: SystemExit(128 + number)), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
             try:
                 return super().invoke(ctx)
             except UsageExploreError as error:
@@ -56,13 +57,13 @@ class Group(click.Group):
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: transactions undone, the embedded server released."""
+def on_sigterm(exception: Callable[[int], BaseException]) -> Iterator[None]:
+    """Raise an exception on SIGTERM, given the signal's number: transactions are rolled back, servers released."""
 
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        raise exception(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
@@ -74,12 +75,8 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _warn(message: Warning | str, *_: object, **__: object) -> None:
-    say(f"Warning: {message}", err=True)
-
-
 def say(text: object, *, err: bool = False) -> None:
-    """Print text that may hold what somebody stored, or a file's name, so that no terminal is led astray by it."""
+    """Print text that may contain stored values or file names; control characters are escaped."""
     words, ctx = str(text), click.get_current_context(silent=True)
     for value in ctx.meta.get(_LINES, ()) if ctx else ():
         words = words.replace(value, repr(value)[1:-1])
@@ -139,7 +136,18 @@ def span(ctx: click.Context, parameter: click.Parameter, value: str | None) -> t
 
 
 def settings_in_force() -> Settings:
-    """The settings that this run's options and the environment make."""
+    """The settings from this run's options and the environment."""
     from usage_explore import config
 
     return config.settings(**click.get_current_context().find_root().ensure_object(dict))
+
+
+@contextmanager
+def connected() -> Iterator[tuple[Connection, Settings]]:
+    """A connection that may write, and the settings in force; closed at the end."""
+    from usage_explore import config
+    from usage_explore.db import ddl
+
+    settings = settings_in_force()
+    with closing(ddl.connect(config.database_url(settings))) as connection:
+        yield connection, settings

@@ -1,14 +1,31 @@
-"""`usage-explore rollup`: make and refresh it, look at it, compare it with the events, say what it keeps."""
+"""`usage-explore rollup`: create, refresh, show, verify, schedule and drop the rollup, and choose its dimensions."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.cli import rollup_run
-from usage_explore.cli.options import common, instant, organization, settings_in_force, span
-from usage_explore.errors import ConfigurationError
+from usage_explore.cli.options import common, connected, instant, on_sigterm, organization, say, span
+from usage_explore.console import progress_bar
+from usage_explore.errors import ConfigurationError, DatabaseError, TableMismatch
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+    from usage_explore.config import Settings
+    from usage_explore.db.ddl import Connection
+
+_MAX_RETRY_SECONDS = 60.0
+"""Seconds between two attempts to reach a database that does not answer, at most."""
+
+_REMEASURED_FROM_EVENTS = 10_000
+"""Added events from which the dimensions of the rollup are chosen again."""
 
 
 @click.command()
@@ -82,26 +99,25 @@ def rollup(
         raise ConfigurationError("--since, --until: say what to rebuild; give --rebuild too")
     if since and until and since >= until:
         raise ConfigurationError(f"--since, --until: {since.isoformat()} is not before {until.isoformat()}")
-    settings = settings_in_force()
     if every is not None:
-        rollup_run.keep_going(settings, every, wanted, forgotten)
+        _refresh_every(every, wanted, forgotten)
         return
-    with rollup_run.interruptible(), rollup_run.connected(settings) as (connection, table):
+    with on_sigterm(lambda _: KeyboardInterrupt()), _connected_to_table() as (connection, table, settings):
         if drop:
-            rollup_run.drop(connection, table)
+            _drop(connection, table)
         elif show:
-            rollup_run.show(connection, table)
+            _show(connection, table)
         elif verify:
-            rollup_run.verify(connection, table, None if all_ else sample or SAMPLE)
+            _verify(connection, table, None if all_ else sample or SAMPLE)
         elif rebuild:
-            rollup_run.rebuild(connection, table, since, until)
+            _rebuild(connection, table, since, until)
         elif unschedule:
-            rollup_run.unschedule(connection, table)
+            _unschedule(connection, table)
         else:
-            rollup_run.change(connection, table, settings, wanted, forgotten)
-            rollup_run.refresh(connection, table, settings, again=bool(wanted or forgotten), showing=schedule is None)
+            _change(connection, table, settings, wanted, forgotten)
+            _refresh(connection, table, settings, again=bool(wanted or forgotten), showing=schedule is None)
             if schedule:
-                rollup_run.schedule(connection, table, settings, schedule)
+                _schedule(connection, table, settings, schedule)
 
 
 def _check_choice(
@@ -119,3 +135,191 @@ def _check_together(tasks: dict[str, bool], *, changing: bool) -> None:
         raise ConfigurationError(f"{', '.join(given)}: are tasks of their own; give one of them")
     if changing and given and given != ["--every"]:
         raise ConfigurationError(f"{given[0]}: changes nothing of what is kept; give --keep and the like alone")
+
+
+def refresh_rollup(connection: Connection, settings: Settings, added: int) -> None:
+    """Refresh the rollup after a number of events was added; say on stderr if this role may not."""
+    import psycopg
+
+    from usage_explore.db.schema import events_table
+    from usage_explore.rollup import refresh_run
+
+    connection.commit()
+    _allow_long_statements(connection, settings)
+    try:
+        with _progress("rollup") as progress:
+            refresh_run.refresh(
+                connection,
+                events_table(settings.table),
+                settle=settings.settle_time,
+                progress=progress,
+                choose_again=added >= _REMEASURED_FROM_EVENTS,
+            )
+    except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
+        words = " ".join(str(error).split())
+        say(f"The rollup was left as it is, to be refreshed by the role that owns it: {words}", err=True)
+
+
+def _allow_long_statements(connection: Connection, settings: Settings) -> None:
+    """Bound the connection's statements by the long statement timeout."""
+    milliseconds = int(settings.long_statement_timeout.total_seconds() * 1000)
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(milliseconds)])
+    connection.commit()
+
+
+@contextmanager
+def _connected_to_table() -> Iterator[tuple[Connection, Table, Settings]]:
+    """A connection with the timeout of long statements, the events table and the settings."""
+    from usage_explore.db.schema import events_table
+
+    with connected() as (connection, settings):
+        _allow_long_statements(connection, settings)
+        yield connection, events_table(settings.table), settings
+
+
+def _change(
+    connection: Connection,
+    table: Table,
+    settings: Settings,
+    wanted: dict[str, timedelta | None],
+    forgotten: list[str],
+) -> None:
+    """Store which dimensions to keep or to forget, and create a missing rollup. Raises `ScopeError`."""
+    from usage_explore.rollup import catalog, overrides
+
+    if not (wanted or forgotten):
+        return
+    with connection.transaction():
+        table = catalog.placed(connection, table)
+    catalog.create(connection, table)
+    if wanted:
+        overrides.wish(connection, table, wanted, settings.organization_id)
+    if forgotten:
+        overrides.forget(connection, table, forgotten, settings.organization_id)
+
+
+def _refresh(connection: Connection, table: Table, settings: Settings, *, again: bool, showing: bool) -> None:
+    """Refresh the rollup and print what happened."""
+    from usage_explore.rollup import refresh_run
+
+    with _progress("rollup") as progress:
+        report = refresh_run.refresh(
+            connection, table, settle=settings.settle_time, progress=progress, choose_again=again
+        )
+    if showing:
+        _show(connection, table)
+    if report.mended:
+        click.echo(f"{report.mended:,} slots of ingestion had changed behind the watermark and were counted again.")
+    if report.unfit:
+        click.echo(f"{report.unfit:,} dimensions could not be kept and were left out; --show says why.")
+    if report.safe.until is None or report.safe.since is not None:
+        say(report.safe, err=True)
+
+
+def _show(connection: Connection, table: Table) -> None:
+    """Print the rollup's dimensions and size. Raises `ConfigurationError` without a rollup, as all below."""
+    from usage_explore.rollup.status import overview
+
+    click.echo(str(overview(connection, _table_with_rollup(connection, table))))
+
+
+def _verify(connection: Connection, table: Table, sample: int | None) -> None:
+    """Compare a sample of days, or all for None, with the events; exit code 1 on differences."""
+    from usage_explore.rollup import verify as comparison
+
+    table = _table_with_rollup(connection, table)
+    with progress_bar("verify", "parts", shown=sys.stderr.isatty()) as progress:
+        found = comparison.verify(connection, table, sample=sample, progress=progress)
+    compared = f"{found.compared:,} of {found.days:,} days of ingestion compared with the events"
+    if not found.differing:
+        click.echo(f"{compared}: no difference.")
+        return
+    for difference in found.differences:
+        say(difference)
+    click.echo(
+        f"{compared}: {found.differing:,} keys differ, {len(found.differences):,} are listed. `usage-explore rollup"
+        " --rebuild --since TIME --until TIME` counts what was ingested between the two again."
+    )
+    sys.exit(1)
+
+
+def _rebuild(connection: Connection, table: Table, since: datetime | None, until: datetime | None) -> None:
+    """Rebuild the rows of events ingested between two times."""
+    from usage_explore.rollup.refresh import renew
+
+    table = _table_with_rollup(connection, table)
+    with _progress("rebuild") as progress:
+        rows = renew(connection, table, since, until, progress)
+    click.echo(f"Made {rows:,} rows anew.")
+
+
+def _drop(connection: Connection, table: Table) -> None:
+    """Drop the rollup and the job that refreshes it."""
+    from usage_explore.rollup import catalog, schedule
+
+    table = _table_with_rollup(connection, table)
+    schedule.unschedule(connection, table)
+    catalog.drop(connection, table)
+    click.echo("Dropped the rollup.")
+
+
+def _schedule(connection: Connection, table: Table, settings: Settings, every: timedelta) -> None:
+    """Make a job of the database that refreshes the rollup at an interval."""
+    from usage_explore.rollup import schedule as jobs
+
+    job = jobs.schedule(connection, _table_with_rollup(connection, table), every, settings.settle_time)
+    click.echo(
+        f"Job {job} refreshes the rollup every {every} from now on, as this role. Run `usage-explore rollup` once a day"
+        " beside it: that measures what is kept, and mends what changed behind the watermark."
+    )
+
+
+def _unschedule(connection: Connection, table: Table) -> None:
+    """Delete that job."""
+    from usage_explore.rollup import schedule as jobs
+
+    there = jobs.unschedule(connection, _table_with_rollup(connection, table))
+    click.echo("The database no longer refreshes the rollup." if there else "There was no job.")
+
+
+def _table_with_rollup(connection: Connection, table: Table) -> Table:
+    """The table as placed in its schema; `ConfigurationError` if it has no rollup."""
+    from usage_explore.rollup import catalog
+
+    with connection.transaction():
+        table = catalog.placed(connection, table)
+        if not catalog.exists(connection, table):
+            raise ConfigurationError(f"{table.fullname}: has no rollup; `usage-explore rollup` makes it")
+    return table
+
+
+def _refresh_every(span: timedelta, wanted: dict[str, timedelta | None], forgotten: list[str]) -> None:
+    """Refresh every `span` until Ctrl-C or SIGTERM. A failure after the first refresh is logged and retried."""
+    import psycopg
+
+    pause = span.total_seconds()
+    with suppress(KeyboardInterrupt), on_sigterm(lambda _: KeyboardInterrupt()):
+        with _connected_to_table() as (connection, table, settings):
+            _change(connection, table, settings, wanted, forgotten)
+            _refresh(connection, table, settings, again=bool(wanted or forgotten), showing=True)
+        wait = pause
+        while True:
+            time.sleep(wait)
+            began = time.monotonic()
+            try:
+                with _connected_to_table() as (connection, table, settings):
+                    _refresh(connection, table, settings, again=False, showing=False)
+                wait = max(pause - (time.monotonic() - began), 0.0)
+            except (psycopg.Error, DatabaseError) as error:
+                wait = min(pause, _MAX_RETRY_SECONDS)
+                words = " ".join(str(error).split())
+                say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} not refreshed, again in {wait:g} s: {words}", err=True)
+    click.echo("Stopped.", err=True)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[datetime, datetime, datetime], None]]:
+    """A progress bar of hours of ingestion, on a terminal."""
+    with progress_bar(name, "hours", shown=sys.stderr.isatty()) as show:
+        hour = timedelta(hours=1)
+        yield lambda start, now, target: show((now - start) / hour, (target - start) / hour)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usage_explore.cli.options import common, organization, say, settings_in_force
-from usage_explore.cli.rollup_run import interruptible
+from usage_explore.cli.options import common, on_sigterm, organization, say, settings_in_force
 from usage_explore.console import progress_bar
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import url_params
@@ -92,7 +91,7 @@ def validate(
     period = _period(query, given)
     chosen = len(run.chosen(checks or None))
     _check_paths(report, json_, [each for each in (invoices, wallets) if each])
-    with interruptible(), ExitStack() as opened_here:
+    with on_sigterm(lambda _: KeyboardInterrupt()), ExitStack() as opened_here:
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
         }
