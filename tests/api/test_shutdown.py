@@ -22,7 +22,7 @@ from usage_explore.errors import UsageExploreError
 
 GRACE = (
     "import sys; from usage_explore.cli import main; from usage_explore.cli.serve import uvicorn_server;"
-    " uvicorn_server._GRACE = {}; sys.argv[0] = 'x'; main.main()"
+    " uvicorn_server._GRACE_SECONDS = {}; sys.argv[0] = 'x'; main.main()"
 )
 
 

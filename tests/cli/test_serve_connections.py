@@ -30,7 +30,7 @@ from support.api_server import command, eventually
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.cli.serve import connections, launch, uvicorn_server
-from usage_explore.cli.serve.connections import Connections, Guarded
+from usage_explore.cli.serve.connections import Connections, TimedConnection
 
 FILES = 256
 HALF = b"GET /api/healthz HTT"
@@ -54,14 +54,14 @@ async def _echo(websocket: WebSocket) -> None:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a server of at most so many connections, whose time limits are short; its address."""
     monkeypatch.setattr(logs, "to_standard_error", lambda: None)
-    for name in ("HEADER", "BODY", "TAKING"):
+    for name in ("HEADER_SECONDS", "BODY_SECONDS", "WRITE_SECONDS"):
         monkeypatch.setattr(connections, name, 1.0)
     with contextlib.ExitStack() as ending:
 
         def start(most: int) -> str:
             app = Starlette(routes=[Route("/", _page, methods=["GET", "PUT"]), WebSocketRoute("/echo", _echo)])
             options: dict[str, Any] = {
-                "http": Guarded,
+                "http": TimedConnection,
                 "log_config": None,
                 "ws": "websockets-sansio",
                 "timeout_graceful_shutdown": 1,
@@ -153,14 +153,16 @@ def test_at_the_limit_who_waited_longest_makes_room(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, began = serve(8), time.monotonic()
-    monkeypatch.setattr(connections, "HEADER", 600.0)  # none is closed for being late
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 600.0)  # none is closed for being late
     with contextlib.ExitStack() as holding, caplog.at_level(logging.WARNING, logger="usage_explore"):
         for _ in range(40):
             holding.enter_context(_opened(address, HALF))
             assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
         eventually(lambda: any("fields" in vars(record) for record in caplog.records))
     said = [vars(record)["fields"] for record in caplog.records if "fields" in vars(record)]
-    assert len(said) <= 1 + (time.monotonic() - began) / connections._SAY, "one line in ten seconds at most"
+    assert len(said) <= 1 + (time.monotonic() - began) / connections._LOG_INTERVAL_SECONDS, (
+        "one line in ten seconds at most"
+    )
     assert all(set(line["closed"]) == {"too many connections"} and line["limit"] == 8 for line in said)
 
 

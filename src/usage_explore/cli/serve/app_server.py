@@ -1,4 +1,4 @@
-"""The app and the API in one process: what `usage-explore app` serves."""
+"""The app and the API in one process, served by `usage-explore app`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,14 @@ from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
 
 _APP = Path(usage_explore.app.__file__).parent
-_LONGEST_MESSAGE = 2**19  # bytes that a browser may send at once, which each session keeps; a link has 64 KiB
-_PING = 30  # seconds
+_MAX_MESSAGE_BYTES = 2**19
+"""Bytes of a WebSocket message from a browser, which its session keeps; a link has up to 64 KiB."""
+
+_PING_SECONDS = 30
 
 
 def run(host: str, port: int, started: Callable[[], object]) -> None:
-    """Serve both until told to stop, with the settings in force; `started` is called once they answer."""
+    """Serve both until SIGTERM or Ctrl-C, with the settings in force; `started` is called once they answer."""
     app = App(
         _APP / "main.py",
         routes=[uvicorn_server.mount()],
@@ -45,15 +47,15 @@ def run(host: str, port: int, started: Callable[[], object]) -> None:
         port,
         started,
         ws="websockets-sansio",
-        ws_max_size=_LONGEST_MESSAGE,
-        ws_ping_interval=_PING,
-        ws_ping_timeout=_PING,
+        ws_max_size=_MAX_MESSAGE_BYTES,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
         ws_per_message_deflate=False,
     )
 
 
 def _only_our_theme() -> None:
-    """Reset every theme option that another config.toml set: the home folder's, or the one of the folder we run in."""
+    """Reset theme options from another config.toml, of the home folder or the working directory."""
     ours = str(_APP.resolve() / ".streamlit" / "config.toml")
     for name, option in config.get_config_options().items():
         if name.startswith("theme.") and option.where_defined != ours:
