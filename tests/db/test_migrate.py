@@ -23,7 +23,7 @@ from usage_explore.db import Wishes, ddl, indexes, timescale
 from usage_explore.db.catalog import Relation, relation
 from usage_explore.db.migrate import arrange
 from usage_explore.db.schema import events_table
-from usage_explore.doctor import examine, speed
+from usage_explore.doctor import examine, performance
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import refresh_run
 from usage_explore.rollup.verify import verify
@@ -223,7 +223,7 @@ def test_the_doctor_knows_a_hypertable(filled: ddl.Connection, events_database_u
     def troubles() -> dict[str, str]:
         filled.commit()
         findings = examine(events_database_url, "usage_events", DEFAULT_STATEMENT_TIMEOUT)
-        return {finding.name: finding.cure for finding in findings if finding.state != "ok"}
+        return {finding.name: finding.fix for finding in findings if finding.state != "ok"}
 
     filled.execute(f"ALTER DATABASE {filled.info.dbname} SET effective_cache_size = '64kB'")
     cure = troubles()["chunks"].removeprefix("For chunks made from now on: ")
@@ -304,7 +304,7 @@ def test_small_settings_matter_for_large_tables(
 
     filled.execute(f"ALTER DATABASE {filled.info.dbname} SET {setting}")
     assert said() == ""
-    monkeypatch.setattr(speed, "_LARGE", 0)
+    monkeypatch.setattr(performance, "_MIN_SIZE_FOR_SETTINGS_BYTES", 0)
     assert word in said()
 
 

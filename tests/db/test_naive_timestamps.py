@@ -96,7 +96,7 @@ def test_what_the_doctor_prints_makes_it_answer(
     found = cures(events_database_url, "naive")
     with connect(events_database_url, organization_id=generated_events.ORGANIZATION) as original:
         expected = doors(original, tmp_path)
-    events_connection.execute(found["view"].cure.encode())
+    events_connection.execute(found["view"].fix.encode())
     events_connection.commit()
     with connect(
         events_database_url, organization_id=generated_events.ORGANIZATION, table="usage_events_view"
@@ -112,7 +112,7 @@ def test_what_the_doctor_prints_makes_it_answer(
             assert "Sort" not in plan.replace("Sort Key", ""), plan
     events_connection.execute("DROP VIEW usage_events_view")
     for column in naive:
-        alter = found[f"column {column}"].cure.removeprefix("It should be timestamptz. ")
+        alter = found[f"column {column}"].fix.removeprefix("It should be timestamptz. ")
         events_connection.execute(alter.encode())
     events_connection.commit()
     assert "view" not in cures(events_database_url, "naive")
@@ -125,7 +125,7 @@ def test_a_table_without_any_time_gets_no_view(connection: ddl.Connection, datab
     connection.commit()
     view = cures(database_url, "other")["view"]
     assert "no column holds the time" in view.message
-    assert "CREATE VIEW" not in view.cure
+    assert "CREATE VIEW" not in view.fix
 
 
 def test_a_type_that_was_mended_is_noticed(store: Store, events_connection: ddl.Connection) -> None:

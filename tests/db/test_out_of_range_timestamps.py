@@ -149,7 +149,7 @@ def test_the_doctor_counts_and_names_them(
     assert finding.name == f"contents: {name} out of bounds"
     assert finding.message.startswith("1 rows")
     assert str(id_) in finding.message
-    condition = finding.cure.partition(" where ")[2].removesuffix(".")
+    condition = finding.fix.partition(" where ")[2].removesuffix(".")
     listed = events_connection.execute(sql.SQL("SELECT id FROM usage_events WHERE {}").format(sql.SQL(condition)))  # type: ignore[arg-type]
     assert listed.fetchall() == [(id_,)]
 
@@ -216,7 +216,7 @@ def test_init_replaces_the_index_that_an_older_version_made(
         for finding in examine(events_database_url, "usage_events", timedelta(seconds=30))
         if finding.name == "index" and finding.state != "ok"
     ]
-    assert finding.cure.startswith("usage-explore init")
+    assert finding.fix.startswith("usage-explore init")
     for said in (2, 0):
         words: list[str] = []
         arrange(events_connection, "usage_events", NONE_ASKED, words.append)

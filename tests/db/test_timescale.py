@@ -68,7 +68,7 @@ def test_the_extension_may_be_in_any_schema(connection: ddl.Connection, database
     command("rollup", "--unschedule")
     connection.execute(f"ALTER DATABASE {connection.info.dbname} SET effective_cache_size = '64kB'")
     connection.commit()
-    connection.execute(found(database_url)["chunks"].cure.removeprefix("For chunks made from now on: ").encode())
+    connection.execute(found(database_url)["chunks"].fix.removeprefix("For chunks made from now on: ").encode())
     connection.execute("CREATE TABLE plain (LIKE usage_events INCLUDING DEFAULTS)")
     connection.execute("INSERT INTO plain SELECT * FROM usage_events")
     connection.commit()
@@ -90,7 +90,7 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     (about,) = re.findall(r"about ([\d,]+) rows", said["table"].message)
     assert MANY / (2 if analyzed else 10) < int(about.replace(",", "")) < MANY * 2
     if analyzed:
-        assert said["rollup"].cure == "usage-explore rollup"
+        assert said["rollup"].fix == "usage-explore rollup"
     events_connection.execute("DROP INDEX usage_events_cover")
     events_connection.commit()
     words: list[str] = []
@@ -116,5 +116,5 @@ def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connec
     said = found(events_database_url, "usage_daily")
     assert said["columns"].state == "fault"
     assert "continuous aggregate of public.usage_events" in said["columns"].message
-    assert said["columns"].cure.endswith("--table public.usage_events")
+    assert said["columns"].fix.endswith("--table public.usage_events")
     assert "view" not in said

@@ -76,7 +76,7 @@ def test_own_table_has_no_troubles(filled: str) -> None:
 def test_nobody_answers() -> None:
     finding = only(examine("postgresql://127.0.0.1:1/nothing", "usage_events", TIMEOUT))
     assert (finding.name, finding.state) == ("server", "fault")
-    assert "--database-url" in finding.cure
+    assert "--database-url" in finding.fix
 
 
 def test_missing_table_names_init_and_likely_ones(connection: ddl.Connection, database_url: str) -> None:
@@ -84,14 +84,14 @@ def test_missing_table_names_init_and_likely_ones(connection: ddl.Connection, da
     connection.commit()
     finding = only(examine(database_url, "usage_events", TIMEOUT))
     assert (finding.name, finding.state) == ("table", "fault")
-    assert "usage-explore init" in finding.cure
-    assert "public.metering_events" in finding.cure
+    assert "usage-explore init" in finding.fix
+    assert "public.metering_events" in finding.fix
 
 
 def test_empty_table_says_how_to_fill_it(events_database_url: str) -> None:
     finding = only(examine(events_database_url, "usage_events", TIMEOUT))
     assert (finding.name, finding.state) == ("organizations", "warning")
-    assert "usage-explore demo" in finding.cure
+    assert "usage-explore demo" in finding.fix
 
 
 @pytest.mark.parametrize("quantity", ["NaN", "Infinity", "-Infinity"])
@@ -136,7 +136,7 @@ def test_column_that_could_be_null_is_a_warning_and_null_a_fault(
     events_connection.commit()
     assert [found.state for found in troubles(examine(filled, "usage_events", TIMEOUT))] == ["warning", "fault"]
     events_connection.execute("UPDATE usage_events SET metric_key = 'm'")
-    events_connection.execute(loose.cure)
+    events_connection.execute(loose.fix)
     events_connection.commit()
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
 
@@ -149,9 +149,9 @@ def test_missing_index_is_a_warning_whose_cure_cures(filled: str, events_connect
     assert {finding.name for finding in found} == {"index"}
     hypertable = ddl.is_hypertable(events_connection, "usage_events")
     events_connection.rollback()
-    assert (" CONCURRENTLY " in found[0].cure) is not hypertable
+    assert (" CONCURRENTLY " in found[0].fix) is not hypertable
     events_connection.autocommit = True
-    events_connection.execute(found[0].cure)
+    events_connection.execute(found[0].fix)
     assert troubles(examine(filled, "usage_events", TIMEOUT)) == []
 
 
@@ -170,13 +170,13 @@ def test_index_that_invites_a_skip_scan(filled: str, events_connection: ddl.Conn
         assert found == []
         return
     assert "skip scan" in found[0].message
-    assert found[0].cure.endswith(" public.astray;")
+    assert found[0].fix.endswith(" public.astray;")
 
 
 def test_select_is_needed_and_enough(filled: str, events_connection: ddl.Connection, role: str) -> None:
     refused = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
     assert (refused.name, refused.state) == ("permission", "fault")
-    for statement in refused.cure.split("\n"):
+    for statement in refused.fix.split("\n"):
         events_connection.execute(statement)
     events_connection.commit()
     findings = examine(as_role(filled, role), "usage_events", TIMEOUT)
@@ -199,7 +199,7 @@ def test_shorter_time_out_of_the_role_is_said(filled: str, events_connection: dd
     events_connection.commit()
     finding = only(examine(as_role(filled, role), "usage_events", TIMEOUT))
     assert finding.name == "time-out"
-    assert finding.cure.endswith("USAGE_EXPLORE_STATEMENT_TIMEOUT=10")
+    assert finding.fix.endswith("USAGE_EXPLORE_STATEMENT_TIMEOUT=10")
 
 
 @pytest.mark.parametrize("name", ["statement_timeout", "transaction_timeout"])
@@ -285,7 +285,7 @@ def test_printed_view_runs_and_has_no_faults(connection: ddl.Connection, databas
     assert any(finding.state == "fault" for finding in findings)
     (view,) = [finding for finding in findings if finding.name == "view"]
     assert "--table public.usage_events_view" in view.message
-    connection.execute(view.cure)
+    connection.execute(view.fix)
     connection.commit()
     after = troubles(examine(database_url, "public.usage_events_view", TIMEOUT))
     assert [finding for finding in after if finding.name != "organizations"] == []
@@ -297,7 +297,7 @@ def test_view_keeps_the_values(connection: ddl.Connection, database_url: str) ->
     connection.execute(OTHER_SHAPES["epochs"])
     connection.commit()
     (view,) = [finding for finding in examine(database_url, "other", TIMEOUT) if finding.name == "view"]
-    connection.execute(view.cure)
+    connection.execute(view.fix)
     row = connection.execute(
         "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM usage_events_view"
     ).fetchone()
@@ -315,7 +315,7 @@ def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_con
         " OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage_events'::regclass)"  # chunks
     )
     events_connection.commit()
-    assert only(about_the_rollup(filled)).cure == "usage-explore rollup"
+    assert only(about_the_rollup(filled)).fix == "usage-explore rollup"
 
 
 def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
@@ -338,13 +338,13 @@ def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
     refresh_run.refresh(events_connection, events, settle=timedelta(0))
     assert troubles(about_the_rollup(filled, "UTC")) == []
     berlin = only(about_the_rollup(filled, "Europe/Berlin"))
-    assert berlin.cure == "usage-explore rollup --keep customer_id=hour"
+    assert berlin.fix == "usage-explore rollup --keep customer_id=hour"
     kathmandu = only(about_the_rollup(filled, "Asia/Kathmandu"))
-    assert kathmandu.cure == "usage-explore rollup --keep customer_id=15m --keep none=15m"
+    assert kathmandu.fix == "usage-explore rollup --keep customer_id=15m --keep none=15m"
 
 
 def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: ddl.Connection) -> None:
     for _ in range(30):
         add(events_connection)
     refresh_run.refresh(events_connection, events_table(), settle=timedelta(hours=9))
-    assert only(about_the_rollup(filled)).cure == "usage-explore rollup --every 5m"
+    assert only(about_the_rollup(filled)).fix == "usage-explore rollup --every 5m"

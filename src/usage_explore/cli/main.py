@@ -222,7 +222,7 @@ def doctor(zones: tuple[str, ...]) -> None:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)
         say(f"{finding.name}: {finding.message}")
-        for line in finding.cure.split("\n") if finding.cure else ():
+        for line in finding.fix.split("\n") if finding.fix else ():
             say(f"           {line}")
     faults = sum(finding.state == "fault" for finding in findings)
     warnings = sum(finding.state == "warning" for finding in findings)

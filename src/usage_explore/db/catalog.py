@@ -10,6 +10,7 @@ from psycopg import sql
 
 from usage_explore.db.schema import events_table, split_name
 from usage_explore.errors import TableMismatch
+from usage_explore.sql.identifiers import quoted
 
 FITTING = {
     "uuid": ("uuid",),
@@ -89,6 +90,11 @@ class Relation:
     distributed: str | None
     columns: dict[str, Attribute]
     aggregated: str | None = None
+
+    @property
+    def sql_name(self) -> str:
+        """Schema and name for SQL text, quoted where needed."""
+        return quoted(self.name, self.schema)
 
 
 def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> Relation | None:

@@ -1,4 +1,4 @@
-"""Does this database fit? Looks only, and says what to do about what it finds."""
+"""Examines, without writing, whether a database fits, and says what to do where it does not."""
 
 from usage_explore.doctor.examination import examine
 from usage_explore.doctor.finding import Finding

@@ -1,4 +1,4 @@
-"""The examination: connect read-only, run each check in a transaction of its own, go on after a failed one."""
+"""Runs all checks on a read-only connection; a failed check becomes a finding and the others go on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import psycopg
 
 from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
-from usage_explore.doctor import contents, rollup, server, speed, storage, structure
-from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.db.ddl import Connection
+from usage_explore.doctor import performance, rollup, server, table
+from usage_explore.doctor.finding import Finding
 
 _SETTINGS = {"default_transaction_read_only": "on"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A check of the table; `fitting` ones are run only when every column fits and may be read."""
+    """A check of the table; with `fitting`, it runs only if every column fits and may be read."""
 
     name: str
     run: Callable[[Connection, Relation], list[Finding]]
@@ -27,23 +28,23 @@ class _Check:
 
 
 _CHECKS = (
-    _Check("permission", structure.permission),
-    _Check("columns", structure.columns),
-    _Check("storage", storage.storage),
-    _Check("index", speed.indexes),
-    _Check("statistics", speed.statistics),
-    _Check("settings", speed.settings),
-    _Check("organizations", contents.organizations, fitting=True),
-    _Check("contents", contents.quality, fitting=True),
+    _Check("permission", table.permission),
+    _Check("columns", table.columns),
+    _Check("storage", performance.storage),
+    _Check("index", performance.indexes),
+    _Check("statistics", performance.statistics),
+    _Check("settings", performance.settings),
+    _Check("organizations", table.organizations, fitting=True),
+    _Check("contents", table.quality, fitting=True),
 )
 
 
 def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequence[str] = ()) -> list[Finding]:
-    """Everything there is to say about the database at `url` and its table or view, in the order of reading.
+    """All findings about the database at `url` and its table or view, in the order of the checks.
 
-    `zones` are IANA names of time zones that the rollup shall serve. Nothing is written. Each statement is bounded by
-    `statement_timeout`; a check that runs out of time says so.
-    Raises `ConfigurationError` for a table name that cannot be one.
+    `zones` are IANA names of time zones whose days the rollup should serve. Nothing is written. Each statement is
+    bounded by `statement_timeout`; a check that exceeds it says so.
+    Raises `ConfigurationError` for an invalid table name.
     """
     try:
         connection, theirs = _connected(url, statement_timeout)
@@ -51,20 +52,20 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
         return [server.unreachable(error)]
     with connection:
         findings = [*server.version(connection), *server.timeouts(theirs, statement_timeout)]
-        found = relation(connection, table_name)
-        if found is None:
-            return [*findings, structure.missing(connection, table_name)]
-        findings.append(structure.present(found))
-        fits = not misfits(found) and found.readable
+        examined = relation(connection, table_name)
+        if examined is None:
+            return [*findings, table.missing(connection, table_name)]
+        findings.append(table.present(examined))
+        fits = not misfits(examined) and examined.readable
         served = _Check("rollup", partial(rollup.rollup, zones=zones), fitting=True)
         for check in (*_CHECKS, served):
             if fits or not check.fitting:
-                findings += _run(check, connection, found)
+                findings += _run(check, connection, examined)
     return findings
 
 
 def _connected(url: str, statement_timeout: timedelta) -> tuple[timeouts.Connection, dict[str, int | None]]:
-    """A connection under our time-out, and the server's or role's own, which it replaces: see `server.own_timeout`."""
+    """A connection under our timeout, and the timeouts of the server or role that it replaces."""
     ours = {"statement_timeout": max(int(statement_timeout.total_seconds() * 1000), 1), "transaction_timeout": 0}
     theirs: dict[str, int | None] = {}
     connection = _connect(url, {}, statement_timeout)
@@ -88,9 +89,9 @@ def _connect(url: str, settings: Mapping[str, object], statement_timeout: timede
     return connection
 
 
-def _run(check: _Check, connection: Connection, found: Relation) -> list[Finding]:
+def _run(check: _Check, connection: Connection, examined: Relation) -> list[Finding]:
     try:
-        return check.run(connection, found)
+        return check.run(connection, examined)
     except psycopg.errors.QueryCanceled:
         return [
             Finding(

@@ -1,23 +1,19 @@
-"""What a check has to say."""
+"""The result of one check."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import psycopg
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: `ok`, a `warning` (works, but slower or less surely) or a `fault` (wrong or no answers).
+    """One thing examined: `ok`, a `warning` (works, but slower or less safely) or a `fault` (wrong or no results).
 
-    `cure` is what to do, SQL where SQL does it; empty when there is nothing to do.
+    `fix` says what to do, as SQL where possible; empty if nothing is to be done.
     """
 
     name: str
     state: Literal["ok", "warning", "fault"]
     message: str
-    cure: str = ""
+    fix: str = ""

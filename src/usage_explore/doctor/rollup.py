@@ -1,4 +1,4 @@
-"""Checks of the rollup: is it there, may it be read, is it fresh, does it serve the zones that are asked for."""
+"""Checks of the rollup: existence, permission, freshness, and whether it serves the days of time zones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from usage_explore.db.catalog import Relation
+from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
-from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.doctor.finding import Finding
 from usage_explore.query import buckets
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
@@ -16,25 +17,27 @@ from usage_explore.sql.identifiers import quoted
 from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, span
 from usage_explore.sql.rollup_tables import kept_table, rollup_table
 
-_FEW = 100_000
-_STALE = 3  # hours
+_MIN_ROWS = 100_000
+"""Events in the table below which a rollup is not recommended."""
+
+_MAX_AGE_HOURS = 3
 _YEAR = timedelta(days=365)
-_WORDS = {DAY: "day", HOUR: "hour", GRAINS[0]: "15m"}
+_GRAIN_NAMES = {DAY: "day", HOUR: "hour", GRAINS[0]: "15m"}
 _READABLE = "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table_privilege(to_regclass(%s), 'SELECT')"
 
 
-def rollup(connection: Connection, found: Relation, zones: Sequence[str] = ()) -> list[Finding]:
-    """Every question has its answer without it; what would be quicker is said. `zones` are IANA names."""
-    events = events_table(f"{found.schema}.{found.name}")
+def rollup(connection: Connection, relation: Relation, zones: Sequence[str] = ()) -> list[Finding]:
+    """Findings that make aggregates faster; results are the same without a rollup. `zones` are IANA names."""
+    events = events_table(f"{relation.schema}.{relation.name}")
     if not catalog.exists(connection, events):
-        if found.rows < _FEW:
+        if relation.rows < _MIN_ROWS:
             return [Finding("rollup", "ok", "none, and so few events need none")]
         return [Finding("rollup", "warning", "none, so aggregates read the events", "usage-explore rollup")]
-    names = [quoted(table.name, found.schema) for table in (rollup_table(events), kept_table(events))]
+    names = [quoted(table.name, relation.schema) for table in (rollup_table(events), kept_table(events))]
     row = connection.execute(_READABLE, names).fetchone()
     if not (row and row[0]):
-        cure = f"GRANT SELECT ON {', '.join(names)} TO …;"
-        return [Finding("rollup", "warning", "this role may not read it, so aggregates read the events", cure)]
+        fix = f"GRANT SELECT ON {', '.join(names)} TO …;"
+        return [Finding("rollup", "warning", "this role may not read it, so aggregates read the events", fix)]
     kept = [entry for entry in catalog.entries(connection, events) if entry.grain is not None]
     return [_freshness(connection, kept), *(finding for zone in zones for finding in _zone(kept, zone))]
 
@@ -47,7 +50,7 @@ def _freshness(connection: Connection, kept: Sequence[Entry]) -> Finding:
         return Finding("rollup", "warning", "not built to the end", "usage-explore rollup")
     oldest = min(marks)
     hours = (refresh_run.now(connection) - oldest) // HOUR
-    if hours > _STALE:
+    if hours > _MAX_AGE_HOURS:
         return Finding(
             "rollup",
             "warning",
@@ -58,7 +61,7 @@ def _freshness(connection: Connection, kept: Sequence[Entry]) -> Finding:
 
 
 def _zone(kept: Sequence[Entry], zone: str) -> list[Finding]:
-    """Which kept dimensions cannot answer days in the zone, and the slot that would serve it."""
+    """The dimensions whose slots are too large for days in the zone, and the slot that fits."""
     grain = _serving(ZoneInfo(zone))
     if grain is None:
         return [Finding("rollup", "warning", f"no slot fits the days of {zone}; they are read from the events")]
@@ -71,13 +74,13 @@ def _zone(kept: Sequence[Entry], zone: str) -> list[Finding]:
             "warning",
             f"days in {zone} need slots of {span(grain)}; {', '.join(coarse)} are kept in larger ones, so they are read"
             " from the events",
-            "usage-explore rollup " + " ".join(f"--keep {dimension}={_WORDS[grain]}" for dimension in coarse),
+            "usage-explore rollup " + " ".join(f"--keep {dimension}={_GRAIN_NAMES[grain]}" for dimension in coarse),
         )
     ]
 
 
 def _serving(zone: ZoneInfo) -> timedelta | None:
-    """The largest slot that no day of the zone cuts, in the year around now."""
+    """The largest slot that no day of the zone cuts, within a year of now; None if none fits."""
     now = datetime.now(zone)
     edges = buckets.edges(now - _YEAR, now + _YEAR, "day", zone)
     fitting = (grain for grain in reversed(GRAINS) if all(floor(edge, grain) == edge for edge in edges))

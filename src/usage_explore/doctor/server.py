@@ -1,4 +1,4 @@
-"""Checks of the server: does it answer, is it new enough, which time-outs are in force."""
+"""Checks of the server: reachable, version, encoding, timeouts in force."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import psycopg
 
-from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.db.ddl import Connection
+from usage_explore.doctor.finding import Finding
 
-OLDEST = 15
-"""The oldest PostgreSQL that is supported."""
+MIN_POSTGRESQL_VERSION = 15
 
-_SHORT = 1_000
-"""Milliseconds of a transaction below which most queries fail."""
+_MIN_TRANSACTION_TIMEOUT_MS = 1_000
+"""Transaction timeout below which most queries fail."""
 
 _TOO_SHORT = "less time than it takes to read this setting"
 
@@ -21,17 +21,17 @@ _TOO_SHORT = "less time than it takes to read this setting"
 def unreachable(error: psycopg.Error) -> Finding:
     """The finding for a connection that could not be made."""
     words = " ".join(str(error).split())
-    cure = "Check the address, the password and that the server runs: --database-url or USAGE_EXPLORE_DATABASE_URL."
+    fix = "Check the address, the password and that the server runs: --database-url or USAGE_EXPLORE_DATABASE_URL."
     if "unsupported startup parameter" in words:
-        cure = (
+        fix = (
             "The pooler refuses connection options: add `ignore_startup_parameters = options` to pgbouncer.ini,"
             " or go round it."
         )
-    return Finding("server", "fault", f"does not answer: {words}", cure)
+    return Finding("server", "fault", f"does not answer: {words}", fix)
 
 
 def version(connection: Connection) -> list[Finding]:
-    """Version and encoding, and whether it is a replica, which serves as well."""
+    """Version, encoding, and whether the server is a replica, which works too."""
     row = connection.execute(
         "SELECT current_setting('server_version'), current_setting('server_encoding'), pg_is_in_recovery()"
     ).fetchone()
@@ -39,9 +39,9 @@ def version(connection: Connection) -> list[Finding]:
     number, encoding, replica = row
     said = f"PostgreSQL {number}{', a read-only replica (which serves as well)' if replica else ''}"
     findings = [Finding("server", "ok", said)]
-    if connection.info.server_version < OLDEST * 10_000:
+    if connection.info.server_version < MIN_POSTGRESQL_VERSION * 10_000:
         findings = [
-            Finding("server", "fault", f"{said} is too old", f"Use PostgreSQL {OLDEST} or newer."),
+            Finding("server", "fault", f"{said} is too old", f"Use PostgreSQL {MIN_POSTGRESQL_VERSION} or newer."),
         ]
     if encoding != "UTF8":
         findings.append(
@@ -56,7 +56,7 @@ def version(connection: Connection) -> list[Finding]:
 
 
 def own_timeout(connection: Connection, name: str) -> int | None:
-    """The time-out of that name that the server or the role sets, in ms, 0 for none; None where it ends even this."""
+    """The timeout that the server or the role sets, in ms, 0 for none; None if it is too short to be read."""
     try:
         row = connection.execute("SELECT setting::int FROM pg_settings WHERE name = %s", [name]).fetchone()
     except psycopg.errors.QueryCanceled:
@@ -67,22 +67,22 @@ def own_timeout(connection: Connection, name: str) -> int | None:
 
 
 def timeouts(theirs: Mapping[str, int | None], ours: timedelta) -> list[Finding]:
-    """The time-outs that the server or the role sets, in ms (None where too short to be read), beside ours."""
+    """The timeouts that the server or the role sets, in ms (None if too short to be read), beside ours."""
     ours_ms = round(ours.total_seconds() * 1000)
     statement, transaction = theirs["statement_timeout"], theirs["transaction_timeout"]
     if statement is None or 0 < statement < ours_ms:
         allowed = _TOO_SHORT if statement is None else f"{statement / 1000:g} s"
-        cure = f"To keep to the database's: USAGE_EXPLORE_STATEMENT_TIMEOUT={statement / 1000:g}" if statement else ""
+        fix = f"To keep to the database's: USAGE_EXPLORE_STATEMENT_TIMEOUT={statement / 1000:g}" if statement else ""
         said = f"the database allows a statement {allowed}, ours of {ours_ms / 1000:g} s takes its place"
-        findings = [Finding("time-out", "warning", said, cure)]
+        findings = [Finding("time-out", "warning", said, fix)]
     else:
         findings = [Finding("time-out", "ok", f"each statement is cancelled after {ours_ms / 1000:g} s")]
-    cure = "Give the role more: ALTER ROLE … SET transaction_timeout = 0;"
-    if transaction is None or 0 < transaction < _SHORT:
+    fix = "Give the role more: ALTER ROLE … SET transaction_timeout = 0;"
+    if transaction is None or 0 < transaction < _MIN_TRANSACTION_TIMEOUT_MS:
         is_ = _TOO_SHORT if transaction is None else f"{transaction / 1000:g} s"
         said = f"transaction_timeout is {is_}: every query reads in a transaction, and most end with an error"
-        findings.append(Finding("time-out", "fault", said, cure))
+        findings.append(Finding("time-out", "fault", said, fix))
     elif transaction:
         said = f"transaction_timeout is {transaction / 1000:g} s; an export reads in one transaction and ends then"
-        findings.append(Finding("time-out", "warning", said, f"For large exports: {cure}"))
+        findings.append(Finding("time-out", "warning", said, f"For large exports: {fix}"))
     return findings

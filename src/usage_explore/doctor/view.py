@@ -1,4 +1,4 @@
-"""The ready `CREATE VIEW` that gives a table of another shape the documented columns."""
+"""The `CREATE VIEW` statement that gives a table with other columns the documented ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import psycopg
 from psycopg import sql
 
 from usage_explore.db.catalog import FITTING, Attribute, Relation, documented
+from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import DEFAULT_TABLE
-from usage_explore.doctor.finding import Connection, Finding
+from usage_explore.doctor.finding import Finding
 from usage_explore.sql.identifiers import literal, quoted
 
-LIKELY = {
+LIKELY_NAMES = {
     "id": "event_id event_uuid usage_event_id uuid guid",
     "organization_id": "org_id organisation_id tenant_id workspace_id account_id company_id organization tenant",
     "customer_id": "customer client_id customer_uuid external_customer_id customer_key user_id subject account_id",
@@ -29,7 +30,7 @@ LIKELY = {
     "wallet_currency": "wallet",
     "dimensions": "properties attributes metadata tags labels payload data",
 }
-"""For each documented column, the names it often goes by, likeliest first."""
+"""For each documented column, other common names, likeliest first."""
 
 _NIL = "'00000000-0000-0000-0000-000000000000'::uuid"
 _UUID = "^[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$"
@@ -44,32 +45,32 @@ _ABSENT = {
 
 @dataclass(slots=True)
 class _Mapping:
-    """Which column serves as which, and the expressions made of them."""
+    """The source column of each documented column, and the expressions made of them."""
 
-    found: Relation
+    relation: Relation
     connection: Connection
     sources: dict[str, Attribute] = field(default_factory=dict)
 
     def choose(self) -> None:
-        free = {name.lower(): column for name, column in self.found.columns.items()}
+        free = {name.lower(): column for name, column in self.relation.columns.items()}
         wanted = documented()
         for name in wanted:
             if name in free:
                 self.sources[name] = free.pop(name)
         for name in wanted:
-            for likely in LIKELY[name].split():
+            for likely in LIKELY_NAMES[name].split():
                 if name not in self.sources and likely in free:
                     self.sources[name] = free.pop(likely)
         if "timestamp" not in self.sources and "ingested_at" in self.sources:
             self.sources["timestamp"] = self.sources["ingested_at"]
 
     def left(self) -> list[str]:
-        """Columns that serve as none."""
+        """Columns that are the source of none."""
         used = {column.name for column in self.sources.values()}
-        return [name for name in self.found.columns if name not in used]
+        return [name for name in self.relation.columns if name not in used]
 
     def line(self, name: str, type_: str, nullable: bool) -> tuple[str, str]:
-        """The expression that makes a documented column, and a remark."""
+        """The expression for a documented column, and a remark."""
         source = self.sources.get(name)
         if source is None:
             return self.absent(name, type_)
@@ -85,7 +86,7 @@ class _Mapping:
         if name in _ABSENT:
             return _ABSENT[name]
         if name == "id":
-            return f"md5({quoted(self.found.name)}::text)::uuid", "no column found: made of the whole row"
+            return f"md5({quoted(self.relation.name)}::text)::uuid", "no column found: made of the whole row"
         if name == "timestamp":
             return "'1970-01-01 00:00:00+00'::timestamptz", "no column found: name the time of the event here"
         if name == "ingested_at":
@@ -125,13 +126,13 @@ class _Mapping:
         return f"md5({column}::text)::uuid", "not UUIDs: each value gets a stable one"
 
     def holds(self, condition: str, source: Attribute) -> bool:
-        """Whether the first rows meet a condition; False when they cannot be looked at."""
+        """Whether the first 1,000 rows meet a condition; False if they cannot be read."""
         try:
             row = self.connection.execute(
                 sql.SQL("SELECT {} FROM (SELECT {} FROM {} LIMIT 1000) AS first").format(
                     sql.SQL(condition),
                     sql.Identifier(source.name),
-                    sql.Identifier(self.found.schema, self.found.name),
+                    sql.Identifier(self.relation.schema, self.relation.name),
                 )
             ).fetchone()
         except psycopg.Error:
@@ -139,16 +140,16 @@ class _Mapping:
         return bool(row and row[0] is not False)
 
 
-def suggestion(connection: Connection, found: Relation) -> Finding:
-    """The finding that carries the ready `CREATE VIEW`, which makes every documented column of a likely one."""
-    mapping = _Mapping(found, connection)
+def suggestion(connection: Connection, relation: Relation) -> Finding:
+    """The finding whose fix is the `CREATE VIEW`, with each documented column from a source of a likely name."""
+    mapping = _Mapping(relation, connection)
     mapping.choose()
     if "timestamp" not in mapping.sources:
         return Finding(
             "view",
             "warning",
             "no view is offered: no column holds the time of an event, without which nothing can be asked",
-            f"A column that does is found by its name, such as {', '.join(LIKELY['timestamp'].split()[:4])}.",
+            f"A column that does is found by its name, such as {', '.join(LIKELY_NAMES['timestamp'].split()[:4])}.",
         )
     name = f"{DEFAULT_TABLE}_view"
     lines = []
@@ -160,33 +161,31 @@ def suggestion(connection: Connection, found: Relation) -> Finding:
         f"    {text}{',' if number < len(lines) else ''}{f'  -- {remark}' if remark else ''}"
         for number, (text, remark) in enumerate(lines, 1)
     )
-    schema = quoted(found.schema)
+    schema = quoted(relation.schema)
     source = mapping.sources["timestamp"]
-    hidden = source.type in ("timestamp", "date") and found.kind in ("table", "partitioned table")
-    index = f"\n{_index(found, mapping, dict(documented()))}" if hidden else ""
+    hidden = source.type in ("timestamp", "date") and relation.kind in ("table", "partitioned table")
+    index = f"\n{_index(relation, mapping, dict(documented()))}" if hidden else ""
     left = mapping.left() if "dimensions" in mapping.sources else []
     beside = f"-- left out: {', '.join(map(quoted, left))}\n" if left else ""
     return Finding(
         "view",
         "warning",
         "this view gives it the documented columns; read it through, run it, then use it with"
-        f" --table {found.schema}.{name} (USAGE_EXPLORE_TABLE)",
-        f"{beside}CREATE VIEW {schema}.{name} AS\nSELECT\n{body}\nFROM {quoted(found.name, found.schema)};{index}",
+        f" --table {relation.schema}.{name} (USAGE_EXPLORE_TABLE)",
+        f"{beside}CREATE VIEW {schema}.{name} AS\nSELECT\n{body}\nFROM {relation.sql_name};{index}",
     )
 
 
-def instants(found: Relation, names: list[str]) -> str:
-    """The statement that makes columns instants, for the owner of the table."""
+def instants(relation: Relation, names: list[str]) -> str:
+    """The ALTER TABLE that makes columns timestamptz, for the owner of the table."""
     changes = ", ".join(
         f"ALTER {quoted(name)} TYPE timestamptz USING {quoted(name)} AT TIME ZONE 'UTC'" for name in names
     )
-    return (
-        f"ALTER TABLE {quoted(found.name, found.schema)} {changes};  -- rewrites it; write the zone it was recorded in"
-    )
+    return f"ALTER TABLE {relation.sql_name} {changes};  -- rewrites it; write the zone it was recorded in"
 
 
-def _index(found: Relation, mapping: _Mapping, wanted: dict[str, tuple[str, bool]]) -> str:
-    """The index that pages through the view need: on the expression that stands for the time."""
+def _index(relation: Relation, mapping: _Mapping, wanted: dict[str, tuple[str, bool]]) -> str:
+    """The index that paging through the view needs: on the expression of the time."""
     keys = []
     for name, direction in (("organization_id", ""), ("timestamp", " DESC"), ("id", " DESC")):
         expression, _ = mapping.line(name, *wanted[name])
@@ -197,11 +196,11 @@ def _index(found: Relation, mapping: _Mapping, wanted: dict[str, tuple[str, bool
     naive = list(dict.fromkeys(each.name for each in times if each.type == "timestamp"))
     better = (
         "\n-- Where the table may be rewritten (a hypertable: after its columnstore is given up), better than any view:"
-        f"\n-- {instants(found, naive)}"
+        f"\n-- {instants(relation, naive)}"
     )
     return (
         "-- The view's time is an expression: the planner uses no index of the table on the column behind it and, of a"
         "\n-- hypertable, leaves out no chunk. Without this index every page reads every event."
         f"{better if naive else ''}"
-        f"\nCREATE INDEX ON {quoted(found.name, found.schema)} ({', '.join(keys)});  -- writers wait while it is made"
+        f"\nCREATE INDEX ON {relation.sql_name} ({', '.join(keys)});  -- writers wait while it is made"
     )
