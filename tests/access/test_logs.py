@@ -29,7 +29,7 @@ WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
 def line(message: str = "request", **fields: Any) -> dict[str, Any]:
     record = logging.LogRecord("usage_explore", logging.INFO, "", 0, message, None, None)
     record.fields = fields
-    written = logs.Lines().format(record)
+    written = logs.JsonLines().format(record)
     assert written.isascii()
     assert written.isprintable()
     return json.loads(written)
@@ -66,15 +66,15 @@ def test_secrets_are_blotted_out(text: str, left: str) -> None:
 
 
 def test_a_question_in_the_log_is_bounded() -> None:
-    told = logs.listed([(f"{number}" * 1_000, "v" * 100_000) for number in range(5_000)])
+    told = logs.parameter_fields([(f"{number}" * 1_000, "v" * 100_000) for number in range(5_000)])
     assert len(json.dumps(told)) < 100_000
-    assert logs.listed([("token", "abc"), ("metric_key", "k"), ("dim:model", "m")]) == {
+    assert logs.parameter_fields([("token", "abc"), ("metric_key", "k"), ("dim:model", "m")]) == {
         "token": ["…"],
         "metric_key": ["k"],
         "dim:model": ["m"],
     }
     asked = EventQuery.from_params([("metric_key", "k" * 5_000), *((f"dim:{n}", "v") for n in range(20))])
-    assert len(json.dumps(logs.told(asked))) < 5_000
+    assert len(json.dumps(logs.query_fields(asked))) < 5_000
 
 
 @pytest.mark.parametrize("word", ["api", "app"])

@@ -19,7 +19,7 @@ from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, raw
 from support.query_oracle import Row
 from usage_explore import Store, connect
-from usage_explore.access.logs import Lines
+from usage_explore.access.logs import JsonLines
 from usage_explore.api.request_query import pairs
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError
@@ -208,7 +208,7 @@ def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCap
             answer = client.get(path, headers={"X-Request-ID": "find-me"})
             assert problem(answer, 500, "internal")["request_id"] == "find-me"
             assert "secret" not in answer.text
-    lines = [json.loads(Lines().format(record)) for record in caplog.records if record.message == "request"]
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records if record.message == "request"]
     assert [line["request_id"] for line in lines] == ["find-me"] * len(QUESTIONS)
     assert all(line["level"] == "error" and "the secret inside" in line["trace"] for line in lines)
 

@@ -257,8 +257,8 @@ def _alive(address: str) -> bool:
 
 def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     handler, log = logging.StreamHandler(), logging.Logger("asyncio")
-    handler.setFormatter(logs.Lines())
-    handler.addFilter(few := logs.Few())
+    handler.setFormatter(logs.JsonLines())
+    handler.addFilter(few := logs.LibraryLimit())
     log.addHandler(handler)
     for _ in range(5_000):
         log.error("socket.accept() out of system resource")

@@ -1,1 +1,1 @@
-"""Access: API keys, the allow list, the check of the address to bind, logs."""
+"""Access control: API keys, the allow list, the check before listening beyond this machine; and logs."""

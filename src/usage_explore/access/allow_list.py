@@ -1,4 +1,4 @@
-"""Who may see which organizations in the app: a table in a TOML file, by e-mail address.
+"""The allow list: the organizations that each person may see in the app, by email address, in a TOML file.
 
     email_verified = "required"
 
@@ -8,10 +8,9 @@
     ["audit@example.com"]
     organizations = "all"
 
-As soon as the file is there, the app asks everybody to sign in. Addresses compare without case. The file is read
-at each look: taking somebody out takes effect at once. `email_verified`, by default "required", says whether the
-provider must say that it verified the address; "optional" is for providers that say nothing about it and verify all
-the same. One that says no is believed either way.
+If the file exists, the app requires sign-in. Addresses compare without case. The file is read at each request, so that
+removing a person takes effect at once. With `email_verified` "required", the default, the provider must confirm that it
+verified the address; with "optional", a provider may omit the claim. An address that it calls unverified is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from usage_explore.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one person may see: these organizations, or every one."""
+    """The organizations that one person may see."""
 
     organizations: frozenset[UUID]
     every: bool = False
@@ -42,31 +41,31 @@ EVERYTHING = Grant(frozenset(), every=True)
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """The allow-table in one file, which need not exist."""
+    """The allow list in a file, which need not exist."""
 
     path: Path
 
     @property
     def required(self) -> bool:
-        """Whether the app must ask people to sign in; a link that leads nowhere lets nobody in."""
+        """Whether the app requires sign-in; a dangling symbolic link counts as a file."""
         return self.path.exists() or self.path.is_symlink()
 
     def grant(self, email: str, verified: object = True) -> Grant | None:
-        """What the person may see, None when nothing.
+        """The organizations that the person may see; None for no access.
 
-        `verified` is what the provider says of the address (`email_verified`), None where it says nothing.
-        Raises `ConfigurationError` when the file cannot be read: a broken table lets nobody in.
+        `verified` is the provider's `email_verified` claim, None if it has none.
+        Raises `ConfigurationError` if the file cannot be read: a damaged file grants no access.
         """
         silence, table = self._read()
         said = silence if verified is None else str(verified).lower() == "true"
         return table.get(email.strip().casefold()) if said else None
 
     def check(self) -> None:
-        """Raise `ConfigurationError` when the file is there and cannot be read."""
+        """Raise `ConfigurationError` if the file exists and cannot be read."""
         self._read()
 
     def _read(self) -> tuple[bool, dict[str, Grant]]:
-        """Whether an address counts of which the provider says nothing, and who may see what."""
+        """Whether an address without an `email_verified` claim is accepted, and the grants by address."""
         try:
             entries = tomllib.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:

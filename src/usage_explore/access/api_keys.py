@@ -1,6 +1,6 @@
-"""API keys of the HTTP door: made here, shown once, kept as hashes in one file, each for one organization.
+"""API keys of the HTTP API, each for one organization: shown once when created, stored as hashes in one file.
 
-As soon as the file holds a key, even a revoked one, the door asks for one. A key is `ue_<id>_<secret>`; the secret
+As soon as the file holds a key, even a revoked one, the API requires one. A key is `ue_<id>_<secret>`; the secret
 has 256 random bits, so its SHA-256 is enough. The file is read at each request: revoking takes effect at once.
 """
 
@@ -25,13 +25,15 @@ from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
 
 _PREFIX = "ue"
-_WAIT = 10  # seconds for another process to write
-_NOBODY = hashlib.sha256(b"").hexdigest()
+_MAX_LOCK_SECONDS = 10
+"""Time to wait for another process that writes the file."""
+
+_NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key as it is kept: everything but the secret. `created` and `revoked` are RFC 3339 times."""
+    """A stored key, without its secret. `created` and `revoked` are RFC 3339 times."""
 
     id: str
     name: str
@@ -50,7 +52,7 @@ class Keyring:
     def listed(self) -> tuple[Key, ...]:
         """Every key, revoked ones included, oldest first.
 
-        Raises `ConfigurationError` when the file cannot be read: a broken file lets nobody in.
+        Raises `ConfigurationError` if the file cannot be read: a damaged file grants no access.
         """
         try:
             entries = json.loads(self.path.read_text())["keys"]
@@ -65,7 +67,7 @@ class Keyring:
             ) from error
 
     def create(self, organization_id: UUID, name: str) -> str:
-        """A new key for one organization: the text to hand over, which is kept nowhere."""
+        """Create a key for one organization and return its text, which is not stored."""
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         text = f"{_PREFIX}_{key_id}_{secret}"
         key = Key(
@@ -80,7 +82,7 @@ class Keyring:
         return text
 
     def revoke(self, key_id: str) -> Key:
-        """The key, from now on refused. Raises `ConfigurationError` when there is none of that id."""
+        """Revoke a key and return it. Raises `ConfigurationError` for an unknown id."""
         with self._changing() as keys:
             for place, key in enumerate(keys):
                 if key.id == key_id:
@@ -91,24 +93,24 @@ class Keyring:
         )
 
     def find(self, text: str) -> Key | None:
-        """The key that `text` is, None when it is none or revoked. Takes the same time for every wrong one."""
+        """The valid key with this text, or None. Takes the same time for every wrong text."""
         return self.look(text)[0]
 
     def look(self, text: str) -> tuple[Key | None, str | None]:
-        """The key that `text` is, as `find` gives it, and the id that it claims where there is a key of that id."""
+        """The key as from `find`, and the id in the text if a key has that id."""
         parts = text.split("_", 2)
         key_id = parts[1] if len(parts) == 3 else ""
         known = next((key for key in self.listed() if key.id == key_id), None)
-        matches = hmac.compare_digest(_digest(text), known.digest if known else _NOBODY)
+        matches = hmac.compare_digest(_digest(text), known.digest if known else _NO_DIGEST)
         found = known if known and matches and known.revoked is None else None
         return found, known.id if known else None
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:
-        """The keys to change in place; written whole, readable by its owner alone, one writer at a time."""
+        """The keys, to change in place; then written atomically, for the owner only, by one process at a time."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self.path.with_suffix(".lock"), _WAIT):
+            with locked(self.path.with_suffix(".lock"), _MAX_LOCK_SECONDS):
                 keys = list(self.listed())
                 yield keys
                 part = self.path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""May the server listen where others can reach it? Only with access control; what is missing is said.
+"""Refuses to listen on an address that other machines reach, unless access control is configured.
 
 Nothing in the environment overrides these checks.
 """
@@ -15,7 +15,7 @@ from usage_explore.errors import ConfigurationError
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether only this machine reaches the address; a name other than localhost may lead anywhere."""
+    """Whether only this machine reaches the address; of names, only localhost counts."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -23,7 +23,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def check_api(host: str, settings: Settings) -> None:
-    """Raise `ConfigurationError` where the API would be open to others."""
+    """Raise `ConfigurationError` if other machines could use the API without a key."""
     if is_this_machine(host):
         return
     if not any(key.revoked is None for key in Keyring(settings.keys).listed()):
@@ -31,9 +31,9 @@ def check_api(host: str, settings: Settings) -> None:
 
 
 def check_app(host: str, settings: Settings, sign_in_lacks: Iterable[str]) -> None:
-    """Raise `ConfigurationError` where the app would be open to others.
+    """Raise `ConfigurationError` if other machines could use the app without signing in.
 
-    `sign_in_lacks` says what the configuration of the sign-in lacks, nothing where it is whole.
+    `sign_in_lacks` lists what the configuration of the sign-in lacks; empty if it is complete.
     """
     if is_this_machine(host):
         return

@@ -1,7 +1,7 @@
-"""What the server does, on standard error: a line of JSON for each request, each question of the app, each fault.
+"""Logs on stderr: one JSON line for each request, each query of the app and each error.
 
-Everything outside ASCII and every control character is escaped, so that no value makes a line of its own. API keys and
-the credentials of an address are blotted out wherever they would turn up; headers and cookies are never written.
+Control characters and everything outside ASCII are escaped, so that a value cannot add a line. API keys and passwords
+in URLs are redacted everywhere; headers and cookies are never written.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import NOT
 
-_LONGEST_VALUE, _LONGEST_REASON, _LONGEST_TRACE = 200, 1_000, 8_000
-_MOST_PARAMETERS = 100
-_MOST_LINES, _WINDOW = 100, 10.0  # lines of libraries, in as many seconds
-_KNOWN = {"chart", "theme", "escape_formulas", *EventQuery.model_fields, *AggregateQuery.model_fields}
+_MAX_VALUE_CHARACTERS, _MAX_REASON_CHARACTERS, _MAX_TRACE_CHARACTERS = 200, 1_000, 8_000
+_MAX_PARAMETERS = 100
+_MAX_LIBRARY_LINES, _WINDOW_SECONDS = 100, 10.0
+_KNOWN_PARAMETERS = {"chart", "theme", "escape_formulas", *EventQuery.model_fields, *AggregateQuery.model_fields}
 _API_KEY = re.compile(r"ue_[0-9a-fA-F]{8}_[\w-]+")
 _CREDENTIALS = re.compile(r"(://[^/\s:@\"]*:)[^/\s@\"]+(@)|(password=)(?:'[^']*'|[^\s\"\\&]+)", re.IGNORECASE)
 
 
-class Lines(logging.Formatter):
-    """A record as one line of JSON; what `extra={"fields": …}` holds stands beside the message."""
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON; `extra={"fields": …}` adds fields beside the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line. Time is RFC 3339 in UTC."""
@@ -37,17 +37,17 @@ class Lines(logging.Formatter):
         entry: dict[str, Any] = {
             "time": when.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "event": cut(record.getMessage(), _LONGEST_REASON),
+            "event": truncated(record.getMessage(), _MAX_REASON_CHARACTERS),
             "logger": record.name,
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            entry["trace"] = self.formatException(record.exc_info)[-_LONGEST_TRACE:]
-        return blotted(json.dumps(entry, default=str))
+            entry["trace"] = self.formatException(record.exc_info)[-_MAX_TRACE_CHARACTERS:]
+        return redacted(json.dumps(entry, default=str))
 
 
-class Few(logging.Filter):
-    """At most 100 lines of libraries in 10 seconds; the next line says how many were `left_out`."""
+class LibraryLimit(logging.Filter):
+    """At most 100 lines from libraries in 10 seconds; the next line counts the others as `left_out`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,25 +59,25 @@ class Few(logging.Filter):
             return True
         now = time.monotonic()
         if now >= self._ends:
-            if self._number > _MOST_LINES:
-                record.fields = {"left_out": self._number - _MOST_LINES}
-            self._ends, self._number = now + _WINDOW, 0
+            if self._number > _MAX_LIBRARY_LINES:
+                record.fields = {"left_out": self._number - _MAX_LIBRARY_LINES}
+            self._ends, self._number = now + _WINDOW_SECONDS, 0
         self._number += 1
-        return self._number <= _MOST_LINES
+        return self._number <= _MAX_LIBRARY_LINES
 
 
 def to_standard_error() -> None:
-    """Write what happens here, and what libraries warn of, as JSON lines to standard error.
+    """Write our log, and warnings of libraries, as JSON lines to stderr.
 
-    Libraries that brought a handler of their own write through this one instead.
+    Replaces the handlers of libraries.
     """
     for name in list(logging.root.manager.loggerDict):
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
     handler = logging.StreamHandler()
-    handler.setFormatter(Lines())
-    handler.addFilter(Few())
+    handler.setFormatter(JsonLines())
+    handler.addFilter(LibraryLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -85,50 +85,50 @@ def to_standard_error() -> None:
     logging.getLogger("usage_explore").setLevel(logging.INFO)
 
 
-def blotted(text: str) -> str:
-    """The text without API keys and without the passwords of addresses."""
+def redacted(text: str) -> str:
+    """The text with API keys and the passwords of URLs replaced by `***`."""
     return _CREDENTIALS.sub(r"\1\3***\2", _API_KEY.sub("ue_***", text))
 
 
-def cut(text: str, longest: int = _LONGEST_VALUE) -> str:
-    """The text, its end left out where it is long."""
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+def truncated(text: str, max_characters: int = _MAX_VALUE_CHARACTERS) -> str:
+    """The text, or its beginning and its length in characters."""
+    return text if len(text) <= max_characters else f"{text[:max_characters]}… ({len(text):,} characters)"
 
 
-def told(question: Question) -> dict[str, list[str]]:
-    """A question for the log: its parameters, bounded in number and length."""
-    return listed(question.to_params())
+def query_fields(question: Question) -> dict[str, list[str]]:
+    """The parameters of a query for the log, bounded in number and length."""
+    return parameter_fields(question.to_params())
 
 
-def listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Parameters for the log, as somebody sent them; of unknown ones only the name: the value could be a secret."""
-    found: dict[str, list[str]] = {}
+def parameter_fields(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Parameters as sent, for the log; of unknown ones only the name, since the value could be a secret."""
+    fields: dict[str, list[str]] = {}
     for number, (name, value) in enumerate(pairs):
-        if number == _MOST_PARAMETERS:
-            found["…"] = ["more"]
+        if number == _MAX_PARAMETERS:
+            fields["…"] = ["more"]
             break
-        known = name in _KNOWN or name.startswith((DIMENSION, NOT))
-        found.setdefault(cut(name), []).append(cut(value) if known else "…")
-    return found
+        known = name in _KNOWN_PARAMETERS or name.startswith((DIMENSION, NOT))
+        fields.setdefault(truncated(name), []).append(truncated(value) if known else "…")
+    return fields
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in one bounded line."""
-    return cut(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+    """The error on one line, at most 1,000 characters."""
+    return truncated(f"{type(error).__name__}: {error}", _MAX_REASON_CHARACTERS)
 
 
-def since(began: float) -> float:
+def milliseconds_since(began: float) -> float:
     """Milliseconds since a `time.perf_counter()`."""
     return round((time.perf_counter() - began) * 1_000, 1)
 
 
 @contextmanager
-def noting(log: logging.Logger, event: str, **fields: object) -> Iterator[None]:
-    """Write one line about what is done inside: the fields, the milliseconds, and the reason where it fails."""
+def logged(log: logging.Logger, event: str, **fields: object) -> Iterator[None]:
+    """Log one line for the block: the fields, its milliseconds, and the reason if it fails."""
     began = time.perf_counter()
     try:
         yield
     except Exception as error:
-        log.warning(event, extra={"fields": {**fields, "ms": since(began), "reason": reason(error)}})
+        log.warning(event, extra={"fields": {**fields, "ms": milliseconds_since(began), "reason": reason(error)}})
         raise
-    log.info(event, extra={"fields": {**fields, "ms": since(began)}})
+    log.info(event, extra={"fields": {**fields, "ms": milliseconds_since(began)}})

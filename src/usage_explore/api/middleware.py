@@ -79,14 +79,14 @@ def _write(scope: Scope, status: int, size: int, began: float) -> None:
     client = scope.get("client")
     fields: dict[str, Any] = {
         "request_id": state["request_id"],
-        "method": logs.cut(scope["method"]),
-        "path": logs.cut(scope["path"]),
-        "question": logs.told(question) if question else _unread(scope["query_string"]),
+        "method": logs.truncated(scope["method"]),
+        "path": logs.truncated(scope["path"]),
+        "question": logs.query_fields(question) if question else _unread(scope["query_string"]),
         "organization_id": organization_id and str(organization_id),
         "asker": asker,
         "client": client and client[0],
         "status": status,
-        "ms": logs.since(began),
+        "ms": logs.milliseconds_since(began),
         "rows": state.get("rows"),
         "bytes": size,
     }
@@ -104,4 +104,4 @@ def _write(scope: Scope, status: int, size: int, began: float) -> None:
 def _unread(query_string: bytes) -> dict[str, list[str]]:
     """The parameters of what is no question."""
     text = query_string[:_LOOKED_AT].decode("ascii", "backslashreplace")
-    return logs.listed(parse_qsl(text, keep_blank_values=True))
+    return logs.parameter_fields(parse_qsl(text, keep_blank_values=True))

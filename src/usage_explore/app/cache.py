@@ -196,9 +196,9 @@ def asking(what: str, organization_id: UUID | None, question: Question | None = 
     asked = {
         "asks": what,
         "organization_id": organization_id and str(organization_id),
-        "question": question and logs.told(question),
+        "question": question and logs.query_fields(question),
         "asker": sign_in.known(),
         **more,
     }
-    with logs.noting(_log, "question", **asked), cancellation.working():
+    with logs.logged(_log, "question", **asked), cancellation.working():
         yield

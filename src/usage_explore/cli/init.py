@@ -1,4 +1,4 @@
-"""`usage-explore init`: the events table, in the way its server keeps it best."""
+"""`usage-explore init`: create or complete the events table, as the server stores it best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usage_explore.cli.options import common, connected
     type=click.IntRange(1),
     metavar="N",
     show_default="chunks of 7 days",
-    help="Volume that a hypertable's chunk interval is made to fit.",
+    help="Volume for which a hypertable's chunk interval is chosen.",
 )
 @click.option(
     "--columnstore-after",
@@ -24,7 +24,7 @@ from usage_explore.cli.options import common, connected
     show_default="7 for a new table",
     help="Age at which chunks move to TimescaleDB's columnstore; 0 for never.",
 )
-@click.option("--migrate", is_flag=True, help="Make a hypertable of a plain table with rows; it is locked meanwhile.")
+@click.option("--migrate", is_flag=True, help="Turn a plain table with rows into a hypertable; it is locked meanwhile.")
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
 @common
 def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:

@@ -1,4 +1,4 @@
-"""`usage-explore keys`: make, list and revoke the API keys of the HTTP door."""
+"""`usage-explore keys`: create, list and revoke the API keys of the HTTP API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from usage_explore.errors import ConfigurationError
 
 @click.group()
 def keys() -> None:
-    """API keys of the HTTP door: each opens one organization. With the first one, the door asks for a key."""
+    """API keys of the HTTP API, each for one organization. As soon as there is a key, the API requires one."""
 
 
 @keys.command()
@@ -18,7 +18,7 @@ def keys() -> None:
 @organization
 @common
 def create(name: str) -> None:
-    """Make a key for one organization and print it, this once: only its hash is kept."""
+    """Create a key for one organization and print it; only its hash is stored."""
     from usage_explore.access.api_keys import Keyring
 
     settings = settings_in_force()
@@ -34,7 +34,7 @@ def create(name: str) -> None:
 @keys.command(name="list")
 @common
 def list_() -> None:
-    """List the keys, oldest first: id, organization, when made, whether revoked, name; never the key itself."""
+    """List the keys, oldest first: id, organization, when made, valid or revoked, name."""
     from usage_explore.access.api_keys import Keyring
 
     for key in Keyring(settings_in_force().keys).listed():
@@ -46,7 +46,7 @@ def list_() -> None:
 @click.argument("key_id", metavar="ID")
 @common
 def revoke(key_id: str) -> None:
-    """Refuse a key from now on; the servers look at every request."""
+    """Revoke a key; running servers refuse it from their next request on."""
     from usage_explore.access.api_keys import Keyring
 
     key = Keyring(settings_in_force().keys).revoke(key_id)

@@ -1,4 +1,4 @@
-"""The `usage-explore` command. Each command imports what it needs, so that --help is quick."""
+"""The `usage-explore` command. Commands import what they need when they run, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ main.add_command(validate)
 
 @main.command()
 @click.option(
-    "--seed", type=int, show_default="1, or the seed of the demo in the table", help="Another seed, other data."
+    "--seed", type=int, show_default="1, or the seed of the demo in the table", help="Seed of the generated data."
 )
 @click.option(
     "--until", metavar="TIME", callback=instant, help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z."
@@ -148,7 +148,7 @@ _HOST = click.option(
     "--host",
     default="127.0.0.1",
     metavar="ADDRESS",
-    help="Address to listen at; one that others reach needs access control first.",
+    help="Address to listen at; addresses that other machines reach need access control.",
 )
 
 
@@ -204,11 +204,11 @@ def api(port: int | None, host: str) -> None:
 
 @main.command()
 @click.option(
-    "--timezone", "zones", multiple=True, metavar="ZONE", help="People look at days in it: does the rollup? Repeatable."
+    "--timezone", "zones", multiple=True, metavar="ZONE", help="Check that the rollup serves days in it; repeatable."
 )
 @common
 def doctor(zones: tuple[str, ...]) -> None:
-    """Say whether a database fits, and what to do where it does not. Exit code 1 when there are faults."""
+    """Examine whether a database fits, and print what to do where it does not. Exit code 1 if there are faults."""
     from usage_explore import config, doctor
 
     settings = settings_in_force()
@@ -244,12 +244,12 @@ def doctor(zones: tuple[str, ...]) -> None:
 @organization
 @common
 def export(file: Path, query: str, escape_formulas: bool) -> None:
-    """Write the events a question finds to FILE: .csv or .parquet, any number of them."""
+    """Write the events of a query to FILE, .csv or .parquet, in bounded memory."""
     from usage_explore.query.queries import EventQuery
 
-    question = EventQuery.from_params(query.rpartition("?")[2])
+    events = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
-        report = store.export(question, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
+        report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
     say(f"Wrote {report.events:,} events to {report.path}.")
 
 
@@ -264,7 +264,7 @@ def organizations() -> None:
 @main.command()
 @common
 def stop() -> None:
-    """Stop the embedded PostgreSQL that a killed process left running; its last user stops it by itself."""
+    """Stop the embedded PostgreSQL that a killed process left running; normally its last user stops it."""
     from usage_explore.db import embedded
 
     home = settings_in_force().home
