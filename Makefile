@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
+# without compiled modules on disk each test process compiles the package and rewrites pytest's plugins again: 5 s CPU
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: app test test-fast lint notebooks pictures bench soak constraints clean
 
 app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
