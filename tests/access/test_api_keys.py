@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.waiting import PATIENCE
 from usage_explore.access.api_keys import Keyring
 from usage_explore.errors import ConfigurationError
 
@@ -74,5 +75,5 @@ def test_two_writers_lose_no_key(ring: Keyring) -> None:
         "[Keyring(pathlib.Path(sys.argv[1])).create(uuid.uuid4(), 'x') for _ in range(5)]"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(ring.path)]) for _ in range(3)]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(PATIENCE) for writer in writers] == [0, 0, 0]
     assert len({key.id for key in ring.listed()}) == 15

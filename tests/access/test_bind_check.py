@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support import generated_events
-from support.api_server import EVENTS, eventually
+from support.api_server import EVENTS
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config, connect
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
@@ -163,20 +164,14 @@ def open_door(events_database_url: str, events_connection: ddl.Connection, tmp_p
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=settings.environment(), stdout=output, stderr=output, cwd=tmp_path)
     try:
-        eventually(lambda: _answers(port) or process.poll() is not None, patience=60)
+        eventually(lambda: answers(f"http://127.0.0.1:{port}/api/healthz") or process.poll() is not None)
         yield port
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
     text = log.read_text()
     assert "Traceback" not in text, text
     assert (tmp_path / "key").read_text() not in text, "a key is in the log"
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/api/healthz").status_code == 200
-    return False
 
 
 def test_listening_everywhere_stays_closed_when_the_keys_go(open_door: int, tmp_path: Path) -> None:

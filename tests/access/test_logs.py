@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, command, eventually, raw
+from support.api_server import AGGREGATE, EVENTS, EXPORT, command, raw
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
@@ -95,8 +96,10 @@ def test_every_request_is_one_line_without_secrets(
         )
     base = f"http://127.0.0.1:{port}/api"
     sent = 0
-    with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {key}", "Cookie": "c=biscuit"}) as client:
-        eventually(lambda: process.poll() is not None or _answers(base), patience=60)
+    with httpx.Client(
+        base_url=base, headers={"Authorization": f"Bearer {key}", "Cookie": "c=biscuit"}, timeout=PATIENCE
+    ) as client:
+        eventually(lambda: process.poll() is not None or answers(f"{base}/healthz"))
 
         def ask(path: str, status: int, **headers: str) -> None:
             nonlocal sent
@@ -123,7 +126,7 @@ def test_every_request_is_one_line_without_secrets(
         ask(f"{EVENTS}?limit=7", 503)
         assert raw(client, b"/v1/usage-events?%FF%00=%0A")[0] == 401
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     said = log.read_text()
     for secret in (key, key.split("_", 2)[2], gone.split("_", 2)[2], PASSWORD, "correct%20horse", "biscuit"):
         assert secret not in said
@@ -145,10 +148,3 @@ def test_every_request_is_one_line_without_secrets(
     assert found[f"id-{sent}"]["level"] == "warning"
     assert found[f"id-{sent}"]["problem"] == "mismatch"
     assert "usage_events" in found[f"id-{sent}"]["reason"]
-
-
-def _answers(base: str) -> bool:
-    try:
-        return httpx.get(f"{base}/healthz", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False

@@ -9,6 +9,7 @@ import pytest
 
 from support import generated_events
 from support.api_server import asking
+from support.waiting import SLEEP
 from usage_explore import Store
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS
@@ -30,7 +31,7 @@ def stranger(everyone: Store) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def slow() -> Callable[[str], None]:
-    """Makes a view `slow` that takes a minute to read, in a database with the events table."""
+    """Makes a view `slow` that takes minutes to read, in a database with the events table."""
 
     def make(url: str) -> None:
         columns = ", ".join(f"e.{name}" for name in COLUMNS if name != "quantity")
@@ -39,7 +40,8 @@ def slow() -> Callable[[str], None]:
             connection.execute(
                 f"""
                 CREATE VIEW slow AS SELECT {columns}, e.quantity
-                FROM usage_events e CROSS JOIN LATERAL (SELECT pg_sleep(60) WHERE e.id IS NOT NULL OFFSET 0) AS pause
+                FROM usage_events e
+                CROSS JOIN LATERAL (SELECT pg_sleep({SLEEP}) WHERE e.id IS NOT NULL OFFSET 0) AS pause
                 """
             )
 

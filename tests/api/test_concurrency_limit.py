@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
+from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import Store, connect
 from usage_explore.api import Limits
 from usage_explore.db import ddl
@@ -22,7 +23,7 @@ PATHS = [EVENTS, AGGREGATE, f"{AGGREGATE}.svg", EXPORT]
 @pytest.fixture
 def slow_store(events_database_url: str, slow: Callable[[str], None]) -> Iterator[Store]:
     slow(events_database_url)
-    with connect(events_database_url, generated_events.ORGANIZATION, table="slow") as store:
+    with connect(events_database_url, generated_events.ORGANIZATION, table="slow", statement_timeout=SLEEP) as store:
         yield store
 
 
@@ -100,13 +101,13 @@ def test_a_picture_waits_its_turn_and_holds_nobody_up(store: Store, monkeypatch:
 
     def drawn(*_: object) -> bytes:
         begun.set()
-        end.wait(30)
+        end.wait(PATIENCE)
         return b"<svg/>"
 
     monkeypatch.setattr("usage_explore.api.endpoints._drawn", drawn)
     with asking(store, limits=Limits(questions=1, pictures=1, patience=0.2)) as client:
         with waiting(client, f"{AGGREGATE}.svg"):
-            assert begun.wait(30)
+            assert begun.wait(PATIENCE)
             refused(client.get(f"{AGGREGATE}.svg"))
             assert client.get(AGGREGATE).status_code == 200
             end.set()

@@ -12,8 +12,9 @@ import pytest
 from psycopg import sql
 
 from support import generated_events
-from support.api_server import EVENTS, EXPORT, asking, eventually, working
+from support.api_server import EVENTS, EXPORT, asking, working
 from support.query_oracle import Row, newest_first
+from support.waiting import SLEEP, eventually
 from usage_explore import EventQuery, Store, connect
 from usage_explore.api import Limits
 from usage_explore.db import ddl
@@ -35,7 +36,7 @@ def halfway(events_database_url: str, events_connection: ddl.Connection, own: li
     events_connection.execute(
         f"""
         CREATE VIEW halfway AS SELECT e.* FROM usage_events e
-        CROSS JOIN LATERAL (SELECT CASE WHEN e.id = '{newest_first(own)[len(own) // 2].id}' THEN pg_sleep(60) END
+        CROSS JOIN LATERAL (SELECT CASE WHEN e.id = '{newest_first(own)[len(own) // 2].id}' THEN pg_sleep({SLEEP}) END
                             OFFSET 0) AS pause
         """
     )
@@ -117,7 +118,7 @@ def test_a_broken_export_is_never_taken_for_whole(halfway: str, coding: str) -> 
 
 
 def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connection: ddl.Connection) -> None:
-    with connect(halfway, table="halfway") as store, asking(store) as client:
+    with connect(halfway, table="halfway", statement_timeout=SLEEP) as store, asking(store) as client:
         with client.stream("GET", EXPORT) as answer:
             eventually(lambda: working(events_connection))
             events_connection.execute(
@@ -130,7 +131,10 @@ def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connecti
 
 
 def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: ddl.Connection) -> None:
-    with connect(halfway, table="halfway") as store, asking(store, limits=Limits(exports=1, patience=5)) as client:
+    with (
+        connect(halfway, table="halfway", statement_timeout=SLEEP) as store,
+        asking(store, limits=Limits(exports=1, patience=5)) as client,
+    ):
         for _ in range(3):
             with client.stream("GET", EXPORT) as answer:
                 pieces = answer.iter_bytes()

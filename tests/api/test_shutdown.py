@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, command, eventually, working
+from support.api_server import AGGREGATE, EVENTS, EXPORT, command, working
+from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import EventQuery, Store, config, connect
 from usage_explore.cli.serve import launch
 from usage_explore.db import cancellation, ddl
@@ -30,15 +31,19 @@ GRACE = (
 def serving(word: str, grace: float, url: str, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """A server with another grace, on the view `slow`, and a client of it."""
     settings = config.settings(
-        database_url=url, organization_id=generated_events.ORGANIZATION, table="slow", home=folder
+        database_url=url,
+        organization_id=generated_events.ORGANIZATION,
+        table="slow",
+        statement_timeout=SLEEP,
+        home=folder,
     )
     port = launch.free_port(None, first=8780)
     line = [sys.executable, "-P", "-c", GRACE.format(grace), *command(word, port)[4:]]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(line, env=settings.environment(), stdout=log, stderr=log, cwd=folder)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=60) as client:
-            eventually(lambda: process.poll() is not None or _answers(client), patience=60)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as client:
+            eventually(lambda: process.poll() is not None or _answers(client))
             yield process, client
     finally:
         process.kill()
@@ -68,7 +73,7 @@ def asked(client: httpx.Client, *paths: str) -> Iterator[list[httpx.Response | E
         thread.start()
     yield found
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
 
 
 def test_after_the_grace_everything_ends_and_says_so(
@@ -77,9 +82,9 @@ def test_after_the_grace_everything_ends_and_says_so(
     slow(events_database_url)
     with serving("app", 0.5, events_database_url, tmp_path) as (process, client):
         with asked(client, EVENTS, AGGREGATE, EXPORT) as answers:
-            eventually(lambda: len(working(events_connection)) == 3, patience=60)
+            eventually(lambda: len(working(events_connection)) == 3)
             process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
         assert not working(events_connection)
     for answer in answers:
         assert isinstance(answer, httpx.Response)
@@ -102,9 +107,9 @@ def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
         [generated_events.ORGANIZATION],
     )
     events_connection.execute(
-        """
+        f"""
         CREATE VIEW slow AS SELECT e.* FROM usage_events e
-        CROSS JOIN LATERAL (SELECT CASE WHEN e.quantity = 25000 THEN pg_sleep(60) END OFFSET 0) AS pause
+        CROSS JOIN LATERAL (SELECT CASE WHEN e.quantity = 25000 THEN pg_sleep({SLEEP}) END OFFSET 0) AS pause
         """
     )
     events_connection.execute("ANALYZE usage_events")
@@ -123,7 +128,7 @@ def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
             with pytest.raises(httpx.RemoteProtocolError):
                 take(answer)
         assert b"# error: The server is being stopped" in b"".join(received[-2:])
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
         assert not working(events_connection)
 
 
@@ -140,9 +145,9 @@ def test_what_ends_within_the_grace_is_whole(
     events_connection.commit()
     with serving("api", 30, events_database_url, tmp_path) as (process, client):
         with asked(client, EXPORT) as answers:
-            eventually(lambda: working(events_connection), patience=60)
+            eventually(lambda: working(events_connection))
             process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     (answer,) = answers
     assert isinstance(answer, httpx.Response)
     assert answer.status_code == 200
@@ -156,19 +161,24 @@ def test_told_twice_it_ends_at_once(
     slow(events_database_url)
     with serving("api", 600, events_database_url, tmp_path) as (process, client):
         with asked(client, EVENTS, EXPORT) as answers:
-            eventually(lambda: len(working(events_connection)) == 2, patience=60)
+            eventually(lambda: len(working(events_connection)) == 2)
             process.send_signal(signal.SIGTERM)
             eventually(lambda: not _answers(client))
             assert process.poll() is None
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 128 + signal.SIGTERM
+            assert process.wait(PATIENCE) == 128 + signal.SIGTERM
         eventually(lambda: not working(events_connection))
     assert all(isinstance(each, Exception) or each.status_code == 504 for each in answers)
 
 
 def test_everything_can_be_cancelled(
-    events_database_url: str, events_connection: ddl.Connection, slow: Callable[[str], None]
+    events_database_url: str,
+    events_connection: ddl.Connection,
+    slow: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # without what earlier tests of this process left behind, which would be waited for
+    monkeypatch.setattr(cancellation, "_everything", set())
     slow(events_database_url)
     said: list[Exception] = []
 
@@ -179,12 +189,12 @@ def test_everything_can_be_cancelled(
             except UsageExploreError as error:
                 said.append(error)
 
-    with connect(events_database_url, generated_events.ORGANIZATION, table="slow") as store:
+    with connect(events_database_url, generated_events.ORGANIZATION, table="slow", statement_timeout=SLEEP) as store:
         cancellation.watch(store.engine)
         thread = threading.Thread(target=ask, args=(store,))
         thread.start()
-        eventually(lambda: working(events_connection), patience=60)
-        cancellation.cancel_everything(20)
-        thread.join(20)
+        eventually(lambda: working(events_connection))
+        cancellation.cancel_everything(PATIENCE)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert len(said) == 1

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from support.app_pages import MAIN, Open, opened
 from support.demo_database import demo_database
+from support.waiting import PATIENCE
 from usage_explore import Store, connect
 
 
@@ -43,14 +44,14 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 def explore(use: Callable[..., None], demo_url: str) -> Open:
     """Open the Explore page with these parameters."""
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_file(MAIN, default_timeout=60), parameters)
+    return lambda **parameters: opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), parameters)
 
 
 @pytest.fixture
 def events(use: Callable[..., None], demo_url: str) -> Open:
     """Open the Events page with these parameters."""
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_function(_events_page, default_timeout=60), parameters)
+    return lambda **parameters: opened(AppTest.from_function(_events_page, default_timeout=PATIENCE), parameters)
 
 
 def _events_page() -> None:
@@ -63,7 +64,7 @@ def _events_page() -> None:
 def validate(use: Callable[..., None], demo_url: str) -> Open:
     """Open the Validate page with these parameters, with the checks that are shipped."""
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=60), parameters)
+    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
 
 
 def _validate_page() -> None:

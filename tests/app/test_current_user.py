@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from support.app_pages import MAIN, opened
 from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
+from support.waiting import PATIENCE
 from usage_explore import connect
 from usage_explore.app.validate.view import identity
 from usage_explore.query.queries import Period
@@ -65,9 +66,9 @@ def ask(use: Callable[..., None], demo_url: str, table: Path) -> Ask:
         validate: bool = False,
         **parameters: Any,
     ) -> AppTest:
-        app = AppTest.from_file(MAIN, default_timeout=60)
+        app = AppTest.from_file(MAIN, default_timeout=PATIENCE)
         if validate:
-            app = AppTest.from_function(_validate_page, default_timeout=60)
+            app = AppTest.from_function(_validate_page, default_timeout=PATIENCE)
         app.secrets = secrets
         app.user = {"is_logged_in": False} if email is None else {"is_logged_in": True, "email": email}
         if verified is not None:
@@ -213,7 +214,7 @@ def test_where_the_table_says_so_silence_about_an_address_is_enough(ask: Ask, ta
 
 
 def test_an_address_without_a_sign_in_is_nobody(ask: Ask) -> None:
-    app = AppTest.from_file(MAIN, default_timeout=60)
+    app = AppTest.from_file(MAIN, default_timeout=PATIENCE)
     app.secrets, app.user = SECRETS, {"email": "audit@example.com"}
     assert [each.label for each in opened(app, {}).button] == ["Sign in"]
 

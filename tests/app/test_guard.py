@@ -16,7 +16,8 @@ from streamlit.web.server.starlette.starlette_app_utils import create_signed_val
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from support.api_server import command, eventually
+from support.api_server import command
+from support.waiting import PATIENCE, eventually
 from usage_explore import config
 from usage_explore.app.guard import MAX_FILES, MAX_HELD
 from usage_explore.cli.serve import launch
@@ -32,7 +33,7 @@ class App:
     def __init__(self, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         self.host, self.process, self.log = f"127.0.0.1:{port}", process, log
         self.url = f"http://{self.host}"
-        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     @contextlib.contextmanager
     def tab(
@@ -70,7 +71,7 @@ class App:
             f"Cookie: _streamlit_xsrf={token}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
             f"Content-Length: {length}\r\n\r\n--b\r\n"
         )
-        with socket.create_connection(("127.0.0.1", int(self.host.rpartition(":")[2])), timeout=60) as opened:
+        with socket.create_connection(("127.0.0.1", int(self.host.rpartition(":")[2])), timeout=PATIENCE) as opened:
             opened.sendall(head.encode())
             yield opened
 
@@ -87,7 +88,7 @@ def session_of(tab: ClientConnection) -> str:
     tab.send(ask.SerializeToString())
     while True:
         message = ForwardMsg()
-        message.ParseFromString(tab.recv(60))
+        message.ParseFromString(tab.recv(PATIENCE))
         if message.HasField("new_session"):
             return str(message.new_session.initialize.session_id)
 
@@ -109,12 +110,12 @@ def serving(folder: Path, port: int) -> Iterator[App]:
             return False
 
     try:
-        eventually(lambda: answers() or process.poll() is not None, patience=60)
+        eventually(lambda: answers() or process.poll() is not None)
         yield made
     finally:
         made.client.close()
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from support.app_pages import MAIN, Open, opened
 from support.demo_database import ACME, WINDOW
 from support.query_oracle import Row
 from support.query_parameters import faults_of, names
+from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery
 from usage_explore.app import markdown
 from usage_explore.db import ddl
@@ -98,7 +99,7 @@ def test_what_cannot_be_drawn_is_said_and_still_listed(
         generated_events.insert(events_connection, [row])
     use(events_database_url)
     window = {"since": "-9999d", "bucket": "week", "metric": "sum_quantity", "group_by": "dim:model"}
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), window)
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), window)
     said = [each.value for each in app.info]
     assert any(markdown.plain("There is no chart: the values are too large") in each for each in said), (
         said,

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from support.app_pages import MAIN, Open, opened
 from support.demo_database import ACME, BIRCH, WINDOW
+from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.app import markdown
 from usage_explore.errors import StatementTimeout
@@ -118,7 +119,7 @@ def test_several_organizations_are_a_choice_and_no_default(explore: Open) -> Non
 
 def test_an_only_organization_is_taken_and_written_into_the_link(use: Callable[..., None], demo_url: str) -> None:
     use(demo_url, ORGANIZATION_ID=BIRCH)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), dict(WINDOW))
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), dict(WINDOW))
     assert app.query_params["organization_id"] == BIRCH
     assert charts(app) == 1
 
@@ -139,7 +140,7 @@ def test_an_organization_that_is_not_there_shows_nothing_and_offers_those_that_a
 
 def test_a_configured_organization_that_is_not_there_shows_nothing(use: Callable[..., None], demo_url: str) -> None:
     use(demo_url, ORGANIZATION_ID="00000000-0000-4000-8000-000000000000")
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {})
     assert "not an organization you may see" in text(app)
     assert not charts(app)
 
@@ -149,7 +150,7 @@ def test_a_table_without_events_says_what_to_run(
     use: Callable[..., None], events_database_url: str, events_connection: psycopg.Connection, link: dict[str, str]
 ) -> None:
     use(events_database_url)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), link)
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), link)
     assert "`usage-explore demo`" in app.info[0].value
     assert not app.error
     assert not charts(app)
@@ -165,13 +166,13 @@ def test_a_table_without_events_says_what_to_run(
 
 def test_a_database_without_the_table_says_what_to_run(use: Callable[..., None], database_url: str) -> None:
     use(database_url)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), {})
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {})
     assert "`usage-explore init`" in app.error[0].value
 
 
 def test_a_timed_out_statement_says_what_to_do(use: Callable[..., None], demo_url: str) -> None:
     use(demo_url, STATEMENT_TIMEOUT="0.001", ORGANIZATION_ID=ACME)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), LINK)
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), LINK)
     assert "narrow the window" in text(app)
     assert not charts(app)
 
@@ -283,7 +284,7 @@ def test_quantities_that_cancel_out_are_not_nothing(
     )
     events_connection.commit()
     use(events_database_url)
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), {**WINDOW, "metric": "sum_quantity"})
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {**WINDOW, "metric": "sum_quantity"})
     assert charts(app) == 1
     assert "0 quantity" in text(app).replace(":small[:gray[", "")
 
@@ -382,7 +383,7 @@ def test_a_value_called_other_is_not_taken_for_the_fold(
     events_connection.commit()
     use(events_database_url)
     app = opened(
-        AppTest.from_file(MAIN, default_timeout=60), {**LINK, "group_by": "metric_key", "series": "value:Other"}
+        AppTest.from_file(MAIN, default_timeout=PATIENCE), {**LINK, "group_by": "metric_key", "series": "value:Other"}
     )
     assert '3 events** · "Other"' in text(app)
 
@@ -422,7 +423,7 @@ def test_totals_are_called_rounded_only_where_they_are(
     events_connection.commit()
     use(events_database_url)
     app = opened(
-        AppTest.from_file(MAIN, default_timeout=60), {**LINK, "group_by": "metric_key", "metric": "sum_quantity"}
+        AppTest.from_file(MAIN, default_timeout=PATIENCE), {**LINK, "group_by": "metric_key", "metric": "sum_quantity"}
     )
     (table,) = (each for each in app.dataframe if "total" in each.value)
     assert ("rounded" in table.proto.columns) is rounds

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
@@ -18,15 +15,13 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 from support.api_server import command
 from support.browser_pages import Site
 from support.demo_database import demo_database
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import Store, config, connect
 from usage_explore.cli.serve import launch
 
 Visit = Callable[..., Page]
 
-_PATIENCE = 20_000
-"""Milliseconds that a page gets to show something, on a machine that is busy with other tests."""
-
-expect.set_options(timeout=_PATIENCE)
+expect.set_options(timeout=PATIENCE * 1_000)
 
 
 @pytest.fixture(scope="session")
@@ -41,25 +36,14 @@ def site(server_url: str, _template: str, tmp_path_factory: pytest.TempPathFacto
         # outside the checkout, as users start it
         process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
         try:
-            _wait(process, url, log)
+            eventually(lambda: process.poll() is not None or answers(f"{url}/_stcore/health"))
+            assert process.poll() is None, log.read_text()
             yield Site(url, database_url)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
         said = log.read_text()
         assert "Traceback" not in said, said
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in range(300):
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"{url}/_stcore/health", timeout=1):
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"the app does not answer: {log.read_text()}")
 
 
 @pytest.fixture
@@ -104,7 +88,7 @@ def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
         context = chromium.new_context(viewport={"width": 1400, "height": 1200}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(_PATIENCE)
+        page.set_default_timeout(PATIENCE * 1_000)
         page.on("request", watched)
         page.goto(address if address.startswith("http") else site.url + address)
         return page

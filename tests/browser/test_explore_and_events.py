@@ -115,7 +115,7 @@ def test_controls_show_the_link_though_a_click_interrupts_the_first_run(visit: V
         page.get_by_role("button", name="Filter", exact=True).click()
         settled(page)
         for name in ("events", "week", "lines", "Custom"):
-            expect(choice(page, name)).to_be_checked(timeout=2_000)
+            expect(choice(page, name)).to_be_checked()
 
 
 def test_a_bar_opens_as_many_events_as_it_says_and_back_closes_them(visit: Visit) -> None:

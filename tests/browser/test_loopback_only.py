@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import usage_explore.app
-from support.api_server import eventually
 from support.browser_pages import CHART, Site, address
 from support.demo_database import ACME, WINDOW
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.cli.serve import launch
 
@@ -25,6 +24,7 @@ NUMBERS = address("explore", **WINDOW, organization_id=ACME)
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context()
+    context.set_default_timeout(PATIENCE * 1_000)
     yield context.new_page()
     context.close()
 
@@ -33,9 +33,9 @@ def page(chromium: Browser) -> Iterator[Page]:
 def test_only_the_machines_own_names_are_answered(site: Site, page: Page, host: str, answered: bool) -> None:
     page.goto(f"http://{host}:{urlsplit(site.url).port}{NUMBERS}")
     if answered:
-        expect(page.locator(CHART)).to_be_visible(timeout=20_000)
+        expect(page.locator(CHART)).to_be_visible()
     else:
-        expect(page.get_by_text("for the one person on its machine")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("for the one person on its machine")).to_be_visible()
         assert not page.locator(CHART).count()
 
 
@@ -48,17 +48,10 @@ def test_streamlit_told_to_listen_everywhere_lets_nobody_in(site: Site, page: Pa
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=settings.environment(), stdout=log, stderr=log, cwd=tmp_path)
     try:
-        eventually(lambda: _answers(f"http://127.0.0.1:{port}/_stcore/health"), patience=60)
+        eventually(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/_stcore/health"))
         page.goto(f"http://127.0.0.1:{port}{NUMBERS}")
-        expect(page.get_by_text("nothing keeps them out")).to_be_visible(timeout=20_000)
+        expect(page.get_by_text("nothing keeps them out")).to_be_visible()
         assert not page.locator(CHART).count()
     finally:
         process.terminate()
-        process.wait(20)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False
+        process.wait(PATIENCE)

@@ -15,9 +15,10 @@ from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, Page, expect
 
 from browser.identity_provider import CLIENT, SECRET, Provider, provider
-from support.api_server import command, eventually
+from support.api_server import command
 from support.browser_pages import CHART, Site, address, at_rest, parameters, settled, violations
 from support.demo_database import ACME, BIRCH, WINDOW
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.cli.serve import launch
 
@@ -60,23 +61,15 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
     with log.open("wb") as output:
         process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
     try:
-        eventually(lambda: _answers(f"{url}/_stcore/health") or process.poll() is not None, patience=60)
+        eventually(lambda: answers(f"{url}/_stcore/health") or process.poll() is not None)
         yield url
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     said = log.read_text()
     assert not any(secret in said for secret in (SECRET, COOKIE_SECRET, "_streamlit_user"))
     asked = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert {"ana@example.com", "bob@example.com"} <= {line["asker"] for line in asked if line["event"] == "question"}
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=1):
-            return True
-    except OSError:
-        return False
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def arrive(chromium: Browser, shared: str, issuer: Provider, people: Path) -> It
         context = chromium.new_context(viewport={"width": 1400, "height": 1200})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE * 1_000)
         page.goto(shared)
         with page.expect_response(lambda response: "/oauth2callback" in response.url):
             page.get_by_role("button", name="Sign in").click()
@@ -127,10 +120,10 @@ def test_signing_in_ends_at_the_link_that_was_opened(
     issuer.claims = {"email": "ana@example.com", "email_verified": True}
     context = chromium.new_context(viewport={"width": 1400, "height": 1200})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE * 1_000)
     page.goto(shared + address("", **WINDOW, group_by="customer_id", **{"dim:model": "& a"}))
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Account")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Account")).to_be_visible()
     asked = parameters(page)
     assert asked.pop("organization_id") == [ACME]
     assert asked == {
@@ -209,6 +202,6 @@ def test_a_cookie_of_ones_own_making_is_no_sign_in(chromium: Browser, shared: st
 
 def test_beside_an_app_with_people_the_api_needs_a_key(shared: str) -> None:
     with pytest.raises(HTTPError) as refused:
-        urlopen(f"{shared}/api/v1/usage-events?organization_id={ACME}", timeout=20)
+        urlopen(f"{shared}/api/v1/usage-events?organization_id={ACME}", timeout=PATIENCE)
     assert refused.value.code == 401
     refused.value.close()

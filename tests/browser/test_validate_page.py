@@ -80,7 +80,7 @@ def test_an_invoice_is_reconciled_where_it_is_dropped(visit: Visit) -> None:
     line = f"customer_id,metric_key,quantity\n{uuid4()},tokens_in,1.50\n"
     chosen.set_input_files({"name": "lines.csv", "mimeType": "text/csv", "buffer": line.encode()})
     expect(page.get_by_text("lines.csv").first).to_be_visible()
-    page.locator('[data-testid="stDataFrame"]').wait_for(timeout=60_000)
+    page.locator('[data-testid="stDataFrame"]').wait_for()
     expect(page.get_by_text("they are in the list of findings")).to_be_visible()
 
 

@@ -15,7 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from support.api_server import AGGREGATE, asking, eventually
+from support.api_server import AGGREGATE, asking
+from support.waiting import eventually
 from usage_explore import Store
 from usage_explore.charts import drawer as module
 from usage_explore.charts.drawer import Drawer

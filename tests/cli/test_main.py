@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from support.waiting import PATIENCE
 from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
@@ -228,7 +229,7 @@ def test_app_answers_and_ends_in_order(
         assert response.status == 200
     assert (home / "data" / "postmaster.pid").exists()
     (app.send_signal if whom == "the command" else lambda sent: os.killpg(app.pid, sent))(number)
-    rest = app.communicate(timeout=60)[0]
+    rest = app.communicate(timeout=PATIENCE)[0]
     assert "Traceback" not in rest
     assert not (home / "data" / "postmaster.pid").exists()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from support import generated_events
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
@@ -32,8 +32,8 @@ def test_both_commands_serve_the_api(
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=settings.environment(), stdout=output, stderr=output, cwd=tmp_path)
     try:
-        _wait(process, f"{url}/api/healthz")
-        with httpx.Client(base_url=url) as client:
+        eventually(lambda: process.poll() is not None or answers(f"{url}/api/healthz"))
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             assert client.get("/api/readyz").json() == {"state": "ok"}
             page = client.get("/api/v1/usage-events?limit=3").json()
             assert len(page["data"]) == 3
@@ -45,19 +45,6 @@ def test_both_commands_serve_the_api(
             assert ("<title>" in front.text) == (not alone)
     finally:
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(PATIENCE)
     assert code in (0, 143), log.read_text()
     assert "Traceback" not in log.read_text(), log.read_text()
-
-
-def _wait(process: subprocess.Popen[bytes], address: str) -> None:
-    for _ in range(300):
-        if process.poll() is not None:
-            break
-        try:
-            httpx.get(address, timeout=1)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail("nothing answers")

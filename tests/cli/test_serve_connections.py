@@ -26,7 +26,8 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
-from support.api_server import command, eventually
+from support.api_server import command
+from support.waiting import PATIENCE, eventually
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.cli.serve import connections, launch, uvicorn_server
@@ -72,7 +73,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
             def stop() -> None:
                 server.should_exit = True
-                thread.join(30)
+                thread.join(PATIENCE)
 
             ending.callback(stop)
             eventually(lambda: server.started)
@@ -83,7 +84,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 def _opened(address: str, sent: bytes = b"") -> socket.socket:
     host, _, port = address.rpartition(":")
-    opened = socket.create_connection((host, int(port)), timeout=20)
+    opened = socket.create_connection((host, int(port)), timeout=PATIENCE)
     opened.sendall(sent)
     return opened
 
@@ -157,7 +158,7 @@ def test_at_the_limit_who_waited_longest_makes_room(
     with contextlib.ExitStack() as holding, caplog.at_level(logging.WARNING, logger="usage_explore"):
         for _ in range(40):
             holding.enter_context(_opened(address, HALF))
-            assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
+            assert httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200
         eventually(lambda: any("fields" in vars(record) for record in caplog.records))
     said = [vars(record)["fields"] for record in caplog.records if "fields" in vars(record)]
     assert len(said) <= 1 + (time.monotonic() - began) / connections._LOG_INTERVAL_SECONDS, (
@@ -172,7 +173,7 @@ def test_websockets_leave_half_of_the_connections_to_requests(serve: Serve) -> N
         tabs = [holding.enter_context(open_websocket(f"ws://{address}/echo")) for _ in range(4)]
         with pytest.raises(InvalidStatus, match="503"), open_websocket(f"ws://{address}/echo"):
             pass
-        assert httpx.get(f"http://{address}/", timeout=10).status_code == 200
+        assert httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200
         for tab in tabs:
             tab.send("still here")
             assert tab.recv(10) == "still here"
@@ -209,11 +210,11 @@ def api(tmp_path: Path) -> Api:
             )
         address = f"127.0.0.1:{port}"
         try:
-            eventually(lambda: _alive(address), patience=60)
+            eventually(lambda: _alive(address))
             yield address
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
 
     return running
 
@@ -243,14 +244,14 @@ def test_a_forwarded_address_is_believed_of_trusted_proxies_alone(
 ) -> None:
     with api(trusted_proxies=proxies) as address:
         forwarded = {"X-Forwarded-For": "198.51.100.1, 192.0.2.9", "X-Request-ID": "forwarded"}
-        httpx.get(f"http://{address}/api/healthz", headers=forwarded, timeout=10)
+        httpx.get(f"http://{address}/api/healthz", headers=forwarded, timeout=PATIENCE)
     (line,) = [line for line in _lines(tmp_path / "log") if line.get("request_id") == "forwarded"]
     assert line["client"] == client
 
 
 def _alive(address: str) -> bool:
     try:
-        return httpx.get(f"http://{address}/api/healthz", timeout=10).status_code == 200
+        return httpx.get(f"http://{address}/api/healthz", timeout=PATIENCE).status_code == 200
     except httpx.HTTPError:
         return False
 

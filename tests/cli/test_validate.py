@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from click.testing import CliRunner, Result
 from support import generated_events
 from support.known_findings import check, finding
 from support.query_oracle import Row
+from support.waiting import PATIENCE, eventually
 from usage_explore import Store, connect
 from usage_explore.cli.main import main
 from usage_explore.cli.validate import FOUND
@@ -259,7 +259,7 @@ from usage_explore.cli.main import main
 from support.known_findings import check
 
 def examine(examination):
-    list(examination.rows(select(func.pg_sleep(60))))
+    list(examination.rows(select(func.pg_sleep(600))))
     return Outcome()
 
 running.CHECKS = {"slow": replace(check("slow"), examine=examine)}
@@ -301,16 +301,11 @@ def test_it_ends_when_asked_to(
     slow: subprocess.Popen[str], events_database_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     with psycopg.connect(events_database_url, autocommit=True) as watching:
-        for _ in range(600):
-            if sleeping(watching):
-                break
-            assert slow.poll() is None, slow.communicate()
-            time.sleep(0.1)
-        else:
-            pytest.fail("the statement did not begin")
+        eventually(lambda: slow.poll() is not None or sleeping(watching))
+        assert slow.poll() is None, slow.communicate()
         assert len(list(tmp_path.iterdir())) == 2  # both files are begun
         slow.send_signal(number)
-        output, error = slow.communicate(timeout=30)
+        output, error = slow.communicate(timeout=PATIENCE)
         assert sleeping(watching) == 0
     assert (slow.returncode, output) == (1, "")
     assert "Traceback" not in error

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy
 from click.testing import CliRunner
 
+from support.waiting import PATIENCE
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.main import main
@@ -63,12 +64,12 @@ class Client:
 
     def end(self) -> str:
         """Let it exit by itself; what it wrote to stderr."""
-        _, complaint = self.process.communicate("\n", timeout=120)
+        _, complaint = self.process.communicate("\n", timeout=PATIENCE)
         return complaint
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE)
 
 
 def postmaster(home: Path) -> int | None:

@@ -231,7 +231,7 @@ def test_look_that_takes_too_long_says_so(connection: ddl.Connection, database_u
     )
     connection.execute(
         "CREATE VIEW slow AS SELECT s.* FROM stored s, "
-        "LATERAL (SELECT s.id, pg_sleep(60) OFFSET 0) AS z WHERE z.id = s.id"
+        "LATERAL (SELECT s.id, pg_sleep(600) OFFSET 0) AS z WHERE z.id = s.id"
     )
     connection.commit()
     found = troubles(examine(database_url, "slow", timedelta(milliseconds=300)))

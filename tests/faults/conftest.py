@@ -14,6 +14,7 @@ from support.api_server import asking
 from support.breakable_server import DATABASE, Network, Server
 from support.database_servers import short_folder
 from support.query_oracle import newest_first
+from support.waiting import SLEEP
 from usage_explore import Store, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import DEFAULT_TABLE
@@ -23,7 +24,7 @@ from usage_explore.db.schema import DEFAULT_TABLE
 def primary() -> Iterator[Server]:
     """A running server whose events table holds rows.
 
-    Beside it the views `slow`, which takes a minute to read, and `halfway`, which does once it comes to the middle.
+    Beside it the views `slow`, which takes minutes to read, and `halfway`, which does once it comes to the middle.
     """
     home = short_folder()
     server = Server(home)
@@ -39,7 +40,7 @@ def primary() -> Iterator[Server]:
             for name, test in (("slow", "e.id IS NOT NULL"), ("halfway", f"e.id = '{middle}'")):
                 connection.execute(
                     f"CREATE VIEW {name} AS SELECT e.* FROM usage_events e"
-                    f" CROSS JOIN LATERAL (SELECT CASE WHEN {test} THEN pg_sleep(60) END OFFSET 0) AS pause"
+                    f" CROSS JOIN LATERAL (SELECT CASE WHEN {test} THEN pg_sleep({SLEEP}) END OFFSET 0) AS pause"
                 )
             for plan in ("seqscan", "bitmapscan", "sort"):  # read along the index, so that the middle is met there
                 connection.execute(f"ALTER DATABASE {DATABASE} SET enable_{plan} = off")

@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, eventually
+from support.api_server import AGGREGATE, EVENTS
 from support.breakable_server import free_port, refused
+from support.waiting import PATIENCE, eventually
 from usage_explore import connect
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import DatabaseUnavailable
@@ -52,9 +53,9 @@ def served(filled: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client
             [sys.executable, "-m", "usage_explore", "app", "--no-demo", *options],
             stdout=subprocess.DEVNULL,
         ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=PATIENCE) as client,
     ):
-        eventually(lambda: process.poll() is not None or answers(client, "/healthz"), patience=60)
+        eventually(lambda: process.poll() is not None or answers(client, "/healthz"))
         yield process, client
         process.kill()
 
@@ -79,7 +80,7 @@ def test_nothing_is_lost_and_nothing_stays_behind(
     page = client.get(EVENTS).json()
     assert len(page["data"]) == 25
     os.kill(postmaster(filled), signal.SIGKILL)
-    eventually(lambda: answers(client, EVENTS), patience=60)
+    eventually(lambda: answers(client, EVENTS))
     assert client.get(EVENTS).json() == page
     assert client.get(AGGREGATE).status_code == 200
     helpers = psutil.Process(process.pid).children(recursive=True)

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
 from support.breakable_server import Network, Server, address, refused
+from support.waiting import eventually
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl, engine
 from usage_explore.db import timeouts as connections
@@ -54,7 +55,7 @@ def failing(ask: Callable[[], object]) -> Callable[[], str]:
     thread.start()
 
     def result() -> str:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert said, "it still waits"
         return said[0]
 

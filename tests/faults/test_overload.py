@@ -10,8 +10,9 @@ import psycopg
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from support.breakable_server import Server, refused
+from support.waiting import eventually
 from usage_explore import Store, connect, doctor
 from usage_explore.api import Limits
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT

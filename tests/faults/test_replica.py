@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
 from support.app_pages import MAIN, opened
 from support.breakable_server import Server, address, refused
+from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import AggregateQuery, EventQuery, connect, doctor
 from usage_explore.cli.main import main
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
@@ -62,7 +63,7 @@ def test_the_app_reads_a_replica_and_continues_when_it_returns(
     monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", replica.url)
     st.cache_resource.clear()
     asked = {"organization_id": str(generated_events.ORGANIZATION), **dict(WINDOW.to_params())}
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), asked)
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), asked)
     assert app.get("vega_lite_chart")
     assert not app.error
     replica.stop("immediate")
@@ -111,7 +112,7 @@ def test_a_statement_in_the_way_of_the_replica_can_be_asked_again(primary: Serve
     primary.execute("CREATE TABLE passing AS SELECT 1 AS n")
     follow(primary, replica)
     with (
-        connect(replica.url, generated_events.ORGANIZATION, table="slow") as store,
+        connect(replica.url, generated_events.ORGANIZATION, table="slow", statement_timeout=SLEEP) as store,
         asking(store) as client,
         ddl.connect(replica.url) as looking,
         ThreadPoolExecutor() as threads,

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, eventually, working
+from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
 from support.breakable_server import Server, refused
+from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import EventQuery, Store, connect
 from usage_explore.db import ddl
 from usage_explore.errors import DatabaseUnavailable, UsageExploreError
@@ -30,13 +31,13 @@ def test_idle_connections_and_a_running_statement_survive_a_restart(
             slow.events()
         caught.append(failed.value)
 
-    with connect(server.url, generated_events.ORGANIZATION, table="slow") as slow:
+    with connect(server.url, generated_events.ORGANIZATION, table="slow", statement_timeout=SLEEP) as slow:
         waiting = threading.Thread(target=ask, args=[slow])
         waiting.start()
         with ddl.connect(server.url) as looking:
             eventually(lambda: working(looking))
         server.stop(mode)
-        waiting.join(30)
+        waiting.join(PATIENCE)
     assert isinstance(caught[0], DatabaseUnavailable)
     assert "does not answer" in str(caught[0])
     with pytest.raises(DatabaseUnavailable, match=r"does not answer: .*refused"):
@@ -88,7 +89,10 @@ def test_an_export_half_way_says_that_it_is_not_whole(
 ) -> None:
     monkeypatch.setattr("usage_explore.export._PAGE", 100)
     whole = client.get(EXPORT).content
-    with connect(server.url, generated_events.ORGANIZATION, table="halfway") as halfway, asking(halfway) as slow:
+    with (
+        connect(server.url, generated_events.ORGANIZATION, table="halfway", statement_timeout=SLEEP) as halfway,
+        asking(halfway) as slow,
+    ):
         received = []
         with slow.stream("GET", EXPORT) as answer, ddl.connect(server.url) as looking:
             eventually(lambda: working(looking))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.waiting import PATIENCE
 from usage_explore.errors import LoadError, QueryError
 from usage_explore.files import parquet_source, sources
 from usage_explore.files.csv_source import CsvSource
@@ -167,7 +168,7 @@ def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
         print(int(status["VmHWM"].split()[0]) // 1024)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     said, megabytes = done.stdout.strip().splitlines()
     assert "is longer than 16 MiB" in said

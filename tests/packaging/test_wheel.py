@@ -20,6 +20,8 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.NewSession_pb2 import NewSession
 from websockets.sync.client import connect
 
+from support.waiting import PATIENCE
+
 CHECKOUT = Path(__file__).parents[2]
 SETTINGS = ["client.showErrorDetails", "server.fileWatcherType", "browser.gatherUsageStats", "server.maxUploadSize"]
 ANOTHER_APP = """
@@ -75,7 +77,7 @@ def app(installed: Path, environment: dict[str, str], elsewhere: Path) -> Iterat
     assert process.stdout is not None
     yield process
     process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE)
     process.stdout.close()
 
 
@@ -101,9 +103,9 @@ def test_the_app_is_served_from_the_wheel(app: subprocess.Popen[str]) -> None:
     assert app.stdout is not None
     said = next(line for line in app.stdout if "http://" in line)
     address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
-    with urlopen(f"{address}/_stcore/health", timeout=10) as answer:
+    with urlopen(f"{address}/_stcore/health", timeout=PATIENCE) as answer:
         assert answer.read() == b"ok"
-    with urlopen(address, timeout=10) as answer:
+    with urlopen(address, timeout=PATIENCE) as answer:
         assert b"<title>" in answer.read()
     session = new_session(address)
     assert theme(session) == tomllib.loads((CHECKOUT / ".streamlit" / "config.toml").read_text())["theme"]

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from support.partial_rollup import ORGANIZATION, TABLE, Ahead
 from support.query_oracle import utc
+from support.waiting import PATIENCE
 from usage_explore.cli.main import main
 from usage_explore.rollup import catalog
 from usage_explore.rollup.verify import verify
@@ -180,7 +181,7 @@ def test_it_keeps_going_while_the_database_is_away(run: Run, ahead: Ahead) -> No
                 while not connection.execute("SELECT FROM usage_events_rollup LIMIT 1").fetchall():
                     connection.execute("SELECT pg_sleep(0.1)")
             process.send_signal(signal.SIGTERM)
-            rest = process.communicate(timeout=60)[1]
+            rest = process.communicate(timeout=PATIENCE)[1]
         finally:
             process.kill()
     assert process.returncode == 0

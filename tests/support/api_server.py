@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
+from support.waiting import PATIENCE
 from usage_explore import Store
 from usage_explore.api import create_app
 from usage_explore.cli.serve.uvicorn_server import standalone
@@ -44,7 +45,7 @@ def running(app: Starlette, request_line: int = 65_536) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def asking(store: Store | Callable[[], Store], request_line: int = 65_536, **opt
     """A client of a real server on the store."""
     with (
         running(standalone(create_app(store, **options)), request_line) as address,
-        httpx.Client(base_url=f"{address}/api", timeout=30) as client,
+        httpx.Client(base_url=f"{address}/api", timeout=PATIENCE) as client,
     ):
         yield client
 
@@ -60,19 +61,11 @@ def asking(store: Store | Callable[[], Store], request_line: int = 65_536, **opt
 def raw(client: httpx.Client, target: bytes, version: bytes = b"1.1") -> tuple[int, dict[str, str], bytes]:
     """The status, headers and body of a GET for a target that no well-behaved client would send."""
     address = (client.base_url.host, client.base_url.port or 80)
-    with socket.create_connection(address, timeout=30) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(b"GET /api%s HTTP/%s\r\nHost: localhost\r\nConnection: close\r\n\r\n" % (target, version))
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-
-
-def eventually(happened: Callable[[], object], patience: float = 20) -> None:
-    """Wait until something has happened."""
-    deadline = time.monotonic() + patience
-    while not happened():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def working(connection: ddl.Connection) -> list[int]:

@@ -44,7 +44,7 @@ def examined(page: Page) -> Page:
     found.wait_for()
     if "Run the checks" in found.inner_text():
         found.click()
-    page.get_by_role("tab", name="Findings").wait_for(timeout=90_000)
+    page.get_by_role("tab", name="Findings").wait_for()
     return settled(page)
 
 

@@ -23,7 +23,7 @@ def check(name: str, examine: object) -> Check:
 
 
 def slow(examination: Examination) -> Outcome:
-    examination.connection.execute(text("SELECT pg_sleep(30)"))
+    examination.connection.execute(text("SELECT pg_sleep(600)"))
     return Outcome()
 
 

@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from support import hostile_values
 from support.app_pages import Open, opened
 from support.demo_database import ACME, BIRCH, WINDOW
+from support.waiting import PATIENCE
 from usage_explore import Store, formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
@@ -113,7 +114,7 @@ def page(use: Callable[..., None], demo_url: str, checks: Callable[..., None]) -
     """Open the Validate page with these parameters, with a check that finds, one that does not, one that is skipped."""
     checks(check("metrics", each_metric), check("nothing", nothing), check("reconciliation", lines, "invoices"))
     use(demo_url)
-    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=60), parameters)
+    return lambda **parameters: opened(AppTest.from_function(_validate_page, default_timeout=PATIENCE), parameters)
 
 
 def _validate_page() -> None:
