@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from support import generated_events
+from support.waiting import PATIENCE
 from usage_explore import demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
@@ -24,12 +25,40 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
-def run(path: Path, database_url: str, folder: Path) -> Any:
-    """The notebook, executed by a fresh kernel in a folder of its own."""
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    client.execute(env={**os.environ, "USAGE_EXPLORE_DATABASE_URL": database_url})
-    return notebook
+PREPARE = """\
+%reset -f
+__import__("os").chdir({folder!r})
+__import__("os").environ["USAGE_EXPLORE_DATABASE_URL"] = {database_url!r}
+with __import__("warnings").catch_warnings():
+    pass  # from here on Python gives every warning anew
+"""
+
+Run = Callable[[Path, str], Any]
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[NotebookClient]:
+    """One kernel for all notebooks: what it has imported stays, the names of a notebook do not."""
+    client = NotebookClient(
+        nbformat.v4.new_notebook(), timeout=5 * PATIENCE, kernel_name="python3", shutdown_kernel="immediate"
+    )
+    with client.setup_kernel():
+        yield client
+
+
+@pytest.fixture
+def run(kernel: NotebookClient, tmp_path: Path) -> Run:
+    """Execute a notebook on a database, in a folder of its own."""
+
+    def execute(path: Path, database_url: str) -> Any:
+        notebook = nbformat.read(path, as_version=4)
+        prepare = nbformat.v4.new_code_cell(PREPARE.format(folder=str(tmp_path), database_url=database_url))
+        kernel.nb = nbformat.v4.new_notebook(cells=[prepare, *notebook.cells], metadata=notebook.metadata)
+        kernel.execute(cleanup_kc=False)
+        assert not prepare.outputs
+        return notebook
+
+    return execute
 
 
 def outputs(notebook: Any, cell_id: str) -> str:
@@ -56,10 +85,10 @@ def test_a_notebook_is_prose_and_clean_code(path: Path) -> None:
 
 
 def test_the_explore_notebook_answers_on_demo_data(
-    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+    events_connection: ddl.Connection, events_database_url: str, run: Run
 ) -> None:
     demo.append(events_connection, events_table(), days=33, per_day=400)
-    shown = run(NOTEBOOKS / "01-explore.ipynb", events_database_url, tmp_path)
+    shown = run(NOTEBOOKS / "01-explore.ipynb", events_database_url)
     for cell in shown.cells:
         for output in cell.get("outputs", []):
             assert output.get("name") != "stderr" or "export" in output["text"], output["text"]
@@ -76,10 +105,10 @@ def test_the_explore_notebook_answers_on_demo_data(
 
 
 def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
-    events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+    events_connection: ddl.Connection, events_database_url: str, run: Run
 ) -> None:
     demo.append(events_connection, events_table(), days=84, per_day=1_000)
-    shown = run(NOTEBOOKS / "02-validate-billing.ipynb", events_database_url, tmp_path)
+    shown = run(NOTEBOOKS / "02-validate-billing.ipynb", events_database_url)
     for cell in shown.cells:
         assert not [output for output in cell.get("outputs", []) if output.get("name") == "stderr"], cell.id
     assert "high" in outputs(shown, "validate")
@@ -106,7 +135,7 @@ def test_the_validation_notebook_walks_from_the_bill_to_the_batch(
 def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
     events_connection: ddl.Connection,
     events_database_url: str,
-    tmp_path: Path,
+    run: Run,
     path: Path,
     dimensions: str,
     age: timedelta,
@@ -126,7 +155,7 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
         for number, row in enumerate(generated_events.generate(per_scene=1)[:10])
     ]
     generated_events.insert(events_connection, made)
-    shown = run(path, events_database_url, tmp_path)
+    shown = run(path, events_database_url)
     text = "\n".join(outputs(shown, cell.id) for cell in shown.cells if cell.cell_type == "code")
     errors = [out["text"] for cell in shown.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"]
     assert not [line for line in errors if "export" not in line], errors
@@ -139,6 +168,6 @@ def test_a_notebook_runs_on_ten_events_and_says_what_is_missing(
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_notebook_without_events_says_what_to_run(path: Path, database_url: str, tmp_path: Path) -> None:
+def test_a_notebook_without_events_says_what_to_run(path: Path, database_url: str, run: Run) -> None:
     with pytest.raises(CellExecutionError, match="usage-explore demo"):
-        run(path, database_url, tmp_path)
+        run(path, database_url)
