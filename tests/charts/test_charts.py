@@ -24,7 +24,7 @@ import vl_convert
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.charts import palette, rows, ticks, words
+from usage_explore.charts import expected, palette, rows, ticks, words
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import QueryError
 from usage_explore.query.queries import AggregateQuery
@@ -149,6 +149,25 @@ def test_every_chart_compiles(case: str, kind: charts.Kind) -> None:
     assert "20" in drawing
     assert "NaN" not in drawing
     assert "Infinity" not in drawing
+
+
+@pytest.mark.parametrize("key", ["us-east", "a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q-r-s-t-u-v-w-x-y-z", "eu west"])
+def test_a_title_is_the_description_broken_at_spaces(key: str) -> None:
+    for others in range(4):
+        dimensions = {"model": ("gpt-4-turbo",) * 1, "tier": tuple(f"tier-{number}" for number in range(1, others + 2))}
+        asked = answer(EVERY, dimensions=dimensions, exclude={"dim:region": {key}})
+        described = words.describe(asked.query, whole_seconds=True)
+        for chart in (charts.chart(asked), expected.chart(asked, NOW - timedelta(days=3), NOW)):
+            assert " ".join(chart.to_dict()["title"]["text"]) == described
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+def test_no_axis_is_described_in_milliseconds(bucket: str) -> None:
+    asked = answer(EVERY, "2026-10-25T00:00:00Z", "2026-11-03T00:00:00Z", bucket=bucket, timezone="Europe/Berlin")
+    for chart in (charts.chart(asked), expected.chart(asked, NOW - timedelta(days=3), NOW)):
+        labels = re.findall(r'aria-roledescription="axis" aria-label="([^"]*)"', svg(chart))
+        assert [label.partition(" titled")[0] for label in labels] == ["Y-axis"]
+        assert re.search(r" 2026( \d\d:\d\d)?, Europe/Berlin\. ", chart.to_dict()["description"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

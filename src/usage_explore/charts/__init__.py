@@ -8,7 +8,6 @@ Every time and every exact number in a chart is text made here, so a browser's z
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
@@ -106,9 +105,9 @@ def chart(
         found, notes = _drawn(answer, kind, look, height, shades, called, interactive)
     notes = [*words.notes(answer), *notes]
     letters = 80 if width == "container" else max(20, width // 9)
-    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query, whole_seconds=True), letters))
+    title = alt.TitleParams(text=words.wrapped(describe(answer.query, whole_seconds=True), letters))
     if notes:
-        title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
+        title.subtitle = words.wrapped(" ".join(f"{note}." for note in notes), letters * 5 // 4)
     return _configured(
         AnswerChart(layer=found).properties(
             width=width,
@@ -219,8 +218,10 @@ def _time_axis(answer: AggregateData) -> dict[str, Any]:
         values=list(labels),
         labelExpr=label_expression(labels),
         title=f"{'week beginning' if answer.query.bucket == 'week' else answer.query.bucket} ({answer.query.timezone})",
+        aria=False,  # Vega would describe it in milliseconds since 1970; the chart's description has the dates
         grid=False,
         labelOverlap=True,
+        labelSeparation=8,
         labelFlush=False,
     )
     edges = [millis(answer.edges[0]), millis(answer.edges[-1])]

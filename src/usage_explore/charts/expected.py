@@ -6,7 +6,6 @@ behind them; where a band of expectation is given, it is an area with the expect
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,9 +74,9 @@ def chart(
     if expected:
         notes.append("Grey band: what was to be expected")
     letters = 80 if width == "container" else max(20, width // 9)
-    title = alt.TitleParams(text=textwrap.wrap(describe(answer.query.replace(as_of=None), whole_seconds=True), letters))
+    title = alt.TitleParams(text=words.wrapped(describe(answer.query.replace(as_of=None), whole_seconds=True), letters))
     if notes:
-        title.subtitle = textwrap.wrap(" ".join(f"{note}." for note in notes), letters * 5 // 4)
+        title.subtitle = words.wrapped(" ".join(f"{note}." for note in notes), letters * 5 // 4)
     layered = Drawn(layer=found).properties(
         width=width,
         height=height,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -29,6 +30,11 @@ _OBJECT = {
 }
 _RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", "", *_OBJECT}
 """Names with a meaning of their own in a tooltip or legend, or in JavaScript; a real value spelled so is quoted."""
+
+
+def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> list[str]:
+    """The text in lines, broken at spaces only, as a title joins them with one; "…" ends a text that was cut."""
+    return textwrap.wrap(text, max_characters, break_on_hyphens=False, max_lines=max_lines, placeholder=" …")
 
 
 def unit(answer: AggregateData) -> str:

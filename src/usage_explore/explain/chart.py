@@ -1,9 +1,7 @@
-"""An explanation drawn: its contributions as ranked bars, everything else last. Pure, from cells to chart."""
+"""The chart of an explanation: one horizontal bar per part of the change, the largest first, everything else last."""
 
 from __future__ import annotations
 
-import json
-import textwrap
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal
@@ -13,26 +11,25 @@ import altair as alt
 from usage_explore.charts.layers import inline
 from usage_explore.charts.palette import FONT, Palette, axes, theme
 from usage_explore.charts.picture import Drawn
-from usage_explore.charts.words import DRAWABLE
+from usage_explore.charts.words import DRAWABLE, wrapped
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part
-from usage_explore.formatting import exact, percent, signed
+from usage_explore.formatting import exact, percent, short_ids, signed
 from usage_explore.query.queries import METRICS
 
-_ROW = 52
-"""Pixels for each bar."""
+_BAR_HEIGHT, _BAR_GAP = 16, 14
+"""Pixels of a bar, and between it and the label of the next one."""
 
-_LINE, _AXIS = 17, 70
-"""Pixels for each line of the title, and for the axis and what is between."""
+_LABEL_LINE_HEIGHT, _TITLE_LINE_HEIGHT, _AXIS_HEIGHT = 16, 17, 70
+"""Pixels."""
 
-_LETTERS = 52
-"""How many characters of a label fit on a line; a label has at most three."""
+_LABEL_CHARACTERS, _MAX_LABEL_LINES = 52, 3
+"""Characters that a line of a label has at least room for, on a phone of 390 pixels too, and its lines."""
 
-_ROOM = 0.3
-"""How much of the bars' length is left free beside them for their texts."""
+_MAX_TITLE_LINES = 5
 
-_MORE, _LESS = 0, 7
-"""The hues of more and of less; the side tells it, too."""
+_INCREASE_HUE, _DECREASE_HUE = 0, 7
+"""Indexes of the palette's hues. The side of the zero line shows the direction, too."""
 
 _SHORT = (
     "abs(datum.value) >= 9.9995e11 ? format(datum.value, '.3~e') : "
@@ -40,63 +37,88 @@ _SHORT = (
     "abs(datum.value) >= 9.9995e5 ? format(datum.value / 1e6, '.4~r') + ' M' : "
     "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.4~r') + ' k' : format(datum.value, ',.4~r')"
 )
+"""Vega expression: a tick of the axis with up to four digits, `1.25 M`."""
 
 
 def chart(
     cells: Sequence[Cell],
     rest: Part,
     metric: str,
-    said: str,
+    description: str,
     *,
     dark: bool = False,
     width: int | Literal["container"] = "container",
     sentence: bool = True,
 ) -> alt.LayerChart:
-    """A bar per cell, to the right for more and to the left for less, everything else last and grey.
+    """One bar per cell, to the right for an increase and to the left for a decrease, then a grey one for the rest.
 
-    Each bar is labelled with its exact contribution and share; with `sentence` what is `said` is the title. The
-    tooltip has what was before and after. Raises `QueryError`, naming `metric`, for values that no chart can hold.
+    The exact contribution, the share and the cell's values are written above each bar, ids by their first eight digits;
+    the tooltip has whole ids, and the values before and after. `description` is read out by screen readers, and is the
+    title if `sentence`.
+
+    Raises `QueryError`, naming `metric`, for changes beyond what a chart can draw: 1E-290 to 1E+290.
     """
     look = theme(dark)
-    _check([*cells, rest])
-    rows = [_row(place, cell, cell.label, look) for place, cell in enumerate(cells)]
-    rows.append(_row(len(rows), rest, EVERYTHING_ELSE, look))
-    # the name of each bar comes from its place, so that no name is ever a key
-    names = json.dumps([row["lines"] for row in rows])
-    axis = alt.Axis(title=None, labelExpr=f"{names}[datum.value]", labelLimit=400, domain=False, ticks=False)
-    x = alt.X(
-        "value:Q",
-        scale=alt.Scale(domain=_domain(rows), nice=False),
-        axis=alt.Axis(title=f"change in {METRICS[metric]}", labelExpr=_SHORT, tickCount=5),
+    _check_drawable([*cells, rest])
+    max_characters = _LABEL_CHARACTERS if width == "container" else max(20, width // 7)
+    parts: list[tuple[Part, str]] = [*((cell, cell.label) for cell in cells), (rest, EVERYTHING_ELSE)]
+    rows = [_row(index, part, label, look, max_characters) for index, (part, label) in enumerate(parts)]
+    label_lines = max(len(row["lines"]) for row in rows)
+    for row in rows:  # shorter labels end at their bars, too
+        row["lines"] = [""] * (label_lines - len(row["lines"])) + row["lines"]
+    label_height = _LABEL_LINE_HEIGHT * label_lines
+    row_height = label_height + _BAR_HEIGHT + _BAR_GAP
+    axis = alt.Axis(
+        title=f"change in {METRICS[metric]}",
+        labelExpr=_SHORT,
+        tickCount=5,
+        labelOverlap=True,
+        labelSeparation=8,
+        grid=False,  # lines would cross the labels
     )
     base = alt.Chart(inline(rows, "cells")).encode(
-        y=alt.Y("place:O", axis=axis),
+        y=alt.Y("index:O", axis=None, scale=alt.Scale(padding=0)),
         tooltip=[alt.Tooltip(f"{name}:N", title=name) for name in ("where", "change", "share", "before", "after")],
+    )
+    below_label = (label_height - _BAR_GAP) / 2 + 2
+    bars = base.mark_bar(height=_BAR_HEIGHT, cornerRadius=2, yOffset=below_label)
+    zeros = base.mark_tick(color=look.soft, size=_BAR_HEIGHT + 8, thickness=1, yOffset=below_label)
+    labels = base.mark_text(
+        align="left", baseline="top", dy=-row_height / 2, lineHeight=_LABEL_LINE_HEIGHT, color=look.text, fontSize=12
     )
     layered = Drawn(
         layer=[
-            base.mark_bar(height=20, cornerRadius=2).encode(x=x, color=alt.Color("color:N", scale=None)),
-            _text(base, look, "datum.value >= 0", alt.X("value:Q")),
-            _text(base, look, "datum.value < 0", alt.XDatum(0)),
-            alt.Chart(inline([{"value": 0}], "zero")).mark_rule(color=look.soft).encode(x="value:Q"),
+            bars.encode(x=alt.X("value:Q", axis=axis), color=alt.Color("color:N", scale=None)),
+            labels.encode(x=alt.value(0), text="lines:N"),
+            zeros.encode(x=alt.XDatum(0)),
         ]
     )
-    return _configured(layered, said, look, width, len(rows), sentence=sentence)
+    characters = 120 if width == "container" else max(20, width // 8)
+    title_lines = wrapped(description, characters, _MAX_TITLE_LINES) if sentence else []
+    return _configured(
+        layered.properties(
+            width=width,
+            height=row_height * len(rows) + _TITLE_LINE_HEIGHT * len(title_lines) + _AXIS_HEIGHT,
+            title=alt.TitleParams(text=title_lines) if title_lines else alt.Undefined,
+            description=description,
+        ),
+        look,
+    )
 
 
-def _row(place: int, part: Part, label: str, look: Palette) -> dict[str, Any]:
+def _row(index: int, part: Part, label: str, look: Palette, max_characters: int) -> dict[str, Any]:
     change = part.contribution
-    color, born = look.other, ""
+    color, presence = look.other, ""
     if isinstance(part, Cell):
-        color = look.hues[_MORE if change > 0 else _LESS]
-        born = "new" if part.is_new else "gone" if part.is_gone else ""
+        color = look.hues[_INCREASE_HUE if change > 0 else _DECREASE_HUE]
+        presence = "new" if part.is_new else "gone" if part.is_gone else ""
     share = "" if part.share is None else percent(part.share)
-    told = ", ".join(word for word in (share, born) if word)
+    details = ", ".join(filter(None, (share, presence)))
+    text = f"{signed(change)}{f' ({details})' if details else ''}: {short_ids(label)}"
     return {
-        "place": place,
+        "index": index,
         "value": float(change),
-        "text": f"{signed(change)}{f' ({told})' if told else ''}",
-        "lines": textwrap.wrap(label, _LETTERS, max_lines=3, placeholder=" …") or [label],
+        "lines": wrapped(text, max_characters, _MAX_LABEL_LINES),
         "where": label,
         "change": signed(change),
         "share": share,
@@ -106,45 +128,17 @@ def _row(place: int, part: Part, label: str, look: Palette) -> dict[str, Any]:
     }
 
 
-def _check(parts: list[Part]) -> None:
+def _check_drawable(parts: list[Part]) -> None:
     least, most = DRAWABLE
     largest = max(Decimal(part.contribution).copy_abs() for part in parts)
     if largest and not least <= largest <= most:
-        said = "the changes are too large or small to draw, as no chart goes beyond 1E±290; the frame has them exactly"
-        raise QueryError([Fault("metric", said)])
+        reason = "the changes are too large or small for a chart, which ends at 1E±290; the frame has them exactly"
+        raise QueryError([Fault("metric", reason)])
 
 
-def _domain(rows: list[dict[str, Any]]) -> list[float]:
-    """From the smallest to the largest value, with room for the texts right of the bars."""
-    low, high = min(0.0, *(row["value"] for row in rows)), max(0.0, *(row["value"] for row in rows))
-    length = high - low or 1.0
-    return [low, high + _ROOM * length]
-
-
-def _text(base: alt.Chart, look: Palette, side: str, x: alt.X | alt.XDatum) -> alt.Chart:
-    """The change in words, always to the right of the bar: to the left are the labels."""
-    text = base.transform_filter(side).mark_text(align="left", dx=6, color=look.text, fontSize=12)
-    placed: alt.Chart = text.encode(x=x, text="text:N")
-    return placed
-
-
-def _configured(
-    layered: alt.LayerChart,
-    said: str,
-    look: Palette,
-    width: int | Literal["container"],
-    bars: int,
-    *,
-    sentence: bool,
-) -> alt.LayerChart:
-    letters = 120 if width == "container" else max(20, width // 8)
-    title = textwrap.wrap(said, letters, max_lines=5, placeholder=" …") if sentence else []
+def _configured(layered: alt.LayerChart, look: Palette) -> alt.LayerChart:
     configured: alt.LayerChart = (
         layered.properties(
-            width=width,
-            height=_ROW * bars + _LINE * len(title) + _AXIS,
-            title=alt.TitleParams(text=title) if title else alt.Undefined,
-            description=said,
             background=look.background,
             padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
             autosize=alt.AutoSizeParams(type="fit", contains="padding"),
@@ -153,6 +147,5 @@ def _configured(
         .configure_view(stroke=None)
         .configure_title(anchor="start", frame="bounds", color=look.text, fontSize=13, fontWeight=600, offset=14)
         .configure_axis(**axes(look))
-        .configure_axisY(labelColor=look.text, grid=False)
     )
     return configured
