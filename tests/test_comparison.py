@@ -99,7 +99,7 @@ def test_any_other_window_is_compared_with_the_same_duration_before(daily: Store
     ],
 )
 def test_the_label_says_how_long_the_period_is(daily: Store, duration: timedelta, label: str) -> None:
-    query = AggregateQuery(since=utc(2026, 3, 2), until=utc(2026, 3, 2) + duration)
+    query = AggregateQuery(since=utc(2026, 3, 2, 6), until=utc(2026, 3, 2, 6) + duration)
     found = compare(daily, daily.aggregate(query))
     assert isinstance(found, Comparison)
     assert found.label == f"vs the {label} before"
@@ -145,6 +145,49 @@ def test_steady_usage_of_an_unfinished_month_has_not_changed(
         assert found.now_until - since == found.until - found.since
         assert found.now_until <= known
         assert found.until <= since
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("days", [0, 1, 7, 30])
+def test_whole_days_until_now_are_compared_with_the_same_hours_of_as_many_days(
+    hourly: Store, days: int, timezone: str
+) -> None:
+    zone, now = ZoneInfo(timezone), utc(2026, 5, 20, 9)
+    query = AggregateQuery(since=f"-{days}d/d" if days else "now/d", timezone=timezone).resolve(now)
+    found = compare(hourly, hourly.aggregate(query))
+    assert isinstance(found, Comparison)
+    since, until = query.span
+    assert found.until - found.since == until - since
+    assert found.until <= since
+    wall = (since.astimezone(zone).replace(tzinfo=None), found.since.astimezone(zone).replace(tzinfo=None))
+    assert wall[0] - wall[1] == timedelta(days=days + 1)
+    assert found.total.ratio == 0
+    assert found.label.startswith(f"vs the {days + 1} day{'s' if days else ''} before, each up to ")
+
+
+def test_a_pinned_window_is_compared_as_the_live_one_is(hourly: Store) -> None:
+    now = utc(2026, 5, 20, 5) + timedelta(minutes=37)
+    live = AggregateQuery(since="-7d/d").resolve(now)
+    labels = []
+    for query in (live, live.replace(as_of=now - timedelta(minutes=5))):
+        found = compare(hourly, hourly.aggregate(query))
+        assert isinstance(found, Comparison)
+        assert found.since == utc(2026, 5, 5)
+        labels.append(found.label)
+    assert labels == ["vs the 8 days before, each up to 7 days 5 hours in"] * 2
+    part = AggregateQuery(since=utc(2026, 5, 13, 1), until=now, as_of=now - timedelta(minutes=5))
+    found = compare(hourly, hourly.aggregate(part))
+    assert isinstance(found, Comparison)
+    assert found.label == "vs the 7 days 4 hours before"
+
+
+def test_local_days_over_a_clock_change_are_compared_with_whole_local_days(hourly: Store) -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    week = {"since": datetime(2026, 3, 23, tzinfo=zone), "until": datetime(2026, 3, 30, tzinfo=zone)}
+    found = compare(hourly, hourly.aggregate(AggregateQuery(**week, timezone="Europe/Berlin")))
+    assert isinstance(found, Comparison)
+    assert found.label == "vs the 7 days before"
+    assert found.total == Change(167, 168)
 
 
 @pytest.mark.parametrize("since", ["-30d", "-30d/d", "-7d"])

@@ -1,9 +1,13 @@
 """How an answer compares with the period before it.
 
-A whole calendar month is compared with the month before, any other window with the same duration before it.
-While the current window is unfinished both are cut at the same elapsed time, at most the whole earlier period, and
+- A whole calendar month is compared with the month before.
+- A window that begins at local midnight is compared with as many local days before it, so that both cover the same
+  hours of the day. An unfinished last day counts: `-7d/d` at 05:37 is eight days, compared with the eight days before.
+- Any other window is compared with the same duration before it.
+
+If the current window is unfinished, both are cut at the same elapsed time, at most the whole earlier period, and
 the label says so: from the 29th of March on, the first 28 days are compared with February. A period that begins before
-the organization's first event is not compared: its total is not a month's or a week's.
+the organization's first event is not compared, because its total is not that of a whole period.
 """
 
 from __future__ import annotations
@@ -15,8 +19,8 @@ from decimal import Decimal
 from usage_explore.answers import Aggregate, AggregateSource
 from usage_explore.decimals import Number, exact_sum, ratio
 from usage_explore.errors import QueryError
-from usage_explore.formatting import date_and_time, duration
-from usage_explore.query import relative_time, validators
+from usage_explore.formatting import counted, date_and_time, duration
+from usage_explore.query import buckets, relative_time, validators
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
@@ -61,34 +65,35 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
     It is not when the window has not begun, when the earlier period reaches before 1970 or before the organization's
     first event (of those known at `as_of`), and when it holds more keys than an answer may. Raises `DatabaseError`.
     """
-    query = answer.query
+    query, zone = answer.query, answer.query.zone
     since, until = query.span
-    before = relative_time.previous(since, until, query.zone)
+    before_since, before_until = relative_time.previous(since, until, zone)
     if answer.closed_until <= since:
         return "nothing to compare: the window has not begun"
     name = _name(query)
-    if before[0] < validators.EARLIEST:
+    if before_since < validators.EARLIEST:
         return f"not compared with {name}: it reaches before 1970"
     first = store.first_event(query.as_of)
-    if first is None or before[0] < first:
+    if first is None or before_since < first:
         return f"not compared with {name}: " + (
-            f"events begin on {date_and_time(first.astimezone(query.zone))}" if first else "no events"
+            f"events begin on {date_and_time(first.astimezone(zone))}" if first else "no events"
         )
-    elapsed = min(until, answer.closed_until) - since
-    cut = elapsed < until - since
-    if cut:
-        elapsed = min(elapsed, before[1] - before[0])
-        before = before[0], before[0] + elapsed
-    now_until = since + elapsed if cut else until
+    now_until = min(until, answer.closed_until)
+    label = f"vs {name}"
+    if now_until < relative_time.whole_days(since, until, zone)[1]:
+        elapsed = min(now_until - since, before_until - before_since)
+        now_until, before_until = since + elapsed, before_since + elapsed
+        if name != f"the {duration(elapsed)} before":
+            label += f", each up to {duration(elapsed)} in"
     try:
-        then = _totals(store, query, *before)
-        now = _totals(store, query, since, now_until) if cut else _by_key(answer)
+        then = _totals(store, query, before_since, before_until)
+        now = _by_key(answer) if now_until == until else _totals(store, query, since, now_until)
     except QueryError:
         return f"not compared with {name}: too many series"
     return Comparison(
-        label=f"vs {name}, each up to {duration(elapsed)} in" if cut else f"vs {name}",
-        since=before[0],
-        until=before[1],
+        label=label,
+        since=before_since,
+        until=before_until,
         now_until=now_until,
         total=Change(_sum(query, now), _sum(query, then)),
         series=tuple(Change(_of(series, answer, now), _of(series, answer, then)) for series in answer.series),
@@ -122,9 +127,12 @@ def _zero(query: AggregateQuery) -> Number:
 
 
 def _name(query: AggregateQuery) -> str:
-    """What the period before is called: "February 2026", "the 7 days before"."""
+    """The name of the earlier period: "February 2026", "the 7 days before", "the 12 hours before"."""
     since, until = query.span
+    earlier, _ = relative_time.previous(since, until, query.zone)
     if relative_time.whole_month(since, until, query.zone):
-        earlier, _ = relative_time.previous(since, until, query.zone)
         return f"{earlier.astimezone(query.zone):%B %Y}"
-    return f"the {duration(until - since)} before"
+    if earlier == since - (until - since):
+        return f"the {duration(until - since)} before"
+    days = buckets.local_date(since, query.zone) - buckets.local_date(earlier, query.zone)
+    return f"the {counted(days.days, 'day')} before"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -167,6 +168,12 @@ def test_a_new_value_and_a_gone_one_are_named(telling: Any) -> None:
     assert [cell.contribution for cell in found.cells] == [59, -20]
 
 
+def test_the_share_of_nothing_in_a_decrease_is_zero_without_a_sign(telling: Any) -> None:
+    found = telling([event(utc(2026, 5, 26, 9, number), metric_key="old") for number in range(20)])
+    assert (found.change, found.rest.contribution) == (-20, 0)
+    assert str(found.rest.share) == "0"
+
+
 def test_one_huge_event_is_named(telling: Any) -> None:
     more = [
         event(utc(2026, 6, 2, 9), customer_id=generated_events.CUSTOMERS[2], quantity=Decimal("1e9"), metric_key="huge")
@@ -200,6 +207,59 @@ def test_an_unfinished_month_is_compared_over_equal_lengths() -> None:
     assert found.cut
     assert (found.before.since, found.before.until) == (utc(2026, 2, 1), utc(2026, 3, 1))
     assert (found.after.since, found.after.until) == (utc(2026, 3, 1), utc(2026, 3, 29))
+
+
+THURSDAY = utc(2026, 11, 26, 5) + timedelta(minutes=46)
+MONDAY = utc(2026, 11, 23)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        AggregateQuery(bucket="week", since="-30d"),
+        AggregateQuery(bucket="week", since="-30d", until=utc(2026, 12, 20)),
+        AggregateQuery(bucket="week", since=utc(2026, 10, 27, 5), until=THURSDAY, as_of=THURSDAY),
+        AggregateQuery(bucket="week", window="this_month"),
+    ],
+)
+def test_an_unfinished_week_is_compared_with_the_same_days_of_the_week_before(query: AggregateQuery) -> None:
+    found = spans(query.resolve(THURSDAY), THURSDAY, utc(2026, 11, 24), None)
+    assert found.cut
+    assert (found.after.since, found.after.until) == (MONDAY, THURSDAY)
+    assert (found.before.since, found.before.until) == (MONDAY - 7 * DAY, THURSDAY - 7 * DAY)
+
+
+@pytest.mark.parametrize("baseline", ["week", "before", None])
+@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+def test_a_bucket_that_the_window_cuts_is_compared_with_the_same_part_of_another(bucket: Any, baseline: Any) -> None:
+    since, until = utc(2026, 6, 2, 9) + timedelta(minutes=20), utc(2026, 6, 2, 9) + timedelta(minutes=50)
+    query = AggregateQuery(since=since, until=until, bucket=bucket)
+    found = spans(query, utc(2026, 7, 1), since, baseline)
+    usual = "before" if bucket == "week" else "week"
+    back = {"hour": timedelta(hours=1), "day": DAY}.get(bucket) if (baseline or usual) == "before" else None
+    assert (found.after.since, found.after.until) == (since, until)
+    assert since - found.before.since == until - found.before.until == (back or 7 * DAY)
+    assert found.cut
+
+
+def test_a_week_with_a_clock_change_is_compared_with_the_whole_week_before() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    query = AggregateQuery(
+        since=datetime(2026, 10, 1, tzinfo=zone),
+        until=datetime(2026, 11, 9, tzinfo=zone),
+        bucket="week",
+        timezone="Europe/Berlin",
+    )
+    week = [datetime(2026, 10, day, tzinfo=zone) for day in (12, 19, 26)]
+    for baseline in ("week", "before", None):
+        found = spans(query, utc(2026, 12, 1), week[1], baseline)
+        assert not found.cut
+        assert [found.before.since, found.before.until, found.after.since, found.after.until] == [*week[:2], *week[1:]]
+
+
+def test_whole_days_until_now_are_compared_with_the_same_hours_of_as_many_days() -> None:
+    found = spans(AggregateQuery(since="-7d/d").resolve(THURSDAY), THURSDAY, None, None)
+    assert (found.before.since, found.before.until) == (utc(2026, 11, 11), THURSDAY - 8 * DAY)
 
 
 def test_a_window_before_the_first_event_is_said(telling: Any) -> None:

@@ -119,7 +119,9 @@ def _part(before: Number, after: Number, change: Number | None) -> Part:
 
 
 def _share(contribution: Number, change: Number) -> Decimal | None:
-    return _SHARE.divide(Decimal(contribution), Decimal(change)) if change else None
+    if not change:
+        return None
+    return _SHARE.add(_SHARE.divide(Decimal(contribution), Decimal(change)), 0)  # 0 divided by a decrease is -0
 
 
 def _always(before: _Sum, after: _Sum, groups: Sequence[str], known: set[str]) -> Where:

@@ -24,6 +24,7 @@ from usage_explore.explain.result import Explanation
 from usage_explore.explain.result_build import not_exact, tell
 from usage_explore.explain.select import choose
 from usage_explore.explain.spans import Baseline, spans
+from usage_explore.formatting import duration
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -79,7 +80,8 @@ def explain(
             f"The cells were found in one in {share} of the {events:,} events; their numbers are of all of them"
         )
     if found.cut:
-        notes.append("The window is unfinished: both are cut after the same time")
+        length = duration(found.after.until - found.after.since)
+        notes.append(f"Both windows are cut to {length}, as the later one is incomplete")
     known = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
     first = connection.execute(first_event(table, known)).scalar_one()
     if first is not None and found.before.since < first:

@@ -1,4 +1,8 @@
-"""Which two windows are compared, and what to call them."""
+"""The two windows that an explanation compares, and their names.
+
+Both are whole buckets, months or windows first. If the first is unfinished, or lies in part outside the query's window,
+the part of it is compared with the part of the other that is as long and begins equally late after its start.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from usage_explore.query.base import at
 from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
-"""`week`: the same hours of the same weekdays one week before. `before`: as long as the window and right before it."""
+"""`week`: the same hours of the same weekdays one week before. `before`: the bucket before a bucket, the month before a
+month, as many local days before a window that begins at local midnight, else the same duration before."""
 
-_WEEK, _INSTANT = timedelta(weeks=1), timedelta(microseconds=1)
+_WEEK, _MICROSECOND = timedelta(weeks=1), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """The window to explain and the one it is compared with; `cut` when both end early, as the first is unfinished."""
+    """The window to explain, `after`, and the one it is compared with; `cut` if both are parts of whole ones."""
 
     after: Span
     before: Span
@@ -38,27 +43,30 @@ class Spans:
 def spans(
     query: AggregateQuery, now: datetime, bucket: datetime | None, baseline: Baseline | tuple[datetime, datetime] | None
 ) -> Spans:
-    """The windows of a resolved question: of its bucket that holds an instant, else of all of it.
+    """The windows of a resolved query: of its bucket that holds the instant `bucket`, else of the whole query.
 
     Without a `baseline` an hour or a day is compared with the same one a week before, as usage follows the week, any
-    other window with the one before: a whole calendar month with the month before, else of the same length. While the
-    window is unfinished at `now`, both end after the same time.
+    other window as by `before`. A window that is unfinished at `now` is compared with equally much elapsed time.
 
     Raises `QueryError` for a bucket outside the window, and where there is nothing to compare with.
     """
-    whole = Span(*query.span) if bucket is None else _bucket(query, at("bucket", bucket))
-    known = min(now, query.as_of or now)
-    after = Span(whole.since, min(whole.until, known))
+    since, until = query.span
+    if bucket is None:
+        whole = Span(*relative_time.whole_days(since, until, query.zone))
+    else:
+        whole = _bucket(query, at("bucket", bucket))
+    after = Span(max(since, whole.since), min(until, whole.until, now, query.as_of or now))
     if after.since >= after.until:
         name = "since" if bucket is None else "bucket"
         raise QueryError([Fault(name, "has not begun yet, so nothing can be said about it")])
-    if baseline is None:
-        baseline = "week" if bucket is not None and query.bucket != "week" else "before"
-    before = _before(query, whole, baseline)
-    cut = after.until < whole.until and not isinstance(baseline, tuple)
+    if isinstance(baseline, tuple):
+        return Spans(after, _given(baseline), cut=False)
+    before = _before(query, whole, baseline, is_bucket=bucket is not None)
+    cut = after != whole
     if cut:
         length = min(after.until - after.since, before.until - before.since)  # February is over before March is
-        after, before = Span(after.since, after.since + length), Span(before.since, before.since + length)
+        start = min(before.since + (after.since - whole.since), before.until - length)
+        after, before = Span(after.since, after.since + length), Span(start, start + length)
     if before.since < validators.EARLIEST:
         raise QueryError([Fault("baseline", "would reach before 1970-01-01; name a later window")])
     return Spans(after, before, cut)
@@ -68,7 +76,7 @@ def words(span: Span, query: AggregateQuery) -> str:
     """The window on the question's clock: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
     said = formatting.span(since, until)
-    return f"on {since:%a} {said}" if (until - _INSTANT).date() == since.date() else f"in {said}"
+    return f"on {since:%a} {said}" if (until - _MICROSECOND).date() == since.date() else f"in {said}"
 
 
 def _bucket(query: AggregateQuery, instant: datetime) -> Span:
@@ -78,29 +86,37 @@ def _bucket(query: AggregateQuery, instant: datetime) -> Span:
         there = instant.astimezone(query.zone).isoformat()
         raise QueryError([Fault("bucket", f"{there} lies outside the window {edges}; widen it")])
     start = buckets.floor(instant, query.bucket, query.zone)
-    end = buckets.following(start, query.bucket, query.zone)
-    return Span(max(since, start), min(until, end))
+    return Span(start, buckets.following(start, query.bucket, query.zone))
 
 
-def _before(query: AggregateQuery, span: Span, baseline: Baseline | tuple[datetime, datetime]) -> Span:
-    if isinstance(baseline, tuple):
-        if len(baseline) != 2:
-            raise QueryError([Fault("baseline", "is not a pair of times (since, until)")])
-        since, until = at("baseline", baseline[0]), at("baseline", baseline[1])
-        if since >= until:
-            raise QueryError([Fault("baseline", "is empty: its first time is not before its second")])
-        return Span(since, until)
+def _given(baseline: tuple[datetime, ...]) -> Span:
+    if len(baseline) != 2:
+        raise QueryError([Fault("baseline", "is not a pair of times (since, until)")])
+    since, until = at("baseline", baseline[0]), at("baseline", baseline[1])
+    if since >= until:
+        raise QueryError([Fault("baseline", "is empty: its first time is not before its second")])
+    if since < validators.EARLIEST:
+        raise QueryError([Fault("baseline", "would reach before 1970-01-01; name a later window")])
+    return Span(since, until)
+
+
+def _before(query: AggregateQuery, whole: Span, baseline: object, *, is_bucket: bool) -> Span:
+    """The whole window to compare with. Raises `QueryError` for an unknown `baseline` and for one that overlaps."""
+    if baseline is None:
+        baseline = "week" if is_bucket and query.bucket != "week" else "before"
     try:
         kind = validators.choice(baseline, ("week", "before"))
     except ValueError as error:
         raise QueryError([Fault("baseline", str(error))]) from None
     if kind == "before":
-        return Span(*relative_time.previous(span.since, span.until, query.zone))
-    if span.until - span.since > _WEEK:
+        if is_bucket:
+            return Span(buckets.floor(whole.since - _MICROSECOND, query.bucket, query.zone), whole.since)
+        return Span(*relative_time.previous(*query.span, query.zone))
+    since, until = _week_before(whole.since, query), _week_before(whole.until, query)
+    if until > whole.since and whole.until - whole.since > _WEEK:
         raise QueryError([Fault("baseline", "week needs a window of no more than a week; take before")])
-    since, until = _week_before(span.since, query), _week_before(span.until, query)
     # a day that the zone left out has no length: its hours lie exactly a week before
-    return Span(since, until) if since < until else Span(span.since - _WEEK, span.until - _WEEK)
+    return Span(since, until) if since < until else Span(whole.since - _WEEK, whole.until - _WEEK)
 
 
 def _week_before(instant: datetime, query: AggregateQuery) -> datetime:

@@ -21,6 +21,9 @@ _UNITS: dict[str, tuple[buckets.Bucket, timedelta]] = {
 }
 
 
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
     """The instant a moment means at `now`. Raises `OverflowError` before the year 1."""
     if isinstance(moment, datetime):
@@ -58,12 +61,29 @@ def whole_month(since: datetime, until: datetime, zone: ZoneInfo) -> date | None
     return first if until == buckets.day_start(_months_after(first, 1), zone) else None
 
 
+def whole_days(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The window up to the end of its last local day, if it begins at local midnight: an unfinished `-7d/d` is 8 days.
+
+    A window that begins at another time of day is returned as it is.
+    """
+    if since != buckets.floor(since, "day", zone):
+        return since, until
+    return since, buckets.following(buckets.floor(until - _MICROSECOND, "day", zone), "day", zone)
+
+
 def previous(since: datetime, until: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The window to compare with: the calendar month before a whole month, else the same duration before."""
+    """The whole window to compare with, which ends at `since`.
+
+    The calendar month before a whole month, as many local days before `whole_days`, else the same duration before. It
+    is longer than `[since, until)` if that ends within a day: the caller cuts both to the same elapsed time.
+    """
     first = whole_month(since, until, zone)
     if first is not None:
         return buckets.day_start(_months_after(first, -1), zone), since
-    return since - (until - since), since
+    if since != buckets.floor(since, "day", zone):
+        return since - (until - since), since
+    days = buckets.local_date(until - _MICROSECOND, zone) - buckets.local_date(since, zone) + timedelta(days=1)
+    return buckets.day_start(buckets.local_date(since, zone) - days, zone), since
 
 
 def _months_after(first: date, months: int) -> date:
