@@ -26,7 +26,7 @@ def cell(before: int, after: int, api_key: str) -> Cell:
         share=Decimal(after - before) / 1000,
         is_new=not before,
         is_gone=not after,
-        asked=QUERY,
+        query=QUERY,
     )
 
 

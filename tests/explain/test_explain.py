@@ -265,7 +265,7 @@ def test_whole_days_until_now_are_compared_with_the_same_hours_of_as_many_days()
 def test_a_window_before_the_first_event_is_said(telling: Any) -> None:
     window = utc(2026, 5, 20), utc(2026, 5, 27)
     assert telling([], baseline=window).notes == (
-        "The window before is not wholly covered: events begin at 2026-05-26 00:00 UTC",
+        "The window before is not wholly covered: events begin on 26 May 2026 00:00, UTC",
     )
     assert telling([], baseline="week").notes == ()
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from usage_explore.explain.cuboids import Codes, Element, Floats, Leaves, merged
-from usage_explore.explain.disjoint import disjoint
+from usage_explore.explain.model import Codes, Element, Floats, Leaves, disjoint, fold_values
 from usage_explore.explain.search import search
 
 SIZES = (12, 6, 5)
@@ -71,7 +70,7 @@ def test_values_that_hardly_changed_become_one() -> None:
     found = codes((300, 2))
     before = np.ones(len(found))
     after = before + (found[:, 0] == 123) * 50
-    fewer, earlier, later = merged(found, before, after)
+    fewer, earlier, later = fold_values(found, before, after)
     assert len(fewer) < len(found)
     assert earlier.sum() == before.sum()
     assert later.sum() == after.sum()

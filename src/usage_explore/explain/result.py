@@ -1,4 +1,4 @@
-"""What comes back: the change, the few cells that account for it, and everything else; together exactly the change."""
+"""An explanation: the change, the few cells that account for it, and everything else, which add up to it exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage_explore import formatting
 from usage_explore.decimals import Number, decimal_context, plain, ratio, rfc3339
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, numbers_dict
 from usage_explore.explain.spans import Span, words
-from usage_explore.formatting import exact, percent, signed
+from usage_explore.formatting import counted, exact, percent, signed
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import METRICS, AggregateQuery
 
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-_TELLING = 100
-"""A change or share of more than a hundred times the whole is told without its percentage."""
+_MAX_RATIO = 100
+"""A change or share of more than this multiple of the whole is written without its percentage."""
 
-_TOLD = 3
-"""How many cells the sentence names."""
+_MAX_CELLS_IN_SENTENCE = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What changed between two windows of a question, or against a number that was expected.
+    """The change between two windows of a query, or against an expected number.
 
-    `query` is the question as it took effect, over the window explained, `after`; `before` is the window it is
-    compared with. Against an `expected` number, what a part had before is its share of that number, in proportion to
-    what it had in the window before. The contributions of `cells`, ranked by size, and of `rest` sum to the total's
-    exactly. `groups` are the dimensions looked at, `notes` say what to know about how the cells were found.
+    `query` is the query as it took effect, over the window explained, `after`; `before` is the window it is compared
+    with. Against an `expected` number, the amount of a part before is its share of that number, in proportion to its
+    amount in the window before. The contributions of `cells`, ranked by size, and of `rest` add up to the total's
+    exactly. `groups` are the groups searched, `notes` the limits of the search, in sentences.
     """
 
     query: AggregateQuery
@@ -50,36 +49,38 @@ class Explanation:
 
     @property
     def change(self) -> Number:
-        """By how much the total changed, exactly."""
+        """The change of the total, exact."""
         return self.total.contribution
 
     @property
     @decimal_context()
     def sentence(self) -> str:
-        """What changed and what accounts for it, in one sentence."""
+        """The change and the parts that account for it, in one sentence."""
         unit = METRICS[self.query.metric]
         now, then = exact(self.total.after), exact(self.total.before)
         against = f"{then} expected" if self.expected is not None else f"{then} {words(self.before, self.query)}"
-        said = f"{now} {unit} {words(self.after, self.query)} against {against}"
+        change = f"{now} {unit} {words(self.after, self.query)} against {against}"
         if not self.change:
-            said += ", no change in all"
+            change += ", no change in all"
         else:
             part = _ratio(self.change, self.total.before)
-            said += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
+            change += f", a change of {signed(self.change)}{f' ({part})' if part else ''}"
         if not self.cells:
-            return f"{said}: no value or pair of values stands out."
-        told = [f"{signed(cell.contribution)}{_share(cell)} where {cell.label}{_birth(cell)}" for cell in self.cells]
-        more = len(told) - _TOLD
+            return f"{change}: no value or pair of values stands out."
+        parts = [
+            f"{signed(cell.contribution)}{_share(cell)} where {cell.label}{_presence(cell)}" for cell in self.cells
+        ]
+        more = len(parts) - _MAX_CELLS_IN_SENTENCE
         if more > 0:
-            told = [*told[:_TOLD], f"{more} smaller part{'s' if more > 1 else ''}"]
-        return f"{said}: {'; '.join(told)}; {signed(self.rest.contribution)} everything else."
+            parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
+        return f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else."
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row per cell, ranked, then everything else.
+        """One row per cell, ranked, then one for everything else.
 
-        Columns: `label` (str), `before`, `after`, `contribution` (int64 for counts against counts, else `Decimal`
-        objects), `share` (Decimal objects or None), `is_new`, `is_gone` (bool).
+        Columns: `label` (str); `before`, `after`, `contribution` (object: `Decimal`; int64 for counts without an
+        expected number); `share` (object: `Decimal` or None); `is_new`, `is_gone` (bool).
         """
         import pandas as pd
 
@@ -112,7 +113,7 @@ class Explanation:
         return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON carries it: decimals and times as text."""
+        """The explanation for JSON: decimals and times as text."""
         return {
             "question": dict_of(self.query.to_params()),
             "before": _span(self.before),
@@ -128,24 +129,24 @@ class Explanation:
 
 
 def dict_of(params: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Parameters, each with its values."""
-    found: dict[str, list[str]] = {}
+    """The values of each parameter."""
+    values: dict[str, list[str]] = {}
     for name, value in params:
-        found.setdefault(name, []).append(value)
-    return found
+        values.setdefault(name, []).append(value)
+    return values
 
 
-def _birth(cell: Cell) -> str:
+def _presence(cell: Cell) -> str:
     return " (new)" if cell.is_new else " (gone)" if cell.is_gone else ""
 
 
 def _share(part: Part) -> str:
-    return "" if part.share is None or part.share.copy_abs() > _TELLING else f" ({percent(part.share)})"
+    return "" if part.share is None or part.share.copy_abs() > _MAX_RATIO else f" ({percent(part.share)})"
 
 
 def _ratio(change: Number, before: Number) -> str:
     part = ratio(change, Decimal(before).copy_abs()) if before else None
-    return "" if part is None or part.copy_abs() > _TELLING else formatting.change(part)
+    return "" if part is None or part.copy_abs() > _MAX_RATIO else formatting.change(part)
 
 
 def _span(span: Span) -> dict[str, str]:

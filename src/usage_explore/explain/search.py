@@ -1,11 +1,14 @@
-"""Which conjunctions of values account for a change: the fewest that leave only ordinary noise.
+"""The conjunctions of values that account for a change, and of them the few regions to report.
 
-A cause is one or several conjunctions over the same dimensions whose leaves all change alike. What is looked for is the
-most probable set of causes: the likelihood of all leaves against the number of sets of that size. So a conjunction is
-named only where it explains more than naming it costs, and a parent only where all its children change like it. The set
-is found by adding, dropping and exchanging conjunctions until nothing improves.
+A cause is one or several conjunctions over the same dimensions whose leaves all change alike. `search` looks for the
+most probable set of causes: the likelihood of all leaves against the number of sets of that size. A conjunction is
+named only if it explains more than naming it costs, and a parent only if all its children change like it. The set is
+improved by adding, dropping and exchanging conjunctions until nothing helps.
 
-Floats serve for ranking only: no number that is told comes from here.
+If one huge event makes the change, or everything is sparse, leaves do not change alike and no cause can be inferred.
+`largest` then finds the conjunction whose share of the change is much larger than its share of the amount before.
+
+Floats are used for ranking only: no reported number comes from here.
 """
 
 from __future__ import annotations
@@ -16,37 +19,164 @@ from itertools import chain
 
 import numpy as np
 
-from usage_explore.explain.cuboids import Codes, Element, Floats, Leaves, Mask
-from usage_explore.explain.model import Model, Noise, measured
+from usage_explore.explain.model import (
+    MIN_SEARCHED_LEVELS,
+    Codes,
+    Element,
+    Floats,
+    Leaves,
+    Mask,
+    Model,
+    Noise,
+    Region,
+    disjoint,
+    estimate_noise,
+)
 
-MOST = 12
-"""No more conjunctions are named than this."""
+MAX_REGIONS = 8
+"""Regions of an explanation."""
 
-_ANOTHER = math.log(10)
-"""What one more conjunction costs beside saying which: it has to be ten times as likely as chance."""
+_MIN_REGION_SHARE = 0.1
+"""Share of the whole change, or of the largest region's change, below which a region counts as the rest."""
 
-_ROUNDS = 3
-"""How often the noise is measured again on the leaves that no cause explains."""
+_MIN_PARENT_OF_SEVERAL, _MIN_PARENT_OF_ONE = 0.8, 0.97
+"""A parent replaces several children, or one, if its relative change is at least this share of theirs."""
 
-_COMMON, _ALL = 0.3, 0.9
-"""A change common to all leaves is looked for where half of them change by more than this part of the noise, though not
-where half of them are new or gone."""
+_MIN_SHARED_CHANGE, _MAX_SHARED_BEFORE = 0.98, 0.95
+"""A value is added to an element if it has at least this share of its change, but less than this share of the amount
+before."""
 
-_MOVES = 200
-"""After so many tries to improve a set it is taken as it is."""
+_SUFFICIENT_SHARE = 0.8
+"""Share of the change that is accounted for when the search ends."""
 
+MAX_ELEMENTS = 12
+"""Elements that all causes have together."""
+
+_LOG_COST_PER_ELEMENT = math.log(10)
+"""Log cost of one more element, beyond that of selecting it: it has to be ten times as likely as chance."""
+
+_MAX_NOISE_ROUNDS = 3
+"""Times that the noise is estimated, each time from the leaves that no cause explains."""
+
+_MIN_COMMON_CHANGE, _MAX_COMMON_CHANGE = 0.3, 0.9
+"""A change common to all leaves is considered if the median change is more than the first times the noise's standard
+deviation, but less than the second, as if half of the leaves were new or gone."""
+
+_MAX_MOVES = 200
+"""Tries to improve a set of causes."""
+
+_MIN_EXCESS_SHARE = 0.1
+"""Least difference between an element's share of the change and its share of the amount before."""
+
+_EXCESS_PER_DIMENSION = 0.02
+"""Difference that every further dimension has to add."""
+
+_MIN_CHANCE_RATIO = 2.0
+"""Least ratio of an element's change to the change by chance: the root of the sum of all squared changes of leaves,
+without its own largest leaf."""
 
 _Causes = tuple[tuple[int, ...], ...]
-"""The causes, each with its elements, which are all of one cuboid."""
+"""The elements of each cause, all of one cuboid."""
+
+
+def choose_regions(leaves: Leaves) -> list[Region]:
+    """At most `MAX_REGIONS` disjoint regions, the one with the largest change first."""
+    elements = [_sharper(leaves, element) for element in _simpler(leaves, search(leaves))]
+    regions = disjoint(_important(leaves, elements))
+    change = float(leaves.difference.sum())
+    while len(regions) < MAX_REGIONS:
+        free = _free(leaves, regions)
+        if abs(float(leaves.difference[free > 0].sum())) <= (1 - _SUFFICIENT_SHARE) * abs(change):
+            break
+        element = largest(leaves, free)
+        more = disjoint([*(region.where for region in regions), element]) if element else regions
+        if len(more) <= len(regions):
+            break
+        regions = more
+    return sorted(regions, key=lambda region: -abs(_change(leaves, region)))
+
+
+def _simpler(leaves: Leaves, elements: list[Element]) -> list[Element]:
+    """The elements with one condition less where possible: a parent replaces those that change nearly as it does."""
+    result = list(elements)
+    for element in elements:
+        parents = [(*element[:left], *element[left + 1 :]) for left in range(len(element))] if len(element) > 1 else []
+        masks = {parent: Region(parent).mask(leaves.codes) for parent in parents}
+        for parent in sorted(parents, key=lambda element: -abs(_relative(leaves, masks[element]))):
+            inner = [other for other in result if set(parent) < set(other)]
+            union = np.zeros(len(leaves.codes), dtype=bool)
+            for other in inner:
+                union |= Region(other).mask(leaves.codes)
+            theirs, its = _relative(leaves, union), _relative(leaves, masks[parent])
+            if inner and its * np.sign(theirs) >= (
+                _MIN_PARENT_OF_SEVERAL if len(inner) > 1 else _MIN_PARENT_OF_ONE
+            ) * abs(theirs):
+                result = [*(other for other in result if other not in inner and other != parent), parent]
+                break
+    return result
+
+
+def _sharper(leaves: Leaves, element: Element) -> Element:
+    """The element with one more value, if nearly all of its change has that value and the amount before had not."""
+    mask = Region(element).mask(leaves.codes)
+    change, before = float(leaves.difference[mask].sum()), float(np.abs(leaves.before[mask]).sum())
+    best, result = _MAX_SHARED_BEFORE * before, element
+    for dim in range(leaves.codes.shape[1] if change else 0):
+        column = leaves.codes[mask, dim]
+        named = column >= 0
+        if any(dim == own for own, _ in element) or not named.any():
+            continue
+        changes = np.bincount(column[named], leaves.difference[mask][named]) / change
+        at = int(changes.argmax())
+        had = float(np.abs(leaves.before[mask][column == at]).sum())
+        if changes[at] >= _MIN_SHARED_CHANGE and had < best:
+            best, result = had, tuple(sorted((*element, (dim, at))))
+    return result
+
+
+def _relative(leaves: Leaves, mask: Mask) -> float:
+    change, before = float(leaves.difference[mask].sum()), float(leaves.before[mask].sum())
+    size = max(abs(before), abs(before + change))
+    return change / size if size else 0.0
+
+
+def _important(leaves: Leaves, elements: list[Element]) -> list[Element]:
+    """The elements with a large share of the change, without those inside one that changes in the same direction."""
+    changes = {element: _change(leaves, Region(element)) for element in elements}
+    masks = {element: Region(element).mask(leaves.codes) for element in elements}
+
+    def within(inner: Element, outer: Element) -> bool:
+        same_way = changes[outer] * changes[inner] > 0
+        return same_way and masks[inner].sum() < masks[outer].sum() and not (masks[inner] & ~masks[outer]).any()
+
+    least = _MIN_REGION_SHARE * max(abs(float(leaves.difference.sum())), *map(abs, changes.values()), 0.0)
+    ranked = sorted(elements, key=lambda element: -abs(changes[element]))
+    kept = [element for element in ranked if abs(changes[element]) >= least]
+    return [element for element in kept if not any(within(element, other) for other in kept)][:MAX_REGIONS]
+
+
+def _change(leaves: Leaves, region: Region) -> float:
+    return float(leaves.difference[region.mask(leaves.codes)].sum())
+
+
+def _free(leaves: Leaves, regions: list[Region]) -> Floats:
+    free = np.ones(len(leaves.change))
+    for region in regions:
+        free[region.mask(leaves.codes)] = 0.0
+    return free
 
 
 def search(leaves: Leaves) -> list[Element]:
-    """The conjunctions that account for the change, in the order in which they take their leaves."""
+    """The elements that account for the change, in the order in which leaves are assigned to them."""
     if not leaves.count:
         return []
     value, causes = _explained(leaves, 0.0)
     common = float(np.median(leaves.change))
-    if _ALL > abs(common) > _COMMON * math.sqrt(measured(leaves.change, leaves.size, 0.0).share):
+    if (
+        _MAX_COMMON_CHANGE
+        > abs(common)
+        > _MIN_COMMON_CHANGE * math.sqrt(estimate_noise(leaves.change, leaves.size, 0.0).share)
+    ):
         shifted, others = _explained(leaves, common)
         if shifted - 0.5 * math.log(len(leaves.change)) > value:
             causes = others
@@ -54,15 +184,15 @@ def search(leaves: Leaves) -> list[Element]:
 
 
 def _explained(leaves: Leaves, centre: float) -> tuple[float, _Causes]:
-    """The log of the posterior and the causes, where ordinary leaves change around `centre`."""
-    noise = measured(leaves.change, leaves.size, centre)
+    """The log posterior and the causes, if ordinary leaves change around `centre`."""
+    noise = estimate_noise(leaves.change, leaves.size, centre)
     causes: _Causes = ()
     value = 0.0
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_NOISE_ROUNDS):
         climb = _Climb(leaves, noise)
         value, causes = climb.up(causes)
         free = climb.owner(causes) < 0
-        again = measured(leaves.change[free], leaves.size[free], centre, 0.9)
+        again = estimate_noise(leaves.change[free], leaves.size[free], centre, 0.9)
         if again.near(noise):
             break
         noise = again
@@ -70,25 +200,25 @@ def _explained(leaves: Leaves, centre: float) -> tuple[float, _Causes]:
 
 
 class _Climb:
-    """The search under one noise."""
+    """Hill climbing over sets of causes, for a given noise."""
 
     def __init__(self, leaves: Leaves, noise: Noise) -> None:
         self.leaves = leaves
         self.model = Model(leaves.change, leaves.size, noise, float(np.sign(leaves.difference.sum())))
         self.whole = leaves.sums(self.model.rows)
         self.ordinary = float(self.model.rows[1].sum())
-        # what it costs to say which dimensions a cause has, and which element of them it is
+        # log costs of selecting a cause's dimensions, and one of their elements
         levels = np.array([len(dims) for dims in leaves.dims])
         alike = np.bincount(levels)[levels]
         self.cost: Floats = np.log(levels.max()) + np.log(alike)
-        self.price: Floats = np.log(leaves.sizes) + _ANOTHER
+        self.price: Floats = np.log(leaves.sizes) + _LOG_COST_PER_ELEMENT
 
     def up(self, causes: _Causes) -> tuple[float, _Causes]:
-        """The best set of causes that can be reached."""
+        """The best set of causes that single moves reach from this one."""
         causes = self.grown(causes)
         value = self.value(causes)
         moves = self.moves(causes)
-        for _ in range(_MOVES):
+        for _ in range(_MAX_MOVES):
             move = next(moves, None)
             if move is None:
                 break
@@ -100,7 +230,7 @@ class _Climb:
         return value, causes
 
     def moves(self, causes: _Causes) -> Iterator[_Causes]:
-        """Sets to try next: a parent instead of what it contains, and the best instead of one, or of one cause."""
+        """Sets to try next: a parent instead of the elements in it; others instead of one element, or of one cause."""
         chosen = set(chain(*causes))
         for parent in self._parents(chosen):
             inner = {number for number in chosen if self._contains(parent, number)}
@@ -109,8 +239,8 @@ class _Climb:
             yield self.grown(_without(causes, dropped), dropped)
 
     def grown(self, causes: _Causes, banned: Collection[int] = ()) -> _Causes:
-        """The set with elements added, the best one first, as long as they explain more than they cost."""
-        while sum(map(len, causes)) < MOST:
+        """The set with elements added, the best first, while they explain more than they cost."""
+        while sum(map(len, causes)) < MAX_ELEMENTS:
             larger = self._larger(causes, banned)
             if larger is None:
                 break
@@ -118,21 +248,21 @@ class _Climb:
         return causes
 
     def value(self, causes: _Causes) -> float:
-        """The log of the posterior, up to a constant."""
+        """The log posterior, up to a constant."""
         owner = self.owner(causes)
         total = self.ordinary
-        for place, cause in enumerate(causes):
+        for index, cause in enumerate(causes):
             cuboid = self.leaves.cuboid[cause[0]]
-            total += float(self.model.gain(self._sums(owner == place))[0])
+            total += float(self.model.gain(self._sums(owner == index))[0])
             total -= float(self.cost[cuboid] + len(cause) * self.price[cuboid])
         return total
 
     def owner(self, causes: _Causes) -> Codes:
-        """For each leaf which cause takes it, the first that can; -1 for none."""
+        """The index of the first cause that contains each leaf; -1 for none."""
         owner = np.full(len(self.leaves.change), -1)
-        for place, cause in enumerate(causes):
+        for index, cause in enumerate(causes):
             for number in cause:
-                owner[self.leaves.inside(number) & (owner < 0)] = place
+                owner[self.leaves.inside(number) & (owner < 0)] = index
         return owner
 
     def _larger(self, causes: _Causes, banned: Collection[int]) -> _Causes | None:
@@ -144,9 +274,9 @@ class _Climb:
         open_[list(banned)] = False
         alone = np.where(open_, self.model.gain(sums), -math.inf) - self.cost[cuboid] - self.price[cuboid]
         at = int(alone.argmax())
-        best, found = float(alone[at]), (*causes, (at,))
-        for place, cause in enumerate(causes):
-            joined = self._sums(owner == place)
+        best, result = float(alone[at]), (*causes, (at,))
+        for index, cause in enumerate(causes):
+            joined = self._sums(owner == index)
             own = float(self.model.gain(joined)[0])
             alike = np.flatnonzero(open_ & (cuboid == cuboid[cause[0]]))
             if own == -math.inf or not len(alike):
@@ -154,20 +284,20 @@ class _Climb:
             more = self.model.gain(sums[:, alike] + joined) - own - self.price[cuboid[cause[0]]]
             at = int(more.argmax())
             if more[at] > best:
-                best, found = float(more[at]), (*causes[:place], (*cause, int(alike[at])), *causes[place + 1 :])
-        return found if best > 0 else None
+                best, result = float(more[at]), (*causes[:index], (*cause, int(alike[at])), *causes[index + 1 :])
+        return result if best > 0 else None
 
     def _sums(self, mask: Mask) -> Floats:
         return np.asarray(self.model.rows[:, mask].sum(axis=1, keepdims=True))
 
     def _parents(self, chosen: set[int]) -> list[int]:
-        found: dict[int, None] = {}
+        result: dict[int, None] = {}
         for number in chosen:
             own = set(self.leaves.dims[self.leaves.cuboid[number]])
-            for place, dims in enumerate(self.leaves.dims):
+            for index, dims in enumerate(self.leaves.dims):
                 if own > set(dims):
-                    found[int(self.leaves.ids[place, self.leaves.sample[number]])] = None
-        return [parent for parent in found if parent not in chosen]
+                    result[int(self.leaves.ids[index, self.leaves.sample[number]])] = None
+        return [parent for parent in result if parent not in chosen]
 
     def _contains(self, parent: int, number: int) -> bool:
         return set(self.leaves.element(parent)) <= set(self.leaves.element(number))
@@ -176,3 +306,27 @@ class _Climb:
 def _without(causes: _Causes, dropped: set[int]) -> _Causes:
     left = (tuple(number for number in cause if number not in dropped) for cause in causes)
     return tuple(cause for cause in left if cause)
+
+
+def largest(leaves: Leaves, free: Floats) -> Element | None:
+    """The element, of one or two dimensions, whose share of the free leaves' change most exceeds that of their amounts.
+
+    None if it does not exceed it by enough. `free` is 1 for free leaves, 0 for those of chosen regions.
+    """
+    difference, before = leaves.difference * free, np.abs(leaves.before) * free
+    change, volume = float(difference.sum()), float(before.sum())
+    if not change or not leaves.count:
+        return None
+    changes, volumes = leaves.sums(np.array([difference, before]))
+    levels = np.array([len(dims) for dims in leaves.dims])[leaves.cuboid]
+    excess = (
+        np.minimum(changes / change, 1.0) - (volumes / volume if volume else 0.0) - _EXCESS_PER_DIMENSION * (levels - 1)
+    )
+    squares = difference**2
+    single = np.zeros(leaves.count + 1)
+    for ids in leaves.ids:
+        np.maximum.at(single, ids, squares)
+    chance = np.sqrt(np.maximum(float(squares.sum()) - single[:-1], 0.0))
+    excess[(levels > MIN_SEARCHED_LEVELS) | (np.abs(changes) <= _MIN_CHANCE_RATIO * chance)] = -np.inf
+    at = int(excess.argmax())
+    return leaves.element(at) if excess[at] > _MIN_EXCESS_SHARE else None

@@ -73,10 +73,10 @@ def spans(
 
 
 def words(span: Span, query: AggregateQuery) -> str:
-    """The window on the question's clock: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
+    """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
-    said = formatting.span(since, until)
-    return f"on {since:%a} {said}" if (until - _MICROSECOND).date() == since.date() else f"in {said}"
+    text = formatting.span(since, until)
+    return f"on {since:%a} {text}" if (until - _MICROSECOND).date() == since.date() else f"in {text}"
 
 
 def _bucket(query: AggregateQuery, instant: datetime) -> Span:

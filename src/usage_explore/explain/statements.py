@@ -1,7 +1,7 @@
-"""The statements of an explanation: the dimensions in use, the leaves to search, and the exact numbers of the cells.
+"""The statements of an explanation: the dimensions in use, the leaves to search, and the exact amounts of the cells.
 
-Every statement reads two windows, told apart by the column `side`: 0 before, 1 after. With `share` above 1 only one in
-so many events is read, chosen by a hash of its id: enough to search in, while the numbers told are of all events.
+Every statement reads two windows, distinguished by the column `side`: 0 before, 1 after. With `share` above 1 it reads
+one in `share` events, chosen by a hash of the id. That is enough for the search; reported amounts are of all events.
 """
 
 from __future__ import annotations
@@ -29,77 +29,76 @@ from sqlalchemy import (
     union_all,
 )
 
+from usage_explore.explain.cells import Where
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.filters import conditions, expression, object_keys
 
-Where = tuple[tuple[str, str | None], ...]
-"""(group, value) pairs; None where it is absent."""
-
 
 def size(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:
-    """How many events both windows have together: `events` bigint."""
+    """The number of events of both windows: `events` bigint."""
     counted = union_all(
         *(select(func.count().label("events")).select_from(table).where(*conditions(table, side)) for side in sides)
     ).subquery()
     return select(func.sum(counted.c.events).cast(BigInteger).label("events"))
 
 
-def keys(table: Table, sides: Sequence[AggregateQuery], share: int, most: int) -> Select[Any]:
-    """The dimension keys in use, most frequent first, at most `most`: `key` text, `events` numeric."""
-    found = []
+def keys(table: Table, sides: Sequence[AggregateQuery], share: int, max_keys: int) -> Select[Any]:
+    """The `max_keys` most frequent dimension keys, most frequent first: `key` text, `events` numeric."""
+    selects = []
     for side in sides:
         names = object_keys(table)
-        found.append(
+        selects.append(
             select(names.c.key.label("key"), func.count().label("events"))
             .join_from(table, names, true())
             .where(*conditions(table, side), *_sampled(table, share), names.c.key != "")
             .group_by(names.c.key)
         )
-    both = union_all(*found).subquery()
+    both = union_all(*selects).subquery()
     events = func.sum(both.c.events)
     return (
         select(both.c.key, events.label("events"))
         .group_by(both.c.key)
         .order_by(events.desc(), both.c.key.collate("C"))
-        .limit(most)
+        .limit(max_keys)
     )
 
 
 def leaves(table: Table, sides: Sequence[AggregateQuery], groups: Sequence[str], share: int) -> Any:
-    """Each combination of values: `side`, `value` (the question's metric), then a text column per group, in order."""
-    found = []
+    """All combinations of values: `side`, `value` (of the query's metric), then a text column per group, in order."""
+    selects = []
     for number, side in enumerate(sides):
-        columns = [expression(table, group).cast(Text).label(f"g{place}") for place, group in enumerate(groups)]
-        found.append(
+        columns = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
+        selects.append(
             select(literal(number, Integer).label("side"), _measured(table, side).label("value"), *columns)
             .where(*conditions(table, side), *_sampled(table, share))
             .group_by(*columns)
         )
-    return union_all(*found)
+    return union_all(*selects)
 
 
 def cells(
     table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]], groups: Sequence[str]
 ) -> Any:
-    """The exact numbers: `side`, `cell`, `events`, `value`; the cell is the region's number, or how many there are.
+    """The exact amounts: `side`, `cell` integer, `events` bigint, `value`.
 
-    A region is what it has and what it has not; the last cell is everything else. For each group, in order, follow
-    `low`, `high` text and `there` bigint: the first and the last value of the cell's events in code-point order, and
-    how many events have one.
+    `regions` are pairs of the values that events have and those they have not. `cell` is the index of the region; for
+    everything else it is the number of regions. Three columns per group follow, in order, with the group's index in
+    their names: `low` and `high` text, the first and last value of the cell's events in code-point order, and
+    `present` bigint, the number of events with a value.
     """
     inside = [_inside(table, region) for region in regions]
     cell: ColumnElement[int] = literal(len(regions), Integer)
     if inside:
         cell = case(*((condition, literal(number, Integer)) for number, condition in enumerate(inside)), else_=cell)
-    found = []
+    selects = []
     for number, side in enumerate(sides):
         columns: list[ColumnElement[Any]] = []
-        for place, group in enumerate(groups if inside else ()):
+        for index, group in enumerate(groups if inside else ()):
             value = expression(table, group).cast(Text).collate("C")
             columns += [
-                func.min(value).filter(or_(*inside)).label(f"low{place}"),
-                func.max(value).filter(or_(*inside)).label(f"high{place}"),
-                func.count(value).filter(or_(*inside)).label(f"there{place}"),
+                func.min(value).filter(or_(*inside)).label(f"low{index}"),
+                func.max(value).filter(or_(*inside)).label(f"high{index}"),
+                func.count(value).filter(or_(*inside)).label(f"present{index}"),
             ]
         rows = (
             select(cell.label("cell"), func.count().label("events"), _measured(table, side).label("value"), *columns)
@@ -107,8 +106,8 @@ def cells(
             .group_by("cell")
             .subquery()
         )
-        found.append(select(literal(number, Integer).label("side"), *rows.c))
-    return union_all(*found)
+        selects.append(select(literal(number, Integer).label("side"), *rows.c))
+    return union_all(*selects)
 
 
 def _measured(table: Table, query: AggregateQuery) -> ColumnElement[Any]:
@@ -124,14 +123,14 @@ def _sampled(table: Table, share: int) -> list[ColumnElement[bool]]:
 
 def _inside(table: Table, region: tuple[Where, Where]) -> ColumnElement[bool]:
     where, without = region
-    found = []
+    tests = []
     for group, value in where:
         column = expression(table, group)
-        found.append(column.is_(None) if value is None else column == _typed(column, value))
+        tests.append(column.is_(None) if value is None else column == _typed(column, value))
     for group, value in without:
         column = expression(table, group)
-        found.append(column.is_not(None) if value is None else or_(column.is_(None), column != _typed(column, value)))
-    return and_(*found)
+        tests.append(column.is_not(None) if value is None else or_(column.is_(None), column != _typed(column, value)))
+    return and_(*tests)
 
 
 def _typed(column: ColumnElement[Any], value: str) -> Any:
