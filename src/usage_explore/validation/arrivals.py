@@ -61,20 +61,27 @@ def apart(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[Co
 
 
 def bulk_loads(examination: Examination) -> BulkLoads:
-    """The bulk loads of the period, told by all of the organization's events whatever the period's filters."""
-    table, period = examination.table, examination.period
+    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
+    times = load_times(examination, examination.period)
+    if not times:
+        return BulkLoads()
+    found = of_question(examination, examination.events_question(), among(examination.table.c.ingested_at, times))
+    return BulkLoads(times, found) if found else BulkLoads()
+
+
+def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
+    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
+    table = examination.table
     every = Period(
         organization_id=period.organization_id, since=period.span[0], until=period.span[1], as_of=period.as_of
     )
     suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
     if not suspects:
-        return BulkLoads()
+        return ()
     days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
     for row in examination.rows(by_day(table, every, suspects)):
         days[row.day][row.ingested_at] = row.events
-    times = tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
-    found = of_question(examination, examination.events_question(), among(table.c.ingested_at, times))
-    return BulkLoads(times, found) if found else BulkLoads()
+    return tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
 
 
 def shared_times(table: Table, period: Period) -> Select[Any]:

@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -93,6 +94,48 @@ def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, 
     store = store_of(events_connection, events_database_url, usual + later)
     assert examine(store, "late_arrivals", september()).is_clean
     store.close()
+
+
+@pytest.mark.parametrize("late_customers", [1, 4, 12, 18])
+@pytest.mark.parametrize("history_days", [20, 0])
+def test_lateness_is_found_however_many_events_are_late(
+    events_connection: ddl.Connection, events_database_url: str, late_customers: int, history_days: int
+) -> None:
+    rows = []
+    for number in range(20):
+        for day in range(-history_days, 30):
+            is_late = number < late_customers and 0 <= day < 28
+            times = [SINCE + day * DAY + (6 * hour + number / 3) * HOUR for hour in range(4)]
+            lag = 9 * DAY if is_late else MINUTE
+            rows += [event(time, ingested_at=time + lag, customer_id=UUID(int=number)) for time in times]
+    store = store_of(events_connection, events_database_url, rows)
+    outcome = examine(store, "late_arrivals", september()).outcome
+    store.close()
+    assert outcome is not None
+    if history_days or late_customers <= 10:
+        assert {each.customer_id for each in outcome.findings} == {UUID(int=number) for number in range(late_customers)}
+        assert {each.severity for each in outcome.findings} == {"medium"}
+    assert ("median of the period itself" in outcome.note) == (not history_days and late_customers > 2)
+
+
+def test_a_metric_that_took_a_day_before_the_period_is_not_late(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = [row for day in range(-10, 10) for row in lagging(26 * HOUR, 20, day)]
+    store = store_of(events_connection, events_database_url, rows)
+    assert examine(store, "late_arrivals", september()).is_clean
+    store.close()
+
+
+def test_a_history_that_was_loaded_at_once_says_nothing_of_the_ordinary_lag(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    loaded = [event(row.timestamp, ingested_at=SINCE) for day in range(-25, 0) for row in lagging(MINUTE, 10, day)]
+    live = [row for day in range(20) for row in lagging(MINUTE, 20, day)] + lagging(5 * DAY, 80, 21)
+    store = store_of(events_connection, events_database_url, loaded + live)
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("medium", 80)
 
 
 def test_a_few_late_events_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:

@@ -1,7 +1,8 @@
 """Check: how long events take to arrive, by metric, and the batches that took unusually long.
 
-Late is later than a fixed bound and than several times what nine of ten events of the metric take; so a metric that is
-always read a day later is not late every day. What lies before the bound of impossible times is told there.
+An event is late if its lag exceeds both 24 hours and a multiple of the metric's ordinary lag, so a metric that is always
+read a day later is not late every day. The ordinary lag is never longer than before the period: however many of the
+period's events are late, they do not make lateness ordinary. Lags of more than 30 days are left to `impossible_times`.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.formatting import counted, duration, percent, span_in
+from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import Affected
-from usage_explore.validation.arrivals import DAYS, LATE, LOADING, BulkLoads, apart, bulk_loads
+from usage_explore.validation.arrivals import DAYS, LATE, LOADING, BulkLoads, apart, bulk_loads, load_times
 from usage_explore.validation.batches import GAP, Telling, batched, concerning, few, outcome
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.impossible_times import FAR_PAST
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT, Part
+from usage_explore.validation.usage_sums import INSTANT, Part, earlier
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TIMES = 4
-"""How often the metric's ordinary lag, that of nine of ten events, fits into a late one."""
+"""An event is late if its lag is more than this many times the metric's ordinary lag."""
+
+HISTORY = timedelta(days=28)
+"""Time before the period whose events say what lag is ordinary."""
+
+MIN_HISTORY_EVENTS = 50
+"""Events of a metric before the period, at least, that say what lag is ordinary."""
 
 NOTABLE = Decimal("0.001")
 """The part of a customer's own usage from which a late batch is medium."""
@@ -102,7 +109,8 @@ def examine(examination: Examination) -> Outcome:
         )
     if loads.times:
         lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
-    bounds = {row.metric_key: max(LATE, TIMES * row.quantiles[1]) for row in lags}
+    usual, unknown = _ordinary_lags(examination, lags)
+    bounds = {metric: max(LATE, TIMES * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
 
     def severity(batch: Affected, own: Decimal) -> Severity:
@@ -129,7 +137,38 @@ def examine(examination: Examination) -> Outcome:
     rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
     found = outcome(examination, rows, telling, examination.totals.events - loads.events)
     bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
-    return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=found.note)
+    note = "; ".join(filter(None, (found.note, unknown)))
+    return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=note)
+
+
+def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[str, timedelta], str]:
+    """The ordinary lag of each metric, and a note on the metrics without events enough before the period.
+
+    It is the 90th percentile, of the period or of the time before it, whichever is shorter; without events enough
+    before, the median of the period. The time before is read only if a metric's lag in the period raises its bound.
+    """
+    usual = {row.metric_key: row.quantiles[1] for row in lags}
+    slow = {metric for metric, lag in usual.items() if TIMES * lag > LATE}
+    if not slow:
+        return usual, ""
+    period = examination.period
+    before = period.replace(since=earlier(period.span[0], HISTORY), until=period.span[0])
+    known = {}
+    if before.span[0] < before.span[1]:
+        loads = load_times(examination, before)
+        known = {row.metric_key: row for row in examination.rows(statement(examination.table, before, loads))}
+    unknown = []
+    for row in lags:
+        if row.metric_key not in slow:
+            continue
+        history = known.get(row.metric_key)
+        if history is not None and history.events >= MIN_HISTORY_EVENTS:
+            usual[row.metric_key] = min(row.quantiles[1], history.quantiles[1])
+        else:
+            usual[row.metric_key] = row.quantiles[0]
+            unknown.append(row.metric_key)
+    note = f"the ordinary lag of {listed(unknown)} is the median of the period itself: fewer than {MIN_HISTORY_EVENTS}"
+    return usual, f"{note} events in the {duration(HISTORY)} before" if unknown else ""
 
 
 def _bulk(examination: Examination, loads: BulkLoads, found: Part) -> Finding:
@@ -189,7 +228,9 @@ CHECK = Check(
     title="Late arrivals",
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
     parameters={
-        "late": f"later than {duration(LATE)} and than {TIMES} times what 9 of 10 of the metric's events take",
+        "late": f"a lag of more than {duration(LATE)}, and more than {TIMES} times the metric's ordinary lag: what 9 of 10"
+        f" of its events take at most, in the period or in the {duration(HISTORY)} before it, whichever is shorter; what"
+        f" half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie before it",
         "bulk loads": f"most events of {DAYS} days, or of all days, share an ingested_at (within {duration(LOADING)})"
         f" that is more than {duration(LATE)} later: when they arrived is unknown, lateness is not judged; medium below"
         f" {percent(MAINLY)} of the period's events, else low, and skipped where all of them are",
