@@ -91,9 +91,16 @@ def test_a_few_large_quantities_and_a_runaway_are_no_slip(
 def test_without_a_history_nothing_is_said(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = drawn("ones", 1, range(KNOWN - 1), 20) + drawn("ones", 2, range(KNOWN - 1, KNOWN), 20, Fraction(1_000))
     store = store_of(events_connection, events_database_url, rows)
-    assert examine(store, "unit_slips", september()).is_clean
-    assert examine(store, "unit_slips", september().replace(since=UNTIL, until=UNTIL + DAY)).is_clean
+    first, empty = (
+        examine(store, "unit_slips", period)
+        for period in (september(), september().replace(since=UNTIL, until=UNTIL + DAY))
+    )
     store.close()
+    assert first.outcome is not None
+    assert empty.outcome is not None
+    assert (first.outcome.findings, first.is_clean, first.is_partial) == ((), False, True)
+    assert first.outcome.note.startswith("1 of 1 customers' metrics not judged")
+    assert (empty.outcome.findings, empty.is_clean, empty.is_partial) == ((), False, False)
 
 
 def test_a_slip_before_the_period_is_not_the_periods_and_is_not_learned_from(

@@ -30,14 +30,16 @@ class Outcome:
     """What a check found, among how many things it looked at (`looked_at`, of what `Check.unit` says).
 
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
-    decimals are `Decimal`. `note` says what was left aside, when anything was. `skipped` says why nothing could be
-    judged at all: such a check is not clean.
+    decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
+    which could not be judged, such as series of too few events. `skipped` says why nothing could be judged at all: such
+    a check is not clean.
     """
 
     findings: tuple[Finding, ...] = ()
     looked_at: int = 0
     sheet: pd.DataFrame | None = None
     note: str = ""
+    is_partial: bool = False
     skipped: str = ""
 
 

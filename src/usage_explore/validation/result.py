@@ -34,8 +34,13 @@ class Result:
 
     @property
     def is_clean(self) -> bool:
-        """Whether it ran and found nothing."""
-        return self.outcome is not None and not self.outcome.findings
+        """Whether it ran, had something to examine, and found nothing."""
+        return self.outcome is not None and not self.outcome.findings and self.outcome.looked_at > 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it left usage unjudged, such as series of too few events; the note says how much and why."""
+        return self.outcome is not None and self.outcome.is_partial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +155,7 @@ class Validation:
                     "looked_at": result.outcome.looked_at if result.outcome else None,
                     "unit": result.check.unit,
                     "note": result.outcome.note if result.outcome else "",
+                    "partial": result.is_partial,
                     "findings": len(result.outcome.findings) if result.outcome else None,
                     "milliseconds": round(result.took.total_seconds() * 1000, 1),
                 }

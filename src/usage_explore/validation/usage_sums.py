@@ -126,6 +126,13 @@ def has(examination: Examination, name: str, period: Period) -> bool:
     return examination.connection.execute(there).first() is not None
 
 
+def count_series(examination: Examination, period: Period) -> int:
+    """The number of customers' metrics with events in the period."""
+    c = examination.table.c
+    series = select(c.customer_id, c.metric_key).where(*conditions(examination.table, period)).distinct().subquery()
+    return examination.connection.execute(select(func.count()).select_from(series)).scalar_one()
+
+
 def closed(period: Period) -> datetime:
     """Until when a resolved period's usage can be complete, as `Examination.closed_until` without a clock."""
     until = period.span[1]
@@ -135,6 +142,12 @@ def closed(period: Period) -> datetime:
 def earlier(instant: datetime, by: timedelta) -> datetime:
     """So much earlier, but not before the earliest time that can be asked for."""
     return max(instant - by, validators.EARLIEST)
+
+
+def preceding(period: Period, length: timedelta) -> Period | None:
+    """The time of this length before a resolved period, with its filters; None if the period begins at the earliest."""
+    since = period.span[0]
+    return None if since == validators.EARLIEST else period.replace(since=earlier(since, length), until=since)
 
 
 def asked(**values: object) -> dict[str, object]:

@@ -167,6 +167,110 @@ def test_what_cannot_be_summed_is_said_and_breaks_nothing(
     store.close()
 
 
+def sparse(
+    customer: int, since: int = -60, until: int = 30, per_day: int = 4, seed: int = 1, sigma: float = 1
+) -> list[Row]:
+    """A few events a day of a customer, with log-normal quantities, before and in the period."""
+    draw = random.Random(seed * 1_000 + customer)
+    size = Decimal(10 ** draw.randrange(4))
+    return [
+        event(
+            SINCE + day * DAY + number * (DAY / per_day),
+            customer_id=UUID(int=customer),
+            quantity=size * Decimal(f"{draw.lognormvariate(0, sigma):.6f}"),
+        )
+        for day in range(since, until)
+        for number in range(per_day)
+    ]
+
+
+def multiplied(rows: list[Row], factor: int, first: int, days: float) -> list[Row]:
+    """The rows, those of some days of the period with quantities too large by a factor."""
+    since, until = SINCE + first * DAY, SINCE + (first + days) * DAY
+    return [
+        Row(**{**vars(row), "quantity": row.quantity * factor}) if since <= row.timestamp < until else row
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("per_day", "factor", "days", "least"),
+    [(4, 1_000, 13, 50), (1, 100, 3, 1), (4, 100_000, 0.25, 1), (12, 100, 2, 6)],
+)
+def test_quantities_too_large_by_a_factor_are_found_among_few_events(
+    events_connection: ddl.Connection, events_database_url: str, per_day: int, factor: int, days: float, least: int
+) -> None:
+    ordinary = [row for customer in range(1, 9) for row in sparse(customer, per_day=per_day, sigma=0.7)]
+    planted = multiplied(sparse(9, per_day=per_day, sigma=0.5), factor, 10, days)
+    store = store_of(events_connection, events_database_url, ordinary + planted)
+    (finding,) = findings(store)
+    assert (finding.severity, finding.customer_id) == ("high", UUID(int=9))
+    assert least <= finding.events <= math.ceil(days * per_day)
+    assert "far too large" in finding.sentence
+    assert shown(store, finding) >= finding.events
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sigma", [0.2, 1, 1.5])
+def test_quantities_that_differ_as_they_always_did_are_nothing_to_say(
+    events_connection: ddl.Connection, events_database_url: str, seed: int, sigma: float
+) -> None:
+    rows = [row for customer in range(1, 41) for row in sparse(customer, per_day=2, seed=seed, sigma=sigma)]
+    store = store_of(events_connection, events_database_url, rows)
+    assert findings(store) == ()
+    store.close()
+
+
+def test_growth_is_no_more_than_medium(events_connection: ddl.Connection, events_database_url: str) -> None:
+    rows = multiplied(sparse(1, sigma=0.2), 60, 2, 28)
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = findings(store)
+    store.close()
+    assert finding.severity == "medium"
+
+
+def test_a_new_customer_is_compared_with_the_others_or_said_not_to_be_judged(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    others = [row for customer in range(1, 9) for row in sparse(customer, sigma=0.5)]
+    new = multiplied(sparse(9, since=0, sigma=0.5), 10_000_000, 10, 1)
+    store = store_of(events_connection, events_database_url, others + new)
+    (finding,) = findings(store)
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == ("high", 4, UUID(int=9))
+
+
+def test_what_has_no_history_is_counted_in_the_note(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = sparse(1) + multiplied(sparse(2, since=0), 100_000, 10, 1)
+    store = store_of(events_connection, events_database_url, rows)
+    outcome = examine(store, "quantities", september()).outcome
+    store.close()
+    assert outcome is not None
+    assert (outcome.findings, outcome.is_partial) == ((), True)
+    assert "was not judged for 1 of 2 customers' metrics" in outcome.note
+
+
+@pytest.mark.parametrize(("history_days", "zeros"), [(60, 108), (60, 30), (6, 108)])
+def test_a_period_of_zeros_is_not_learned_from(
+    events_connection: ddl.Connection, events_database_url: str, history_days: int, zeros: int
+) -> None:
+    rows = sparse(1, since=-history_days, until=31)
+    first = next(number for number, row in enumerate(rows) if row.timestamp >= SINCE)
+    for number in range(zeros):
+        place = first + number * (len(rows) - first) // zeros
+        rows[place] = Row(**{**vars(rows[place]), "quantity": Decimal(0)})
+    others = [row for customer in (2, 3) for row in sparse(customer)]
+    store = store_of(events_connection, events_database_url, rows + others)
+    (finding,) = findings(store)
+    store.close()
+    assert (finding.severity, finding.customer_id) == ("medium", UUID(int=1))
+    assert finding.events == sum(row.quantity == 0 and row.timestamp < SINCE + 30 * DAY for row in rows)
+    assert "the quantity is zero" in finding.sentence
+
+
 def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         row
@@ -196,7 +300,7 @@ def test_opposite_infinities_break_no_check(events_connection: ddl.Connection, e
 
 @pytest.mark.parametrize(
     ("others", "quantity", "words"),
-    [(0, "5", ", so that nothing is left to bill."), (150, "5", ", 25 % of what is left to bill."), (1, "NaN", ".")],
+    [(0, "5", ", so that nothing is left to bill."), (150, "5", ", 25.0 % of what is left to bill."), (1, "NaN", ".")],
 )
 def test_of_nothing_that_is_left_to_bill_there_is_no_part(
     events_connection: ddl.Connection, events_database_url: str, others: int, quantity: str, words: str

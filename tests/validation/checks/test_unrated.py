@@ -54,7 +54,7 @@ def test_here_and_there_is_one_finding_that_shows_every_event(events_database_ur
         (found,) = outcome(store).findings
         assert (found.severity, found.events, shown(store, found)) == ("medium", 14, 14)
         assert dict(found.facts)["missing"] == what
-        assert "2 %" in found.sentence
+        assert "2.0 %" in found.sentence
 
 
 @pytest.mark.parametrize("what", COLUMNS)

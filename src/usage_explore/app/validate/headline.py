@@ -72,8 +72,11 @@ def run_button(label: str, **options: Any) -> None:
 
 def clean(validation: Validation) -> str:
     """That nothing was found, and among how much: 12 checks over 1.1 M events found nothing."""
-    ran = sum(result.outcome is not None for result in validation.results)
-    return f"{formatting.counted(ran, 'check')} over {formatting.short(validation.totals.events)} events found nothing"
+    ran = sum(result.is_clean for result in validation.results)
+    events = formatting.short(validation.totals.events)
+    partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
+    left = f"; usage too sparse to judge was left out by {partial}" if partial else ""
+    return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
 
 
 def _examined(validation: Validation, now: datetime) -> None:

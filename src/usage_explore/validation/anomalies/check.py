@@ -66,28 +66,39 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
-    found, looked_at = _moves(examination)
+    found, looked_at, sparse = _moves(examination)
     told = incidents(examination, found)
     findings = []
     for number, incident in enumerate(told[:MOST]):
         findings.append(finding(examination, incident))
         examination.progress(0.8 + 0.2 * number / MOST)
     left = told[MOST:]
-    note = f"{counted(len(left), 'smaller incident')} more of {listed({one.lead.metric_key for one in left})}"
-    return Outcome(findings=tuple(findings), looked_at=looked_at, note=note if left else "")
+    smaller = f"{counted(len(left), 'smaller incident')} more of {listed({one.lead.metric_key for one in left})}"
+    notes = (smaller if left else "", sparse)
+    return Outcome(
+        findings=tuple(findings),
+        looked_at=looked_at,
+        note="; ".join(filter(None, notes)),
+        is_partial=bool(sparse),
+    )
 
 
-def _moves(examination: Examination) -> tuple[list[Move], int]:
-    """Every movement in the period, and how many series were looked at."""
+def _moves(examination: Examination) -> tuple[list[Move], int, str]:
+    """Every movement in the period, how many series were judged, and a note on those with too few events."""
     days, hours = series.grid(examination, "day"), series.grid(examination, "hour")
     if days is None or hours is None:
-        return [], 0
+        return [], 0, ""
     found: list[Move] = []
     events: dict[UUID, float] = {}
-    looked_at, first = 0, _first(days, examination)
+    first = _first(days, examination)
+    used = enough = dense = 0
     whole: Block | None = None
     for block in together(series.blocks(examination, days, "customer_id"), days):
-        looked_at += len(block.metrics)
+        in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
+        counts = np.nansum(block.values["count"], axis=1)[in_period]
+        used += len(counts)
+        enough += int(np.count_nonzero(counts >= LEAST_EVENTS))
+        dense += int(np.count_nonzero(counts >= LEAST_SUMMED * np.count_nonzero(~days.unknown)))
         found += moves(block, days, first)
         whole = block
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
@@ -104,7 +115,11 @@ def _moves(examination: Examination) -> tuple[list[Move], int]:
         for block in series.blocks(examination, hours, "none"):
             found += moves(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
-    return found, looked_at
+    sparse = (
+        f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {LEAST_EVENTS} events were not"
+        f" judged, and of {enough - dense:,} with fewer than {LEAST_SUMMED} events a day only the number of events was"
+    )
+    return found, enough, sparse if dense < used else ""
 
 
 def _first(grid: Grid, examination: Examination) -> int:

@@ -1,8 +1,8 @@
 """Check: how long events take to arrive, by metric, and the batches that took unusually long.
 
-An event is late if its lag exceeds both 24 hours and a multiple of the metric's ordinary lag, so a metric that is always
-read a day later is not late every day. The ordinary lag is never longer than before the period: however many of the
-period's events are late, they do not make lateness ordinary. Lags of more than 30 days are left to `impossible_times`.
+An event is late if its lag exceeds both 24 hours and a multiple of the metric's ordinary lag, so a metric that is
+always read a day later is not late every day. The ordinary lag is never longer than before the period: however many of
+the period's events are late, they do not make lateness ordinary. Lags over 30 days are left to `impossible_times`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.impossible_times import FAR_PAST
 from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT, Part, earlier
+from usage_explore.validation.usage_sums import INSTANT, Part, preceding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,10 +151,8 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     slow = {metric for metric, lag in usual.items() if TIMES * lag > LATE}
     if not slow:
         return usual, ""
-    period = examination.period
-    before = period.replace(since=earlier(period.span[0], HISTORY), until=period.span[0])
     known = {}
-    if before.span[0] < before.span[1]:
+    if before := preceding(examination.period, HISTORY):
         loads = load_times(examination, before)
         known = {row.metric_key: row for row in examination.rows(statement(examination.table, before, loads))}
     unknown = []
@@ -228,8 +226,8 @@ CHECK = Check(
     title="Late arrivals",
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
     parameters={
-        "late": f"a lag of more than {duration(LATE)}, and more than {TIMES} times the metric's ordinary lag: what 9 of 10"
-        f" of its events take at most, in the period or in the {duration(HISTORY)} before it, whichever is shorter; what"
+        "late": f"a lag of more than {duration(LATE)}, and more than {TIMES} times the metric's ordinary lag: what 9 of"
+        f" 10 of its events take, in the period or in the {duration(HISTORY)} before it, whichever is shorter; what"
         f" half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie before it",
         "bulk loads": f"most events of {DAYS} days, or of all days, share an ingested_at (within {duration(LOADING)})"
         f" that is more than {duration(LATE)} later: when they arrived is unknown, lateness is not judged; medium below"

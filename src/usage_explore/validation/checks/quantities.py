@@ -1,31 +1,53 @@
-"""Check: quantities that are zero, negative, NaN or infinite where that customer and metric otherwise have none.
+"""Check: quantities that are zero, negative, NaN or infinite where that customer and metric otherwise have none, or far
+larger than any before.
 
-Credits are negative and legitimate. So a day of a customer's metric is unusual only when it has more of a kind than
-both the customer's other days and the other customers lead to expect, or when none of many other events has any. NaN
-and infinite quantities always are: they cannot be billed.
+Credits are negative and legitimate. So a day of a customer's metric is unusual only if it has more of a kind than both
+the customer's other days and the other customers lead to expect, or if none of many other events has any. All days are
+unusual if the period has far more of a kind than the customer's weeks before it: a fault of a whole period is not
+learned from. NaN and infinite quantities always are unusual: they cannot be billed.
+
+A quantity is outsized if it is many times the largest one of the customer's weeks before. This needs few events, unlike
+`unit_slips` and `shifts`, which judge days with many.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Double, Numeric, Select, Table, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Double,
+    Numeric,
+    Select,
+    Table,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from usage_explore.decimals import exact_sum, plain
-from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.formatting import counted, data_value, percent, short, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.affected import shown_by
 from usage_explore.validation.batches import FLOOR, MOST
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
+from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
 from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.local_days import day_edges, day_number
-from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.usage_sums import INSTANT, preceding
 
 MANY = 1_000
 """Events of other customers that say something when none of them is of a kind."""
@@ -36,11 +58,24 @@ SPREAD = 6
 GRAVE = Decimal("0.01")
 """The part of a customer's own quantity of the metric from which negative quantities are high."""
 
+HISTORY = timedelta(weeks=8)
+"""Time before the period that says what quantities a customer's metric has."""
+
+MIN_HISTORY_EVENTS = 20
+"""Events of a customer's metric before the period, at least, that say how many are zero or negative."""
+
+SURELY_OUTSIZED = 100
+"""A quantity from this many times the largest one before is no growth, however many events are as large."""
+
+MOSTLY = Decimal("0.5")
+"""The part of the customer's events of the metric from which outsized ones may be its growth."""
+
 _FACTS = 20
 
 NAME = "quantities"
-ZERO, NEGATIVE, UNCOUNTABLE = "zero", "negative", "uncountable"
-_WORDS = {ZERO: "zero", NEGATIVE: "negative", UNCOUNTABLE: "NaN or infinite"}
+ZERO, NEGATIVE, UNCOUNTABLE, OUTSIZED_KIND = "zero", "negative", "uncountable", "outsized"
+_BY_QUANTITY = {NEGATIVE, OUTSIZED_KIND}
+_WORDS = {ZERO: "zero", NEGATIVE: "negative", UNCOUNTABLE: "NaN or infinite", OUTSIZED_KIND: "far too large"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +89,7 @@ class _Unusual:
     events: int
     quantity: Decimal | None
     expected: float
+    size: Size | None = None
 
 
 def kinds(table: Table) -> dict[str, ColumnElement[bool]]:
@@ -90,12 +126,25 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .cte("cells")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
-    found = union_all(*(_unusual(cells, kind) for kind in kinds(table))).subquery("found")
+    suspects = select(cells.c.customer_id).where(or_(*(cells.c[kind] > 0 for kind in kinds(table))))
+    before = preceding(period, HISTORY)
+    history = (
+        select(
+            c.customer_id,
+            c.metric_key,
+            func.count().label("events"),
+            *(func.count().filter(holds).label(kind) for kind, holds in kinds(table).items()),
+        )
+        .where(*(conditions(table, before) if before else [false()]), c.customer_id.in_(suspects))
+        .group_by(c.customer_id, c.metric_key)
+        .cte("history")
+    )
+    found = union_all(*(_unusual(cells, history, kind) for kind in kinds(table))).subquery("found")
     f = found.c
     return select(found).order_by(f.kind, f.customer_id, f.metric_key, f.day)
 
 
-def _unusual(cells: Any, kind: str) -> Select[Any]:
+def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     c = cells.c
     metric, own = [c.metric_key], [c.metric_key, c.customer_id]
     known = select(
@@ -113,29 +162,43 @@ def _unusual(cells: Any, kind: str) -> Select[Any]:
         (func.sum(c[kind]).over(partition_by=metric) - func.sum(c[kind]).over(partition_by=own))
         .cast(Double)
         .label("others"),
+        func.sum(c.events).over(partition_by=own).cast(Double).label("whole_events"),
+        func.sum(c[kind]).over(partition_by=own).cast(Double).label("whole"),
     ).subquery(f"known_{kind}")
-    k = known.c
-    rate = func.greatest(
-        func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0),
-        func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0),
-    )
+    k, h = known.c, history.c
+    other_rate = func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0)
+    rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
     nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MANY))
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
-    bound = case((expected == 0, 0.0), else_=expected + SPREAD * func.sqrt(expected) + SPREAD / 2)
-    return select(
-        literal(kind).label("kind"),
-        k.customer_id,
-        k.metric_key,
-        k.day,
-        k.events,
-        k.quantity,
-        expected.label("expected"),
-    ).where(k.events > 0, k.events > bound)
+    is_unusual_day = k.events > case((expected == 0, 0.0), else_=_bound(expected))
+    before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), other_rate)
+    is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS, k.whole > _bound(k.whole_events * before_rate))
+    return (
+        select(
+            literal(kind).label("kind"),
+            k.customer_id,
+            k.metric_key,
+            k.day,
+            k.events,
+            k.quantity,
+            case((is_unusual_day, expected), else_=k.all_events * before_rate).label("expected"),
+        )
+        .select_from(
+            known.outerjoin(history, and_(h.customer_id == k.customer_id, h.metric_key == k.metric_key)),
+        )
+        .where(k.events > 0, or_(is_unusual_day, is_unusual_period))
+    )
+
+
+def _bound(expected: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The number of events that chance does not exceed."""
+    return expected + SPREAD * func.sqrt(expected) + SPREAD / 2
 
 
 def examine(examination: Examination) -> Outcome:
     """The customers and metrics with unusual days, one finding for each kind."""
-    unusual = _drawn(examination)
+    sizes, unjudged = outsized_metrics(examination)
+    unusual = _drawn(examination, sizes)
     usage = own_usage(examination, {each.customer_id for each in unusual})
     judged = [(_severity(each, usage), each) for each in unusual]
     few = {kind: [each for severity, each in judged if severity == "low" and each.kind == kind] for kind in _WORDS}
@@ -149,7 +212,12 @@ def examine(examination: Examination) -> Outcome:
         events = sum(each.events for _, each in more)
         note = f"{counted(len(more), 'customer and metric', 'customers and metrics')} more, {counted(events, 'event')}"
     findings = tuple(_finding(examination, severity, each, usage) for severity, each in judged[:MOST])
-    return Outcome(findings=findings + together, looked_at=examination.totals.events, note=note)
+    return Outcome(
+        findings=findings + together,
+        looked_at=examination.totals.events,
+        note="; ".join(filter(None, (note, unjudged))),
+        is_partial=bool(unjudged),
+    )
 
 
 def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
@@ -182,20 +250,27 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
     )
 
 
-def _drawn(examination: Examination) -> list[_Unusual]:
+def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
     """The unusual days of each kind, customer and metric together."""
     edges = day_edges(examination.period)
     found: dict[tuple[str, UUID, str], _Unusual] = {}
-    for row in examination.rows(statement(examination.table, examination.period)):
-        key = row.kind, row.customer_id, row.metric_key
-        before = found.get(key, _Unusual(*key, (), 0, Decimal(0), 0.0))
+
+    def add(kind: str, row: Any, expected: float, size: Size | None = None) -> None:
+        key = kind, row.customer_id, row.metric_key
+        before = found.get(key, _Unusual(*key, (), 0, Decimal(0), 0.0, size))
         found[key] = _Unusual(
             *key,
             (*before.days, (edges[row.day], edges[row.day + 1])),
             before.events + row.events,
             _sum(before.quantity, row.quantity),
-            before.expected + row.expected,
+            before.expected + expected,
+            size,
         )
+
+    for row in examination.rows(statement(examination.table, examination.period)):
+        add(row.kind, row, row.expected)
+    for size, row in outsized(examination, sizes):
+        add(OUTSIZED_KIND, row, 0.0, size)
     return list(found.values())
 
 
@@ -210,6 +285,10 @@ def _severity(unusual: _Unusual, usage: Usage) -> Severity:
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
+    if unusual.size is not None:
+        is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= MOSTLY
+        is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED
+        return "high" if own >= LARGE and is_sure else "medium"
     if unusual.events < FLOOR and (own < LARGE or not _has_others(unusual, usage)):
         return "low"
     return "high" if unusual.kind == NEGATIVE and own >= GRAVE else "medium"
@@ -224,7 +303,7 @@ def _has_others(unusual: _Unusual, usage: Usage) -> bool:
 def _own(unusual: _Unusual, usage: Usage) -> Decimal:
     """The part of the customer's usage of the metric: of events where the quantity says nothing, else of quantity."""
     events, quantity = usage[unusual.customer_id, unusual.metric_key]
-    return part(unusual.quantity or 0, quantity) if unusual.kind == NEGATIVE else part(unusual.events, events)
+    return part(unusual.quantity or 0, quantity) if unusual.kind in _BY_QUANTITY else part(unusual.events, events)
 
 
 def _finding(examination: Examination, severity: Severity, unusual: _Unusual, usage: Usage) -> Finding:
@@ -235,6 +314,10 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     words += f" {span_in(since, until, examination.period.zone)}{days}: the quantity is {_WORDS[unusual.kind]}"
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
+    elif size := unusual.size:
+        words += (
+            f", up to {plain(size.largest)}: {short(size.times)} times the largest of {size.whose}, {plain(size.usual)}"
+        )
     else:
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f}"
         words += f", where {usual} would be usual"
@@ -273,7 +356,7 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
 def _share(examination: Examination, unusual: _Unusual) -> Decimal:
     """Of events where the quantity says nothing, else of quantity."""
     events, quantity = examination.totals.metrics[unusual.metric_key]
-    return part(unusual.quantity or 0, quantity) if unusual.kind == NEGATIVE else part(unusual.events, events)
+    return part(unusual.quantity or 0, quantity) if unusual.kind in _BY_QUANTITY else part(unusual.events, events)
 
 
 def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | None, Decimal], datetime, datetime]:
@@ -285,7 +368,8 @@ def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | No
             *conditions(examination.table, examination.period),
             c.customer_id == unusual.customer_id,
             c.metric_key == unusual.metric_key,
-            kinds(examination.table)[unusual.kind],
+            c.quantity >= unusual.size.threshold if unusual.size else kinds(examination.table)[unusual.kind],
+            *(countable(examination.table) if unusual.size else ()),
             or_(*(and_(c.timestamp >= since, c.timestamp < until) for since, until in _spans(unusual.days))),
         )
         .group_by(c.external_cost_currency)
@@ -306,15 +390,20 @@ def _spans(days: tuple[tuple[datetime, datetime], ...]) -> list[tuple[datetime, 
 
 CHECK = Check(
     name=NAME,
-    title="Zero, negative and uncountable quantities",
-    means="Zero is used and not billed, negative lowers the bill, and with NaN or infinity there is no bill at all.",
+    title="Zero, negative, uncountable and outsized quantities",
+    means="Zero is used and not billed, negative lowers the bill, with NaN or infinity there is no bill at all, and far"
+    " too large a quantity is billed in full.",
     parameters={
         "unusual": f"a day of a customer's metric with more than expected, {SPREAD} times the square root of that and"
         f" {SPREAD // 2} events beside; expected is the larger of the rates of the customer's other days and of the"
-        " other customers in the period",
+        " other customers in the period; or every day, where the period has so many more than"
+        f" {MIN_HISTORY_EVENTS} events or more of the {HISTORY.days // 7} weeks before it lead to expect",
+        "outsized": OUTSIZED_PARAMETER,
         "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
         "high": f"NaN and infinite always; negative when {FLOOR} events or more make {percent(GRAVE)} or more of the"
-        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more of {FLOOR} others'",
+        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more of {FLOOR} others';"
+        f" outsized from {percent(LARGE)} of the customer's quantity of the metric on, unless {percent(MOSTLY)} of its"
+        f" events are and none is {SURELY_OUTSIZED} times as large, which may be growth: else medium",
         "low": f"fewer than {FLOOR} events that make less; of several customers or metrics they are told together",
     },
     unit="events",

@@ -87,6 +87,9 @@ def verdict(validation: Validation) -> str:
         found = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
     else:
         found = "Nothing was examined: no event of the period is known"
+    if validation.totals.events:
+        partial = [result.check.name for result in validation.results if result.is_partial]
+        found += f"; usage too sparse to judge was left out by {', '.join(partial)}" if partial else ""
     failed = len(validation.failed)
     return (
         f"{found}; {counted(failed, 'check')} did not run to {'its' if failed == 1 else 'their'} end"

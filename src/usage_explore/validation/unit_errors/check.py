@@ -29,7 +29,7 @@ from usage_explore.validation.customer_usage import LARGE, own_usage, part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.local_days import day_edges, day_number
 from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
-from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.usage_sums import INSTANT, count_series
 
 HISTORY = timedelta(days=28)
 """How far before the period a customer's quantities are learned from."""
@@ -106,10 +106,14 @@ def examine(examination: Examination) -> Outcome:
     closed = period.replace(until=examination.closed_until)
     found: list[_Found] = []
     judged = 0
+    dense: set[tuple[UUID, str]] = set()
     rows = examination.rows(statement(examination.table, closed))
     for (customer, metric), days in groupby(rows, key=attrgetter("customer_id", "metric_key")):
         known = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in days]
-        judged += sum(day.last >= period.span[0] for day in known)
+        judgeable = sum(day.last >= period.span[0] for day in known[KNOWN:])
+        judged += judgeable
+        if judgeable:
+            dense.add((customer, metric))
         for slip in slips(known):
             inside = tuple(
                 replace(day, first=max(day.first, period.span[0])) for day in slip.days if day.last >= period.span[0]
@@ -119,12 +123,19 @@ def examine(examination: Examination) -> Outcome:
     severities = _severities(examination, found)
     ranked = sorted(zip(severities, found, strict=True), key=lambda pair: _rank(*pair))
     more = ranked[MOST:]
+    note = f"{counted(len(more), 'slip')} more, {counted(_events(each for _, each in more), 'event')}" if more else ""
+    series = count_series(examination, closed)
+    sparse = (
+        f"{series - len(dense):,} of {series:,} customers' metrics not judged: no day of at least {DAILY}"
+        f" positive quantities after {KNOWN} such days"
+        if series > len(dense)
+        else ""
+    )
     return Outcome(
         findings=tuple(_finding(examination, severity, each) for severity, each in ranked[:MOST]),
         looked_at=judged,
-        note=f"{counted(len(more), 'slip')} more, {counted(_events(each for _, each in more), 'event')}"
-        if more
-        else "",
+        note="; ".join(filter(None, (note, sparse))),
+        is_partial=bool(sparse),
     )
 
 
