@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import LONGEST_LINE, MAX_COLUMNS, Lines, Record, Source
 
 _QUOTED_EMPTY = re.compile(r'(?:^|(?<=,))""(?=,|\r?\n|\r?$)')
+_FIELD = re.compile(r'(?:"[^"]*(?:"|\Z))*[^,]*(?:,|\Z)')
 _EMPTY = "\ufdd0\ufdd1\ufdd0"
-"""Noncharacters that stand for a quoted empty field, for which Python's csv reader has no word of its own."""
+"""Noncharacters that stand for a quoted empty field: Python's csv reader returns "" for it and for an absent value."""
 
 
 class CsvSource(Source):
@@ -51,8 +53,6 @@ class CsvSource(Source):
         if not any(names):
             raise LoadError(f"{self.path}, line 1: there is no header line with the column names")
         names = ["" if name == _EMPTY else name for name in names]
-        if len(names) > MAX_COLUMNS:
-            raise LoadError(f"{self.path}, line 1: has {len(names):,} columns; at most {MAX_COLUMNS:,} can be read")
         if len(names) == 1 and (found := re.search("[;\t|]", names[0])):
             raise LoadError(
                 f"{self.path}, line 1: the columns seem to be separated by {found[0]!r}; save the file with commas"
@@ -78,6 +78,11 @@ class CsvSource(Source):
                 raise LoadError(
                     f"{self.path}, line {self._lines.number:,}: the row is longer than 16 MiB; is a quote never closed?"
                 )
+            if line.count(",") >= MAX_COLUMNS and self._has_too_many_fields(line):
+                raise LoadError(
+                    f"{self.path}, line {self._lines.number:,}: has more than {MAX_COLUMNS:,} columns, the most that"
+                    " can be read"
+                )
             if self._lines.fault:
                 self._faults.append(f"line {self._lines.number:,} {self._lines.fault}")
             quotes = line.count('"')
@@ -87,9 +92,18 @@ class CsvSource(Source):
                 self._quotes += quotes
             yield line
 
+    def _has_too_many_fields(self, line: str) -> bool:
+        fields = _FIELD.finditer('"' + line if self._quotes % 2 else line)
+        return next(islice(fields, MAX_COLUMNS + 1, None), None) is not None
+
     def _mark(self, line: str) -> str:
+        quotes, counted_to = self._quotes, 0
+
         def field(match: re.Match[str]) -> str:
-            if (self._quotes + line.count('"', 0, match.start())) % 2:
+            nonlocal quotes, counted_to
+            quotes += line.count('"', counted_to, match.start())
+            counted_to = match.start()
+            if quotes % 2:
                 return match[0]
             self._marked = True
             return _EMPTY

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,24 +18,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
-from usage_explore.files.sources import MAX_COLUMNS, Record, Source
+from usage_explore.files import parquet_decoder
+from usage_explore.files.sources import LONGEST_LINE, MAX_COLUMNS, Record, Source
 from usage_explore.files.values import EARLIEST, LATEST, Unreadable
 
-BATCH = 5_000
-"""Rows that are decoded at a time."""
+MAX_BATCH_BYTES = LONGEST_LINE
+"""Bytes of decoded rows that are in memory at a time, fewer rows where they are large. One row may have as many, like a
+line of a CSV or JSON Lines file."""
 
-MAX_DECODED_BYTES = 64 * 1024 * 1024
-"""Bytes of the rows that are decoded at a time, all columns together: fewer rows where they are large. One row may have
-as many. A value that a dictionary holds once may stand in every row."""
+MAX_EXPANSION, MAX_BYTES_OF_SMALL_FILES = 1_000, 256 * 1024 * 1024
+"""Decoded bytes of a file: so many times its size, and 256 MiB for small ones."""
 
-MAX_EXPANSION, EXPANSION_FROM = 1_000, 1024 * 1024 * 1024
-"""Times the file's size that its values may take once decoded, from so many bytes on."""
+MAX_DECODER_BYTES = 512 * 1024 * 1024
+"""Bytes of memory of the process that decodes, where the operating system enforces it (Linux)."""
+
+MAX_VALUE_BYTES = 131_072
+"""Bytes of a text for a documented column other than dimensions, as many as a field of a CSV file has characters."""
+
+MAX_KEY_BYTES = 4_096
+"""Bytes of a text where only keys and numbers are read (`ParquetSource.only`), which are kept in memory."""
 
 MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
-"""Uncompressed bytes of the columns read of a row group: one page may hold them all."""
+"""Uncompressed bytes of the columns read of a row group, by the file's footer: one page may hold them all."""
 
 MAX_NESTED_VALUES = 20_000_000
-"""Values in a row group of a column inside lists or maps: one row may hold them all."""
+"""Values in a row group of a column inside lists or maps, by the file's footer: one row may hold them all."""
 
 MAX_FIXED_BYTES = 1_024
 """Bytes of a fixed-length value; a UUID has 16, a decimal at most 32."""
@@ -79,11 +91,7 @@ class ParquetSource(Source):
         try:
             self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
             schema = self._file.schema
-            leaves = [schema.column(place) for place in range(min(len(schema.names), MAX_COLUMNS + 1))]
-            # text stays in its dictionary until its decoded size is known
-            texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _is_text(leaf)]
-            self._file.close()
-            self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False, read_dictionary=texts)
+            leaves = [schema.column(index) for index in range(min(len(schema.names), MAX_COLUMNS + 1))]
         except (pa.ArrowException, OSError) as error:
             raise LoadError(f"{path}: is not a Parquet file: {error}") from error
         self._leaves = leaves
@@ -92,6 +100,7 @@ class ParquetSource(Source):
         self.length = self._file.metadata.num_rows
         self._row = 0
         self._times: frozenset[str] = frozenset()
+        self._max_text_bytes: dict[str, int] = {}
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             self.close()
@@ -101,6 +110,7 @@ class ParquetSource(Source):
         """Read no other columns."""
         chosen = set(columns)
         self.names = tuple(name for name in self.names or () if name in chosen)
+        self._max_text_bytes = dict.fromkeys(self.names, MAX_KEY_BYTES)
 
     def _check_widths(self) -> None:
         if len(self._leaves) > MAX_COLUMNS:
@@ -147,6 +157,7 @@ class ParquetSource(Source):
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
         """Raise `LoadError` where a column's Arrow type cannot feed the column it is meant for."""
         self._times = frozenset(name for name, wanted in columns.items() if wanted == "time")
+        self._max_text_bytes = {name: MAX_VALUE_BYTES for name, wanted in columns.items() if wanted != "object"}
         for name, wanted in columns.items():
             kind = self._file.schema_arrow.field(name).type
             if pa.types.is_dictionary(kind):
@@ -168,9 +179,9 @@ class ParquetSource(Source):
         names = self.names or ()
         self._check_row_groups(frozenset(names))
         try:
-            for batch in self._pieces(self._file.iter_batches(batch_size=BATCH, columns=list(names))):
+            for batch in self._batches(names):
                 columns = [
-                    _values(column, instants=name in self._times)
+                    _values(column, instants=name in self._times, max_text_bytes=self._max_text_bytes.get(name))
                     for name, column in zip(names, batch.columns, strict=True)
                 ]
                 for values in zip(*columns, strict=True):
@@ -179,62 +190,54 @@ class ParquetSource(Source):
         except (pa.ArrowException, OSError, KeyError) as error:
             raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
 
-    def _pieces(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The batches, cut where their rows are large. Raises `LoadError` for a row that is, and for a file of them."""
-        most, decoded = max(EXPANSION_FROM, MAX_EXPANSION * self.path.stat().st_size), 0
-        for batch in batches:
-            rows = [batch]
-            while rows:
-                piece = rows.pop()
-                size = sum(map(_decoded_bytes, piece.columns))
-                if size > MAX_DECODED_BYTES and len(piece) > 1:
-                    half = len(piece) // 2
-                    rows += [piece.slice(half), piece.slice(0, half)]
-                    continue
-                if size > MAX_DECODED_BYTES:
-                    raise LoadError(
-                        f"{self.path}, row {self._row + 1:,}: has {size:,} bytes; at most {MAX_DECODED_BYTES:,} can be"
-                        " read"
-                    )
-                decoded += size
-                if decoded > most:
-                    raise LoadError(
-                        f"{self.path}: its first {self._row:,} rows take more than {MAX_EXPANSION:,} times the size of"
-                        " the file; is this an export? Save it without repeating large values"
-                    )
-                yield piece
+    def _batches(self, names: tuple[str, ...]) -> Iterator[Any]:
+        """Record batches from a process that decodes the file in bounded memory. Raises `LoadError`."""
+        request = {
+            "path": str(self.path),
+            "columns": names,
+            "max_batch_bytes": MAX_BATCH_BYTES,
+            "max_file_bytes": max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * self.path.stat().st_size),
+            "max_memory_bytes": MAX_DECODER_BYTES,
+        }
+        process: Any = subprocess.Popen(  # noqa: S603 - our own script in our own Python
+            [sys.executable, "-I", parquet_decoder.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        with process:
+            try:
+                process.stdin.write(json.dumps(request).encode())
+                process.stdin.close()
+                if process.stdout.peek(1):
+                    yield from pa.ipc.open_stream(process.stdout)
+                reason = process.stderr.read().decode(errors="replace")
+                status = process.wait()
+            finally:
+                process.kill()
+        if status == parquet_decoder.REFUSED:
+            raise LoadError(f"{self.path}{reason}")
+        if status in (parquet_decoder.OUT_OF_MEMORY, -signal.SIGABRT):
+            raise LoadError(
+                f"{self.path}: cannot be decoded with {MAX_DECODER_BYTES:,} bytes of memory after row {self._row:,};"
+                " write smaller row groups and shorter values"
+            )
+        if status:
+            raise OSError(reason or f"the decoding process ended with status {status}")
 
 
-def _is_text(leaf: Any) -> bool:
-    return leaf.logical_type.type in ("STRING", "NONE", "JSON", "ENUM")
-
-
-def _decoded_bytes(column: Any) -> int:
-    """The size of a column's values once every row has its own copy of what dictionaries hold once."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        if _text(kind.value_type) or pa.types.is_binary(kind.value_type):
-            sizes = pc.binary_length(column.dictionary).take(column.indices)
-            return int(pc.sum(sizes.cast(pa.int64())).as_py() or 0)
-        return len(column) * (int(column.dictionary.nbytes) // max(len(column.dictionary), 1) + 1)
-    if pa.types.is_struct(kind):
-        return sum(_decoded_bytes(column.field(place)) for place in range(kind.num_fields))
-    if pa.types.is_map(kind):
-        return _decoded_bytes(column.keys) + _decoded_bytes(column.items)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _decoded_bytes(column.flatten())
-    return int(column.nbytes)
-
-
-def _values(column: Any, *, instants: bool) -> list[Any]:
-    """The column as Python values; None where null, `Unreadable` where no exact value exists.
+def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[Any]:
+    """The column as Python values; None where null, `Unreadable` where no exact value exists or a text is too long.
 
     A struct has every key in every row, so a null in it says that the row lacks the key.
     """
-    if pa.types.is_dictionary(column.type):
-        if _text(column.type.value_type) and column.dictionary.null_count == 0:
-            return _shared_texts(column)
-        column = column.dictionary_decode()
+    if max_text_bytes and _text(column.type):
+        is_long = pc.greater(pc.binary_length(column), pa.scalar(max_text_bytes))
+        if pc.any(is_long).as_py():
+            too_long = Unreadable(f"is longer than {max_text_bytes:,} bytes")
+            short = pc.if_else(is_long, None, column).to_pylist()
+            return [too_long if long else text for long, text in zip(is_long.to_pylist(), short, strict=True)]
     kind = column.type
     if instants and pa.types.is_timestamp(kind):
         return _instants(column)
@@ -247,14 +250,6 @@ def _values(column: Any, *, instants: bool) -> list[Any]:
     if pa.types.is_struct(kind):
         return [value and {key: item for key, item in value.items() if item is not None} for value in values]
     return values
-
-
-def _shared_texts(column: Any) -> list[str | None]:
-    """The texts of a dictionary column: rows with the same one share it."""
-    places = column.indices.to_pylist()
-    used = sorted({place for place in places if place is not None})
-    texts = dict(zip(used, column.dictionary.take(pa.array(used, pa.int64())).to_pylist(), strict=True))
-    return [None if place is None else texts[place] for place in places]
 
 
 _PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
