@@ -91,6 +91,21 @@ def test_what_fits_is_read_whole(tmp_path: Path) -> None:
     assert rows[0]["n"] == {"k": ["x", None]}
 
 
+def test_every_type_of_text_is_read_alike(tmp_path: Path) -> None:
+    texts = ["a", None, ""]
+    types = {
+        "s": pa.string(),
+        "l": pa.large_string(),
+        "v": pa.string_view(),
+        "d": pa.dictionary(pa.int8(), pa.string()),
+    }
+    table = pa.table({name: pa.array(texts, pa.string()).cast(kind) for name, kind in types.items()})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert [record for _, record, _ in ParquetSource(tmp_path / "t.parquet")] == [
+        dict.fromkeys(types, t) for t in texts
+    ]
+
+
 def test_columns_that_a_validation_ignores_are_not_read(tmp_path: Path) -> None:
     customers = pa.array([f"00000000-0000-4000-8000-{place:012d}" for place in range(ROWS)])
     path = parquet(tmp_path / "w.parquet", customer_id=customers, currency=pa.array(["EUR"] * ROWS), note=repeated())

@@ -139,7 +139,9 @@ def _has_lengths(kind: Any) -> bool:
 
 
 def _plain(kind: Any) -> Any:
-    """The type without dictionaries, also inside lists, maps and structs."""
+    """The type without dictionaries and views, which pyarrow cannot cast to each other; also inside nested types."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_struct(kind):
