@@ -121,6 +121,34 @@ def test_a_mapping_replaces_the_column_of_that_name(load):
     assert load.rows("quantity", "dimensions") == [(9, {"quantity": "1"})]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        (
+            "copilot.csv",
+            "Timestamp,User,Model,Requests Used\n2026-10-02T22:34:09Z,dev-a,large,1.00\n",
+            "--map customer_id=COLUMN --map metric_key=COLUMN --map quantity=COLUMN --map timestamp=Timestamp;"
+            " the file has Timestamp, User, Model, 'Requests Used'",
+        ),
+        (
+            "cloudevents.jsonl",
+            '{"type": "api-calls", "time": "2026-10-01T00:00:00Z", "subject": "customer-1"}\n',
+            "--map customer_id=COLUMN --map metric_key=COLUMN --map quantity=COLUMN --map timestamp=time;"
+            " the file has subject, time, type",
+        ),
+        (
+            "shell.csv",
+            "customer_id,Metric (Name),quantity,timestamp,$(x)\n",
+            "--map 'metric_key=Metric (Name)'; the file has",
+        ),
+    ],
+)
+def test_only_names_that_mean_a_missing_column_are_proposed(load, name, content, options):
+    with pytest.raises(LoadError) as refused:
+        load(load.file(name, content))
+    assert options in str(refused.value)
+
+
 def test_faulty_mappings_name_the_cure(load):
     text = f"{HEADER}\n{ROW}\n"
     with pytest.raises(ConfigurationError, match=r"'quantitty' is not a column .*did you mean quantity\?"):

@@ -215,9 +215,22 @@ def test_an_export_without_the_format_is_recognised(load):
         load(path)
 
 
+@pytest.mark.parametrize("format", [None, "focus"])
+def test_a_focus_export_without_needed_columns_names_them(load, format):
+    path = load.file(
+        "vantage.csv", "ChargeCategory,ChargePeriodStart,BilledCost,ServiceName\nUsage,2026-10-01,1,Compute\n"
+    )
+    with pytest.raises(LoadError) as refused:
+        load(path, format=format)
+    assert str(refused.value) == (
+        f"{path}: is a FOCUS export without BillingCurrency and without SubAccountId or BillingAccountId, which a load "
+        "needs; export it again with these columns, or add them to the file"
+    )
+
+
 def test_a_file_that_is_no_focus_export_is_refused(load):
     path = load.file("events.csv", "quantity,timestamp\n1,2026-01-31T08:00:00Z\n")
-    with pytest.raises(LoadError, match="is not a FOCUS export, or not a whole one: ChargePeriodStart, BilledCost"):
+    with pytest.raises(LoadError, match="is not a FOCUS export: it has no ChargePeriodStart, no BilledCost"):
         load(path, format="focus")
 
 

@@ -19,7 +19,7 @@ empty, is null: an absent dimension. Columns with a UUID keep their text as a di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,28 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 TAGS = "Tags"
 TAG_PREFIX = "tag:"
 
-_NEEDED = ("timestamp", "external_cost_amount", "external_cost_currency")
+_NEEDED = ("timestamp", "external_cost_amount", "external_cost_currency", "customer_id", "metric_key")
+"""Documented columns that need one of their FOCUS columns."""
+
+
+def looks_like_focus(names: Iterable[str]) -> bool:
+    """Whether the columns are those of a FOCUS export, maybe an incomplete one."""
+    return {"ChargePeriodStart", "BilledCost"}.issubset(names)
+
+
+def missing_sources(names: Iterable[str], sources: Mapping[str, tuple[str, ...]] = SOURCES) -> list[str]:
+    """Needed FOCUS columns that the file lacks, such as `["BillingCurrency", "SubAccountId or BillingAccountId"]`."""
+    present = set(names)
+    return [" or ".join(sources[column]) for column in _NEEDED if present.isdisjoint(sources[column])]
+
+
+def incomplete(missing: Sequence[str]) -> str:
+    """What to do with a FOCUS export that lacks columns, as the rest of a sentence."""
+    these, them = ("these columns", "them") if len(missing) > 1 else ("this column", "it")
+    return (
+        f"is a FOCUS export without {' and without '.join(missing)}, which a load needs; export it again with {these}, or "
+        f"add {them} to the file"
+    )
 
 
 @lru_cache(maxsize=65_536)
@@ -101,17 +122,14 @@ class FocusPlan(Plan):
     def check(self, path: Path, names: Iterable[str]) -> None:
         """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
         present = set(names)
-        needed = dict.fromkeys((*(self._from[column][0] for column in _NEEDED), *self._mapping.values()))
-        missing = [name for name in needed if name not in present]
-        missing += [
-            " or ".join(self._from[column])
-            for column in ("customer_id", "metric_key")
-            if not present.intersection(self._from[column])
-        ]
+        missing = missing_sources(present, self._from)
+        missing += [name for name in self._mapping.values() if name not in present and name not in missing]
+        if missing and looks_like_focus(present):
+            raise LoadError(f"{path}: {incomplete(missing)}")
         if missing:
             raise LoadError(
-                f"{path}: is not a FOCUS export, or not a whole one: {', '.join(missing)} "
-                f"{'are' if len(missing) > 1 else 'is'} missing; without --format focus columns are taken by name"
+                f"{path}: is not a FOCUS export: it has no {', no '.join(missing)}; without --format focus its columns "
+                "are taken by name"
             )
 
     def row(self, record: Mapping[str, Any]) -> Row:

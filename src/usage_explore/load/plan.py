@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -72,6 +74,14 @@ READERS: Mapping[str, Reader] = {
 }
 """The documented columns, in order."""
 
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "customer_id": ("customer", "customeruuid"),
+    "metric_key": ("metric", "metricname", "meter", "metername"),
+    "quantity": ("qty", "usage", "usagequantity", "usageamount"),
+    "timestamp": ("time", "datetime", "eventtime", "occurredat"),
+}
+"""Required column -> names in other systems that mean the same, in lower case without spaces and punctuation."""
+
 REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
 
 
@@ -109,11 +119,11 @@ class DocumentedPlan(Plan):
 
     def __init__(self, mapping: Mapping[str, str], *, dimensions: bool, organization_id: UUID | None) -> None:
         check_mapping(mapping)
-        self._mapping = dict(mapping)
+        self.mapping = dict(mapping)
         self._dimensions = dimensions
         self._organization = str(organization_id) if organization_id else None
-        taken = set(self._mapping.values())
-        self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self._mapping
+        taken = set(self.mapping.values())
+        self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self.mapping
         self._known = frozenset(self._source.values())
         self._fields = [
             (self._source.get(column, _NOWHERE), column, reader.read, reader.kind == "words")
@@ -131,9 +141,7 @@ class DocumentedPlan(Plan):
     def check(self, path: Path, names: Iterable[str]) -> None:
         """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
         present = dict.fromkeys(names)
-        if not self._mapping and present.keys() >= {"ChargePeriodStart", "BilledCost"}:
-            raise LoadError(f"{path}: this looks like a FOCUS export; load it with --format focus")
-        for column, source in self._mapping.items():
+        for column, source in self.mapping.items():
             if source not in present:
                 raise LoadError(
                     f"{path}: has no column {source!r} to map to {column}{_like(source, present)}; "
@@ -148,12 +156,11 @@ class DocumentedPlan(Plan):
             column for column in REQUIRED if column != "organization_id" and self._source.get(column) not in present
         ]
         if missing:
-            unknown = [name for name in present if name not in self._known]
+            options = (shlex.quote(f"{column}={_synonym(column, present) or 'COLUMN'}") for column in missing)
             raise LoadError(
                 f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-                f"{'are' if len(missing) > 1 else 'is'} missing; "
-                f"say which ones they are with --map {missing[0]}={_guess(missing[0], unknown)}; "
-                f"the file has {_list(present)}"
+                f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
+                f"--map {' --map '.join(options)}; the file has {_list(present)}"
             )
         unknown = [name for name in present if name not in self._known]
         if unknown and not self._dimensions:
@@ -215,7 +222,7 @@ class DocumentedPlan(Plan):
         return found
 
     def _named(self, column: str) -> str:
-        source = self._mapping.get(column)
+        source = self.mapping.get(column)
         return f"{column} (from {source!r})" if source else column
 
 
@@ -257,9 +264,10 @@ def _like(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {next(choice for choice in choices if choice.lower() == near[0])}?)"
 
 
-def _guess(column: str, unknown: list[str]) -> str:
-    near = difflib.get_close_matches(column, unknown, n=1, cutoff=0.4)
-    return repr(near[0]) if near and " " in near[0] else near[0] if near else "COLUMN"
+def _synonym(column: str, names: Iterable[str]) -> str | None:
+    """The first of the names that means the column; spelling alone says nothing."""
+    meanings = {column.replace("_", ""), *SYNONYMS.get(column, ())}
+    return next((name for name in names if re.sub(r"[\W_]", "", name).lower() in meanings), None)
 
 
 def _list(names: Iterable[str]) -> str:

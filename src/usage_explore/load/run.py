@@ -26,7 +26,7 @@ from usage_explore.errors import (
 from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import Bad
-from usage_explore.load.focus import FocusPlan
+from usage_explore.load.focus import FocusPlan, incomplete, looks_like_focus, missing_sources
 from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
@@ -117,8 +117,16 @@ def load_files(
 
 def _check(source: Source, plan: Plan) -> None:
     if source.names is not None:
-        plan.check(source.path, source.names)
+        _check_names(source, plan, source.names)
         source.expect(plan.sources(source.names), assume_utc=plan.assume_utc)
+
+
+def _check_names(source: Source, plan: Plan, names: Sequence[str]) -> None:
+    if isinstance(plan, DocumentedPlan) and not plan.mapping and looks_like_focus(names):
+        if missing := missing_sources(names):
+            raise LoadError(f"{source.path}: {incomplete(missing)}")
+        raise LoadError(f"{source.path}: this looks like a FOCUS export; load it with --format focus")
+    plan.check(source.path, names)
 
 
 def _scope(source: Source, replace_by: Sequence[str], format: str | None, files: int) -> tuple[str, ...]:
@@ -260,7 +268,7 @@ def _rows(
         yield line, row
     show(source.position, source.length)
     if source.names is None and seen:
-        plan.check(source.path, sorted(seen))
+        _check_names(source, plan, sorted(seen))
 
 
 @contextmanager
