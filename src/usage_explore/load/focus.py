@@ -72,8 +72,8 @@ def incomplete(missing: Sequence[str]) -> str:
     """What to do with a FOCUS export that lacks columns, as the rest of a sentence."""
     these, them = ("these columns", "them") if len(missing) > 1 else ("this column", "it")
     return (
-        f"is a FOCUS export without {' and without '.join(missing)}, which a load needs; export it again with {these}, or "
-        f"add {them} to the file"
+        f"is a FOCUS export without {' and without '.join(missing)}, which a load needs; export it again with {these}, "
+        f"or add {them} to the file"
     )
 
 
