@@ -14,7 +14,7 @@ from usage_explore import demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import DEFAULT_TABLE, events_table
 from usage_explore.demo import ledger, loading
-from usage_explore.demo.catalogue import TENANTS
+from usage_explore.demo.business import TENANTS
 from usage_explore.demo.kinds import KINDS
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.demo.catalogue import METRICS, ORGANIZATIONS, TENANTS
+from usage_explore.demo.business import METRICS, ORGANIZATIONS, TENANTS
 from usage_explore.demo.customers import customers
-from usage_explore.demo.days import DAY, day_start
 from usage_explore.demo.draws import Draws
+from usage_explore.demo.events import DAY, day_start
 from usage_explore.demo.kinds import KINDS, MAIN
-from usage_explore.demo.planted import CYCLE, complete_at, plans, planted, whole_day
+from usage_explore.demo.planted_incidents import CYCLE, complete_at, plans, planted, whole_day
 from usage_explore.demo.rows import copy_lines
 
 DAY_0 = date(2026, 9, 14)

@@ -15,7 +15,7 @@ from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, de
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.demo import ledger
-from usage_explore.demo.catalogue import TENANTS
+from usage_explore.demo.business import TENANTS
 from usage_explore.errors import ConfigurationError
 
 DAY = timedelta(days=1)

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from usage_explore.demo.catalogue import ORGANIZATIONS
-from usage_explore.demo.days import EVENTS_PER_DAY
+from usage_explore.demo.business import ORGANIZATIONS
+from usage_explore.demo.events import EVENTS_PER_DAY
 from usage_explore.demo.loading import DEFAULT_DAYS, DEFAULT_SEED, DemoReport, append, incidents, started
-from usage_explore.demo.planted import Incident
+from usage_explore.demo.planted_incidents import Incident
 
 __all__ = [
     "DEFAULT_DAYS",

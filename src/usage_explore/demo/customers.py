@@ -12,7 +12,7 @@ from uuid import uuid5
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.demo import catalogue
+from usage_explore.demo import business
 from usage_explore.demo.draws import Draws, Whole
 
 STEADY = 60
@@ -57,20 +57,20 @@ class Customers:
 
 @cache
 def customers(tenant: int) -> Customers:
-    """The customers of `catalogue.TENANTS[tenant]`, Zipf-distributed by volume."""
-    organization = catalogue.TENANTS[tenant]
+    """The customers of `business.TENANTS[tenant]`, Zipf-distributed by volume."""
+    organization = business.TENANTS[tenant]
     count = organization.customers
     draws = Draws(_ATTRIBUTES, tenant)
     ids = tuple(uuid5(organization.id, f"customer {rank}") for rank in range(1, count + 1))
-    region = draws.pick(catalogue.REGION_WEIGHTS, count)
+    region = draws.pick(business.REGION_WEIGHTS, count)
     has_wallet: npt.NDArray[np.bool_] = draws.chance(250, count)
     return Customers(
         organization_id=str(organization.id),
         weight=np.array([10**6 // (rank + 1) for rank in range(1, count + 1)], dtype=np.int64),
         region=region,
-        profile=draws.pick(catalogue.PROFILE_WEIGHTS, count),
-        plan=draws.pick(catalogue.PLAN_WEIGHTS, count),
-        wallet=np.where(has_wallet, np.array(catalogue.REGION_CURRENCIES)[region], -1),
+        profile=draws.pick(business.PROFILE_WEIGHTS, count),
+        plan=draws.pick(business.PLAN_WEIGHTS, count),
+        wallet=np.where(has_wallet, np.array(business.REGION_CURRENCIES)[region], -1),
         size=draws.spread(((0, 300), (500, 900), (900, 1800), (1000, 3000)), count),
         subscriptions=draws.pick((8, 72, 20), count),
         keys=1 + draws.below(KEYS, count),

@@ -7,7 +7,7 @@ from decimal import MAX_PREC, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING
 
 from usage_explore.decimals import plain
-from usage_explore.demo import catalogue
+from usage_explore.demo import business
 from usage_explore.query.base import expect
 from usage_explore.query.queries import AggregateQuery, Period
 
@@ -86,7 +86,7 @@ def _billed(store: Store, period: Period) -> list[_Line]:
     known = [at for at in (period.as_of, period.finalized_at) if at is not None]
     found = []
     used = {choice.value for choice in store.metric_keys(period)}
-    for metric in (metric for metric in catalogue.METRICS if metric.key in used):
+    for metric in (metric for metric in business.METRICS if metric.key in used):
         query = AggregateQuery(
             since=since,
             until=until,
@@ -107,7 +107,7 @@ def _wallets(store: Store, period: Period) -> dict[str, str]:
     query = AggregateQuery(since=since, until=until, bucket="week", group_by="customer_id", top=0, as_of=period.as_of)
     return {
         str(series.key): currency
-        for currency in catalogue.CURRENCIES
+        for currency in business.CURRENCIES
         for series in store.aggregate(query.replace(wallet_currency=currency)).series
     }
 
@@ -141,14 +141,14 @@ def _unused(right: list[_Line]) -> list[_Line]:
     """A line for what its customer did not use; none where everybody used everything."""
     used = {(line.customer_id, line.metric_key) for line in right}
     for line in reversed(right):
-        for metric in catalogue.METRICS:
+        for metric in business.METRICS:
             if (line.customer_id, metric.key) not in used:
                 return [_line(line.customer_id, metric.key, _UNUSED)]
     return []
 
 
 def _line(customer_id: str, metric_key: str, quantity: Decimal) -> _Line:
-    rate = next(metric.rate for metric in catalogue.METRICS if metric.key == metric_key)
+    rate = next(metric.rate for metric in business.METRICS if metric.key == metric_key)
     price = Decimal(rate * MARKUP).scaleb(-10) if rate else OWN_PRICE
     amount = _EXACT.multiply(quantity, price).quantize(CENT, rounding=ROUND_HALF_EVEN, context=_EXACT)
     return _Line(customer_id, metric_key, quantity, amount)

@@ -9,9 +9,9 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.demo import catalogue
-from usage_explore.demo.days import DAY, HOUR, day_start, events
+from usage_explore.demo import business
 from usage_explore.demo.draws import Draws
+from usage_explore.demo.events import DAY, HOUR, day_start, events
 from usage_explore.demo.rows import ABSENT, Rows
 
 MAIN = 0
@@ -74,7 +74,7 @@ def _extra(plan: Plan, day: date, count: int, stream: int) -> Rows:
     """More events of the plan's customer, a day of them pressed into the incident; none of those read by the clock."""
     who = np.full(count, plan.customer, dtype=np.int64)
     drawn = events(plan.seed, day, MAIN, who, stream)
-    rows: Rows = drawn[np.array([metric.keyed for metric in catalogue.METRICS])[drawn["metric"]]]
+    rows: Rows = drawn[np.array([metric.keyed for metric in business.METRICS])[drawn["metric"]]]
     lag = rows["ingested_at"] - rows["timestamp"]
     rows["timestamp"] = plan.starts + (rows["timestamp"] - day_start(day)) // (DAY // (plan.ends - plan.starts))
     rows["ingested_at"] = rows["timestamp"] + lag

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from usage_explore.demo.planted import Incident
+from usage_explore.demo.planted_incidents import Incident
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.demo import catalogue
+from usage_explore.demo import business
 from usage_explore.demo.customers import Customers, customers
 
 EVENT = np.dtype(
@@ -58,10 +58,10 @@ def copy_lines(rows: Rows, tenant: int) -> Iterable[str]:
         [who.ids[customer] for customer in number["customer"]],
         _products(rows),
         _subscriptions(rows, who),
-        [catalogue.METRICS[metric].key for metric in number["metric"]],
+        [business.METRICS[metric].key for metric in number["metric"]],
         _prices(rows, who),
         [
-            _decimal(value, catalogue.METRICS[metric].decimals)
+            _decimal(value, business.METRICS[metric].decimals)
             for value, metric in zip(rows["quantity"].tolist(), number["metric"], strict=True)
         ],
         _times(rows["timestamp"]),
@@ -71,8 +71,8 @@ def copy_lines(rows: Rows, tenant: int) -> Iterable[str]:
             _NULL if currency < 0 else _decimal(value, COST_DECIMALS)
             for value, currency in zip(rows["cost"].tolist(), number["currency"], strict=True)
         ],
-        _named(rows["currency"], catalogue.CURRENCIES),
-        _named(rows["wallet"], catalogue.CURRENCIES),
+        _named(rows["currency"], business.CURRENCIES),
+        _named(rows["wallet"], business.CURRENCIES),
         _dimensions(rows, who),
     ]
     return ("\t".join(line) + "\n" for line in zip(*columns, strict=True))
@@ -101,7 +101,7 @@ def _named(codes: npt.NDArray[np.int8], names: tuple[str, ...]) -> list[str]:
 
 
 def _products(rows: Rows) -> list[str]:
-    lookup = [catalogue.PRODUCTS.get(metric.product or "", _NULL) for metric in catalogue.METRICS]
+    lookup = [business.PRODUCTS.get(metric.product or "", _NULL) for metric in business.METRICS]
     return [
         lookup[metric] if known else _NULL
         for metric, known in zip(rows["metric"].tolist(), rows["product"].tolist(), strict=True)
@@ -116,7 +116,7 @@ def _subscriptions(rows: Rows, who: Customers) -> list[str]:
 
 
 def _prices(rows: Rows, who: Customers) -> list[str]:
-    lookup = [[f"{metric.key}.{plan}" for plan in catalogue.PLANS] for metric in catalogue.METRICS]
+    lookup = [[f"{metric.key}.{plan}" for plan in business.PLANS] for metric in business.METRICS]
     plans = who.plan[rows["customer"]].tolist()
     columns = zip(rows["metric"].tolist(), plans, rows["priced"].tolist(), strict=True)
     return [lookup[metric][plan] if priced else _NULL for metric, plan, priced in columns]
@@ -135,12 +135,12 @@ def _dimensions(rows: Rows, who: Customers) -> list[str]:
 
 def _renderer() -> Callable[[int, int, int], str]:
     tables = (
-        ("region", catalogue.REGIONS),
-        ("model", catalogue.MODELS),
-        ("status", (*catalogue.STATUSES, catalogue.CREDIT)),
+        ("region", business.REGIONS),
+        ("model", business.MODELS),
+        ("status", (*business.STATUSES, business.CREDIT)),
     )
     parts = [
-        [*(f'"{key}":{json.dumps(value)},' for value in (*values, *catalogue.ODD_VALUES)), ""] for key, values in tables
+        [*(f'"{key}":{json.dumps(value)},' for value in (*values, *business.ODD_VALUES)), ""] for key, values in tables
     ]
 
     @cache

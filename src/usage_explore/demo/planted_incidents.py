@@ -13,10 +13,10 @@ from uuid import UUID
 
 import numpy as np
 
-from usage_explore.demo import catalogue
+from usage_explore.demo import business
 from usage_explore.demo.customers import customers
-from usage_explore.demo.days import EVENTS_PER_DAY, HOUR, day_start, ordinary_day
 from usage_explore.demo.draws import Draws
+from usage_explore.demo.events import EVENTS_PER_DAY, HOUR, day_start, ordinary_day
 from usage_explore.demo.kinds import KINDS, MAIN, SILENT, Plan
 from usage_explore.demo.rows import Rows
 
@@ -78,7 +78,7 @@ def plans(seed: int, day: date) -> Iterator[Plan]:
             customer = low - 1 + int(draws.below(high - low + 1, 1)[0])
         if kind.metrics:
             name = kind.metrics[int(draws.below(len(kind.metrics), 1)[0])]
-            metric = next(at for at, each in enumerate(catalogue.METRICS) if each.key == name)
+            metric = next(at for at, each in enumerate(business.METRICS) if each.key == name)
         start = day_start(first)
         yield Plan(
             kind=kind,
@@ -103,7 +103,7 @@ def planted(seed: int, day: date, arrived: Rows, until: datetime) -> list[Incide
             continue
         who = customers(MAIN)
         customer = None if plan.customer is None else UUID(who.ids[plan.customer])
-        metric = None if plan.metric is None else catalogue.METRICS[plan.metric].key
+        metric = None if plan.metric is None else business.METRICS[plan.metric].key
         found.append(
             Incident(
                 kind=plan.kind.name,

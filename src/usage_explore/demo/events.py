@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.demo import catalogue
+from usage_explore.demo import business
 from usage_explore.demo.customers import Customers, customers
 from usage_explore.demo.draws import Draws, Knots, Whole
 from usage_explore.demo.rows import ABSENT, EVENT, Rows
@@ -35,7 +35,7 @@ _LAG: Knots = (
 
 _STREAMS = {name: number for number, name in enumerate(("volume", *(EVENT.names or ())))}
 _PER_METRIC = {
-    name: np.array([int(getattr(metric, name)) for metric in catalogue.METRICS], dtype=np.int64)
+    name: np.array([int(getattr(metric, name)) for metric in business.METRICS], dtype=np.int64)
     for name in ("decimals", "rate", "grows", "keyed", "hourly")
 }
 
@@ -58,9 +58,9 @@ def ordinary_day(seed: int, day: date, tenant: int, per_day: int) -> Rows:
     `per_day` is the size of an average day, see `EVENTS_PER_DAY`.
     """
     draws = _draws(seed, day, tenant, 0)
-    share = catalogue.TENANTS[tenant].share
+    share = business.TENANTS[tenant].share
     noise = 960 + int(draws("volume").below(81, 1)[0])
-    count = per_day * share * catalogue.WEEKDAYS[day.weekday()] * growth(day) * noise // 10**12
+    count = per_day * share * business.WEEKDAYS[day.weekday()] * growth(day) * noise // 10**12
     chosen = draws("customer").pick(customers(tenant).weights(day.toordinal()), count)
     return events(seed, day, tenant, chosen)
 
@@ -74,13 +74,13 @@ def events(seed: int, day: date, tenant: int, chosen: Whole, stream: int = 0) ->
     rows["id"] = _version_4(draws("id").words(2 * count).reshape(count, 2))
     rows["idempotency_key"] = draws("idempotency_key").words(2 * count).reshape(count, 2)
     rows["customer"] = chosen
-    rows["metric"] = _choose(draws("metric"), who.profile[chosen], catalogue.PROFILES)
+    rows["metric"] = _choose(draws("metric"), who.profile[chosen], business.PROFILES)
     rows["product"] = ~draws("product").chance(8, count)
     rows["priced"] = ~draws("priced").chance(20, count)
     rows["subscription"] = _subscriptions(rows, who, draws("subscription"))
     rows["wallet"] = np.where(draws("wallet").chance(150, count), ABSENT, who.wallet[chosen])
     away = draws("region")
-    rows["region"] = np.where(away.chance(800, count), who.region[chosen], away.pick(catalogue.REGION_WEIGHTS, count))
+    rows["region"] = np.where(away.chance(800, count), who.region[chosen], away.pick(business.REGION_WEIGHTS, count))
     _set_times(rows, day, draws)
     _set_model_and_amounts(rows, who, day, draws)
     _set_dimensions(rows, who, draws)
@@ -113,7 +113,7 @@ def _choose(draws: Draws, group: npt.NDArray[np.integer], weights: Sequence[Sequ
 
 def _subscriptions(rows: Rows, who: Customers, draws: Draws) -> Whole:
     """The customer's second subscription, if there is one, covers training and storage."""
-    second = np.array([metric.product in ("Training", "Storage") for metric in catalogue.METRICS])
+    second = np.array([metric.product in ("Training", "Storage") for metric in business.METRICS])
     held = who.subscriptions[rows["customer"]]
     which = np.where(held == 0, ABSENT, np.where((held == 2) & second[rows["metric"]], 1, 0))
     return np.where(draws.chance(15, len(rows)), ABSENT, which)
@@ -122,11 +122,11 @@ def _subscriptions(rows: Rows, who: Customers, draws: Draws) -> Whole:
 def _set_times(rows: Rows, day: date, draws: DrawsOf) -> None:
     """Occurrence by the region's clock, some of it in whole seconds; arrival a lag later."""
     count = len(rows)
-    hours = np.array(catalogue.HOURS)
+    hours = np.array(business.HOURS)
     if day.weekday() >= 5:
         hours = (hours + 60) // 2
     occurred, arrived = draws("timestamp"), draws("ingested_at")
-    hour = _choose(occurred, np.array(catalogue.REGION_CLOCKS)[rows["region"]], hours.tolist())
+    hour = _choose(occurred, np.array(business.REGION_CLOCKS)[rows["region"]], hours.tolist())
     within = occurred.below(HOUR, count)
     within = np.where(occurred.chance(300, count), within // 1_000_000 * 1_000_000, within)
     within = np.where(_PER_METRIC["hourly"][rows["metric"]] == 1, 0, within)
@@ -138,27 +138,27 @@ def _set_model_and_amounts(rows: Rows, who: Customers, day: date, draws: DrawsOf
     """The model that fits the metric, how much of it, and what that cost us; now and then a credit."""
     count = len(rows)
     metric = rows["metric"].astype(np.int64)
-    rows["model"] = _choose(draws("model"), metric, [each.models for each in catalogue.METRICS])
+    rows["model"] = _choose(draws("model"), metric, [each.models for each in business.METRICS])
     amounts = draws("quantity")
     quantity = np.zeros(count, dtype=np.int64)
-    for number, each in enumerate(catalogue.METRICS):
+    for number, each in enumerate(business.METRICS):
         mine = np.flatnonzero(metric == number)
         quantity[mine] = amounts.spread(each.knots, len(mine))
     size = who.size[rows["customer"]] * (1000 + 3 * (growth(day) - 1000))
     quantity = np.where(_PER_METRIC["grows"][metric] == 1, np.maximum(quantity * size // 10**6, 1), quantity)
 
-    currency = np.array(catalogue.REGION_CURRENCIES)[rows["region"]]
+    currency = np.array(business.REGION_CURRENCIES)[rows["region"]]
     rate = _PER_METRIC["rate"][metric]
     cost = quantity * rate // 10 ** _PER_METRIC["decimals"][metric]
-    cost = cost * np.array((*catalogue.MODEL_COST, 1000))[rows["model"]] // 1000
-    cost = cost * np.array(catalogue.CURRENCY_RATES)[currency] // 1000
+    cost = cost * np.array((*business.MODEL_COST, 1000))[rows["model"]] // 1000
+    cost = cost * np.array(business.CURRENCY_RATES)[currency] // 1000
 
     credit = amounts.chance(4, count)
     unknown = (rate == 0) | credit | draws("cost").chance(60, count)
     rows["quantity"] = np.where(credit, -quantity, quantity)
     rows["cost"] = np.where(unknown, 0, cost)
     rows["currency"] = np.where(unknown, ABSENT, currency)
-    rows["status"] = np.where(credit, len(catalogue.STATUSES), draws("status").pick(catalogue.STATUS_WEIGHTS, count))
+    rows["status"] = np.where(credit, len(business.STATUSES), draws("status").pick(business.STATUS_WEIGHTS, count))
 
 
 def _set_dimensions(rows: Rows, who: Customers, draws: DrawsOf) -> None:
@@ -170,11 +170,11 @@ def _set_dimensions(rows: Rows, who: Customers, draws: DrawsOf) -> None:
     rows["api_key"] = np.where(_PER_METRIC["keyed"][rows["metric"]] == 1, key, ABSENT)
     odd = draws("incident")
     for name, usual in (
-        ("region", len(catalogue.REGIONS)),
-        ("model", len(catalogue.MODELS)),
-        ("status", len(catalogue.STATUSES) + 1),
+        ("region", len(business.REGIONS)),
+        ("model", len(business.MODELS)),
+        ("status", len(business.STATUSES) + 1),
     ):
         choice = odd.below(1000, count)
-        for number in range(len(catalogue.ODD_VALUES)):
+        for number in range(len(business.ODD_VALUES)):
             rows[name][choice == number] = usual + number
         rows[name][choice >= 996] = ABSENT
