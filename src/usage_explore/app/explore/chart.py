@@ -18,6 +18,9 @@ from usage_explore.charts.ticks import millis
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Kind, Series
 
+_NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
+"""The marks of a chart without a selection."""
+
 
 def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
     """Draw the chart under its title. Its own selection and the URL's are kept the same: where they differ, afresh.
@@ -28,19 +31,19 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
         sentence(f"There is no chart: {why}.")
         return
     shown_by_url = _shown(view, answer, view.series, view.span)
-    if st.session_state.get("chart_shown", ({}, None)) != shown_by_url:
+    if st.session_state.get("chart_shown", _NOTHING) != shown_by_url:
         st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
         st.session_state["chart_shown"] = st.session_state["chart_start"] = shown_by_url
-    key = f"chart {st.session_state.get('chart_epoch', 0)}"
+    key = _key()
     spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
     _title(spec.pop("title"))
-    start, _ = st.session_state.get("chart_start", ({}, None))
+    start, _ = st.session_state.get("chart_start", _NOTHING)
     spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
     st.vega_lite_chart(
         spec=spec,
         theme=None,
         key=key,
-        on_select=lambda: _select(view, answer, st.session_state[key]),
+        on_select=lambda: _select(view, answer, key),
         selection_mode=["pick", "brush"],
     )
 
@@ -79,13 +82,36 @@ def _title(title: dict[str, Any]) -> None:
     st.markdown(f"**{sentence}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
 
 
-def _select(view: ExploreView, answer: Aggregate, event: Any) -> None:
-    """A bar was clicked or a span brushed: hold it in the URL."""
+def _key() -> str:
+    """The key of the chart that is drawn; one that begins with other marks has another key."""
+    return f"chart {st.session_state.get('chart_epoch', 0)}"
+
+
+def _select(view: ExploreView, answer: Aggregate, key: str) -> None:
+    """A bar was clicked, a span brushed, or either cleared: hold it in the URL.
+
+    A chart also reports without a click. Resized, it reports the brush that it began with, which may be less than the
+    URL holds, such as a picked day among hours without its series. Replaced, it reports what was pending.
+    """
+    if key != _key():
+        return
+    shown_by_start = st.session_state.get("chart_start", _NOTHING)
+    # a selection that is not in the report is as it began
+    begun = {name: mark["value"] for name, mark in shown_by_start[0].items()}
+    selection = begun | dict(st.session_state[key]["selection"])
+    if st.session_state.get("chart_shown", _NOTHING) == shown_by_start and _marks(selection) == _marks(begun):
+        return
     series: Series | None = None
-    span = charts.brushed(answer, event)
-    if span is None and (found := charts.picked(answer, event)):
+    span = charts.brushed(answer, selection)
+    if span is None and (found := charts.picked(answer, selection)):
         series, start = found
         span = start, answer.edges[answer.edges.index(start) + 1]
     picked = ((series.kind, series.key) if series else None), span
     st.session_state["chart_shown"] = _shown(view, answer, *picked)
     go(lambda: view.replace(series=picked[0], span=picked[1]))
+
+
+def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:
+    """The picked marks, and the brush's edges in whole seconds: they come back from pixels."""
+    edges = [edge for edges in (selection.get("brush") or {}).values() for edge in edges]
+    return list(selection.get("pick") or ()), [round(edge / 1_000) for edge in edges]
