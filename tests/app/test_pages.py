@@ -264,6 +264,22 @@ def test_a_window_before_or_after_all_events_offers_theirs(explore: Open) -> Non
     assert app.query_params["since"] == "2026-08-31T00:00:00Z"
 
 
+def test_no_page_offers_the_window_that_it_shows(explore: Open, events: Open) -> None:
+    shown = explore(organization_id=ACME, since="2030-01-01T00:00:00Z", until="2030-02-01T00:00:00Z")
+    assert "widen" not in text(shown)
+    shown.button(key="show_extent").click().run()
+    window = {name: shown.query_params[name] for name in ("since", "until")}
+    for app in (
+        explore(organization_id=ACME, metric_key="none", **window),
+        events(organization_id=ACME, metric_key="none"),
+    ):
+        assert "No events match" in text(app)
+        assert "Remove a filter. This organization's events lie" in text(app)
+        assert [button.key for button in app.button if button.key in ("show_extent", "without_filters")] == [
+            "without_filters"
+        ]
+
+
 @pytest.mark.parametrize("page", ["explore", "events"])
 def test_a_filter_that_leaves_nothing_is_removed_by_a_click(page: str, request: pytest.FixtureRequest) -> None:
     app = request.getfixturevalue(page)(organization_id=ACME, metric_key="no such metric", **EARLY[page])

@@ -327,6 +327,12 @@ def test_a_period_without_events_offers_the_newest_month_with_some(page: Open) -
     assert button.label == "Show September 2026"
     button.click().run()
     assert (app.query_params["since"], app.query_params["until"]) == ("2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z")
+    same = ran(
+        page(organization_id=ACME, metric_key="none", since="2026-09-01T00:00:00Z", until="2026-10-01T00:00:00Z")
+    )
+    assert [button.key for button in same.button if button.key in ("show_extent", "without_filters")] == [
+        "without_filters"
+    ]
 
 
 def test_a_dropped_file_runs_its_check_on_the_same_numbers(page: Open) -> None:

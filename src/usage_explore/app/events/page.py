@@ -96,14 +96,14 @@ def _nothing(view: EventsView, source: Source) -> None:
     if extent is None:
         no_events("No events match. This organization has no events.")
         return
+    everywhen = view.query.replace(occurred_after=None, occurred_before=None)
     said = ["No events match."]
     if query_edits.filters(view.query):
-        said.append("Remove a filter or widen the window.")
+        said.append("Remove a filter or widen the window." if everywhen != view.query else "Remove a filter.")
     first, last = (formatting.timestamp(moment, zone) for moment in extent)
     sentence(" ".join([*said, f"This organization's events lie between {first} and {last}, {view.timezone}."]))
-    everywhen = view.query.replace(occurred_after=None, occurred_before=None)
     with st.container(horizontal=True, gap="small", key="nothing"):
-        if (view.query.occurred_after, view.query.occurred_before) != (None, None):
+        if everywhen != view.query:
             st.button("Show all times", key="show_extent", on_click=lambda: go(lambda: view.asking(everywhen)))
         without_filters(view)
 

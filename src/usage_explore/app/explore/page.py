@@ -86,19 +86,22 @@ def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
 def _nothing(view: ExploreView, source: Source) -> None:
     """No event: say so, and where there are some."""
     query = view.query
-    said = [f"No events match: {describe(query.resolve(source.now))}."]
-    if query_edits.filters(query):
-        said.append("Remove a filter or widen the window.")
+    asked = query.resolve(source.now)
+    said = [f"No events match: {describe(asked)}."]
     extent = source.extent()
     if extent is None:
         no_events(" ".join([*said, "This organization has no events."]))
         return
     first, last = (moment.astimezone(query.zone) for moment in extent)
     wide = query_edits.with_extent(query, first, last)
+    wider = wide.span != asked.span
+    if query_edits.filters(query):
+        said.append("Remove a filter or widen the window." if wider else "Remove a filter.")
     days = formatting.span(*(edge.astimezone(query.zone) for edge in wide.span))
     sentence(" ".join([*said, f"This organization's events lie within {days}, {query.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):
-        st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))
+        if wider:
+            st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.asking(wide)))
         without_filters(view)
 
 

@@ -115,7 +115,8 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     month = [buckets.day_start(day, zone) for day in (start, (start + timedelta(days=31)).replace(day=1))]
     newest = over(view.query, source.now, window=None, since=month[0], until=month[1])
     with st.container(horizontal=True, gap="small", key="nothing"):
-        st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.asking(newest)))
+        if newest.resolve(source.now).span != validation.period.span:
+            st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.asking(newest)))
         without_filters(view)
 
 
