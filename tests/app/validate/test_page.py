@@ -58,7 +58,7 @@ def each_metric(examination: Examination) -> Outcome:
             if place % 2
             else examination.events_question(metric_key=row.metric_key),
             quantity=row.quantity,
-            amounts=(("USD", Decimal("1.50")),),
+            amounts=(("EUR", Decimal("0.25")), ("USD", Decimal("1.50")))[place % 2 :],
             share=Decimal("0.25"),
             metric_key=row.metric_key,
             facts=(("said", HOSTILE), ("largest", "12345.50")),
@@ -320,6 +320,14 @@ def test_another_organization_s_examination_is_never_shown(page: Open) -> None:
     assert not unknown.dataframe
 
 
+def test_the_list_has_a_column_for_the_cost_in_each_currency(page: Open) -> None:
+    (table,) = (each.value for each in ran(page(**LINK)).dataframe if "Finding" in each.value)
+    assert [name for name in table.columns if name.startswith("Cost")] == ["Cost, EUR", "Cost, USD"]
+    assert {*table["Cost, USD"]} == {1.5}
+    assert 0 < table["Cost, EUR"].notna().sum() < len(table)
+    assert {*table["Cost, EUR"].dropna()} == {0.25}
+
+
 def test_a_period_without_events_offers_the_newest_month_with_some(page: Open) -> None:
     app = ran(page(organization_id=ACME, since="2020-01-01T00:00:00Z", until="2020-02-01T00:00:00Z"))
     assert "nothing was checked" in app.info[0].value
@@ -408,7 +416,9 @@ def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
     frame = pd.read_csv(BytesIO(to_csv(found)), dtype=str, keep_default_na=False)
     assert list(frame["sentence"]) == [finding.sentence for finding in found.findings]
     assert [Decimal(value) for value in frame["quantity"]] == [finding.quantity for finding in found.findings]
-    assert [json.loads(value) for value in frame["amounts"]] == [{"USD": "1.5"}] * len(found.findings)
+    assert [json.loads(value) for value in frame["amounts"]] == [
+        {currency: {"EUR": "0.25", "USD": "1.5"}[currency] for currency, _ in each.amounts} for each in found.findings
+    ]
     assert list(frame["url"]) == [finding.url(found.app_url) for finding in found.findings]
 
 

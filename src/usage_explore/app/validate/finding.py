@@ -17,6 +17,7 @@ from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
+from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.expectation import expectation
 from usage_explore.app.validate.explanation import explained
 from usage_explore.app.validate.question import charted, listing
@@ -126,7 +127,7 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
     found: dict[str, Any] = {"when": f"{span_in(finding.since, finding.until, zone)}, {validation.period.timezone}"}
     for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
         if (value := getattr(finding, name)) is not None:
-            found[group_name(name)] = str(value) or "(empty)"
+            found[group_name(name)] = named_value(str(value))
     found["events"] = plain(finding.events)
     if finding.quantity is not None:
         found["quantity affected"] = plain(finding.quantity)

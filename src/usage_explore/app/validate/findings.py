@@ -14,6 +14,7 @@ from usage_explore.app.cache import Source
 from usage_explore.app.navigation import changed, follow, go
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
+from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.finding import opened
 from usage_explore.app.validate.headline import clean
 from usage_explore.app.validate.view import ValidateView, identity
@@ -75,7 +76,7 @@ def _filters(view: ValidateView, found: Sequence[Finding]) -> None:
         metrics = Counter(finding.metric_key for finding in found if finding.metric_key is not None)
         _pick(view, "checks", "Check", {name: CHECKS[name].title for name in CHECKS if name in checks}, checks)
         _pick(view, "customers", "Customer", {each: each for each, _ in customers.most_common()}, customers)
-        _pick(view, "metrics", "Metric", {each: each or "(empty)" for each, _ in metrics.most_common()}, metrics)
+        _pick(view, "metrics", "Metric", {each: named_value(each) for each, _ in metrics.most_common()}, metrics)
 
 
 def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str]) -> None:
@@ -133,25 +134,20 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
     if beside:
         return columns
     titles = [CHECKS[each.check].title if each.check in CHECKS else each.check for each in listed]
-    return columns | {
+    columns |= {
         "Check": grid.texts("Check", titles),
         "Events": grid.numbers("Events", [each.events for each in listed]),
         "Quantity": grid.numbers("Quantity", [each.quantity for each in listed]),
-        "Cost": grid.numbers("Cost", [each.amounts[0][1] if each.amounts else None for each in listed]),
-        "Currency": grid.texts("Currency", [_currency(each) for each in listed]),
     }
+    costs = [dict(each.amounts) for each in listed]
+    for currency in sorted({currency for cost in costs for currency in cost}):  # never added, never one for all
+        heading = f"Cost, {named_value(currency)}"
+        columns[heading] = grid.numbers(heading, [cost.get(currency) for cost in costs])
+    return columns
 
 
 def _severity(severity: str) -> str:
     return f"● {severity.capitalize()}"
-
-
-def _currency(finding: Finding) -> str | None:
-    """The currency of the cost in the list, and in how many more the finding has costs."""
-    if not finding.amounts:
-        return None
-    more = len(finding.amounts) - 1
-    return f"{finding.amounts[0][0]}{f' and {more} more' if more else ''}"
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
