@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -462,3 +464,47 @@ def test_events_that_cannot_be_counted_in_time_are_shown_all_the_same(
     app = events(organization_id=ACME)
     assert "More events than could be counted in time" in text(app)
     assert len(app.dataframe[0].value) == 25
+
+
+def ranked(app: AppTest) -> Any:
+    return next(each for each in app.dataframe if "total" in each.value)
+
+
+def test_the_shape_reaches_the_newest_bucket_and_stands_on_one_zero_line(explore: Open, store: Store) -> None:
+    table = ranked(explore(**LINK, as_of="2026-09-20T06:00:00Z"))
+    answer = store.aggregate(AggregateQuery(**LINK, as_of="2026-09-20T06:00:00Z"))
+    for series, shape in zip(answer.series, table.value["shape"], strict=True):
+        values = [point.value for point in series.points[:20]]
+        assert list(shape) == pytest.approx([value / max(values) for value in values])
+    assert not answer.series[0].points[19].complete
+    assert "Shape to date" in table.proto.columns
+    cut = ranked(explore(**{**LINK, "since": "2026-09-01T12:00:00Z", "until": "2026-09-11T12:00:00Z"}))
+    assert {len(shape) for shape in cut.value["shape"]} == {10}  # without the first of eleven days
+    assert "to date" not in cut.proto.columns
+
+
+NAMES = ["All", "(empty)", "(missing)", "Other", "", None]
+
+
+def test_series_leave_the_tables_as_they_are(
+    use: Callable[..., None], events_database_url: str, events_connection: psycopg.Connection
+) -> None:
+    for place, name in enumerate(NAMES):
+        events_connection.execute(
+            "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, price_key, quantity, timestamp,"
+            " idempotency_key) SELECT gen_random_uuid(), %s, %s, 'm', %s, -g, '2026-09-01T12:00Z', %s::text || g"
+            " FROM generate_series(1, %s) g",
+            [ACME, ACME, name, place, 10 - place],
+        )
+    events_connection.commit()
+    use(events_database_url)
+    link = {**LINK, "group_by": "price_key", "metric": "sum_quantity", "top": "5"}
+    app = opened(AppTest.from_file(MAIN, default_timeout=60), {**link, "top": "0"})
+    spelled = ["All", "(empty)", "(missing)", "Other", "'", "(missing) (absent)"]
+    table = ranked(app)
+    assert {*table.value["series"]} == {*spelled}
+    assert {value for shape in table.value["shape"] for value in shape} == {0, -1}
+    config = json.loads(table.proto.columns)["shape"]["type_config"]
+    assert (config["y_min"], config["y_max"]) == (-1, 1)
+    folded = opened(AppTest.from_file(MAIN, default_timeout=60), link)
+    assert [*ranked(folded).value["series"]][-1] == "Other (folded)"

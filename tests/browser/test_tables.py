@@ -10,9 +10,10 @@ from uuid import UUID
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
-from support.browser_pages import Site, address, copied, settled, table_csv
+from support.browser_pages import Site, address, copied, examined, settled, table_csv
+from support.demo_database import ACME, WINDOW
 from usage_explore import formatting
 from usage_explore.app import grid
 from usage_explore.db import ddl
@@ -106,7 +107,7 @@ def test_copied_cells_are_values(visit: Visit) -> None:
 def test_the_ranking_csv_names_its_series_and_holds_numbers(visit: Visit, group: str) -> None:
     page = settled(visit(address("", **LINK, metric="sum_quantity", metric_key="short", group_by=group, top="100")))
     table = saved(page, frames(page).first)
-    assert list(table.columns) == ["series", "shape", "total", "share", "change"]
+    assert list(table.columns) == ["series", "total", "share", "change", "shape"]
     assert table["total"].sum() == 10 * float(sum(map(Decimal, QUANTITIES)))
     assert table["share"].sum() == pytest.approx(1)
     assert table["change"].isna().all()  # the period before begins before the first event
@@ -166,3 +167,39 @@ def test_a_column_of_digits_is_as_wide_as_they_are(visit: Visit) -> None:
     )
     for text, pixels in zip(exact, needed, strict=True):
         assert grid.width("", [text]) >= pixels, text
+
+
+@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
+def test_the_ranking_shows_every_column_and_on_a_phone_all_but_the_shape(visit: Visit, width: int) -> None:
+    link = {**WINDOW, "since": "2026-09-16T00:00:00Z", "organization_id": ACME, "group_by": "metric_key"}
+    page = visit(address("", **link))
+    page.set_viewport_size({"width": width, "height": 1000})
+    box = frames(settled(page)).first.bounding_box()
+    assert box
+    assert box["x"] + box["width"] <= width
+    scrolled, shown = page.locator(".dvn-scroller").first.evaluate("each => [each.scrollWidth, each.clientWidth]")
+    if width > 390:
+        assert scrolled <= shown
+    else:
+        assert 72 <= scrolled - shown <= 120  # the width of the shape alone
+
+
+@pytest.mark.parametrize("page_name", ["", "events", "validate"])
+def test_a_table_s_toolbar_covers_nothing(visit: Visit, page_name: str) -> None:
+    page = visit(address(page_name, **{"organization_id": ACME, **(WINDOW if page_name != "events" else {})}))
+    if page_name == "validate":
+        examined(page)
+    settled(page)
+    for frame in (frames(page).nth(place) for place in range(frames(page).count())):
+        frame.hover()
+        toolbar = element(frame).locator('[data-testid="stElementToolbar"]')
+        expect(toolbar).to_be_visible()
+        box = toolbar.bounding_box()
+        assert box
+        for other in page.locator('[data-testid="stMain"] :is(button, a, input, [role=radio])').all():
+            its = other.bounding_box()
+            inside = other.evaluate("(each, frame) => frame.contains(each)", element(frame).element_handle())
+            if its and not inside:
+                across = box["x"] < its["x"] + its["width"] and its["x"] < box["x"] + box["width"]
+                along = box["y"] < its["y"] + its["height"] and its["y"] < box["y"] + box["height"]
+                assert not (across and along), other.inner_text()

@@ -4,8 +4,9 @@ Numbers that a double holds exactly are numbers, shown with their thousands apar
 one of more than 2,000 rows, is plain text to the last digit, which Streamlit sorts as text: its heading says so. NULL
 is no value, shown as –. Column ids head the CSV, labels the screen.
 
-Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return: values are escaped here, not on screen,
-and a carriage return is written \r.
+Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return, and writes the empty text as it writes
+NULL: values are escaped here, not on screen. A carriage return is written \r, the empty text as one apostrophe, which
+is also what removing one leading apostrophe reads back; NULL is nothing.
 """
 
 from __future__ import annotations
@@ -82,12 +83,17 @@ def _digits(label: str, texts: Sequence[str | None], **options: Any) -> Column:
 def texts(
     label: str, values: Sequence[str | None], shown: Callable[[str], str] | None = None, **options: Any
 ) -> Column:
-    """Text, escaped for spreadsheets. `shown` makes of a value what the eye sees, by default the value itself."""
+    """Text, escaped for spreadsheets. `shown` makes of a value what the eye sees, by default the value or (empty)."""
     lines = [value and value.replace("\r", "\\r") for value in values]
-    safe = formulas.column(lines)
-    if shown is None and safe != lines:
-        shown = _unescaped
-    return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), shown)
+    safe = ["'" if text == "" else text for text in formulas.column(lines)]
+    eye = shown
+    if safe != lines:
+
+        def eye(text: str) -> str:
+            value = text.removeprefix("'")
+            return shown(value) if shown else value or "(empty)"
+
+    return Column(pd.Series(safe, dtype="object"), st.column_config.TextColumn(label, **options), eye)
 
 
 def ranks(rows: int) -> Column:
@@ -134,10 +140,6 @@ def _is_double(text: str) -> bool:
         and (not value or abs(value) >= _LEAST_PLAIN)
         and Decimal(repr(value)) == Decimal(text)
     )
-
-
-def _unescaped(text: str) -> str:
-    return text.removeprefix("'")
 
 
 def width(label: str, texts: Sequence[str | None]) -> int:

@@ -58,6 +58,12 @@ def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
     return found
 
 
+def spellings(answer: AggregateData) -> list[str]:
+    """The series in a table that says their kinds, or names them beside: values as they are, else the label."""
+    pairs = zip(labels(answer), answer.series, strict=True)
+    return [label if series.key is None else series.key for label, series in pairs]
+
+
 def pivot(answer: AggregateData) -> pd.DataFrame:
     """One row per bucket and one column per series; see `Aggregate.pivot`."""
     starts = _times(answer.edges[:-1], answer)

@@ -98,9 +98,9 @@ def _clear(view: ExploreView) -> None:
 
 def _data(answer: Aggregate) -> None:
     zone = answer.query.zone
-    called = frames.labels(answer)
+    called = frames.spellings(answer)
     rows = [
-        (label, series, point) for label, series in zip(called, answer.series, strict=True) for point in series.points
+        (name, series, point) for name, series in zip(called, answer.series, strict=True) for point in series.points
     ]
     if len(rows) > _MOST_ROWS:
         st.caption(f"The first {_MOST_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
@@ -108,7 +108,7 @@ def _data(answer: Aggregate) -> None:
     texts: dict[str, list[str | None]] = {
         f"Start ({answer.query.timezone})": [formatting.timestamp(point.start, zone) for _, _, point in rows],
         "End": [formatting.timestamp(point.end, zone) for _, _, point in rows],
-        "Series": [label for label, _, _ in rows],
+        "Series": [name for name, _, _ in rows],
         "Kind": [series.kind for _, series, _ in rows],
     }
     columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}

@@ -59,7 +59,7 @@ def _cell(value: Any, zone: ZoneInfo) -> str:
         return formatting.timestamp(value, zone)
     if isinstance(value, date):
         return value.isoformat()
-    return str(value) if value != "" else "(empty)"
+    return str(value)
 
 
 def _is_numeric(values: Sequence[Any]) -> bool:
