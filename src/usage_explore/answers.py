@@ -180,7 +180,7 @@ class Aggregate(AggregateData):
 
         Raises `QueryError`, naming `metric`, for values beyond what a chart can draw: 1E-290 to 1E+290.
         """
-        from usage_explore.charts.words import undrawable
+        from usage_explore.charts.labels import undrawable
 
         if reason := undrawable(self):
             raise QueryError([Fault("metric", reason)])

@@ -18,8 +18,8 @@ import pytest
 from support.api_server import AGGREGATE, asking
 from support.waiting import eventually
 from usage_explore import Store
-from usage_explore.charts import drawer as module
-from usage_explore.charts.drawer import Drawer
+from usage_explore.charts import picture
+from usage_explore.charts.picture import Drawer
 from usage_explore.errors import DrawingError
 
 SPEC = json.dumps({"data": {"values": [{"a": 1}]}, "mark": "point", "encoding": {"x": {"field": "a"}}})
@@ -53,7 +53,7 @@ def test_a_process_that_is_killed_is_replaced(drawer: Drawer) -> None:
 
 
 def test_a_picture_that_takes_too_long_is_given_up(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST", 1)
+    monkeypatch.setattr(picture, "MAX_DRAWING_SECONDS", 1)
     with pytest.raises(DrawingError, match="took longer than 1 s"):
         drawer.draw(ENDLESS, "svg")
     monkeypatch.undo()
@@ -61,7 +61,7 @@ def test_a_picture_that_takes_too_long_is_given_up(drawer: Drawer, monkeypatch: 
 
 
 def test_who_waits_too_long_for_others_is_told(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(picture, "_MAX_WAIT_SECONDS", 0.01)
     with drawer._turn, pytest.raises(DrawingError, match="too many others"):
         drawer.draw(SPEC, "svg")
 
@@ -77,7 +77,7 @@ def test_what_is_no_chart_is_said_and_ends_nothing(drawer: Drawer) -> None:
 def test_it_ends_with_the_process_it_draws_for() -> None:
     script = f"""
 import time
-from usage_explore.charts.drawer import drawer
+from usage_explore.charts.picture import drawer
 drawer.draw({SPEC!r}, "svg")
 print(drawer.pid, flush=True)
 time.sleep(600)

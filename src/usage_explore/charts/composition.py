@@ -1,7 +1,7 @@
-"""Charts of answers put together: marks and further layers with `+`, charts beside each other with `|`, below with `&`.
+"""Combined charts of aggregates: `+` adds marks and layers, `|` puts charts beside each other, `&` below.
 
-Vega-Lite keeps how charts look at the top alone, and tells data and selections apart by name alone. So charts that are
-put together hand their look on, give their data names of their own, and lose their selections; tooltips stay.
+In Vega-Lite, only the top level has a look, and data and selections are identified by name. So combined charts pass
+their look to the top, have data under unique names, and lose their selections; tooltips stay.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import altair as alt
 
+from usage_explore.charts.axes import millis
 from usage_explore.charts.palette import DARK, theme
 from usage_explore.charts.picture import Drawn
-from usage_explore.charts.ticks import millis
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
@@ -23,21 +23,22 @@ from usage_explore.query.base import at
 
 _SELECTIONS = frozenset({"pick", "brush", "legend"})
 _LOOK = ("config", "background", "padding")
-_APART: dict[str, Any] = {
+_INDEPENDENT: dict[str, Any] = {
     part: dict.fromkeys(("color", "stroke", "shape", "strokeDash", "fillOpacity"), "independent")
     for part in ("scale", "legend")
 }
-"""Each chart has its own colours and legend: another chart may have other series."""
-_WIDTH = 480
-"""Pixels for a chart that would fill its container, where it has a neighbour."""
+"""Charts have separate colours and legends, as they may have different series."""
+
+_PART_WIDTH = 480
+"""Pixels of a chart that would fill its container, as a part of several."""
 
 
 class Mark(alt.LayerChart):
-    """A moment with its text, made by `mark`."""
+    """A line at an instant with its text, made by `mark`."""
 
 
 class AnswerChart(Drawn):
-    """An answer drawn. `+` adds a `mark`, or a layer without times on x; `|` and `&` put charts beside and below it."""
+    """The chart of an aggregate. `+` adds a `mark` or another layer; `|` and `&` put charts beside and below it."""
 
     def __iadd__(self, other: Any) -> Any:  # type: ignore[misc] # `+` copies, then adds by this
         if isinstance(other, Mark):
@@ -47,15 +48,15 @@ class AnswerChart(Drawn):
         return super().__iadd__(other)
 
     def __or__(self, other: Any) -> Any:
-        row: Any = Beside(hconcat=[], resolve=_APART, **{name: self[name] for name in _LOOK})
+        row: Any = Beside(hconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
         return row | self | other
 
     def __and__(self, other: Any) -> Any:
-        column: Any = Below(vconcat=[], resolve=_APART, **{name: self[name] for name in _LOOK})
+        column: Any = Below(vconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
         return column & self & other
 
     def _placed(self, mark: Mark) -> Any:
-        """The mark on this chart's time axis. Raises `QueryError` where it lies outside."""
+        """The mark on this chart's time axis. Raises `QueryError` if it is outside."""
         own: list[Any] = self.layer
         x = next(layer.encoding.x for layer in own if layer.encoding.x is not alt.Undefined)
         first, last = x["scale"].domain
@@ -89,11 +90,11 @@ class Below(alt.VConcatChart):
 
 
 def mark(time: datetime | str, text: str) -> Mark:
-    """A moment to show on the chart of an answer: a line at `time` with `text` above it.
+    """A line at `time` with `text` above it, to add to the chart of an aggregate.
 
     >>> answer.chart() + charts.mark("2026-09-04T09:30:00Z", "release 4.2")  # doctest: +SKIP
 
-    Raises `QueryError` for a time without an offset, for no text, and when it is added to a chart that ends before it.
+    Raises `QueryError` for a time without an offset, if `text` is no string, and if added to a chart without that time.
     """
     instant = at("time", time)
     if not isinstance(text, str):
@@ -109,14 +110,14 @@ def mark(time: datetime | str, text: str) -> Mark:
 
 
 def _check_layer(chart: Any) -> None:
-    """Raise `QueryError` for a layer with times on x: Vega-Lite would put them where they are not."""
+    """Raise `QueryError` for a layer with times on x: Vega-Lite would put them at other places than the buckets."""
     spec = chart.to_dict() if isinstance(chart, alt.SchemaBase) else {}
     pending = [spec]
     while pending:
         layer = pending.pop()
         pending += layer.get("layer", [])
         x = [layer.get("encoding", {}).get(name, {}) for name in ("x", "x2")]
-        if any(each.get("type", "quantitative") != "quantitative" or "timeUnit" in each for each in x):
+        if any(channel.get("type", "quantitative") != "quantitative" or "timeUnit" in channel for channel in x):
             raise QueryError(
                 [
                     Fault(
@@ -129,7 +130,7 @@ def _check_layer(chart: Any) -> None:
 
 
 def _part(chart: Any) -> Any:
-    """A chart as a part of several: what Vega-Lite wants at the top taken away, data names its own, no selections."""
+    """A chart as a part of several: without look and selections, with unique names of data."""
     if not isinstance(chart, AnswerChart):
         return chart
     spec: dict[str, Any] = {
@@ -137,7 +138,7 @@ def _part(chart: Any) -> Any:
     }
     datasets = spec.pop("datasets", {})
     if spec.get("width") == "container":
-        spec["width"] = _WIDTH
+        spec["width"] = _PART_WIDTH
     own = hashlib.blake2b(json.dumps(spec).encode(), digest_size=6).hexdigest()
     return alt.LayerChart.from_dict(_alone(spec, own, datasets))
 
@@ -164,6 +165,6 @@ def _alone(value: Any, own: str, datasets: dict[str, Any]) -> Any:
 
 
 def _selected(channel: dict[str, Any]) -> bool:
-    """Whether an encoding depends on a selection that is taken away."""
+    """Whether an encoding depends on a removed selection."""
     condition = channel.get("condition")
     return isinstance(condition, dict) and condition.get("param") in _SELECTIONS

@@ -1,4 +1,4 @@
-"""The layers of a chart: bands that tell a bucket, the marks, and the marks to click."""
+"""The layers of an aggregate's chart: the legend, the marks, and transparent marks for tooltips and clicks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from typing import Any
 import altair as alt
 
 from usage_explore.charts.palette import Palette
-from usage_explore.charts.rows import Line, Row, split_told
+from usage_explore.charts.rows import Line, Row, split_tooltip
+from usage_explore.charts.selection import highlight, selections
 
-FEW = 60
-"""Up to this many buckets bars have gaps and lines have dots."""
+MAX_SPACED_BUCKETS = 60
+"""Buckets up to which bars have gaps and lines have dots."""
 
-_PALE = 0.25
-_MISSING = 0.3
-_FRAME = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
+_UNFINISHED_OPACITY, _MISSING_OPACITY = 0.25, 0.3
+"""Fill opacity of unfinished buckets, and of the series (missing)."""
+
+_FRAME_SHAPE = "M-1,-1H1V1H-1ZM-0.7,-0.7V0.7H0.7V-0.7Z"
+"""SVG path of the legend symbol of (missing)."""
+
 _DASH = [3, 2]
+"""Pixels of dashes and gaps."""
+
 _ESCAPED = re.compile(r"[\\\n\r\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas:
-    """What every layer needs: the palette, the colour of each name, the axes, and whether it is interactive."""
+    """What all layers have in common: the palette, the colour of each series by name, the axes, the legend."""
 
     palette: Palette
     colors: dict[str, str]
@@ -53,25 +59,29 @@ class Canvas:
         return alt.Stroke("series:N", scale=self._scale(list(self.colors.values())), sort=None, legend=self.legend)
 
     def fill(self) -> alt.FillOpacity:
-        """How full a complete bucket is painted: (missing) is pale, so its outline shows."""
-        levels = [_MISSING if line.kind == "missing" else 1.0 for line in self.lines]
+        """Fill opacity of complete buckets: (missing) is pale, so its outline shows."""
+        levels = [_MISSING_OPACITY if line.kind == "missing" else 1.0 for line in self.lines]
         return alt.FillOpacity("series:O", scale=self._scale(levels), sort=None, legend=None)
 
     def pale(self) -> Any:
-        """How full an unfinished bucket is painted."""
-        return alt.condition(self.is_missing(), alt.value(_MISSING * _PALE), alt.value(_PALE))
+        """Fill opacity of unfinished buckets."""
+        return alt.condition(
+            self.is_missing(), alt.value(_MISSING_OPACITY * _UNFINISHED_OPACITY), alt.value(_UNFINISHED_OPACITY)
+        )
 
     def is_missing(self) -> alt.FieldOneOfPredicate:
         """The test for rows of the series (missing)."""
-        return alt.FieldOneOfPredicate(field="series", oneOf=[x.name for x in self.lines if x.kind == "missing"])
+        return alt.FieldOneOfPredicate(
+            field="series", oneOf=[line.name for line in self.lines if line.kind == "missing"]
+        )
 
     def shape(self) -> alt.Shape:
-        """The legend's symbol of a series: a frame for (missing)."""
-        shapes = [_FRAME if line.kind == "missing" else "square" for line in self.lines]
+        """The legend symbol of a series: a frame for (missing), else a square."""
+        shapes = [_FRAME_SHAPE if line.kind == "missing" else "square" for line in self.lines]
         return alt.Shape("series:N", scale=self._scale(shapes), sort=None, legend=self.legend)
 
     def dim(self) -> dict[str, Any]:
-        """The opacity channel: series that the legend does not pick recede."""
+        """The opacity channel: series that are not selected in the legend fade."""
         if not self.interactive:
             return {}
         return {"opacity": alt.condition(alt.param(name="legend"), alt.value(1), alt.value(0.12))}
@@ -81,19 +91,19 @@ class Canvas:
 
 
 def inline(rows: list[Row], name: str) -> alt.InlineData:
-    """The rows under a name, given once; as text, since Altair would check and copy every row for seconds."""
+    """The rows as a named data set; as JSON text, because Altair would validate and copy every row for seconds."""
     return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"), name=name)
 
 
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
-    """A band per bucket, unseen, that tells every series' exact value."""
+    """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
-    encoded: alt.Chart = band.encode(x=canvas.place(), x2="end:Q", tooltip=told(canvas.lines))
+    encoded: alt.Chart = band.encode(x=canvas.place(), x2="end:Q", tooltip=tooltip(canvas.lines))
     return encoded
 
 
 def key(canvas: Canvas) -> alt.Chart:
-    """Nothing to see but the legend. It comes first, as Vega-Lite listens to the first layer's legend only."""
+    """The legend alone, as the first layer: Vega-Lite binds a selection to the legend of that only."""
     names = [{"series": line.name} for line in canvas.lines]
     point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1)
     encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
@@ -101,7 +111,7 @@ def key(canvas: Canvas) -> alt.Chart:
 
 
 def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
-    """The part of the window that has not begun: shaded, so that it does not read as zero."""
+    """The part of the window that has not begun: shaded, so that it is not taken for zero."""
     base = alt.Chart(inline([{"start": start, "end": end, "middle": (start + end) // 2}], "not_yet"))
     return [
         base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2="end:Q"),
@@ -112,14 +122,14 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
 
 
 def by_state(rows: Iterable[Row], complete: alt.Chart, unfinished: alt.Chart) -> list[alt.Chart]:
-    """The layers that have marks: without any, a layer is a group that a screen reader finds and cannot name."""
+    """The layers that have rows: an empty layer is a group without a name to screen readers."""
     states = {row["complete"] for row in rows}
     return [layer for state, layer in ((True, complete), (False, unfinished)) if state in states] or [complete]
 
 
 def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     """Stacked bars as wide as their buckets; unfinished ones pale with a dashed outline."""
-    gap = 1.0 if canvas.buckets <= FEW else 0.25 if canvas.buckets <= 4 * FEW else 0.0
+    gap = 1.0 if canvas.buckets <= MAX_SPACED_BUCKETS else 0.25 if canvas.buckets <= 4 * MAX_SPACED_BUCKETS else 0.0
     base = alt.Chart(alt.NamedData(name="points")).encode(
         x=canvas.place(),
         x2="end:Q",
@@ -168,7 +178,7 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
         "color": canvas.color(),
         **canvas.dim(),
     }
-    width = 2 if canvas.buckets <= 4 * FEW else 1
+    width = 2 if canvas.buckets <= 4 * MAX_SPACED_BUCKETS else 1
     dashes = alt.StrokeDash(
         "series:N",
         scale=alt.Scale(
@@ -186,7 +196,7 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
 
 
 def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
-    """Dots on points; hollow where the bucket is unfinished."""
+    """Dots on points; hollow if the bucket is unfinished."""
     base = alt.Chart(inline(rows, "dots")).encode(x=canvas.place("middle"), y=canvas.value(), **canvas.dim())
     hollow: dict[str, Any] = {"filled": True, "fill": canvas.palette.background, "strokeWidth": 1.5, "opacity": 1}
     return by_state(
@@ -199,14 +209,14 @@ def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
 
 
 def targets(canvas: Canvas, kind: str) -> alt.Chart:
-    """What the mouse meets: unseen marks over the seen ones, which hold every selection and the tooltip."""
+    """Transparent marks above the visible ones, with the selections and the tooltip."""
     base = (
         alt.Chart(alt.NamedData(name="points"))
         .transform_lookup(
             lookup="start",
             from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
         )
-        .encode(color=canvas.color(), y=canvas.value(), tooltip=told(canvas.lines))
+        .encode(color=canvas.color(), y=canvas.value(), tooltip=tooltip(canvas.lines))
     )
     if kind == "lines":
         marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
@@ -216,10 +226,10 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
 
 
 def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
-    """The same for a chart with very many points: one unseen mark per bucket, where a click means the bucket."""
+    """Transparent marks for a chart with very many points: one per bucket, where a click selects the bucket."""
     base = alt.Chart(inline(rows, "buckets")).mark_rect(fillOpacity=0)
     return _selectable(
-        base.encode(x=canvas.place(), x2="end:Q", color=canvas.color(), tooltip=told(canvas.lines)), canvas
+        base.encode(x=canvas.place(), x2="end:Q", color=canvas.color(), tooltip=tooltip(canvas.lines)), canvas
     )
 
 
@@ -229,38 +239,25 @@ def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
     return encoded
 
 
-def highlight() -> alt.Parameter:
-    """The selection `legend`: the series whose legend entries are clicked."""
-    return alt.selection_point(name="legend", fields=["series"], bind="legend")
-
-
-def selections() -> tuple[alt.Parameter, ...]:
-    """The selections `pick` and `brush`, which one layer holds."""
-    return (
-        alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
-        alt.selection_interval(name="brush", encodings=["x"]),
-    )
-
-
-def told(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
-    """The tooltip of a bucket: when, whether it is finished, the total, and every series."""
-    shown, hidden = split_told(drawn)
-    found = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
+def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
+    """The tooltip of a bucket: its time, its state, the total, and every series."""
+    shown, hidden = split_tooltip(drawn)
+    entries = [alt.Tooltip("when:N", title="title"), alt.Tooltip("state:N", title="State")]
     if len(drawn) > 1 or drawn[0].kind != "all":
-        found.append(alt.Tooltip("total:N", title="Total"))
-    found += [alt.Tooltip(f"v{place}:N", title=_property(line.name)) for place, line in enumerate(shown)]
+        entries.append(alt.Tooltip("total:N", title="Total"))
+    entries += [alt.Tooltip(f"v{index}:N", title=_property(line.name)) for index, line in enumerate(shown)]
     if hidden:
-        found.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
-    return found
+        entries.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
+    return entries
 
 
 def _property(name: str) -> str:
-    """The name as Vega-Lite can write it into its JavaScript, where it escapes nothing but quotes.
+    """The name for Vega-Lite's JavaScript, in which it escapes quotes only.
 
-    The invisible mark before it keeps 404 in its place: JavaScript puts numbers first.
+    The invisible character before it keeps the order of names such as 404: JavaScript lists numeric keys first.
     """
-    return "\u2060" + _ESCAPED.sub(lambda found: json.dumps(found[0])[1:-1], name)
+    return "\u2060" + _ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], name)
 
 
 def _fields(drawn: tuple[Line, ...]) -> list[str]:
-    return [tip.shorthand.partition(":")[0] for tip in told(drawn)]
+    return [tip.shorthand.partition(":")[0] for tip in tooltip(drawn)]

@@ -1,7 +1,7 @@
-"""Colours: the same key has the same colour everywhere, told apart also by people who see few colours.
+"""Colours: the same key has the same colour in all charts, and hues differ for people with colour blindness, too.
 
-Eight hues, each in two shades, for a light and for a dark background. Grey is Other, slate is (missing); these two
-are told apart by more than colour wherever they are drawn.
+Eight hues, each in two shades, for a light and for a dark background. Grey is Other, slate is (missing), which also has
+another outline or fill than the other series.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Palette:
-    """The colours on one background: `hues` first, `shades` for series nine to sixteen, `muted` beyond."""
+    """Colours on one background: `hues` for eight keys, `shades` for the next eight, `muted` for all others."""
 
     background: str
     text: str
@@ -57,8 +57,8 @@ DARK = Palette(
 FONT = "sans-serif"
 
 
-def axes(look: Palette) -> dict[str, Any]:
-    """How the axes of every chart look, for Altair's `configure_axis`."""
+def axis_config(look: Palette) -> dict[str, Any]:
+    """The arguments of Altair's `configure_axis` for all charts."""
     return {
         "labelColor": look.soft,
         "titleColor": look.soft,
@@ -79,10 +79,10 @@ def theme(dark: bool) -> Palette:
 
 
 def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
-    """The colour of every series of the answer, `#rrggbb` by the series' index.
+    """The colour of every series of the aggregate, `#rrggbb` by the series' index.
 
-    A key asks for the hue its hash names; where a larger series took it, it gets the next free one. `own` are colours
-    that are given for some series: no other key gets these.
+    The hash of a key selects its hue; if a larger series has that, it gets the next free one. `own` are given colours
+    of some series, by index, which no other key gets.
     """
     own = own or {}
     chosen = theme(dark)
@@ -106,7 +106,7 @@ def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | N
 
 
 def _slots(keys: Iterable[str], taken: Set[int]) -> list[int]:
-    """A place for each key, beside those taken: in the first turn round the hues with a free one."""
+    """An index in hues and shades for each key, other than `taken`: the first free one from the hash of the key on."""
     size = len(LIGHT.hues)
     used = {*taken}
     found = []

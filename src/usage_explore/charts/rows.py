@@ -1,6 +1,6 @@
-"""The rows a chart draws: one per visible point, one per bucket, and the unfinished ends of lines and areas.
+"""The data of an aggregate's chart: rows for points, for buckets, and for the unfinished ends of lines and areas.
 
-Floats are for drawing only; what is read is text made from the exact numbers.
+Floats are for drawing only; texts are made from the exact numbers.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.charts import words
-from usage_explore.charts.ticks import millis
+from usage_explore.charts import labels
+from usage_explore.charts.axes import millis
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import exact
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-MAX_DRAWN = 40
-"""How many series are drawn one by one; the rest is drawn as one."""
-MAX_TOLD = 20
-"""How many series a tooltip tells one by one."""
+MAX_DRAWN_SERIES = 40
+"""Series of a chart; the smaller ones beyond are drawn as one."""
+
+MAX_TOOLTIP_SERIES = 20
+"""Series of a tooltip; it has the sum of those beyond."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series as it is drawn: its values per bucket and its place in the answer (-1: several series in one)."""
+    """A series as drawn: its value in each bucket, and its index in the aggregate, -1 for several series as one."""
 
     name: str
     kind: str
@@ -36,17 +37,17 @@ class Line:
     values: tuple[Number, ...]
 
 
-def lines(answer: AggregateData, called: Sequence[str]) -> tuple[Line, ...]:
-    """The series under their names in drawing order; beyond `MAX_DRAWN` the smallest ones as one line, before Other."""
-    found = [
+def lines(answer: AggregateData, names: Sequence[str]) -> tuple[Line, ...]:
+    """The series in drawing order; beyond `MAX_DRAWN_SERIES` the smallest ones as one line, before Other."""
+    result = [
         Line(name, series.kind, position, tuple(point.value for point in series.points))
-        for position, (name, series) in enumerate(zip(called, answer.series, strict=True))
+        for position, (name, series) in enumerate(zip(names, answer.series, strict=True))
     ]
-    if len(found) <= MAX_DRAWN:
-        return tuple(found)
-    other = [line for line in found if line.kind == "other"]
-    kept = found[: MAX_DRAWN - 1 - len(other)]
-    rest = found[len(kept) : len(found) - len(other)]
+    if len(result) <= MAX_DRAWN_SERIES:
+        return tuple(result)
+    other = [line for line in result if line.kind == "other"]
+    kept = result[: MAX_DRAWN_SERIES - 1 - len(other)]
+    rest = result[len(kept) : len(result) - len(other)]
     return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _sums(rest)), *other)
 
 
@@ -55,12 +56,12 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
 
     Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`.
     """
-    found = []
+    result = []
     for index, point in enumerate(answer.series[0].points):
         up = down = 0.0
         for line in drawn:
             value = line.values[index]
-            if words.unborn(answer, point, value):
+            if labels.has_not_begun(answer, point, value):
                 continue
             size = float(value)
             base = 0.0
@@ -71,7 +72,7 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
                 else:
                     up += size
             if value or zeros:
-                found.append(
+                result.append(
                     {
                         "start": millis(point.start),
                         "middle": (millis(point.start) + millis(point.end)) // 2,
@@ -84,74 +85,74 @@ def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zero
                         "complete": point.complete,
                     }
                 )
-    return found
+    return result
 
 
-def lean(points: list[Row], *, clickable: bool) -> list[Row]:
-    """The points with what their layers read alone; a chart of many points is not clicked point by point."""
+def slim(points: list[Row], *, clickable: bool) -> list[Row]:
+    """The points with the fields that their layers read; without `clickable`, also without those that clicks read."""
     dropped = {"index"} if clickable else {"index", "start", "end", "position"}
     return [{name: value for name, value in row.items() if name not in dropped} for row in points]
 
 
 def ends(points: list[Row]) -> list[Row]:
-    """The unfinished ends of lines and areas: each incomplete point joined to its neighbours, run by run.
+    """The unfinished parts of lines and areas: incomplete points with their neighbours, in runs without a gap.
 
-    `run` tells the runs of a series apart.
+    `run` is the same for all points of a run, and differs between the runs of a series.
     """
-    found: list[Row] = []
+    result: list[Row] = []
     for rows in _by_series(points):
         joined = [
             row
             for place, row in enumerate(rows)
             if not row["complete"] or any(not near["complete"] for near in _neighbours(rows, place))
         ]
-        # an end on either side of the complete stretch is its own run
+        # before and after the complete points are separate runs
         for run, members in groupby(enumerate(joined), key=lambda pair: pair[1]["index"] - pair[0]):
-            found += [{**row, "run": run} for _, row in members]
-    return found
+            result += [{**row, "run": run} for _, row in members]
+    return result
 
 
 def lonely(points: list[Row]) -> list[Row]:
-    """The points without a neighbour in their series, which no line reaches."""
+    """The points without a neighbour in their series, which are in no line."""
     return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
 
 
 def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
-    """One row per bucket that has anything to tell: its label, state, total, and `v0`, `v1`, … of the series told."""
-    told, hidden = split_told(drawn)
-    found = []
-    for index, (point, total) in enumerate(zip(answer.series[0].points, words.bucket_totals(answer), strict=True)):
-        if words.unborn(answer, point, total) and not any(line.values[index] for line in drawn):
+    """One row per bucket that has begun or has a value: its texts, and `v0`, `v1`, … of the tooltip's series."""
+    shown, hidden = split_tooltip(drawn)
+    result = []
+    for index, (point, total) in enumerate(zip(answer.series[0].points, labels.bucket_totals(answer), strict=True)):
+        if labels.has_not_begun(answer, point, total) and not any(line.values[index] for line in drawn):
             continue
         row: Row = {
             "start": millis(point.start),
             "end": millis(point.end),
             "position": -1,
-            "when": words.bucket_label(answer, point),
-            "state": words.state(answer, point),
+            "when": labels.bucket_label(answer, point),
+            "state": labels.state(answer, point),
             "total": exact(total),
-            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(told)},
+            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(shown)},
         }
         if hidden:
             row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
-        found.append(row)
-    return found
+        result.append(row)
+    return result
 
 
-def split_told(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """The series a tooltip tells, and those it sums up."""
-    if len(drawn) <= MAX_TOLD:
+def split_tooltip(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """The series in a tooltip, and those of which it has the sum."""
+    if len(drawn) <= MAX_TOOLTIP_SERIES:
         return drawn, ()
     other = tuple(line for line in drawn if line.kind == "other")
-    kept = drawn[: MAX_TOLD - len(other)]
+    kept = drawn[: MAX_TOOLTIP_SERIES - len(other)]
     return kept + other, drawn[len(kept) : len(drawn) - len(other)]
 
 
 def _by_series(points: list[Row]) -> list[list[Row]]:
-    found: dict[str, list[Row]] = {}
+    result: dict[str, list[Row]] = {}
     for row in points:
-        found.setdefault(row["series"], []).append(row)
-    return list(found.values())
+        result.setdefault(row["series"], []).append(row)
+    return list(result.values())
 
 
 def _neighbours(rows: list[Row], place: int) -> list[Row]:

@@ -1,4 +1,7 @@
-"""What was clicked or brushed, back to instants. A selection is what Streamlit or JupyterChart reports."""
+"""The selections of a chart, and the buckets and series that they select.
+
+Streamlit and JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,31 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from usage_explore.charts.ticks import millis
+import altair as alt
+
+from usage_explore.charts.axes import millis
 
 if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Series
 
 
-def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] | None:
-    """The brushed buckets as `[start, end)`, None when nothing is brushed.
+def highlight() -> alt.Parameter:
+    """The selection `legend`: the series whose legend entries are clicked."""
+    return alt.selection_point(name="legend", fields=["series"], bind="legend")
 
-    A bucket is in when its middle is; a brush between two middles takes the bucket it lies in. `selection` is
+
+def selections() -> tuple[alt.Parameter, ...]:
+    """The selections `pick` and `brush`, for one layer of a chart."""
+    return (
+        alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
+        alt.selection_interval(name="brush", encodings=["x"]),
+    )
+
+
+def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] | None:
+    """The brushed buckets as `[start, end)`, None without a brush.
+
+    A bucket is selected if its middle is; a brush between two middles selects the bucket it is in. `selection` is
     Streamlit's (`event.selection`, or the event) or a JupyterChart's (`chart.selections`).
     """
     spans = _part(selection, "brush")
@@ -31,10 +49,10 @@ def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] 
 
 
 def picked(answer: AggregateData, selection: Any) -> tuple[Series | None, datetime] | None:
-    """The clicked mark as (series, bucket start), None when nothing is clicked.
+    """The clicked mark as (series, bucket start), None without a click.
 
-    The series is None when the click meant the whole bucket. A selection made on another answer, whose bucket
-    or series is not there any more, is None.
+    The series is None if the click was on the whole bucket. A click on a bucket or series that this aggregate does not
+    have, because it was made on another one, is None.
     """
     marks = _part(selection, "pick")
     if isinstance(marks, Mapping):
@@ -42,11 +60,11 @@ def picked(answer: AggregateData, selection: Any) -> tuple[Series | None, dateti
     if not isinstance(marks, Iterable):
         return None
     for mark in marks:
-        found = {millis(edge): edge for edge in answer.edges[:-1]}.get(round(float(mark.get("start") or 0)))
+        start = {millis(edge): edge for edge in answer.edges[:-1]}.get(round(float(mark.get("start") or 0)))
         position = mark.get("position")
-        if found is None or (position is not None and int(position) >= len(answer.series)):
+        if start is None or (position is not None and int(position) >= len(answer.series)):
             continue
-        return (answer.series[int(position)] if position is not None and int(position) >= 0 else None), found
+        return (answer.series[int(position)] if position is not None and int(position) >= 0 else None), start
     return None
 
 

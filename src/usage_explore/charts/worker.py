@@ -1,8 +1,8 @@
-"""The process that draws. vl-convert ends its whole process on some inputs, so it has one of its own.
+"""The drawing process: vl-convert ends its whole process on some inputs, so it has its own.
 
-Run by its path, with the number of a connection's file: nothing else of the package is loaded. Each request is two
-messages, the form and the specification, each answer two more, `drawn` or `failed` and the bytes. It ends when the
-other end closes, and, by a signal that native code cannot hold up, when a picture takes too long.
+Run by path, with the file number of a connection; it imports nothing else of the package. A request is two messages,
+the form (`png`, `svg`) and the specification; a response is two more, `drawn` or `failed`, and the bytes. The process
+ends when the connection closes, and by SIGALRM, which native code cannot delay, when a picture takes too long.
 """
 
 import resource
@@ -14,15 +14,15 @@ import vl_convert
 
 
 def draw(form: bytes, spec: str) -> bytes:
-    """The picture: SVG as it is, PNG with twice the pixels."""
+    """The picture; PNG has two pixels for each of the specification's."""
     if form == b"svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return vl_convert.vegalite_to_png(spec, scale=2)
 
 
 def main(file: int, seconds: int) -> None:
-    """Draw what is asked for, one picture after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which lets what runs end
+    """Draw the requested pictures, one after another, each within `seconds`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, after its running requests
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection: Connection[bytes, bytes] = Connection(file)
     while True:
@@ -38,7 +38,7 @@ def main(file: int, seconds: int) -> None:
         try:
             connection.send_bytes(outcome)
             connection.send_bytes(body)
-        except OSError:  # nobody waits any more
+        except OSError:  # the other end has gone
             return
         signal.alarm(0)
 

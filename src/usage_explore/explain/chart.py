@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import altair as alt
 
+from usage_explore.charts.axes import SHORT_NUMBER, configured
+from usage_explore.charts.labels import DRAWABLE, wrapped
 from usage_explore.charts.layers import inline
-from usage_explore.charts.palette import FONT, Palette, axes, theme
+from usage_explore.charts.palette import Palette, theme
 from usage_explore.charts.picture import Drawn
-from usage_explore.charts.words import DRAWABLE, wrapped
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part
 from usage_explore.formatting import exact, percent, short_ids, signed
@@ -30,14 +31,6 @@ _MAX_TITLE_LINES = 5
 
 _INCREASE_HUE, _DECREASE_HUE = 0, 7
 """Indexes of the palette's hues. The side of the zero line shows the direction, too."""
-
-_SHORT = (
-    "abs(datum.value) >= 9.9995e11 ? format(datum.value, '.3~e') : "
-    "abs(datum.value) >= 9.9995e8 ? format(datum.value / 1e9, '.4~r') + ' B' : "
-    "abs(datum.value) >= 9.9995e5 ? format(datum.value / 1e6, '.4~r') + ' M' : "
-    "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.4~r') + ' k' : format(datum.value, ',.4~r')"
-)
-"""Vega expression: a tick of the axis with up to four digits, `1.25 M`."""
 
 
 def chart(
@@ -70,7 +63,7 @@ def chart(
     row_height = label_height + _BAR_HEIGHT + _BAR_GAP
     axis = alt.Axis(
         title=f"change in {METRICS[metric]}",
-        labelExpr=_SHORT,
+        labelExpr=SHORT_NUMBER,
         tickCount=5,
         labelOverlap=True,
         labelSeparation=8,
@@ -95,7 +88,7 @@ def chart(
     )
     characters = 120 if width == "container" else max(20, width // 8)
     title_lines = wrapped(description, characters, _MAX_TITLE_LINES) if sentence else []
-    return _configured(
+    chart: alt.LayerChart = configured(
         layered.properties(
             width=width,
             height=row_height * len(rows) + _TITLE_LINE_HEIGHT * len(title_lines) + _AXIS_HEIGHT,
@@ -104,6 +97,9 @@ def chart(
         ),
         look,
     )
+    chart.config.title.frame = "bounds"
+    chart.config.title.fontSize = 13
+    return chart
 
 
 def _row(index: int, part: Part, label: str, look: Palette, max_characters: int) -> dict[str, Any]:
@@ -134,18 +130,3 @@ def _check_drawable(parts: list[Part]) -> None:
     if largest and not least <= largest <= most:
         reason = "the changes are too large or small for a chart, which ends at 1E±290; the frame has them exactly"
         raise QueryError([Fault("metric", reason)])
-
-
-def _configured(layered: alt.LayerChart, look: Palette) -> alt.LayerChart:
-    configured: alt.LayerChart = (
-        layered.properties(
-            background=look.background,
-            padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
-            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        )
-        .configure(font=FONT)
-        .configure_view(stroke=None)
-        .configure_title(anchor="start", frame="bounds", color=look.text, fontSize=13, fontWeight=600, offset=14)
-        .configure_axis(**axes(look))
-    )
-    return configured

@@ -12,7 +12,7 @@ import streamlit as st
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid
-from usage_explore.charts.words import names
+from usage_explore.charts.labels import names
 from usage_explore.comparison import Comparison
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS

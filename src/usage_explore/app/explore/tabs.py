@@ -18,7 +18,7 @@ from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.navigation import fits, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.pages import Pages
-from usage_explore.charts.words import names
+from usage_explore.charts.labels import names
 from usage_explore.query.describe import file_dates
 from usage_explore.query.queries import METRICS
 from usage_explore.results import frames

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import altair as alt
 
 from usage_explore import charts
-from usage_explore.charts.ticks import millis
+from usage_explore.charts.axes import millis
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.query import buckets
 from usage_explore.query.base import Question

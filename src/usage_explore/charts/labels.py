@@ -1,4 +1,4 @@
-"""What a chart says in words: names of series, exact numbers, bucket labels, notes, and the text summary."""
+"""The texts of a chart: names of series, labels and states of buckets, notes, and the summary for screen readers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from usage_explore.results.types import AggregateData, Point, Series
 
 DRAWABLE = Decimal("1e-290"), Decimal("1e290")
-"""Between these a chart can tell values apart: beyond lies what no float holds."""
+"""Least and largest absolute value that charts can draw: floats hold none beyond."""
 
 NO_EVENTS = "No events in this window"
 
-_LIVE = timedelta(minutes=1)
-"""A window that ends so shortly before now is a live one: the app asks by the full minute."""
+_MAX_LIVE_AGE = timedelta(minutes=1)
+"""A window that ends at most this long before now is live: the app rounds now down to the minute."""
 
-_OBJECT = {
+_JAVASCRIPT_PROPERTIES = {
     *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__", "__proto__", "constructor"),
     *("hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"),
 }
-_RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", "", *_OBJECT}
-"""Names with a meaning of their own in a tooltip or legend, or in JavaScript; a real value spelled so is quoted."""
+_RESERVED = {"All", "(empty)", "(missing)", "Other", "Total", "State", "title", "image", "", *_JAVASCRIPT_PROPERTIES}
+"""Names with a meaning in tooltips, legends or JavaScript; a value from the data that equals one is quoted."""
 
 
 def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> list[str]:
@@ -38,25 +38,25 @@ def wrapped(text: str, max_characters: int, max_lines: int | None = None) -> lis
 
 
 def unit(answer: AggregateData) -> str:
-    """What the numbers count: events, or quantity."""
+    """The unit of the values: events, or quantity."""
     return METRICS[answer.query.metric]
 
 
 def names(answer: AggregateData) -> tuple[str, ...]:
-    """A distinct name for every series, its label where nothing else is called so."""
-    found: list[str] = []
+    """A distinct name for every series: its label if no other series has it."""
+    result: list[str] = []
     for series in answer.series:
         name = series.label
         if series.kind == "value" and (series.key or "") in _RESERVED - {""}:
             name = f'"{name}"'
-        found.append(name)
-    seen = Counter(found)
+        result.append(name)
+    seen = Counter(result)
     for index, series in enumerate(answer.series):
-        while seen[found[index]] > 1:
-            seen[found[index]] -= 1
-            found[index] = f'"{found[index]}"' if series.kind == "value" else f"{found[index]} "
-            seen[found[index]] += 1
-    return tuple(found)
+        while seen[result[index]] > 1:
+            seen[result[index]] -= 1
+            result[index] = f'"{result[index]}"' if series.kind == "value" else f"{result[index]} "
+            seen[result[index]] += 1
+    return tuple(result)
 
 
 def bucket_label(answer: AggregateData, point: Point) -> str:
@@ -76,11 +76,11 @@ def bucket_label(answer: AggregateData, point: Point) -> str:
 
 
 def state(answer: AggregateData, point: Point) -> str:
-    """Whether the bucket is complete, and if not, why not."""
+    """`complete`, or `unfinished: ` with the reasons."""
     if point.complete:
         return "complete"
     since, until = answer.query.span
-    filling = point.end > answer.closed_until and until >= answer.closed_until - _LIVE
+    filling = point.end > answer.closed_until and until >= answer.closed_until - _MAX_LIVE_AGE
     reasons = []
     if point.start < since or (point.end > until and not filling):
         reasons.append("cut by the window's edge")
@@ -100,28 +100,28 @@ def cap_note(answer: AggregateData) -> str | None:
 
 
 def notes(answer: AggregateData) -> list[str]:
-    """What one has to know to read the chart: the cap, and what unfinished looks like."""
-    found = [note] if (note := cap_note(answer)) else []
+    """Notes on how to read the chart: the cap of the window, added metrics, and the look of unfinished buckets."""
+    result = [note] if (note := cap_note(answer)) else []
     if answer.adds:
-        found.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
+        result.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
     if unfinished(answer):
-        found.append("Pale and dashed: unfinished")
-    return found
+        result.append("Pale and dashed: unfinished")
+    return result
 
 
 def unfinished(answer: AggregateData) -> list[Point]:
-    """The buckets that are not complete and not merely in the future."""
+    """The buckets that have begun, or have a value, and are not complete."""
     if is_empty(answer):
         return []
     return [
         point
         for point, total in zip(answer.series[0].points, bucket_totals(answer), strict=True)
-        if not point.complete and not unborn(answer, point, total)
+        if not point.complete and not has_not_begun(answer, point, total)
     ]
 
 
 def is_empty(answer: AggregateData) -> bool:
-    """Whether no event was found."""
+    """Whether the aggregate has no events."""
     if not answer.series:
         return True
     return (
@@ -132,7 +132,7 @@ def is_empty(answer: AggregateData) -> bool:
 
 
 def undrawable(answer: AggregateData) -> str | None:
-    """Why the values cannot be drawn, and what to do about it; None where they can."""
+    """The reason why the values cannot be drawn, with a hint; None if they can."""
     if answer.query.metric == "count":
         return None
     values = (Decimal(point.value).copy_abs() for series in answer.series for point in series.points)
@@ -148,7 +148,7 @@ def undrawable(answer: AggregateData) -> str | None:
 
 @decimal_context()
 def summary(answer: AggregateData) -> str:
-    """The answer in a few sentences, for those who hear a chart: total, largest series, peak, what is unfinished."""
+    """The aggregate in a few sentences, for screen readers: total, largest series, peak, unfinished buckets."""
     parts = [describe(answer.query)]
     if note := cap_note(answer):
         parts.append(note)
@@ -173,8 +173,8 @@ def bucket_totals(answer: AggregateData) -> list[Number]:
     return [exact_sum((point.value for point in column), zero) for column in columns]
 
 
-def unborn(answer: AggregateData, point: Point, value: Number) -> bool:
-    """Whether the bucket starts after all that can be known and holds nothing: no zero, just not there yet."""
+def has_not_begun(answer: AggregateData, point: Point, value: Number) -> bool:
+    """Whether the bucket has not begun and has no value: it is not drawn, rather than drawn as zero."""
     return not value and point.start >= answer.closed_until
 
 

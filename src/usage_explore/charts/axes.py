@@ -1,0 +1,194 @@
+"""The axes, title and look that the charts of an aggregate share.
+
+Marks are at their instants, in milliseconds since 1970, so no two buckets overlap, even if a wall clock shows the same
+hour twice. Tick labels are text in the query's time zone, made here: the browser formats no time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import altair as alt
+
+from usage_explore.charts.labels import unit, wrapped
+from usage_explore.charts.palette import FONT, Palette, axis_config
+
+if TYPE_CHECKING:
+    from usage_explore.results.types import AggregateData
+
+MAX_TICKS = 9
+"""Ticks of a time axis."""
+
+_TITLE_CHARACTERS, _PIXELS_PER_CHARACTER = 80, 9
+"""Characters of a line of the title if the chart fills its container, else the pixels for each."""
+
+SHORT_NUMBER = (
+    "abs(datum.value) >= 9.999995e14 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
+    "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, '.6~r') + ' T' : "
+    "abs(datum.value) >= 9.999995e8 ? format(datum.value / 1e9, '.6~r') + ' B' : "
+    "abs(datum.value) >= 9.999995e5 ? format(datum.value / 1e6, '.6~r') + ' M' : "
+    "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.6~r') + ' k' : format(datum.value, ',.6~r')"
+)
+"""Vega expression for the number of a tick, as `formatting.short` writes it: `1.25 M`, `84.2 k`, `9,871`."""
+
+_Layered = TypeVar("_Layered", bound=alt.LayerChart)
+Rule = Callable[[datetime], bool]
+
+
+def millis(moment: datetime) -> int:
+    """The instant in milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)
+
+
+def title(text: str, notes: Sequence[str], width: int | Literal["container"]) -> alt.TitleParams:
+    """The text as title and the notes as subtitle, in lines that fit the width."""
+    characters = _TITLE_CHARACTERS if width == "container" else max(20, width // _PIXELS_PER_CHARACTER)
+    title = alt.TitleParams(text=wrapped(text, characters))
+    if notes:
+        title.subtitle = wrapped(" ".join(f"{note}." for note in notes), characters * 5 // 4)
+    return title
+
+
+def time_axis(answer: AggregateData) -> dict[str, Any]:
+    """The arguments of `alt.X` for the time of the buckets, in milliseconds since 1970."""
+    ticks = tick_labels(answer)
+    axis = alt.Axis(
+        values=list(ticks),
+        labelExpr=label_expression(ticks),
+        title=f"{'week beginning' if answer.query.bucket == 'week' else answer.query.bucket} ({answer.query.timezone})",
+        aria=False,  # Vega would describe it in milliseconds since 1970; the chart's description has the dates
+        grid=False,
+        labelOverlap=True,
+        labelSeparation=8,
+        labelFlush=False,
+    )
+    edges = [millis(answer.edges[0]), millis(answer.edges[-1])]
+    return {"axis": axis, "scale": alt.Scale(domain=edges, nice=False, zero=False)}
+
+
+def value_axis(answer: AggregateData) -> dict[str, Any]:
+    """The arguments of `alt.Y` for the values."""
+    axis = alt.Axis(title=unit(answer), labelExpr=SHORT_NUMBER, tickCount=5)
+    if answer.query.metric == "count":
+        axis.tickMinStep = 1
+    return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
+
+
+def configured(chart: _Layered, look: Palette) -> _Layered:
+    """The chart with the fonts, colours and paddings that all charts have."""
+    configured: _Layered = (
+        chart.properties(
+            background=look.background,
+            padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
+            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        )
+        .configure(font=FONT)
+        .configure_view(stroke=None)
+        .configure_title(
+            anchor="start",
+            frame="group",
+            color=look.text,
+            fontSize=15,
+            fontWeight=600,
+            subtitleColor=look.soft,
+            subtitleFontSize=12,
+            offset=14,
+        )
+        .configure_axis(**axis_config(look))
+        .configure_axisY(domain=False, ticks=False)
+        .configure_legend(
+            labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
+        )
+    )
+    return configured
+
+
+def tick_labels(answer: AggregateData) -> dict[int, list[str]]:
+    """At most `MAX_TICKS` ticks: the lines of text by the instant in milliseconds.
+
+    A second line, with the day or the year, is left out if it is that of the tick before. The tick of an hour is at its
+    start, that of a day or a week in its middle.
+    """
+    starts = [edge.astimezone(answer.query.zone) for edge in answer.edges[:-1]]
+    chosen = _chosen(starts, answer.query.bucket)
+    by_hour = answer.query.bucket == "hour" and any(start.hour for start in chosen)
+    ends = {millis(start): millis(end) for start, end in pairwise(answer.edges)}
+    ticks: dict[int, list[str]] = {}
+    above = ""
+    for start in chosen:
+        first = f"{start:%H:%M}" if by_hour else f"{start.day} {start:%b}"
+        second = f"{start.day} {start:%b %Y}" if by_hour else f"{start:%Y}"
+        position = millis(start)
+        if answer.query.bucket != "hour":
+            position = (position + ends[position]) // 2
+        ticks[position] = [first] if second == above else [first, second]
+        above = second
+    return ticks
+
+
+def label_expression(labels: dict[int, list[str]]) -> str:
+    """The Vega expression that gives a tick's lines of text."""
+    return f"({json.dumps({str(position): lines for position, lines in labels.items()})})[toString(datum.value)]"
+
+
+def _chosen(starts: list[datetime], bucket: str) -> list[datetime]:
+    """The starts that the finest calendar rule with at most `MAX_TICKS` selects, else every n-th one."""
+    if len(starts) <= MAX_TICKS:
+        return starts
+    for rule in _rules(bucket):
+        chosen = [start for start in starts if rule(start)]
+        if 2 < len(chosen) <= MAX_TICKS:
+            return chosen
+    return starts[:: -(-len(starts) // MAX_TICKS)]
+
+
+def _rules(bucket: str) -> Iterator[Rule]:
+    if bucket == "week":
+        return
+    if bucket == "hour":
+        for hours in (1, 2, 3, 6, 12):
+            yield partial(_every_hours, hours)
+    opens: Rule = _midnight if bucket == "hour" else _any
+    for rule in (
+        _any,
+        partial(_every_days, 2),
+        partial(_every_days, 5),
+        _monday,
+        partial(_every_months, 1),
+        partial(_every_months, 3),
+        partial(_every_months, 12),
+    ):
+        yield partial(_both, opens, rule)
+
+
+def _both(first: Rule, second: Rule, start: datetime) -> bool:
+    return first(start) and second(start)
+
+
+def _any(start: datetime) -> bool:
+    return True
+
+
+def _midnight(start: datetime) -> bool:
+    return not start.hour and not start.minute and not start.fold
+
+
+def _every_hours(hours: int, start: datetime) -> bool:
+    return start.hour % hours == 0 and not start.minute and not start.fold
+
+
+def _every_days(days: int, start: datetime) -> bool:
+    return (start.day - 1) % days == 0 and start.day <= 31 - days
+
+
+def _monday(start: datetime) -> bool:
+    return start.weekday() == 0
+
+
+def _every_months(months: int, start: datetime) -> bool:
+    return start.day == 1 and (start.month - 1) % months == 0
