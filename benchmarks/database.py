@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateIndex
 
 from benchmarks import sizes
 from benchmarks.rows import Rows
-from usage_explore.db import Wishes, ddl
+from usage_explore.db import StorageOptions, ddl
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS, events_table, indexes
 from usage_explore.rollup import catalog, refresh_run
@@ -116,7 +116,7 @@ def run(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 def _load(connection: Connection, rows: Rows, say: Say, distribute: bool) -> Loaded:
     loaded = Loaded()
-    ddl.ensure_schema(connection, TABLE.name, Wishes(distribute=distribute))
+    ddl.ensure_schema(connection, TABLE.name, StorageOptions(distribute=distribute))
     later = indexes(TABLE)[1:]
     with connection.transaction():
         for index in later:

@@ -22,7 +22,7 @@ from support.waiting import PATIENCE
 from usage_explore.access import api_keys
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.main import main
-from usage_explore.db import embedded, embedded_programs
+from usage_explore.db import embedded
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 
 AS_ROOT = os.geteuid() == 0
@@ -218,7 +218,7 @@ def test_a_lock_that_another_process_holds_is_waited_for_a_bounded_time(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (embedded, api_keys):
-        monkeypatch.setattr(module, "_WAIT", 0.5)
+        monkeypatch.setattr(module, "_MAX_LOCK_SECONDS", 0.5)
     embedded.start(home)
     Keyring(home / "keys.json").create(UUID(int=1), "a")
     holder = Client(
@@ -313,14 +313,14 @@ class TestAsRoot:
     def test_closed_python_environment_gets_a_copy_of_the_programs(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(embedded_programs, "_reaches", lambda user, folder: False)
+        monkeypatch.setattr(embedded, "_reaches", lambda user, folder: False)
         assert one(embedded.start(home), "SELECT 1") == 1
         embedded.release(home)
         assert len(list(home.glob("programs-*"))) == 1
 
     def test_others_cannot_enter_the_data_or_the_socket(self, home: Path) -> None:
         embedded.start(home)
-        owner = pwd.getpwnam(embedded_programs.SERVER_USER).pw_uid
+        owner = pwd.getpwnam(embedded.SERVER_USER).pw_uid
         for name in ("data", "socket"):
             status = (home / name).stat()
             assert (status.st_uid, status.st_mode & 0o077) == (owner, 0)

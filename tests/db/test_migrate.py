@@ -19,16 +19,16 @@ from support.database_servers import kind
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
-from usage_explore.db import Wishes, ddl, indexes, timescale
+from usage_explore.db import StorageOptions, ddl, indexes, timescale
 from usage_explore.db.catalog import Relation, relation
-from usage_explore.db.migrate import arrange
+from usage_explore.db.migrate import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, performance
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import refresh_run
 from usage_explore.rollup.verify import verify
 
-NOTHING_ASKED = Wishes()
+UNCHANGED = StorageOptions()
 DAY = timedelta(days=1)
 
 
@@ -39,11 +39,11 @@ def table(connection: ddl.Connection) -> Relation:
     return found
 
 
-def arranged(connection: ddl.Connection, wishes: Wishes = NOTHING_ASKED) -> list[str]:
+def arranged(connection: ddl.Connection, options: StorageOptions = UNCHANGED) -> list[str]:
     """What `init` says on a table that is there."""
     said: list[str] = []
     connection.commit()
-    arrange(connection, "usage_events", wishes, said.append)
+    migrate_table(connection, "usage_events", options, said.append)
     return said
 
 
@@ -170,22 +170,23 @@ def test_the_chunk_interval_is_the_longest_that_fits(per_day: float, room: int) 
 
 
 @pytest.mark.parametrize(
-    ("wishes", "option"), [(Wishes(migrate=True), "--migrate"), (Wishes(distribute=True), "--distribute")]
+    ("options", "option"),
+    [(StorageOptions(migrate=True), "--migrate"), (StorageOptions(distribute=True), "--distribute")],
 )
 def test_a_wish_the_server_cannot_grant_is_refused(
-    server_url: str, filled: ddl.Connection, wishes: Wishes, option: str
+    server_url: str, filled: ddl.Connection, options: StorageOptions, option: str
 ) -> None:
     if kind(server_url) == {"--migrate": "timescaledb", "--distribute": "citus"}[option]:
         pytest.skip("this server grants it")
     before = table(filled)
     with pytest.raises(ConfigurationError, match=f"^{option}: "):
-        arranged(filled, wishes)
+        arranged(filled, options)
     assert table(filled) == before
 
 
 @pytest.mark.usefixtures("on_timescaledb")
 def test_a_hypertable_fits_the_volume_and_uses_the_columnstore(connection: ddl.Connection) -> None:
-    ddl.ensure_schema(connection, "usage_events", Wishes(events_per_day=10**9, columnstore_after=3 * DAY))
+    ddl.ensure_schema(connection, "usage_events", StorageOptions(events_per_day=10**9, columnstore_after=3 * DAY))
     connection.commit()
     state = timescale.state(connection, "public", "usage_events")
     assert (state.interval, state.segment_by, state.after) == (timedelta(hours=1), "organization_id", 3 * DAY)
@@ -198,10 +199,10 @@ def test_a_hypertables_settings_change_only_when_asked(filled: ddl.Connection) -
     before = timescale.state(filled, "public", "usage_events")
     assert arranged(filled) == []
     assert timescale.state(filled, "public", "usage_events") == before
-    assert len(arranged(filled, Wishes(events_per_day=1, columnstore_after=9 * DAY))) == 2
+    assert len(arranged(filled, StorageOptions(events_per_day=1, columnstore_after=9 * DAY))) == 2
     after = timescale.state(filled, "public", "usage_events")
     assert (after.interval, after.after) == (28 * DAY, 9 * DAY)
-    assert len(arranged(filled, Wishes(columnstore_after=timedelta(0)))) == 1
+    assert len(arranged(filled, StorageOptions(columnstore_after=timedelta(0)))) == 1
     assert timescale.state(filled, "public", "usage_events").after is None
 
 
@@ -211,7 +212,7 @@ def test_a_plain_tables_rows_move_into_chunks(connection: ddl.Connection, genera
     ddl.ensure_schema(connection, "model")
     connection.execute("CREATE TABLE usage_events (LIKE model INCLUDING DEFAULTS)")
     generated_events.insert(connection, generated)
-    assert arranged(connection, Wishes(migrate=True))
+    assert arranged(connection, StorageOptions(migrate=True))
     found = table(connection)
     assert found.hypertable
     assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
@@ -235,7 +236,7 @@ def test_the_doctor_knows_a_hypertable(filled: ddl.Connection, events_database_u
     assert troubles() == {"columnstore": "usage-explore init --columnstore-after 7"}
     filled.execute("ALTER TABLE usage_events SET (timescaledb.enable_columnstore = false)")
     assert troubles() == {"columnstore": "usage-explore init --columnstore-after 7"}
-    arranged(filled, Wishes(columnstore_after=7 * DAY))
+    arranged(filled, StorageOptions(columnstore_after=7 * DAY))
     assert troubles() == {}
 
 
@@ -243,10 +244,10 @@ def test_the_doctor_knows_a_hypertable(filled: ddl.Connection, events_database_u
 def test_rows_spread_over_the_workers_by_organization(connection: ddl.Connection, generated: list[Row]) -> None:
     ddl.ensure_schema(connection, "usage_events")
     generated_events.insert(connection, generated)
-    assert arranged(connection, Wishes(distribute=True))
+    assert arranged(connection, StorageOptions(distribute=True))
     assert table(connection).distributed == "organization_id"
     assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
-    assert arranged(connection, Wishes(distribute=True)) == []
+    assert arranged(connection, StorageOptions(distribute=True)) == []
     assert lacking(connection) == []
 
 
@@ -262,7 +263,7 @@ def test_a_rollup_is_spread_with_its_events(
             connection.commit()
             assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).rows > 0
         else:
-            assert arranged(connection, Wishes(distribute=True))
+            assert arranged(connection, StorageOptions(distribute=True))
     places = connection.execute("SELECT count(*), count(DISTINCT colocation_id) FROM citus_tables").fetchone()
     assert places == (3, 1)
     connection.commit()

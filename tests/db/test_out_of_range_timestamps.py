@@ -16,9 +16,9 @@ from support import generated_events
 from support.api_server import asking
 from support.interface_answers import WHOLE, doors, over_http
 from usage_explore import AggregateQuery, Period, Store, connect
-from usage_explore.db import NONE_ASKED, ddl, indexes, timescale
+from usage_explore.db import DEFAULT_STORAGE, ddl, indexes, timescale
 from usage_explore.db.catalog import relation
-from usage_explore.db.migrate import arrange
+from usage_explore.db.migrate import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.rollup import choose_dimensions, refresh_run
@@ -219,7 +219,7 @@ def test_init_replaces_the_index_that_an_older_version_made(
     assert finding.fix.startswith("usage-explore init")
     for said in (2, 0):
         words: list[str] = []
-        arrange(events_connection, "usage_events", NONE_ASKED, words.append)
+        migrate_table(events_connection, "usage_events", DEFAULT_STORAGE, words.append)
         assert len(words) == said, words
     found = relation(events_connection, "usage_events")
     assert found is not None

@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 from support import generated_events
 from support.database_servers import kind
 from usage_explore.cli.main import main
-from usage_explore.db import Wishes, ddl, timescale
+from usage_explore.db import StorageOptions, ddl, timescale
 from usage_explore.db.catalog import relation
-from usage_explore.db.migrate import arrange
+from usage_explore.db.migrate import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.rollup import catalog, refresh_run, status
@@ -94,7 +94,7 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     events_connection.execute("DROP INDEX usage_events_cover")
     events_connection.commit()
     words: list[str] = []
-    arrange(events_connection, "usage_events", Wishes(), words.append)
+    migrate_table(events_connection, "usage_events", StorageOptions(), words.append)
     (size,) = re.findall(r"usage_events_cover, about (\d+) MB", words[0])
     assert (5 if analyzed else 1) < int(size) < 25
     refresh_run.refresh(events_connection, events_table(), settle=timedelta(0))

@@ -15,7 +15,7 @@ import httpx
 import psycopg
 
 from usage_explore.cli.serve import launch
-from usage_explore.db import embedded_programs
+from usage_explore.db import embedded
 
 DATABASE = "postgres"
 
@@ -36,7 +36,7 @@ class Server:
     def __init__(self, home: Path, name: str = "data", **settings: str) -> None:
         self.home = home
         self.data = home / name
-        self.account = embedded_programs.account()
+        self.account = embedded.account()
         self.port = free_port()
         self.settings = {
             "listen_addresses": "127.0.0.1",
@@ -98,7 +98,7 @@ class Server:
         return row and row[0]
 
     def _program(self, name: str, *arguments: str) -> None:
-        assert (said := embedded_programs.run(self.home, self.account, name, *arguments)) == "", said
+        assert (said := embedded.run(self.home, self.account, name, *arguments)) == "", said
 
 
 class Network:

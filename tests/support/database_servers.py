@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from usage_explore.db import Wishes, ddl, embedded
+from usage_explore.db import StorageOptions, ddl, embedded
 from usage_explore.db.schema import DEFAULT_TABLE
 
 
@@ -58,7 +58,7 @@ def fresh_database(server_url: str, template: str = "template0") -> Iterator[str
             _join(url, [_at(worker, name) for worker in workers])
             if template != "template0":
                 with ddl.connect(url) as connection:
-                    ddl.ensure_schema(connection, DEFAULT_TABLE, Wishes(distribute=True))
+                    ddl.ensure_schema(connection, DEFAULT_TABLE, StorageOptions(distribute=True))
         yield url
     finally:
         for node in (server_url, *workers):

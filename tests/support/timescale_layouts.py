@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from support import generated_events
 from support.query_oracle import Row
-from usage_explore.db import Wishes
+from usage_explore.db import StorageOptions
 from usage_explore.db.ddl import Connection
-from usage_explore.db.migrate import arrange
+from usage_explore.db.migrate import migrate_table
 
 LAYOUTS = ("rowstore", "columnstore", "mixed")
 
@@ -39,4 +39,4 @@ def to_columnstore(connection: Connection, every: int = 1) -> None:
 def without_columnstore(connection: Connection) -> None:
     """Give up the columnstore, which TimescaleDB does not combine with row-level security."""
     connection.commit()
-    arrange(connection, "usage_events", Wishes(columnstore_after=timedelta(0)), str)
+    migrate_table(connection, "usage_events", StorageOptions(columnstore_after=timedelta(0)), str)

@@ -33,20 +33,20 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
     """
-    from usage_explore.db import Wishes, catalog, ddl
-    from usage_explore.db.migrate import arrange
+    from usage_explore.db import StorageOptions, catalog, ddl
+    from usage_explore.db.migrate import migrate_table
 
-    wishes = Wishes(
+    options = StorageOptions(
         events_per_day=events_per_day,
         columnstore_after=None if columnstore_after is None else timedelta(days=columnstore_after),
         migrate=migrate,
         distribute=distribute,
     )
     with connected() as (connection, settings):
-        created = ddl.ensure_schema(connection, settings.table, wishes)
+        created = ddl.ensure_schema(connection, settings.table, options)
         connection.commit()
         if not created:
-            arrange(connection, settings.table, wishes, click.echo)
+            migrate_table(connection, settings.table, options, click.echo)
         found = catalog.relation(connection, settings.table)
     kind = "table"
     if found is not None and found.hypertable:

@@ -1,5 +1,5 @@
-"""Connections, DDL, the embedded server, and what each kind of server needs: TimescaleDB, Citus, plain PostgreSQL."""
+"""Connections, DDL, the embedded server, and the kinds of server: PostgreSQL, TimescaleDB, Citus."""
 
-from usage_explore.db.storage_options import NONE_ASKED, Wishes
+from usage_explore.db.schema import DEFAULT_STORAGE, StorageOptions
 
-__all__ = ["NONE_ASKED", "Wishes"]
+__all__ = ["DEFAULT_STORAGE", "StorageOptions"]

@@ -1,4 +1,4 @@
-"""What a table or view looks like in the catalog, and whether it fits the documented columns."""
+"""Tables and views in PostgreSQL's catalog: kind, size, columns, and how these differ from the documented ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FITTING = {
     "timestamptz": ("timestamptz",),
     "jsonb": ("jsonb",),
 }
-"""For each documented type, the catalog types that serve as it (domains count as their base type)."""
+"""The catalog types that are accepted for each documented type (domains count as their base type)."""
 
-_KINDS = {
+_RELATION_KINDS = {
     "r": "table",
     "p": "partitioned table",
     "v": "view",
@@ -38,7 +38,7 @@ WHERE c.relname = %(table)s AND c.relkind = ANY (%(kinds)s)
   AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
 """
 
-_INSTANTS = ("timestamp", "ingested_at")
+_INSTANT_COLUMNS = ("timestamp", "ingested_at")
 
 _ATTRIBUTES = """
 SELECT a.attname, coalesce(nullif(b.typname, ''), t.typname), a.attnotnull
@@ -51,9 +51,9 @@ _HYPERTABLE = """
 SELECT n.nspname FROM timescaledb_information.hypertables, pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'timescaledb' AND hypertable_schema = %s AND hypertable_name = %s
 """
-"""The schema of TimescaleDB's functions, which may be any: CREATE EXTENSION timescaledb SCHEMA ts."""
+"""The schema of TimescaleDB's functions, which is any: CREATE EXTENSION timescaledb SCHEMA ts."""
 
-_AGGREGATED = """
+_CONTINUOUS_AGGREGATE = """
 SELECT format('%%I.%%I', hypertable_schema, hypertable_name) FROM timescaledb_information.continuous_aggregates
 WHERE view_schema = %s AND view_name = %s
 """
@@ -65,7 +65,7 @@ SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One column as it is: its name, its catalog type (`float8`, `timestamptz`, …), its nullability."""
+    """A column of the catalog; `type` is the catalog's name, such as `float8` or `timestamptz`."""
 
     name: str
     type: str
@@ -74,10 +74,10 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view as it is.
+    """A table or view of the catalog.
 
-    `rows` is the planner's estimate, negative when never analyzed; `distributed` is the column by which Citus spreads
-    it over the workers, None where it does not; `aggregated` the hypertable that a continuous aggregate is made from.
+    `rows` is the planner's estimate, negative if never analyzed; `distributed` the column by which Citus distributes
+    it, else None; `aggregated` the hypertable of a continuous aggregate.
     """
 
     oid: int
@@ -98,9 +98,9 @@ class Relation:
 
 
 def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> Relation | None:
-    """The table or view called `name` or `schema.name`, as a statement of this session would find it."""
+    """The table or view `name` or `schema.name`, resolved as in a statement of this session; None if there is none."""
     schema, table = split_name(table_name)
-    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_KINDS)}).fetchone()
+    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_RELATION_KINDS)}).fetchone()
     if row is None:
         return None
     oid, schema, table, kind, rows, readable = row
@@ -108,38 +108,42 @@ def relation(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -
         name: Attribute(name, type_, not required)
         for name, type_, required in connection.execute(_ATTRIBUTES, [oid]).fetchall()
     }
-    functions = _look(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
-    aggregated = _look(connection, "timescaledb_information.continuous_aggregates", _AGGREGATED, [schema, table])
-    distributed = _look(connection, "pg_catalog.pg_dist_partition", _DISTRIBUTION, [oid])
-    if functions:  # its root holds no rows: TimescaleDB asks the chunks
+    functions = _extension_value(connection, "timescaledb_information.hypertables", _HYPERTABLE, [schema, table])
+    aggregated = _extension_value(
+        connection, "timescaledb_information.continuous_aggregates", _CONTINUOUS_AGGREGATE, [schema, table]
+    )
+    distributed = _extension_value(connection, "pg_catalog.pg_dist_partition", _DISTRIBUTION, [oid])
+    if functions:  # a hypertable's root has no rows; this adds up the chunks
         estimate = sql.SQL("SELECT {}.approximate_row_count(%s::oid::regclass)").format(sql.Identifier(functions))
         rows = (connection.execute(estimate, [oid]).fetchone() or (rows,))[0]
-    if readable and (functions or kind != "r"):  # what is not analyzed, or never is, the planner judges by its size
+    if readable and (functions or kind != "r"):  # the planner estimates from the size if there are no statistics
         name = sql.Identifier(schema, table)
         plan = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(name)).fetchone()
         rows = max(rows, plan[0][0]["Plan"]["Plan Rows"]) if plan else rows
-    return Relation(oid, schema, table, _KINDS[kind], rows, readable, bool(functions), distributed, columns, aggregated)
+    return Relation(
+        oid, schema, table, _RELATION_KINDS[kind], rows, readable, bool(functions), distributed, columns, aggregated
+    )
 
 
 def check_instants(connection: psycopg.Connection[tuple[Any, ...]], table_name: str) -> None:
-    """Raise `TableMismatch` where the table's times are of a type that does not say which instants they are.
+    """Raise `TableMismatch` if a time column has a type without a time zone.
 
-    Everything else that does not fit makes the database refuse a statement; these are compared as if they were UTC.
+    The database rejects statements on other mismatches, but would compare such times as if they were UTC.
     """
     schema, table = split_name(table_name)
-    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_KINDS)}).fetchone()
+    row = connection.execute(_RELATION, {"schema": schema, "table": table, "kinds": list(_RELATION_KINDS)}).fetchone()
     for name, type_, _ in connection.execute(_ATTRIBUTES, [row[0]]).fetchall() if row else ():
-        if name in _INSTANTS and type_ not in FITTING["timestamptz"]:
+        if name in _INSTANT_COLUMNS and type_ not in FITTING["timestamptz"]:
             raise TableMismatch(
                 f"{table_name}: the column {name} is of type {type_}, which does not say which instant it is; it must"
-                " be timestamptz. `usage-explore doctor` prints the statements that make it so."
+                " be timestamptz. `usage-explore doctor` prints the statements that convert it."
             )
 
 
-def _look(
+def _extension_value(
     connection: psycopg.Connection[tuple[Any, ...]], catalog: LiteralString, query: LiteralString, values: list[Any]
 ) -> Any:
-    """The query's first value where an extension has brought the catalog it reads, else None."""
+    """The first value of the query, None if the extension's catalog that it reads does not exist."""
     there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [catalog]).fetchone()
     row = connection.execute(query, values).fetchone() if there and there[0] else None
     return row and row[0]
@@ -161,7 +165,7 @@ def documented() -> dict[str, tuple[str, bool]]:
 
 
 def misfits(found: Relation) -> list[str]:
-    """What is wrong with the columns, one phrase each; empty when every documented column fits."""
+    """A phrase for each documented column that is missing or of another type."""
     wrong = []
     for name, (type_, _) in documented().items():
         column = found.columns.get(name)

@@ -1,4 +1,4 @@
-"""Connections that may write, for `init`, `demo` and `load` alone; everything else only reads."""
+"""Read-write connections, for `init`, `demo` and `load` only, and the DDL of the events table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore.db import NONE_ASKED, Wishes, citus, timeouts, timescale
+from usage_explore.db import DEFAULT_STORAGE, StorageOptions, citus, timeouts, timescale
 from usage_explore.db import indexes as indexed
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.error_mapping import translated
@@ -24,32 +24,35 @@ _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
 
 
 def connect(url: str) -> Connection:
-    """A psycopg connection that may write, with the settings of `network.SESSION`; autocommit off, nothing begun.
+    """A read-write psycopg connection with the settings of `timeouts.SESSION`; autocommit off, no transaction begun.
 
-    Raises `ConfigurationError` for a URL that cannot be read, `DatabaseUnavailable` when nobody answers.
+    Raises `ConfigurationError` for an invalid URL, `DatabaseUnavailable` if no server answers.
     """
     given = timeouts.parameters(url)
-    if "," in given.get("host", ""):  # of several servers, the one that takes writes
+    if "," in given.get("host", ""):  # of several servers, the primary
         given.setdefault("target_session_attrs", "read-write")
     try:
         connection = psycopg.connect(**given | {"application_name": "usage-explore"})
     except psycopg.OperationalError as error:
         raise translated(error, broken=True) from None
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # who waits, sees what was done
-    for setting in timeouts.SESSION.items():  # not as options, which poolers refuse
+    connection.isolation_level = (
+        psycopg.IsolationLevel.READ_COMMITTED
+    )  # a statement that waited for a lock sees the changes
+    for setting in timeouts.SESSION.items():  # not as connection options, which poolers refuse
         connection.execute("SELECT set_config(%s, %s, false)", setting)
     connection.commit()
     return connection
 
 
-def ensure_schema(connection: Connection, table_name: str, wishes: Wishes = NONE_ASKED) -> bool:
-    """Create the events table and what its server offers: True if created.
+def ensure_schema(connection: Connection, table_name: str, options: StorageOptions = DEFAULT_STORAGE) -> bool:
+    """Create the events table with its indexes and statistics; False if it exists.
 
-    That is its indexes and statistics; where TimescaleDB is there, a hypertable with a columnstore; spread over
-    Citus's workers if `wishes` say so. All or nothing, in one transaction, and safe when several processes do it at
-    once. An existing table with the documented columns is left as it is: False. Raises `TableMismatch` for a view or
-    a table of another shape, and when the role may not create tables; `ConfigurationError` for a wish that this
-    server cannot grant, and where the database takes no writes.
+    With TimescaleDB it becomes a hypertable with a columnstore, with `distribute` it is distributed over Citus's
+    workers. One transaction, safe if several processes do it at once. An existing table with the documented columns is
+    not changed.
+
+    Raises `TableMismatch` for a view, a table with other columns, or a role that may not create tables;
+    `ConfigurationError` for an option that this server does not support, or a read-only database.
     """
     table = events_table(table_name)
     with connection.transaction():
@@ -60,7 +63,7 @@ def ensure_schema(connection: Connection, table_name: str, wishes: Wishes = NONE
             _check(existing, table_name)
             return False
         try:
-            _create(connection, table, wishes)
+            _create(connection, table, options)
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{table_name}: this role may not create it ({error.diag.message_primary}); run"
@@ -95,11 +98,11 @@ def _check(existing: Relation, table_name: str) -> None:
     if wrong:
         raise TableMismatch(
             f"{table_name}: exists with other columns ({'; '.join(wrong[:3])}{'; …' if wrong[3:] else ''})"
-            " and was left alone; `usage-explore doctor` says what differs; or choose another --table"
+            " and was not changed; `usage-explore doctor` says what differs; or choose another --table"
         )
 
 
-def _create(connection: Connection, table: Table, wishes: Wishes) -> None:
+def _create(connection: Connection, table: Table, options: StorageOptions) -> None:
     if table.schema:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema)))
     made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
@@ -107,11 +110,11 @@ def _create(connection: Connection, table: Table, wishes: Wishes) -> None:
         connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
     name = identifier(table)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
-    if wishes.distribute:
+    if options.distribute:
         citus.distribute(connection, name)
     elif timescale.available(connection):
-        timescale.settle(connection, name, wishes)
+        timescale.settle(connection, name, options)
     found = relation(connection, table.fullname)
-    assert found is not None  # noqa: S101 - just made
+    assert found is not None  # noqa: S101 - created above
     for creation in indexed.create_statistics(found, indexed.missing_statistics(connection, found)):
         connection.execute(creation)

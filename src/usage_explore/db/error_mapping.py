@@ -1,4 +1,4 @@
-"""The database's errors in our words: what happened, and what to do about it."""
+"""The mapping of PostgreSQL's errors to ours, with the cause and a hint."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ _MISMATCH = (
     psycopg.errors.InvalidSchemaName,
     psycopg.errors.InsufficientPrivilege,
 )
-_AWAY = (
+_UNAVAILABLE = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CrashShutdown,
     psycopg.errors.CannotConnectNow,
     psycopg.errors.IdleSessionTimeout,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
-_CROWDED = re.compile("too many (clients|connections)|connection slots are reserved|no more connections allowed")
-"""What PostgreSQL and pgbouncer say at the door, where libpq passes no code on."""
+_TOO_MANY_CONNECTIONS = re.compile(
+    "too many (clients|connections)|connection slots are reserved|no more connections allowed"
+)
+"""Messages of PostgreSQL and pgbouncer when they refuse a connection: libpq gives no SQLSTATE then."""
 
 
 def translated(error: Any, *, broken: bool) -> DatabaseError:
-    """The error of ours that psycopg's `error` is; `broken` says that the connection was lost or never made."""
-    words = said(error)
+    """The error for psycopg's `error`; `broken`: the connection was lost or never made."""
+    message = server_message(error)
     match error:
-        case psycopg.errors.QueryCanceled() if "user request" in words:
+        case psycopg.errors.QueryCanceled() if "user request" in message:
             return DatabaseUnavailable("The statement was cancelled in the database; ask again.")
         case psycopg.errors.QueryCanceled():
             return StatementTimeout(
@@ -47,7 +49,7 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
         case psycopg.errors.SerializationFailure() | psycopg.errors.DeadlockDetected():
             return DatabaseUnavailable(
                 "The database is a replica and cancelled the statement to keep up with its primary; ask again. "
-                "Where it happens often, max_standby_streaming_delay or hot_standby_feedback gives more time.",
+                "If it happens often, max_standby_streaming_delay or hot_standby_feedback gives more time.",
                 "The database cancelled the statement to keep up with its primary; ask again.",
             )
         case psycopg.errors.NumericValueOutOfRange():
@@ -57,45 +59,45 @@ def translated(error: Any, *, broken: bool) -> DatabaseError:
             )
         case psycopg.errors.DiskFull():
             return DatabaseUnavailable(
-                f"The database server's disk is full: {words}. Make room there, or narrow the window meanwhile.",
+                f"The database server's disk is full: {message}. Make room there, or narrow the window meanwhile.",
                 "The database server's disk is full; narrow the window, or try again when there is room.",
             )
         case psycopg.errors.ConfigurationLimitExceeded() | psycopg.errors.OutOfMemory():
             return DatabaseUnavailable(
-                f"The statement needs more room than the database server gives it: {words}. Narrow the window, "
-                "add a filter, or ask whoever runs the server for more.",
+                f"The statement needs more room than the database server gives it: {message}. Narrow the window, "
+                "add a filter, or ask the administrator for more.",
                 "The statement needs more room than the database server gives it; narrow the window or add a filter.",
             )
         case psycopg.errors.TooManyConnections():
-            return _crowded(words)
+            return _too_many_connections(message)
         case psycopg.DataError() if not error.sqlstate:
             return DatabaseError(
-                f"The database holds a value that cannot be read here: {words}. `usage-explore doctor` counts and names"
-                " rows with impossible times; correct or delete them."
+                f"The database holds a value that cannot be read here: {message}. `usage-explore doctor` counts and"
+                " names rows with impossible times; correct or delete them."
             )
         case psycopg.Error() if isinstance(error, _MISMATCH):
             return TableMismatch(
-                f"The table does not fit: {words}. Run `usage-explore doctor` to see what to do, "
-                "or `usage-explore init` where there is no table yet."
+                f"The table does not fit: {message}. Run `usage-explore doctor` to see what to do, "
+                "or `usage-explore init` if there is no table yet."
             )
-    if broken and _CROWDED.search(words):
-        return _crowded(words)
+    if broken and _TOO_MANY_CONNECTIONS.search(message):
+        return _too_many_connections(message)
     state = error.sqlstate or ""
-    if broken or isinstance(error, _AWAY) or state.startswith("08"):
-        return DatabaseUnavailable(f"The database does not answer: {words}")
+    if broken or isinstance(error, _UNAVAILABLE) or state.startswith("08"):
+        return DatabaseUnavailable(f"The database does not answer: {message}")
     if not state:
-        return DatabaseError(f"The statement could not be sent to the database: {words}")
-    return DatabaseError(f"The database refused the statement: {words}")
+        return DatabaseError(f"The statement could not be sent to the database: {message}")
+    return DatabaseError(f"The database refused the statement: {message}")
 
 
-def said(error: psycopg.Error) -> str:
-    """What the database said, in one line."""
+def server_message(error: psycopg.Error) -> str:
+    """The primary message of the database, in one line."""
     return " ".join((error.diag.message_primary or str(error)).split())
 
 
-def _crowded(words: str) -> DatabaseUnavailable:
+def _too_many_connections(message: str) -> DatabaseUnavailable:
     return DatabaseUnavailable(
-        f"The database has too many connections and takes no more: {words}. Try again shortly; where it stays so, "
+        f"The database has too many connections and takes no more: {message}. Try again shortly; if it persists, "
         "raise max_connections or the role's CONNECTION LIMIT.",
         "The database has too many connections right now; try again shortly.",
     )

@@ -1,4 +1,4 @@
-"""The indexes that a table has in the catalog, and whether they do what the wanted ones are for."""
+"""A table's indexes in the catalog, and the statements for missing indexes and statistics objects."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _STATISTICS = "SELECT stxname FROM pg_statistic_ext WHERE stxrelid = %s AND 'm' 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """A valid index: its key columns with their direction, and every column it holds ("" for expressions).
+    """A valid index: its key columns with their direction, and all its columns ("" for expressions).
 
-    `whole` is False for a partial one.
+    `whole` is False for a partial index.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Existing:
     columns: frozenset[str]
 
     def falls_short_of(self, wanted: Index) -> bool:
-        """Whether it is the wanted index as an older version made it: the same keys, fewer further columns."""
+        """Whether it is the wanted index of an older version: the same keys, fewer further columns."""
         keys = tuple(_column(expression) for expression in wanted.expressions)
         return self.name == wanted.name and self.keys == keys and self.columns < frozenset(_columns(wanted))
 
     def serves(self, wanted: Index) -> bool:
-        """Whether scanning it, forwards or backwards, does what the wanted index is for."""
+        """Whether a forward or backward scan can replace one of the wanted index."""
         options = wanted.dialect_options["postgresql"]
         keys = tuple(_column(expression) for expression in wanted.expressions)
         included = options["include"] or ()
@@ -79,20 +79,20 @@ def existing(connection: psycopg.Connection[tuple[Any, ...]], found: Relation) -
 
 
 def wanted(found: Relation) -> list[Index]:
-    """The indexes this table should have, those on columns it lacks left out."""
+    """The indexes that this table should have, without those on missing columns."""
     return [index for index in schema.indexes(named(found)) if all(name in found.columns for name in _columns(index))]
 
 
 def missing_statistics(connection: psycopg.Connection[tuple[Any, ...]], found: Relation) -> dict[str, tuple[str, str]]:
-    """The statistics objects this table should have and has not. Chunks of a hypertable cannot have any."""
+    """The missing statistics objects, by name. Chunks of a hypertable cannot have any."""
     if found.hypertable or found.kind != "table":
         return {}
-    there = {row[0] for row in connection.execute(_STATISTICS, [found.oid]).fetchall()}
-    return {name: columns for name, columns in schema.statistics(named(found)).items() if name not in there}
+    existing = {row[0] for row in connection.execute(_STATISTICS, [found.oid]).fetchall()}
+    return {name: columns for name, columns in schema.statistics(named(found)).items() if name not in existing}
 
 
 def create_statistics(found: Relation, missing: dict[str, tuple[str, str]]) -> list[sql.Composed]:
-    """The statements that make the statistics objects; ANALYZE fills them."""
+    """The statements that create the statistics objects; ANALYZE fills them."""
     return [
         sql.SQL("CREATE STATISTICS {} (mcv) ON {} FROM {}").format(
             sql.Identifier(found.schema, name),
@@ -104,14 +104,14 @@ def create_statistics(found: Relation, missing: dict[str, tuple[str, str]]) -> l
 
 
 def named(found: Relation) -> Table:
-    """The events table under the name and schema it was found by."""
+    """The events table with the name and schema of the relation."""
     table = schema.events_table()
     table.name, table.schema = found.name, found.schema
     return table
 
 
 def create(index: Index, found: Relation) -> str:
-    """The statement that makes the index in the way which blocks writers least on this kind of table.
+    """The statement that creates the index with the least locking for this kind of table.
 
     It cannot run in a transaction, except for a unique index on a hypertable or any on a partitioned table.
     """
@@ -124,19 +124,19 @@ def create(index: Index, found: Relation) -> str:
 
 
 def drop(name: str, found: Relation) -> sql.Composed:
-    """The statement that drops an index of the table, writers going on where this kind of table lets them."""
+    """The statement that drops an index, without blocking writers if this kind of table allows it."""
     blocked = found.hypertable or found.kind == "partitioned table"
     kind = sql.SQL("DROP INDEX {}" if blocked else "DROP INDEX CONCURRENTLY {}")
     return kind.format(sql.Identifier(found.schema, name))
 
 
 def blocks(index: Index, found: Relation) -> bool:
-    """Whether writers wait while the index is made."""
+    """Whether creating the index blocks writers."""
     return found.kind == "partitioned table" or (found.hypertable and bool(index.unique))
 
 
 def purpose(index: Index) -> str:
-    """What the index is for: the last word of its name."""
+    """The purpose of the index: the last word of its name."""
     return str(index.name).rpartition("_")[2]
 
 

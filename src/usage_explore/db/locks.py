@@ -1,6 +1,4 @@
-"""Lock files between processes: readable by their owner alone, so that no other OS user can hold them, and waited for
-a bounded time.
-"""
+"""Lock files between processes, with a time limit. Only their owner may open them: no other OS user can hold them."""
 
 from __future__ import annotations
 
@@ -11,17 +9,17 @@ import time
 from pathlib import Path
 from typing import IO
 
-_AGAIN = 0.05
-"""Seconds between two attempts."""
+_RETRY_SECONDS = 0.05
+"""Time between two attempts."""
 
 
 def locked(path: Path, wait: float, *, shared: bool = False) -> IO[bytes]:
-    """The file, made where it is missing and locked until it is closed.
+    """The file, created if missing, and locked until it is closed; exclusively unless `shared`.
 
-    Raises `TimeoutError` when others hold it for longer than `wait` seconds, `OSError` when it cannot be opened.
+    Raises `TimeoutError` if other processes hold it for longer than `wait` seconds, `OSError` if it cannot be opened.
     """
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-    with contextlib.suppress(PermissionError):  # another user's, who may let us in
+    with contextlib.suppress(PermissionError):  # owned by another user, who may permit access
         os.fchmod(file.fileno(), 0o600)
     deadline = time.monotonic() + wait
     while True:
@@ -31,6 +29,6 @@ def locked(path: Path, wait: float, *, shared: bool = False) -> IO[bytes]:
             if time.monotonic() >= deadline:
                 file.close()
                 raise TimeoutError(f"{path} was held by another process for {wait:g} s") from None
-            time.sleep(_AGAIN)
+            time.sleep(_RETRY_SECONDS)
         else:
             return file

@@ -1,31 +1,32 @@
-"""The `usage_events` table as SQLAlchemy Core: its columns, its indexes, its name.
+"""The `usage_events` table as SQLAlchemy Core: its columns, indexes, name and storage options, without a connection.
 
-Source: the documented API's event and `contract` section 1. Nothing here needs a connection.
-
-Why these indexes. Bytes per event (`INDEX_BYTES`) as measured on 3 million events in PostgreSQL 18:
+The columns are those of the documented API's event. The indexes, with the bytes per event (`INDEX_BYTES`) measured on
+3 million events in PostgreSQL 18:
 
     page           66   an organization's events, newest first; keeps (organization, time, id) unique
     cover          98   aggregates by time, metric, quantity and customer, `as_of` included, without visiting the table
     customer       75   one customer's events, newest first
     ingested       48   what an organization learned since an instant: the rows a rollup has not seen
     subscription    7   ┐
-    product         7   │ events of a value that has few: found at once, then sorted; a value that has many
-    metric          7   │ is met soon enough on the way down the paging index
+    product         7   │ events of a rare value: read by this index, then sorted; a frequent value is read in the
+    metric          7   │ order of the paging index
     price           7   ┘
-    dimensions     10   the same for any dimension, asked with `@>`
+    dimensions     10   the same for any dimension, with `@>`
 
-The four small ones end before any time: their keys repeat, so PostgreSQL stores each once with a list of rows.
-With the time they would be six to seven times as large. None starts with the organization and goes on with
-anything but a time: PostgreSQL 18 skips through such an index for wide aggregates, visits the table row by row,
-and takes several times as long. COPY wrote 80,000 rows/s with the first three, 36,000 with all.
+The four small ones have no time: their keys repeat, so PostgreSQL stores each once with a list of rows. With the time
+they would be six to seven times as large. None has the organization first and then another column than a time:
+PostgreSQL 18 would use a skip scan of such an index for wide aggregates, read the table row by row, and take several
+times as long. COPY wrote 80,000 rows/s with the first three indexes, 36,000 with all.
 
-A planner that takes organization and metric for independent walks one tenant's whole history for a metric that only
-its neighbour has; `statistics` tells it otherwise (136 ms to 0.1 in 600,000 events).
+The planner assumes that organization and metric are independent, and would read one organization's whole history for a
+metric that only another one has. `statistics` correct that: 0.1 ms instead of 136 in 600,000 events.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +39,28 @@ from usage_explore.query import validators
 DEFAULT_TABLE = "usage_events"
 
 _NAME = re.compile(r"[^\W\d][\w$]*")
-_LONGEST_NAME = 63
+
+_MAX_NAME_BYTES = 63
+"""PostgreSQL truncates longer names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions:
+    """The options of `usage-explore init`; with None a new table has the default, an existing one stays as it is.
+
+    `events_per_day` is the volume that the chunk interval is made for; `columnstore_after` the age of events that move
+    to TimescaleDB's columnstore, zero for never; `migrate` makes a hypertable of a plain table with rows; `distribute`
+    distributes the table over Citus's workers.
+    """
+
+    events_per_day: int | None = None
+    columnstore_after: timedelta | None = None
+    migrate: bool = False
+    distribute: bool = False
+
+
+DEFAULT_STORAGE = StorageOptions()
+"""The options for tables that `load`, `demo` and the app create."""
 
 
 def events_table(name: str = DEFAULT_TABLE) -> Table:
@@ -80,7 +102,7 @@ def split_name(name: str) -> tuple[str | None, str]:
 
 
 def indexes(table: Table) -> tuple[Index, ...]:
-    """The indexes the statements are made for, the unique one first; the module says why these."""
+    """The indexes for the statements, the unique one first; the module's docstring has the reasons."""
     c = table.c
 
     def index(purpose: str, *columns: Any, **options: Any) -> Index:
@@ -105,7 +127,7 @@ def indexes(table: Table) -> tuple[Index, ...]:
 
 
 def statistics(table: Table) -> dict[str, tuple[str, str]]:
-    """The columns whose most frequent pairs the planner should know, by the name of the statistics object."""
+    """The column pairs with extended statistics for the planner, by the name of the statistics object."""
     return {
         f"{table.name}_{column}_pairs": ("organization_id", column)
         for column in ("metric_key", "price_key", "product_id")
@@ -113,8 +135,8 @@ def statistics(table: Table) -> dict[str, tuple[str, str]]:
 
 
 def _is_name(word: str) -> bool:
-    """Whether PostgreSQL takes the word as it is: it would cut a longer one and read another table."""
-    return bool(_NAME.fullmatch(word)) and len(word.encode()) <= _LONGEST_NAME
+    """Whether PostgreSQL uses the word unchanged: it would truncate a longer one and read another table."""
+    return bool(_NAME.fullmatch(word)) and len(word.encode()) <= _MAX_NAME_BYTES
 
 
 INDEX_BYTES = {
@@ -128,7 +150,7 @@ INDEX_BYTES = {
     "price": 7,
     "dimensions": 10,
 }
-"""About how large each index is, in bytes per event, by the last word of its name."""
+"""Approximate size of each index in bytes per event, by the last word of its name."""
 
 COLUMNS = tuple(column.name for column in events_table().columns)
 """The documented column names, in order."""

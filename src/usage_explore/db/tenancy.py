@@ -1,4 +1,4 @@
-"""Whose events a question is about: one organization's, and only one that the asker may see."""
+"""The organization of a query, which must be one that the current user may see."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from usage_explore.sql import filters, hints
 
 _Q = TypeVar("_Q", bound=Question)
 
-_REMEMBERED = 60
-"""Seconds for which an organization that has events is taken to have some, without looking again."""
+_CACHE_SECONDS = 60
+"""Time for which the result that an organization has events is cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What may be seen: `organization_id` alone where there is one, and of `allowed` only where it is not None.
+    """The visible organizations: `organization_id` alone if given, and only those in `allowed` if that is not None.
 
-    `seen` holds when each organization was last found to have events, in seconds of `time.monotonic`.
+    `seen` has the time of `time.monotonic` at which an organization was last seen to have events.
     """
 
     organization_id: UUID | None
@@ -33,23 +33,23 @@ class Scope:
     seen: MutableMapping[UUID, float] = field(default_factory=dict)
 
     def may_see(self, organization_id: UUID) -> bool:
-        """Whether the organization, if it exists, may be asked about."""
+        """Whether the organization is visible, if it exists."""
         own = self.organization_id in (None, organization_id)
         return own and (self.allowed is None or organization_id in self.allowed)
 
     def check(self, query: Question) -> None:
-        """Refuse what is not the asker's before the database is touched: it takes as long whether it exists or not.
+        """Raise `ScopeError` for an organization that is not visible.
 
-        Raises `ScopeError`.
+        The database is not queried, so the time does not reveal whether it exists.
         """
         claim = query.organization_id or self.organization_id
         if claim is not None and not self.may_see(claim):
             raise ScopeError.refusing(claim)
 
     def of(self, query: _Q, connection: Connection, table: Table) -> _Q:
-        """The question with its organization, which must have events; a single one is taken without asking.
+        """The query with its organization, which must have events; a single visible one is the default.
 
-        Raises `ScopeError` where there is none or a choice of several.
+        Raises `ScopeError` if there are none, or several without a choice.
         """
         if self.organization_id is not None:
             self._check_own(connection, table, self.organization_id)
@@ -63,7 +63,7 @@ class Scope:
         if len(allowed) == 1:
             return query.replace(organization_id=allowed[0])
         if not allowed and self.allowed is not None:
-            raise ScopeError("organization_id: there are no events here that you may see; ask whoever runs the server")
+            raise ScopeError("organization_id: there are no events here that you may see; ask the administrator")
         if not allowed and not connection.execute(filters.is_empty(table)).scalar_one():
             raise ScopeError(
                 "organization_id: this database role sees no events: there are none, or row-level security or a view "
@@ -80,7 +80,7 @@ class Scope:
         )
 
     def organizations(self, connection: Connection, table: Table) -> tuple[UUID, ...]:
-        """Every organization that may be asked about. Raises `ScopeError` where the own one has no events."""
+        """All visible organizations. Raises `ScopeError` if the scope's own one has no events."""
         if self.organization_id is not None:
             if not self.may_see(self.organization_id):
                 return ()
@@ -94,7 +94,7 @@ class Scope:
         return tuple(organization_id for organization_id in found if self.may_see(organization_id))
 
     def _check_own(self, connection: Connection, table: Table, own: UUID) -> None:
-        """Refuse the scope's organization where the table has events, but none of it that this role may see."""
+        """Raise `ScopeError` for the scope's organization if the table has events, but none of its are visible."""
         if self._has_events(connection, table, own):
             return
         if not connection.execute(filters.is_empty(table)).scalar_one():
@@ -106,7 +106,7 @@ class Scope:
 
     def _has_events(self, connection: Connection, table: Table, organization_id: UUID) -> bool:
         now = time.monotonic()
-        if now - self.seen.get(organization_id, -_REMEMBERED) < _REMEMBERED:
+        if now - self.seen.get(organization_id, -_CACHE_SECONDS) < _CACHE_SECONDS:
             return True
         found = bool(connection.execute(filters.holds(table, organization_id)).scalar_one())
         if found:

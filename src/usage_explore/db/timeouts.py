@@ -1,4 +1,4 @@
-"""Connections that notice when the network or the server has gone silent, instead of waiting for ever."""
+"""Connection parameters and time limits: a silent network or server ends a statement with an error."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from usage_explore.errors import ConfigurationError
 _T = TypeVar("_T")
 
 PATIENCE = 5.0
-"""Seconds of silence where a server has nothing to work on, as when it is asked whether it is still there."""
+"""Seconds without a byte after which a connection without a running statement is closed."""
 
-_BOUNDS: dict[str, Any] = {
-    "connect_timeout": 10,  # seconds, each address of each host
+_NETWORK_LIMITS: dict[str, Any] = {
+    "connect_timeout": 10,  # seconds per address of a host
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -30,27 +30,27 @@ _BOUNDS: dict[str, Any] = {
 
 SESSION = {
     "TimeZone": "UTC",
-    "DateStyle": "ISO, MDY",  # psycopg reads times and intervals in these styles alone
+    "DateStyle": "ISO, MDY",  # the styles of times and intervals that psycopg parses
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "array_nulls": "on",
-    "row_security": "on",  # off makes an error of every statement that a policy would narrow
-    "default_transaction_isolation": "read committed",  # serializable transactions can be refused, and wait
+    "row_security": "on",  # off: statements that a policy restricts are errors
+    "default_transaction_isolation": "read committed",  # serializable transactions can fail or wait
     "default_transaction_deferrable": "off",
 }
-"""Settings of a session that answers or errors depend on, whatever the role or the database sets for itself."""
+"""Session settings that results or errors depend on; they override those of the role and the database."""
 
 
 def parameters(url: str, settings: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """The URL's connection parameters; where it does not bound what the network may take, we do.
+    """The connection parameters of the URL, with default time limits for the network.
 
-    With `settings`, these and `SESSION` follow the URL's own `options`, and take the place of what the role or the
-    database sets. Several hosts (`host1:5432,host2:5432`) are tried in order. Raises `ConfigurationError` for a URL
-    that libpq cannot read.
+    With `settings`, these and `SESSION` follow the URL's own `options`, and override those of the role and the
+    database. Several hosts (`host1:5432,host2:5432`) are tried in order. Raises `ConfigurationError` for a URL that
+    libpq cannot parse.
     """
     try:
-        given = _BOUNDS | conninfo_to_dict(url) | {"client_encoding": "utf8"}  # whatever the database's own is
+        given = _NETWORK_LIMITS | conninfo_to_dict(url) | {"client_encoding": "utf8"}  # independent of the database
         if settings is None:
             return given
         ours = " ".join(f"-c {name}={_escaped(value)}" for name, value in (SESSION | dict(settings)).items())
@@ -62,40 +62,40 @@ def parameters(url: str, settings: Mapping[str, object] | None = None) -> dict[s
 
 
 def _escaped(value: object) -> str:
-    """A setting's value as `options` takes it, where blanks end a value."""
+    """A setting's value for `options`, in which spaces separate settings."""
     return str(value).replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that gives up on a silent server.
+    """A connection that is closed if the server is silent.
 
-    TCP's own time-outs end a wait for a machine that is gone; a server, pooler or proxy that takes a statement and
-    never answers looks alive to them. So when not a byte has come or gone for `patience` seconds, the connection is
-    closed and the statement ends with `psycopg.OperationalError`.
+    TCP time-outs detect a lost host, but not a server, pooler or proxy that accepts a statement and never answers. So
+    after `patience` seconds without a byte in either direction the connection is closed, and the statement ends with
+    `psycopg.OperationalError`.
     """
 
     patience: float = PATIENCE
 
     def allow(self, statement_timeout: timedelta) -> None:
-        """Leave each statement its time, and the server a little more to say that it has cancelled one."""
+        """Wait for each statement as long as its timeout, and `PATIENCE` for the message that it was cancelled."""
         self.patience = statement_timeout.total_seconds() + PATIENCE
 
     def wait(self, gen: PQGen[_T], *args: Any, **options: Any) -> _T:
-        """What psycopg waits for, no longer than `patience` at a time."""
+        """Psycopg's wait, with the limit of `patience`."""
         return super().wait(self._patient(gen), *args, **options)
 
     def _patient(self, gen: PQGen[_T]) -> PQGen[_T]:
-        heard = time.monotonic()
+        last_byte = time.monotonic()
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if ready:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > self.patience:
+                    last_byte = time.monotonic()
+                elif time.monotonic() - last_byte > self.patience:
                     gen.close()
                     self.close()
-                    raise psycopg.OperationalError(f"not a byte came for {self.patience:g} seconds")
+                    raise psycopg.OperationalError(f"no byte was received for {self.patience:g} seconds")
                 wanted = gen.send(ready)
         except StopIteration as done:
             result: _T = done.value

@@ -1,10 +1,10 @@
-"""TimescaleDB: the hypertable, how long its chunks are, when they move to the columnstore.
+"""TimescaleDB: the hypertable, its chunk interval, and the columnstore.
 
-The chunk being written to stays quick while its indexes stay in memory. So a chunk is as long as a quarter of
-`effective_cache_size` has room for its indexes (about 325 bytes per event): with PostgreSQL's default of 4 GB that
-is 3.4 million events. Shorter ones than needed cost planning time, a little for each chunk that a question touches.
+Inserts are fast while the indexes of the current chunk are in memory. So the chunk interval is the longest whose
+indexes (about 325 bytes per event) fit in a quarter of `effective_cache_size`: 3.4 million events with PostgreSQL's
+default of 4 GB. Shorter chunks than necessary cost planning time for each chunk that a query reads.
 
-The columnstore is segmented by organization, since every statement is about one, and ordered as pages are, so that a
+The columnstore is segmented by organization, because every statement is about one, and ordered as pages are, so that a
 page reads one batch of 1,000 events of one chunk. Measured on 3 million events, in ms:
 
     segment by; order by                     size    first page   30 days by metric   a common metric, 90 days
@@ -14,8 +14,8 @@ page reads one batch of 1,000 events of one chunk. Measured on 3 million events,
     organization, metric; timestamp, id      222 MB      1.5            43                    62
     organization, customer; timestamp, id    475 MB      4.1            75                   404
 
-By metric as well helps questions about one metric, which a rollup answers anyway, and makes small batches of every
-small tenant. By customer the batches are no longer full.
+Segmenting by metric, too, speeds up queries for one metric, which a rollup answers anyway, but makes small batches for
+small organizations. By customer, batches are no longer full.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from usage_explore.db.schema import INDEX_BYTES
-from usage_explore.db.storage_options import Wishes
+from usage_explore.db.schema import INDEX_BYTES, StorageOptions
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 DEFAULT_INTERVAL = timedelta(days=7)
-"""A chunk's length where the volume is not known: TimescaleDB's own default."""
+"""Chunk interval for an unknown volume: TimescaleDB's default."""
 
 DEFAULT_COLUMNSTORE_AFTER = timedelta(days=7)
-"""Most late events have arrived by then; later ones are taken too, more slowly."""
+"""Most late events arrive before; inserts into the columnstore are slower."""
 
 SEGMENT_BY = "organization_id"
 ORDER_BY = "timestamp DESC, id DESC"
 
 _INTERVALS = tuple(timedelta(hours=hours) for hours in (1, 2, 3, 4, 6, 8, 12, 24, 48, 72, 7 * 24, 14 * 24, 28 * 24))
-_SHARE = 4
+_CACHE_FRACTION = 4
+"""Divisor of `effective_cache_size` for the indexes of the current chunk."""
+
 _COLUMNSTORE_SINCE = (2, 18)
 
 _log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def available(connection: Connection) -> bool:
 
 
 def extension(connection: Connection) -> sql.Identifier:
-    """The schema that TimescaleDB's functions are in, which may be any and need not be searched."""
+    """The schema of TimescaleDB's functions, which is any and may be outside the search path."""
     row = connection.execute(
         "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE extname = 'timescaledb'"
     ).fetchone()
@@ -123,7 +124,7 @@ def extension(connection: Connection) -> sql.Identifier:
 
 
 def size(connection: Connection, name: sql.Identifier) -> int | None:
-    """The bytes of a hypertable's chunks with their indexes; None for what is no hypertable."""
+    """The bytes of a hypertable's chunks with their indexes; None if it is no hypertable."""
     row = connection.execute("SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL").fetchone()
     if not (row and row[0]):
         return None
@@ -161,14 +162,16 @@ def state(connection: Connection, schema: str, name: str) -> Hypertable:
 
 
 def budget(connection: Connection) -> int:
-    """How many bytes the indexes of the chunk being written to may take: a quarter of effective_cache_size."""
-    row = connection.execute("SELECT pg_size_bytes(current_setting('effective_cache_size')) / %s", [_SHARE]).fetchone()
+    """The bytes for the indexes of the current chunk: a quarter of effective_cache_size."""
+    row = connection.execute(
+        "SELECT pg_size_bytes(current_setting('effective_cache_size')) / %s", [_CACHE_FRACTION]
+    ).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
     return int(row[0])
 
 
 def fitting(bytes_per_day: float, room: int) -> timedelta:
-    """The longest round interval whose indexes fit into the room: an hour to four weeks."""
+    """The longest of the intervals from an hour to four weeks whose indexes have at most `room` bytes."""
     fits = [interval for interval in _INTERVALS if bytes_per_day * (interval / timedelta(days=1)) <= room]
     return max(fits, default=_INTERVALS[0])
 
@@ -179,7 +182,7 @@ def interval_for(connection: Connection, events_per_day: float) -> timedelta:
 
 
 def measured(connection: Connection, name: sql.Identifier) -> float | None:
-    """Events per day in the table, over the time they span; None where there are too few to tell."""
+    """Events per day of the table, from the first event to the last; None for fewer than 1,000 events."""
     row = connection.execute(
         sql.SQL(
             "SELECT count(*), min(timestamp), max(timestamp) FROM {}"
@@ -192,12 +195,14 @@ def measured(connection: Connection, name: sql.Identifier) -> float | None:
     return float(events / max((last - first) / timedelta(days=1), 1))
 
 
-def settle(connection: Connection, name: sql.Identifier, wishes: Wishes, *, migrate: bool = False) -> timedelta:
-    """Make a hypertable of the table, as asked and with defaults otherwise; how long its chunks are.
+def settle(
+    connection: Connection, name: sql.Identifier, options: StorageOptions, *, migrate: bool = False
+) -> timedelta:
+    """Make a hypertable of the table, by the options; returns the chunk interval.
 
-    With `migrate` the rows it holds move into chunks, and nobody can use it meanwhile.
+    With `migrate` its rows move into chunks, and it is locked meanwhile.
     """
-    volume = wishes.events_per_day or (measured(connection, name) if migrate else None)
+    volume = options.events_per_day or (measured(connection, name) if migrate else None)
     interval = interval_for(connection, volume) if volume else DEFAULT_INTERVAL
     connection.execute(
         sql.SQL(
@@ -206,7 +211,7 @@ def settle(connection: Connection, name: sql.Identifier, wishes: Wishes, *, migr
         ).format(extension(connection)),
         [name.as_string(connection), interval, migrate],
     )
-    after = DEFAULT_COLUMNSTORE_AFTER if wishes.columnstore_after is None else wishes.columnstore_after
+    after = DEFAULT_COLUMNSTORE_AFTER if options.columnstore_after is None else options.columnstore_after
     if after and has_columnstore(connection):
         enable_columnstore(connection, name)
         set_policy(connection, name, after)
@@ -214,7 +219,7 @@ def settle(connection: Connection, name: sql.Identifier, wishes: Wishes, *, migr
 
 
 def set_interval(connection: Connection, name: sql.Identifier, interval: timedelta) -> None:
-    """The length of chunks made from now on."""
+    """Set the interval of new chunks."""
     connection.execute(
         sql.SQL("SELECT {}.set_chunk_time_interval(%s::regclass, %s::interval)").format(extension(connection)),
         [name.as_string(connection), interval],
@@ -222,7 +227,7 @@ def set_interval(connection: Connection, name: sql.Identifier, interval: timedel
 
 
 def enable_columnstore(connection: Connection, name: sql.Identifier) -> None:
-    """Let chunks move to the columnstore, laid out for these statements."""
+    """Enable the columnstore, segmented and ordered for our statements."""
     connection.execute(
         sql.SQL(
             "ALTER TABLE {} SET (timescaledb.enable_columnstore = true,"
@@ -232,12 +237,12 @@ def enable_columnstore(connection: Connection, name: sql.Identifier) -> None:
 
 
 def disable_columnstore(connection: Connection, name: sql.Identifier) -> None:
-    """Give up the columnstore of a hypertable that has no chunk there; row-level security needs that."""
+    """Disable the columnstore of a hypertable without chunks in it; row-level security requires that."""
     connection.execute(sql.SQL("ALTER TABLE {} SET (timescaledb.enable_columnstore = false)").format(name))
 
 
 def set_policy(connection: Connection, name: sql.Identifier, after: timedelta) -> None:
-    """Move chunks to the columnstore once their events are older than `after`; zero ends doing so."""
+    """Move chunks to the columnstore when their events are older than `after`; zero removes the policy."""
     table, schema = name.as_string(connection), extension(connection)
     connection.execute(
         sql.SQL("CALL {}.remove_columnstore_policy(%s::regclass, if_exists => true)").format(schema), [table]

@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.db.error_mapping import said
+from usage_explore.db.error_mapping import server_message
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup import preconditions
 from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock
@@ -148,7 +148,7 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
 
 def leave_out(connection: Connection, events: Table, entry: Entry, error: psycopg.Error) -> None:
     """No longer keep what proved not to fit: its rows go, and the reason is written down."""
-    choose(connection, events, [replace(entry, grain=None, reason=UNFIT + said(error))])
+    choose(connection, events, [replace(entry, grain=None, reason=UNFIT + server_message(error))])
 
 
 def _fill(
