@@ -20,7 +20,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from usage_explore.explain.cuboids import Leaves
+from usage_explore.explain.model import Leaves
 from usage_explore.explain.search import search
 
 RESULTS = Path(__file__).with_name("results") / "root_causes.md"
