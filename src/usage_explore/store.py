@@ -307,12 +307,13 @@ class Store:
         expected: Decimal | int | None = None,
         baseline: Baseline | tuple[datetime, datetime] | None = None,
     ) -> Explanation:
-        """What changed in the question's bucket that holds an instant, or in all its window, and where.
+        """The change in the bucket that holds an instant, or in the whole window, and the values that account for it.
 
-        `since` and `until` displace the question's own. It is compared with an `expected` number, else with another
-        window: `baseline` is "week" (the same hours one week before; default for a bucket of an hour or a day),
-        "before" (as long, and right before; default else) or any (since, until). Raises `QueryError`, `NotExact`,
-        `ScopeError`, `DatabaseError`.
+        `since` and `until` replace those of the query. It is compared with an `expected` number, else with another
+        window. `baseline` is "week", the same hours one week before, the default for a bucket of an hour or a day;
+        "before", the default else, the bucket, month, local days or duration right before; or any (since, until).
+        An unfinished window is compared with equally much elapsed time. Raises `QueryError`, `NotExact`, `ScopeError`,
+        `DatabaseError`.
         """
         from usage_explore.explain.run import explain, number
 
