@@ -150,6 +150,8 @@ def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit,
         sees(page, events)
         assert (parameters(page)["series"], parameters(page)["span"]) == (["value:tokens_out"], [span])
     choice(page, "day").click()
+    page.wait_for_url(lambda url: "bucket=" not in url)
+    sees(page, events)
     page.get_by_role("combobox", name="by").click()
     page.get_by_role("option", name="region").click()
     since, until = span.split("/")
@@ -157,9 +159,12 @@ def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit,
     sees(page, formatting.counted(number, "event") + " ·")
     assert "series" not in parameters(page)
     assert parameters(page)["span"] == [span]
-    choice(page, "bars").click()
-    choice(page, "events").click()
-    settled(page)
+    for name, default in (("bars", "chart="), ("events", "metric=")):
+        choice(page, name).click()
+        page.wait_for_url(lambda url, default=default: default not in url)
+        settled(page)
+    complete = '[aria-label*="series: eu-central;"][aria-label*="State: complete"]'
+    expect(page.locator(f"{CHART} {complete}").nth(9)).to_be_visible()
     bar = bars(page, "eu-central")[9]
     page.mouse.click(bar.x, bar.y)
     sees(page, formatting.counted(int(bar.value), "event") + " ·")
