@@ -15,7 +15,7 @@ app: $(VENV)/.app  ## the app on the embedded database with demo data, at a prin
 
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
 	.ci/browser $(BIN)/python
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.dev  ## the tests without database, browser or slow parts: under 30 s
 	$(BIN)/python -m pytest -q -m "not database and not browser and not slow"

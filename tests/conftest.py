@@ -12,6 +12,7 @@ import pytest
 
 from support import generated_events
 from support.database_servers import fresh_database, kind, remove_server, short_folder
+from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.timescale_layouts import LAYOUTS, insert_in_layout
 from usage_explore import Store, connect
@@ -106,6 +107,13 @@ def _template(server_url: str) -> Iterator[str]:
 def events_database_url(server_url: str, _template: str) -> Iterator[str]:
     """A fresh database with the empty events table and its indexes, dropped afterwards."""
     with fresh_database(server_url, _template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def demo_url(server_url: str, _template: str) -> Iterator[str]:
+    """A small demo database that never changes."""
+    with demo_database(server_url, _template) as url:
         yield url
 
 

@@ -9,15 +9,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from support.app_pages import MAIN, Open, opened
-from support.demo_database import demo_database
 from support.waiting import PATIENCE
 from usage_explore import Store, connect
-
-
-@pytest.fixture(scope="session")
-def demo_url(server_url: str, _template: str) -> Iterator[str]:
-    with demo_database(server_url, _template) as url:
-        yield url
 
 
 @pytest.fixture

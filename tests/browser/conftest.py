@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from support.api_server import command
 from support.browser_pages import Site
-from support.demo_database import demo_database
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import Store, config, connect
 from usage_explore.cli.serve import launch
@@ -25,20 +24,20 @@ expect.set_options(timeout=PATIENCE * 1_000)
 
 
 @pytest.fixture(scope="session")
-def site(server_url: str, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(demo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("app")
     log = folder / "log"
-    with demo_database(server_url, _template) as database_url, log.open("wb") as output:
+    with log.open("wb") as output:
         port = launch.free_port(None)
         url = f"http://127.0.0.1:{port}"
-        settings = config.settings(database_url=database_url, app_url=url)
+        settings = config.settings(database_url=demo_url, app_url=url)
         environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}
         # outside the checkout, as users start it
         process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
         try:
             eventually(lambda: process.poll() is not None or answers(f"{url}/_stcore/health"))
             assert process.poll() is None, log.read_text()
-            yield Site(url, database_url)
+            yield Site(url, demo_url)
         finally:
             process.terminate()
             process.wait(PATIENCE)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from support import generated_events, hostile_values, query_oracle
-from support.demo_database import ACME, demo_database
+from support.demo_database import ACME
 from support.query_oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import image
@@ -27,11 +27,9 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def acme(server_url: str, _template: str) -> Iterator[Store]:
-    with demo_database(server_url, _template) as url:
-        store = connect(url, ACME)
-        yield store
-        store.close()
+def acme(demo_url: str) -> Iterator[Store]:
+    with connect(demo_url, ACME) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from support import generated_events
+from support import generated_events, waiting
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking, working
 from support.breakable_server import Network, Server, address, refused
 from support.waiting import eventually
@@ -55,7 +55,7 @@ def failing(ask: Callable[[], object]) -> Callable[[], str]:
     thread.start()
 
     def result() -> str:
-        thread.join(PATIENCE)
+        thread.join(waiting.PATIENCE)
         assert said, "it still waits"
         return said[0]
 

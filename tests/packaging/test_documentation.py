@@ -16,7 +16,7 @@ import pytest
 
 import usage_explore
 from support.api_server import asking
-from support.demo_database import ACME, demo_database
+from support.demo_database import ACME
 from usage_explore import AggregateQuery, Store, charts, connect
 from usage_explore.cli.main import main
 
@@ -36,12 +36,6 @@ EXAMPLES = [
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def demo_url(server_url: str, _template: str) -> Iterator[str]:
-    with demo_database(server_url, _template) as url:
-        yield url
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.demo_database import ACME, demo_database
+from support.demo_database import ACME
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.charts import summary
 from usage_explore.comparison import Change, compare
@@ -27,8 +27,8 @@ AGGREGATE = AggregateQuery(
 
 
 @pytest.fixture(scope="module")
-def demo_store(server_url: str, _template: str) -> Iterator[Store]:
-    with demo_database(server_url, _template) as url, connect(url, organization_id=ACME) as store:
+def demo_store(demo_url: str) -> Iterator[Store]:
+    with connect(demo_url, organization_id=ACME) as store:
         yield store
 
 

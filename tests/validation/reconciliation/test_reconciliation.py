@@ -577,8 +577,8 @@ def test_an_invoice_that_lacks_most_customers_is_one_finding(
 
 
 @pytest.fixture(scope="module")
-def demo_store(server_url: str, _template: str) -> Iterator[Store]:
-    with demo_database.demo_database(server_url, _template) as url, connect(url, demo_database.ACME) as opened:
+def demo_store(demo_url: str) -> Iterator[Store]:
+    with connect(demo_url, demo_database.ACME) as opened:
         yield opened
 
 
