@@ -229,7 +229,7 @@ def test_a_csv_row_without_end_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     with gzip.open(path, "wb") as file:
         file.write(b"a,b\n")
-        file.write(b'"\n",' * (sources.LONGEST_LINE // 4 + 10))
+        file.write(b'"\n",' * (sources.MAX_ROW_BYTES // 4 + 10))
     assert path.stat().st_size < 1_000_000
     with CsvSource(path) as source, pytest.raises(LoadError, match="the row is longer than 16 MiB"):
         list(source)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from usage_explore.errors import LoadError
-from usage_explore.files.jsonl_source import JsonLinesSource
 from usage_explore.files.sources import Source
-from usage_explore.files.text_sources import CsvSource
+from usage_explore.files.text_sources import CsvSource, JsonLinesSource
 
 SUFFIXES = {
     ".csv": "csv",

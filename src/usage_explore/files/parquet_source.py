@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
 from usage_explore.files import parquet_decoder
-from usage_explore.files.sources import LONGEST_LINE, MAX_COLUMNS, Record, Source
+from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source
 from usage_explore.files.values import EARLIEST, LATEST, Unreadable
 
-MAX_BATCH_BYTES = LONGEST_LINE
+MAX_BATCH_BYTES = MAX_ROW_BYTES
 """Bytes of decoded rows that are in memory at a time, fewer rows where they are large. One row may have as many, like a
 line of a CSV or JSON Lines file."""
 
