@@ -28,8 +28,8 @@ from uuid import UUID, uuid5
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads_object
 from usage_explore.files.values import Bad, utc_time_text, uuid_text, words
+from usage_explore.formatting import counted
 from usage_explore.load.plan import READERS, Names, Plan, Row, check_mapping
-from usage_explore.load.report import count
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
 """Of the UUIDv5s made from FOCUS ids. Never to change: stored ids and links depend on it."""
@@ -143,7 +143,7 @@ class FocusPlan(Plan):
         """How many rows have no value in a source of quantity, since the last call."""
         rows, self._without_quantity = self._without_quantity, 0
         sources = " or ".join(self._from["quantity"])
-        return [f"{count(rows, 'row')} without a value in {sources}: quantity 0"] if rows else []
+        return [f"{counted(rows, 'row')} without a value in {sources}: quantity 0"] if rows else []
 
     def faults(self, record: Mapping[str, Any]) -> Names:
         """Everything wrong with the record."""

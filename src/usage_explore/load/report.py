@@ -1,22 +1,27 @@
-"""What a load has to say for itself: the rows it refused and what became of the others."""
+"""The report of a load: how many rows were loaded, skipped and rejected, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-SHOWN = 20
-"""Rejected values an error message lists."""
+from usage_explore.formatting import counted, duration
 
-KEPT = 1_000
-"""Rejected values a report keeps; further ones are only counted."""
+MAX_LISTED_REJECTIONS = 20
+"""Rejected values that a report or an error message lists."""
+
+MAX_KEPT_REJECTIONS = 1_000
+"""Rejected values that `FileReport.rejections` holds; the rows of further ones are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One value that cannot be loaded. `line` is the physical line a row starts on (Parquet: the row, from 1)."""
+    """One value that cannot be loaded. `line` is the line that the row starts on, from 1 (Parquet: the row's number).
+
+    `unit` is "line" or "row"; `column` is empty where the whole row cannot be read. `str()` is one sentence.
+    """
 
     path: Path
     unit: str
@@ -31,15 +36,20 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileReport:
-    """What became of one file's rows. Every row is in exactly one of `loaded`, `already_there`, `rejected`.
+    """The result of loading one file. Every row is in exactly one of `loaded`, `already_there` and `rejected`.
 
-    `repeats` rows carry the organization, time and idempotency key of an earlier row of the file, and were loaded;
-    `identical` rows have no key and equal an earlier row, and were loaded; `other_times` idempotency keys of loaded
-    rows are now in the table at more than one time; `backdated` loaded rows say they were ingested longer ago than
-    the settle time; `generated_keys` loaded rows got a hash as their key; `restated` rows equal a stored event in
-    everything but key and amounts, where one of both has no key of its own; `changed` rows that were already there
-    have other amounts than the stored event; `superseded` stored events were deleted because the file no longer holds
-    them (`replace`). `rejections` holds the first 1,000 only; `notes` are sentences about values that the file lacks.
+    Of the loaded rows:
+    `repeats` have the organization, time and idempotency key of an earlier row of the file;
+    `identical` have no key and equal an earlier row;
+    `generated_keys` had no key and got a hash of the row as one;
+    `backdated` have an `ingested_at` that is longer ago than the settle time;
+    `restated` equal a stored event in everything but key and amounts, and one of the two has no key of its own.
+
+    `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
+    already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
+    because the file no longer has them (`replace`). `rejections` has the first 1,000 rejected values. `notes` are
+    sentences about values that the file lacks. `writing` is how long the table was written. `str()` has one line for
+    each of these.
     """
 
     path: Path
@@ -69,7 +79,7 @@ class FileReport:
 
     def _sentences(self) -> Iterator[str]:
         yield (
-            f"{self.path}: loaded {count(self.loaded, 'event')} "
+            f"{self.path}: loaded {counted(self.loaded, 'event')} "
             f"({self.already_there:,} already there, {self.rejected:,} rejected)"
         )
         if not self.rows:
@@ -79,14 +89,14 @@ class FileReport:
         if self.repeats:
             yield f"  {_rows(self.repeats, 'repeat')} an idempotency key and time of the same file; loaded"
         if self.other_times:
-            yield f"  {count(self.other_times, 'idempotency key')} also at another time; loaded"
+            yield f"  {counted(self.other_times, 'idempotency key')} also at another time; loaded"
         if self.identical:
             yield f"  {_rows(self.identical, 'equal')} an earlier row of the file, without a key; loaded"
         if self.generated_keys:
-            yield f"  {count(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
+            yield f"  {counted(self.generated_keys, 'row')} without an idempotency key got a hash of the row as one"
         yield from (f"  {note}" for note in self.notes)
         if self.superseded:
-            yield f"  superseded {count(self.superseded, 'stored event')} of the same source and period"
+            yield f"  superseded {counted(self.superseded, 'stored event')} of the same source and period"
             yield "  warning: links pinned before this load (as_of) no longer show them"
         if self.restated:
             yield (
@@ -99,35 +109,26 @@ class FileReport:
                 " loaded: load the file again with --replace if it restates an earlier export"
             )
         if self.rejected:
-            yield from (f"  {line}" for line in listed(self.rejections, self.rejected))
+            yield from (f"  {line}" for line in rejection_lines(self.rejections, self.rejected))
         if self.backdated:
             yield (
-                f"  warning: {_rows(self.backdated, 'say')} ingested_at more than {_length(self.settle)} ago: "
+                f"  warning: {_rows(self.backdated, 'say')} ingested_at more than {duration(self.settle)} ago: "
                 "links pinned before this load (as_of) will show them too"
             )
         if self.loaded and self.writing > self.settle:
             yield (
-                f"  warning: writing took longer than the settle time of {_length(self.settle)}: "
+                f"  warning: writing took longer than the settle time of {duration(self.settle)}: "
                 "links pinned meanwhile (as_of) will show these rows too; load smaller files or raise the settle time"
             )
-
-
-def count(number: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _rows(number: int, verb: str) -> str:
     return f"1 row {verb}s" if number == 1 else f"{number:,} rows {verb}"
 
 
-def listed(rejections: tuple[Rejection, ...], rows: int) -> Iterator[str]:
-    """The first rejections, one per line, and how many rows they are part of."""
-    yield from map(str, rejections[:SHOWN])
-    if rows > SHOWN or len(rejections) > SHOWN:
-        yield f"… the first {min(SHOWN, len(rejections))} are shown; {rows:,} rows are rejected in all"
-
-
-def _length(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+def rejection_lines(rejections: Sequence[Rejection], rows: int) -> Iterator[str]:
+    """The first rejections, one in a line, and how many rows are rejected where not all are listed."""
+    yield from map(str, rejections[:MAX_LISTED_REJECTIONS])
+    if max(rows, len(rejections)) > MAX_LISTED_REJECTIONS:
+        number = min(MAX_LISTED_REJECTIONS, len(rejections))
+        yield f"… the first {number} are shown; {rows:,} rows are rejected in all"

@@ -1,4 +1,4 @@
-"""`load_files`: every file in a transaction of its own, all of its rows or none."""
+"""`load_files`: load files into the events table, each in its own transaction."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ from usage_explore.errors import (
 from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import Bad
+from usage_explore.formatting import counted
 from usage_explore.load.focus import FocusPlan, incomplete, looks_like_focus, missing_sources
 from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import KEPT, FileReport, Rejection, count, listed
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection, rejection_lines
 from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.sql.identifiers import identifier
 
 FORMATS = ("csv", "jsonl", "parquet", "focus")
 
 _KEY = COLUMNS.index("idempotency_key")
-_EVERY = 1_000
-"""Rows between two steps of the progress bar."""
+_PROGRESS_ROWS = 1_000
+"""Rows between two updates of the progress bar."""
 
-_MAX_REJECTED = 10_000
-"""Rejected rows after which a file that is loaded whole or not at all is read no further."""
+_MAX_REJECTED_ROWS = 10_000
+"""Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
 
-_MANY = 10_000
-"""Rows after which the planner is told at once what the table holds now."""
+_ANALYZE_FROM_ROWS = 10_000
+"""Loaded rows from which the table's planner statistics are updated at once."""
 
 
 def load_files(
@@ -61,22 +62,22 @@ def load_files(
     progress: bool = False,
     settle: timedelta = timedelta(minutes=5),
 ) -> list[FileReport]:
-    """Load CSV, JSON Lines and Parquet files into the events table; a report for each, in order.
+    """Load CSV, JSON Lines and Parquet files into the events table, which is made where it is missing.
 
-    `format` is csv, jsonl, parquet or focus (a FOCUS 1.0 export, CSV or Parquet); None goes by the file's name.
-    `mapping` is documented column -> source column. `dimensions` keeps unknown columns as dimensions.
-    `organization_id` is whose events they are where no column says so. `skip_bad` loads the other rows of a file
-    with rejected ones. `settle` is how far pinned links stay behind the clock. The table is made where missing.
+    `format` is "csv", "jsonl", "parquet" or "focus" (a FOCUS 1.0 export, CSV or Parquet); None goes by the file's name.
+    `mapping` names the file's column for a documented column. `dimensions` loads unknown columns as dimensions, which
+    are an error otherwise. `organization_id` is the organization of rows that name none. `skip_bad` loads a file
+    without its rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
 
-    `replace` lets the file supersede what an earlier export of the same scope left: stored events with the file's
-    values in the columns `replace_by` (documented columns or dimensions; of a FOCUS export `FOCUS_SCOPE` unless given),
-    and of the same calendar months in UTC unless `BillingPeriodStart` is among them, are deleted where the file no
-    longer holds them, in the transaction that adds the others.
+    `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
+    the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
+    columns or dimensions; `FOCUS_SCOPE` by default in a FOCUS export) and, unless `BillingPeriodStart` is one of them,
+    the calendar months of its events in UTC.
 
-    Each file is one transaction, committed when the file is done: the connection must not be in one.
-    Raises `LoadError` for a file that cannot be loaded, of which nothing is written then; files before it stay
-    loaded and are named. `TableMismatch` when the table cannot be written, `DatabaseUnavailable` when the
-    connection breaks.
+    Returns a report for each file, in order. Each file is one transaction, committed when the file is done: the
+    connection must not be in one. Raises `LoadError` for a file that cannot be loaded, of which nothing is written
+    then; files before it stay loaded and are named; `TableMismatch` when the table cannot be written;
+    `DatabaseUnavailable` when the connection breaks.
     """
     if format is not None and format not in FORMATS:
         raise ConfigurationError(f"format: {format!r} is none of {', '.join(FORMATS)}")
@@ -97,7 +98,7 @@ def load_files(
     reports: list[FileReport] = []
     for path in files:
         try:
-            with _in_words(path, name):
+            with _mapped_errors(path, name):
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
@@ -108,8 +109,8 @@ def load_files(
             if len(files) > 1:
                 raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
             raise
-    if sum(report.loaded for report in reports) >= _MANY:
-        with _in_words(files[-1], name):
+    if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
+        with _mapped_errors(files[-1], name):
             connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
@@ -136,18 +137,20 @@ def _scope(source: Source, replace_by: Sequence[str], format: str | None, files:
             "replace: takes one file, because each would supersede the rows of the one before; join the parts of an"
             " export"
         )
-    given = dict.fromkeys(replace_by or (FOCUS_SCOPE if format == "focus" else ()))
-    present = given if source.names is None else {name: None for name in given if name in source.names}
-    missing = [name for name in given if name not in present and name not in COLUMNS]
-    if replace_by and missing:
-        raise LoadError(f"{source.path}: has no column {missing[0]!r} to replace by")
-    if PERIOD_COLUMNS.issuperset(present if not replace_by else given):
+    names = source.names
+    columns = tuple(dict.fromkeys(replace_by))
+    for column in columns:
+        if names is not None and column not in names and column not in COLUMNS:
+            raise LoadError(f"{source.path}: has no column {column!r} to replace by")
+    if not columns and format == "focus":
+        columns = tuple(column for column in FOCUS_SCOPE if names is None or column in names)
+    if PERIOD_COLUMNS.issuperset(columns):
         raise ConfigurationError(
             "replace: which stored events does the file supersede? Name the columns whose values identify its source"
             " with --replace-by COLUMN, such as --replace-by BillingAccountId; events of the same months and values are"
             " replaced"
         )
-    return tuple(given if replace_by else present)
+    return columns
 
 
 def _load(
@@ -160,7 +163,7 @@ def _load(
     progress: bool,
     settle: timedelta,
 ) -> FileReport:
-    rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED)
+    rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)
     stage = Stage(connection, table)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
@@ -175,21 +178,21 @@ def _load(
         show(source.position, source.length, f"{source.path.name}: writing")
         if scope and (absent := without_scope(connection, STAGE, scope)):
             raise LoadError(
-                f"{source.path}: {count(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
+                f"{source.path}: {counted(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
                 " every row; nothing was loaded or replaced"
             )
         superseded, already_there, changed = stage.settle_repeats(scope)
-        taken, first = stage.taken_ids(drop=skip_bad)
-        for line, reason in first:
+        taken, first_taken = stage.taken_ids(drop=skip_bad)
+        for line, reason in first_taken:
             rejected.add(line, [("id", reason)])
-        rejected.rows += taken - len(first)
+        rejected.rows += taken - len(first_taken)
         if taken and not skip_bad:
             raise rejected.error()
-        if found := stage.rounded():
-            column, type_, rows = found
+        if rounded := stage.rounded():
+            column, type_, rows = rounded
             raise LoadError(
-                f"{source.path}: {count(rows, 'value')} of {column} would be rounded by the table, where the column is "
-                f"{type_}; make it wide enough, or load into a table made by `usage-explore init`"
+                f"{source.path}: {counted(rows, 'value')} of {column} would be rounded by the table, where the column "
+                f"is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
@@ -205,7 +208,7 @@ def _load(
         generated_keys=written.generated_keys,
         settle=settle,
         writing=written.writing,
-        rejections=tuple(rejected.kept),
+        rejections=tuple(rejected.first),
         notes=tuple(plan.notes()),
         restated=written.restated,
         changed=changed,
@@ -214,42 +217,42 @@ def _load(
 
 
 class _Rejected:
-    """The rejected rows of a file: all counted, the first kept. `most`: a file with as many is read no further."""
+    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops."""
 
-    def __init__(self, source: Source, most: int | None) -> None:
-        self._most = most
+    def __init__(self, source: Source, max_rows: int | None) -> None:
+        self._max_rows = max_rows
         self._path = source.path
         self._unit = source.unit
         self.rows = 0
-        self.kept: list[Rejection] = []
+        self.first: list[Rejection] = []
 
-    def add(self, line: int, faults: Sequence[tuple[str, str]]) -> None:
+    def add(self, line: int, reasons: Sequence[tuple[str, str]]) -> None:
         self.rows += 1
-        for column, reason in faults:
-            if len(self.kept) < KEPT:
-                self.kept.append(Rejection(self._path, self._unit, line, column, reason))
+        for column, reason in reasons:
+            if len(self.first) < MAX_KEPT_REJECTIONS:
+                self.first.append(Rejection(self._path, self._unit, line, column, reason))
 
     @property
     def is_enough(self) -> bool:
-        """Whether nothing of the file can be loaded, and the first faults are known."""
-        return self._most is not None and self.rows >= self._most
+        """Whether reading stops: nothing of the file is going to be loaded."""
+        return self._max_rows is not None and self.rows >= self._max_rows
 
     def error(self) -> LoadError:
-        lines = "\n".join(listed(tuple(self.kept), self.rows))
+        lines = "\n".join(rejection_lines(self.first, self.rows))
         stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
-            f"{lines}\n{self._path}: {count(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
-            "mend them, or load the others with --skip-bad"
+            f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
+            "correct them, or load the others with --skip-bad"
         )
 
 
 def _rows(
     source: Source, plan: Plan, rejected: _Rejected, show: ShowProgress
 ) -> Iterator[tuple[int, list[str | None]]]:
-    """The rows that can be loaded, with their lines; the others go to `rejected`."""
+    """(line, row) of each row that can be loaded; the others are added to `rejected`."""
     seen: set[str] = set(source.names or ())
     for number, (line, record, reason) in enumerate(source, 1):
-        if number % _EVERY == 0:
+        if number % _PROGRESS_ROWS == 0:
             show(source.position, source.length)
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
@@ -272,8 +275,8 @@ def _rows(
 
 
 @contextmanager
-def _in_words(path: Path, table_name: str) -> Iterator[None]:
-    """The database's errors in the project's own, each a sentence that says what became of the file."""
+def _mapped_errors(path: Path, table_name: str) -> Iterator[None]:
+    """Raise the database's errors as the project's own, each a sentence that says what happened to the file."""
     try:
         yield
     except UsageExploreError:
@@ -300,13 +303,13 @@ def _in_words(path: Path, table_name: str) -> Iterator[None]:
 
 
 def _refused(path: Path, error: psycopg.Error) -> LoadError:
-    said = error.diag.message_primary or str(error)
+    message = error.diag.message_primary or str(error)
     where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
-    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {said}{where}")
+    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {message}{where}")
 
 
 def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
-    """What a list of files leaves behind when one of them fails."""
+    """Which files are loaded and which were not tried, when one of several fails."""
     rest = [str(path) for path in files[len(reports) + 1 :]]
     lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
     return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)

@@ -17,7 +17,7 @@ from sqlalchemy import Table
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.load.replace import STORED_ID, supersede
-from usage_explore.load.report import KEPT
+from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.rollup import catalog, refresh
 from usage_explore.sql.identifiers import identifier
 
@@ -204,7 +204,7 @@ class Stage:
             return 0, []
         self._run("CREATE TEMP TABLE usage_explore_taken ON COMMIT DROP AS " + _TAKEN_IDS)
         found = self._run(
-            "SELECT * FROM pg_temp.usage_explore_taken AS taken (line, id, known) ORDER BY line LIMIT %(kept)s"
+            "SELECT * FROM pg_temp.usage_explore_taken AS taken (line, id, known) ORDER BY line LIMIT %(max_rows)s"
         ).fetchall()
         number = int(self._scalar("SELECT count(*) FROM pg_temp.usage_explore_taken"))
         if drop and number:
@@ -269,7 +269,9 @@ class Stage:
 
     def _run(self, text: LiteralString, **values: Any) -> psycopg.Cursor[tuple[Any, ...]]:
         statement = sql.SQL(text).format(stage=STAGE, table=self._table)
-        return self._connection.execute(statement, {"kept": KEPT, "number": _NUMBER, **self._span, **values})
+        return self._connection.execute(
+            statement, {"max_rows": MAX_KEPT_REJECTIONS, "number": _NUMBER, **self._span, **values}
+        )
 
     def _scalar(self, text: LiteralString) -> Any:
         row = self._run(text).fetchone()
