@@ -1,4 +1,4 @@
-"""FOCUS 1.0 exports (the FinOps Foundation's cost and usage format) as usage events.
+"""FOCUS 1.0 exports (the FinOps Foundation's cost and usage specification, https://focus.finops.org) as events.
 
 | FOCUS column | becomes |
 |---|---|
@@ -13,8 +13,8 @@
 | each key of Tags | dimension `tag:<key>` |
 | every other column, SubAccountId and ServiceName again | dimension of its own name |
 
-An id that is not a UUID becomes a UUIDv5 of its column and text, the same on every machine. NULL, written out or
-empty, is null: an absent dimension. Columns with a UUID keep their text as a dimension, to be recognised.
+An id that is not a UUID becomes a UUIDv5 of its column and text. An empty value and the text NULL are null, and no
+dimension. A column that gives a UUID is a dimension too, so that its text can be read.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads_object
 from usage_explore.files.values import Bad, utc_time_text, uuid_text, words
 from usage_explore.formatting import counted
-from usage_explore.load.plan import READERS, Names, Plan, Row, check_mapping
+from usage_explore.load.plan import READERS, Plan, Problems, Row, check_mapping
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
-"""Of the UUIDv5s made from FOCUS ids. Never to change: stored ids and links depend on it."""
+"""Problemspace of the UUIDv5s made from FOCUS ids. Stored ids and links depend on it: do not change it."""
 
 ORGANIZATION = uuid5(NAMESPACE, "organization")
-"""Whose events a FOCUS export's rows are when no organization is named."""
+"""Organization of the events when none is given."""
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "customer_id": ("SubAccountId", "BillingAccountId"),
@@ -48,7 +48,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "external_cost_amount": ("BilledCost",),
     "external_cost_currency": ("BillingCurrency",),
 }
-"""Documented column -> the FOCUS columns it comes from, the first that is not null."""
+"""Documented column -> the FOCUS columns of which the first that is not null gives its value."""
 
 TAGS = "Tags"
 TAG_PREFIX = "tag:"
@@ -69,7 +69,7 @@ def missing_sources(names: Iterable[str], sources: Mapping[str, tuple[str, ...]]
 
 
 def incomplete(missing: Sequence[str]) -> str:
-    """What to do with a FOCUS export that lacks columns, as the rest of a sentence."""
+    """The error for a FOCUS export without the `missing` columns; follows the file's name."""
     these, them = ("these columns", "them") if len(missing) > 1 else ("this column", "it")
     return (
         f"is a FOCUS export without {' and without '.join(missing)}, which a load needs; export it again with {these}, "
@@ -79,7 +79,7 @@ def incomplete(missing: Sequence[str]) -> str:
 
 @lru_cache(maxsize=65_536)
 def identifier(column: str, text: str) -> str:
-    """The UUID a FOCUS id stands for: itself when it is one, else a UUIDv5 of column and text."""
+    """The UUID for a FOCUS id: the id itself when it is a UUID, else a UUIDv5 of column and text."""
     try:
         return uuid_text(text)
     except Bad:
@@ -87,9 +87,9 @@ def identifier(column: str, text: str) -> str:
 
 
 class FocusPlan(Plan):
-    """A FOCUS export. `mapping` (documented column -> FOCUS column) replaces the usual sources of that column.
+    """Rows of a FOCUS export. `mapping` (documented column -> FOCUS column) replaces the columns of `SOURCES`.
 
-    A row with no value in any source of quantity, mapped or usual, gets quantity 0 and is counted in `notes`.
+    A row without a value for the quantity gets quantity 0 and is counted in `notes`.
     """
 
     assume_utc = True
@@ -109,7 +109,7 @@ class FocusPlan(Plan):
         } | {TAGS}
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """Source column -> kind of value it must have."""
+        """Column of the file -> kind of value it must have."""
         present = set(names)
         loose = {"uuid": "words"}
         return {
@@ -120,7 +120,7 @@ class FocusPlan(Plan):
         } | ({TAGS: "object"} if TAGS in present else {})
 
     def check(self, path: Path, names: Iterable[str]) -> None:
-        """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
+        """Raise `LoadError` when columns are missing."""
         present = set(names)
         missing = missing_sources(present, self._from)
         missing += [name for name in self._mapping.values() if name not in present and name not in missing]
@@ -134,31 +134,31 @@ class FocusPlan(Plan):
 
     def row(self, record: Mapping[str, Any]) -> Row:
         """The row. Raises `Bad`."""
-        values = {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}
+        values = _present(record)
         row = [self._value(column, values) for column in READERS]
         self._without_quantity += self._first("quantity", values) is None
         return row
 
     def notes(self) -> list[str]:
-        """How many rows have no value in a source of quantity, since the last call."""
+        """A sentence on the rows without a quantity since the last call."""
         rows, self._without_quantity = self._without_quantity, 0
         sources = " or ".join(self._from["quantity"])
         return [f"{counted(rows, 'row')} without a value in {sources}: quantity 0"] if rows else []
 
-    def faults(self, record: Mapping[str, Any]) -> Names:
-        """Everything wrong with the record."""
-        values = {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}
-        found: Names = []
+    def problems(self, record: Mapping[str, Any]) -> Problems:
+        """All problems of the record."""
+        values = _present(record)
+        problems: Problems = []
         for column in READERS:
             try:
                 self._value(column, values)
             except Bad as bad:
-                named = self._first(column, values)
-                found.append((f"{column} (from {named})" if named else column, str(bad)))
-        return found
+                source = self._first(column, values)
+                problems.append((f"{column} (from {source})" if source else column, str(bad)))
+        return problems
 
     def _first(self, column: str, values: Mapping[str, Any]) -> str | None:
-        """The first source of the column that says anything."""
+        """The first of the column's sources that has a value in the row."""
         for source in self._from[column]:
             raw = values.get(source)
             if raw is not None and raw != "":
@@ -187,7 +187,7 @@ class FocusPlan(Plan):
         return None
 
     def _dimensions(self, values: Mapping[str, Any]) -> str:
-        kept = {name: value for name, value in values.items() if name not in self._consumed}
+        dimensions = {name: value for name, value in values.items() if name not in self._consumed}
         tags = values.get(TAGS)
         if tags is not None and tags != "":
             try:
@@ -196,5 +196,10 @@ class FocusPlan(Plan):
                 raise Bad(f"Tags {bad}") from None
             for key, value in given.items():
                 if value is not None:
-                    kept[TAG_PREFIX + key] = value
-        return dumps(kept)
+                    dimensions[TAG_PREFIX + key] = value
+        return dumps(dimensions)
+
+
+def _present(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not null."""
+    return {name: raw for name, raw in record.items() if raw is not None and raw != "NULL"}

@@ -1,4 +1,4 @@
-"""From a record of the file to a row of the table, by the documented column names or `--map column=source`."""
+"""Rows of the events table from records of a file, by documented column names or `--map column=source`."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from usage_explore.files.values import (
 )
 
 Row = list[str | None]
-"""Text for every documented column in order. None in id, ingested_at and idempotency_key asks for the default."""
+"""Text for every documented column in order; None is null, in id, ingested_at and idempotency_key the default."""
 
-Names = list[tuple[str, str]]
-"""(column, reason) of everything wrong with one record."""
+Problems = list[tuple[str, str]]
+"""(column, reason) for every value of a record that cannot be loaded."""
 
+MAX_LISTED_COLUMNS = 20
+"""Columns of a file that an error names."""
 
-_NOWHERE = "\0"
-"""The source of a column that no source feeds, because its own name was mapped elsewhere."""
+_NO_SOURCE = "\0"
+"""Source of a column that has none, because its own name is mapped to another column."""
 
 
 class Reader(NamedTuple):
-    """How a documented column is read: the kind of value, its reader, whether it must be there."""
+    """How a documented column is read: the kind of value, the function that reads it, whether it is required."""
 
     kind: str
     read: Callable[[object], str]
@@ -86,35 +88,36 @@ REQUIRED = tuple(column for column, reader in READERS.items() if reader.required
 
 
 class Plan(ABC):
-    """How one file's records become rows."""
+    """How the records of one file become rows."""
 
     assume_utc = False
 
     @abstractmethod
     def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """Source column -> kind of the documented column it feeds, of the columns the file has."""
+        """Column of the file -> kind of the documented column that it gives."""
 
     @abstractmethod
     def check(self, path: Path, names: Iterable[str]) -> None:
-        """Raise `LoadError` when a file with these columns cannot be loaded this way, naming the cure."""
+        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded this way."""
 
     @abstractmethod
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad` when anything in the record is wrong."""
+        """The row. Raises `Bad` when a value cannot be loaded."""
 
     @abstractmethod
-    def faults(self, record: Mapping[str, Any]) -> Names:
-        """Everything wrong with a record whose `row` raised."""
+    def problems(self, record: Mapping[str, Any]) -> Problems:
+        """All problems of a record for which `row` raised."""
 
     def notes(self) -> list[str]:
-        """What the rows read since the last call were given beyond what the file says, for the report."""
+        """Sentences for the report on values that rows read since the last call lack."""
         return []
 
 
 class DocumentedPlan(Plan):
-    """Documented column names, other names by `mapping` (column -> source), the rest by choice to `dimensions`.
+    """Rows by documented column names; `mapping` (documented column -> column of the file) gives other names.
 
-    A blank in a column that is not text counts as absent. A row's own organization wins over `organization_id`.
+    Further columns are loaded as dimensions if `dimensions`, else they are an error. Empty text is null in a column
+    that is not text. `organization_id` is the organization of rows that name none.
     """
 
     def __init__(self, mapping: Mapping[str, str], *, dimensions: bool, organization_id: UUID | None) -> None:
@@ -126,12 +129,12 @@ class DocumentedPlan(Plan):
         self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self.mapping
         self._known = frozenset(self._source.values())
         self._fields = [
-            (self._source.get(column, _NOWHERE), column, reader.read, reader.kind == "words")
+            (self._source.get(column, _NO_SOURCE), column, reader.read, reader.kind == "words")
             for column, reader in READERS.items()
         ]
         self._required = [list(READERS).index(column) for column in REQUIRED]
-        self._place = list(READERS).index("dimensions")
-        self._tenant = list(READERS).index("organization_id")
+        self._dimensions_index = list(READERS).index("dimensions")
+        self._organization_index = list(READERS).index("organization_id")
 
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Source column -> kind of value it must have."""
@@ -177,21 +180,21 @@ class DocumentedPlan(Plan):
         for source, _, read, text in self._fields:
             raw = get(source)
             row.append(None if raw is None or (raw == "" and not text) else read(raw))
-        if row[self._tenant] is None:
-            row[self._tenant] = self._organization
-        for place in self._required:
-            if row[place] is None:
+        if row[self._organization_index] is None:
+            row[self._organization_index] = self._organization
+        for index in self._required:
+            if row[index] is None:
                 raise Bad("is missing")
         if not self._known.issuperset(record):
-            row[self._place] = self._merged(record)
-        elif row[self._place] is None:
-            row[self._place] = "{}"
+            row[self._dimensions_index] = self._merged(record)
+        elif row[self._dimensions_index] is None:
+            row[self._dimensions_index] = "{}"
         return row
 
     def _merged(self, record: Mapping[str, Any]) -> str | None:
-        """The dimensions with the further columns of the record among them."""
+        """The dimensions, including the further columns of the record."""
         further = {name: value for name, value in record.items() if value is not None and name not in self._known}
-        raw = record.get(self._source.get("dimensions", _NOWHERE))
+        raw = record.get(self._source.get("dimensions", _NO_SOURCE))
         if raw is None or raw == "":
             return dumps(further)
         given = loads_object(raw)
@@ -200,28 +203,28 @@ class DocumentedPlan(Plan):
                 raise Bad(f"has {name!r} too, with another value than the column {name!r}")
         return dumps({**given, **further})
 
-    def faults(self, record: Mapping[str, Any]) -> Names:
-        """Everything wrong with the record."""
-        found: Names = []
+    def problems(self, record: Mapping[str, Any]) -> Problems:
+        """All problems of the record."""
+        problems: Problems = []
         for source, column, read, text in self._fields:
             raw = record.get(source)
             if raw is None or (raw == "" and not text):
                 own = column != "organization_id" or self._organization is None
                 if READERS[column].required and own:
-                    found.append((self._named(column), "is missing"))
+                    problems.append((self._label(column), "is missing"))
                 continue
             try:
                 read(raw)
             except Bad as bad:
-                found.append((self._named(column), str(bad)))
-        if not found:
+                problems.append((self._label(column), str(bad)))
+        if not problems:
             try:
                 self._merged(record)
             except Bad as bad:
-                found.append(("dimensions", str(bad)))
-        return found
+                problems.append(("dimensions", str(bad)))
+        return problems
 
-    def _named(self, column: str) -> str:
+    def _label(self, column: str) -> str:
         source = self.mapping.get(column)
         return f"{column} (from {source!r})" if source else column
 
@@ -237,7 +240,7 @@ def check_mapping(mapping: Mapping[str, str]) -> None:
 
 
 def row_hash(row: Row) -> str:
-    """The key of a row that brings none: equal for equal content, whatever the file type or the order of columns."""
+    """The idempotency key of a row without one: equal for equal content in any file format and order of columns."""
     parts = [
         value if value is None or READERS[column].kind in {"uuid", "words", "time"} else _canonical(column, value)
         for column, value in zip(COLUMNS, row, strict=True)
@@ -265,11 +268,12 @@ def _like(name: str, choices: Iterable[str]) -> str:
 
 
 def _synonym(column: str, names: Iterable[str]) -> str | None:
-    """The first of the names that means the column; spelling alone says nothing."""
+    """The first of the names that means the column, by `SYNONYMS`; a similar spelling does not count."""
     meanings = {column.replace("_", ""), *SYNONYMS.get(column, ())}
     return next((name for name in names if re.sub(r"[\W_]", "", name).lower() in meanings), None)
 
 
 def _list(names: Iterable[str]) -> str:
-    found = [repr(name) if not name.isidentifier() else name for name in names]
-    return ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    quoted = [name if name.isidentifier() else repr(name) for name in names]
+    more = len(quoted) - MAX_LISTED_COLUMNS
+    return ", ".join(quoted[:MAX_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")

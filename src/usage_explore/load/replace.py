@@ -1,4 +1,4 @@
-"""`load --replace`: a restated export supersedes the events that an earlier export of the same scope left.
+"""`load --replace`: a restated export replaces the events loaded from an earlier export of the same scope.
 
 A scope is an organization with one value in each of the columns that name source and period, such as
 (ProviderName, BillingAccountId, BillingPeriodStart) of a FOCUS export. Columns that name no period are completed by the
@@ -22,7 +22,7 @@ from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import INSTANT
 
 FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")
-"""FOCUS columns that name source and period of an export; those that a file has are its scope."""
+"""FOCUS columns that name source and period of an export. The scope are those of them that the file has."""
 
 PERIOD_COLUMNS = frozenset({"BillingPeriodStart"})
 """Scope columns that name a period, so that the calendar month is not needed."""
@@ -31,10 +31,10 @@ STORED_ID = (
     "coalesce({0}.id, md5(concat_ws(' ', {0}.organization_id, extract(epoch FROM {0}.timestamp), {0}.occurrence, "
     "{0}.idempotency_key))::uuid)"
 )
-"""The id that a staged row gets: its own, else a hash of (organization, time, key, occurrence)."""
+"""SQL for the id of a staged row: its own, else a hash of (organization, time, key, occurrence)."""
 
-_DELETED_AT_ONCE = 50_000
-"""Events that one DELETE statement removes; bounds its parameters."""
+_MAX_EVENTS_PER_DELETE = 50_000
+"""Events that one DELETE statement removes, which bounds the size of its parameters."""
 
 _SUPERSEDED = """
 WITH scope AS MATERIALIZED (SELECT DISTINCT s.organization_id, {staged} FROM {stage} s)
@@ -54,7 +54,7 @@ WHERE t.organization_id = gone.organization_id AND t.timestamp = gone.timestamp 
 
 
 def without_scope(connection: Connection, stage: sql.Identifier, columns: Sequence[str]) -> tuple[str, int] | None:
-    """(column, rows) of the first scope column that staged rows have no value in; None where all have one."""
+    """(column, number of rows) for the first scope column that is null in staged rows; None where none is."""
     for column in columns:
         statement = sql.SQL("SELECT count(*) FROM {} s WHERE {} IS NULL").format(stage, _value("s", column))
         row = connection.execute(statement).fetchone()
@@ -66,16 +66,16 @@ def without_scope(connection: Connection, stage: sql.Identifier, columns: Sequen
 def supersede(
     connection: Connection, events: Table, stage: sql.Identifier, columns: Sequence[str], span: Mapping[str, Any]
 ) -> int:
-    """Delete the stored events of the staged rows' scopes that no staged row equals; how many.
+    """Delete the stored events of the staged rows' scopes that equal no staged row; returns their number.
 
-    In the transaction that loads the file, so that the old or the new events are there, never both or neither. A
-    rollup of the deleted events is counted again. `span` has the staged rows' organizations.
+    Runs in the transaction that loads the file: other sessions see the old events or the new ones. The rollup is
+    rebuilt for the ingestion times of the deleted events. `span["organizations"]` are the staged rows' organizations.
     """
     monthly = PERIOD_COLUMNS.isdisjoint(columns)
-    values = {f"c{place}": (_value("s", column), _value("t", column)) for place, column in enumerate(columns)}
+    values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}
     if monthly:
         values["month"] = (_month("s"), _month("t"))
-    bounds = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # outside are events that no question finds
+    bounds = {"since": "1970-01-01Z", "until": "2200-01-01Z"}  # no query reads events outside
     if monthly:
         row = connection.execute(
             sql.SQL("SELECT min({0}), max({0}) + interval '32 days' FROM {1} s").format(_month("s"), stage)
@@ -83,7 +83,7 @@ def supersede(
         if row and row[0]:
             bounds = {"since": row[0], "until": row[1]}
     content = [name for name in COLUMNS if name not in ("id", "organization_id", "timestamp", "ingested_at")]
-    found = connection.execute(
+    superseded = connection.execute(
         sql.SQL(_SUPERSEDED).format(
             stage=stage,
             table=identifier(events),
@@ -100,24 +100,25 @@ def supersede(
         ),
         {**span, **bounds},
     ).fetchall()
-    if not found:
+    if not superseded:
         return 0
-    catalog.lock(connection, events)  # a refresh must not count what goes
+    catalog.lock(connection, events)  # a concurrent refresh would count the deleted events
     delete = sql.SQL(_DELETE).format(table=identifier(events))
-    ingested: dict[UUID, list[datetime]] = {}
-    for first in range(0, len(found), _DELETED_AT_ONCE):
-        some = found[first : first + _DELETED_AT_ONCE]
-        connection.execute(delete, [list(column) for column in zip(*(row[:3] for row in some), strict=True)])
-        for owner, _, _, at in some:
-            ingested.setdefault(owner, []).append(at)
+    ingested: dict[UUID, tuple[datetime, datetime]] = {}
+    for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
+        part = superseded[start : start + _MAX_EVENTS_PER_DELETE]
+        connection.execute(delete, [list(column) for column in zip(*(row[:3] for row in part), strict=True)])
+        for organization_id, _, _, at in part:
+            first, last = ingested.get(organization_id, (at, at))
+            ingested[organization_id] = min(first, at), max(last, at)
     if catalog.exists(connection, events):
-        for owner, times in ingested.items():
-            refresh.rebuild(connection, events, [owner], min(times), max(times) + INSTANT)
-    return len(found)
+        for organization_id, (first, last) in ingested.items():
+            refresh.rebuild(connection, events, [organization_id], first, last + INSTANT)
+    return len(superseded)
 
 
 def _value(alias: str, column: str) -> sql.Composable:
-    """The column's text: a documented column, else the dimension of that name."""
+    """SQL for the column as text: a documented column, else the dimension of that name."""
     name = sql.Identifier(alias, column if column in COLUMNS else "dimensions")
     return sql.SQL("{}::text").format(name) if column in COLUMNS else sql.SQL("({} ->> {})").format(name, column)
 

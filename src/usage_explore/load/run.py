@@ -264,7 +264,7 @@ def _rows(
         try:
             row = plan.row(record)
         except Bad as bad:
-            rejected.add(line, plan.faults(record) or [("", str(bad))])
+            rejected.add(line, plan.problems(record) or [("", str(bad))])
             if rejected.is_enough:
                 return
             continue

@@ -1,7 +1,7 @@
-"""The database's half of a load: COPY into a temporary table, then one INSERT … SELECT.
+"""The statements of a load: COPY into a temporary table, then one INSERT … SELECT, in the caller's transaction.
 
-All of it happens in one transaction, which the caller holds. Rows with the organization, time and idempotency
-key of a row that was in the table before are left out; whatever else repeats is loaded and counted.
+A row with the organization, time and idempotency key of a row that was in the table before is left out. Other
+repetitions are loaded and counted.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ WHERE k.id IS NULL
       IS NOT DISTINCT FROM
       (SELECT jsonb_object_agg(key, value) FROM jsonb_each(t.dimensions) WHERE value #>> '{{}}' !~ %(number)s)
 """
-"""Staged rows that equal a stored one in everything but the key and amounts (quantity, cost and dimensions that are
-numbers), where one of both has no key of its own. Stored rows that the file still holds do not count."""
+"""Number of staged rows that equal a stored one in everything but the key and amounts (quantity, cost and dimensions
+that are numbers), where one of the two has no key of its own. Stored rows that the file also has do not count."""
 
 _NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 
@@ -126,7 +126,7 @@ WHERE attrelid = %s::regclass AND attname = ANY (%s)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Rows that were staged, by what became of them."""
+    """The numbers of a `FileReport` that the insertion gives."""
 
     loaded: int
     repeats: int
@@ -139,7 +139,7 @@ class Written:
 
 
 class Stage:
-    """The temporary table of one file's load. Needs an open transaction, with which the table goes."""
+    """The temporary table of one file's load. Needs an open transaction, at whose end the table is dropped."""
 
     def __init__(self, connection: Connection, table: Table) -> None:
         self._connection = connection
@@ -167,11 +167,11 @@ class Stage:
         )
 
     def settle_repeats(self, replace: Sequence[str] = ()) -> tuple[int, int, int]:
-        """Number what repeats in the file, drop what the table had already.
+        """Number the repetitions in the file and drop the rows that the table already has.
 
-        (stored events superseded, rows dropped, rows dropped whose amounts the table has differently). `replace` are
-        the scope columns of `supersede`. Loads into one table take turns from here on, so that two of the same file
-        add it once.
+        Returns the numbers of stored events superseded, of rows dropped, and of those dropped whose amounts differ from
+        the stored event. `replace` are the scope columns of `supersede`. From here on loads into one table wait for
+        each other, so that two concurrent loads of the same file add it once.
         """
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
@@ -187,23 +187,23 @@ class Stage:
             return 0, 0, 0
         superseded = supersede(self._connection, self._events, STAGE, replace, self._span) if replace else 0
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
-        # a file that replaces may repeat a stored key: only the very row of before is there already
+        # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
         self._connection.execute(sql.SQL(_KNOWN).format(stage=STAGE, table=self._table, same=sql.SQL(same)), self._span)
         dropped = self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_known)").rowcount
         return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
-        """Rows whose given id another row has at the same time: how many, and (line, reason) of the first.
+        """Rows whose id another row has at the same time: their number, and (line, reason) of the first 1,000.
 
-        `drop` takes them out.
+        `drop` deletes them from the stage.
         """
         if not self._span or self._span["first"] is None:
             return 0, []
         if not self._scalar("SELECT EXISTS (SELECT FROM {stage} WHERE id IS NOT NULL)"):
             return 0, []
         self._run("CREATE TEMP TABLE usage_explore_taken ON COMMIT DROP AS " + _TAKEN_IDS)
-        found = self._run(
+        first = self._run(
             "SELECT * FROM pg_temp.usage_explore_taken AS taken (line, id, known) ORDER BY line LIMIT %(max_rows)s"
         ).fetchall()
         number = int(self._scalar("SELECT count(*) FROM pg_temp.usage_explore_taken"))
@@ -217,11 +217,11 @@ class Stage:
                 + ("an event in the table" if known else "an earlier row of the file")
                 + " at the same time, with another idempotency key" * known,
             )
-            for line, id_, known in found
+            for line, id_, known in first
         ]
 
     def rounded(self) -> tuple[str, str, int] | None:
-        """(column, its type, rows) where the table's column would round what the file says."""
+        """(column, its type, number of rows) for a column of the table that would round values of the file."""
         types = self._connection.execute(
             _EXACT_TYPES, [self._name, ["quantity", "external_cost_amount", "timestamp", "ingested_at"]]
         ).fetchall()
@@ -234,18 +234,18 @@ class Stage:
         return None
 
     def write(self, settle: timedelta) -> Written:
-        """Insert what is left. `ingested_at`, where not given, is the moment this begins, one for the file.
+        """Insert the staged rows. A missing `ingested_at` is the start of the insertion, the same for all rows.
 
-        What is dated behind the watermark of a rollup is counted there at once.
+        Rows ingested before the watermark of a rollup are added to it.
         """
-        catalog.lock(self._connection, self._events)  # else one might be made meanwhile, without these rows
-        ahead = catalog.exists(self._connection, self._events)
+        catalog.lock(self._connection, self._events)  # a rollup made concurrently would lack these rows
+        has_rollup = catalog.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
         restated = int(self._scalar(_RESTATED)) if self._span.get("first") is not None else 0
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
-        if ahead:
+        if has_rollup:
             refresh.add(self._connection, self._events, STAGE)
         other_times = 0
         if loaded > generated:
@@ -254,7 +254,7 @@ class Stage:
         return Written(loaded, repeats, identical, other_times, backdated, generated, restated, writing)
 
     def _insert(self, began: datetime) -> int:
-        """Ids not given are a hash of (organization, time, key, occurrence): the same wherever the file is loaded."""
+        """Missing ids are a hash of (organization, time, key, occurrence), so every load of the file gives the same."""
         values = {
             "id": STORED_ID.format("s"),
             "ingested_at": "coalesce(ingested_at, %(began)s)",
