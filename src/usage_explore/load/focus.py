@@ -29,7 +29,7 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads_object
 from usage_explore.files.values import Bad, utc_time_text, uuid_text, words
 from usage_explore.formatting import counted
-from usage_explore.load.plan import READERS, Plan, Problems, Row, check_mapping
+from usage_explore.load.row_mapper import READERS, Problems, Row, RowMapper, check_mapping
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
 """Problemspace of the UUIDv5s made from FOCUS ids. Stored ids and links depend on it: do not change it."""
@@ -86,7 +86,7 @@ def identifier(column: str, text: str) -> str:
         return str(uuid5(NAMESPACE, f"{column}={text}"))
 
 
-class FocusPlan(Plan):
+class FocusMapper(RowMapper):
     """Rows of a FOCUS export. `mapping` (documented column -> FOCUS column) replaces the columns of `SOURCES`.
 
     A row without a value for the quantity gets quantity 0 and is counted in `notes`.

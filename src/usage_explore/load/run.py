@@ -27,10 +27,10 @@ from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import Bad
 from usage_explore.formatting import counted
-from usage_explore.load.focus import FocusPlan, incomplete, looks_like_focus, missing_sources
-from usage_explore.load.plan import DocumentedPlan, Plan, row_hash
+from usage_explore.load.focus import FocusMapper, incomplete, looks_like_focus, missing_sources
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection, rejection_lines
+from usage_explore.load.row_mapper import DocumentedMapper, RowMapper, row_hash
 from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.sql.identifiers import identifier
 
@@ -81,17 +81,17 @@ def load_files(
     """
     if format is not None and format not in FORMATS:
         raise ConfigurationError(f"format: {format!r} is none of {', '.join(FORMATS)}")
-    plan: Plan = (
-        FocusPlan(mapping or {}, organization_id=organization_id)
+    mapper: RowMapper = (
+        FocusMapper(mapping or {}, organization_id=organization_id)
         if format == "focus"
-        else DocumentedPlan(mapping or {}, dimensions=dimensions, organization_id=organization_id)
+        else DocumentedMapper(mapping or {}, dimensions=dimensions, organization_id=organization_id)
     )
     kind = None if format == "focus" else format
     files = [Path(path) for path in paths]
     scope: tuple[str, ...] = ()
     for path in files:
         with open_source(path, kind) as source:
-            _check(source, plan)
+            _check(source, mapper)
             if replace or replace_by:
                 scope = _scope(source, replace_by, format, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
@@ -103,8 +103,8 @@ def load_files(
                     ensure_schema(connection, name)
                     connection.commit()
                 with open_source(path, kind) as source, connection.transaction():
-                    _check(source, plan)
-                    reports.append(_load(connection, table, source, plan, scope, skip_bad, progress, settle))
+                    _check(source, mapper)
+                    reports.append(_load(connection, table, source, mapper, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
                 raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
@@ -116,18 +116,18 @@ def load_files(
     return reports
 
 
-def _check(source: Source, plan: Plan) -> None:
+def _check(source: Source, mapper: RowMapper) -> None:
     if source.names is not None:
-        _check_names(source, plan, source.names)
-        source.expect(plan.sources(source.names), assume_utc=plan.assume_utc)
+        _check_names(source, mapper, source.names)
+        source.expect(mapper.sources(source.names), assume_utc=mapper.assume_utc)
 
 
-def _check_names(source: Source, plan: Plan, names: Sequence[str]) -> None:
-    if isinstance(plan, DocumentedPlan) and not plan.mapping and looks_like_focus(names):
+def _check_names(source: Source, mapper: RowMapper, names: Sequence[str]) -> None:
+    if isinstance(mapper, DocumentedMapper) and not mapper.mapping and looks_like_focus(names):
         if missing := missing_sources(names):
             raise LoadError(f"{source.path}: {incomplete(missing)}")
         raise LoadError(f"{source.path}: this looks like a FOCUS export; load it with --format focus")
-    plan.check(source.path, names)
+    mapper.check(source.path, names)
 
 
 def _scope(source: Source, replace_by: Sequence[str], format: str | None, files: int) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def _load(
     connection: Connection,
     table: Table,
     source: Source,
-    plan: Plan,
+    mapper: RowMapper,
     scope: Sequence[str],
     skip_bad: bool,
     progress: bool,
@@ -167,7 +167,7 @@ def _load(
     stage = Stage(connection, table)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for line, row in _rows(source, plan, rejected, show):
+            for line, row in _rows(source, mapper, rejected, show):
                 if skip_bad or not rejected.rows:
                     keyed = row[_KEY] is not None
                     if not keyed:
@@ -209,7 +209,7 @@ def _load(
         settle=settle,
         writing=written.writing,
         rejections=tuple(rejected.first),
-        notes=tuple(plan.notes()),
+        notes=tuple(mapper.notes()),
         restated=written.restated,
         changed=changed,
         superseded=superseded,
@@ -247,7 +247,7 @@ class _Rejected:
 
 
 def _rows(
-    source: Source, plan: Plan, rejected: _Rejected, show: ShowProgress
+    source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
 ) -> Iterator[tuple[int, list[str | None]]]:
     """(line, row) of each row that can be loaded; the others are added to `rejected`."""
     seen: set[str] = set(source.names or ())
@@ -262,16 +262,16 @@ def _rows(
         if source.names is None and not seen.issuperset(record):
             seen.update(record)
         try:
-            row = plan.row(record)
+            row = mapper.row(record)
         except Bad as bad:
-            rejected.add(line, plan.problems(record) or [("", str(bad))])
+            rejected.add(line, mapper.problems(record) or [("", str(bad))])
             if rejected.is_enough:
                 return
             continue
         yield line, row
     show(source.position, source.length)
     if source.names is None and seen:
-        _check_names(source, plan, sorted(seen))
+        _check_names(source, mapper, sorted(seen))
 
 
 @contextmanager

@@ -87,7 +87,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
 
 
-class Plan(ABC):
+class RowMapper(ABC):
     """How the records of one file become rows."""
 
     assume_utc = False
@@ -113,7 +113,7 @@ class Plan(ABC):
         return []
 
 
-class DocumentedPlan(Plan):
+class DocumentedMapper(RowMapper):
     """Rows by documented column names; `mapping` (documented column -> column of the file) gives other names.
 
     Further columns are loaded as dimensions if `dimensions`, else they are an error. Empty text is null in a column
