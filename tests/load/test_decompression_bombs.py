@@ -179,7 +179,7 @@ def test_a_text_that_is_too_long_for_its_column_is_a_fault_of_its_row(tmp_path: 
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"metric_key": ["x" * 131_073, None, "y"], "dimensions": ["z" * 200_000] * 3}), path)
     with ParquetSource(path) as source:
-        source.expect({"metric_key": "words", "dimensions": "object"}, assume_utc=False)
+        source.expect({"metric_key": "text", "dimensions": "object"}, assume_utc=False)
         rows = [record for _, record, _ in source]
     assert rows[0]["metric_key"].reason == "is longer than 131,072 bytes"
     assert [row["metric_key"] for row in rows[1:]] == [None, "y"]

@@ -1,4 +1,4 @@
-"""JSON in and out without losing a digit: every number is a `Decimal`, written as it was read."""
+"""JSON without loss of digits: every number is read as a `Decimal` and written as it was read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from usage_explore.files.values import Bad, Unreadable, check_size, shown
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        (twice, _) = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise Bad(f"the key {shown(twice)} stands twice in one object")
-    return made
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        (repeated, _) = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise Bad(f"the key {shown(repeated)} stands twice in one object")
+    return value
 
 
 def _number(text: str) -> Decimal:
@@ -34,7 +34,7 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_consta
 
 
 def loads(text: str) -> Any:
-    """The JSON value, numbers as `Decimal`. Raises `Bad` for anything JSON or PostgreSQL would not take."""
+    """The JSON value, numbers as `Decimal`. Raises `Bad` for text that is not JSON, and for repeated keys."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -44,7 +44,7 @@ def loads(text: str) -> Any:
 
 
 def loads_object(raw: object) -> Mapping[str, Any]:
-    """A JSON object from its text, or one already read. Raises `Bad` for everything else."""
+    """A JSON object from its text, or as it is. Raises `Bad` for any other value."""
     value = loads(raw) if isinstance(raw, str) else raw
     if isinstance(value, Unreadable):
         raise Bad(value.reason)
@@ -54,9 +54,9 @@ def loads_object(raw: object) -> Mapping[str, Any]:
 
 
 def dumps(value: object, *, sort: bool = False) -> str:
-    """JSON text PostgreSQL's jsonb takes, numbers digit for digit, object keys sorted when asked.
+    """JSON text that PostgreSQL's jsonb accepts, numbers digit for digit; `sort` sorts the keys of objects.
 
-    Nulls of an Arrow struct stay null. Raises `Bad` for characters or types JSON cannot carry.
+    Dates, times and UUIDs are written as text. Raises `Bad` for other types, NUL characters and half surrogate pairs.
     """
     try:
         text = _dumps(value, sort=sort)

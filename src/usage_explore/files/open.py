@@ -1,4 +1,4 @@
-"""Open a file by its name or by the given format: CSV, JSON Lines or Parquet."""
+"""Open a CSV, JSON Lines or Parquet file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from usage_explore.files.sources import Source
 from usage_explore.files.text_sources import CsvSource, JsonLinesSource
 
 SUFFIXES = {
+    # end of a file's name -> its format
     ".csv": "csv",
     ".csv.gz": "csv",
     ".parquet": "parquet",
@@ -21,9 +22,9 @@ SUFFIXES = {
 
 
 def open_source(path: Path, kind: str | None) -> Source:
-    """The file as a stream of records; `kind` is csv, jsonl or parquet, None to go by the name.
+    """The file as a stream of records. `kind` is "csv", "jsonl" or "parquet"; None goes by the file's name.
 
-    Raises `LoadError` in one sentence when there is no such file or it is none of these.
+    Raises `LoadError` for a file that does not exist, is empty, cannot be read or has none of these formats.
     """
     try:
         if path.is_dir():

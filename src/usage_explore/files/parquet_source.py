@@ -1,4 +1,4 @@
-"""Parquet, batch by batch. Every type is taken exactly: decimals, integers, times to the microsecond."""
+"""Parquet files, read batch by batch: decimals and integers exactly, times to the microsecond."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ MAX_NESTED_VALUES = 20_000_000
 MAX_FIXED_BYTES = 1_024
 """Bytes of a fixed-length value; a UUID has 16, a decimal at most 32."""
 
-_EPOCH = EARLIEST
-_LAST = (LATEST - EARLIEST) // timedelta(microseconds=1)
-
-Kind = Callable[[Any], bool]
+_LAST_MICROSECOND = (LATEST - EARLIEST) // timedelta(microseconds=1)
 
 
 def _text(kind: Any) -> bool:
@@ -61,12 +58,12 @@ def _number(kind: Any) -> bool:
     return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-FITS: Mapping[str, tuple[Kind, str]] = {
+FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "uuid": (
         lambda kind: _text(kind) or kind == pa.uuid() or kind == pa.binary(16),
         "make it text or a UUID",
     ),
-    "words": (
+    "text": (
         lambda kind: _text(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
         "make it text",
     ),
@@ -77,11 +74,11 @@ FITS: Mapping[str, tuple[Kind, str]] = {
         "make it JSON text, a struct or a map",
     ),
 }
-"""Kind of documented column -> (does an Arrow type fit it, what to do when not)."""
+"""Kind of value -> (whether an Arrow type gives it, hint where it does not)."""
 
 
 class ParquetSource(Source):
-    """A Parquet file; `line` of a record is the row's number, from 1."""
+    """A Parquet file. Raises `LoadError` for a file that is none, and for repeated or too many columns."""
 
     unit = "row"
     unit_of_length = "rows"
@@ -101,10 +98,10 @@ class ParquetSource(Source):
         self._row = 0
         self._times: frozenset[str] = frozenset()
         self._max_text_bytes: dict[str, int] = {}
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
-        if twice:
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
             self.close()
-            raise LoadError(f"{path}: has {', '.join(map(repr, twice))} more than once")
+            raise LoadError(f"{path}: has {', '.join(map(repr, repeated))} more than once")
 
     def only(self, columns: Iterable[str]) -> None:
         """Read no other columns."""
@@ -125,18 +122,18 @@ class ParquetSource(Source):
                 )
 
     def _check_row_groups(self, names: frozenset[str]) -> None:
-        """Raise `LoadError` where reading the columns could take memory without bound."""
+        """Raise `LoadError` where the file itself says that a row group of these columns is too large."""
         metadata = self._file.metadata
-        places = [place for place, leaf in enumerate(self._leaves) if leaf.path.split(".")[0] in names]
+        indexes = [index for index, leaf in enumerate(self._leaves) if leaf.path.split(".")[0] in names]
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
             size = 0
-            for place in places:
-                chunk = group.column(place)
+            for index in indexes:
+                chunk = group.column(index)
                 size += chunk.total_uncompressed_size
-                if self._leaves[place].max_repetition_level and chunk.num_values > MAX_NESTED_VALUES:
+                if self._leaves[index].max_repetition_level and chunk.num_values > MAX_NESTED_VALUES:
                     raise LoadError(
-                        f"{self.path}: column {self._leaves[place].path!r} has {chunk.num_values:,} values in a row"
+                        f"{self.path}: column {self._leaves[index].path!r} has {chunk.num_values:,} values in a row"
                         f" group; at most {MAX_NESTED_VALUES:,} can be read: write smaller row groups"
                     )
             if size > MAX_ROW_GROUP_BYTES:
@@ -147,15 +144,15 @@ class ParquetSource(Source):
 
     @property
     def position(self) -> int:
-        """Rows read so far."""
+        """Rows that have been read."""
         return self._row
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
-        """Raise `LoadError` where a column's Arrow type cannot feed the column it is meant for."""
+        """See `Source.expect`."""
         self._times = frozenset(name for name, wanted in columns.items() if wanted == "time")
         self._max_text_bytes = {name: MAX_VALUE_BYTES for name, wanted in columns.items() if wanted != "object"}
         for name, wanted in columns.items():
@@ -164,11 +161,11 @@ class ParquetSource(Source):
                 kind = kind.value_type
             if pa.types.is_null(kind):
                 continue
-            fits, cure = FITS[wanted]
+            fits, hint = FITS[wanted]
             if wanted == "time" and assume_utc and pa.types.is_date(kind):
                 continue
             if not fits(kind):
-                raise LoadError(f"{self.path}: column {name!r} is {kind}, which does not fit; {cure}")
+                raise LoadError(f"{self.path}: column {name!r} is {kind}, which does not fit; {hint}")
             if wanted == "time" and pa.types.is_timestamp(kind) and kind.tz is None and not assume_utc:
                 raise LoadError(
                     f"{self.path}: column {name!r} has no time zone, so its instants are unknown; "
@@ -230,7 +227,7 @@ class ParquetSource(Source):
 def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[Any]:
     """The column as Python values; None where null, `Unreadable` where no exact value exists or a text is too long.
 
-    A struct has every key in every row, so a null in it says that the row lacks the key.
+    An Arrow struct has every key in every row, so a key whose value is null is left out.
     """
     if max_text_bytes and _text(column.type):
         is_long = pc.greater(pc.binary_length(column), pa.scalar(max_text_bytes))
@@ -252,21 +249,22 @@ def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[
     return values
 
 
-_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
+_MICROSECONDS_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
+"""Unit of an Arrow timestamp -> (factor, divisor) to microseconds."""
 
 
 def _instants(column: Any) -> list[Any]:
-    """UTC datetimes; without a zone the wall clock is taken as UTC, which `expect` allows for FOCUS only."""
-    times, over = _PER_UNIT[column.type.unit]
-    return [_instant(ticks, times, over) for ticks in column.cast(pa.int64()).to_pylist()]
+    """UTC datetimes. A timestamp without a zone, which `expect` allows for FOCUS only, is UTC."""
+    factor, divisor = _MICROSECONDS_PER_UNIT[column.type.unit]
+    return [_instant(ticks, factor, divisor) for ticks in column.cast(pa.int64()).to_pylist()]
 
 
-def _instant(ticks: int | None, times: int, over: int) -> datetime | Unreadable | None:
+def _instant(ticks: int | None, factor: int, divisor: int) -> datetime | Unreadable | None:
     if ticks is None:
         return None
-    microseconds, rest = divmod(ticks * times, over)
+    microseconds, rest = divmod(ticks * factor, divisor)
     if rest:
         return Unreadable("is finer than a microsecond; round it to microseconds")
-    if not 0 <= microseconds <= _LAST:
+    if not 0 <= microseconds <= _LAST_MICROSECOND:
         return Unreadable("is outside 1970-01-01 to 2200-01-01")
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return EARLIEST + timedelta(microseconds=microseconds)

@@ -1,7 +1,7 @@
-"""One value from a file, read exactly: each reader gives the text PostgreSQL will parse, or says why not.
+"""Values from files as text that PostgreSQL parses, without loss of digits.
 
-A raw value is what a source hands over: text (CSV), a JSON value, or an Arrow value. Nothing here ever makes a
-float: a Parquet float is taken through its shortest repr, so 0.1 is loaded as 0.1.
+A raw value is text (CSV), a JSON value with `Decimal` for numbers, or the Python value of an Arrow type. A float, which
+only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. The readers raise `Bad`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""Bounds of an event's times; LATEST is excluded."""
 
-DIGITS_BEFORE_POINT = 131_072
-DIGITS_AFTER_POINT = 16_383
-"""What PostgreSQL's numeric holds."""
+MAX_DIGITS_BEFORE_POINT = 131_072
+MAX_DIGITS_AFTER_POINT = 16_383
+"""Digits of PostgreSQL's numeric."""
 
-QUANTITY_DIGITS = 2_000
-METRIC_BYTES = 1_024
-"""What the covering index (quantity beside metric_key, 2,704 bytes an entry) holds in any mixture."""
+MAX_QUANTITY_DIGITS = 2_000
+MAX_METRIC_BYTES = 1_024
+"""Digits of a quantity and bytes of a metric key, so that both fit in an entry of the covering index (2,704 bytes)."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
@@ -29,11 +29,11 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class Bad(ValueError):
-    """A value that cannot be loaded; the message is the reason, to be read after the column's name."""
+    """A value cannot be loaded. The message is the reason and follows the column's name: "'x' is not a UUID"."""
 
 
 class Unreadable:
-    """Stands in a record for a value its source could not read; every reader refuses it with `reason`."""
+    """In a record, a value that its source could not read; every reader raises `Bad` with its `reason`."""
 
     __slots__ = ("reason",)
 
@@ -42,7 +42,7 @@ class Unreadable:
 
 
 def shown(raw: object) -> str:
-    """The value as an error message quotes it: one line, 60 characters at most."""
+    """The value in an error message: one line of at most 60 characters, text in quotes."""
     text = repr(raw) if isinstance(raw, str) else str(raw)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
@@ -54,7 +54,7 @@ def _refuse(raw: object, expected: str) -> Bad:
 
 
 def uuid_text(raw: object) -> str:
-    """A UUID in its usual writing, lower case. With or without hyphens in the file."""
+    """A UUID in lower case with hyphens; the file may have it without."""
     if type(raw) is str:
         text = raw.strip()
         if _HEX.fullmatch(text):
@@ -72,7 +72,7 @@ def time_text(raw: object) -> str:
 
 
 def utc_time_text(raw: object) -> str:
-    """Like `time_text`, but a time without an offset, or a mere date, is UTC (FOCUS exports)."""
+    """Like `time_text`, but a time without an offset and a date are UTC (FOCUS exports)."""
     return _in_range(_instant(raw, assume_utc=True), raw)
 
 
@@ -125,13 +125,13 @@ def number_text(raw: object) -> str:
     else:
         raise _refuse(raw, "not a number")
     if _NUMBER.fullmatch(text) is None:
-        raise _number_fault(raw, text)
+        raise _number_error(raw, text)
     if len(text) > 300 or "e" in text or "E" in text:
         check_size(text)
     return text
 
 
-def _number_fault(raw: object, text: str) -> Bad:
+def _number_error(raw: object, text: str) -> Bad:
     if text.strip("+-").lower() in {"nan", "snan", "inf", "infinity"}:
         return Bad(f"{shown(raw)} is not finite; NaN and infinite numbers have no exact sum")
     if "," in text:
@@ -140,31 +140,31 @@ def _number_fault(raw: object, text: str) -> Bad:
 
 
 def check_size(text: str) -> Decimal:
-    """The decimal, or `Bad` when PostgreSQL's numeric could not hold it."""
+    """The decimal. Raises `Bad` where it has more digits than PostgreSQL's numeric."""
     try:
         value = Decimal(text)
     except InvalidOperation:
         raise Bad(f"{shown(text)} is not a decimal number") from None
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
-        raise _number_fault(text, text)
-    if value.adjusted() >= DIGITS_BEFORE_POINT:
-        raise Bad(f"{shown(text)} is too large; {DIGITS_BEFORE_POINT:,} digits before the point at most")
-    if -exponent > DIGITS_AFTER_POINT:
-        raise Bad(f"{shown(text)} is too fine; {DIGITS_AFTER_POINT:,} decimals at most")
+        raise _number_error(text, text)
+    if value.adjusted() >= MAX_DIGITS_BEFORE_POINT:
+        raise Bad(f"{shown(text)} is too large; {MAX_DIGITS_BEFORE_POINT:,} digits before the point at most")
+    if -exponent > MAX_DIGITS_AFTER_POINT:
+        raise Bad(f"{shown(text)} is too fine; {MAX_DIGITS_AFTER_POINT:,} decimals at most")
     return value
 
 
 def quantity_text(raw: object) -> str:
-    """Like `number_text`, with no more digits than the covering index holds."""
+    """Like `number_text`, of at most 2,000 digits."""
     text = number_text(raw)
-    if len(text) > QUANTITY_DIGITS and sum(map(str.isdigit, text)) > QUANTITY_DIGITS:
-        raise Bad(f"{shown(text)} has more than {QUANTITY_DIGITS:,} digits")
+    if len(text) > MAX_QUANTITY_DIGITS and sum(map(str.isdigit, text)) > MAX_QUANTITY_DIGITS:
+        raise Bad(f"{shown(text)} has more than {MAX_QUANTITY_DIGITS:,} digits")
     return text
 
 
 def words(raw: object) -> str:
-    """Text, exactly as given. A whole or decimal number stands for its own digits."""
+    """Text as it is in the file; an integer, decimal or UUID as text."""
     if type(raw) is str:
         if not raw.isascii():
             _check_unicode(raw)
@@ -186,7 +186,7 @@ def _check_unicode(text: str) -> None:
 
 
 def key_words(raw: object) -> str:
-    """Text that is not blank: an idempotency key."""
+    """Text that is not empty: an idempotency key."""
     text = words(raw)
     if not text:
         raise Bad("is the empty text; give a key, or leave it out and the row's own hash is taken")
@@ -194,7 +194,7 @@ def key_words(raw: object) -> str:
 
 
 def code_words(raw: object) -> str:
-    """Text that is not blank: a price key or a currency. A blank one would be another value than none."""
+    """Text that is not empty: a price key or a currency."""
     text = words(raw)
     if not text:
         raise Bad("is the empty text; leave it out where there is none")
@@ -202,10 +202,10 @@ def code_words(raw: object) -> str:
 
 
 def metric_words(raw: object) -> str:
-    """Text that is not blank and short enough for the covering index: a metric key."""
+    """Text that is not empty, of at most 1,024 bytes: a metric key."""
     text = words(raw)
     if not text:
         raise Bad("is the empty text; say what was metered")
-    if len(text) > METRIC_BYTES // 4 and len(text.encode()) > METRIC_BYTES:
-        raise Bad(f"{shown(text)} is longer than {METRIC_BYTES:,} bytes")
+    if len(text) > MAX_METRIC_BYTES // 4 and len(text.encode()) > MAX_METRIC_BYTES:
+        raise Bad(f"{shown(text)} is longer than {MAX_METRIC_BYTES:,} bytes")
     return text

@@ -111,7 +111,7 @@ class FocusMapper(RowMapper):
     def sources(self, names: Iterable[str]) -> dict[str, str]:
         """Column of the file -> kind of value it must have."""
         present = set(names)
-        loose = {"uuid": "words"}
+        loose = {"uuid": "text"}
         return {
             source: loose.get(READERS[column].kind, READERS[column].kind)
             for column, sources in self._from.items()

@@ -63,15 +63,15 @@ READERS: Mapping[str, Reader] = {
     "customer_id": Reader("uuid", uuid_text, required=True),
     "product_id": Reader("uuid", uuid_text),
     "subscription_id": Reader("uuid", uuid_text),
-    "metric_key": Reader("words", metric_words, required=True),
-    "price_key": Reader("words", code_words),
+    "metric_key": Reader("text", metric_words, required=True),
+    "price_key": Reader("text", code_words),
     "quantity": Reader("number", quantity_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("words", key_words),
+    "idempotency_key": Reader("text", key_words),
     "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("words", code_words),
-    "wallet_currency": Reader("words", code_words),
+    "external_cost_currency": Reader("text", code_words),
+    "wallet_currency": Reader("text", code_words),
     "dimensions": Reader("object", _dimensions),
 }
 """The documented columns, in order."""
@@ -129,7 +129,7 @@ class DocumentedMapper(RowMapper):
         self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self.mapping
         self._known = frozenset(self._source.values())
         self._fields = [
-            (self._source.get(column, _NO_SOURCE), column, reader.read, reader.kind == "words")
+            (self._source.get(column, _NO_SOURCE), column, reader.read, reader.kind == "text")
             for column, reader in READERS.items()
         ]
         self._required = [list(READERS).index(column) for column in REQUIRED]
@@ -242,7 +242,7 @@ def check_mapping(mapping: Mapping[str, str]) -> None:
 def row_hash(row: Row) -> str:
     """The idempotency key of a row without one: equal for equal content in any file format and order of columns."""
     parts = [
-        value if value is None or READERS[column].kind in {"uuid", "words", "time"} else _canonical(column, value)
+        value if value is None or READERS[column].kind in {"uuid", "text", "time"} else _canonical(column, value)
         for column, value in zip(COLUMNS, row, strict=True)
     ]
     return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
