@@ -12,7 +12,7 @@ from uuid import UUID
 
 from soak_writer import mark
 from usage_explore.demo import ORGANIZATIONS
-from usage_explore.demo.customers import customers
+from usage_explore.demo.business import customers
 
 _NAMES = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|key_[0-9a-f]{12}|soak-[0-9a-f]{12}")
 

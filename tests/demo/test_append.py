@@ -15,7 +15,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import DEFAULT_TABLE, events_table
 from usage_explore.demo import ledger, loading
 from usage_explore.demo.business import TENANTS
-from usage_explore.demo.kinds import KINDS
+from usage_explore.demo.planted_incidents import KINDS
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 
 UNTIL = datetime(2026, 11, 20, 14, 35, 12, 345678, tzinfo=UTC)

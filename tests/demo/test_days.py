@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.demo.business import METRICS, ORGANIZATIONS, TENANTS
-from usage_explore.demo.customers import customers
+from usage_explore.demo.business import METRICS, ORGANIZATIONS, TENANTS, customers
 from usage_explore.demo.draws import Draws
-from usage_explore.demo.events import DAY, day_start
-from usage_explore.demo.kinds import KINDS, MAIN
-from usage_explore.demo.planted_incidents import CYCLE, complete_at, plans, planted, whole_day
-from usage_explore.demo.rows import copy_lines
+from usage_explore.demo.events import DAY, copy_lines, day_start
+from usage_explore.demo.planted_incidents import CYCLE_DAYS, KINDS, MAIN, complete_at, plans, planted, whole_day
 
 DAY_0 = date(2026, 9, 14)
-CYCLE_DAYS = [DAY_0 + timedelta(days=number) for number in range(CYCLE)]
+CYCLE_DAYS = [DAY_0 + timedelta(days=number) for number in range(CYCLE_DAYS)]
 
 
 def lines(seed: int, day: date, tenant: int, per_day: int = 400) -> list[str]:

@@ -1,14 +1,18 @@
-"""What the demo's three organizations sell, and to whom: tables, no behaviour.
+"""The demo's organizations, metrics, products and customers.
 
-None of this depends on the seed, so a link to a demo customer or product holds in every demo database.
+None of this depends on the seed, so a link to a demo customer or product is valid in every demo database.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from usage_explore.demo.draws import Knots
+import numpy as np
+import numpy.typing as npt
+
+from usage_explore.demo.draws import Draws, Knots, Whole
 
 NAMESPACE = uuid5(NAMESPACE_URL, "urn:usage-explore:demo")
 """Every fixed UUID of the demo is a UUIDv5 in this namespace."""
@@ -16,7 +20,7 @@ NAMESPACE = uuid5(NAMESPACE_URL, "urn:usage-explore:demo")
 
 @dataclass(frozen=True, kw_only=True)
 class Organization:
-    """One tenant: its name, its id, how many customers it has and its share of the events, per mille."""
+    """One organization: name, number of customers, and share of all events in per mille."""
 
     name: str
     customers: int
@@ -33,20 +37,20 @@ TENANTS = (
     Organization(name="Birch Labs", customers=24, share=50),
     Organization(name="Cedar Studio", customers=9, share=30),
 )
-"""The main organization first, then the two small ones."""
+"""The organizations, the main one first."""
 
 ORGANIZATIONS = {tenant.id: tenant.name for tenant in TENANTS}
-"""The demo's organizations: UUID to name, the main one first."""
+"""UUID -> name of the organizations, the main one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One thing metered.
+    """One metric.
 
-    `knots` are the quantiles of the quantity in units of 10**-decimals; `rate` is what one whole unit costs
-    us, in 10**-10 of a currency unit (0: no external cost is known); `models` are weights in the order of
-    `MODELS` (none: the event has no model); `grows` says whether quantities follow the customer's size and the
-    growth of the business; `keyed` whether an API key was used; `hourly` whether it is read on the hour.
+    `knots` are the quantiles of the quantity in units of 10**-decimals; `rate` is the external cost of one unit in
+    10**-10 US dollars (0: unknown); `models` are weights in the order of `MODELS` (empty: events have no model);
+    quantities of a metric that `grows` follow the customer's size and the growth of the business; events of a `keyed`
+    one have an API key; an `hourly` one is measured on the hour.
     """
 
     key: str
@@ -81,10 +85,10 @@ MODELS = (
     "lattice-embed",
     "lattice-embed-xl",
 )
-"""Model names; the weights in `Metric.models` follow this order."""
+"""Model names, in the order of the weights in `Metric.models`."""
 
 MODEL_COST = (1000, 300, 120, 1500, 800, 150, 900, 2200, 1000, 450, 1000, 500, 1000, 1800)
-"""What each model costs us, per mille of its metric's rate."""
+"""External cost of each model in per mille of its metric's rate."""
 
 METRICS = (
     Metric(
@@ -179,7 +183,7 @@ METRICS = (
 PRODUCTS = {
     name: str(uuid5(NAMESPACE, f"product {name}")) for name in ("Inference", "Media", "Search", "Training", "Storage")
 }
-"""Products and their fixed UUIDs."""
+"""Name -> UUID of the products."""
 
 PROFILES = (
     (200, 300, 290, 90, 4, 4, 30, 20, 2, 4, 10, 8),
@@ -188,7 +192,7 @@ PROFILES = (
     (90, 150, 140, 40, 4, 4, 20, 20, 70, 260, 60, 30),
     (120, 170, 160, 60, 70, 60, 110, 100, 12, 40, 60, 14),
 )
-"""What a customer uses: weights of the metrics, one row for each kind of customer."""
+"""Weights of the metrics, one row for each kind of customer."""
 PROFILE_WEIGHTS = (46, 14, 16, 8, 16)
 
 PLANS = ("standard", "committed", "enterprise")
@@ -196,28 +200,97 @@ PLAN_WEIGHTS = (60, 28, 12)
 
 CURRENCIES = ("USD", "EUR", "GBP")
 CURRENCY_RATES = (1000, 920, 790)
-"""What one US dollar of cost is in each currency, per mille; a region's supplier bills in one of them."""
+"""Price of 1,000 US dollars in each currency."""
 
 REGIONS = ("us-east", "us-west", "eu-central", "eu-west", "uk-south", "ap-southeast")
 REGION_WEIGHTS = (30, 16, 22, 12, 8, 12)
 REGION_CURRENCIES = (0, 0, 1, 1, 2, 0)
 REGION_CLOCKS = (0, 0, 1, 1, 1, 2)
-"""Which of `HOURS` each region lives by."""
+"""Index into `HOURS` for each region."""
 
 HOURS = (
     (38, 30, 24, 20, 17, 15, 14, 14, 16, 20, 28, 42, 62, 82, 96, 100, 98, 95, 96, 92, 84, 72, 58, 46),
     (16, 13, 12, 12, 15, 24, 44, 72, 94, 100, 98, 92, 86, 94, 97, 90, 78, 62, 50, 42, 36, 30, 25, 20),
     (78, 92, 100, 98, 90, 84, 92, 95, 88, 76, 62, 50, 42, 36, 30, 25, 20, 16, 14, 14, 16, 24, 40, 60),
 )
-"""How busy each UTC hour is: the Americas, Europe, Asia."""
+"""Weights of the UTC hours of a day: the Americas, Europe, Asia."""
 
 WEEKDAYS = (1080, 1130, 1140, 1120, 1040, 760, 730)
-"""How busy each day is, Monday first, per mille of the mean."""
+"""Events of the days of a week in per mille of the mean, Monday first."""
 
 STATUSES = ("ok", "error", "throttled", "timeout")
 STATUS_WEIGHTS = (955, 22, 15, 8)
 CREDIT = "credited"
-"""The status of a credit (a negative quantity)."""
+"""Status of a credit, an event with a negative quantity."""
 
 ODD_VALUES = ("Other", "", None)
-"""Dimension values an application may trip over; each in about one row of a thousand."""
+"""Dimension values that are easily mistaken for Other or for a missing one; each in 1 of 1,000 events."""
+
+PERMANENT_CUSTOMERS = 60
+"""Number of an organization's largest customers that are active on every day."""
+
+MAX_API_KEYS = 6
+"""API keys of a customer."""
+
+_CUSTOMER_SEED = 0x5EED
+_PERIOD_DAYS, _ACTIVE_DAYS = 540, 430
+"""Of every 540 days, the other customers are active on 430."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Customers:
+    """The customers of one organization, the largest first; every array has one element for each.
+
+    `weight` is proportional to the customer's events; `region`, `profile`, `plan` and `wallet` (-1: none) are indexes
+    into the tables of this module; `size` scales quantities, in per mille; `subscriptions` is 0 to 2, `keys` 1 to
+    `MAX_API_KEYS`; `phase` is the day of its period of activity on day 0. `ids`, `subscription_ids` and `api_keys` are
+    the texts.
+    """
+
+    organization_id: str
+    weight: Whole
+    region: Whole
+    profile: Whole
+    plan: Whole
+    wallet: Whole
+    size: Whole
+    subscriptions: Whole
+    keys: Whole
+    phase: Whole
+    ids: tuple[str, ...]
+    subscription_ids: tuple[tuple[str, str], ...]
+    api_keys: tuple[tuple[str, ...], ...]
+
+    def weights(self, ordinal: int) -> Whole:
+        """Weight of each customer on day `ordinal`, 0 where it is not active."""
+        active = (self.phase + ordinal) % _PERIOD_DAYS < _ACTIVE_DAYS
+        active[:PERMANENT_CUSTOMERS] = True
+        return np.where(active, self.weight, 0)
+
+
+@cache
+def customers(tenant: int) -> Customers:
+    """The customers of `TENANTS[tenant]`, Zipf-distributed by volume."""
+    organization = TENANTS[tenant]
+    count = organization.customers
+    draws = Draws(_CUSTOMER_SEED, tenant)
+    ids = tuple(uuid5(organization.id, f"customer {rank}") for rank in range(1, count + 1))
+    region = draws.pick(REGION_WEIGHTS, count)
+    has_wallet: npt.NDArray[np.bool_] = draws.chance(250, count)
+    return Customers(
+        organization_id=str(organization.id),
+        weight=np.array([10**6 // (rank + 1) for rank in range(1, count + 1)], dtype=np.int64),
+        region=region,
+        profile=draws.pick(PROFILE_WEIGHTS, count),
+        plan=draws.pick(PLAN_WEIGHTS, count),
+        wallet=np.where(has_wallet, np.array(REGION_CURRENCIES)[region], -1),
+        size=draws.spread(((0, 300), (500, 900), (900, 1800), (1000, 3000)), count),
+        subscriptions=draws.pick((8, 72, 20), count),
+        keys=1 + draws.below(MAX_API_KEYS, count),
+        phase=draws.below(_PERIOD_DAYS, count),
+        ids=tuple(str(id_) for id_ in ids),
+        subscription_ids=tuple((str(uuid5(id_, "subscription 1")), str(uuid5(id_, "subscription 2"))) for id_ in ids),
+        api_keys=tuple(
+            tuple(f"key_{uuid5(id_, f'api key {number}').hex[:12]}" for number in range(MAX_API_KEYS)) for id_ in ids
+        ),
+    )

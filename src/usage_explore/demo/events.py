@@ -1,23 +1,64 @@
-"""An ordinary day of one organization: a pure function of (seed, day), without incidents."""
+"""The demo's events: an ordinary day of an organization, as a pure function of (seed, day), and as COPY's text.
+
+Events are whole numbers in memory, so that they are the same on every machine. Incidents are added elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from usage_explore.demo import business
-from usage_explore.demo.customers import Customers, customers
+from usage_explore.demo.business import Customers, customers
 from usage_explore.demo.draws import Draws, Knots, Whole
-from usage_explore.demo.rows import ABSENT, EVENT, Rows
+
+EVENT = np.dtype(
+    [
+        ("id", "u8", (2,)),
+        ("idempotency_key", "u8", (2,)),
+        ("customer", "i4"),
+        ("metric", "i1"),
+        ("priced", "?"),
+        ("product", "?"),
+        ("subscription", "i1"),
+        ("quantity", "i8"),
+        ("timestamp", "i8"),
+        ("ingested_at", "i8"),
+        ("cost", "i8"),
+        ("currency", "i1"),
+        ("wallet", "i1"),
+        ("region", "i1"),
+        ("model", "i1"),
+        ("status", "i1"),
+        ("api_key", "i1"),
+        ("incident", "i1"),
+    ]
+)
+"""One event. customer, metric, currency, wallet, region, model, status: indexes into the tables of `business`, `ABSENT`
+for none; timestamp, ingested_at: microseconds since 1970; quantity: units of 10**-(the metric's decimals); cost: units
+of 10**-10 of its currency, without currency no cost; priced, product: whether price key and product are known;
+incident: number of the planted incident's kind, 0 for an ordinary event."""
+
+Rows = npt.NDArray[np.void]
+
+ABSENT = -1
+"""Index for a missing value: no key in the dimensions, NULL elsewhere."""
+
+COST_DECIMALS = 10
+
+_NULL = r"\N"
 
 EVENTS_PER_DAY = 8_500
-"""Events of an average day, all organizations together, before growth."""
+"""Events of an average day of all organizations, before growth."""
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
+"""Microseconds."""
 
 _GROWTH_SINCE = date(2026, 7, 1).toordinal()
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -31,9 +72,9 @@ _LAG: Knots = (
     (970, 3_600_000),
     (1000, 64_800_000),
 )
-"""Milliseconds from an event to its arrival: seconds to minutes, and 3 % late by up to 18 hours."""
+"""Quantiles of the milliseconds from an event to its arrival: up to minutes, for 3 % up to 18 hours."""
 
-_STREAMS = {name: number for number, name in enumerate(("volume", *(EVENT.names or ())))}
+_STREAM_OF_COLUMN = {name: number for number, name in enumerate(("volume", *(EVENT.names or ())))}
 _PER_METRIC = {
     name: np.array([int(getattr(metric, name)) for metric in business.METRICS], dtype=np.int64)
     for name in ("decimals", "rate", "grows", "keyed", "hourly")
@@ -48,14 +89,14 @@ def day_start(day: date) -> int:
 
 
 def growth(day: date) -> int:
-    """The number of events of a day in per mille of mid-2026: one more every day, at most threefold."""
+    """Events of a day in per mille of 1 July 2026: one more every day, at most 3,000."""
     return 1000 + min(max(day.toordinal() - _GROWTH_SINCE, 0), 2000)
 
 
 def ordinary_day(seed: int, day: date, tenant: int, per_day: int) -> Rows:
     """The events of organization `tenant` on `day`, in no particular order.
 
-    `per_day` is the size of an average day, see `EVENTS_PER_DAY`.
+    `per_day` is the number of events of an average day of all organizations.
     """
     draws = _draws(seed, day, tenant, 0)
     share = business.TENANTS[tenant].share
@@ -66,7 +107,7 @@ def ordinary_day(seed: int, day: date, tenant: int, per_day: int) -> Rows:
 
 
 def events(seed: int, day: date, tenant: int, chosen: Whole, stream: int = 0) -> Rows:
-    """One event of the day for each of the `chosen` customers; another `stream` gives other events."""
+    """One event of the day for each of the `chosen` customers (indexes); another `stream` draws other events."""
     who = customers(tenant)
     draws = _draws(seed, day, tenant, stream)
     count = len(chosen)
@@ -88,19 +129,19 @@ def events(seed: int, day: date, tenant: int, chosen: Whole, stream: int = 0) ->
 
 
 def _draws(seed: int, day: date, tenant: int, stream: int) -> DrawsOf:
-    """Draws of its own for each column, so that a change to one leaves the others as they were."""
-    return lambda column: Draws(seed, day.toordinal(), tenant, stream, _STREAMS[column])
+    """Separate draws for each column, so that a change to one column leaves the others as they are."""
+    return lambda column: Draws(seed, day.toordinal(), tenant, stream, _STREAM_OF_COLUMN[column])
 
 
 def _version_4(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Random bits with a version 4 UUID's marks."""
+    """Random bits with the version and variant of a version 4 UUID."""
     words[:, 0] = words[:, 0] & np.uint64(0xFFFF_FFFF_FFFF_0FFF) | np.uint64(0x4000)
     words[:, 1] = words[:, 1] >> np.uint64(2) | np.uint64(1 << 63)
     return words
 
 
 def _choose(draws: Draws, group: npt.NDArray[np.integer], weights: Sequence[Sequence[int]]) -> Whole:
-    """A pick for each row by the weights of the row's group; `ABSENT` where the group has none."""
+    """An index for each row, drawn by the weights of the row's group; `ABSENT` where the group has none."""
     at = draws.below(1 << 31, len(group))
     result = np.full(len(group), ABSENT, dtype=np.int64)
     for number, row in enumerate(weights):
@@ -112,7 +153,7 @@ def _choose(draws: Draws, group: npt.NDArray[np.integer], weights: Sequence[Sequ
 
 
 def _subscriptions(rows: Rows, who: Customers, draws: Draws) -> Whole:
-    """The customer's second subscription, if there is one, covers training and storage."""
+    """Which subscription the event is of: the second, where the customer has one, covers training and storage."""
     second = np.array([metric.product in ("Training", "Storage") for metric in business.METRICS])
     held = who.subscriptions[rows["customer"]]
     which = np.where(held == 0, ABSENT, np.where((held == 2) & second[rows["metric"]], 1, 0))
@@ -120,7 +161,7 @@ def _subscriptions(rows: Rows, who: Customers, draws: Draws) -> Whole:
 
 
 def _set_times(rows: Rows, day: date, draws: DrawsOf) -> None:
-    """Occurrence by the region's clock, some of it in whole seconds; arrival a lag later."""
+    """Timestamps by the region's busy hours, 30 % in whole seconds; ingestion a random lag later."""
     count = len(rows)
     hours = np.array(business.HOURS)
     if day.weekday() >= 5:
@@ -135,15 +176,15 @@ def _set_times(rows: Rows, day: date, draws: DrawsOf) -> None:
 
 
 def _set_model_and_amounts(rows: Rows, who: Customers, day: date, draws: DrawsOf) -> None:
-    """The model that fits the metric, how much of it, and what that cost us; now and then a credit."""
+    """Model, quantity and external cost by metric; 4 in 1,000 events are credits with a negative quantity."""
     count = len(rows)
     metric = rows["metric"].astype(np.int64)
-    rows["model"] = _choose(draws("model"), metric, [each.models for each in business.METRICS])
+    rows["model"] = _choose(draws("model"), metric, [definition.models for definition in business.METRICS])
     amounts = draws("quantity")
     quantity = np.zeros(count, dtype=np.int64)
-    for number, each in enumerate(business.METRICS):
+    for number, definition in enumerate(business.METRICS):
         mine = np.flatnonzero(metric == number)
-        quantity[mine] = amounts.spread(each.knots, len(mine))
+        quantity[mine] = amounts.spread(definition.knots, len(mine))
     size = who.size[rows["customer"]] * (1000 + 3 * (growth(day) - 1000))
     quantity = np.where(_PER_METRIC["grows"][metric] == 1, np.maximum(quantity * size // 10**6, 1), quantity)
 
@@ -162,7 +203,7 @@ def _set_model_and_amounts(rows: Rows, who: Customers, day: date, draws: DrawsOf
 
 
 def _set_dimensions(rows: Rows, who: Customers, draws: DrawsOf) -> None:
-    """One of the customer's keys, and rarely something odd or nothing where a value is usual."""
+    """One of the customer's API keys; a few regions, models and statuses are odd values or missing."""
     count = len(rows)
     keys = draws("api_key")
     held = who.keys[rows["customer"]]
@@ -178,3 +219,105 @@ def _set_dimensions(rows: Rows, who: Customers, draws: DrawsOf) -> None:
         for number in range(len(business.ODD_VALUES)):
             rows[name][choice == number] = usual + number
         rows[name][choice >= 996] = ABSENT
+
+
+def copy_lines(rows: Rows, tenant: int) -> Iterable[str]:
+    """The events of organization `tenant` as lines of COPY's text format, columns in the documented order."""
+    who = customers(tenant)
+    number = {name: rows[name].tolist() for name in ("customer", "metric", "currency")}
+    columns = [
+        _hex(rows["id"], 32),
+        [who.organization_id] * len(rows),
+        [who.ids[customer] for customer in number["customer"]],
+        _product_ids(rows),
+        _subscription_ids(rows, who),
+        [business.METRICS[metric].key for metric in number["metric"]],
+        _price_keys(rows, who),
+        [
+            _decimal(value, business.METRICS[metric].decimals)
+            for value, metric in zip(rows["quantity"].tolist(), number["metric"], strict=True)
+        ],
+        _times(rows["timestamp"]),
+        _times(rows["ingested_at"]),
+        [f"evt_{key}" for key in _hex(rows["idempotency_key"], 24)],
+        [
+            _NULL if currency < 0 else _decimal(value, COST_DECIMALS)
+            for value, currency in zip(rows["cost"].tolist(), number["currency"], strict=True)
+        ],
+        _named(rows["currency"], business.CURRENCIES),
+        _named(rows["wallet"], business.CURRENCIES),
+        _dimension_objects(rows, who),
+    ]
+    return ("\t".join(line) + "\n" for line in zip(*columns, strict=True))
+
+
+def _hex(words: npt.NDArray[np.uint64], digits: int) -> list[str]:
+    text = words.astype(">u8").tobytes().hex()
+    return [text[at : at + digits] for at in range(0, len(text), 32)]
+
+
+def _decimal(value: int, decimals: int) -> str:
+    if not decimals:
+        return str(value)
+    whole, part = divmod(abs(value), 10**decimals)
+    return f"{'-' if value < 0 else ''}{whole}.{part:0{decimals}d}"
+
+
+def _times(microseconds: npt.NDArray[np.int64]) -> list[str]:
+    instants = np.asarray(microseconds).astype("datetime64[us]")
+    return [f"{text}Z" for text in np.datetime_as_string(instants, unit="us").tolist()]
+
+
+def _named(codes: npt.NDArray[np.int8], names: tuple[str, ...]) -> list[str]:
+    lookup = (*names, _NULL)
+    return [lookup[code] for code in codes.tolist()]
+
+
+def _product_ids(rows: Rows) -> list[str]:
+    lookup = [business.PRODUCTS.get(metric.product or "", _NULL) for metric in business.METRICS]
+    return [
+        lookup[metric] if known else _NULL
+        for metric, known in zip(rows["metric"].tolist(), rows["product"].tolist(), strict=True)
+    ]
+
+
+def _subscription_ids(rows: Rows, who: Customers) -> list[str]:
+    return [
+        _NULL if code < 0 else who.subscription_ids[customer][code]
+        for customer, code in zip(rows["customer"].tolist(), rows["subscription"].tolist(), strict=True)
+    ]
+
+
+def _price_keys(rows: Rows, who: Customers) -> list[str]:
+    lookup = [[f"{metric.key}.{plan}" for plan in business.PLANS] for metric in business.METRICS]
+    plans = who.plan[rows["customer"]].tolist()
+    columns = zip(rows["metric"].tolist(), plans, rows["priced"].tolist(), strict=True)
+    return [lookup[metric][plan] if priced else _NULL for metric, plan, priced in columns]
+
+
+def _dimension_objects(rows: Rows, who: Customers) -> list[str]:
+    """JSON objects; a dimension that is absent is left out."""
+    render = _renderer()
+    keys = [
+        ("" if code < 0 else f'"api_key":"{who.api_keys[customer][code]}",')
+        for customer, code in zip(rows["customer"].tolist(), rows["api_key"].tolist(), strict=True)
+    ]
+    codes = zip(rows["region"].tolist(), rows["model"].tolist(), rows["status"].tolist(), strict=True)
+    return [f"{{{f'{key}{render(*code)}'.rstrip(',')}}}" for key, code in zip(keys, codes, strict=True)]
+
+
+def _renderer() -> Callable[[int, int, int], str]:
+    tables = (
+        ("region", business.REGIONS),
+        ("model", business.MODELS),
+        ("status", (*business.STATUSES, business.CREDIT)),
+    )
+    parts = [
+        [*(f'"{key}":{json.dumps(value)},' for value in (*values, *business.ODD_VALUES)), ""] for key, values in tables
+    ]
+
+    @cache
+    def render(region: int, model: int, status: int) -> str:
+        return parts[0][region] + parts[1][model] + parts[2][status]
+
+    return render

@@ -17,11 +17,9 @@ from usage_explore.console import progress_bar
 from usage_explore.db.schema import COLUMNS
 from usage_explore.demo import ledger
 from usage_explore.demo.business import ORGANIZATIONS, TENANTS
-from usage_explore.demo.events import EVENTS_PER_DAY
-from usage_explore.demo.kinds import MAIN
+from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
 from usage_explore.demo.ledger import Connection
-from usage_explore.demo.planted_incidents import Incident, complete_at, planted, whole_day
-from usage_explore.demo.rows import copy_lines
+from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalog
 from usage_explore.rollup.refresh import rebuild
