@@ -294,7 +294,7 @@ def test_a_table_emptied_since_is_filled_anew(events_connection: ddl.Connection)
 def test_demo_events_without_their_ledger_are_refused(events_connection: ddl.Connection) -> None:
     append(events_connection)
     events_connection.execute("DROP TABLE usage_explore_demo")
-    with pytest.raises(ConfigurationError, match="usage_explore_demo knows nothing"):
+    with pytest.raises(ConfigurationError, match="usage_explore_demo does not record"):
         append(events_connection)
 
 

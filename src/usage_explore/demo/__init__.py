@@ -1,6 +1,6 @@
-"""Demo data: realistic usage of three made-up organizations, each day a pure function of (seed, day).
+"""Demo data: realistic usage of three fictional organizations; each day is a pure function of (seed, day).
 
-`append` adds the events that are missing, `incidents` lists what was planted in them.
+`append` adds missing events, `incidents` lists the incidents planted in them, `invoice` writes an invoice for them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demo's invoice: what a biller would have charged at finalization, with a few mistakes to find."""
+"""Invoice lines of the demo as a biller would have written them at finalization, with mistakes to find."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from usage_explore.store import Store
 
 CURRENCY = "USD"
-"""What is charged where no usage of the customer names a wallet."""
+"""Currency of customers whose usage has no wallet currency."""
 
 MARKUP = 3
-"""What is charged for a unit is this many times what it costs us."""
+"""Price of a unit divided by its external cost."""
 
-OWN_PRICE = Decimal("0.0004")
-"""What is charged for a unit that costs us nothing."""
+DEFAULT_PRICE = Decimal("0.0004")
+"""Price of a unit without external cost."""
 
 CENT = Decimal("0.01")
 
@@ -35,7 +35,8 @@ MISTAKES: dict[str, str] = {
     "unused": "the customer of the last line, of those that did not use every metric, is also charged for 250 of the"
     " first one it did not use",
 }
-"""What is wrong with the invoice beside what arrived after finalization; lines are ranked by amount."""
+"""Name -> description of the planted mistakes; lines are ranked by amount. Usage that arrived after finalization is
+missing too."""
 
 _EXACT = Context(prec=MAX_PREC)
 _UNUSED = Decimal(250)
@@ -50,32 +51,32 @@ class _Line:
 
 
 def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFrame:
-    """The invoice lines of a period with `finalized_at`, from what was known then, the largest amounts first.
+    """The invoice lines of a period, from the usage ingested by its `finalized_at`, the largest amounts first.
 
     Columns: `customer_id`, `metric_key` (str), `period_start`, `period_end` (str, RFC 3339), `quantity`, `amount` (str:
     exact decimals, the amount rounded to cents), `currency` (str). All text, so that `frame.to_csv(path, index=False)`
-    is exact. With `mistakes` those of `MISTAKES` are made, as far as there are lines enough.
+    is exact. With `mistakes` the lines have those of `MISTAKES`, as far as there are enough lines.
 
-    Raises what `Store.aggregate` raises, and `QueryError` for a `period` that is none.
+    Raises what `Store.aggregate` raises, and `QueryError` for a `period` that is not a `Period`.
     """
     import pandas as pd
 
-    asked = expect(Period, period).resolve(store.now())
-    found = _billed(store, asked)
-    found.sort(key=_rank)
+    resolved = expect(Period, period).resolve(store.now())
+    billed = _billed(store, resolved)
+    billed.sort(key=_rank)
     if mistakes:
-        found = _mistaken(found)
-    wallets = _wallets(store, asked)
-    since, until = (end.isoformat() for end in asked.span)
+        billed = _with_mistakes(billed)
+    wallets = _wallets(store, resolved)
+    since, until = (end.isoformat() for end in resolved.span)
     return pd.DataFrame(
         {
-            "customer_id": [line.customer_id for line in found],
-            "metric_key": [line.metric_key for line in found],
+            "customer_id": [line.customer_id for line in billed],
+            "metric_key": [line.metric_key for line in billed],
             "period_start": since,
             "period_end": until,
-            "quantity": [plain(line.quantity) for line in found],
-            "amount": [plain(line.amount) for line in found],
-            "currency": [wallets.get(line.customer_id, CURRENCY) for line in found],
+            "quantity": [plain(line.quantity) for line in billed],
+            "amount": [plain(line.amount) for line in billed],
+            "currency": [wallets.get(line.customer_id, CURRENCY) for line in billed],
         },
         dtype="str",
     )
@@ -84,7 +85,7 @@ def lines(store: Store, period: Period, *, mistakes: bool = True) -> pd.DataFram
 def _billed(store: Store, period: Period) -> list[_Line]:
     since, until = period.span
     known = [at for at in (period.as_of, period.finalized_at) if at is not None]
-    found = []
+    lines = []
     used = {choice.value for choice in store.metric_keys(period)}
     for metric in (metric for metric in business.METRICS if metric.key in used):
         query = AggregateQuery(
@@ -97,12 +98,12 @@ def _billed(store: Store, period: Period) -> list[_Line]:
             top=0,
             as_of=min(known, default=None),
         )
-        found += [_line(str(series.key), metric.key, Decimal(series.total)) for series in store.aggregate(query).series]
-    return found
+        lines += [_line(str(series.key), metric.key, Decimal(series.total)) for series in store.aggregate(query).series]
+    return lines
 
 
 def _wallets(store: Store, period: Period) -> dict[str, str]:
-    """The wallet of each customer whose usage names one."""
+    """Customer id -> wallet currency, of customers whose usage has one."""
     since, until = period.span
     query = AggregateQuery(since=since, until=until, bucket="week", group_by="customer_id", top=0, as_of=period.as_of)
     return {
@@ -112,14 +113,14 @@ def _wallets(store: Store, period: Period) -> dict[str, str]:
     }
 
 
-def _mistaken(right: list[_Line]) -> list[_Line]:
+def _with_mistakes(correct: list[_Line]) -> list[_Line]:
     """The lines with the `MISTAKES`."""
-    forgotten, doubled, mistyped = (right[rank - 1 : rank] for rank in (5, 8, 11))
-    found = [line for line in right if line not in (*forgotten, *mistyped)]
-    found += doubled
-    found += [_line(line.customer_id, line.metric_key, _swapped(line.quantity)) for line in mistyped]
-    found += _unused(right)
-    return sorted(found, key=_rank)
+    forgotten, doubled, mistyped = (correct[rank - 1 : rank] for rank in (5, 8, 11))
+    lines = [line for line in correct if line not in (*forgotten, *mistyped)]
+    lines += doubled
+    lines += [_line(line.customer_id, line.metric_key, _swapped(line.quantity)) for line in mistyped]
+    lines += _unused(correct)
+    return sorted(lines, key=_rank)
 
 
 def _rank(line: _Line) -> tuple[Decimal, str, str]:
@@ -128,7 +129,7 @@ def _rank(line: _Line) -> tuple[Decimal, str, str]:
 
 
 def _swapped(quantity: Decimal) -> Decimal:
-    """The quantity with the last two different neighbours among the digits before its point in the other order."""
+    """The quantity with the last two different neighbouring digits before its point swapped: 1233 gives 1323."""
     whole, point, rest = plain(quantity).partition(".")
     for at in range(len(whole) - 1, 0, -1):
         first, second = whole[at - 1], whole[at]
@@ -137,10 +138,10 @@ def _swapped(quantity: Decimal) -> Decimal:
     return quantity
 
 
-def _unused(right: list[_Line]) -> list[_Line]:
-    """A line for what its customer did not use; none where everybody used everything."""
-    used = {(line.customer_id, line.metric_key) for line in right}
-    for line in reversed(right):
+def _unused(correct: list[_Line]) -> list[_Line]:
+    """A line for a metric that its customer did not use; none where every customer used every metric."""
+    used = {(line.customer_id, line.metric_key) for line in correct}
+    for line in reversed(correct):
         for metric in business.METRICS:
             if (line.customer_id, metric.key) not in used:
                 return [_line(line.customer_id, metric.key, _UNUSED)]
@@ -149,6 +150,6 @@ def _unused(right: list[_Line]) -> list[_Line]:
 
 def _line(customer_id: str, metric_key: str, quantity: Decimal) -> _Line:
     rate = next(metric.rate for metric in business.METRICS if metric.key == metric_key)
-    price = Decimal(rate * MARKUP).scaleb(-10) if rate else OWN_PRICE
+    price = Decimal(rate * MARKUP).scaleb(-10) if rate else DEFAULT_PRICE
     amount = _EXACT.multiply(quantity, price).quantize(CENT, rounding=ROUND_HALF_EVEN, context=_EXACT)
     return _Line(customer_id, metric_key, quantity, amount)

@@ -1,7 +1,7 @@
-"""What of the demo a database already holds: one row for each day, one for each planted incident.
+"""Two tables that record which demo data a database has: one row for each day, one for each planted incident.
 
-Both tables live in the connection's default schema and name the events table they speak of. They are written in the
-same transaction as the events, so a process killed half-way leaves whole days and a true ledger.
+They are in the connection's default schema, with the name of the events table in a column. They are written in the
+transaction that adds the events, so an interrupted process leaves whole days and a correct ledger.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ CREATE TABLE IF NOT EXISTS usage_explore_demo_incidents (
 
 
 def create(connection: Connection) -> None:
-    """Create both tables when missing; safe when several processes do it at once."""
+    """Create both tables where missing; concurrent calls wait for each other."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore demo'))")
     connection.execute(_CREATE)
 
 
 def lock(connection: Connection) -> None:
-    """Keep other demos out until the transaction ends; readers are not held up."""
+    """Let other demos wait until the transaction ends; readers do not wait."""
     connection.execute("LOCK TABLE usage_explore_demo IN SHARE ROW EXCLUSIVE MODE")
 
 
 def loaded(connection: Connection, events_table: str) -> dict[date, datetime]:
-    """Until when each day's arrivals are in the events table."""
+    """Day -> the instant up to which its arrivals are in the events table."""
     rows = connection.execute(
         "SELECT day, loaded_until FROM usage_explore_demo WHERE events_table = %s", [events_table]
     )
@@ -66,7 +66,7 @@ def loaded(connection: Connection, events_table: str) -> dict[date, datetime]:
 
 
 def made_with(connection: Connection, events_table: str) -> tuple[int, int] | None:
-    """The (seed, per_day) that the days in the events table were made with; None without a demo."""
+    """(seed, per_day) of the demo in the events table; None without a demo."""
     row = connection.execute(
         "SELECT seed, per_day FROM usage_explore_demo WHERE events_table = %s LIMIT 1", [events_table]
     ).fetchone()
@@ -74,7 +74,7 @@ def made_with(connection: Connection, events_table: str) -> tuple[int, int] | No
 
 
 def forget(connection: Connection, events_table: str) -> None:
-    """Start anew, for an events table that was emptied or made again."""
+    """Delete the rows of an events table that was emptied or recreated."""
     for table in (DAYS_TABLE, INCIDENTS_TABLE):
         connection.execute(
             sql.SQL("DELETE FROM {} WHERE events_table = %s").format(sql.Identifier(table)),
@@ -85,7 +85,7 @@ def forget(connection: Connection, events_table: str) -> None:
 def record_day(
     connection: Connection, events_table: str, day: date, *, seed: int, per_day: int, until: datetime, events: int
 ) -> None:
-    """Note that all of the day's arrivals up to `until` are in the table, `events` in number so far."""
+    """Record that the day's arrivals up to `until` are in the table, `events` in number."""
     connection.execute(
         "INSERT INTO usage_explore_demo (events_table, day, seed, per_day, loaded_until, events)"
         " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (events_table, day)"
@@ -95,7 +95,7 @@ def record_day(
 
 
 def record_incident(connection: Connection, events_table: str, incident: Incident) -> None:
-    """Note an incident, or how many more of its events have arrived."""
+    """Record an incident, or the number of its events that have arrived since."""
     connection.execute(
         "INSERT INTO usage_explore_demo_incidents (events_table, kind, day, organization_id, customer_id,"
         " metric_key, starts, ends, events, sentence) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -118,8 +118,8 @@ def record_incident(connection: Connection, events_table: str, incident: Inciden
 def incidents(connection: Connection) -> list[Incident]:
     """The incidents planted in this database's demo data, oldest first; empty without a demo."""
     with connection.cursor() as cursor:
-        (found,) = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [INCIDENTS_TABLE]).fetchone() or (False,)
-    if not found:
+        (exists,) = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [INCIDENTS_TABLE]).fetchone() or (False,)
+    if not exists:
         return []
     with connection.cursor(row_factory=class_row(Incident)) as cursor:
         cursor.execute(

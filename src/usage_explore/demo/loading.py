@@ -1,4 +1,4 @@
-"""Append the demo's missing events to an events table, day by day."""
+"""Append missing demo events to an events table, day by day."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ from usage_explore.rollup.refresh import rebuild
 from usage_explore.sql.identifiers import identifier
 
 DEFAULT_SEED = 1
-DEFAULT_DAYS = 120
 
-_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
+DEFAULT_DAYS = 120
+"""Days of a new demo before the day it is loaded until."""
+
+_MIN_UNTIL, _MAX_UNTIL = datetime(1971, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoReport:
-    """What `append` did: `events` is how many it added, to `days` days; `first_day` is the demo's first day.
+    """The result of `append`: it added `events` events to `days` days; the demo's first day is `first_day`.
 
-    `until` is the instant up to which the demo is loaded now, which is later than the one asked for when the
-    database held more already. `str()` says it in a sentence.
+    `until` is the instant up to which the demo is loaded, which is later than the argument where the database had more.
+    `str()` is one sentence.
     """
 
     events: int
@@ -53,7 +55,7 @@ class DemoReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Demo:
-    """The demo of one events table: its name for SQL, its name in the ledger, and what its days are made from."""
+    """The demo of one events table: the table, its name in the ledger, the seed and the size of an average day."""
 
     table: Table
     key: str
@@ -66,8 +68,8 @@ class _Demo:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """The database's refusals in words a user can act on."""
+def _mapped_errors() -> Iterator[None]:
+    """Raise the database's errors as the project's own."""
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
@@ -76,11 +78,12 @@ def _plain_errors() -> Iterator[None]:
         ) from error
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
-            f"The database broke off: {' '.join(str(error).split())}; whole days are kept, run it again"
+            f"The connection to the database broke: {' '.join(str(error).split())}; "
+            "finished days are kept; run it again"
         ) from error
 
 
-@_plain_errors()
+@_mapped_errors()
 def append(
     connection: Connection,
     table: Table,
@@ -92,19 +95,19 @@ def append(
     force: bool = False,
     per_day: int | None = None,
 ) -> DemoReport:
-    """Append the demo events that have arrived by `until` (default: the database's now) and are not there yet.
+    """Append the demo events with an `ingested_at` up to `until` (default: the database's clock) that are missing.
 
-    The first run begins `days` whole days before the day of `until` (UTC); later runs continue from there,
-    whatever their `days`. A row is in the table once its `ingested_at` is reached, so running up to s and then
-    up to t leaves the same rows as running up to t at once, and an `until` behind what is loaded adds nothing.
-    Each day of a first run is one transaction. A later run is one as a whole, so that a link that is pinned meanwhile,
-    at the latest arrival there is, sees either none of its rows or all. `seed` and `per_day`, the size of an average
-    day, are by default those of the demo that is there, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The connection is
-    committed.
+    The first run begins `days` whole days (1 to 3,660) before the day of `until` in UTC; later runs continue from there
+    and ignore `days`. Running up to s and then up to t leaves the same rows as running up to t at once; an `until`
+    before the end of what is loaded adds nothing. `seed` and `per_day`, the events of an average day, are by default
+    those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`.
 
-    Raises `TableMismatch` when the table is missing or may not be written; `ConfigurationError` for a time
-    without an offset, for another seed or size than the demo in the table has, and for a table with other
-    organizations' events but no demo, unless `force`; `DatabaseUnavailable` when the database breaks off.
+    Each day of a first run is one transaction. A later run is one transaction as a whole, so that a link that is pinned
+    meanwhile shows either none of its rows or all. The connection is committed.
+
+    Raises `TableMismatch` when the table is missing or cannot be written; `ConfigurationError` for a time without an
+    offset, for another seed or size than the demo in the table has, and, without `force`, for a table with other
+    organizations' events but no demo; `DatabaseUnavailable` when the connection breaks.
     """
     _check(seed, until, days, per_day)
     connection.commit()
@@ -114,12 +117,12 @@ def append(
         key = _key(connection, table)
         ledger.create(connection)
         ledger.lock(connection)
-        there = _demo_there(connection, table, key, force=force)
+        stored = _stored_demo(connection, table, key, force=force)
         demo = _Demo(
             table=catalog.placed(connection, table),
             key=key,
-            seed=_same("seed", seed, there and there[0], DEFAULT_SEED),
-            per_day=_same("per_day", per_day, there and there[1], EVENTS_PER_DAY),
+            seed=_chosen("seed", seed, stored and stored[0], DEFAULT_SEED),
+            per_day=_chosen("per_day", per_day, stored and stored[1], EVENTS_PER_DAY),
         )
         before = ledger.loaded(connection, demo.key)
     first = min(before, default=reach.date() - timedelta(days=days))
@@ -147,7 +150,7 @@ def incidents(connection: Connection) -> list[Incident]:
 
 
 def started(connection: Connection, table: Table) -> bool:
-    """Whether the events table has a demo, finished or not, that `append` would go on with."""
+    """Whether the events table has a demo, complete or not, that `append` would continue."""
     name = sql.Literal(ledger.DAYS_TABLE)
     if _value(connection, sql.SQL("SELECT to_regclass({}) IS NULL").format(name)):
         return False
@@ -165,41 +168,41 @@ def _check(seed: int | None, until: datetime | None, days: int, per_day: int | N
         return
     if until.tzinfo is None:
         raise ConfigurationError(f"until: {until.isoformat()} has no offset; write it as {until.isoformat()}Z")
-    if not _FIRST <= until <= _LAST:
-        raise ConfigurationError(f"until: {until.isoformat()} is not between {_FIRST:%Y} and {_LAST:%Y}")
+    if not _MIN_UNTIL <= until <= _MAX_UNTIL:
+        raise ConfigurationError(f"until: {until.isoformat()} is not between {_MIN_UNTIL:%Y} and {_MAX_UNTIL:%Y}")
 
 
-def _demo_there(connection: Connection, table: Table, key: str, *, force: bool) -> tuple[int, int] | None:
-    """Seed and size of the demo in the table; None for a table that may get one.
+def _stored_demo(connection: Connection, table: Table, key: str, *, force: bool) -> tuple[int, int] | None:
+    """(seed, per_day) of the demo in the table; None for a table without one.
 
-    A demo whose table was emptied since is forgotten. Only where the demo came first does it go on beside other
-    organizations without `force`.
+    The ledger of a demo whose table was emptied is deleted. Raises `ConfigurationError` for demo events without a
+    ledger, and, without `force`, for other organizations' events without a demo.
     """
-    there = ledger.made_with(connection, key)
-    holds_ours = _holds_any(connection, table, _ours())
-    if there and not holds_ours:
+    stored = ledger.made_with(connection, key)
+    has_demo_events = _has_any(connection, table, _demo_organizations())
+    if stored and not has_demo_events:
         ledger.forget(connection, key)
-        there = None
-    if holds_ours and not there:
+        stored = None
+    if has_demo_events and not stored:
         raise ConfigurationError(
-            f"table: {key} holds demo events of which {ledger.DAYS_TABLE} knows nothing, so what is missing cannot be"
-            " told; use a database of its own for the demo"
+            f"table: {key} holds demo events that {ledger.DAYS_TABLE} does not record, so the missing ones are"
+            " unknown; use a database of its own for the demo"
         )
-    if not there and not force and _holds_any(connection, table, _others()):
+    if not stored and not force and _has_any(connection, table, _other_organizations()):
         raise ConfigurationError(
             f"table: {key} holds events of organizations that are not the demo's; use a database of its own for the"
             " demo, or mix them with --force (force=True)"
         )
-    return there
+    return stored
 
 
-def _same(parameter: str, asked: int | None, there: int | None, default: int) -> int:
-    if asked is not None and there is not None and asked != there:
+def _chosen(parameter: str, given: int | None, stored: int | None, default: int) -> int:
+    if given is not None and stored is not None and given != stored:
         raise ConfigurationError(
-            f"{parameter}: the demo in this table was made with {there}, not {asked}; go on with it, or use a database"
+            f"{parameter}: the demo in this table was made with {stored}, not {given}; continue it, or use a database"
             " of its own"
         )
-    return next(value for value in (asked, there, default) if value is not None)
+    return next(value for value in (given, stored, default) if value is not None)
 
 
 def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bool:
@@ -207,7 +210,7 @@ def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bo
 
 
 def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime) -> int:
-    """Append what has arrived of the day since it was last looked at; how many events that is."""
+    """Append the day's events that have arrived since the last run; returns their number."""
     with connection.transaction():
         ledger.lock(connection)
         since = ledger.loaded(connection, demo.key).get(day)
@@ -215,8 +218,8 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             return 0
         seen = -1 if since is None else _microseconds(since)
         added = total = 0
-        catalog.lock(connection, demo.table)  # else one might be made meanwhile, without these rows
-        ahead = catalog.exists(connection, demo.table)
+        catalog.lock(connection, demo.table)  # a rollup made concurrently would lack these rows
+        has_rollup = catalog.exists(connection, demo.table)
         copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
         for tenant in range(len(TENANTS)):
             rows = whole_day(demo.seed, day, tenant, demo.per_day)
@@ -225,7 +228,7 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
             if len(fresh):
                 with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
                     copy.write("".join(copy_lines(fresh, tenant)))
-                if ahead:  # what the demo learned while nobody ran it may lie behind the watermark
+                if has_rollup:  # events that arrived between two runs may be before its watermark
                     first, last = (_instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max() + 1))
                     rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
             if tenant == MAIN:
@@ -246,7 +249,7 @@ def _instant(microseconds: int) -> datetime:
 
 
 def _key(connection: Connection, table: Table) -> str:
-    """The table's full name, the same however it was written."""
+    """The table's name with its schema."""
     name = identifier(table).as_string(connection)
     key = _value(
         connection,
@@ -260,19 +263,19 @@ def _key(connection: Connection, table: Table) -> str:
     return str(key)
 
 
-def _holds_any(connection: Connection, table: Table, tests: Iterable[sql.Composed]) -> bool:
-    """Whether the events table has a row that passes one of the tests, each answered by an index."""
+def _has_any(connection: Connection, table: Table, tests: Iterable[sql.Composed]) -> bool:
+    """Whether the events table has a row that satisfies one of the conditions, by an index."""
     name = identifier(table)
-    looks = [sql.SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(name, test) for test in tests]
-    return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(looks))))
+    exists = [sql.SQL("EXISTS (SELECT 1 FROM {} WHERE {})").format(name, test) for test in tests]
+    return bool(_value(connection, sql.SQL("SELECT {}").format(sql.SQL(" OR ").join(exists))))
 
 
-def _ours() -> list[sql.Composed]:
-    return [sql.SQL("organization_id = {}").format(sql.Literal(each)) for each in ORGANIZATIONS]
+def _demo_organizations() -> list[sql.Composed]:
+    return [sql.SQL("organization_id = {}").format(sql.Literal(organization_id)) for organization_id in ORGANIZATIONS]
 
 
-def _others() -> list[sql.Composed]:
-    """The gaps before, between and after the demo's own organizations."""
+def _other_organizations() -> list[sql.Composed]:
+    """Conditions for the ids before, between and after the demo's organizations."""
     edges = sorted(ORGANIZATIONS)
     return [
         sql.SQL("organization_id < {}").format(sql.Literal(edges[0])),
@@ -290,7 +293,7 @@ def _value(connection: Connection, statement: sql.SQL | sql.Composed) -> Any:
 
 
 def _vacuum(connection: Connection, demo: _Demo) -> None:
-    """Fresh statistics, and index-only scans that need not visit the table."""
+    """Update the planner's statistics and the visibility map, for index-only scans."""
     connection.autocommit = True
     try:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(demo.name))
