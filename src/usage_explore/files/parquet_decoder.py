@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import IOBase
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -164,7 +166,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     request = json.load(sys.stdin)
     memory = request.pop("max_memory_bytes")
+    with suppress(OSError):  # only Linux has /proc, and only Linux enforces the limit
+        memory += int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    pa.set_memory_pool(pa.system_memory_pool())  # others reserve memory ahead
     try:
         decode(**request, output=cast("IOBase", sys.stdout.buffer))
     except Refused as refused:

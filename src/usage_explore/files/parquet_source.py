@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ MAX_EXPANSION, MAX_BYTES_OF_SMALL_FILES = 1_000, 256 * 1024 * 1024
 """Decoded bytes of a file: so many times its size, and 256 MiB for small ones."""
 
 MAX_DECODER_BYTES = 512 * 1024 * 1024
-"""Bytes of memory of the process that decodes, where the operating system enforces it (Linux)."""
+"""Memory in bytes of the process that decodes, beside the interpreter and its libraries; enforced on Linux."""
 
 MAX_VALUE_BYTES = 131_072
 """Bytes of a text for a documented column other than dimensions, as many as a field of a CSV file has characters."""
@@ -201,7 +200,6 @@ class ParquetSource(Source):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"},
         )
         with process:
             try:
