@@ -89,6 +89,31 @@ def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connectio
     assert f"of customer {JUNE}" in finding.sentence
 
 
+@pytest.mark.parametrize("shift", [0, 123_457])
+@pytest.mark.parametrize("dimensions", ["{}", '{"request": "f00dfeed42"}'])
+@pytest.mark.parametrize(("copies", "grave"), [(24, True), (6, False)])
+def test_chance_is_claimed_only_where_it_is_possible(
+    events_connection: ddl.Connection, events_database_url: str, shift: int, dimensions: str, copies: int, grave: bool
+) -> None:
+    sent = [
+        event(
+            SINCE + timedelta(hours=7 * number, microseconds=shift),
+            dimensions=dimensions.replace("42", f"{number:02}"),
+        )
+        for number in range(100)
+    ]
+    again = [
+        event(row.timestamp, quantity=row.quantity, ingested_at=row.ingested_at + HOUR, dimensions=row.dimensions)
+        for row in sent[:copies]
+    ]
+    store = store_of(events_connection, events_database_url, sent + again)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert finding.events == copies
+    assert finding.severity == ("medium" if grave or shift else "low")
+    assert ("as may happen by chance" in finding.sentence) == (not grave and not shift and dimensions == "{}")
+
+
 def test_a_steady_double_metering_is_one_grave_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -1,8 +1,10 @@
 """Check: the same event under another key: same customer, metric, time, quantity and dimensions.
 
 Of the events that look alike the first to arrive counts; each further one with a key of its own may be a copy. (One
-with the same key is a duplicate, which is another check.) Busy senders of small equal quantities have some by chance;
-rows of an export that were loaded again with other amounts (see `restated`) are none.
+with the same key is a duplicate, which is another check.) Busy senders of small equal quantities may have some by
+chance, if their times are whole milliseconds and there are no dimensions; times of microseconds exclude chance. Rows of
+an export that were loaded again with other amounts (see `restated`) are none.
+
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
 
@@ -11,7 +13,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, Select, Table, and_, case, func, or_, select
+from sqlalchemy import CTE, BigInteger, Select, Table, and_, case, cast, extract, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.formatting import counted, duration, percent
 from usage_explore.query.queries import Period
@@ -20,25 +23,29 @@ from usage_explore.validation.affected import Affected, shown_by
 from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import restated
-from usage_explore.validation.customer_usage import part
+from usage_explore.validation.customer_usage import LARGE, part
 from usage_explore.validation.finding import Severity
 
 MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""
 
-SENT_AGAIN = Decimal("0.25")
-"""The part of what the customer sent meanwhile from which they are high: of a batch sent again they are half."""
-
 GRAVE = Decimal("0.001")
 """The part of a customer's own usage from which restated rows are high."""
 
 NAME = "look_alikes"
-
+CERTAIN, POSSIBLE, BARE = "certain", "possible", "bare"
+"""Look-alikes of a customer whose times are finer than a millisecond; of others; of others without dimensions."""
 
 _RESTATED = (
     "each is like a row of an earlier load in all but amounts, and has a hash of the row as its key: an export was"
     " loaded again with other amounts, and both count"
 )
+
+
+_CHANCE = {
+    CERTAIN: ": times to the microsecond do not agree by chance",
+    BARE: "; without dimensions, and with times of whole milliseconds, as may happen by chance",
+}
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -99,7 +106,14 @@ def _alike(table: Table, period: Period) -> CTE:
     )
     a = arrived.c
     kept = [a[column.name] for column in concerning(table)]
-    kind = case((and_(a.exported, a.later, a.costs_differ), restated.RESTATED), else_=NAME)
+    whose: dict[str, Any] = {"partition_by": a.customer_id}
+    is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
+    kind = case(
+        (and_(a.exported, a.later, a.costs_differ), restated.RESTATED),
+        (func.bool_or(is_fine).over(**whose), CERTAIN),
+        (func.bool_and(a.dimensions == literal({}, JSONB)).over(**whose), BARE),
+        else_=POSSIBLE,
+    )
     return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
 
 
@@ -119,7 +133,7 @@ def examine(examination: Examination) -> Outcome:
             occurred_before=batch.until,
         )
         around = examination.connection.execute(count(examination.table, question)).scalar_one()
-        return "high" if part(batch.events, around) >= SENT_AGAIN else "medium"
+        return "high" if part(batch.events, around) >= LARGE else "medium"
 
     def sentence(batch: Affected, own: Decimal, when: str) -> str:
         if batch.kind == restated.RESTATED:
@@ -139,7 +153,8 @@ def examine(examination: Examination) -> Outcome:
             return f"{of}: {_RESTATED}."
         return (
             f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is like an"
-            " earlier arrival under another idempotency key, as may happen by chance."
+            " earlier arrival in time, quantity and dimensions, under another idempotency key"
+            f"{_CHANCE.get(stray.kind, '')}."
         )
 
     telling = Telling(
@@ -147,8 +162,7 @@ def examine(examination: Examination) -> Outcome:
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
-        stray_severity=lambda stray: "medium" if stray.kind == restated.RESTATED else "low",
-        own=SENT_AGAIN,
+        stray_severity=lambda stray: "medium" if stray.kind in (restated.RESTATED, CERTAIN) else "low",
         goes_on=STEADY,
     )
     rows = [
@@ -166,11 +180,12 @@ CHECK = Check(
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
         "batch": f"events of one customer less than {duration(GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY)}; {few(SENT_AGAIN)}",
+        f" a metric within {duration(STEADY)}; {few()}",
+        "chance": "not possible for times finer than a millisecond: few of them are medium, others low",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(GRAVE)} of the customer's usage on",
-        "high": f"a batch of {MASSIVE} or more that makes {percent(SENT_AGAIN)} or more of what the customer sent"
+        "high": f"a batch of {MASSIVE} or more that makes {percent(LARGE)} or more of what the customer sent"
         " meanwhile of its metrics",
     },
     unit="events",
