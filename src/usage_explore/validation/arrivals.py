@@ -19,15 +19,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.usage_sums import Part, of_question
+from usage_explore.validation.usage_sums import UsageSum, sum_of_query
 
-LATE = timedelta(hours=24)
+MIN_LATE_LAG = timedelta(hours=24)
 """The lag beyond which an event may be late."""
 
-LOADING = timedelta(hours=2)
+MAX_LOAD_DURATION = timedelta(hours=2)
 """Files that are loaded within this time are one load."""
 
-DAYS = 2
+MIN_LOADED_DAYS = 2
 """On this many days most events came with one load, or on all days of the period: fewer may be a day's late batch."""
 
 MOST = 1_000
@@ -42,7 +42,7 @@ class BulkLoads:
     """The values of `ingested_at` that bulk loads have, in order, and what of the period came with them, if any did."""
 
     times: tuple[datetime, ...] = ()
-    found: Part | None = None
+    found: UsageSum | None = None
 
     @property
     def events(self) -> int:
@@ -50,14 +50,14 @@ class BulkLoads:
         return self.found.events if self.found else 0
 
 
-def among(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
+def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
     """Whether an event came with the loads of these times."""
     return ingested_at == any_(cast(literal(list(times), _TIMES), _TIMES))
 
 
-def apart(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
+def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
     """The conditions that leave out what came with the loads of these times; none without any."""
-    return [~among(ingested_at, times)] if times else []
+    return [~in_loads(ingested_at, times)] if times else []
 
 
 def bulk_loads(examination: Examination) -> BulkLoads:
@@ -65,7 +65,7 @@ def bulk_loads(examination: Examination) -> BulkLoads:
     times = load_times(examination, examination.period)
     if not times:
         return BulkLoads()
-    found = of_question(examination, examination.events_question(), among(examination.table.c.ingested_at, times))
+    found = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
     return BulkLoads(times, found) if found else BulkLoads()
 
 
@@ -90,7 +90,7 @@ def shared_times(table: Table, period: Period) -> Select[Any]:
     events = func.count()
     return (
         select(c.ingested_at, events.label("events"))
-        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(LATE))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
         .group_by(c.ingested_at)
         .having(events > 1)
         .order_by(events.desc(), c.ingested_at)
@@ -103,16 +103,16 @@ def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[An
     c = table.c
     instant = DateTime(timezone=True)
     day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
-    arrived = case((among(c.ingested_at, times), c.ingested_at), else_=null())
+    arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
     found = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
     return found.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
 
 
 def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
-    """The times in order, those within `LOADING` of a load's first one together."""
+    """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
     found: list[list[datetime]] = []
     for time in times:
-        if found and time - found[-1][0] <= LOADING:
+        if found and time - found[-1][0] <= MAX_LOAD_DURATION:
             found[-1].append(time)
         else:
             found.append([time])
@@ -121,4 +121,4 @@ def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
 
 def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
     filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
-    return filled >= min(DAYS, len(days))
+    return filled >= min(MIN_LOADED_DAYS, len(days))

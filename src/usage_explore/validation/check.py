@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Select, Table
 
-from usage_explore.decimals import ratio
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.rollup.routing import Paths
 from usage_explore.validation.finding import Finding
-from usage_explore.validation.totals import Totals
+from usage_explore.validation.totals import Totals, part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,13 +115,9 @@ class Examination:
         """
         yield from self.connection.execute(statement)
 
-    def share(self, metric: str, quantity: Decimal) -> Decimal:
-        """What part of the metric's quantity in the period that is, unsigned; of nothing, and of NaN, it is 1."""
-        return _part(quantity, self.totals.metrics.get(metric, (0, Decimal(0)))[1])
-
     def cost_share(self, currency: str | None, amount: Decimal) -> Decimal:
         """What part of the period's cost in the currency that is, unsigned; of nothing, and of NaN, it is 1."""
-        return _part(amount, self.totals.costs.get(currency, Decimal(0)))
+        return part(amount, self.totals.costs.get(currency, Decimal(0)))
 
     def aggregate_question(self, **parameters: object) -> AggregateQuery:
         """A question about the period with its filters and `as_of`; the parameters are added or displace them."""
@@ -143,9 +138,3 @@ class Examination:
     @property
     def _shared(self) -> dict[str, Any]:
         return {name: value for name, value in self.period.given().items() if name in Question.model_fields}
-
-
-def _part(affected: Decimal, whole: Decimal) -> Decimal:
-    if not (affected.is_finite() and whole.is_finite()):
-        return Decimal(1)  # a share is compared, which NaN cannot be
-    return ratio(affected, whole).copy_abs() if whole else Decimal(bool(affected))

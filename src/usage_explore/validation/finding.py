@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from usage_explore.decimals import plain, rfc3339
+from usage_explore.formatting import counted
 from usage_explore.query.describe import describe
 from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -30,8 +31,9 @@ class Finding:
 
     `since` and `until` bound the events concerned, half-open; `events` counts them, `quantity` is how much of what is
     metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
-    currency where a cost is known. `share` is the affected part of what the metric, or the currency, came to in the
-    period: 0.02 is two per cent; it may pass 1. `question` shows it; `facts` are further things to know, by name.
+    currency where a cost is known. `share` is the affected part of what `share_of` names ("quantity of calls", "all
+    events", "cost in EUR") came to in the period: 0.02 is two per cent; it may pass 1. `question` shows it; `facts` are
+    further things to know, by name.
     `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
     """
 
@@ -45,6 +47,7 @@ class Finding:
     quantity: Decimal | None = None
     amounts: tuple[tuple[str, Decimal], ...] = ()
     share: Decimal = Decimal(0)
+    share_of: str = ""
     customer_id: UUID | None = None
     product_id: UUID | None = None
     subscription_id: UUID | None = None
@@ -70,6 +73,7 @@ class Finding:
             "quantity": None if self.quantity is None else plain(self.quantity),
             "amounts": {currency: plain(amount) for currency, amount in self.amounts},
             "share": plain(self.share),
+            "share_of": self.share_of or None,
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
             "facts": dict(self.facts),
             "question": describe(self.question),
@@ -81,6 +85,29 @@ SUBJECTS = ("customer_id", "product_id", "subscription_id", "metric_key", "price
 """The fields that say whom and what a finding concerns."""
 
 _RANK = {severity: place for place, severity in enumerate(SEVERITIES)}
+
+
+MAX_FINDINGS_PER_CHECK = 100
+"""Findings of one check, or of one kind of it; its note counts the others."""
+
+_Item = TypeVar("_Item")
+
+
+def limited(
+    items: Sequence[_Item],
+    plural: str,
+    size: Callable[[Sequence[_Item]], str],
+    most: int = MAX_FINDINGS_PER_CHECK,
+) -> tuple[Sequence[_Item], str]:
+    """The first `most` items, and a note with the number and size of the others: `12 more findings, 840 events`."""
+    rest = items[most:]
+    return items[:most], f"{len(rest):,} more {plural}, {size(rest)}" if rest else ""
+
+
+def limited_findings(findings: Iterable[Finding], plural: str) -> tuple[Sequence[Finding], str]:
+    """The gravest findings of one kind, see `limited`."""
+    ranked = sorted(findings, key=lambda finding: (_RANK[finding.severity], -finding.events))
+    return limited(ranked, plural, lambda rest: counted(sum(finding.events for finding in rest), "event"))
 
 
 def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Interval, Select, Table, cast, func, literal,
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.customer_usage import part
+from usage_explore.validation.totals import part
 
 DAY = timedelta(days=1)
 

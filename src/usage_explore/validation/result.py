@@ -86,8 +86,9 @@ class Validation:
         """One row per finding, by impact.
 
         Columns: `check`, `severity`, `sentence` (str), `since`, `until` (datetime64[us, zone]), `events` (int64),
-        `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), the subjects
-        `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`, `wallet_currency` (str), `url` (str).
+        `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), `share_of` (str:
+        what the share is of), the subjects `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`,
+        `wallet_currency` (str), `url` (str).
         """
         import pandas as pd
 
@@ -103,6 +104,7 @@ class Validation:
             "quantity": pd.Series([each.quantity for each in found], dtype="object"),
             "amounts": pd.Series([dict(each.amounts) for each in found], dtype="object"),
             "share": pd.Series([each.share for each in found], dtype="object"),
+            "share_of": pd.Series([each.share_of for each in found], dtype="str"),
         }
         for name in SUBJECTS:
             texts = [None if getattr(each, name) is None else str(getattr(each, name)) for each in found]

@@ -1,4 +1,4 @@
-"""What a period came to, and what of it is not examined yet."""
+"""The totals of a period, shares of them, and its events that are not examined yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, Table, func, select
 
-from usage_explore.decimals import total
+from usage_explore.decimals import ratio, total
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
@@ -35,6 +35,14 @@ class Unexamined:
     events: int
     latest: datetime
     settled_at: datetime | None
+
+
+def part(affected: int | Decimal, whole: int | Decimal) -> Decimal:
+    """`affected` as a share of the whole, unsigned; 1 of nothing, and where either is NaN or infinite."""
+    one, other = Decimal(affected), Decimal(whole)
+    if not (one.is_finite() and other.is_finite()):
+        return Decimal(1)  # shares are compared, which NaN cannot be
+    return ratio(one, other).copy_abs() if other else Decimal(bool(one))
 
 
 def unexamined(connection: Connection, table: Table, period: Period, settle: timedelta | None) -> Unexamined | None:

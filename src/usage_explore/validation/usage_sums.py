@@ -1,35 +1,51 @@
-"""Usage that is told together: how much of it there is, whose, when, and what it costs."""
+"""Exact sums of usage that a finding is about, its share of the period, and the query that shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, func, select
+from sqlalchemy import ColumnElement, Select, Table, Uuid, any_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.decimals import exact_sum, plain
-from usage_explore.formatting import data_value
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, listed
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
+from usage_explore.validation.periods import INSTANT
+from usage_explore.validation.totals import part
 
-INSTANT = timedelta(microseconds=1)
-"""From the last event of a span to the span's end."""
+_Key = TypeVar("_Key")
+
+OwnUsage = Mapping[tuple[UUID, str], tuple[int, Decimal]]
+"""(events, quantity) by customer and metric."""
+
+LARGE_SHARE = Decimal("0.1")
+"""The share of a customer's own usage of a metric from which few events are as grave as many."""
+
+MAX_FILTER_METRICS = 20
+"""Metrics that a finding's query filters by; with more, it shows all of the customer's."""
+
+MAX_FILTER_CHARACTERS = 1_000
+"""Characters of a value that a query can filter by, whatever its script."""
+
+_MAX_INDEXED_CUSTOMERS = 200
+"""Customers whose usage is read by their index; for more, the whole period is read."""
 
 
-def keys(table: Table) -> tuple[ColumnElement[Any], ...]:
-    """What a statement groups by at least, for its rows to be added to a `Part`."""
+def sum_keys(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """The columns that a statement groups by, at least, for its rows to be added to a `UsageSum`."""
     c = table.c
     return c.customer_id, c.metric_key, c.external_cost_currency.label("currency")
 
 
-def measures(table: Table) -> tuple[ColumnElement[Any], ...]:
+def sum_measures(table: Table) -> tuple[ColumnElement[Any], ...]:
     """What a statement selects: `events` bigint, `quantity` and `cost` numeric, `first` and `last` timestamptz."""
     c = table.c
     return (
@@ -41,89 +57,184 @@ def measures(table: Table) -> tuple[ColumnElement[Any], ...]:
     )
 
 
-@dataclass(slots=True)
-class Part:
-    """Some of a period's usage; `since` and `until` bound it, costs are by currency, None of costs without one."""
+@dataclass(slots=True, kw_only=True)
+class UsageSum:
+    """Usage between `since` and `until`: (events, quantity) by metric, costs by currency, and its customers.
+
+    Costs without a currency are under None. Sums are exact; of NaN, and of opposite infinities, they are NaN.
+    """
 
     since: datetime
     until: datetime
-    events: int = 0
-    quantities: dict[str, Decimal] = field(default_factory=dict)
+    metrics: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
     costs: dict[str | None, Decimal] = field(default_factory=dict)
     customers: set[UUID] = field(default_factory=set)
 
     @classmethod
-    def of(cls, rows: Iterable[Any]) -> Part | None:
-        """The rows together, None where there are none."""
-        found: Part | None = None
+    def of(cls, rows: Iterable[Any]) -> UsageSum | None:
+        """The sum of rows with the `sum_keys` and the `sum_measures`; None without rows."""
+        found: UsageSum | None = None
         for row in rows:
-            found = found or cls(row.first, row.last)
-            found.add(row)
+            found = found or UsageSum(since=row.first, until=row.last)
+            found.add(UsageSum.of_row(row))
         return found
 
-    def add(self, row: Any) -> None:
-        """Take in a row that has the `keys` and the `measures`."""
-        self.events += row.events
-        self.customers.add(row.customer_id)
-        self.quantities[row.metric_key] = total(self.quantities.get(row.metric_key), row.quantity)
-        if row.cost is not None:
-            self.costs[row.currency] = total(self.costs.get(row.currency), row.cost)
-        self.since, self.until = min(self.since, row.first), max(self.until, row.last + INSTANT)
+    @classmethod
+    def of_sums(cls, sums: Sequence[UsageSum]) -> UsageSum:
+        """The sum of one or more sums, which stay as they are."""
+        found = UsageSum(since=sums[0].since, until=sums[0].until)
+        for other in sums:
+            found.add(other)
+        return found
+
+    @classmethod
+    def of_row(cls, row: Any) -> UsageSum:
+        """One row with the `sum_keys` and the `sum_measures`."""
+        return UsageSum(
+            since=row.first,
+            until=row.last + INSTANT,
+            metrics={row.metric_key: (row.events, row.quantity)},
+            costs={} if row.cost is None else {row.currency: row.cost},
+            customers={row.customer_id},
+        )
+
+    def add(self, other: UsageSum) -> None:
+        """Add the other usage to this."""
+        self.since, self.until = min(self.since, other.since), max(self.until, other.until)
+        for metric, (more, quantity) in other.metrics.items():
+            events, before = self.metrics.get(metric, (0, Decimal(0)))
+            self.metrics[metric] = events + more, total((before, quantity))
+        for currency, cost in other.costs.items():
+            self.costs[currency] = total((self.costs.get(currency, Decimal(0)), cost))
+        self.customers |= other.customers
+
+    @property
+    def events(self) -> int:
+        """The number of events."""
+        return sum(events for events, _ in self.metrics.values())
+
+    @property
+    def metric_key(self) -> str | None:
+        """The metric; None for several."""
+        return next(iter(self.metrics)) if len(self.metrics) == 1 else None
+
+    @property
+    def quantity(self) -> Decimal | None:
+        """The quantity; None for several metrics, whose units differ."""
+        return next(iter(self.metrics.values()))[1] if len(self.metrics) == 1 else None
+
+    @property
+    def customer_id(self) -> UUID | None:
+        """The customer; None for several."""
+        return next(iter(self.customers)) if len(self.customers) == 1 else None
+
+    @property
+    def amounts(self) -> tuple[tuple[str, Decimal], ...]:
+        """The costs by currency; cost without a currency is among the `facts`."""
+        return tuple(sorted((currency, cost) for currency, cost in self.costs.items() if currency is not None))
+
+    @property
+    def metric_words(self) -> str:
+        """The metrics: `calls and tokens`."""
+        return listed(self.metrics)
+
+    @property
+    def cost_words(self) -> str:
+        """The costs: `12.5 EUR and 3 USD`."""
+        return joined([f"{plain(cost)} {data_value(currency)}" for currency, cost in self.amounts])
+
+    @property
+    def scattered(self) -> str:
+        """The customers in a sentence: `of customer <id>`, or `scattered over 12 customers`."""
+        if len(self.customers) == 1:
+            return f"of customer {self.customer_id}"
+        return f"scattered over {counted(len(self.customers), 'customer')}"
 
     def fields(self, examination: Examination) -> dict[str, Any]:
-        """The fields of a `Finding` that say how much it is, and of which metric and customer where it is of one."""
-        one = len(self.quantities) == 1
+        """The fields of a `Finding` for this usage: its span, size, share, metric and customer."""
         return {
             "since": self.since,
             "until": self.until,
             "events": self.events,
-            "quantity": next(iter(self.quantities.values())) if one else None,
-            "metric_key": next(iter(self.quantities)) if one else None,
-            "customer_id": next(iter(self.customers)) if len(self.customers) == 1 else None,
-            "amounts": tuple(sorted((each, cost) for each, cost in self.costs.items() if each is not None)),
-            "share": self.share(examination),
+            "quantity": self.quantity,
+            "metric_key": self.metric_key,
+            "customer_id": self.customer_id,
+            "amounts": self.amounts,
+            **usage_share(examination, self),
         }
 
-    def share(self, examination: Examination) -> Decimal:
-        """The largest part of what one of the metrics came to in the period."""
-        return largest_share(examination, self.quantities)
-
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """The quantity of each metric, and the cost that has no currency."""
-        found = [(f"quantity of {data_value(metric)}", plain(each)) for metric, each in sorted(self.quantities.items())]
-        if None in self.costs:
-            found.append(("cost without a currency", plain(self.costs[None])))
-        return tuple(found)
-
-    @property
-    def cost_words(self) -> str:
-        """`12.5 EUR and 3 USD`."""
-        known = sorted((each, cost) for each, cost in self.costs.items() if each is not None)
-        return together([f"{plain(cost)} {data_value(currency)}" for currency, cost in known])
+        """The events and the quantity of each metric, and the cost without a currency."""
+        found = [
+            (f"affected {data_value(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
+            for metric, (events, quantity) in sorted(self.metrics.items())
+        ]
+        return (*found, *cost_facts(self.costs))
 
 
-def largest_share(examination: Examination, quantities: Mapping[str, Decimal]) -> Decimal:
-    """The largest part of what one of the metrics came to in the period; 1 where either is not finite."""
-    metrics = examination.totals.metrics
-    return max(part(quantity, metrics.get(metric, (0, quantity))[1]) for metric, quantity in quantities.items())
+def add_row(sums: dict[_Key, UsageSum], key: _Key, row: Any) -> None:
+    """Add a row with the `sum_keys` and the `sum_measures` to the sum of its key."""
+    if key in sums:
+        sums[key].add(UsageSum.of_row(row))
+    else:
+        sums[key] = UsageSum.of_row(row)
 
 
-def has_ever(examination: Examination, name: str) -> bool:
-    """Whether any event of the organization has the column, whatever the period and its filters."""
-    period = Period(
-        organization_id=examination.period.organization_id,
-        since=validators.EARLIEST,
-        until=validators.LATEST,
-        as_of=examination.period.as_of,
+def cost_facts(costs: Mapping[str | None, Decimal]) -> tuple[tuple[str, str], ...]:
+    """The fact on cost without a currency, if there is any."""
+    return (("cost without a currency", plain(costs[None])),) if None in costs else ()
+
+
+def sum_of_query(examination: Examination, query: EventQuery, *further: ColumnElement[bool]) -> UsageSum | None:
+    """The sum of the events that a query shows and further conditions keep; None without events."""
+    statement = (
+        select(*sum_keys(examination.table), *sum_measures(examination.table))
+        .where(*conditions(examination.table, query), *further)
+        .group_by(*sum_keys(examination.table))
     )
-    return has(examination, name, period)
+    return UsageSum.of(examination.rows(statement))
 
 
-def has(examination: Examination, name: str, period: Period) -> bool:
-    """Whether any event of the period has the column."""
-    table = examination.table
-    there = select(table.c[name]).where(*conditions(table, period), table.c[name].is_not(None)).limit(1)
-    return examination.connection.execute(there).first() is not None
+def quantity_share(examination: Examination, quantities: Mapping[str, Decimal]) -> dict[str, Any]:
+    """The `share` and `share_of` of a finding: the largest share of what one of the metrics came to in the period."""
+    whole = examination.totals.metrics
+    shares = {metric: part(quantity, whole.get(metric, (0, quantity))[1]) for metric, quantity in quantities.items()}
+    if not shares:
+        return {"share": Decimal(0), "share_of": ""}
+    metric = max(sorted(shares), key=lambda name: shares[name])
+    return {"share": shares[metric], "share_of": f"quantity of {data_value(metric)}"}
+
+
+def usage_share(examination: Examination, usage: UsageSum | None) -> dict[str, Any]:
+    """The `share` and `share_of` of a finding on this usage, see `quantity_share`."""
+    metrics = usage.metrics if usage else {}
+    return quantity_share(examination, {metric: quantity for metric, (_, quantity) in metrics.items()})
+
+
+def events_share(examination: Examination, events: int | Decimal, metric: str | None = None) -> dict[str, Any]:
+    """The `share` and `share_of` of a finding: the share of the period's events, or of one metric's."""
+    if metric is None:
+        return {"share": part(events, examination.totals.events), "share_of": "all events"}
+    whole = examination.totals.metrics.get(metric, (0, Decimal(0)))[0]
+    return {"share": part(events, whole), "share_of": f"events of {data_value(metric)}"}
+
+
+def own_usage(examination: Examination, customers: Collection[UUID]) -> OwnUsage:
+    """The usage in the period of at least these customers."""
+    if not customers:
+        return {}
+    rows = examination.rows(own_usage_statement(examination.table, examination.period, customers))
+    return {(row.customer_id, row.metric_key): (row.events, row.quantity) for row in rows}
+
+
+def own_usage_statement(table: Table, period: Period, customers: Collection[UUID]) -> Select[Any]:
+    """The usage of the customers in the period: `customer_id`, `metric_key`, `events` bigint, `quantity` numeric."""
+    c = table.c
+    found = select(c.customer_id, c.metric_key, func.count().label("events"), func.sum(c.quantity).label("quantity"))
+    found = found.where(*conditions(table, period)).group_by(c.customer_id, c.metric_key)
+    if len(customers) <= _MAX_INDEXED_CUSTOMERS:
+        found = found.where(c.customer_id == any_(cast(literal(list(customers), ARRAY(Uuid())), ARRAY(Uuid()))))
+    return found
 
 
 def count_series(examination: Examination, period: Period) -> int:
@@ -133,61 +244,32 @@ def count_series(examination: Examination, period: Period) -> int:
     return examination.connection.execute(select(func.count()).select_from(series)).scalar_one()
 
 
-def closed(period: Period) -> datetime:
-    """Until when a resolved period's usage can be complete, as `Examination.closed_until` without a clock."""
-    until = period.span[1]
-    return min(until, period.as_of or until)
+def metrics_query(examination: Examination, metrics: Iterable[str], **parameters: object) -> EventQuery:
+    """The query for the events of these metrics; for all metrics where `metric_filter` is empty."""
+    return examination.events_question(**metric_filter(metrics), **parameters)
 
 
-def earlier(instant: datetime, by: timedelta) -> datetime:
-    """So much earlier, but not before the earliest time that can be asked for."""
-    return max(instant - by, validators.EARLIEST)
+def metric_filter(metrics: Iterable[str], max_metrics: int = MAX_FILTER_METRICS) -> dict[str, Any]:
+    """The filter by these metrics; empty if they are too many, or if a query cannot name one."""
+    keys = sorted(metrics)
+    nameable = len(keys) <= max_metrics and all(0 < len(key) <= MAX_FILTER_CHARACTERS for key in keys)
+    return {"metric_key": keys} if nameable else {}
 
 
-def preceding(period: Period, length: timedelta) -> Period | None:
-    """The time of this length before a resolved period, with its filters; None if the period begins at the earliest."""
-    since = period.span[0]
-    return None if since == validators.EARLIEST else period.replace(since=earlier(since, length), until=since)
-
-
-def asked(**values: object) -> dict[str, object]:
-    """The filters that a query can have: none for None, nor for a text that no query can name; "" within a list."""
+def valid_filters(**values: object) -> dict[str, object]:
+    """The filters that a query accepts: no filter for None, nor for a text that it cannot name."""
     found: dict[str, object] = {}
     for name, value in values.items():
         try:
             if value is not None:
-                text = isinstance(value, str) and validators.text(value, blank=True)
-                found[name] = [value] if text == "" else value
+                found[name] = validators.text(value) if isinstance(value, str) else value
         except ValueError:
             continue
     return found
 
 
-def together(words: list[str]) -> str:
+def joined(words: list[str]) -> str:
     """`a, b and c`, in the order given; beyond five the others are counted."""
     if len(words) > 5:
         words = [*words[:4], f"{len(words) - 4:,} more"]
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
-def total(one: Decimal | None, other: Decimal) -> Decimal:
-    """The exact sum, of nothing and a number too."""
-    return other if one is None else Decimal(exact_sum((one, other), Decimal(0)))
-
-
-def grouped(examination: Examination, statement: Select[Any]) -> Sequence[Any]:
-    """The rows of a statement that groups many events to few rows, all at once.
-
-    Through a cursor the database plans for the first rows: sorted, by one process. That took 20 times as long.
-    """
-    return examination.connection.execute(statement).all()
-
-
-def of_question(examination: Examination, question: EventQuery, *further: ColumnElement[bool]) -> Part | None:
-    """The events a question shows, told together; None where there are none."""
-    statement = (
-        select(*keys(examination.table), *measures(examination.table))
-        .where(*conditions(examination.table, question), *further)
-        .group_by(*keys(examination.table))
-    )
-    return Part.of(grouped(examination, statement))

@@ -42,8 +42,9 @@ from usage_explore.validation.anomalies.incidents import (
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.finding import limited
 
-MOST = 60
+MAX_INCIDENTS = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""
 
 HOURLY = 20
@@ -69,12 +70,13 @@ def examine(examination: Examination) -> Outcome:
     found, looked_at, sparse = _moves(examination)
     told = incidents(examination, found)
     findings = []
-    for number, incident in enumerate(told[:MOST]):
+    shown, smaller = limited(
+        told, "incidents", lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}", MAX_INCIDENTS
+    )
+    for number, incident in enumerate(shown):
         findings.append(finding(examination, incident))
-        examination.progress(0.8 + 0.2 * number / MOST)
-    left = told[MOST:]
-    smaller = f"{counted(len(left), 'smaller incident')} more of {listed({one.lead.metric_key for one in left})}"
-    notes = (smaller if left else "", sparse)
+        examination.progress(0.8 + 0.2 * number / MAX_INCIDENTS)
+    notes = (smaller, sparse)
     return Outcome(
         findings=tuple(findings),
         looked_at=looked_at,

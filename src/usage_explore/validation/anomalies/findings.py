@@ -17,11 +17,11 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.results.types import Series
-from usage_explore.validation.affected import shown_with
 from usage_explore.validation.anomalies.incidents import Incident
 from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import Finding
+from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"
 
@@ -69,6 +69,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         question=_question(examination, incident),
         quantity=sums.quantity,
         share=incident.share,
+        share_of=f"{_MEASURED[lead.measure]} of {data_value(lead.metric_key)}",
         customer_id=lead.customer_id,
         metric_key=lead.metric_key if len(incident.metrics) == 1 else None,
         facts=tuple(facts.items()),
@@ -123,7 +124,7 @@ def _series(
             metric=metric,
             group_by="metric_key",
             top=0,
-            **shown_with(incident.metrics, _MOST_NAMED),
+            **metric_filter(incident.metrics, _MOST_NAMED),
             **_whose(incident),
         )
     )
@@ -143,7 +144,7 @@ def _question(examination: Examination, incident: Incident) -> AggregateQuery:
         until=max(min(until + around, examination.closed_until), until),
         bucket=lead.step,
         metric=lead.measure,
-        **shown_with([lead.metric_key]) or {"group_by": "metric_key"},
+        **metric_filter([lead.metric_key]) or {"group_by": "metric_key"},
         **_whose(incident),
     )
 

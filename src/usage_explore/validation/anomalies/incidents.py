@@ -11,8 +11,8 @@ from itertools import groupby
 from usage_explore.validation.anomalies.deviations import Move
 from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Severity
+from usage_explore.validation.totals import part
 
 GRAVE_RISE, GRAVE_FACTOR = 0.2, 3.0
 """A spike is high that adds at least this part to the series' usage in the period, and is so many times the usual."""

@@ -20,10 +20,10 @@ from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
+from usage_explore.validation.totals import part
 from usage_explore.validation.unit_costs.drivers import Sampled, best_keys, sample, sampled
-from usage_explore.validation.usage_sums import Part, asked, grouped, keys, measures
+from usage_explore.validation.usage_sums import UsageSum, add_row, sum_keys, sum_measures, valid_filters
 
 NAME = "currencies"
 
@@ -43,9 +43,6 @@ FLOOR = 10
 
 NOTABLE = Decimal("0.01")
 """And a currency without an amount only from this part of the metric's events on."""
-
-MOST = 100
-"""Findings of one kind at most, those of most events; the note counts the others."""
 
 Fault = Literal["no currency", "no amount", "unusual"]
 
@@ -70,22 +67,22 @@ def statement(table: Table, period: Period, key: str | None = None) -> Select[An
     c = table.c
     either = or_(c.external_cost_amount.is_not(None), c.external_cost_currency.is_not(None))
     columns = (c.customer_id, *_faces(table, key))
-    found = select(*columns, measures(table)[0]).where(*conditions(table, period), either)
+    found = select(*columns, sum_measures(table)[0]).where(*conditions(table, period), either)
     return found.group_by(*columns)
 
 
 def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
-    """The events that are at fault, by the `keys` of a part, `value` and `costed`; further columns: the `measures`."""
+    """The events that are at fault, by the `sum_keys`, `value` and `costed`; further columns: the `sum_measures`."""
     c = table.c
     owner = _owner(table, usual.key)
-    columns = (*keys(table), *(each for each in _faces(table, usual.key) if each.name != "currency"))
+    columns = (*sum_keys(table), *(each for each in _faces(table, usual.key) if each.name != "currency"))
     strays = [
         and_(owner.is_(None) if value is None else owner == value, c.external_cost_currency != currency)
         for value, (currency, _) in usual.of.items()
     ]
     one_missing = c.external_cost_amount.is_(None) != c.external_cost_currency.is_(None)
     return (
-        select(*columns, *measures(table))
+        select(*columns, *sum_measures(table))
         .where(
             *conditions(table, period),
             or_(one_missing, and_(c.external_cost_amount.is_not(None), or_(*strays)) if strays else one_missing),
@@ -97,9 +94,9 @@ def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
 def examine(examination: Examination) -> Outcome:
     """What is wrong with the currencies of the period's costs."""
     table, period = examination.table, examination.period
-    drawn = sampled(grouped(examination, sample(table, period, examination.totals.events)))
+    drawn = sampled(examination.rows(sample(table, period, examination.totals.events)))
     key = next(iter(best_keys(drawn, _differing, GAIN, 1)), None)
-    rows = grouped(examination, statement(table, period, key))
+    rows = list(examination.rows(statement(table, period, key)))
     usual = _usual(rows, key)
     strays: Counter[str | None] = Counter()
     for row in rows:
@@ -109,21 +106,21 @@ def examine(examination: Examination) -> Outcome:
     faulty = any(row.costed == (row.currency is None) for row in rows)
     if not strays and not faulty:
         return Outcome(looked_at=looked_at)
-    narrowed = Usual(usual.key, {value: usual.of[value] for value, _ in strays.most_common(MOST)})
-    parts = _parts(grouped(examination, faulty_statement(table, period, narrowed)), narrowed)
+    ranked, note = limited(
+        strays.most_common(),
+        "values with unusual currencies",
+        lambda rest: counted(sum(events for _, events in rest), "event"),
+    )
+    narrowed = Usual(usual.key, {value: usual.of[value] for value, _ in ranked})
+    parts = _parts(examination.rows(faulty_statement(table, period, narrowed)), narrowed)
     findings: list[Finding] = []
-    notes: list[str] = []
-    if len(strays) > MOST:
-        left = sum(events for _, events in strays.most_common()[MOST:])
-        notes.append(f"{len(strays) - MOST:,} more with unusual currencies, {counted(left, 'event')}")
+    notes = [note]
     for fault in ("no currency", "no amount", "unusual"):
         found = [_finding(examination, narrowed, *each, held) for each, held in parts.items() if each[0] == fault]
-        found.sort(key=lambda each: -each.events)
-        findings += found[:MOST]
-        if len(found) > MOST:
-            left = sum(each.events for each in found[MOST:])
-            notes.append(f"{len(found) - MOST:,} smaller findings of {fault} more, {counted(left, 'event')}")
-    return Outcome(findings=tuple(findings), looked_at=looked_at, note="; ".join(notes))
+        some, note = limited_findings(found, f"findings of {fault}")
+        findings += some
+        notes.append(note)
+    return Outcome(findings=tuple(findings), looked_at=looked_at, note="; ".join(filter(None, notes)))
 
 
 def _usual(rows: Sequence[Any], key: str | None) -> Usual:
@@ -166,9 +163,9 @@ def _differing(events: Sequence[Sampled]) -> float:
     return len(events) - max(Counter(each.currency for each in events).values())
 
 
-def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, str | None], Part]:
+def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, str | None], UsageSum]:
     """The faulty events by what is wrong: by metric, and unusual currencies by the key's value and currency."""
-    found: dict[tuple[Fault, str | None, str | None], Part] = {}
+    found: dict[tuple[Fault, str | None, str | None], UsageSum] = {}
     for row in rows:
         at: tuple[Fault, str | None, str | None]
         if row.currency is None:
@@ -177,12 +174,12 @@ def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, s
             at = "no amount", row.metric_key, None
         else:
             at = "unusual", _value(usual.key, row), row.currency
-        found.setdefault(at, Part(row.first, row.last)).add(row)
+        add_row(found, at, row)
     return found
 
 
 def _finding(
-    examination: Examination, usual: Usual, fault: Fault, subject: str | None, currency: str | None, held: Part
+    examination: Examination, usual: Usual, fault: Fault, subject: str | None, currency: str | None, held: UsageSum
 ) -> Finding:
     zone = examination.period.zone
     events, span = counted(held.events, "event"), span_in(held.since, held.until, zone)
@@ -190,7 +187,7 @@ def _finding(
     customer = fields["customer_id"]
     whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
     severity: Severity = "medium" if held.events >= FLOOR else "low"
-    narrow: dict[str, Any] = asked(customer_id=customer, metric_key=fields["metric_key"])
+    narrow: dict[str, Any] = valid_filters(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":
         sentence = f"{events} of {data_value(subject or '')} by {whose} have a cost but no currency, {span}."
     elif fault == "no amount":
@@ -232,7 +229,7 @@ def _narrowing(examination: Examination, key: str, value: str | None) -> dict[st
     if key.startswith(DIMENSION):
         given = dict(examination.period.dimensions)
         return {"dimensions": {**given, dimension_key(key): [value]}}
-    return asked(**{key: value})
+    return valid_filters(**{key: value})
 
 
 def _owner(table: Table, key: str | None) -> Any:
@@ -259,7 +256,7 @@ CHECK = Check(
         "decides": f"the price or dimension that takes {percent(Decimal(str(GAIN)))} of what differs in a sample, else"
         " the customer",
         "unusual": f"a cost in another currency, medium from {FLOOR} events on, else low",
-        "most": f"the {MOST} of most events of each kind",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },
     unit="events with a cost",
     statement=statement,

@@ -13,9 +13,9 @@ from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding
-from usage_explore.validation.usage_sums import INSTANT, earlier
+from usage_explore.validation.periods import INSTANT, earlier
+from usage_explore.validation.totals import part
 
 DAY = timedelta(days=1)
 
@@ -74,6 +74,7 @@ def finding(examination: Examination, check: str, last: datetime, until: datetim
         events=0,
         question=examination.aggregate_question(since=earlier(last, BEFORE * DAY), until=until),
         share=share,
+        share_of="the period's time",
         facts=(("last event", local.isoformat()),),
         is_general=True,
     )

@@ -17,8 +17,16 @@ from usage_explore.formatting import counted, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.affected import Affected
-from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
+from usage_explore.validation.batches import (
+    BATCH_GAP,
+    SMALL_BATCHES,
+    STEADY_GAP,
+    Batch,
+    BatchWording,
+    batch_columns,
+    batched,
+    outcome,
+)
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Severity
 
@@ -58,7 +66,7 @@ def _superfluous(table: Table, period: Period) -> CTE:
     content = [c.customer_id, c.metric_key, c.quantity]
     arrived = (
         select(
-            *concerning(table),
+            *batch_columns(table),
             and_(*conditions(table, period)).label("concerned"),
             func.row_number().over(**by_key).label("arrival"),
             and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),
@@ -87,11 +95,11 @@ def _surroundings(period: Period) -> Period:
     )
 
 
-def _severity(batch: Affected, own: Decimal) -> Severity:
+def _severity(batch: Batch, own: Decimal) -> Severity:
     return "high" if batch.kind != REUSE and own >= GRAVE else "medium"
 
 
-def _sentence(batch: Affected, own: Decimal, when: str) -> str:
+def _sentence(batch: Batch, own: Decimal, when: str) -> str:
     return (
         f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: their"
         f" idempotency keys had arrived before {_AGAIN[batch.kind]}; up to {percent(own)} of the customer's usage of a"
@@ -99,27 +107,27 @@ def _sentence(batch: Affected, own: Decimal, when: str) -> str:
     )
 
 
-def _stray(stray: Affected, when: str) -> str:
+def _stray(stray: Batch, when: str) -> str:
     return (
         f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: their idempotency keys"
         f" had arrived before {_AGAIN[stray.kind]}."
     )
 
 
-_TELLING = Telling(
+_WORDING = BatchWording(
     check=NAME,
     severity=_severity,
     sentence=_sentence,
     stray_sentence=_stray,
     stray_severity=lambda stray: "medium",
-    goes_on=STEADY,
+    joined_gap=STEADY_GAP,
 )
 
 
 def examine(examination: Examination) -> Outcome:
     """The batches of superfluous events by customer."""
     rows = examination.rows(statement(examination.table, examination.period))
-    return outcome(examination, rows, _TELLING, examination.totals.events)
+    return outcome(examination, rows, _WORDING, examination.totals.events)
 
 
 CHECK = Check(
@@ -129,8 +137,8 @@ CHECK = Check(
     parameters={
         "margin": f"keys are compared over the period and {duration(MARGIN)} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY)}; {few()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
         "high": f"copies, with the same time or another, that make {percent(GRAVE)} or more of the customer's usage in"
         " the period",
     },

@@ -23,14 +23,23 @@ from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, dimension
-from usage_explore.validation.affected import LONGEST, Affected
-from usage_explore.validation.arrivals import BulkLoads, apart, bulk_loads
-from usage_explore.validation.batches import FLOOR, GAP, MOST, Telling, batched, concerning, few, outcome
+from usage_explore.validation.arrivals import BulkLoads, bulk_loads, outside_loads
+from usage_explore.validation.batches import (
+    BATCH_GAP,
+    MIN_BATCH_EVENTS,
+    SMALL_BATCHES,
+    Batch,
+    BatchWording,
+    batch_columns,
+    batched,
+    outcome,
+)
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import out_of_bounds
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT
+from usage_explore.validation.finding import Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
 TOLERANCE = timedelta(minutes=5)
 """How far two clocks may differ before a time is impossible."""
@@ -61,11 +70,11 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     """
     c = table.c
     ahead = c.timestamp > c.ingested_at + literal(TOLERANCE)
-    past = and_(c.ingested_at > c.timestamp + literal(FAR_PAST), *apart(c.ingested_at, loads))
+    past = and_(c.ingested_at > c.timestamp + literal(FAR_PAST), *outside_loads(c.ingested_at, loads))
     impossible = (
         select(
             case((ahead, AHEAD), else_=PAST).label("kind"),
-            *concerning(table),
+            *batch_columns(table),
         )
         .where(*conditions(table, period), or_(ahead, past))
         .cte("impossible")
@@ -85,14 +94,14 @@ def beyond(table: Table, period: Period) -> Select[Any]:
         c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + FAR_AHEAD, validators.LATEST)
     )
     to_come = c.timestamp > (period.as_of or until) + TOLERANCE
-    found = select(literal(BEYOND).label("kind"), *concerning(table)).where(
+    found = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
         *conditions(table, after), c.timestamp > c.ingested_at + literal(TOLERANCE), or_(arrived, to_come)
     )
     return batched(found.cte("beyond"))
 
 
 def skewed(table: Table, period: Period) -> Select[Any]:
-    """The senders with at least `FLOOR` events a little ahead of their arrival.
+    """The senders with at least `MIN_BATCH_EVENTS` events a little ahead of their arrival.
 
     Columns: `customer_id`, `sender` text or NULL, `events` bigint, `longest` interval, `middle` interval (the median),
     `first`, `last` timestamptz.
@@ -112,7 +121,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
         )
         .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(TOLERANCE))
         .group_by(c.customer_id, sender)
-        .having(func.count() >= FLOOR)
+        .having(func.count() >= MIN_BATCH_EVENTS)
     )
 
 
@@ -132,24 +141,24 @@ def examine(examination: Examination) -> Outcome:
     """The batches of impossible events by customer, those beyond the period too, and the senders with a fast clock."""
     period = examination.period
 
-    def severity(batch: Affected, own: Decimal) -> Severity:
+    def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == BEYOND:
             return "high" if own >= GRAVE and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
-    def sentence(batch: Affected, own: Decimal, when: str) -> str:
+    def sentence(batch: Batch, own: Decimal, when: str) -> str:
         return (
             f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
             f" {_reason(batch, period)}; up to {percent(own)} of the customer's usage of a metric."
         )
 
-    def stray_sentence(stray: Affected, when: str) -> str:
+    def stray_sentence(stray: Batch, when: str) -> str:
         return (
             f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}:"
             f" {_reason(stray, period)}."
         )
 
-    telling = Telling(
+    wording = BatchWording(
         check=NAME,
         severity=severity,
         sentence=sentence,
@@ -163,14 +172,10 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.rows(statement(examination.table, period, loads.times)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
-    found = outcome(examination, rows, telling, examination.totals.events)
-    senders, more = _fast_clocks(examination)
+    found = outcome(examination, rows, wording, examination.totals.events)
+    senders, more_senders = _fast_clocks(examination)
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
-    notes = [
-        unjudged if loads.events else "",
-        found.note,
-        f"{counted(more, 'sender')} more with a fast clock" if more else "",
-    ]
+    notes = [unjudged if loads.events else "", found.note, more_senders]
     return Outcome(
         findings=out_of_bounds.findings(NAME, examination) + found.findings + senders,
         looked_at=found.looked_at,
@@ -178,7 +183,7 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _reason(affected: Affected, period: Period) -> str:
+def _reason(affected: Batch, period: Period) -> str:
     if affected.kind == PAST:
         return f"occurred up to {duration(affected.lags[1])} before they arrived"
     found = f"occurred up to {duration(-affected.lags[0])} after they arrived"
@@ -189,20 +194,22 @@ def _reason(affected: Affected, period: Period) -> str:
     return f"{found}, though nothing can; their time, and so their period, may be wrong"
 
 
-def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], int]:
-    """The senders most of whose events lie ahead, the busiest `MOST`, and how many more there are."""
+def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:
+    """The busiest senders most of whose events lie ahead, and a note on the others."""
     table, period = examination.table, examination.period
     suspects = list(examination.rows(skewed(table, period)))
     if not suspects:
-        return (), 0
+        return (), ""
     customers = sorted({row.customer_id for row in suspects})
     sent: dict[tuple[UUID, str | None], int] = defaultdict(int)
     for row in examination.rows(_sent(table, period, customers)):
         sent[row.customer_id, row.sender] = row.events
     fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= SYSTEMATIC]
     fast.sort(key=lambda row: (-row.events, row.customer_id, row.sender or ""))
-    found = [_fast(examination, row, sent[row.customer_id, row.sender]) for row in fast[:MOST]]
-    return tuple(found), len(fast) - len(found)
+    shown, note = limited(
+        fast, "senders with a fast clock", lambda rest: counted(sum(row.events for row in rest), "event")
+    )
+    return tuple(_fast(examination, row, sent[row.customer_id, row.sender]) for row in shown), note
 
 
 def _fast(examination: Examination, row: Any, sent: int) -> Finding:
@@ -218,7 +225,7 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
         since=since,
         until=until,
         events=row.events,
-        share=part(row.events, examination.totals.events),
+        **events_share(examination, row.events),
         question=examination.events_question(
             customer_id=row.customer_id,
             occurred_after=since,
@@ -234,7 +241,7 @@ def _only(examination: Examination, sender: str | None) -> dict[str, Any]:
     """The filters for this sender beside the period's own; none where no filter can name it."""
     if sender is None:
         return {"missing": examination.missing(DIMENSION + SENDER)}
-    if len(sender) > LONGEST:
+    if len(sender) > MAX_FILTER_CHARACTERS:
         return {}
     return {"dimensions": {**dict(examination.period.dimensions), SENDER: (sender,)}}
 
@@ -250,10 +257,10 @@ CHECK = Check(
         " else medium",
         "past": f"occurred more than {duration(FAR_PAST)} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
-        "fast clock": f"of at least {FLOOR} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or more occurred"
-        f" after they arrived, by {duration(TOLERANCE)} at most",
+        "fast clock": f"of at least {MIN_BATCH_EVENTS} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or"
+        f" more occurred after they arrived, by {duration(TOLERANCE)} at most",
         "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch; {few()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch; {SMALL_BATCHES}",
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",

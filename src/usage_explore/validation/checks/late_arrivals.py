@@ -18,14 +18,30 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.affected import Affected
-from usage_explore.validation.arrivals import DAYS, LATE, LOADING, BulkLoads, apart, bulk_loads, load_times
-from usage_explore.validation.batches import GAP, Telling, batched, concerning, few, outcome
+from usage_explore.validation.arrivals import (
+    MAX_LOAD_DURATION,
+    MIN_LATE_LAG,
+    MIN_LOADED_DAYS,
+    BulkLoads,
+    bulk_loads,
+    load_times,
+    outside_loads,
+)
+from usage_explore.validation.batches import (
+    BATCH_GAP,
+    SMALL_BATCHES,
+    Batch,
+    BatchWording,
+    batch_columns,
+    batched,
+    outcome,
+)
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.impossible_times import FAR_PAST
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT, Part, preceding
+from usage_explore.validation.periods import INSTANT, preceding
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import UsageSum
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +69,7 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     """How long the events of a resolved period took to arrive, those that came with bulk loads at these times left out.
 
     Columns: `metric_key`, `events` bigint, `quantiles` interval[] (50, 90 and 99 of 100), `longest` interval, `late`
-    bigint: the events beyond `LATE`. Ordered by metric.
+    bigint: the events beyond `MIN_LATE_LAG`. Ordered by metric.
     """
     c = table.c
     lag = c.ingested_at - c.timestamp
@@ -64,9 +80,9 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
             func.count().label("events"),
             quantiles.within_group(lag).cast(ARRAY(Interval)).label("quantiles"),
             func.max(lag).label("longest"),
-            func.count().filter(lag > literal(LATE)).label("late"),
+            func.count().filter(lag > literal(MIN_LATE_LAG)).label("late"),
         )
-        .where(*conditions(table, period), *apart(c.ingested_at, loads))
+        .where(*conditions(table, period), *outside_loads(c.ingested_at, loads))
         .group_by(c.metric_key)
         .order_by(c.metric_key.collate("C"))
     )
@@ -87,10 +103,15 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
     found = (
         select(
             literal(NAME).label("kind"),
-            *concerning(table),
+            *batch_columns(table),
         )
         .join_from(table, bound, and_(c.metric_key == bound.c.metric_key, lag > bound.c.bound))
-        .where(*conditions(table, period), *apart(c.ingested_at, loads), lag > literal(LATE), lag <= literal(FAR_PAST))
+        .where(
+            *conditions(table, period),
+            *outside_loads(c.ingested_at, loads),
+            lag > literal(MIN_LATE_LAG),
+            lag <= literal(FAR_PAST),
+        )
         .cte("late")
     )
     return batched(found, "ingested_at")
@@ -110,32 +131,32 @@ def examine(examination: Examination) -> Outcome:
     if loads.times:
         lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
     usual, unknown = _ordinary_lags(examination, lags)
-    bounds = {metric: max(LATE, TIMES * lag) for metric, lag in usual.items()}
+    bounds = {metric: max(MIN_LATE_LAG, TIMES * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
 
-    def severity(batch: Affected, own: Decimal) -> Severity:
+    def severity(batch: Batch, own: Decimal) -> Severity:
         return "medium" if own >= NOTABLE else "low"
 
-    def sentence(batch: Affected, own: Decimal, spell: str) -> str:
+    def sentence(batch: Batch, own: Decimal, spell: str) -> str:
         return (
             f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {spell}, arrived"
             f" {_longest(batch)} late, {span_in(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage"
             " of a metric."
         )
 
-    def stray_sentence(stray: Affected, spell: str) -> str:
+    def stray_sentence(stray: Batch, spell: str) -> str:
         return (
             f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, {stray.scattered}, arrived"
             f" {_longest(stray)} late."
         )
 
-    def facts(affected: Affected) -> tuple[tuple[str, str], ...]:
+    def facts(affected: Batch) -> tuple[tuple[str, str], ...]:
         bound = min(bounds[metric] for metric in affected.metrics)
         return (*affected.arrival(zone), ("late is later than", duration(bound)))
 
-    telling = Telling(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
+    wording = BatchWording(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
     rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
-    found = outcome(examination, rows, telling, examination.totals.events - loads.events)
+    found = outcome(examination, rows, wording, examination.totals.events - loads.events)
     bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
     note = "; ".join(filter(None, (found.note, unknown)))
     return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=note)
@@ -148,7 +169,7 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     before, the median of the period. The time before is read only if a metric's lag in the period raises its bound.
     """
     usual = {row.metric_key: row.quantiles[1] for row in lags}
-    slow = {metric for metric, lag in usual.items() if TIMES * lag > LATE}
+    slow = {metric for metric, lag in usual.items() if TIMES * lag > MIN_LATE_LAG}
     if not slow:
         return usual, ""
     known = {}
@@ -169,8 +190,8 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     return usual, f"{note} events in the {duration(HISTORY)} before" if unknown else ""
 
 
-def _bulk(examination: Examination, loads: BulkLoads, found: Part) -> Finding:
-    """That events came with bulk loads, among others whose arrival is known."""
+def _bulk(examination: Examination, loads: BulkLoads, found: UsageSum) -> Finding:
+    """That events came with bulk loads, in_loads others whose arrival is known."""
     share = part(found.events, examination.totals.events)
     return Finding(
         check=NAME,
@@ -183,7 +204,7 @@ def _bulk(examination: Examination, loads: BulkLoads, found: Part) -> Finding:
     )
 
 
-def _together(examination: Examination, loads: BulkLoads, found: Part) -> str:
+def _together(examination: Examination, loads: BulkLoads, found: UsageSum) -> str:
     spell = span_in(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
     return (
         f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} share their ingested_at,"
@@ -216,7 +237,7 @@ def sheet(lags: list[Any]) -> pd.DataFrame:
     )
 
 
-def _longest(affected: Affected) -> str:
+def _longest(affected: Batch) -> str:
     shortest, longest = affected.lags
     return f"up to {duration(longest)}" if longest - shortest > timedelta(hours=1) else duration(longest)
 
@@ -226,15 +247,16 @@ CHECK = Check(
     title="Late arrivals",
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
     parameters={
-        "late": f"a lag of more than {duration(LATE)}, and more than {TIMES} times the metric's ordinary lag: what 9 of"
-        f" 10 of its events take, in the period or in the {duration(HISTORY)} before it, whichever is shorter; what"
-        f" half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie before it",
-        "bulk loads": f"most events of {DAYS} days, or of all days, share an ingested_at (within {duration(LOADING)})"
-        f" that is more than {duration(LATE)} later: when they arrived is unknown, lateness is not judged; medium below"
-        f" {percent(MAINLY)} of the period's events, else low, and skipped where all of them are",
+        "late": f"a lag of more than {duration(MIN_LATE_LAG)}, and more than {TIMES} times the metric's ordinary lag:"
+        f" what 9 of 10 of its events take, in the period or in the {duration(HISTORY)} before it, whichever is"
+        f" shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie before it",
+        "bulk loads": f"most events of {MIN_LOADED_DAYS} days, or of all days, share an ingested_at (within"
+        f" {duration(MAX_LOAD_DURATION)}) that is more than {duration(MIN_LATE_LAG)} later: when they arrived is"
+        f" unknown, lateness is not judged; medium below {percent(MAINLY)} of the period's events, else low, and"
+        " skipped where all of them are",
         "far past": f"later than {duration(FAR_PAST)} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(GAP)} apart are one batch; low ones are"
-        f" told together; {few()}",
+        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; low ones"
+        f" are one finding; {SMALL_BATCHES}",
         "medium": f"a batch that makes {percent(NOTABLE)} or more of the customer's usage in the period",
     },
     unit="events",

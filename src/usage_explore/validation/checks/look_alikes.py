@@ -19,12 +19,21 @@ from sqlalchemy.dialects.postgresql import JSONB
 from usage_explore.formatting import counted, duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, count
-from usage_explore.validation.affected import Affected, shown_by
-from usage_explore.validation.batches import GAP, STEADY, Telling, batched, concerning, few, outcome
+from usage_explore.validation.batches import (
+    BATCH_GAP,
+    SMALL_BATCHES,
+    STEADY_GAP,
+    Batch,
+    BatchWording,
+    batch_columns,
+    batched,
+    outcome,
+)
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import restated
-from usage_explore.validation.customer_usage import LARGE, part
 from usage_explore.validation.finding import Severity
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 MASSIVE = 100
 """Look-alikes in one batch from which they may be high."""
@@ -105,7 +114,7 @@ def _alike(table: Table, period: Period) -> CTE:
         .cte("arrived")
     )
     a = arrived.c
-    kept = [a[column.name] for column in concerning(table)]
+    kept = [a[column.name] for column in batch_columns(table)]
     whose: dict[str, Any] = {"partition_by": a.customer_id}
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
     kind = case(
@@ -120,12 +129,12 @@ def _alike(table: Table, period: Period) -> CTE:
 def examine(examination: Examination) -> Outcome:
     """The batches of look-alikes by customer."""
 
-    def severity(batch: Affected, own: Decimal) -> Severity:
+    def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == restated.RESTATED:
             return "high" if own >= GRAVE else "medium"
         if batch.events < MASSIVE:
             return "medium"
-        question = shown_by(
+        question = metrics_query(
             examination,
             batch.metrics,
             customer_id=batch.customer_id,
@@ -133,9 +142,9 @@ def examine(examination: Examination) -> Outcome:
             occurred_before=batch.until,
         )
         around = examination.connection.execute(count(examination.table, question)).scalar_one()
-        return "high" if part(batch.events, around) >= LARGE else "medium"
+        return "high" if part(batch.events, around) >= LARGE_SHARE else "medium"
 
-    def sentence(batch: Affected, own: Decimal, when: str) -> str:
+    def sentence(batch: Batch, own: Decimal, when: str) -> str:
         if batch.kind == restated.RESTATED:
             return (
                 f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
@@ -147,7 +156,7 @@ def examine(examination: Examination) -> Outcome:
             f" {percent(own)} of the customer's usage of a metric."
         )
 
-    def stray_sentence(stray: Affected, when: str) -> str:
+    def stray_sentence(stray: Batch, when: str) -> str:
         if stray.kind == restated.RESTATED:
             of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
             return f"{of}: {_RESTATED}."
@@ -157,20 +166,20 @@ def examine(examination: Examination) -> Outcome:
             f"{_CHANCE.get(stray.kind, '')}."
         )
 
-    telling = Telling(
+    wording = BatchWording(
         check=NAME,
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
         stray_severity=lambda stray: "medium" if stray.kind in (restated.RESTATED, CERTAIN) else "low",
-        goes_on=STEADY,
+        joined_gap=STEADY_GAP,
     )
     rows = [
         row
         for each in (statement, restated.statement)
         for row in examination.rows(each(examination.table, examination.period))
     ]
-    return outcome(examination, rows, telling, examination.totals.events)
+    return outcome(examination, rows, wording, examination.totals.events)
 
 
 CHECK = Check(
@@ -179,13 +188,13 @@ CHECK = Check(
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters={
         "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
-        "batch": f"events of one customer less than {duration(GAP)} apart are one batch, and batches of"
-        f" a metric within {duration(STEADY)}; {few()}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
         "chance": "not possible for times finer than a millisecond: few of them are medium, others low",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(GRAVE)} of the customer's usage on",
-        "high": f"a batch of {MASSIVE} or more that makes {percent(LARGE)} or more of what the customer sent"
+        "high": f"a batch of {MASSIVE} or more that makes {percent(LARGE_SHARE)} or more of what the customer sent"
         " meanwhile of its metrics",
     },
     unit="events",

@@ -14,18 +14,10 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import (
-    INSTANT,
-    asked,
-    closed,
-    earlier,
-    grouped,
-    has_ever,
-    of_question,
-    together,
-)
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT, closed, earlier, has_column
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import joined, sum_of_query, valid_filters
 
 NAME = "new_usage"
 
@@ -41,9 +33,6 @@ FLOOR = 10
 GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
 """What part of the period's events a new customer sends, or of a metric's a known one: high from the first on, medium
 from the second."""
-
-MOST = 100
-"""Findings at most, the largest; the note counts the others."""
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -77,10 +66,10 @@ def examine(examination: Examination) -> Outcome:
         return Outcome(
             note="the period is filtered to what has no subscription: whether there ever was one is not seen"
         )
-    rows = grouped(examination, statement(examination.table, period))
+    rows = list(examination.rows(statement(examination.table, period)))
     if not rows:
         return Outcome()
-    if not any(row.subscribed for row in rows) and not has_ever(examination, "subscription_id"):
+    if not any(row.subscribed for row in rows) and not has_column(examination, "subscription_id"):
         return Outcome(
             skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
         )
@@ -89,16 +78,15 @@ def examine(examination: Examination) -> Outcome:
     groups.sort(key=lambda group: (-sum(row.events for row in group), str(group[0].customer_id), group[0].metric_key))
     known = {row.customer_id for row in rows if row.first < began}
     subscribed = {row.customer_id for row in rows if row.subscribed}
-    note = ""
-    if len(groups) > MOST:
-        left = sum(row.events for group in groups[MOST:] for row in group)
-        note = f"{len(groups) - MOST:,} smaller findings more, {counted(left, 'event')}"
+    shown, note = limited(
+        groups, "findings", lambda rest: counted(sum(row.events for group in rest for row in group), "event")
+    )
     if began > period.span[0]:
         until = span_in(period.span[0], min(began, period.span[1]), period.zone)
         note = "; ".join(filter(None, (note, f"the data begins too late to say what is new in {until}")))
     findings = [
         _finding(examination, group, group[0].customer_id in known, group[0].customer_id in subscribed)
-        for group in groups[:MOST]
+        for group in shown
     ]
     return Outcome(findings=tuple(findings), looked_at=len(rows), note=note)
 
@@ -125,15 +113,15 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
     metrics = [row.metric_key for row in group]
     first, last = min(row.first for row in group), max(row.last for row in group)
     question = examination.events_question(
-        **asked(customer_id=customer),
-        **({"metric_key": metrics} if all(asked(metric_key=each) for each in metrics) else {}),
+        **valid_filters(customer_id=customer),
+        **({"metric_key": metrics} if all(valid_filters(metric_key=each) for each in metrics) else {}),
         occurred_after=first,
         occurred_before=min(examination.period.span[1], last + INSTANT),
     )
-    found = of_question(examination, question, examination.table.c.metric_key.in_(metrics))
+    found = sum_of_query(examination, question, examination.table.c.metric_key.in_(metrics))
     if found is None:
         raise LookupError("events that were counted are gone")
-    names = together([data_value(each) for each in metrics])
+    names = joined([data_value(each) for each in metrics])
     if known:
         who = f"Customer {customer} is new to {names} and never had a subscription for it"
         whole = max(examination.totals.metrics[each][0] for each in metrics)
@@ -165,7 +153,7 @@ CHECK = Check(
         "severity": f"a new customer from {percent(GRAVE)} of the period's events on is high, from {percent(NOTABLE)}"
         " on medium, else low; a known one's new metric the same, by the metric's events, but low where the customer"
         " has no subscription at all",
-        "most": f"the {MOST} largest",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",
     statement=statement,

@@ -1,7 +1,7 @@
 """Outsized quantities: many times as large as any of the customer's metric before, however few events there are.
 
 `unit_slips` and `shifts` judge days with many events; this compares single quantities, and so finds a wrong factor
-among a few events a day too.
+in_loads a few events a day too.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.local_days import day_edges, day_number
-from usage_explore.validation.usage_sums import earlier, grouped
+from usage_explore.validation.periods import day_edges, day_number, earlier
 
 SIZE_HISTORY = timedelta(weeks=8)
 """Time before the period that says how large a customer's quantities are."""
@@ -166,7 +165,7 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
 
     A customer's metric with too few quantities before is compared with the other customers', if these have many.
     """
-    rows = grouped(examination, sizes(examination.table, examination.period))
+    rows = examination.rows(sizes(examination.table, examination.period))
     others: dict[str, list[tuple[Decimal, UUID]]] = defaultdict(list)
     events: Counter[str] = Counter()
     squares: dict[str, float] = defaultdict(float)

@@ -35,19 +35,26 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.decimals import exact_sum, plain
+from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, percent, short, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.affected import shown_by
-from usage_explore.validation.batches import FLOOR, MOST
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
-from usage_explore.validation.customer_usage import LARGE, Usage, own_usage, part
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
-from usage_explore.validation.local_days import day_edges, day_number
-from usage_explore.validation.usage_sums import INSTANT, preceding
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT, day_edges, day_number, preceding
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import (
+    LARGE_SHARE,
+    OwnUsage,
+    cost_facts,
+    events_share,
+    metrics_query,
+    own_usage,
+    quantity_share,
+)
 
 MANY = 1_000
 """Events of other customers that say something when none of them is of a kind."""
@@ -87,7 +94,7 @@ class _Unusual:
     metric_key: str
     days: tuple[tuple[datetime, datetime], ...]
     events: int
-    quantity: Decimal | None
+    quantity: Decimal
     expected: float
     size: Size | None = None
 
@@ -206,12 +213,10 @@ def examine(examination: Examination) -> Outcome:
     together = tuple(_scattered(examination, found) for found in scattered.values())
     judged = [(severity, each) for severity, each in judged if severity != "low" or each.kind not in scattered]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].events))
-    more = judged[MOST:]
-    note = ""
-    if more:
-        events = sum(each.events for _, each in more)
-        note = f"{counted(len(more), 'customer and metric', 'customers and metrics')} more, {counted(events, 'event')}"
-    findings = tuple(_finding(examination, severity, each, usage) for severity, each in judged[:MOST])
+    shown, note = limited(
+        judged, "customers' metrics", lambda rest: counted(sum(item.events for _, item in rest), "event")
+    )
+    findings = tuple(_finding(examination, severity, each, usage) for severity, each in shown)
     return Outcome(
         findings=findings + together,
         looked_at=examination.totals.events,
@@ -227,7 +232,7 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
     period = examination.period.span
     since = max(period[0], min(each.days[0][0] for each in found))
     until = min(period[1], max(each.days[-1][1] for each in found))
-    total = exact_sum((each.quantity or Decimal(0) for each in found), Decimal(0))
+    quantity = total(each.quantity for each in found)
     whose: dict[str, Any] = {"customer_id": next(iter(customers))} if len(customers) == 1 else {}
     return Finding(
         check=NAME,
@@ -238,10 +243,10 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
         since=since,
         until=until,
         events=events,
-        quantity=Decimal(total) if len(metrics) == 1 else None,
-        share=max(_share(examination, each) for each in found),
+        quantity=quantity if len(metrics) == 1 else None,
+        **max((_share(examination, each) for each in found), key=lambda share: share["share"]),
         metric_key=metrics[0] if len(metrics) == 1 else None,
-        question=shown_by(examination, metrics, **whose, occurred_after=since, occurred_before=until),
+        question=metrics_query(examination, metrics, **whose, occurred_after=since, occurred_before=until),
         facts=tuple(
             (data_value(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
             for metric in metrics[:_FACTS]
@@ -262,7 +267,7 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
             *key,
             (*before.days, (edges[row.day], edges[row.day + 1])),
             before.events + row.events,
-            _sum(before.quantity, row.quantity),
+            total((before.quantity, row.quantity)),
             before.expected + expected,
             size,
         )
@@ -274,41 +279,34 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
     return list(found.values())
 
 
-def _sum(one: Decimal | None, other: Decimal) -> Decimal | None:
-    """None where there is no sum: of NaN and infinity."""
-    if one is None or not other.is_finite():
-        return None
-    return Decimal(exact_sum((one, other), Decimal(0)))
-
-
-def _severity(unusual: _Unusual, usage: Usage) -> Severity:
+def _severity(unusual: _Unusual, usage: OwnUsage) -> Severity:
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
     if unusual.size is not None:
         is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= MOSTLY
         is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED
-        return "high" if own >= LARGE and is_sure else "medium"
-    if unusual.events < FLOOR and (own < LARGE or not _has_others(unusual, usage)):
+        return "high" if own >= LARGE_SHARE and is_sure else "medium"
+    if unusual.events < MIN_BATCH_EVENTS and (own < LARGE_SHARE or not _has_others(unusual, usage)):
         return "low"
     return "high" if unusual.kind == NEGATIVE and own >= GRAVE else "medium"
 
 
-def _has_others(unusual: _Unusual, usage: Usage) -> bool:
+def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
     """Whether the customer has other usage of the metric, enough to tell what is usual, that a credit is taken off."""
     events, whole = usage[unusual.customer_id, unusual.metric_key]
-    return events - unusual.events >= FLOOR and whole.is_finite() and whole > (unusual.quantity or 0)
+    return events - unusual.events >= MIN_BATCH_EVENTS and whole.is_finite() and whole > unusual.quantity
 
 
-def _own(unusual: _Unusual, usage: Usage) -> Decimal:
+def _own(unusual: _Unusual, usage: OwnUsage) -> Decimal:
     """The part of the customer's usage of the metric: of events where the quantity says nothing, else of quantity."""
     events, quantity = usage[unusual.customer_id, unusual.metric_key]
-    return part(unusual.quantity or 0, quantity) if unusual.kind in _BY_QUANTITY else part(unusual.events, events)
+    return part(unusual.quantity, quantity) if unusual.kind in _BY_QUANTITY else part(unusual.events, events)
 
 
-def _finding(examination: Examination, severity: Severity, unusual: _Unusual, usage: Usage) -> Finding:
+def _finding(examination: Examination, severity: Severity, unusual: _Unusual, usage: OwnUsage) -> Finding:
     costs, since, until = _exactly(examination, unusual)
-    total = usage[unusual.customer_id, unusual.metric_key][0]
+    whole = usage[unusual.customer_id, unusual.metric_key][0]
     days = "" if len(unusual.days) == 1 else f" on {counted(len(unusual.days), 'day')}"
     words = f"{counted(unusual.events, 'event')} of customer {unusual.customer_id}, {data_value(unusual.metric_key)},"
     words += f" {span_in(since, until, examination.period.zone)}{days}: the quantity is {_WORDS[unusual.kind]}"
@@ -334,12 +332,12 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
         since=since,
         until=until,
         events=unusual.events,
-        quantity=unusual.quantity,
+        quantity=unusual.quantity if unusual.quantity.is_finite() else None,
         amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
-        share=_share(examination, unusual),
+        **_share(examination, unusual),
         customer_id=unusual.customer_id,
         metric_key=unusual.metric_key,
-        question=shown_by(
+        question=metrics_query(
             examination,
             [unusual.metric_key],
             customer_id=unusual.customer_id,
@@ -347,16 +345,17 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
             occurred_before=until,
         ),
         facts=(
-            ("events of the customer's metric in the period", f"{total}"),
-            *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
+            ("events of the customer's metric in the period", f"{whole}"),
+            *cost_facts(costs),
         ),
     )
 
 
-def _share(examination: Examination, unusual: _Unusual) -> Decimal:
-    """Of events where the quantity says nothing, else of quantity."""
-    events, quantity = examination.totals.metrics[unusual.metric_key]
-    return part(unusual.quantity or 0, quantity) if unusual.kind in _BY_QUANTITY else part(unusual.events, events)
+def _share(examination: Examination, unusual: _Unusual) -> dict[str, Any]:
+    """The `share` of a finding: of events where the quantity says nothing, else of quantity."""
+    if unusual.kind in _BY_QUANTITY:
+        return quantity_share(examination, {unusual.metric_key: unusual.quantity})
+    return events_share(examination, unusual.events, unusual.metric_key)
 
 
 def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | None, Decimal], datetime, datetime]:
@@ -400,11 +399,13 @@ CHECK = Check(
         f" {MIN_HISTORY_EVENTS} events or more of the {HISTORY.days // 7} weeks before it lead to expect",
         "outsized": OUTSIZED_PARAMETER,
         "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
-        "high": f"NaN and infinite always; negative when {FLOOR} events or more make {percent(GRAVE)} or more of the"
-        f" customer's quantity of the metric, or fewer {percent(LARGE)} or more of {FLOOR} others';"
-        f" outsized from {percent(LARGE)} of the customer's quantity of the metric on, unless {percent(MOSTLY)} of its"
-        f" events are and none is {SURELY_OUTSIZED} times as large, which may be growth: else medium",
-        "low": f"fewer than {FLOOR} events that make less; of several customers or metrics they are told together",
+        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(GRAVE)} or"
+        f" more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE)} or more of"
+        f" {MIN_BATCH_EVENTS} others'; outsized from {percent(LARGE_SHARE)} of the customer's quantity of the metric"
+        f" on, unless {percent(MOSTLY)} of its events are and none is {SURELY_OUTSIZED} times as large, which may be"
+        " growth: else medium",
+        "low": f"fewer than {MIN_BATCH_EVENTS} events that make less; of several customers or metrics they are one"
+        " finding",
     },
     unit="events",
     statement=statement,

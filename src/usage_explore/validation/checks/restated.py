@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.batches import batched, concerning
+from usage_explore.validation.batches import batch_columns, batched
 
 RESTATED = "restated"
 
@@ -53,7 +53,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     again = loaded_again.c
     each = (
         select(
-            *concerning(table),
+            *batch_columns(table),
             *(c[name] for name in ("product_id", "subscription_id", "price_key", "wallet_currency", "id")),
             c.dimensions,
             _without_amounts(table).label("named"),
@@ -86,7 +86,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     ).cte("sized")
     s = sized.c
     found = (
-        select(*(s[column.name] for column in concerning(table)), literal(RESTATED).label("kind"))
+        select(*(s[column.name] for column in batch_columns(table)), literal(RESTATED).label("kind"))
         .where(s.ingested_at > s.first_load, s.of_content == 1, s.of_load <= s.size)
         .cte("restated")
     )

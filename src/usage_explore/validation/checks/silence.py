@@ -39,9 +39,10 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import data_end
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT, asked, closed, earlier, grouped
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT, closed, earlier
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import events_share, valid_filters
 
 NAME = "silence"
 
@@ -70,9 +71,6 @@ GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
 
 NOTABLE_METRIC = Decimal("0.01")
 """What part of a metric's events came from a customer whose usage of it fell silent: medium from here on."""
-
-MOST = 100
-"""Findings at most, those that miss most; the note counts the others."""
 
 AFTER = timedelta(days=7)
 """How much after a silence its chart shows."""
@@ -186,18 +184,17 @@ def examine(examination: Examination) -> Outcome:
             return Outcome(findings=ended)
         examination = replace(examination, period=examination.period.replace(until=last + INSTANT))
     looked_at, found = 0, []
-    for row in grouped(examination, statement(examination.table, examination.period)):
+    for row in examination.rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
             found.append(_silence(examination, row))
     told = sorted(
         _told(found), key=lambda each: (-each.missing, str(each.customer_id), each.metric_key or "", each.last)
     )
-    note = ""
-    if len(told) > MOST:
-        missing = sum((each.missing for each in told[MOST:]), Decimal(0))
-        note = f"{len(told) - MOST:,} smaller silences more, together about {missing:,.0f} events"
-    silences = tuple(_finding(examination, each) for each in told[:MOST])
+    shown, note = limited(
+        told, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
+    )
+    silences = tuple(_finding(examination, silence) for silence in shown)
     return Outcome(findings=ended + silences, looked_at=looked_at, note=note)
 
 
@@ -254,11 +251,11 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
         until=silence.end,
         events=0,
         question=examination.aggregate_question(
-            **asked(customer_id=silence.customer_id, metric_key=metric),
+            **valid_filters(customer_id=silence.customer_id, metric_key=metric),
             since=earlier(silence.last, BEFORE * DAY),
             until=min(silence.end + AFTER, max(until, silence.end)),
         ),
-        share=part(silence.missing, whole),
+        **events_share(examination, silence.missing, metric),
         customer_id=silence.customer_id,
         metric_key=metric,
         facts=(
@@ -293,7 +290,7 @@ CHECK = Check(
         f" medium from {percent(NOTABLE)} on, else low",
         "metric": f"a customer's usage of one metric: medium where it was {percent(NOTABLE_METRIC)} of the metric's"
         " events, else low",
-        "most": f"the {MOST} that miss most",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",
     statement=statement,

@@ -15,10 +15,8 @@ from sqlalchemy import any_, literal
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, data_value, percent, span_in
-from usage_explore.query import validators
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import part
-from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.missing_rating import (
     COLUMNS,
     DAY,
@@ -30,7 +28,9 @@ from usage_explore.validation.missing_rating import (
     never,
     statement,
 )
-from usage_explore.validation.usage_sums import Part, asked, grouped, has, has_ever, of_question, together
+from usage_explore.validation.periods import has_column, preceding
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import UsageSum, joined, sum_of_query, valid_filters
 
 NAME = "unrated"
 
@@ -48,13 +48,10 @@ CROWD = 10
 EXCLUDED = 900
 """Customers a question leaves out at most; it may have 1,000 values."""
 
-MOST = 100
-"""Findings of one column at most, the largest; the note counts the others."""
-
 
 def examine(examination: Examination) -> Outcome:
     """What lacks its price, product or subscription: by customer where much does, the rest together."""
-    rows = grouped(examination, statement(examination.table, examination.period))
+    rows = list(examination.rows(statement(examination.table, examination.period)))
     findings: list[Finding] = []
     notes: list[str] = []
     absent: list[str] = []
@@ -64,7 +61,7 @@ def examine(examination: Examination) -> Outcome:
             continue
         usages = [Usage.of(row, name) for row in rows]
         if usages and all(each.missing == each.events for each in usages):
-            if not has_ever(examination, name):
+            if not has_column(examination, name):
                 absent.append(COLUMNS[name])
                 continue
             if gone := _gone(examination, name):
@@ -84,11 +81,11 @@ def examine(examination: Examination) -> Outcome:
 def _gone(examination: Examination, name: str) -> Finding | None:
     """That no event of the period has what events before it have, or None where those have none either."""
     period = examination.period
-    before = period.replace(since=validators.EARLIEST, until=period.span[0])
-    if period.span[0] == validators.EARLIEST or not has(examination, name, before):
+    before = preceding(period)
+    if before is None or not has_column(examination, name, before):
         return None
     question = examination.events_question(missing=examination.missing(name))
-    found = _there(of_question(examination, question))
+    found = _there(sum_of_query(examination, question))
     return _finding(
         name,
         "medium" if name == "product_id" else "high",
@@ -108,16 +105,17 @@ def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[l
     lacking = [each for each in judged if each.missing and each.metric_key in metrics]
     groups = _groups([each for each in lacking if each.own])
     groups.sort(key=lambda group: -sum(each.missing for each in group))
-    findings = [_own(examination, name, group) for group in groups[:MOST]]
+    shown, note = limited(
+        groups,
+        f"findings without a {COLUMNS[name]}",
+        lambda rest: counted(sum(usage.missing for group in rest for usage in group), "event"),
+    )
+    findings = [_own(examination, name, group) for group in shown]
     told = {each.customer_id for group in groups for each in group}
     findings += _scattered(examination, name, lacking, told, bare, {each.metric_key for each in usages} - metrics)
     if bare:
         others = {each.customer_id: each.missing for each in judged if each.missing}
         findings += _without(examination, bare, others)
-    note = ""
-    if len(groups) > MOST:
-        left = sum(each.missing for group in groups[MOST:] for each in group)
-        note = f"{len(groups) - MOST:,} smaller findings more without a {COLUMNS[name]}, {counted(left, 'event')}"
     return findings, note
 
 
@@ -139,13 +137,13 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     customers = {each.customer_id for each in group}
     metrics = sorted({each.metric_key for each in group})
     question = examination.events_question(
-        **asked(customer_id=next(iter(customers)) if len(customers) == 1 else None),
-        **({"metric_key": metrics} if all(asked(metric_key=each) for each in metrics) else {}),
+        **valid_filters(customer_id=next(iter(customers)) if len(customers) == 1 else None),
+        **({"metric_key": metrics} if all(valid_filters(metric_key=each) for each in metrics) else {}),
         missing=examination.missing(name),
         occurred_after=since,
         occurred_before=until,
     )
-    found = _there(of_question(examination, question, examination.table.c.metric_key.in_(metrics)))
+    found = _there(sum_of_query(examination, question, examination.table.c.metric_key.in_(metrics)))
     share = max(part(each.missing, each.events) for each in group)
     words = f"{percent(part(found.events, group[0].events))} of that usage"
     if len(group) > 1:
@@ -154,7 +152,7 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     return _finding(
         name,
         "high" if name != "product_id" and found.events >= GRAVE_EVENTS and share >= GRAVE else "medium",
-        f"{counted(found.events, 'event')} of {together([data_value(each) for each in metrics])} by {whose} have no"
+        f"{counted(found.events, 'event')} of {joined([data_value(each) for each in metrics])} by {whose} have no"
         f" {COLUMNS[name]}, {span_in(found.since, found.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
         question,
@@ -177,12 +175,12 @@ def _scattered(
         missing[each.customer_id] = missing.get(each.customer_id, 0) + each.missing
     if not missing.keys() - told:
         return []
-    metrics = [each for each in without if asked(metric_key=each)]
+    metrics = [each for each in without if valid_filters(metric_key=each)]
     question = examination.events_question(
         missing=examination.missing(name), exclude=_excluded(examination, told | bare, missing, metrics)
     )
     column = examination.table.c.metric_key
-    found = _there(of_question(examination, question, column.not_in(sorted(without))))
+    found = _there(sum_of_query(examination, question, column.not_in(sorted(without))))
     events = sum(events for metric, (events, _) in examination.totals.metrics.items() if metric not in without)
     share = part(found.events, events)
     return [
@@ -190,7 +188,7 @@ def _scattered(
             name,
             "medium" if share >= NOTABLE else "low",
             f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} and"
-            f" {counted(len(found.quantities), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
+            f" {counted(len(found.metrics), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
             " otherwise have one, here and there.",
             question,
             found.fields(examination),
@@ -210,7 +208,7 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
     events = examination.events_question(missing=examination.missing(SUBSCRIPTION))
     customer = examination.table.c.customer_id
     those = customer == any_(literal(sorted(bare, key=str), ARRAY(customer.type)))
-    found = _there(of_question(examination, events, those))
+    found = _there(sum_of_query(examination, events, those))
     share = part(found.events, examination.totals.events)
     return [
         _finding(
@@ -220,7 +218,7 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
             f" {counted(found.events, 'event')}, {percent(share)} of all.",
             question,
             found.fields(examination),
-            (("customers", together(sorted(map(str, bare)))), *found.facts()),
+            (("customers", joined(sorted(map(str, bare)))), *found.facts()),
         )
     ]
 
@@ -237,7 +235,7 @@ def _excluded(
     return excluded
 
 
-def _there(found: Part | None) -> Part:
+def _there(found: UsageSum | None) -> UsageSum:
     """What was counted a moment ago in the same snapshot, and so is there."""
     if found is None:
         raise LookupError("events that were counted are gone")
@@ -278,7 +276,7 @@ CHECK = Check(
         "crowd": f"more than {CROWD} customers with findings of their own are told by metric",
         "absent": "what no event of the organization has is not judged; what none of the period's has, and events"
         " before it have, is one finding: high, of a product medium",
-        "most": f"the {MOST} largest of each kind",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} largest of each kind",
     },
     unit="customers' metrics",
     statement=statement,

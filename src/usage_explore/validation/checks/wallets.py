@@ -19,18 +19,18 @@ from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import LARGE, part
-from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited_findings
+from usage_explore.validation.periods import has_column
+from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import (
-    Part,
-    asked,
-    grouped,
-    has_ever,
-    keys,
-    largest_share,
-    measures,
-    together,
-    total,
+    LARGE_SHARE,
+    UsageSum,
+    add_row,
+    joined,
+    sum_keys,
+    sum_measures,
+    usage_share,
+    valid_filters,
 )
 from usage_explore.validation.wallet_preferences import HOW, NOBODY, How, Preferences
 
@@ -54,9 +54,6 @@ FEW = 2
 FLOOR = 10
 """Fewer events of a customer are never a finding above low, nor a finding of their own for costs."""
 
-MOST = 100
-"""Findings of one kind; the note counts the others."""
-
 
 @dataclass(frozen=True, slots=True)
 class Preview:
@@ -64,22 +61,22 @@ class Preview:
 
     rows: tuple[tuple[Any, str | None, How], ...]
 
-    def parts(self, key: Callable[[Any, str | None, How], Any]) -> dict[Any, Part]:
+    def parts(self, key: Callable[[Any, str | None, How], Any]) -> dict[Any, UsageSum]:
         """The rows drawn together by a key; those whose key is None are left out."""
-        found: dict[Any, Part] = {}
+        found: dict[Any, UsageSum] = {}
         for row, wallet, how in self.rows:
             if (at := key(row, wallet, how)) is not None:
-                found.setdefault(at, Part(row.first, row.last)).add(row)
+                add_row(found, at, row)
         return found
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
     """Usage by `customer_id`, pinned `wallet`, `metric_key` and cost `currency`.
 
-    Further columns: the `measures`.
+    Further columns: the `sum_measures`.
     """
-    columns = (*keys(table), table.c.wallet_currency.label("wallet"))
-    return select(*columns, *measures(table)).where(*conditions(table, period)).group_by(*columns)
+    columns = (*sum_keys(table), table.c.wallet_currency.label("wallet"))
+    return select(*columns, *sum_measures(table)).where(*conditions(table, period)).group_by(*columns)
 
 
 def preview(rows: Iterable[Any], preferences: Preferences) -> Preview:
@@ -108,7 +105,7 @@ def sheet(shown: Preview) -> pd.DataFrame:
         "how": pd.Series([key[2] for key, _ in lines], dtype="str"),
         "metric_key": pd.Series([key[3] for key, _ in lines], dtype="str"),
         "events": pd.Series([line.events for _, line in lines], dtype="int64"),
-        "quantity": pd.Series([line.quantities[key[3]] for key, line in lines], dtype="object"),
+        "quantity": pd.Series([line.quantity for key, line in lines], dtype="object"),
     }
     for each in currencies:
         name = "cost without currency" if each is None else f"cost {each}"
@@ -119,12 +116,12 @@ def sheet(shown: Preview) -> pd.DataFrame:
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     shown = preview(
-        grouped(examination, statement(examination.table, examination.period)), examination.preferences or NOBODY
+        examination.rows(statement(examination.table, examination.period)), examination.preferences or NOBODY
     )
     unknown = (
         examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     )
-    if unknown and not has_ever(examination, "wallet_currency"):
+    if unknown and not has_column(examination, "wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
     customers = {row.customer_id for row, _, _ in shown.rows}
     findings: list[Finding] = []
@@ -134,12 +131,12 @@ def examine(examination: Examination) -> Outcome:
         (_split(examination, shown), "customers with several wallets"),
         (_foreign(examination, shown), "costs in another currency than the wallet's"),
     ):
-        found.sort(key=lambda each: (each.severity != "high", each.severity == "low", -each.events))
-        findings += found[:MOST]
-        if len(found) > MOST:
-            more = sum(each.events for each in found[MOST:])
-            notes.append(f"{len(found) - MOST:,} more findings of {what}, {counted(more, 'event')}")
-    return Outcome(findings=tuple(findings), looked_at=len(customers), sheet=sheet(shown), note="; ".join(notes))
+        some, note = limited_findings(found, f"findings of {what}")
+        findings += some
+        notes.append(note)
+    return Outcome(
+        findings=tuple(findings), looked_at=len(customers), sheet=sheet(shown), note="; ".join(filter(None, notes))
+    )
 
 
 def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
@@ -177,7 +174,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
 def _split(examination: Examination, shown: Preview) -> list[Finding]:
     """Customers whose usage goes to more than one wallet that is known."""
     wallets = shown.parts(lambda row, wallet, how: None if wallet is None else (row.customer_id, wallet))
-    by_customer: dict[UUID, list[tuple[str, Part]]] = {}
+    by_customer: dict[UUID, list[tuple[str, UsageSum]]] = {}
     for (customer, wallet), each in wallets.items():
         by_customer.setdefault(customer, []).append((wallet, each))
     every = shown.parts(
@@ -186,27 +183,25 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
     found = []
     for customer, whole in every.items():
         ranked = sorted(by_customer[customer], key=lambda item: (-item[1].events, item[0]))
+        main = ranked[0][0]
         beside = sum(each.events for _, each in ranked[1:])
         share = part(beside, whole.events)
-        quantities: dict[str, Decimal] = {}
-        for _, each in ranked[1:]:
-            for metric, quantity in each.quantities.items():
-                quantities[metric] = total(quantities.get(metric), quantity)
-        fields = whole.fields(examination) | {"share": largest_share(examination, quantities)}
-        goes = together([f"{data_value(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
+        elsewhere = [row for row, wallet, _ in shown.rows if row.customer_id == customer and wallet not in (None, main)]
+        share_fields = usage_share(examination, UsageSum.of(elsewhere))
+        goes = joined([f"{data_value(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
         found.append(
             Finding(
                 check=NAME,
-                severity="medium" if share >= (NOTABLE if beside >= FLOOR else LARGE) else "low",
+                severity="medium" if share >= (NOTABLE if beside >= FLOOR else LARGE_SHARE) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
                 facts=tuple(
                     (f"wallet {data_value(wallet)}, {data_value(metric)}", f"quantity {plain(quantity)}")
                     for wallet, each in ranked
-                    for metric, quantity in sorted(each.quantities.items())
+                    for metric, (_, quantity) in sorted(each.metrics.items())
                 ),
-                **fields,
+                **(whole.fields(examination) | share_fields),
             )
         )
     return found
@@ -235,7 +230,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 sentence=f"{counted(each.events, 'event')} of customer {customer} are pinned to wallet"
                 f" {data_value(wallet)} but cost us {each.cost_words}: {percent(share)} of"
                 " what that wallet's usage costs is in another currency.",
-                question=examination.events_question(**asked(customer_id=customer, wallet_currency=wallet)),
+                question=examination.events_question(**valid_filters(customer_id=customer, wallet_currency=wallet)),
                 wallet_currency=wallet,
                 **each.fields(examination),
             )
@@ -252,7 +247,7 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
                 severity="low",
                 sentence=f"{counted(each.events, 'event')} of {counted(len(each.customers), 'customer')} are pinned to"
                 f" wallet {data_value(wallet)} but cost us {each.cost_words}.",
-                question=examination.events_question(**asked(wallet_currency=wallet)),
+                question=examination.events_question(**valid_filters(wallet_currency=wallet)),
                 wallet_currency=wallet,
                 facts=(("cost currency", data_value(currency)), ("customers", f"{len(each.customers)}")),
                 **each.fields(examination),
@@ -280,10 +275,10 @@ CHECK = Check(
         "unknown": f"high from {percent(GRAVE)} of the period's events on, below it medium, and low under {FLOOR}"
         " events; one low finding where no preferences were given",
         "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage, or fewer events"
-        f" and {percent(LARGE)}, go to another wallet than most of it, else low",
+        f" and {percent(LARGE_SHARE)}, go to another wallet than most of it, else low",
         "costs": f"medium where at least {FLOOR} events and {percent(MOSTLY)} of a customer's costs for a wallet are"
         " in another currency but not most customers' of that wallet, else told by pair of currencies, low",
-        "most": f"the {MOST} gravest of each kind",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",
     statement=statement,

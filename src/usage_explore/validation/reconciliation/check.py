@@ -21,7 +21,6 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding
 from usage_explore.validation.reconciliation.compare import (
     DECIMALS,
@@ -42,6 +41,7 @@ from usage_explore.validation.reconciliation.lines import Line
 from usage_explore.validation.reconciliation.uninvoiced import CROWD, MOSTLY
 from usage_explore.validation.reconciliation.unit_prices import DOUBLE, Deviation, deviations, unit_price
 from usage_explore.validation.reconciliation.usage import repeats, statement, usage
+from usage_explore.validation.totals import part
 
 if TYPE_CHECKING:
     import pandas as pd

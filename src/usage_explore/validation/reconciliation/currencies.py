@@ -18,12 +18,12 @@ from uuid import UUID
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.reconciliation.compare import Row, total
 from usage_explore.validation.reconciliation.findings import NAME, Telling, item
 from usage_explore.validation.reconciliation.lines import Line
 from usage_explore.validation.reconciliation.uninvoiced import CROWD
+from usage_explore.validation.totals import part
 from usage_explore.validation.wallet_preferences import NOBODY, Preferences
 
 SHARED = Decimal("0.8")

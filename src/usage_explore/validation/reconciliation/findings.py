@@ -14,12 +14,12 @@ from uuid import UUID
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, listed, span_in
-from usage_explore.validation.affected import LONGEST
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.reconciliation import uninvoiced
 from usage_explore.validation.reconciliation.compare import BOTH, LATE, REPEATED, Row, Status, total
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
 
@@ -279,7 +279,7 @@ def _can_be_asked(name: str, values: set[Any]) -> bool:
     """Whether one question can have all the values, and no others, in a filter."""
     if name == "subscription_id":
         return len(values) == 1
-    texts = [value for value in values if isinstance(value, str) and len(value) <= LONGEST]
+    texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
     return len(texts) == len(values) <= _TOGETHER
 
 

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from usage_explore.formatting import counted, listed, percent, span_in
 from usage_explore.validation.check import Examination
-from usage_explore.validation.customer_usage import part
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.reconciliation.compare import Row
+from usage_explore.validation.totals import part
 
 CROWD = 10
 """So many customers without any line are told one by one."""

@@ -17,13 +17,14 @@ from typing import Any
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from usage_explore.decimals import total
 from usage_explore.formatting import percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.periods import earlier
 from usage_explore.validation.unit_costs.drivers import Keys, best_keys, keyed, sample, sampled, unit_spread
 from usage_explore.validation.unit_costs.findings import FLOOR, GRAVE, GRAVE_EVENTS, MOST, TIMES, Off, outcome
-from usage_explore.validation.usage_sums import earlier, grouped, total
 
 NAME = "unit_costs"
 
@@ -162,18 +163,20 @@ def examine(examination: Examination) -> Outcome:
     asked = period.replace(until=examination.closed_until)
     table = examination.table
     drawn = sampled(
-        grouped(
-            examination, sample(table, asked.replace(since=earlier(asked.span[0], BACK)), examination.totals.events)
+        list(
+            examination.rows(
+                sample(table, asked.replace(since=earlier(asked.span[0], BACK)), examination.totals.events)
+            )
         )
     )
     by_metric: dict[str, list[Any]] = {}
     for each in drawn:
         by_metric.setdefault(each.metric, []).append(each)
     keys = {metric: best_keys(events, unit_spread, GAIN, KEYS) for metric, events in by_metric.items()}
-    bands, suspects = bands_of(grouped(examination, statement(table, asked, keys)))
+    bands, suspects = bands_of(list(examination.rows(statement(table, asked, keys))))
     if not suspects:
         return Outcome(looked_at=len(bands))
-    rows = grouped(examination, off_statement(table, asked, keys, suspects))
+    rows = list(examination.rows(off_statement(table, asked, keys, suspects)))
     off = [
         Off(
             band.metric,
@@ -213,7 +216,8 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
         cost = quantity = None
         for row in known:
             if abs(row.step - middle) <= 1:
-                cost, quantity = total(cost, row.cost), total(quantity, row.quantity)
+                cost = total((cost or Decimal(0), row.cost))
+                quantity = total((quantity or Decimal(0), row.quantity))
         usual = _RATE.divide(cost or Decimal(0), quantity or Decimal(1))
         band = Band(metric, currency, tuple(values), usual, lowest, highest)
         bands.append(band)

@@ -9,12 +9,13 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from usage_explore.decimals import plain
+from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.usage_sums import INSTANT, asked, together, total
+from usage_explore.validation.periods import INSTANT
+from usage_explore.validation.usage_sums import joined, valid_filters
 
 GAP = timedelta(hours=24)
 """Hours that lie farther apart are different incidents."""
@@ -80,11 +81,13 @@ class Incident:
         row = off.row
         self.since, self.until = min(self.since, row.first), max(self.until, row.last + INSTANT)
         self.events += row.events
-        self.quantity = total(self.quantity, row.quantity)
-        self.costs[off.currency] = total(self.costs.get(off.currency), row.cost)
-        self.expected[off.currency] = total(self.expected.get(off.currency), off.expected)
-        self.paid[off.currency] = total(self.paid.get(off.currency), row.paid)
-        self.usual[off.currency] = total(self.usual.get(off.currency), _EXACT.multiply(row.size, off.usual))
+        self.quantity = total((self.quantity or Decimal(0), row.quantity))
+        self.costs[off.currency] = total((self.costs.get(off.currency, Decimal(0)), row.cost))
+        self.expected[off.currency] = total((self.expected.get(off.currency, Decimal(0)), off.expected))
+        self.paid[off.currency] = total((self.paid.get(off.currency, Decimal(0)), row.paid))
+        self.usual[off.currency] = total(
+            (self.usual.get(off.currency, Decimal(0)), _EXACT.multiply(row.size, off.usual))
+        )
         self.customers.add(row.customer_id)
         for key, value in off.values:
             self.values.setdefault(key, set()).add(value)
@@ -156,9 +159,9 @@ def _severity(incident: Incident, share: Decimal) -> Severity:
 def _finding(examination: Examination, check: str, incident: Incident, share: Decimal, severity: Severity) -> Finding:
     customer = next(iter(incident.customers)) if len(incident.customers) == 1 else None
     whose = f"customer {customer}" if customer else counted(len(incident.customers), "customer")
-    excess = together([f"{plain(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
+    excess = joined([f"{plain(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
     question = examination.events_question(
-        **asked(customer_id=customer, metric_key=incident.metric, price_key=_one(incident, "price_key")),
+        **valid_filters(customer_id=customer, metric_key=incident.metric, price_key=_one(incident, "price_key")),
         dimensions=_dimensions(examination, incident),
         occurred_after=incident.since,
         occurred_before=incident.until,
@@ -172,7 +175,7 @@ def _finding(examination: Examination, check: str, incident: Incident, share: De
         )
     ]
     values = [
-        (key.removeprefix(DIMENSION), together(sorted("(missing)" if one is None else data_value(one) for one in each)))
+        (key.removeprefix(DIMENSION), joined(sorted("(missing)" if one is None else data_value(one) for one in each)))
         for key, each in sorted(incident.values.items())
     ]
     return Finding(
@@ -207,7 +210,12 @@ def _dimensions(examination: Examination, incident: Incident) -> dict[str, list[
     found = {key: list(values) for key, values in examination.period.dimensions}
     for key in incident.values:
         name, value = dimension_key(key), _one(incident, key)
-        if key.startswith(DIMENSION) and value is not None and name not in found and asked(name=name, value=value):
+        if (
+            key.startswith(DIMENSION)
+            and value is not None
+            and name not in found
+            and valid_filters(name=name, value=value)
+        ):
             found[name] = [value]
     return found
 

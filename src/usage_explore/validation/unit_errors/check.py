@@ -22,14 +22,12 @@ from usage_explore.formatting import counted, data_value, duration, percent, spa
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.affected import affected_share, shown_by
-from usage_explore.validation.batches import MOST
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.customer_usage import LARGE, own_usage, part
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
-from usage_explore.validation.local_days import day_edges, day_number
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT, day_edges, day_number
+from usage_explore.validation.totals import part
 from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, REMEMBERED, UNLIKE, Day, Slip, slips
-from usage_explore.validation.usage_sums import INSTANT, count_series
+from usage_explore.validation.usage_sums import LARGE_SHARE, count_series, metrics_query, own_usage, quantity_share
 
 HISTORY = timedelta(days=28)
 """How far before the period a customer's quantities are learned from."""
@@ -122,8 +120,7 @@ def examine(examination: Examination) -> Outcome:
                 found.append(_Found(customer, metric, replace(slip, days=inside)))
     severities = _severities(examination, found)
     ranked = sorted(zip(severities, found, strict=True), key=lambda pair: _rank(*pair))
-    more = ranked[MOST:]
-    note = f"{counted(len(more), 'slip')} more, {counted(_events(each for _, each in more), 'event')}" if more else ""
+    shown, note = limited(ranked, "slips", lambda rest: counted(_events(each for _, each in rest), "event"))
     series = count_series(examination, closed)
     sparse = (
         f"{series - len(dense):,} of {series:,} customers' metrics not judged: no day of at least {DAILY}"
@@ -132,7 +129,7 @@ def examine(examination: Examination) -> Outcome:
         else ""
     )
     return Outcome(
-        findings=tuple(_finding(examination, severity, each) for severity, each in ranked[:MOST]),
+        findings=tuple(_finding(examination, severity, each) for severity, each in shown),
         looked_at=judged,
         note="; ".join(filter(None, (note, sparse))),
         is_partial=bool(sparse),
@@ -145,7 +142,7 @@ def _severities(examination: Examination, found: list[_Found]) -> list[Severity]
     for each in found:
         quantity = _quantity(each.slip)
         wrong = part(quantity - each.slip.corrected(quantity), usage[each.customer_id, each.metric_key][1])
-        grave = wrong >= (GRAVE if _events([each]) >= ENOUGH else LARGE)
+        grave = wrong >= (GRAVE if _events([each]) >= ENOUGH else LARGE_SHARE)
         result.append("high" if grave else "medium")
     return result
 
@@ -180,10 +177,10 @@ def _finding(examination: Examination, severity: Severity, found: _Found) -> Fin
         events=events,
         quantity=quantity,
         amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
-        share=affected_share(examination, {found.metric_key: (events, quantity)}),
+        **quantity_share(examination, {found.metric_key: quantity}),
         customer_id=found.customer_id,
         metric_key=found.metric_key,
-        question=shown_by(
+        question=metrics_query(
             examination,
             [found.metric_key],
             customer_id=found.customer_id,
@@ -234,7 +231,7 @@ CHECK = Check(
         "slip": "the quartiles of a day all lie by the same factor off those of the history, each by more than"
         f" {UNLIKE} times what the history differs in itself",
         "high": f"{ENOUGH} events or more, and what is too much or missing makes {percent(GRAVE)} or more of the"
-        f" customer's quantity of the metric, or fewer events and {percent(LARGE)}; else medium",
+        f" customer's quantity of the metric, or fewer events and {percent(LARGE_SHARE)}; else medium",
     },
     unit="days of a customer's metric",
     statement=statement,
