@@ -284,10 +284,10 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.validation import plan as examining
+        from usage_explore.validation import run
 
         asking = expect(Period, Period(window="last_month") if period is None else period)
-        plan = examining.plan(checks, invoices, wallets)
+        plan = run.plan(checks, invoices, wallets)
         with self._asking(asking, snapshot=True, statement_timeout=self.long_statement_timeout) as (connection, asked):
             now = _now(connection)
             settled = asked.pin(now, self.settle, self._known(connection, asked, now))

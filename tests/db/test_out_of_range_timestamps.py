@@ -23,7 +23,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.rollup import choose_dimensions, refresh_run
 from usage_explore.rollup.verify import verify
-from usage_explore.validation.checks import out_of_bounds
+from usage_explore.validation.checks import impossible_times
 
 OUTSIDE = (
     "57837-06-04 04:26:40Z",  # to_timestamp() of milliseconds
@@ -170,7 +170,7 @@ def test_validation_names_those_that_concern_the_period(store: Store, events_con
     assert concerned(since=june["until"], until=june["until"] + DAY) == len(ids) - len(OUTSIDE)  # at any time
     assert concerned(customer_id=generated_events.CUSTOMERS[0]) == len(ids)
     # what arrived in June was not known in May; what arrived at an impossible time may have been
-    assert len(ids_of(store, Period(**june, as_of=june["since"] - DAY))) == out_of_bounds._SHOWN
+    assert len(ids_of(store, Period(**june, as_of=june["since"] - DAY))) == impossible_times._MAX_SHOWN_EVENTS
     assert named(store, Period(**june, customer_id=generated_events.CUSTOMERS[1])) == []
 
 

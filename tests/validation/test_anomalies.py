@@ -29,7 +29,7 @@ from usage_explore.rollup import lookup
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation import Finding
 from usage_explore.validation.anomalies import series
-from usage_explore.validation.anomalies.deviations import together
+from usage_explore.validation.anomalies.deviations import with_sums
 from usage_explore.validation.anomalies.series import Grid, Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.totals import totals
@@ -175,7 +175,7 @@ def test_all_customers_together_are_their_sum(store: Store) -> None:
     with examination(store, period) as given:
         grid = series.grid(given, "day")
         assert grid is not None
-        blocks = list(together(series.blocks(given, grid, "customer_id"), grid))
+        blocks = list(with_sums(series.blocks(given, grid, "customer_id"), grid))
         every = {metric: row for row, metric in enumerate(blocks[-1].metrics)}
         (summed,) = series.blocks(given, grid, "none")
     for row, metric in enumerate(summed.metrics):
@@ -251,7 +251,7 @@ def test_who_comes_or_goes_is_left_to_the_check_of_silences(events_database_url:
 
 @pytest.mark.parametrize(("length", "back"), [(10, 12), (10, 22), (20, 24), (35, 8)])
 def test_usage_that_comes_back_after_a_silence_is_no_spike(events_database_url: str, length: int, back: int) -> None:
-    """Neither of the customer nor of all together, of whose usage it makes nine tenths."""
+    """Neither of the customer nor of all with_sums, of whose usage it makes nine tenths."""
     again = SINCE + back * DAY
     events = [row for row in steady(0, BEFORE, UNTIL, 6 * MINUTE) if not again - length * DAY <= row.timestamp < again]
     events += steady(1, BEFORE, UNTIL, HOUR)

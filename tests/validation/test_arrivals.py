@@ -11,7 +11,7 @@ from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september
 from support.query_oracle import Row
 from usage_explore import Store
-from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 LOADED = UNTIL + 40 * DAY
@@ -103,7 +103,7 @@ def test_events_of_the_future_are_impossible_however_they_arrived(make: Make) ->
 
 @pytest.mark.parametrize(("others", "severity"), [([], "medium"), (live(10, 30, customer_id=SMALL), "high")])
 def test_a_load_after_the_finalization_is_one_finding(make: Make, others: list[Row], severity: str) -> None:
-    rows = [row for number in range(FLOOR) for row in history(LOADED, 0, 10, metric_key=f"metric {number}")]
+    rows = [row for number in range(MIN_BATCH_EVENTS) for row in history(LOADED, 0, 10, metric_key=f"metric {number}")]
     store = make(rows + others)
     result = examine(store, "after_finalization", september(finalized_at=UNTIL + DAY))
     assert result.outcome is not None

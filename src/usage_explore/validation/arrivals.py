@@ -1,4 +1,4 @@
-"""Bulk loads: events whose `ingested_at` says when a file was loaded or a history moved, not when each arrived.
+"""Bulk loads: events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival.
 
 `load` stores the time of loading where a file has no `ingested_at`; so does one `INSERT` of a history. Its mark: events
 of several days share one `ingested_at`, more than a day after they occurred, and are most of what occurred on those
@@ -22,16 +22,16 @@ from usage_explore.validation.check import Examination
 from usage_explore.validation.usage_sums import UsageSum, sum_of_query
 
 MIN_LATE_LAG = timedelta(hours=24)
-"""The lag beyond which an event may be late."""
+"""Time from an event to its arrival above which it may be late."""
 
 MAX_LOAD_DURATION = timedelta(hours=2)
-"""Files that are loaded within this time are one load."""
+"""Time within which files that are loaded are one load."""
 
 MIN_LOADED_DAYS = 2
-"""On this many days most events came with one load, or on all days of the period: fewer may be a day's late batch."""
+"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
 
-MOST = 1_000
-"""How many times of ingestion are looked at, those with the most late events."""
+MAX_LOAD_TIMES = 1_000
+"""Arrival times that are examined, those with the most late events."""
 
 _DAY = timedelta(days=1)
 _TIMES = ARRAY(DateTime(timezone=True))
@@ -94,7 +94,7 @@ def shared_times(table: Table, period: Period) -> Select[Any]:
         .group_by(c.ingested_at)
         .having(events > 1)
         .order_by(events.desc(), c.ingested_at)
-        .limit(MOST)
+        .limit(MAX_LOAD_TIMES)
     )
 
 

@@ -1,21 +1,26 @@
-"""Run checks over a period, one after the other in one snapshot."""
+"""Run checks: which ones, on what, each with its result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.db.error_mapping import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.query import validators
+from usage_explore.query.queries import Period
 from usage_explore.validation.check import Check, Examination
+from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.result import Result
+from usage_explore.validation.result import Result, Validation
+from usage_explore.validation.totals import totals, unexamined
+from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
@@ -88,3 +93,56 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
 
 def _quietly(name: str, done: float) -> None:
     """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Checks, and what they need beside the events; read and found sound before the database is asked."""
+
+    checks: tuple[Check, ...]
+    invoices: Invoices | None
+    preferences: Preferences | None
+
+    def validation(
+        self,
+        connection: Connection,
+        table: Table,
+        period: Period,
+        now: datetime,
+        rollup: bool,
+        app_url: str,
+        progress: Progress | None,
+        settle: timedelta | None,
+    ) -> Validation:
+        """The period, resolved and with its `as_of`, examined on the connection's snapshot.
+
+        `settle` is the settle time that `as_of` follows from, None where it was given.
+        """
+        examination = Examination(
+            connection=connection,
+            table=table,
+            period=period,
+            now=now,
+            totals=totals(connection, table, period),
+            rollup=rollup,
+            invoices=self.invoices,
+            preferences=self.preferences,
+        )
+        results = run(examination, self.checks, progress)
+        return Validation(
+            period=period,
+            now=now,
+            totals=examination.totals,
+            unexamined=unexamined(connection, table, period, settle),
+            results=results,
+            app_url=app_url,
+        )
+
+
+def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:
+    """The plan that the arguments of `Store.validate` make. Raises `QueryError`."""
+    return Plan(
+        checks=chosen(names),
+        invoices=None if invoices is None else read_invoices(invoices),
+        preferences=None if wallets is None else read_preferences(wallets),
+    )

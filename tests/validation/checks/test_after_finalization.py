@@ -16,7 +16,7 @@ from support.query_oracle import Row
 from usage_explore import AggregateQuery
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
-from usage_explore.validation.batches import FLOOR
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 FINALIZED = UNTIL + DAY
@@ -93,7 +93,13 @@ def test_then_and_now_are_what_the_store_answers(
 
 @pytest.mark.parametrize(
     ("late", "usual", "severity"),
-    [(FLOOR, 100, "high"), (FLOOR, 2_000, "medium"), (FLOOR - 1, 100, "low"), (FLOOR - 1, 1, "high"), (1, 5, "high")],
+    [
+        (MIN_BATCH_EVENTS, 100, "high"),
+        (MIN_BATCH_EVENTS, 2_000, "medium"),
+        (MIN_BATCH_EVENTS - 1, 100, "low"),
+        (MIN_BATCH_EVENTS - 1, 1, "high"),
+        (1, 5, "high"),
+    ],
 )
 def test_what_changes_the_invoice_noticeably_is_high(
     events_connection: ddl.Connection, events_database_url: str, late: int, usual: int, severity: str

@@ -13,8 +13,8 @@ from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
-from usage_explore.validation.batches import FLOOR
-from usage_explore.validation.checks.look_alikes import MASSIVE
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
+from usage_explore.validation.checks.look_alikes import HIGH_EVENTS
 
 HOUR = timedelta(hours=1)
 
@@ -49,7 +49,7 @@ def test_what_looks_alike_equals_the_oracle(
     store = store_of(events_connection, events_database_url, rows + beside(rows))
     expected = alike(rows)
     findings = store.validate(september(), checks=["look_alikes"]).findings
-    assert sum(finding.events for finding in findings) == len(expected) > FLOOR
+    assert sum(finding.events for finding in findings) == len(expected) > MIN_BATCH_EVENTS
     calls = store.validate(september(metric_key="calls"), checks=["look_alikes"]).findings
     quantities = [finding.quantity for finding in calls if finding.quantity is not None]
     assert total(quantities) == total(row.quantity for row in expected if row.metric_key == "calls")
@@ -66,7 +66,13 @@ def batch(number: int, day: int = 3) -> list[Row]:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"), [(MASSIVE, "high"), (MASSIVE - 1, "medium"), (FLOOR, "medium"), (FLOOR - 1, "medium")]
+    ("number", "expected"),
+    [
+        (HIGH_EVENTS, "high"),
+        (HIGH_EVENTS - 1, "medium"),
+        (MIN_BATCH_EVENTS, "medium"),
+        (MIN_BATCH_EVENTS - 1, "medium"),
+    ],
 )
 def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
     events_connection: ddl.Connection, events_database_url: str, number: int, expected: str
@@ -81,8 +87,8 @@ def test_a_batch_sent_again_under_other_keys_is_grave_when_it_is_large(
 
 
 def test_a_few_among_far_more_are_told_together(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(FLOOR * 60)]
-    store = store_of(events_connection, events_database_url, batch(FLOOR - 1) + busy)
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MIN_BATCH_EVENTS * 60)]
+    store = store_of(events_connection, events_database_url, batch(MIN_BATCH_EVENTS - 1) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert (finding.severity, finding.customer_id) == ("low", JUNE)
@@ -117,26 +123,28 @@ def test_chance_is_claimed_only_where_it_is_possible(
 def test_a_steady_double_metering_is_one_grave_finding(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    rows = [row for day in range(10) for row in batch(MASSIVE // 2, day)]
+    rows = [row for day in range(10) for row in batch(HIGH_EVENTS // 2, day)]
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
-    assert (finding.severity, finding.events) == ("high", 5 * MASSIVE)
+    assert (finding.severity, finding.events) == ("high", 5 * HIGH_EVENTS)
     assert (finding.since, finding.metric_key) == (SINCE, "tokens")
     store.close()
 
 
 def test_a_grave_batch_stays_grave_beside_others(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(MASSIVE * 60)]
-    store = store_of(events_connection, events_database_url, [*batch(FLOOR, 2), *busy, *batch(MASSIVE, 4)])
+    busy = [event(SINCE + timedelta(days=2, seconds=second)) for second in range(HIGH_EVENTS * 60)]
+    store = store_of(
+        events_connection, events_database_url, [*batch(MIN_BATCH_EVENTS, 2), *busy, *batch(HIGH_EVENTS, 4)]
+    )
     grave, other = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
-    assert (grave.severity, grave.events) == ("high", MASSIVE)
-    assert (other.severity, other.events) == ("medium", FLOOR)
+    assert (grave.severity, grave.events) == ("high", HIGH_EVENTS)
+    assert (other.severity, other.events) == ("medium", MIN_BATCH_EVENTS)
 
 
 def test_many_among_far_more_are_medium(events_connection: ddl.Connection, events_database_url: str) -> None:
-    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(MASSIVE * 60)]
-    store = store_of(events_connection, events_database_url, batch(MASSIVE) + busy)
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS * 60)]
+    store = store_of(events_connection, events_database_url, batch(HIGH_EVENTS) + busy)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert finding.severity == "medium"

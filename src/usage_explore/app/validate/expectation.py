@@ -16,7 +16,7 @@ from usage_explore.detector import detect
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.validation import Finding, Validation
-from usage_explore.validation.anomalies.series import HISTORY, arranged
+from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
 
 _STATED = ("bucket", "expected", "low", "high")
 """The facts of a finding that tell a band: the bucket it is of, and the numbers."""
@@ -81,7 +81,7 @@ def _judged(source: Source, validation: Validation, question: AggregateQuery) ->
     if not whole:
         return {}
     edges = (*(point.start for point in whole), whole[-1].end)
-    grid = arranged(question.bucket, edges, question.zone)
+    grid = grid_of_edges(question.bucket, edges, question.zone)
     values = grid.lay_out(range(1, len(edges)), [float(point.value) for point in whole])
     found = detect(values[np.newaxis, :], grid.season)
     judged = zip(grid.starts, found.expected[0].tolist(), found.low[0].tolist(), found.high[0].tolist(), strict=True)

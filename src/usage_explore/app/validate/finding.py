@@ -133,7 +133,8 @@ def _told(validation: Validation, finding: Finding) -> dict[str, str]:
         found["quantity affected"] = plain(finding.quantity)
     for currency, amount in finding.amounts:
         found[f"cost affected, {currency}"] = plain(amount)
-    found["affected part"] = formatting.percent(finding.share, 1)
+    of = f" of {finding.share_of}" if finding.share_of else ""
+    found["affected part"] = f"{formatting.percent(finding.share, 1)}{of}"
     found |= {name: _fact(text, zone) for name, text in finding.facts}
     return {markdown.plain(name): markdown.plain(text) for name, text in found.items()}
 

@@ -125,7 +125,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
             "Affected",
             [float(each.share) for each in listed],
             lambda share: formatting.percent(Decimal(repr(share)), 1),
-            help="The affected part of what the metric, or the cost in its currency, came to in the period.",
+            help="The affected part of what the column Affected of names, in the period.",
         ),
         "Finding": grid.texts(
             "Finding", [each.sentence for each in listed], formatting.short_ids, width=440 if beside else 560
@@ -135,6 +135,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         return columns
     titles = [CHECKS[each.check].title if each.check in CHECKS else each.check for each in listed]
     columns |= {
+        "Affected of": grid.texts("Affected of", [each.share_of or None for each in listed]),
         "Check": grid.texts("Check", titles),
         "Events": grid.numbers("Events", [each.events for each in listed]),
         "Quantity": grid.numbers("Quantity", [each.quantity for each in listed]),

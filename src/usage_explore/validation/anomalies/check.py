@@ -1,7 +1,7 @@
-"""Check: spikes, drops and new levels of a customer's usage, against a seasonal baseline with a band.
+"""Shifts: spikes, drops and new levels of a customer's usage, against a seasonal baseline with a band.
 
-By days for every customer and metric, and for each metric over all customers; by hours where there is enough usage,
-since a few hours disappear in the sum of a busy day. Bands are the detector's and estimates; what there was is exact.
+Series are by day for every customer and metric, and for each metric over all customers; by hour if there is enough
+usage, since a few hours disappear in the sum of a busy day. Bands are estimates of the detector; actual usage is exact.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Period
 from usage_explore.validation.anomalies import series
 from usage_explore.validation.anomalies.deviations import (
-    LEAST_CHANGE,
-    LEAST_EVENTS,
-    LEAST_HOURLY,
-    LEAST_SUMMED,
-    Move,
+    MIN_CHANGE,
+    MIN_EVENTS,
+    MIN_HOURLY_EVENTS,
+    MIN_QUANTITY_EVENTS,
+    Deviation,
+    deviations,
     hourly,
-    moves,
-    together,
+    with_sums,
 )
 from usage_explore.validation.anomalies.findings import NAME, finding
 from usage_explore.validation.anomalies.incidents import (
-    FLOOR,
-    GRAVE_DROP,
-    GRAVE_FACTOR,
-    GRAVE_REST,
-    GRAVE_RISE,
+    HIGH_DROP_REST,
+    HIGH_DROP_SHARE,
+    HIGH_SPIKE_RATIO,
+    HIGH_SPIKE_SHARE,
+    MIN_METRIC_SHARE,
+    MIN_OWN_SHARE,
     REGULAR,
-    WORTH,
     incidents,
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid
@@ -47,17 +47,17 @@ from usage_explore.validation.finding import limited
 MAX_INCIDENTS = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""
 
-HOURLY = 20
-"""Customers that are looked at by the hour, those with the most events."""
+MAX_HOURLY_CUSTOMERS = 20
+"""Customers whose series are judged by the hour, those with the most events."""
 
-HOURLY_EVENTS = 240
-"""Events a day, on average, that such a customer has at least."""
+MIN_CUSTOMER_EVENTS = 240
+"""Events a day, on average, of a customer whose series are judged by the hour, at least."""
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
     """The daily series of every customer and metric, see `series.statement`."""
     since, until = period.span
-    edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MOST_STEPS)
+    edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MAX_STEPS)
     given = {name: value for name, value in period.given().items() if name in AggregateQuery.model_fields}
     asked = AggregateQuery(
         **{**given, "since": edges[0], "until": edges[-1], "metric": "sum_quantity", "group_by": "customer_id"}
@@ -67,7 +67,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
-    found, looked_at, sparse = _moves(examination)
+    found, looked_at, sparse = _deviations(examination)
     told = incidents(examination, found)
     findings = []
     shown, smaller = limited(
@@ -85,41 +85,42 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _moves(examination: Examination) -> tuple[list[Move], int, str]:
-    """Every movement in the period, how many series were judged, and a note on those with too few events."""
+def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
+    """Every deviation in the period, how many series were judged, and a note on those with too few events."""
     days, hours = series.grid(examination, "day"), series.grid(examination, "hour")
     if days is None or hours is None:
         return [], 0, ""
-    found: list[Move] = []
+    found: list[Deviation] = []
     events: dict[UUID, float] = {}
     first = _first(days, examination)
     used = enough = dense = 0
     whole: Block | None = None
-    for block in together(series.blocks(examination, days, "customer_id"), days):
+    for block in with_sums(series.blocks(examination, days, "customer_id"), days):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
         counts = np.nansum(block.values["count"], axis=1)[in_period]
         used += len(counts)
-        enough += int(np.count_nonzero(counts >= LEAST_EVENTS))
-        dense += int(np.count_nonzero(counts >= LEAST_SUMMED * np.count_nonzero(~days.unknown)))
-        found += moves(block, days, first)
+        enough += int(np.count_nonzero(counts >= MIN_EVENTS))
+        dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
+        found += deviations(block, days, first)
         whole = block
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
     examination.progress(0.5)
-    least = HOURLY_EVENTS * int(np.count_nonzero(~days.unknown))
+    least = MIN_CUSTOMER_EVENTS * int(np.count_nonzero(~days.unknown))
     large = sorted((one for one in events if events[one] >= max(least, 1)), key=lambda one: (-events[one], one))
     first = _first(hours, examination)
     if large:
-        for block in series.blocks(examination, hours, "customer_id", large[:HOURLY]):
-            found += moves(block, hours, first)
+        for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
+            found += deviations(block, hours, first)
     if whole is not None:
         for block in series.blocks(examination, hours, "none"):
-            found += moves(hourly(block, hours, whole, days), hours, first)
+            found += deviations(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
     sparse = (
-        f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {LEAST_EVENTS} events were not"
-        f" judged, and of {enough - dense:,} with fewer than {LEAST_SUMMED} events a day only the number of events was"
+        f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
+        f" judged, and of {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events a day only the number of"
+        " events was"
     )
     return found, enough, sparse if dense < used else ""
 
@@ -143,18 +144,18 @@ CHECK = Check(
         "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"
         f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
         f" silence of {LONG_SILENCE_WEEKS} weeks or more is left to the check of silences",
-        "told": f"differences of at least {LEAST_CHANGE:.0%} of what was expected, of {LEAST_EVENTS} events, and of "
-        f"{WORTH:.0%} of the customer's usage of the metric in the period",
-        "quantity": f"judged from {LEAST_SUMMED} events a day, or hour, on average, and where the number of events "
-        f"left its band; that is judged from {LEAST_EVENTS} events in all",
-        "hours": f"for all customers together, and for the {HOURLY} largest customers of at least {HOURLY_EVENTS} "
-        f"events a day, in metrics of at least {LEAST_HOURLY} events an hour",
+        "told": f"differences of at least {MIN_CHANGE:.0%} of what was expected, of {MIN_EVENTS} events, and of "
+        f"{MIN_OWN_SHARE:.0%} of the customer's usage of the metric in the period",
+        "quantity": f"judged from {MIN_QUANTITY_EVENTS} events a day, or hour, on average, and where the number of"
+        f" events left its band; that is judged from {MIN_EVENTS} events in all",
+        "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS} largest customers of at least"
+        f" {MIN_CUSTOMER_EVENTS} events a day, in metrics of at least {MIN_HOURLY_EVENTS} events an hour",
         "new levels": "days only; usage that begins or ends altogether is left to the check of silences",
-        "high": f"a spike of {GRAVE_FACTOR:g} times the expected or more that adds {GRAVE_RISE:.0%} to the customer's "
-        f"usage of the metric in the period, or a drop to {GRAVE_REST:.0%} or less that takes {GRAVE_DROP:.0%} of it, "
-        f"if it is at least {percent(FLOOR)} of the metric's usage by all customers; a spike only of usage on at least "
-        f"{REGULAR:.0%} of the other days",
-        "medium": f"another incident of at least {percent(FLOOR)} of the metric's usage by all customers",
+        "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
+        f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
+        f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"
+        f" customers; a spike only of usage on at least {REGULAR:.0%} of the other days",
+        "medium": f"another incident of at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all customers",
     },
     unit="series",
     statement=statement,

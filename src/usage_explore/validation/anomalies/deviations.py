@@ -1,4 +1,4 @@
-"""Where a customer's usage of a metric left its band: what the detector finds in the series, and what it amounts to."""
+"""Deviations: the steps in which a customer's usage of a metric left the detector's band, and by how much in all."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from usage_explore.detector.silences import filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 
-LEAST_EVENTS = 30
-"""Events that a series has in all, and that came too many or are missing, before a movement of counts is told."""
+MIN_EVENTS = 30
+"""Events of a series in all, and events too many or missing, at least, for a deviation of the number of events."""
 
-LEAST_HOURLY = 5
+MIN_HOURLY_EVENTS = 5
 """Events an hour, on average, from which a series is judged by the hour."""
 
-LEAST_SUMMED = 50
+MIN_QUANTITY_EVENTS = 50
 """Events per step, on average, from which the quantity is judged too, whatever the number of events does: the sum of a
 few events that differ a hundredfold is no level. Of fewer it is where their number left its band as well."""
 
-LEAST_CHANGE = 0.5
-"""The part of what was expected that a movement makes at least: rises to 1.5 times, falls to a half."""
+MIN_CHANGE = 0.5
+"""Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half."""
 
 Shape = Literal["spike", "drop", "rise", "fall"]
 """A spike and a drop end, a rise and a fall are new levels that last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class Deviation:
     """One series outside its band: whose and which metric's, how it is measured, and when.
 
     `since` and `until` bound it, half-open; `bucket` is where it lies farthest out: `value`, `expected`, `low`, `high`
@@ -83,38 +83,38 @@ class Move:
         return abs(self.value - self.expected) / self.expected if self.expected > 0 else float("inf")
 
 
-def moves(block: Block, grid: Grid, first: int) -> Iterator[Move]:
-    """The movements of a block's series from column `first` on."""
+def deviations(block: Block, grid: Grid, first: int) -> Iterator[Deviation]:
+    """The deviations of a block's series from column `first` on."""
     known = max(1, int(np.count_nonzero(~grid.unknown)))
     events = np.nansum(block.values["count"], axis=1)
-    enough = np.flatnonzero(events >= max(LEAST_EVENTS, LEAST_HOURLY * known if grid.step == "hour" else 0))
+    enough = np.flatnonzero(events >= max(MIN_EVENTS, MIN_HOURLY_EVENTS * known if grid.step == "hour" else 0))
     counted = list(_judged(block, grid, first, "count", enough))
-    yield from (move for _, move in counted)
-    dense = set(np.flatnonzero(events >= LEAST_SUMMED * known).tolist())
+    yield from (deviation for _, deviation in counted)
+    dense = set(np.flatnonzero(events >= MIN_QUANTITY_EVENTS * known).tolist())
     moved = {row for row, _ in counted}
-    for row, move in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
-        if row in dense or any(_beside(move, other) for at, other in counted if at == row):
-            yield move
+    for row, deviation in _judged(block, grid, first, "sum_quantity", np.array(sorted(dense | moved), np.intp)):
+        if row in dense or any(_beside(deviation, other) for at, other in counted if at == row):
+            yield deviation
 
 
-def _beside(one: Move, other: Move) -> bool:
+def _beside(one: Deviation, other: Deviation) -> bool:
     return one.rises == other.rises and one.since < other.until and other.since < one.until
 
 
 def _judged(
     block: Block, grid: Grid, first: int, measure: Metric, rows: npt.NDArray[np.intp]
-) -> Iterator[tuple[int, Move]]:
-    """The movements of some of a block's rows, each with its row."""
+) -> Iterator[tuple[int, Deviation]]:
+    """The deviations of some of a block's rows, with the number of the row."""
     if len(rows):
         # each a group of its own: a customer's metrics are joined later, as an incident with the numbers of each
         learnt = block.learnt[measure][rows] if block.learnt else None
         detection = detect(block.values[measure][rows], grid.season, groups=np.arange(len(rows)), learned=learnt)
-        yield from _told(detection, rows, block, grid, first, measure)
+        yield from _of_detection(detection, rows, block, grid, first, measure)
 
 
-def _told(
+def _of_detection(
     detection: Detection, rows: npt.NDArray[np.intp], block: Block, grid: Grid, first: int, measure: Metric
-) -> Iterator[tuple[int, Move]]:
+) -> Iterator[tuple[int, Deviation]]:
     for anomaly in detection:
         start, end, lasts = _extent(detection, anomaly)
         # a new level is told by days; that usage begins or ends altogether, by the check of silences
@@ -128,7 +128,7 @@ def _told(
         if lasts:
             normal = np.full(end - start, anomaly.expected)
         excess = float(np.nansum(values[start:end] - normal))
-        least = max(LEAST_CHANGE * abs(float(np.nansum(normal))), LEAST_EVENTS if measure == "count" else 0.0)
+        least = max(MIN_CHANGE * abs(float(np.nansum(normal))), MIN_EVENTS if measure == "count" else 0.0)
         bucket = grid.starts[start + band.place]
         if bucket is None or not excess or abs(excess) < least:
             continue
@@ -137,7 +137,7 @@ def _told(
         row = int(rows[anomaly.series])
         yield (
             row,
-            Move(
+            Deviation(
                 customer_id=block.customers[row],
                 metric_key=block.metrics[row],
                 measure=measure,
@@ -206,11 +206,11 @@ def _extent(detection: Detection, anomaly: Anomaly) -> tuple[int, int, bool]:
     return anomaly.start, anomaly.end, True
 
 
-def together(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
+def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
     """The blocks as they come, and last all their customers together, by metric.
 
     Where a customer fell silent for a while, the sum is learnt from as if it had not. Where one alone makes the sum
-    fall or rise by `LEAST_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
+    fall or rise by `MIN_CHANGE` so, the sum is unknown: that customer's silence is a finding, and its drop.
     """
     sums: dict[str, dict[Metric, _Sum]] = {}
     for block in blocks:
@@ -248,7 +248,7 @@ class _Sum:
     @property
     def known(self) -> Floats:
         """The sums, NaN where one customer's silence makes much of the difference."""
-        alone = (self.away >= LEAST_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
+        alone = (self.away >= MIN_CHANGE * self.learnt) & (self.most >= self.away / 2) & (self.away > 0)
         return np.where(alone, np.nan, self.values)
 
 
@@ -265,7 +265,7 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
     values, learnt = {}, {}
     for measure in MEASURES:
         by_day, usual = (np.vstack([each[measure], unknown])[order][:, column] for each in (whole.values, whole.learnt))
-        silent = usual - np.nan_to_num(by_day) > LEAST_CHANGE / 2 * usual
+        silent = usual - np.nan_to_num(by_day) > MIN_CHANGE / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
     return Block(block.customers, block.metrics, values, learnt)

@@ -25,11 +25,11 @@ from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"
 
-_CONTEXT: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
+_CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
 _MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
-_MOST_OF_IT = Decimal("0.95")
-_NAMED_HOURS, _FEW_HOURS = timedelta(days=3), 12
-_MOST_NAMED = 100
+_NEARLY_ALL = Decimal("0.95")
+_MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
+_MAX_FILTER_METRICS = 100
 _WEEK = timedelta(days=7)
 
 
@@ -124,7 +124,7 @@ def _series(
             metric=metric,
             group_by="metric_key",
             top=0,
-            **metric_filter(incident.metrics, _MOST_NAMED),
+            **metric_filter(incident.metrics, _MAX_FILTER_METRICS),
             **_whose(incident),
         )
     )
@@ -138,7 +138,7 @@ def _whose(incident: Incident) -> dict[str, Any]:
 def _question(examination: Examination, incident: Incident) -> AggregateQuery:
     """The lead's metric around the incident, in its steps."""
     lead, (since, until) = incident.lead, incident.span
-    around = _CONTEXT[lead.step]
+    around = _CHART_MARGIN[lead.step]
     return examination.aggregate_question(
         since=max(since - around, validators.EARLIEST),
         until=max(min(until + around, examination.closed_until), until),
@@ -180,12 +180,12 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
 def _hours(examination: Examination, incident: Incident, events: int) -> str:
     """The few hours that hold nearly all of a spike of days, in words; empty where there are none."""
     lead, (since, until) = incident.lead, incident.span
-    if lead.step != "day" or lead.lasts or not lead.rises or until - since > _NAMED_HOURS:
+    if lead.step != "day" or lead.lasts or not lead.rises or until - since > _MAX_HOURS_SPAN:
         return ""
     counts = _series(examination, incident, "count", "hour", since, until)
     sums = [sum(int(point.value) for point in points) for points in zip(*(each.points for each in counts), strict=True)]
-    first, last = _shortest(sums, events * _MOST_OF_IT)
-    if not counts or last - first > _FEW_HOURS:
+    first, last = _shortest(sums, events * _NEARLY_ALL)
+    if not counts or last - first > _MAX_HOURS:
         return ""
     points, zone = counts[0].points, examination.period.zone
     return formatting.span(points[first].start.astimezone(zone), points[last - 1].end.astimezone(zone))

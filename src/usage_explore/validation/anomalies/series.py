@@ -46,21 +46,21 @@ Step = Literal["hour", "day"]
 Group = Literal["customer_id", "none"]
 
 HISTORY = timedelta(weeks=8)
-"""How far before a period usage is read, to know what was usual when it began."""
+"""Time before a period whose usage says what was usual when it began."""
 
-MOST_STEPS = 10_000
-"""Steps of a series that are read at most, the latest: more than a year of hours."""
+MAX_STEPS = 10_000
+"""Steps of a series that are read, the latest: more than a year of hours."""
 
 MEASURES: tuple[Metric, ...] = ("sum_quantity", "count")
 """What is measured of each step."""
 
-_CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
+_MAX_BLOCK_CELLS: dict[Step, int] = {"day": 250_000, "hour": 80_000}
 """Steps of all series that are held and judged at a time, about: the detector takes some 2 kB for each hour."""
 
-_LARGEST = Decimal(10) ** 150
+_MAX_FLOAT = Decimal(10) ** 150
 """A sum beyond this teaches nothing as a float64: it is unknown, as NaN is."""
 
-_SMALLEST = Decimal(10) ** -150
+_MIN_FLOAT = Decimal(10) ** -150
 """A sum below this is 0 as a float64: PostgreSQL refuses to cast what would underflow."""
 
 
@@ -129,12 +129,12 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     first = examination.connection.execute(filters.extent(examination.table, asked)).one()[0]
     if first is None or max(first, since) >= until:
         return None
-    edges = buckets.edges(max(first, since), until, step, period.zone, MOST_STEPS)
+    edges = buckets.edges(max(first, since), until, step, period.zone, MAX_STEPS)
     whole = tuple(edge for edge in edges if max(first, since) <= edge <= until)
-    return arranged(step, whole, period.zone) if len(whole) > 1 else None
+    return grid_of_edges(step, whole, period.zone) if len(whole) > 1 else None
 
 
-def arranged(step: Step, edges: tuple[datetime, ...], zone: ZoneInfo) -> Grid:
+def grid_of_edges(step: Step, edges: tuple[datetime, ...], zone: ZoneInfo) -> Grid:
     """The grid of the buckets between these edges, all of them complete."""
     first = buckets.local_date(edges[0], zone)
     column = np.full(len(edges) - 1, -1, np.intp)
@@ -159,13 +159,13 @@ def blocks(
 
     From the rollup where it serves exactly, else from the events. A sum that is no number is unknown.
     """
-    asked = _asked(examination, grid, group)
+    asked = _query(examination, grid, group)
     path: Serving | str = ""
     if examination.rollup and customers is None:
         path = lookup.path(examination.connection, examination.table, asked, grid.edges, examination.now, metrics=True)
     serving = path if isinstance(path, Serving) else None
     asking = statement(examination.table, asked, grid.edges, serving, customers)
-    size = max(1, _CELLS[grid.step] // len(grid.starts))
+    size = max(1, _MAX_BLOCK_CELLS[grid.step] // len(grid.starts))
     if group == "customer_id" and customers is None:  # many: through a cursor, for which no workers are started
         asking = asking.execution_options(yield_per=size)
     for some in examination.connection.execute(asking).partitions(size):
@@ -202,7 +202,7 @@ def statement(
     ).group_by(*by)
 
 
-def _asked(examination: Examination, grid: Grid, group: Group) -> AggregateQuery:
+def _query(examination: Examination, grid: Grid, group: Group) -> AggregateQuery:
     return examination.aggregate_question(
         since=grid.edges[0], until=grid.edges[-1], bucket=grid.step, metric="sum_quantity", group_by=group
     )
@@ -217,6 +217,6 @@ def as_float(exact: ColumnElement[Any]) -> ColumnElement[Any]:
     """As double precision; 0 and NULL where that would fail or say nothing, NaN too: here it is above any number."""
     size = func.abs(exact)
     return case(
-        (size < literal(_SMALLEST, Numeric), literal(0.0, Double)),
-        (size < literal(_LARGEST, Numeric), exact.cast(Double)),
+        (size < literal(_MIN_FLOAT, Numeric), literal(0.0, Double)),
+        (size < literal(_MAX_FLOAT, Numeric), exact.cast(Double)),
     )

@@ -1,6 +1,6 @@
-"""Check: what arrived after the period was finalized, and what it changes.
+"""Arrived after finalization: usage by customer and metric as of the finalization and today, exactly.
 
-The answer as of the finalization beside today's, by customer and metric, exact: what arrived later is on no invoice.
+Events of the period that arrived later are on no invoice.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ from usage_explore.validation.usage_sums import (
 if TYPE_CHECKING:
     import pandas as pd
 
-GRAVE = Decimal("0.01")
-"""The part of a customer's own usage of the metric from which what is not on the invoice is high."""
+HIGH_SHARE = Decimal("0.01")
+"""Share of a customer's own usage of the metric from which later usage is high."""
 
 NAME = "after_finalization"
 _MAX_FACTS = 20
-_LONG = timedelta(days=366)
-"""A longer period is drawn in weeks: an aggregate has a bound on its buckets."""
+"""Metrics that the facts of a finding list."""
+
+_MAX_DAILY_SPAN = timedelta(days=366)
+"""A longer period is charted by week: an aggregate has a maximum number of buckets."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,7 +177,7 @@ def _changes(examination: Examination, loads: Sequence[datetime] = ()) -> list[_
 def _severity(change: _Change) -> Severity:
     if change.events < MIN_BATCH_EVENTS and change.own < LARGE_SHARE:
         return "low"
-    return "high" if change.own >= GRAVE else "medium"
+    return "high" if change.own >= HIGH_SHARE else "medium"
 
 
 def _finding(examination: Examination, severity: Severity, change: _Change) -> Finding:
@@ -246,7 +248,7 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
     before = sum(change.events_before for change in changes)
     return Finding(
         check=NAME,
-        severity="high" if later.events >= MIN_BATCH_EVENTS and share >= GRAVE else "medium",
+        severity="high" if later.events >= MIN_BATCH_EVENTS and share >= HIGH_SHARE else "medium",
         sentence=f"The period was finalized before it ended, {period.finalized_at.astimezone(period.zone).isoformat()}:"
         f" {counted(later.events, 'event')} of {counted(len(later.customers), 'customer')} arrived after that,"
         f" {percent(share)} of all; {before:,} of them had occurred by then.",
@@ -261,7 +263,7 @@ def _early(examination: Examination, changes: list[_Change]) -> Finding:
 
 def _bucket(period: Period) -> Bucket:
     since, until = period.span
-    return "week" if until - since > _LONG else "day"
+    return "week" if until - since > _MAX_DAILY_SPAN else "day"
 
 
 def sheet(changes: list[_Change]) -> pd.DataFrame:
@@ -293,12 +295,12 @@ CHECK = Check(
     parameters={
         "after": "ingested later than finalized_at, and by the time the data is looked at",
         "high": f"{MIN_BATCH_EVENTS} events or more that change the events or the quantity of the customer's metric by"
-        f" {percent(GRAVE)} or more, or fewer that change them by {percent(LARGE_SHARE)} or more",
+        f" {percent(HIGH_SHARE)} or more, or fewer that change them by {percent(LARGE_SHARE)} or more",
         "low": f"fewer than {MIN_BATCH_EVENTS} events that change both by less than {percent(LARGE_SHARE)}",
         "bulk loads": "what came with bulk loads (see late_arrivals) after it is one finding: medium where that is the"
         " whole period, else high",
         "early": "of a period finalized before it ended all is one finding, the customers and metrics are in the sheet:"
-        f" high from {MIN_BATCH_EVENTS} events and {percent(GRAVE)} of the period's events on, else medium",
+        f" high from {MIN_BATCH_EVENTS} events and {percent(HIGH_SHARE)} of the period's events on, else medium",
     },
     unit="events",
     statement=statement,

@@ -29,20 +29,20 @@ NAME = "currencies"
 
 CUSTOMER = "customer_id"
 
-USUAL = Decimal("0.95")
-"""A price, dimension or customer has one currency where at least this part of its costs are in it."""
+MIN_USUAL_SHARE = Decimal("0.95")
+"""Share of the costs of a price, dimension value or customer in one currency, from which that currency is usual."""
 
-KNOWN = 100
-"""Fewer events with a cost do not make anything usual."""
+MIN_USUAL_EVENTS = 100
+"""Events with a cost, at least, that make a currency usual."""
 
-GAIN = 0.5
-"""A key decides on the currency when it takes at least this part of what differs from the most frequent one."""
+MIN_KEY_GAIN = 0.5
+"""Share of the events in other currencies than the most frequent one that a key explains, to be the deciding key."""
 
-FLOOR = 10
-"""From so many events on, a finding is medium."""
+MEDIUM_EVENTS = 10
+"""Events from which a finding is medium."""
 
-NOTABLE = Decimal("0.01")
-"""And a currency without an amount only from this part of the metric's events on."""
+MEDIUM_SHARE = Decimal("0.01")
+"""Share of the metric's events from which currencies without an amount are medium."""
 
 Fault = Literal["no currency", "no amount", "unusual"]
 
@@ -95,7 +95,7 @@ def examine(examination: Examination) -> Outcome:
     """What is wrong with the currencies of the period's costs."""
     table, period = examination.table, examination.period
     drawn = sampled(examination.rows(sample(table, period, examination.totals.events)))
-    key = next(iter(best_keys(drawn, _differing, GAIN, 1)), None)
+    key = next(iter(best_keys(drawn, _differing, MIN_KEY_GAIN, 1)), None)
     rows = list(examination.rows(statement(table, period, key)))
     usual = _usual(rows, key)
     strays: Counter[str | None] = Counter()
@@ -126,7 +126,7 @@ def examine(examination: Examination) -> Outcome:
 def _usual(rows: Sequence[Any], key: str | None) -> Usual:
     """What is usual for the key's values, else for all where most is in one currency, else for customers."""
     by_value = _shares((row.value, row) for row in rows)
-    if key is not None or (by_value and all(share >= USUAL for _, share, _ in by_value.values())):
+    if key is not None or (by_value and all(share >= MIN_USUAL_SHARE for _, share, _ in by_value.values())):
         return Usual(key or "", _settled(by_value))
     by_customer = _shares((str(row.customer_id), row) for row in rows)
     return Usual(CUSTOMER, _settled(by_customer))
@@ -154,7 +154,7 @@ def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str 
     return {
         value: (currency, share)
         for value, (currency, share, events) in shares.items()
-        if share >= USUAL and events >= KNOWN
+        if share >= MIN_USUAL_SHARE and events >= MIN_USUAL_EVENTS
     }
 
 
@@ -186,13 +186,13 @@ def _finding(
     fields = held.fields(examination)
     customer = fields["customer_id"]
     whose = f"customer {customer}" if customer else counted(len(held.customers), "customer")
-    severity: Severity = "medium" if held.events >= FLOOR else "low"
+    severity: Severity = "medium" if held.events >= MEDIUM_EVENTS else "low"
     narrow: dict[str, Any] = valid_filters(customer_id=customer, metric_key=fields["metric_key"])
     if fault == "no currency":
         sentence = f"{events} of {data_value(subject or '')} by {whose} have a cost but no currency, {span}."
     elif fault == "no amount":
         whole = examination.totals.metrics[subject or ""][0]
-        severity = severity if part(held.events, whole) >= NOTABLE else "low"
+        severity = severity if part(held.events, whole) >= MEDIUM_SHARE else "low"
         sentence = f"{events} of {data_value(subject or '')} by {whose} have a currency but no cost, {span}."
     else:
         usually, share = usual.of[subject]
@@ -246,16 +246,16 @@ def _faces(table: Table, key: str | None) -> tuple[Any, ...]:
 CHECK = Check(
     name=NAME,
     title="Currencies of costs",
-    means="What these events cost us cannot be told, or is added to the wrong currency. No invoice is wrong by it"
-    " alone, so nothing here is high.",
+    means="The cost of these events is unknown, or counted in the wrong currency. This alone makes no invoice wrong,"
+    " so no finding is high.",
     parameters={
-        "incomplete": f"an amount without a currency, medium from {FLOOR} events of a metric on; a currency without an"
-        f" amount, medium when it is also {percent(NOTABLE)} of the metric's events; else low",
+        "incomplete": f"an amount without a currency, medium from {MEDIUM_EVENTS} events of a metric on; a currency"
+        f" without an amount, medium when it is also {percent(MEDIUM_SHARE)} of the metric's events; else low",
         "usual": f"a price, a dimension or a customer, whichever decides on the currency, has one where"
-        f" {percent(USUAL)} of its costs, of {KNOWN} events at least, are in it",
-        "decides": f"the price or dimension that takes {percent(Decimal(str(GAIN)))} of what differs in a sample, else"
-        " the customer",
-        "unusual": f"a cost in another currency, medium from {FLOOR} events on, else low",
+        f" {percent(MIN_USUAL_SHARE)} of its costs, of {MIN_USUAL_EVENTS} events at least, are in it",
+        "decides": f"the price or dimension that takes {percent(Decimal(str(MIN_KEY_GAIN)))} of what differs in a"
+        " sample, else the customer",
+        "unusual": f"a cost in another currency, medium from {MEDIUM_EVENTS} events on, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },
     unit="events with a cost",

@@ -1,8 +1,7 @@
-"""Check: one idempotency key more than once in the organization.
+"""Duplicates: events whose idempotency key arrived before in the organization.
 
-The first to arrive of the events with a key counts; each further one, if it lies in the period, is superfluous. Keys
-are compared by a 64-bit hash first, which takes a quarter less time over 10 million events, and by themselves where
-hashes agree.
+The first event of a key to arrive counts; each further one in the period is superfluous. Keys are compared by a 64-bit
+hash first, which takes a quarter less time over 10 million events, then by themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Any
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
 from usage_explore.formatting import counted, duration, percent
-from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import (
@@ -29,12 +27,13 @@ from usage_explore.validation.batches import (
 )
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Severity
+from usage_explore.validation.periods import surroundings
 
-MARGIN = timedelta(days=7)
-"""How far before and after the period the other events of a key are looked for."""
+KEY_MARGIN = timedelta(days=7)
+"""Time before and after the period in which other events of a key are looked for."""
 
-GRAVE = Decimal("0.001")
-"""The part of a customer's own usage from which copies are high."""
+HIGH_SHARE = Decimal("0.001")
+"""Share of a customer's own usage from which copies are high."""
 
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"
@@ -56,7 +55,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def _superfluous(table: Table, period: Period) -> CTE:
     c = table.c
-    near = and_(*conditions(table, _surroundings(period)))
+    near = and_(*conditions(table, surroundings(period, KEY_MARGIN)))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
     shared = select(digest.label("digest")).where(near).group_by(digest).having(func.count() > 1).cte("shared")
     by_key: dict[str, Any] = {
@@ -84,19 +83,8 @@ def _superfluous(table: Table, period: Period) -> CTE:
     )
 
 
-def _surroundings(period: Period) -> Period:
-    """All of the organization's usage in and around the period: a key may have been sent first by another filter's."""
-    since, until = period.span
-    return Period(
-        organization_id=period.organization_id,
-        since=max(since - MARGIN, validators.EARLIEST),
-        until=min(until + MARGIN, validators.LATEST),
-        as_of=period.as_of,
-    )
-
-
 def _severity(batch: Batch, own: Decimal) -> Severity:
-    return "high" if batch.kind != REUSE and own >= GRAVE else "medium"
+    return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
 
 
 def _sentence(batch: Batch, own: Decimal, when: str) -> str:
@@ -135,12 +123,12 @@ CHECK = Check(
     title="Duplicate events",
     means="The customer is billed for each event that was sent again; a correct invoice counts one of each key.",
     parameters={
-        "margin": f"keys are compared over the period and {duration(MARGIN)} before and after it",
+        "margin": f"keys are compared over the period and {duration(KEY_MARGIN)} before and after it",
         "superfluous": "of the events with one key the first to arrive counts; those after it are the ones affected",
         "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
         f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
-        "high": f"copies, with the same time or another, that make {percent(GRAVE)} or more of the customer's usage in"
-        " the period",
+        "high": f"copies, with the same time or another, that make {percent(HIGH_SHARE)} or more of the customer's"
+        " usage in the period",
     },
     unit="events",
     statement=statement,

@@ -12,17 +12,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, and_, any_, case, cast, func, literal, or_, select
+from sqlalchemy import Select, Table, Text, and_, any_, case, cast, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, data_value, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions, dimension
+from usage_explore.sql.filters import conditions, dimension, expression, filters, outside_bounds, scope, within_bounds
 from usage_explore.validation.arrivals import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.batches import (
     BATCH_GAP,
@@ -35,32 +36,34 @@ from usage_explore.validation.batches import (
     outcome,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.checks import out_of_bounds
 from usage_explore.validation.finding import Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT
 from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
-TOLERANCE = timedelta(minutes=5)
-"""How far two clocks may differ before a time is impossible."""
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""Difference of two clocks up to which a time is possible."""
 
-FAR_PAST = timedelta(days=30)
-"""How long before its arrival an event may have occurred."""
+MAX_AGE = timedelta(days=30)
+"""Time from an event to its arrival up to which its time is possible."""
 
-FAR_AHEAD = timedelta(days=400)
-"""How far after the period events that arrived in it are looked for; those of the future are, however far."""
+MAX_LOOKAHEAD = timedelta(days=400)
+"""Time after the period in which events that arrived in the period are looked for; future events are at any time."""
 
-GRAVE = Decimal("0.01")
-"""The part of a customer's own usage in the period from which events beyond it are high."""
+HIGH_SHARE = Decimal("0.01")
+"""Share of a customer's own usage in the period from which events beyond it are high."""
 
-SENDER = "api_key"
-"""The dimension that tells a customer's senders apart; where it is absent the customer is one sender."""
+SENDER_DIMENSION = "api_key"
+"""Dimension that tells a customer's senders apart; without it the customer is one sender."""
 
-SYSTEMATIC = Decimal("0.5")
-"""The part of a sender's events that lie ahead of their arrival from which its clock is to blame."""
+FAST_CLOCK_SHARE = Decimal("0.5")
+"""Share of a sender's events ahead of their arrival from which its clock is fast."""
 
 NAME = "impossible_times"
 AHEAD, BEYOND, PAST = "ahead", "beyond", "past"
+
+_MAX_SHOWN_EVENTS = 5
+"""Events that are named, with their times."""
 
 
 def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
@@ -69,8 +72,8 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     What came with the bulk loads of these times is never in the past: when it arrived is unknown.
     """
     c = table.c
-    ahead = c.timestamp > c.ingested_at + literal(TOLERANCE)
-    past = and_(c.ingested_at > c.timestamp + literal(FAR_PAST), *outside_loads(c.ingested_at, loads))
+    ahead = c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE)
+    past = and_(c.ingested_at > c.timestamp + literal(MAX_AGE), *outside_loads(c.ingested_at, loads))
     impossible = (
         select(
             case((ahead, AHEAD), else_=PAST).label("kind"),
@@ -91,11 +94,11 @@ def beyond(table: Table, period: Period) -> Select[Any]:
     since, until = period.span
     after = period.replace(since=until, until=validators.LATEST)
     arrived = and_(
-        c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + FAR_AHEAD, validators.LATEST)
+        c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + MAX_LOOKAHEAD, validators.LATEST)
     )
-    to_come = c.timestamp > (period.as_of or until) + TOLERANCE
+    to_come = c.timestamp > (period.as_of or until) + MAX_CLOCK_DIFFERENCE
     found = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
-        *conditions(table, after), c.timestamp > c.ingested_at + literal(TOLERANCE), or_(arrived, to_come)
+        *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE), or_(arrived, to_come)
     )
     return batched(found.cte("beyond"))
 
@@ -107,7 +110,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
     `first`, `last` timestamptz.
     """
     c = table.c
-    sender = dimension(table, SENDER)
+    sender = dimension(table, SENDER_DIMENSION)
     lead = c.timestamp - c.ingested_at
     return (
         select(
@@ -119,7 +122,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
             func.min(c.timestamp).label("first"),
             func.max(c.timestamp).label("last"),
         )
-        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(TOLERANCE))
+        .where(*conditions(table, period), c.timestamp > c.ingested_at, lead <= literal(MAX_CLOCK_DIFFERENCE))
         .group_by(c.customer_id, sender)
         .having(func.count() >= MIN_BATCH_EVENTS)
     )
@@ -128,7 +131,7 @@ def skewed(table: Table, period: Period) -> Select[Any]:
 def _sent(table: Table, period: Period, customers: list[UUID]) -> Select[Any]:
     """How many events each sender of the customers sent in the period."""
     c = table.c
-    sender = dimension(table, SENDER)
+    sender = dimension(table, SENDER_DIMENSION)
     whose = c.customer_id == any_(cast(literal(customers, ARRAY(c.customer_id.type)), ARRAY(c.customer_id.type)))
     return (
         select(c.customer_id, sender.label("sender"), func.count().label("events"))
@@ -143,7 +146,7 @@ def examine(examination: Examination) -> Outcome:
 
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == BEYOND:
-            return "high" if own >= GRAVE and batch.arrived[1] >= period.span[0] else "medium"
+            return "high" if own >= HIGH_SHARE and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
     def sentence(batch: Batch, own: Decimal, when: str) -> str:
@@ -177,7 +180,7 @@ def examine(examination: Examination) -> Outcome:
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
     notes = [unjudged if loads.events else "", found.note, more_senders]
     return Outcome(
-        findings=out_of_bounds.findings(NAME, examination) + found.findings + senders,
+        findings=_out_of_bounds_findings(NAME, examination) + found.findings + senders,
         looked_at=found.looked_at,
         note="; ".join(filter(None, notes)),
     )
@@ -204,7 +207,7 @@ def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:
     sent: dict[tuple[UUID, str | None], int] = defaultdict(int)
     for row in examination.rows(_sent(table, period, customers)):
         sent[row.customer_id, row.sender] = row.events
-    fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= SYSTEMATIC]
+    fast = [row for row in suspects if part(row.events, sent[row.customer_id, row.sender]) >= FAST_CLOCK_SHARE]
     fast.sort(key=lambda row: (-row.events, row.customer_id, row.sender or ""))
     shown, note = limited(
         fast, "senders with a fast clock", lambda rest: counted(sum(row.events for row in rest), "event")
@@ -214,7 +217,7 @@ def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:
 
 def _fast(examination: Examination, row: Any, sent: int) -> Finding:
     ahead = part(row.events, sent)
-    sender = "" if row.sender is None else f", {SENDER.replace('_', ' ')} {data_value(row.sender)}"
+    sender = "" if row.sender is None else f", {SENDER_DIMENSION.replace('_', ' ')} {data_value(row.sender)}"
     since: datetime = row.first
     until = row.last + INSTANT
     return Finding(
@@ -240,10 +243,65 @@ def _fast(examination: Examination, row: Any, sent: int) -> Finding:
 def _only(examination: Examination, sender: str | None) -> dict[str, Any]:
     """The filters for this sender beside the period's own; none where no filter can name it."""
     if sender is None:
-        return {"missing": examination.missing(DIMENSION + SENDER)}
+        return {"missing": examination.missing(DIMENSION + SENDER_DIMENSION)}
     if len(sender) > MAX_FILTER_CHARACTERS:
         return {}
-    return {"dimensions": {**dict(examination.period.dimensions), SENDER: (sender,)}}
+    return {"dimensions": {**dict(examination.period.dimensions), SENDER_DIMENSION: (sender,)}}
+
+
+def out_of_bounds(table: Table, period: Period) -> Select[Any]:
+    """The first of them by id: `id`, `customer_id`, `timestamp` and `ingested_at` text, `events` bigint: how many.
+
+    An event that may have occurred at any time concerns every period. One that occurred in another period does not
+    concern this one, nor does one that arrived after `as_of`.
+    """
+    c = table.c
+    occurred, arrived = (and_(*within_bounds(time)).is_not(true()) for time in (c.timestamp, c.ingested_at))
+    concerned = [or_(occurred, and_(*within_bounds(c.timestamp, *period.span)))]
+    if period.as_of is not None:
+        concerned.append(or_(arrived, c.ingested_at <= period.as_of))
+    return (
+        select(
+            c.id,
+            c.customer_id,
+            c.timestamp.cast(Text).label("timestamp"),
+            c.ingested_at.cast(Text).label("ingested_at"),
+            func.count().over().label("events"),
+        )
+        .where(scope(c.organization_id, period), *filters(partial(expression, table), period))
+        .where(outside_bounds(table), *concerned)
+        .order_by(c.id)
+        .limit(_MAX_SHOWN_EVENTS)
+    )
+
+
+def _out_of_bounds_findings(check: str, examination: Examination) -> tuple[Finding, ...]:
+    """One finding of all of them, none where there are none."""
+    rows = list(examination.rows(out_of_bounds(examination.table, examination.period)))
+    if not rows:
+        return ()
+    since, until = examination.period.span
+    first, number = rows[0], rows[0].events
+    return (
+        Finding(
+            check=check,
+            severity="high",
+            sentence=f"{counted(number, 'event')} cannot be billed: a time lies outside 1970 to 2200, so no total has"
+            f" them, such as {first.id} (timestamp {first.timestamp}, ingested_at {first.ingested_at});"
+            " `usage-explore doctor` says how to list them.",
+            since=since,
+            until=until,
+            events=number,
+            question=examination.events_question(),
+            facts=tuple(
+                (
+                    f"event {row.id}",
+                    f"customer {row.customer_id}, timestamp {row.timestamp}, ingested {row.ingested_at}",
+                )
+                for row in rows
+            ),
+        ),
+    )
 
 
 CHECK = Check(
@@ -251,14 +309,15 @@ CHECK = Check(
     title="Impossible times",
     means="An event with a wrong time may be billed in the wrong period.",
     parameters={
-        "ahead": f"occurred more than {duration(TOLERANCE)} after it arrived: clocks may differ by as much",
-        "beyond": f"ahead, and after the period: arrived in it and occurred up to {duration(FAR_AHEAD)} after it, or"
-        f" still to occur as of the examination; high from {percent(GRAVE)} of the customer's usage of a metric on,"
-        " else medium",
-        "past": f"occurred more than {duration(FAR_PAST)} before it arrived, unless it came with a bulk load (see"
+        "ahead": f"occurred more than {duration(MAX_CLOCK_DIFFERENCE)} after it arrived: clocks may differ by as much",
+        "beyond": f"ahead, and after the period: arrived in it and occurred up to {duration(MAX_LOOKAHEAD)} after it,"
+        f" or still to occur as of the examination; high from {percent(HIGH_SHARE)} of the customer's usage of a"
+        " metric on, else medium",
+        "past": f"occurred more than {duration(MAX_AGE)} before it arrived, unless it came with a bulk load (see"
         " late_arrivals)",
-        "fast clock": f"of at least {MIN_BATCH_EVENTS} events of one customer and {SENDER}, {percent(SYSTEMATIC)} or"
-        f" more occurred after they arrived, by {duration(TOLERANCE)} at most",
+        "fast clock": f"of at least {MIN_BATCH_EVENTS} events of one customer and {SENDER_DIMENSION},"
+        f" {percent(FAST_CLOCK_SHARE)} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE)} at"
+        " most",
         "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
         "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch; {SMALL_BATCHES}",
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",

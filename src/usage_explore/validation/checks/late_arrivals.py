@@ -37,7 +37,7 @@ from usage_explore.validation.batches import (
     outcome,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.checks.impossible_times import FAR_PAST
+from usage_explore.validation.checks.impossible_times import MAX_AGE
 from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.periods import INSTANT, preceding
 from usage_explore.validation.totals import part
@@ -46,7 +46,7 @@ from usage_explore.validation.usage_sums import UsageSum
 if TYPE_CHECKING:
     import pandas as pd
 
-TIMES = 4
+LATE_LAG_RATIO = 4
 """An event is late if its lag is more than this many times the metric's ordinary lag."""
 
 HISTORY = timedelta(days=28)
@@ -55,14 +55,14 @@ HISTORY = timedelta(days=28)
 MIN_HISTORY_EVENTS = 50
 """Events of a metric before the period, at least, that say what lag is ordinary."""
 
-NOTABLE = Decimal("0.001")
-"""The part of a customer's own usage from which a late batch is medium."""
+MEDIUM_SHARE = Decimal("0.001")
+"""Share of a customer's own usage from which a late batch is medium."""
 
-MAINLY = Decimal("0.5")
-"""The part of the period's events from which what came with bulk loads is the rule, and only good to know."""
+USUAL_LOAD_SHARE = Decimal("0.5")
+"""Share of the period's events from which bulk loads are the rule: their finding is low."""
 
 NAME = "late_arrivals"
-_QUANTILES = (0.5, 0.9, 0.99)
+_LAG_QUANTILES = (0.5, 0.9, 0.99)
 
 
 def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> Select[Any]:
@@ -73,7 +73,7 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     """
     c = table.c
     lag = c.ingested_at - c.timestamp
-    quantiles = func.percentile_disc(cast(literal(list(_QUANTILES), ARRAY(Float)), ARRAY(Float)))
+    quantiles = func.percentile_disc(cast(literal(list(_LAG_QUANTILES), ARRAY(Float)), ARRAY(Float)))
     return (
         select(
             c.metric_key,
@@ -110,7 +110,7 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
             *conditions(table, period),
             *outside_loads(c.ingested_at, loads),
             lag > literal(MIN_LATE_LAG),
-            lag <= literal(FAR_PAST),
+            lag <= literal(MAX_AGE),
         )
         .cte("late")
     )
@@ -131,11 +131,11 @@ def examine(examination: Examination) -> Outcome:
     if loads.times:
         lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
     usual, unknown = _ordinary_lags(examination, lags)
-    bounds = {metric: max(MIN_LATE_LAG, TIMES * lag) for metric, lag in usual.items()}
+    bounds = {metric: max(MIN_LATE_LAG, LATE_LAG_RATIO * lag) for metric, lag in usual.items()}
     zone = examination.period.zone
 
     def severity(batch: Batch, own: Decimal) -> Severity:
-        return "medium" if own >= NOTABLE else "low"
+        return "medium" if own >= MEDIUM_SHARE else "low"
 
     def sentence(batch: Batch, own: Decimal, spell: str) -> str:
         return (
@@ -169,7 +169,7 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     before, the median of the period. The time before is read only if a metric's lag in the period raises its bound.
     """
     usual = {row.metric_key: row.quantiles[1] for row in lags}
-    slow = {metric for metric, lag in usual.items() if TIMES * lag > MIN_LATE_LAG}
+    slow = {metric for metric, lag in usual.items() if LATE_LAG_RATIO * lag > MIN_LATE_LAG}
     if not slow:
         return usual, ""
     known = {}
@@ -195,7 +195,7 @@ def _bulk(examination: Examination, loads: BulkLoads, found: UsageSum) -> Findin
     share = part(found.events, examination.totals.events)
     return Finding(
         check=NAME,
-        severity="low" if share >= MAINLY else "medium",
+        severity="low" if share >= USUAL_LOAD_SHARE else "medium",
         sentence=f"{_together(examination, loads, found)}; {percent(share)} of the period's events."
         " Arrival times unknown, lateness not judged.",
         question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
@@ -247,17 +247,18 @@ CHECK = Check(
     title="Late arrivals",
     means="What arrives after the period is finalized is on no invoice; what arrives late may be late again.",
     parameters={
-        "late": f"a lag of more than {duration(MIN_LATE_LAG)}, and more than {TIMES} times the metric's ordinary lag:"
-        f" what 9 of 10 of its events take, in the period or in the {duration(HISTORY)} before it, whichever is"
-        f" shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie before it",
+        "late": f"a lag of more than {duration(MIN_LATE_LAG)}, and more than {LATE_LAG_RATIO} times the metric's"
+        f" ordinary lag: what 9 of 10 of its events take, in the period or in the {duration(HISTORY)} before it,"
+        f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie"
+        " before it",
         "bulk loads": f"most events of {MIN_LOADED_DAYS} days, or of all days, share an ingested_at (within"
         f" {duration(MAX_LOAD_DURATION)}) that is more than {duration(MIN_LATE_LAG)} later: when they arrived is"
-        f" unknown, lateness is not judged; medium below {percent(MAINLY)} of the period's events, else low, and"
-        " skipped where all of them are",
-        "far past": f"later than {duration(FAR_PAST)} is an impossible time",
+        f" unknown, lateness is not judged; medium below {percent(USUAL_LOAD_SHARE)} of the period's events, else low,"
+        " and skipped where all of them are",
+        "far past": f"later than {duration(MAX_AGE)} is an impossible time",
         "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; low ones"
         f" are one finding; {SMALL_BATCHES}",
-        "medium": f"a batch that makes {percent(NOTABLE)} or more of the customer's usage in the period",
+        "medium": f"a batch that makes {percent(MEDIUM_SHARE)} or more of the customer's usage in the period",
     },
     unit="events",
     statement=statement,

@@ -3,7 +3,7 @@
 Of the events that look alike the first to arrive counts; each further one with a key of its own may be a copy. (One
 with the same key is a duplicate, which is another check.) Busy senders of small equal quantities may have some by
 chance, if their times are whole milliseconds and there are no dimensions; times of microseconds exclude chance. Rows of
-an export that were loaded again with other amounts (see `restated`) are none.
+an export that were loaded again with other amounts (`restated_rows`) are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
@@ -13,7 +13,23 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import CTE, BigInteger, Select, Table, and_, case, cast, extract, func, literal, or_, select
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    extract,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.formatting import counted, duration, percent
@@ -30,16 +46,15 @@ from usage_explore.validation.batches import (
     outcome,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.checks import restated
 from usage_explore.validation.finding import Severity
 from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
-MASSIVE = 100
-"""Look-alikes in one batch from which they may be high."""
+HIGH_EVENTS = 100
+"""Look-alikes in one batch, at least, of high severity."""
 
-GRAVE = Decimal("0.001")
-"""The part of a customer's own usage from which restated rows are high."""
+HIGH_RESTATED_SHARE = Decimal("0.001")
+"""Share of a customer's own usage from which restated rows are high."""
 
 NAME = "look_alikes"
 CERTAIN, POSSIBLE, BARE = "certain", "possible", "bare"
@@ -55,6 +70,15 @@ _CHANCE = {
     CERTAIN: ": times to the microsecond do not agree by chance",
     BARE: "; without dimensions, and with times of whole milliseconds, as may happen by chance",
 }
+
+RESTATED = "restated"
+
+EXPORT_GRID_SECONDS = 900
+"""Seconds; exports report usage by the quarter of an hour or longer, so other times are of no export."""
+
+_ROW_HASH_PATTERN = r"^row:[0-9a-f]{32}(#[0-9]+)?$"
+_NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
+_AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -79,7 +103,7 @@ def _alike(table: Table, period: Period) -> CTE:
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
     each = (
         select(*content, c.id, c.ingested_at, c.external_cost_amount, c.external_cost_currency)
-        .add_columns(func.row_number().over(**by_key).label("of_key"), restated.exported(table).label("exported"))
+        .add_columns(func.row_number().over(**by_key).label("of_key"), exported(table).label("exported"))
         .join_from(
             table,
             repeated,
@@ -118,7 +142,7 @@ def _alike(table: Table, period: Period) -> CTE:
     whose: dict[str, Any] = {"partition_by": a.customer_id}
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
     kind = case(
-        (and_(a.exported, a.later, a.costs_differ), restated.RESTATED),
+        (and_(a.exported, a.later, a.costs_differ), RESTATED),
         (func.bool_or(is_fine).over(**whose), CERTAIN),
         (func.bool_and(a.dimensions == literal({}, JSONB)).over(**whose), BARE),
         else_=POSSIBLE,
@@ -130,9 +154,9 @@ def examine(examination: Examination) -> Outcome:
     """The batches of look-alikes by customer."""
 
     def severity(batch: Batch, own: Decimal) -> Severity:
-        if batch.kind == restated.RESTATED:
-            return "high" if own >= GRAVE else "medium"
-        if batch.events < MASSIVE:
+        if batch.kind == RESTATED:
+            return "high" if own >= HIGH_RESTATED_SHARE else "medium"
+        if batch.events < HIGH_EVENTS:
             return "medium"
         question = metrics_query(
             examination,
@@ -145,7 +169,7 @@ def examine(examination: Examination) -> Outcome:
         return "high" if part(batch.events, around) >= LARGE_SHARE else "medium"
 
     def sentence(batch: Batch, own: Decimal, when: str) -> str:
-        if batch.kind == restated.RESTATED:
+        if batch.kind == RESTATED:
             return (
                 f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
                 f" {_RESTATED}; up to {percent(own)} of the customer's usage of a metric."
@@ -157,7 +181,7 @@ def examine(examination: Examination) -> Outcome:
         )
 
     def stray_sentence(stray: Batch, when: str) -> str:
-        if stray.kind == restated.RESTATED:
+        if stray.kind == RESTATED:
             of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
             return f"{of}: {_RESTATED}."
         return (
@@ -171,15 +195,95 @@ def examine(examination: Examination) -> Outcome:
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
-        stray_severity=lambda stray: "medium" if stray.kind in (restated.RESTATED, CERTAIN) else "low",
+        stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN) else "low",
         joined_gap=STEADY_GAP,
     )
     rows = [
         row
-        for each in (statement, restated.statement)
+        for each in (statement, restated_rows)
         for row in examination.rows(each(examination.table, examination.period))
     ]
     return outcome(examination, rows, wording, examination.totals.events)
+
+
+def exported(table: Table) -> ColumnElement[bool]:
+    """Whether an event is a row of an export: its key a hash of the row, its time on the grid."""
+    c = table.c
+    on_grid = func.mod(extract("epoch", c.timestamp), EXPORT_GRID_SECONDS) == 0
+    return and_(c.idempotency_key.like("row:%"), c.idempotency_key.regexp_match(_ROW_HASH_PATTERN), on_grid)
+
+
+def restated_rows(table: Table, period: Period) -> Select[Any]:
+    """The restated rows of a resolved period whose quantity or dimensions differ, see `batched`.
+
+    Those that differ in cost alone are look-alikes. Of each identity as many rows of a later load as the first load
+    has are restated; further ones are new.
+    """
+    c = table.c
+    within = [*conditions(table, period), exported(table)]
+    covered = [c.timestamp, c.customer_id, c.metric_key]
+    loaded_again = (
+        select(*covered)
+        .where(*within)
+        .group_by(*covered)
+        .having(func.min(c.ingested_at) < func.max(c.ingested_at))
+        .cte("loaded_again")
+    )
+    identity = [*covered, c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
+    again = loaded_again.c
+    each = (
+        select(
+            *batch_columns(table),
+            *(c[name] for name in ("product_id", "subscription_id", "price_key", "wallet_currency", "id")),
+            c.dimensions,
+            _without_amounts(table).label("named"),
+        )
+        .join(
+            loaded_again,
+            and_(c.timestamp == again.timestamp, c.customer_id == again.customer_id, c.metric_key == again.metric_key),
+        )
+        .where(*within)
+        .cte("each")
+    )
+    e = each.c
+    identified = [*(e[column.name] for column in identity), e.named]
+    first = func.min(e.ingested_at).over(partition_by=identified)
+    placed = select(
+        each,
+        first.label("first_load"),
+        func.row_number()
+        .over(partition_by=[*identified, e.quantity, e.dimensions], order_by=[e.ingested_at, e.id])
+        .label("of_content"),
+        func.row_number().over(partition_by=[*identified, e.ingested_at], order_by=[e.id]).label("of_load"),
+    ).cte("placed")
+    m = placed.c
+    sized = select(
+        placed,
+        func.count()
+        .filter(m.ingested_at == m.first_load)
+        .over(partition_by=[*(m[column.name] for column in identity), m.named])
+        .label("size"),
+    ).cte("sized")
+    s = sized.c
+    found = (
+        select(*(s[column.name] for column in batch_columns(table)), literal(RESTATED).label("kind"))
+        .where(s.ingested_at > s.first_load, s.of_content == 1, s.of_load <= s.size)
+        .cte("restated")
+    )
+    return batched(found)
+
+
+def _without_amounts(table: Table) -> ColumnElement[Any]:
+    """The dimensions of an event that are no amounts; NULL where none is left."""
+    each = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    number = each.c.value.cast(Text).regexp_match(_NUMBER_PATTERN)
+    amount = and_(
+        number, or_(each.c.value.cast(Text).contains("."), each.c.key.cast(Text).regexp_match(_AMOUNT_NAMES, flags="i"))
+    )
+    kept = select(func.jsonb_object_agg(each.c.key, each.c.value, type_=JSONB)).where(
+        or_(each.c.value.is_(None), not_(amount))
+    )
+    return kept.scalar_subquery()
 
 
 CHECK = Check(
@@ -193,8 +297,8 @@ CHECK = Check(
         "chance": "not possible for times finer than a millisecond: few of them are medium, others low",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
-        f" {percent(GRAVE)} of the customer's usage on",
-        "high": f"a batch of {MASSIVE} or more that makes {percent(LARGE_SHARE)} or more of what the customer sent"
+        f" {percent(HIGH_RESTATED_SHARE)} of the customer's usage on",
+        "high": f"a batch of {HIGH_EVENTS} or more that makes {percent(LARGE_SHARE)} or more of what the customer sent"
         " meanwhile of its metrics",
     },
     unit="events",

@@ -21,18 +21,18 @@ from usage_explore.validation.usage_sums import joined, sum_of_query, valid_filt
 
 NAME = "new_usage"
 
-BACK = timedelta(days=90)
-"""Usage is new when there was none for so long before the period."""
+HISTORY = timedelta(days=90)
+"""Time before the period without usage, for usage to be new."""
 
-SETTLED = timedelta(days=14)
-"""Nothing is new in the first days of the data: everything would be."""
+MIN_DATA_AGE = timedelta(days=14)
+"""Time from the organization's first event until usage can be new: before, everything would be."""
 
-FLOOR = 10
-"""Fewer events are no finding: a first event may lack its subscription as any other may."""
+MIN_EVENTS = 10
+"""Events of a finding, at least: a first event may lack its subscription as any other may."""
 
-GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
-"""What part of the period's events a new customer sends, or of a metric's a known one: high from the first on, medium
-from the second."""
+HIGH_SHARE, MEDIUM_SHARE = Decimal("0.01"), Decimal("0.001")
+"""Shares of the period's events (new customer), or of a metric's events (known customer), of high and medium findings.
+"""
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -42,7 +42,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     with a subscription).
     """
     c, since = table.c, period.span[0]
-    read = period.replace(since=earlier(since, BACK), until=closed(period))
+    read = period.replace(since=earlier(since, HISTORY), until=closed(period))
     return (
         select(
             c.customer_id,
@@ -73,8 +73,8 @@ def examine(examination: Examination) -> Outcome:
         return Outcome(
             skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
         )
-    began = max(period.span[0], min(row.first for row in rows) + SETTLED)
-    groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= FLOOR]
+    began = max(period.span[0], min(row.first for row in rows) + MIN_DATA_AGE)
+    groups = [group for group in _groups(rows, began) if sum(row.events for row in group) >= MIN_EVENTS]
     groups.sort(key=lambda group: (-sum(row.events for row in group), str(group[0].customer_id), group[0].metric_key))
     known = {row.customer_id for row in rows if row.first < began}
     subscribed = {row.customer_id for row in rows if row.subscribed}
@@ -130,7 +130,7 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
         who = f"Customer {customer} is new, uses {names}, and never had a subscription"
         whole, of = examination.totals.events, "all"
     share = part(found.events, whole)
-    severity: Severity = "high" if share >= GRAVE else "medium" if share >= NOTABLE else "low"
+    severity: Severity = "high" if share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low"
     return Finding(
         check=NAME,
         severity="low" if known and not subscribed else severity,
@@ -145,14 +145,15 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
 CHECK = Check(
     name=NAME,
     title="New usage without a subscription",
-    means="Somebody began to use what nobody subscribed to: it is on no invoice, or on one that nobody agreed to.",
+    means="Usage began without a subscription: it is on no invoice, or on one without a contract.",
     parameters={
-        "new": f"no usage in the {BACK.days} days before the period, nor in the first {SETTLED.days} days of the data",
+        "new": f"no usage in the {HISTORY.days} days before the period, nor in the first {MIN_DATA_AGE.days} days of"
+        " the data",
         "never": "none of the events has a subscription, but others of the organization have",
-        "floor": f"{FLOOR} events at least",
-        "severity": f"a new customer from {percent(GRAVE)} of the period's events on is high, from {percent(NOTABLE)}"
-        " on medium, else low; a known one's new metric the same, by the metric's events, but low where the customer"
-        " has no subscription at all",
+        "floor": f"{MIN_EVENTS} events at least",
+        "severity": f"a new customer from {percent(HIGH_SHARE)} of the period's events on is high, from"
+        f" {percent(MEDIUM_SHARE)} on medium, else low; a known one's new metric the same, by the metric's events, but"
+        " low where the customer has no subscription at all",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="customers' metrics",

@@ -56,14 +56,14 @@ from usage_explore.validation.usage_sums import (
     quantity_share,
 )
 
-MANY = 1_000
-"""Events of other customers that say something when none of them is of a kind."""
+MIN_OTHER_EVENTS = 1_000
+"""Events of other customers, at least, that say that a kind does not occur if none of them is of it."""
 
-SPREAD = 6
-"""By how many square roots of what is expected a day must pass it, and by half as many events beside."""
+CHANCE_DEVIATIONS = 6
+"""Square roots of the expected number by which a day must exceed it; and by half as many events beside."""
 
-GRAVE = Decimal("0.01")
-"""The part of a customer's own quantity of the metric from which negative quantities are high."""
+HIGH_SHARE = Decimal("0.01")
+"""Share of a customer's own quantity of the metric from which negative quantities are high."""
 
 HISTORY = timedelta(weeks=8)
 """Time before the period that says what quantities a customer's metric has."""
@@ -71,13 +71,14 @@ HISTORY = timedelta(weeks=8)
 MIN_HISTORY_EVENTS = 20
 """Events of a customer's metric before the period, at least, that say how many are zero or negative."""
 
-SURELY_OUTSIZED = 100
-"""A quantity from this many times the largest one before is no growth, however many events are as large."""
+SURELY_OUTSIZED_RATIO = 100
+"""A quantity this many times as large as the largest one before is no growth."""
 
-MOSTLY = Decimal("0.5")
-"""The part of the customer's events of the metric from which outsized ones may be its growth."""
+GROWTH_SHARE = Decimal("0.5")
+"""Share of the customer's events of the metric from which outsized ones may be its growth."""
 
-_FACTS = 20
+_MAX_FACTS = 20
+"""Metrics that the facts of a finding list."""
 
 NAME = "quantities"
 ZERO, NEGATIVE, UNCOUNTABLE, OUTSIZED_KIND = "zero", "negative", "uncountable", "outsized"
@@ -175,7 +176,7 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     k, h = known.c, history.c
     other_rate = func.coalesce(k.others / func.nullif(k.other_events, 0), 0.0)
     rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
-    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MANY))
+    nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS))
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
     is_unusual_day = k.events > case((expected == 0, 0.0), else_=_bound(expected))
     before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), other_rate)
@@ -199,7 +200,7 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
 
 def _bound(expected: ColumnElement[Any]) -> ColumnElement[Any]:
     """The number of events that chance does not exceed."""
-    return expected + SPREAD * func.sqrt(expected) + SPREAD / 2
+    return expected + CHANCE_DEVIATIONS * func.sqrt(expected) + CHANCE_DEVIATIONS / 2
 
 
 def examine(examination: Examination) -> Outcome:
@@ -249,7 +250,7 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
         question=metrics_query(examination, metrics, **whose, occurred_after=since, occurred_before=until),
         facts=tuple(
             (data_value(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
-            for metric in metrics[:_FACTS]
+            for metric in metrics[:_MAX_FACTS]
         ),
         **whose,
     )
@@ -284,12 +285,12 @@ def _severity(unusual: _Unusual, usage: OwnUsage) -> Severity:
         return "high"
     own = _own(unusual, usage)
     if unusual.size is not None:
-        is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= MOSTLY
-        is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED
+        is_growth = part(unusual.events, usage[unusual.customer_id, unusual.metric_key][0]) >= GROWTH_SHARE
+        is_sure = not is_growth or unusual.size.times >= SURELY_OUTSIZED_RATIO
         return "high" if own >= LARGE_SHARE and is_sure else "medium"
     if unusual.events < MIN_BATCH_EVENTS and (own < LARGE_SHARE or not _has_others(unusual, usage)):
         return "low"
-    return "high" if unusual.kind == NEGATIVE and own >= GRAVE else "medium"
+    return "high" if unusual.kind == NEGATIVE and own >= HIGH_SHARE else "medium"
 
 
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
@@ -393,17 +394,18 @@ CHECK = Check(
     means="Zero is used and not billed, negative lowers the bill, with NaN or infinity there is no bill at all, and far"
     " too large a quantity is billed in full.",
     parameters={
-        "unusual": f"a day of a customer's metric with more than expected, {SPREAD} times the square root of that and"
-        f" {SPREAD // 2} events beside; expected is the larger of the rates of the customer's other days and of the"
-        " other customers in the period; or every day, where the period has so many more than"
+        "unusual": f"a day of a customer's metric with more than expected, {CHANCE_DEVIATIONS} times the square root"
+        f" of that and {CHANCE_DEVIATIONS // 2} events beside; expected is the larger of the rates of the customer's"
+        " other days and of the other customers in the period; or every day, where the period has so many more than"
         f" {MIN_HISTORY_EVENTS} events or more of the {HISTORY.days // 7} weeks before it lead to expect",
         "outsized": OUTSIZED_PARAMETER,
-        "none": f"none is expected where none of at least {MANY:,} events of other customers is of that kind",
-        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(GRAVE)} or"
-        f" more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE)} or more of"
+        "none": f"none is expected where none of at least {MIN_OTHER_EVENTS:,} events of other customers is of that"
+        " kind",
+        "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(HIGH_SHARE)}"
+        f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE)} or more of"
         f" {MIN_BATCH_EVENTS} others'; outsized from {percent(LARGE_SHARE)} of the customer's quantity of the metric"
-        f" on, unless {percent(MOSTLY)} of its events are and none is {SURELY_OUTSIZED} times as large, which may be"
-        " growth: else medium",
+        f" on, unless {percent(GROWTH_SHARE)} of its events are and none is {SURELY_OUTSIZED_RATIO} times as large,"
+        " which may be growth: else medium",
         "low": f"fewer than {MIN_BATCH_EVENTS} events that make less; of several customers or metrics they are one"
         " finding",
     },

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -35,10 +36,10 @@ from sqlalchemy import (
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
+from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.checks import data_end
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, closed, earlier
 from usage_explore.validation.totals import part
@@ -48,32 +49,32 @@ NAME = "silence"
 
 DAY = timedelta(days=1)
 
-QUIET = timedelta(days=3)
-"""A silence lasts at least this long, and at least this much of it lies in the period."""
+MIN_SILENCE = timedelta(days=3)
+"""Time without events from which usage fell silent; at least this much of it lies in the period."""
 
-BEFORE = 28
-"""How many days before a silence say what is regular."""
+HISTORY_DAYS = 28
+"""Days before a silence that say what is regular, and how long pauses are."""
 
-KNOWN = 14
-"""Fewer days since the first event are not enough to call anything regular."""
+MIN_KNOWN_DAYS = 14
+"""Days since the first event, at least, that say what is regular."""
 
-REGULAR = Decimal("0.64")
-"""The part of those days that has events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64."""
+MIN_ACTIVE_DAYS_SHARE = Decimal("0.64")
+"""Share of those days with events in regular usage: 5 days a week are 0.71, with a holiday or two 0.64."""
 
-LONGER = 2
-"""A silence is at least this many times as long as any in the days before it."""
+MIN_PAUSE_RATIO = 2
+"""A silence is at least this many times as long as any pause in those days."""
 
-EXPECTED = 20
-"""At least this many events would have come at the rate of the days before: fewer may stay away by chance."""
+MIN_EXPECTED_EVENTS = 20
+"""Events that would have come at the rate of those days, at least: fewer may stay away by chance."""
 
-GRAVE, NOTABLE = Decimal("0.01"), Decimal("0.001")
-"""What part of the period's events a silent customer used to send: high from the first on, medium from the second."""
+HIGH_SHARE, MEDIUM_SHARE = Decimal("0.01"), Decimal("0.001")
+"""Shares of the organization's events before, from which a customer's silence is high, and medium."""
 
-NOTABLE_METRIC = Decimal("0.01")
-"""What part of a metric's events came from a customer whose usage of it fell silent: medium from here on."""
+MEDIUM_METRIC_SHARE = Decimal("0.01")
+"""Share of a metric's events before, from which a customer's silence in it is medium."""
 
-AFTER = timedelta(days=7)
-"""How much after a silence its chart shows."""
+CHART_MARGIN = timedelta(days=7)
+"""Time after a silence that its chart shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     timestamptz, `days`, `active` integer, `usual` bigint.
     """
     since, end = period.span[0], closed(period)
-    read = period.replace(since=earlier(min(since, end), BEFORE * DAY), until=end)
+    read = period.replace(since=earlier(min(since, end), HISTORY_DAYS * DAY), until=end)
     c, instant = table.c, DateTime(timezone=True)
     day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(end, instant), type_=instant).label("day")
     time = c.timestamp
@@ -141,29 +142,29 @@ def statement(table: Table, period: Period) -> Select[Any]:
         func.min(e.day).over(**whose).label("began"),
     ).cte("spaced")
     s = spaced.c
-    recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - BEFORE, 0)}
+    recent: Any = {"partition_by": [s.customer_id, s.metric_key], "order_by": s.day, "range_": (1 - HISTORY_DAYS, 0)}
     regular = select(
         s.customer_id,
         s.metric_key,
         s.last,
         s.back,
         func.coalesce(s.back, literal(end, instant)).label("end"),
-        func.least(s.day - s.began + 1, BEFORE).label("days"),
+        func.least(s.day - s.began + 1, HISTORY_DAYS).label("days"),
         func.count().over(**recent).label("active"),
         func.sum(s.events).over(**recent).label("usual"),
         func.max(s.gap).over(**recent).label("longest"),
     ).cte("regular")
     r = regular.c
     gap = cast(extract("epoch", r.end - r.last), Integer)
-    quiet = literal(QUIET, Interval)
+    quiet = literal(MIN_SILENCE, Interval)
     silences = (
         select(r.customer_id, r.metric_key, r.last, r.back, r.days, r.active, cast(r.usual, Integer).label("usual"))
         .where(
             r.end - func.greatest(r.last, literal(since, instant)) >= quiet,
-            or_(r.longest.is_(None), gap >= r.longest * LONGER),
-            r.days >= KNOWN,
-            r.active >= r.days * literal(REGULAR, Numeric),
-            cast(r.usual, Numeric) * gap >= r.days * 86_400 * EXPECTED,
+            or_(r.longest.is_(None), gap >= r.longest * MIN_PAUSE_RATIO),
+            r.days >= MIN_KNOWN_DAYS,
+            r.active >= r.days * literal(MIN_ACTIVE_DAYS_SHARE, Numeric),
+            cast(r.usual, Numeric) * gap >= r.days * 86_400 * MIN_EXPECTED_EVENTS,
         )
         .cte("silences")
     )
@@ -178,8 +179,8 @@ def examine(examination: Examination) -> Outcome:
     if until <= since:
         return Outcome()
     ended: tuple[Finding, ...] = ()
-    if last := data_end.last_event(examination, until):
-        ended = (data_end.finding(examination, NAME, last, until),)
+    if last := _last_event(examination, until):
+        ended = (_data_end_finding(examination, last, until),)
         if last < since:
             return Outcome(findings=ended)
         examination = replace(examination, period=examination.period.replace(until=last + INSTANT))
@@ -218,7 +219,7 @@ def _told(found: Iterable[Silence]) -> list[Silence]:
             each
             for each in silences
             if each.metric_key is not None
-            and not any(_within(mine, each) and each.length < mine.length + QUIET for mine in own)
+            and not any(_within(mine, each) and each.length < mine.length + MIN_SILENCE for mine in own)
         ]
     return told
 
@@ -252,8 +253,8 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
         events=0,
         question=examination.aggregate_question(
             **valid_filters(customer_id=silence.customer_id, metric_key=metric),
-            since=earlier(silence.last, BEFORE * DAY),
-            until=min(silence.end + AFTER, max(until, silence.end)),
+            since=earlier(silence.last, HISTORY_DAYS * DAY),
+            until=min(silence.end + CHART_MARGIN, max(until, silence.end)),
         ),
         **events_share(examination, silence.missing, metric),
         customer_id=silence.customer_id,
@@ -268,28 +269,79 @@ def _finding(examination: Examination, silence: Silence) -> Finding:
 
 def _severity(metric: str | None, of_all: Decimal) -> Severity:
     if metric is None:
-        return "high" if of_all >= GRAVE else "medium" if of_all >= NOTABLE else "low"
-    return "medium" if of_all >= NOTABLE_METRIC else "low"
+        return "high" if of_all >= HIGH_SHARE else "medium" if of_all >= MEDIUM_SHARE else "low"
+    return "medium" if of_all >= MEDIUM_METRIC_SHARE else "low"
+
+
+def _last_event(examination: Examination, until: datetime) -> datetime | None:
+    """When the organization's data ends, whatever the period's filters; None where it goes on, or there is none."""
+    table, time = examination.table, examination.table.c.timestamp
+    every = Period(
+        organization_id=examination.period.organization_id,
+        since=validators.EARLIEST,
+        until=until,
+        as_of=examination.period.as_of,
+    )
+    last: datetime | None = examination.connection.execute(
+        select(func.max(time)).where(*conditions(table, every))
+    ).scalar_one()
+    if last is None or until - last < MIN_SILENCE:
+        return None
+    read = every.replace(since=earlier(last, HISTORY_DAYS * DAY), until=last + INSTANT)
+    known = examination.connection.execute(_days_with_events(table, read)).all()
+    longest = max((later.first - day.last for day, later in pairwise(known)), default=timedelta(0))
+    return last if until - last >= MIN_PAUSE_RATIO * longest else None
+
+
+def _days_with_events(table: Table, period: Period) -> Select[Any, Any]:
+    """The `first` and the `last` event of each day that has any, in order."""
+    time, instant = table.c.timestamp, DateTime(timezone=True)
+    day = func.date_bin(literal(DAY, Interval), time, literal(period.span[1], instant))
+    found = select(func.min(time).label("first"), func.max(time).label("last"))
+    return found.where(*conditions(table, period)).group_by(day).order_by(day)
+
+
+def _data_end_finding(examination: Examination, last: datetime, until: datetime) -> Finding:
+    """That the data ends; its share is the part of the period that has none for it."""
+    period = examination.period
+    since, end = period.span
+    share = part((until - max(last, since)) // INSTANT, (end - since) // INSTANT)
+    local = last.astimezone(period.zone)
+    before = "the period does" if until == end else "the time as of which it is examined"
+    return Finding(
+        check=NAME,
+        severity="high",
+        sentence=f"The data ends on {local.day} {local:%b %Y at %H:%M}, {duration(until - last)} before {before}: no"
+        " customer has an event after that. It was not sent, not taken in or not loaded.",
+        since=last + INSTANT,
+        until=until,
+        events=0,
+        question=examination.aggregate_question(since=earlier(last, HISTORY_DAYS * DAY), until=until),
+        share=share,
+        share_of="the period's time",
+        facts=(("last event", local.isoformat()),),
+        is_general=True,
+    )
 
 
 CHECK = Check(
     name=NAME,
     title="Silence",
-    means="Usage that came regularly stayed away: it was not sent or not taken in, and is missing from the invoice, or"
-    " the customer has left.",
+    means="Regular usage stopped: it was not sent or not ingested and is missing from the invoice, or the customer has"
+    " left.",
     parameters={
-        "end": f"the organization has no event for {data_end.QUIET.days} days before the end of what is examined, and"
-        f" {data_end.LONGER} times as long as ever in the {data_end.BEFORE} days before: one finding, high; silences"
+        "end": f"the organization has no event for {MIN_SILENCE.days} days before the end of what is examined, and"
+        f" {MIN_PAUSE_RATIO} times as long as ever in the {HISTORY_DAYS} days before: one finding, high; silences"
         " are judged up to there",
-        "quiet": f"no events for {QUIET.days} days at least, so much of it within the period",
-        "regular": f"events on {percent(REGULAR)} of the {BEFORE} days before (of {KNOWN} at least, where there are"
-        " fewer since the first event)",
-        "longer": f"{LONGER} times as long as any silence in those days",
-        "expected": f"{EXPECTED} events at least would have come at the rate of those days",
-        "customer": f"a customer whose whole usage stopped: high where it sent {percent(GRAVE)} of all events,"
-        f" medium from {percent(NOTABLE)} on, else low",
-        "metric": f"a customer's usage of one metric: medium where it was {percent(NOTABLE_METRIC)} of the metric's"
-        " events, else low",
+        "quiet": f"no events for {MIN_SILENCE.days} days at least, so much of it within the period",
+        "regular": f"events on {percent(MIN_ACTIVE_DAYS_SHARE)} of the {HISTORY_DAYS} days before (of {MIN_KNOWN_DAYS}"
+        " at least, where there are fewer since the first event)",
+        "longer": f"{MIN_PAUSE_RATIO} times as long as any silence in those days",
+        "expected": f"{MIN_EXPECTED_EVENTS} events at least would have come at the rate of those days",
+        "customer": f"a customer whose whole usage stopped: high where it sent {percent(HIGH_SHARE)} of all events,"
+        f" medium from {percent(MEDIUM_SHARE)} on, else low",
+        "metric": f"a customer's usage of one metric: medium where it was {percent(MEDIUM_METRIC_SHARE)} of the"
+        " metric's events, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} that miss most",
     },
     unit="customers' metrics",

@@ -6,28 +6,21 @@ customer that never has a subscription is told apart from one whose subscription
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import any_, literal
+from sqlalchemy import BigInteger, Interval, Select, Table, any_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.missing_rating import (
-    COLUMNS,
-    DAY,
-    DAY_FLOOR,
-    FLOOR,
-    MOSTLY,
-    Usage,
-    having,
-    never,
-    statement,
-)
 from usage_explore.validation.periods import has_column, preceding
 from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import UsageSum, joined, sum_of_query, valid_filters
@@ -36,17 +29,33 @@ NAME = "unrated"
 
 SUBSCRIPTION = "subscription_id"
 
-GRAVE_EVENTS, GRAVE = 50, Decimal("0.1")
-"""So many events, and this part of a customer's events of a metric, without a price or a subscription are high."""
+HIGH_EVENTS, HIGH_SHARE = 50, Decimal("0.1")
+"""Events, and their share of a customer's events of a metric, from which a missing price or subscription is high."""
 
-NOTABLE = Decimal("0.01")
-"""From this part of the events on, what is missing here and there is medium."""
+MEDIUM_SHARE = Decimal("0.01")
+"""Share of the events from which scattered unrated events are medium."""
 
-CROWD = 10
-"""More customers with findings of their own share one cause: they are told by metric."""
+MAX_CUSTOMERS = 10
+"""Customers with a finding each; more share one cause, so there is one finding for each metric."""
 
-EXCLUDED = 900
-"""Customers a question leaves out at most; it may have 1,000 values."""
+MAX_EXCLUDED = 900
+"""Customers that a query excludes; a filter may have 1,000 values."""
+
+DAY = timedelta(days=1)
+
+COLUMNS = {"price_key": "price", "product_id": "product", "subscription_id": "subscription"}
+"""What usage is rated by, and what people call it."""
+
+MIN_DAY_EVENTS = 3
+"""Events without the column on a day, at least, of a conspicuous day."""
+
+MOSTLY = Decimal("0.5")
+"""A metric has a column if at least this share of its customers have it on at least this share of their events.
+
+A customer with a larger share without it, in all or on some days, has a finding of its own."""
+
+MIN_EVENTS = 10
+"""Events of a customer's metric without the column, at least, of a finding of its own."""
 
 
 def examine(examination: Examination) -> Outcome:
@@ -121,7 +130,7 @@ def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[l
 
 def _groups(own: list[Usage]) -> list[list[Usage]]:
     """What is one finding: a customer's metrics, or a metric's customers where these are many."""
-    crowded = len({each.customer_id for each in own}) > CROWD
+    crowded = len({each.customer_id for each in own}) > MAX_CUSTOMERS
     groups: dict[Any, list[Usage]] = {}
     for each in own:
         groups.setdefault(each.metric_key if crowded else each.customer_id, []).append(each)
@@ -151,7 +160,7 @@ def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     whose = f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(found.customers), "customer")
     return _finding(
         name,
-        "high" if name != "product_id" and found.events >= GRAVE_EVENTS and share >= GRAVE else "medium",
+        "high" if name != "product_id" and found.events >= HIGH_EVENTS and share >= HIGH_SHARE else "medium",
         f"{counted(found.events, 'event')} of {joined([data_value(each) for each in metrics])} by {whose} have no"
         f" {COLUMNS[name]}, {span_in(found.since, found.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
@@ -186,7 +195,7 @@ def _scattered(
     return [
         _finding(
             name,
-            "medium" if share >= NOTABLE else "low",
+            "medium" if share >= MEDIUM_SHARE else "low",
             f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} and"
             f" {counted(len(found.metrics), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
             " otherwise have one, here and there.",
@@ -213,7 +222,7 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
     return [
         _finding(
             SUBSCRIPTION,
-            "medium" if share >= NOTABLE else "low",
+            "medium" if share >= MEDIUM_SHARE else "low",
             f"{counted(len(bare), 'customer')} never had a subscription in the period:"
             f" {counted(found.events, 'event')}, {percent(share)} of all.",
             question,
@@ -228,7 +237,7 @@ def _excluded(
 ) -> dict[str, list[str]]:
     """The period's exclusions with these customers, the largest if they are too many, and metrics."""
     excluded = {name: list(values) for name, values in examination.period.exclude}
-    largest = sorted(customers, key=lambda each: (-missing.get(each, 0), str(each)))[:EXCLUDED]
+    largest = sorted(customers, key=lambda each: (-missing.get(each, 0), str(each)))[:MAX_EXCLUDED]
     for name, values in (("customer_id", [str(each) for each in largest]), ("metric_key", metrics)):
         if values:
             excluded[name] = [*excluded.get(name, []), *values]
@@ -260,20 +269,98 @@ def _finding(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A customer's usage of a metric: `events`, how many are `missing` a column, and how many of these on some days.
+
+    `burst` are missing on days when at least half are, from the day that begins at `since` to the one at `until`.
+    """
+
+    customer_id: UUID
+    metric_key: str
+    events: int
+    missing: int
+    burst: int
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def mostly_there(self) -> bool:
+        """Whether at least half of the events have it."""
+        return part(self.missing, self.events) <= MOSTLY
+
+    @property
+    def own(self) -> bool:
+        """Whether so much is missing that it is a finding of its own."""
+        return self.burst >= MIN_EVENTS or (self.missing >= MIN_EVENTS and not self.mostly_there)
+
+    @classmethod
+    def of(cls, row: Any, column: str) -> Usage:
+        """A row of `statement` seen for one column."""
+        counts = (getattr(row, f"{column}_{what}") for what in ("missing", "burst", "since", "until"))
+        return cls(row.customer_id, row.metric_key, row.events, *counts)
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """Usage by `customer_id` and `metric_key`: `events`, and for each of `COLUMNS` how many are missing it.
+
+    Further columns, bigint and timestamptz: `<column>_missing`, `<column>_burst` (missing on days when at least half
+    are), `<column>_since` and `<column>_until` (the first and the last of those days). Days are of 24 hours from the
+    period's start.
+    """
+    c = table.c
+    day = func.date_bin(literal(DAY, Interval), c.timestamp, literal(period.span[0], c.timestamp.type)).label("day")
+    events = func.count()
+    days = (
+        select(c.customer_id, c.metric_key, day, events.label("events"))
+        .add_columns(*((events - func.count(c[name])).label(name) for name in COLUMNS))
+        .where(*conditions(table, period))
+        .group_by(c.customer_id, c.metric_key, day)
+        .cte("days")
+    )
+    d = days.c
+    found = [cast(func.sum(d.events), BigInteger).label("events")]
+    for name in COLUMNS:
+        missing = d[name]
+        conspicuous = (missing >= MIN_DAY_EVENTS) & (missing * 2 >= d.events)
+        found += [
+            cast(func.sum(missing), BigInteger).label(f"{name}_missing"),
+            cast(func.coalesce(func.sum(missing).filter(conspicuous), 0), BigInteger).label(f"{name}_burst"),
+            func.min(d.day).filter(conspicuous).label(f"{name}_since"),
+            func.max(d.day).filter(conspicuous).label(f"{name}_until"),
+        ]
+    return select(d.customer_id, d.metric_key, *found).group_by(d.customer_id, d.metric_key)
+
+
+def never(usages: Iterable[Usage]) -> frozenset[UUID]:
+    """The customers none of whose events has it."""
+    there = {each.customer_id for each in usages if each.missing < each.events}
+    return frozenset(each.customer_id for each in usages) - there
+
+
+def having(usages: Iterable[Usage]) -> frozenset[str]:
+    """The metrics that have it: half of their customers on half of their events."""
+    customers: dict[str, list[bool]] = {}
+    for each in usages:
+        customers.setdefault(each.metric_key, []).append(each.mostly_there)
+    return frozenset(metric for metric, there in customers.items() if part(sum(there), len(there)) >= MOSTLY)
+
+
 CHECK = Check(
     name=NAME,
     title="Unrated usage",
-    means="This usage has nothing to be rated by: it is billed at no price, or on nobody's invoice.",
+    means="Usage without a price, product or subscription: it cannot be rated and appears on no invoice.",
     parameters={
         "otherwise": f"a metric has a price, product or subscription where {percent(MOSTLY)} of its customers have"
         f" it on {percent(MOSTLY)} of their events",
-        "own": f"a customer's own finding where at least {FLOOR} events of a metric miss it and these are more than"
-        f" {percent(MOSTLY)} of that usage, or lie on days when at least {DAY_FLOOR} events and half of them miss it",
-        "high": f"{GRAVE_EVENTS} events and {percent(GRAVE)} of a customer's usage of a metric without a price or a"
+        "own": f"a customer's own finding where at least {MIN_EVENTS} events of a metric miss it and these are more"
+        f" than {percent(MOSTLY)} of that usage, or lie on days when at least {MIN_DAY_EVENTS} events and half of them"
+        " miss it",
+        "high": f"{HIGH_EVENTS} events and {percent(HIGH_SHARE)} of a customer's usage of a metric without a price or a"
         " subscription; other findings of a customer are medium",
-        "scattered": f"what misses it here and there is told together: medium from {percent(NOTABLE)} of the events on,"
-        " else low; so are customers that never have a subscription",
-        "crowd": f"more than {CROWD} customers with findings of their own are told by metric",
+        "scattered": f"what misses it here and there is told together: medium from {percent(MEDIUM_SHARE)} of the"
+        " events on, else low; so are customers that never have a subscription",
+        "crowd": f"more than {MAX_CUSTOMERS} customers with findings of their own are told by metric",
         "absent": "what no event of the organization has is not judged; what none of the period's has, and events"
         " before it have, is one finding: high, of a product medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest of each kind",

@@ -39,20 +39,21 @@ if TYPE_CHECKING:
 
 NAME = "wallets"
 
-GRAVE = Decimal("0.01")
-"""From this part of the period's events on, a customer without a wallet is a high finding."""
+HIGH_SHARE = Decimal("0.01")
+"""Share of the period's events from which a customer without a wallet is high."""
 
-NOTABLE = Decimal("0.01")
-"""From this part of a customer's events on, what goes to another wallet than most is a medium finding."""
+MEDIUM_SHARE = Decimal("0.01")
+"""Share of a customer's events in another wallet than most of them, from which the split is medium."""
 
-MOSTLY = Decimal("0.5")
-"""From this part of a customer's pinned costs on, those in another currency are the customer's own finding."""
+FOREIGN_SHARE = Decimal("0.5")
+"""Share of a customer's pinned costs in another currency, from which they are the customer's own finding."""
 
-FEW = 2
-"""Where more customers than these, and most of a wallet's, cost us another currency, that is how we are billed."""
+MAX_FOREIGN_CUSTOMERS = 2
+"""If more customers than this, and most on a wallet, have costs in another currency, that is the supplier's billing
+currency: it is reported once."""
 
-FLOOR = 10
-"""Fewer events of a customer are never a finding above low, nor a finding of their own for costs."""
+MIN_EVENTS = 10
+"""Events of a customer, at least, of a finding above low, and of the customer's own finding on costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
     found = []
     for customer, each in parts.items():
         share = part(each.events, examination.totals.events)
-        severity: Severity = "high" if share >= GRAVE else "low" if each.events < FLOOR else "medium"
+        severity: Severity = "high" if share >= HIGH_SHARE else "low" if each.events < MIN_EVENTS else "medium"
         found.append(
             Finding(
                 check=NAME,
@@ -192,7 +193,7 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
         found.append(
             Finding(
                 check=NAME,
-                severity="medium" if share >= (NOTABLE if beside >= FLOOR else LARGE_SHARE) else "low",
+                severity="medium" if share >= (MEDIUM_SHARE if beside >= MIN_EVENTS else LARGE_SHARE) else "low",
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
@@ -214,11 +215,14 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
     own = {
         key: each
         for key, each in strange.items()
-        if each.events >= FLOOR and part(each.events, costed[key].events) >= MOSTLY
+        if each.events >= MIN_EVENTS and part(each.events, costed[key].events) >= FOREIGN_SHARE
     }
     for wallet in {wallet for _, wallet in own}:
         mine = [key for key in own if key[1] == wallet]
-        if len(mine) > FEW and part(len(mine), sum(key[1] == wallet for key in costed)) >= MOSTLY:
+        if (
+            len(mine) > MAX_FOREIGN_CUSTOMERS
+            and part(len(mine), sum(key[1] == wallet for key in costed)) >= FOREIGN_SHARE
+        ):
             own = {key: each for key, each in own.items() if key[1] != wallet}
     found = []
     for (customer, wallet), each in own.items():
@@ -267,17 +271,17 @@ def _disagrees(row: Any, how: How) -> bool:
 CHECK = Check(
     name=NAME,
     title="Wallets",
-    means="When the invoice is finalized, this usage goes to a wallet that nobody meant, to several, or to none.",
+    means="When the invoice is finalized, this usage goes to an unintended wallet, to several, or to none.",
     parameters={
         "cascade": "usage without a wallet currency goes to the customer's preferred currency, then to the"
         " organization's default, else its wallet is unknown",
         "absent": "skipped where no event of the organization has a wallet currency and no preferences were given",
-        "unknown": f"high from {percent(GRAVE)} of the period's events on, below it medium, and low under {FLOOR}"
-        " events; one low finding where no preferences were given",
-        "split": f"medium where at least {FLOOR} events and {percent(NOTABLE)} of a customer's usage, or fewer events"
-        f" and {percent(LARGE_SHARE)}, go to another wallet than most of it, else low",
-        "costs": f"medium where at least {FLOOR} events and {percent(MOSTLY)} of a customer's costs for a wallet are"
-        " in another currency but not most customers' of that wallet, else told by pair of currencies, low",
+        "unknown": f"high from {percent(HIGH_SHARE)} of the period's events on, below it medium, and low under"
+        f" {MIN_EVENTS} events; one low finding where no preferences were given",
+        "split": f"medium where at least {MIN_EVENTS} events and {percent(MEDIUM_SHARE)} of a customer's usage, or"
+        f" fewer events and {percent(LARGE_SHARE)}, go to another wallet than most of it, else low",
+        "costs": f"medium where at least {MIN_EVENTS} events and {percent(FOREIGN_SHARE)} of a customer's costs for a"
+        " wallet are in another currency but not most customers' of that wallet, else told by pair of currencies, low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",

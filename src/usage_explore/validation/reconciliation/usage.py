@@ -11,11 +11,11 @@ from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, a
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.checks.duplicates import MARGIN
+from usage_explore.validation.checks.duplicates import KEY_MARGIN
+from usage_explore.validation.periods import surroundings
 from usage_explore.validation.reconciliation.compare import Key, Repeats, Used
 
 MAX_KEYS = 250_000
@@ -75,7 +75,7 @@ def repeats(examination: Examination, columns: tuple[str, ...], customers: set[U
 
 def _repeated(table: Table, period: Period, columns: tuple[str, ...], customers: set[UUID]) -> Select[Any]:
     c = table.c
-    near = [*conditions(table, _surroundings(period))]
+    near = [*conditions(table, surroundings(period, KEY_MARGIN))]
     if len(customers) <= _NAMED:
         whose = literal(sorted(customers), ARRAY(Uuid[UUID]())).cast(ARRAY(Uuid[UUID]()))
         near.append(c.customer_id == any_(whose))
@@ -123,17 +123,6 @@ def _ranked(
         .join(again, and_(again.c.customer_id == c.customer_id, again.c.digest == digest))
         .where(*near)
         .cte("ranked")
-    )
-
-
-def _surroundings(period: Period) -> Period:
-    """All of the organization's usage in and around the period: its filters may hide which of a key came first."""
-    since, until = period.span
-    return Period(
-        organization_id=period.organization_id,
-        since=max(since - MARGIN, validators.EARLIEST),
-        until=min(until + MARGIN, validators.LATEST),
-        as_of=period.as_of,
     )
 
 
