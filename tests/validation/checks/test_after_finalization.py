@@ -122,7 +122,10 @@ def test_without_a_finalization_it_is_skipped_and_says_why(
     store = store_of(events_connection, events_database_url, [])
     result = examine(store, "after_finalization", september())
     assert (result.outcome, result.skipped) == (None, "finalized_at was not given")
-    assert examine(store, "after_finalization", september(finalized_at=FINALIZED)).is_clean
+    result = examine(store, "after_finalization", september(finalized_at=FINALIZED))
+    assert (result.skipped, result.failed, result.is_clean) == ("", "", False)
+    assert result.outcome is not None
+    assert result.outcome.findings == ()
     store.close()
 
 
@@ -190,7 +193,7 @@ def test_what_a_period_finalized_before_its_end_goes_on_to_hold_is_one_finding(
     for metric in ("tokens", "calls"):
         mine = [row for row in later if row.metric_key == metric]
         told = f"{len(mine)} events, quantity {plain(total(row.quantity for row in mine))}"
-        assert dict(finding.facts)[metric] == told
+        assert dict(finding.facts)[f"affected {metric}"] == told
     assert outcome.sheet is not None
     assert outcome.sheet["events_later"].sum() == len(later)
     assert store.aggregate(finding.question).total == len(rows)  # type: ignore[arg-type]

@@ -164,7 +164,7 @@ def test_further_batches_are_summed_in_the_note(events_connection: ddl.Connectio
     store.close()
     assert outcome is not None
     assert len(outcome.findings) == MAX_FINDINGS_PER_CHECK
-    assert outcome.note == f"2 smaller batches more, {2 * MIN_BATCH_EVENTS} events: tokens 2"
+    assert outcome.note == f"2 more smaller batches, {2 * MIN_BATCH_EVENTS} events: tokens 2"
 
 
 def again(row: Row, **fields: object) -> Row:
@@ -260,8 +260,11 @@ def test_the_same_content_at_another_time_is_billed_twice(
 
 def test_nothing_is_found_in_nothing(events_connection: ddl.Connection, events_database_url: str) -> None:
     store = store_of(events_connection, events_database_url, [])
-    assert examine(store, "duplicates", september()).is_clean
+    result = examine(store, "duplicates", september())
     store.close()
+    assert result.outcome is not None
+    assert result.outcome.findings == ()
+    assert not result.is_clean  # nothing was examined
 
 
 def test_the_rows_of_a_neighbour_are_no_duplicates(events_connection: ddl.Connection, events_database_url: str) -> None:

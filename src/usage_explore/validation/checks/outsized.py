@@ -165,7 +165,7 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
 
     A customer's metric with too few quantities before is compared with the other customers', if these have many.
     """
-    rows = examination.rows(sizes(examination.table, examination.period))
+    rows = list(examination.rows(sizes(examination.table, examination.period)))
     others: dict[str, list[tuple[Decimal, UUID]]] = defaultdict(list)
     events: Counter[str] = Counter()
     squares: dict[str, float] = defaultdict(float)
