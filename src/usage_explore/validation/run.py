@@ -92,12 +92,12 @@ def _run(examination: Examination, check: Check, show: Progress) -> Result:
 
 
 def _quietly(name: str, done: float) -> None:
-    """Nobody watches."""
+    """Progress without a listener."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Checks, and what they need beside the events; read and found sound before the database is asked."""
+    """The checks to run and the files they need, read and validated before the database is queried."""
 
     checks: tuple[Check, ...]
     invoices: Invoices | None

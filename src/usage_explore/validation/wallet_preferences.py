@@ -1,7 +1,7 @@
 """Which wallet usage without a pinned currency goes to: the preferred-currency cascade.
 
-First the customer's preference, then the organization's default, else nobody knows. Preferences come as a `.csv` or
-`.parquet` file, a frame, or a mapping of customer to currency. A table has the columns
+First the customer's preference, then the organization's default, else the wallet is unknown. Preferences come as a
+`.csv` or `.parquet` file, a frame, or a mapping of customer to currency. A table has the columns
 
     customer_id   UUID; empty, or the word `default`, for the organization's default
     currency      text, compared as it is written: `eur` is another wallet than `EUR`

@@ -59,19 +59,22 @@ def statement(table: Table, period: Period) -> Select[Any]:
     since, until = period.span
     edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MAX_STEPS)
     given = {name: value for name, value in period.given().items() if name in AggregateQuery.model_fields}
-    asked = AggregateQuery(
+    query = AggregateQuery(
         **{**given, "since": edges[0], "until": edges[-1], "metric": "sum_quantity", "group_by": "customer_id"}
     )
-    return series.statement(table, asked, edges)
+    return series.statement(table, query, edges)
 
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
     found, looked_at, sparse = _deviations(examination)
-    told = incidents(examination, found)
+    found_incidents = incidents(examination, found)
     findings = []
     shown, smaller = limited(
-        told, "incidents", lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}", MAX_INCIDENTS
+        found_incidents,
+        "incidents",
+        lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}",
+        MAX_INCIDENTS,
     )
     for number, incident in enumerate(shown):
         findings.append(finding(examination, incident))
@@ -144,7 +147,7 @@ CHECK = Check(
         "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"
         f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
         f" silence of {LONG_SILENCE_WEEKS} weeks or more is left to the check of silences",
-        "told": f"differences of at least {MIN_CHANGE:.0%} of what was expected, of {MIN_EVENTS} events, and of "
+        "reported": f"differences of at least {MIN_CHANGE:.0%} of what was expected, of {MIN_EVENTS} events, and of "
         f"{MIN_OWN_SHARE:.0%} of the customer's usage of the metric in the period",
         "quantity": f"judged from {MIN_QUANTITY_EVENTS} events a day, or hour, on average, and where the number of"
         f" events left its band; that is judged from {MIN_EVENTS} events in all",

@@ -117,7 +117,7 @@ def _of_detection(
 ) -> Iterator[tuple[int, Deviation]]:
     for anomaly in detection:
         start, end, lasts = _extent(detection, anomaly)
-        # a new level is told by days; that usage begins or ends altogether, by the check of silences
+        # new levels are reported by day; usage that begins or ends altogether, by the check of silences
         if lasts and (grid.step == "hour" or not (anomaly.value > 0 and anomaly.expected > 0)):
             continue
         if (start if lasts else end - 1) < first:

@@ -54,8 +54,8 @@ class Incident:
     @property
     def span(self) -> tuple[datetime, datetime]:
         """From the first to the last instant of the deviations in the lead's steps."""
-        told = [deviation for deviation in self.deviations if deviation.step == self.lead.step]
-        return min(deviation.since for deviation in told), max(deviation.until for deviation in told)
+        shown = [deviation for deviation in self.deviations if deviation.step == self.lead.step]
+        return min(deviation.since for deviation in shown), max(deviation.until for deviation in shown)
 
 
 def incidents(examination: Examination, found: Iterable[Deviation]) -> list[Incident]:
@@ -109,8 +109,8 @@ def _without_repeats(found: list[Deviation]) -> list[Deviation]:
         along = [deviation for deviation in kept if _alike(deviation, whole) and _near(deviation, whole)]
         if any(abs(deviation.excess) >= abs(whole.excess) / 2 for deviation in along):
             continue
-        told = {id(deviation) for deviation in along if deviation.change <= 2 * whole.change}
-        kept = [*(deviation for deviation in kept if id(deviation) not in told), whole]
+        repeated = {id(deviation) for deviation in along if deviation.change <= 2 * whole.change}
+        kept = [*(deviation for deviation in kept if id(deviation) not in repeated), whole]
     return kept
 
 

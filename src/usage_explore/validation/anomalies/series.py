@@ -1,6 +1,6 @@
 """Usage by customer and metric over even steps of time, for the detector: a period and the weeks before it.
 
-The sums are made exact in the database and turned to float64 for the detector alone; what a finding reports is asked
+The sums are made exact in the database and turned to float64 for the detector alone; what a finding reports is queried
 again, as `Decimal`. Series come in blocks, so that memory does not grow with the number of customers.
 """
 
@@ -125,8 +125,8 @@ def grid(examination: Examination, step: Step) -> Grid | None:
     """
     period, until = examination.period, examination.closed_until
     since = max(period.span[0] - HISTORY, validators.EARLIEST)
-    asked = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
-    first = examination.connection.execute(filters.extent(examination.table, asked)).one()[0]
+    query = examination.events_question(occurred_after=since, occurred_before=max(until, period.span[0]))
+    first = examination.connection.execute(filters.extent(examination.table, query)).one()[0]
     if first is None or max(first, since) >= until:
         return None
     edges = buckets.edges(max(first, since), until, step, period.zone, MAX_STEPS)
@@ -159,16 +159,16 @@ def blocks(
 
     From the rollup where it serves exactly, else from the events. A sum that is no number is unknown.
     """
-    asked = _query(examination, grid, group)
+    query = _query(examination, grid, group)
     path: Serving | str = ""
     if examination.rollup and customers is None:
-        path = lookup.path(examination.connection, examination.table, asked, grid.edges, examination.now, metrics=True)
+        path = lookup.path(examination.connection, examination.table, query, grid.edges, examination.now, metrics=True)
     serving = path if isinstance(path, Serving) else None
-    asking = statement(examination.table, asked, grid.edges, serving, customers)
+    rows_statement = statement(examination.table, query, grid.edges, serving, customers)
     size = max(1, _MAX_BLOCK_CELLS[grid.step] // len(grid.starts))
     if group == "customer_id" and customers is None:  # many: through a cursor, for which no workers are started
-        asking = asking.execution_options(yield_per=size)
-    for some in examination.connection.execute(asking).partitions(size):
+        rows_statement = rows_statement.execution_options(yield_per=size)
+    for some in examination.connection.execute(rows_statement).partitions(size):
         yield Block(
             customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
             metrics=tuple(row.metric_key for row in some),

@@ -189,11 +189,11 @@ def examine(examination: Examination) -> Outcome:
         looked_at = row.pairs
         if row.customer_id is not None:
             found.append(_silence(examination, row))
-    told = sorted(
-        _told(found), key=lambda each: (-each.missing, str(each.customer_id), each.metric_key or "", each.last)
+    reported = sorted(
+        _without_parts(found), key=lambda each: (-each.missing, str(each.customer_id), each.metric_key or "", each.last)
     )
     shown, note = limited(
-        told, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
+        reported, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
     )
     silences = tuple(_finding(examination, silence) for silence in shown)
     return Outcome(findings=ended + silences, looked_at=looked_at, note=note)
@@ -206,22 +206,22 @@ def _silence(examination: Examination, row: Any) -> Silence:
     return Silence(row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing)
 
 
-def _told(found: Iterable[Silence]) -> list[Silence]:
+def _without_parts(found: Iterable[Silence]) -> list[Silence]:
     """The silences without those of metrics that are the customer's own, or hardly longer."""
     customers: dict[UUID, list[Silence]] = {}
     for each in found:
         customers.setdefault(each.customer_id, []).append(each)
-    told = []
+    reported = []
     for silences in customers.values():
         own = [each for each in silences if each.metric_key is None]
-        told += own
-        told += [
+        reported += own
+        reported += [
             each
             for each in silences
             if each.metric_key is not None
             and not any(_within(mine, each) and each.length < mine.length + MIN_SILENCE for mine in own)
         ]
-    return told
+    return reported
 
 
 def _within(one: Silence, other: Silence) -> bool:

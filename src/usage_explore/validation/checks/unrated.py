@@ -1,7 +1,7 @@
 """Unrated: events without the price, product or subscription that such events otherwise have.
 
 What a metric has is what most of its customers' events have: a metric that never has a product lacks nothing. A
-customer that never has a subscription is told apart from one whose subscription is suddenly missing.
+customer that never has a subscription is reported apart from one whose subscription is suddenly missing.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[l
         lambda rest: counted(sum(usage.missing for group in rest for usage in group), "event"),
     )
     findings = [_own(examination, name, group) for group in shown]
-    told = {each.customer_id for group in groups for each in group}
-    findings += _scattered(examination, name, lacking, told, bare, {each.metric_key for each in usages} - metrics)
+    reported = {each.customer_id for group in groups for each in group}
+    findings += _scattered(examination, name, lacking, reported, bare, {each.metric_key for each in usages} - metrics)
     if bare:
         others = {each.customer_id: each.missing for each in judged if each.missing}
         findings += _without(examination, bare, others)
@@ -174,19 +174,19 @@ def _scattered(
     examination: Examination,
     name: str,
     lacking: list[Usage],
-    told: set[UUID],
+    reported: set[UUID],
     bare: frozenset[UUID],
     without: set[str],
 ) -> list[Finding]:
-    """What is missing here and there, all together, of neither those told apart nor those that never have it."""
+    """One finding on scattered events without the column, of customers without a finding of their own."""
     missing: dict[UUID, int] = {}
     for each in lacking:
         missing[each.customer_id] = missing.get(each.customer_id, 0) + each.missing
-    if not missing.keys() - told:
+    if not missing.keys() - reported:
         return []
     metrics = [each for each in without if valid_filters(metric_key=each)]
     question = examination.events_question(
-        missing=examination.missing(name), exclude=_excluded(examination, told | bare, missing, metrics)
+        missing=examination.missing(name), exclude=_excluded(examination, reported | bare, missing, metrics)
     )
     column = examination.table.c.metric_key
     found = _there(sum_of_query(examination, question, column.not_in(sorted(without))))
@@ -358,9 +358,9 @@ CHECK = Check(
         " miss it",
         "high": f"{HIGH_EVENTS} events and {percent(HIGH_SHARE)} of a customer's usage of a metric without a price or a"
         " subscription; other findings of a customer are medium",
-        "scattered": f"what misses it here and there is told together: medium from {percent(MEDIUM_SHARE)} of the"
+        "scattered": f"what lacks it here and there is one finding: medium from {percent(MEDIUM_SHARE)} of the"
         " events on, else low; so are customers that never have a subscription",
-        "crowd": f"more than {MAX_CUSTOMERS} customers with findings of their own are told by metric",
+        "crowd": f"more than {MAX_CUSTOMERS} customers with findings of their own: one finding for each metric",
         "absent": "what no event of the organization has is not judged; what none of the period's has, and events"
         " before it have, is one finding: high, of a product medium",
         "most": f"the {MAX_FINDINGS_PER_CHECK} largest of each kind",

@@ -281,7 +281,8 @@ CHECK = Check(
         "split": f"medium where at least {MIN_EVENTS} events and {percent(MEDIUM_SHARE)} of a customer's usage, or"
         f" fewer events and {percent(LARGE_SHARE)}, go to another wallet than most of it, else low",
         "costs": f"medium where at least {MIN_EVENTS} events and {percent(FOREIGN_SHARE)} of a customer's costs for a"
-        " wallet are in another currency but not most customers' of that wallet, else told by pair of currencies, low",
+        " wallet are in another currency but not most customers' of that wallet, else one low finding for each pair of"
+        " currencies",
         "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of each kind",
     },
     unit="customers",
