@@ -44,7 +44,7 @@ def test_the_longest_bar_takes_most_of_the_width(width: int) -> None:
 def test_a_label_begins_with_the_exact_change_and_shortens_ids() -> None:
     rest = Part(before=7, after=67, share=Decimal("0.06"))
     spec = chart((cell(0, 1234567, "a"),), rest, "count", "+1,234,567", width=2000).to_dict()
-    values = spec["data"]["values"]
+    values = spec["layer"][0]["data"]["values"]
     labels = re.findall(r'"lines": \[([^]]*)\]', values)
     assert labels[0].startswith('"+1,234,567 (')
     assert "0b9c1a2e\\u2026" in labels[0]

@@ -75,7 +75,10 @@ def chart(
     )
     below_label = (label_height - _BAR_GAP) / 2 + 2
     bars = base.mark_bar(height=_BAR_HEIGHT, cornerRadius=2, yOffset=below_label)
-    zeros = base.mark_tick(color=look.soft, size=_BAR_HEIGHT + 8, thickness=1, yOffset=below_label)
+    # with data of its own, because Altair would move shared data to the top, where Streamlit reads no JSON text
+    zeros = base.properties(data=inline(rows, "zeros")).mark_tick(
+        color=look.soft, size=_BAR_HEIGHT + 8, thickness=1, yOffset=below_label
+    )
     labels = base.mark_text(
         align="left", baseline="top", dy=-row_height / 2, lineHeight=_LABEL_LINE_HEIGHT, color=look.text, fontSize=12
     )
