@@ -69,9 +69,9 @@ def chart(
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
         shades = palette.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
         drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
-    chart = AnswerChart(layer=drawn).properties(width=width, height=height, description=labels.summary(answer))
     title = axes.title(describe(answer.query, whole_seconds=True), [*labels.notes(answer), *notes], width)
-    return axes.configured(chart.properties(title=title), look)
+    chart = AnswerChart(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
+    return axes.configured(chart, look)
 
 
 def _drawn(

@@ -81,29 +81,30 @@ def value_axis(answer: AggregateData) -> dict[str, Any]:
 
 def configured(chart: _Layered, look: Palette) -> _Layered:
     """The chart with the fonts, colours and paddings that all charts have."""
-    configured: _Layered = (
-        chart.properties(
-            background=look.background,
-            padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
-            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        )
-        .configure(font=FONT)
-        .configure_view(stroke=None)
-        .configure_title(
-            anchor="start",
-            frame="group",
-            color=look.text,
-            fontSize=15,
-            fontWeight=600,
-            subtitleColor=look.soft,
-            subtitleFontSize=12,
-            offset=14,
-        )
-        .configure_axis(**axis_config(look))
-        .configure_axisY(domain=False, ticks=False)
-        .configure_legend(
-            labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
-        )
+    configured: _Layered = chart.properties(
+        background=look.background,
+        padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        # one object, as each of Altair's `configure_…` methods copies every layer
+        config=alt.Config(
+            font=FONT,
+            view=alt.ViewConfig(stroke=None),
+            title=alt.TitleConfig(
+                anchor="start",
+                frame="group",
+                color=look.text,
+                fontSize=15,
+                fontWeight=600,
+                subtitleColor=look.soft,
+                subtitleFontSize=12,
+                offset=14,
+            ),
+            axis=alt.AxisConfig(**axis_config(look)),
+            axisY=alt.AxisConfig(domain=False, ticks=False),
+            legend=alt.LegendConfig(
+                labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
+            ),
+        ),
     )
     return configured
 

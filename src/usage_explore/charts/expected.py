@@ -75,7 +75,7 @@ def chart(
     if expected:
         notes.append("Grey band: expected")
     title = axes.title(describe(answer.query.replace(as_of=None), whole_seconds=True), notes, width)
-    chart = Drawn(layer=drawn).properties(width=width, height=height, title=title, description=labels.summary(answer))
+    chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
     return axes.configured(chart, look)
 
 

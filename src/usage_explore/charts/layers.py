@@ -63,10 +63,11 @@ class Canvas:
         levels = [_MISSING_OPACITY if line.kind == "missing" else 1.0 for line in self.lines]
         return alt.FillOpacity("series:O", scale=self._scale(levels), sort=None, legend=None)
 
-    def pale(self) -> Any:
+    def pale(self) -> alt.FillOpacityValue:
         """Fill opacity of unfinished buckets."""
-        return alt.condition(
-            self.is_missing(), alt.value(_MISSING_OPACITY * _UNFINISHED_OPACITY), alt.value(_UNFINISHED_OPACITY)
+        return alt.FillOpacityValue(
+            _UNFINISHED_OPACITY,
+            condition={"test": self.is_missing(), "value": _MISSING_OPACITY * _UNFINISHED_OPACITY},
         )
 
     def is_missing(self) -> alt.FieldOneOfPredicate:
@@ -84,7 +85,7 @@ class Canvas:
         """The opacity channel: series that are not selected in the legend fade."""
         if not self.interactive:
             return {}
-        return {"opacity": alt.condition(alt.param(name="legend"), alt.value(1), alt.value(0.12))}
+        return {"opacity": alt.OpacityValue(0.12, condition={"param": "legend", "value": 1})}
 
     def _scale(self, values: list[Any]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
@@ -98,7 +99,7 @@ def inline(rows: list[Row], name: str) -> alt.InlineData:
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
-    encoded: alt.Chart = band.encode(x=canvas.place(), x2="end:Q", tooltip=tooltip(canvas.lines))
+    encoded: alt.Chart = band.encode(x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines))
     return encoded
 
 
@@ -114,7 +115,7 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
     """The part of the window that has not begun: shaded, so that it is not taken for zero."""
     base = alt.Chart(inline([{"start": start, "end": end, "middle": (start + end) // 2}], "not_yet"))
     return [
-        base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2="end:Q"),
+        base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2=alt.X2("end:Q")),
         base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8).encode(
             x=canvas.place("middle")
         ),
@@ -132,9 +133,9 @@ def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     gap = 1.0 if canvas.buckets <= MAX_SPACED_BUCKETS else 0.25 if canvas.buckets <= 4 * MAX_SPACED_BUCKETS else 0.0
     base = alt.Chart(alt.NamedData(name="points")).encode(
         x=canvas.place(),
-        x2="end:Q",
+        x2=alt.X2("end:Q"),
         y=canvas.value(),
-        y2="low:Q",
+        y2=alt.Y2("low:Q"),
         color=canvas.color(),
         stroke=canvas.stroke(),
         **canvas.dim(),
@@ -144,7 +145,8 @@ def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
         base.transform_filter("datum.complete")
         .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap)
         .encode(
-            fillOpacity=canvas.fill(), strokeOpacity=alt.condition(canvas.is_missing(), alt.value(1), alt.value(0))
+            fillOpacity=canvas.fill(),
+            strokeOpacity=alt.StrokeOpacityValue(0, condition={"test": canvas.is_missing(), "value": 1}),
         ),
         base.transform_filter("!datum.complete")
         .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap)
@@ -163,10 +165,10 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_area().encode(**shared, y2="low:Q", fillOpacity=canvas.fill()),
+        whole.mark_area().encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
         whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1).encode(**shared),
-        end.mark_area().encode(**shared, y2="low:Q", detail="run:N", fillOpacity=canvas.pale()),
-        end.mark_line(strokeWidth=1.5, strokeDash=_DASH).encode(**shared, detail="run:N"),
+        end.mark_area().encode(**shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -191,7 +193,7 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     end = alt.Chart(inline(unfinished, "ends"))
     return [
         whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
-        end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail="run:N"),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -221,7 +223,7 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
     if kind == "lines":
         marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
     else:
-        marked = base.mark_bar(fillOpacity=0).encode(x=canvas.place(), x2="end:Q", y2="low:Q")
+        marked = base.mark_bar(fillOpacity=0).encode(x=canvas.place(), x2=alt.X2("end:Q"), y2=alt.Y2("low:Q"))
     return _selectable(marked, canvas)
 
 
@@ -229,13 +231,14 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """Transparent marks for a chart with very many points: one per bucket, where a click selects the bucket."""
     base = alt.Chart(inline(rows, "buckets")).mark_rect(fillOpacity=0)
     return _selectable(
-        base.encode(x=canvas.place(), x2="end:Q", color=canvas.color(), tooltip=tooltip(canvas.lines)), canvas
+        base.encode(x=canvas.place(), x2=alt.X2("end:Q"), color=canvas.color(), tooltip=tooltip(canvas.lines)), canvas
     )
 
 
 def _selectable(marked: alt.Chart, canvas: Canvas) -> alt.Chart:
-    ring = alt.condition(alt.param(name="pick"), alt.value(canvas.palette.text), alt.value("transparent"), empty=False)
-    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.value(1.5)).add_params(*selections())
+    picked = {"param": "pick", "empty": False, "value": canvas.palette.text}
+    ring = alt.StrokeValue("transparent", condition=picked)
+    encoded: alt.Chart = marked.encode(stroke=ring, strokeWidth=alt.StrokeWidthValue(1.5)).add_params(*selections())
     return encoded
 
 
