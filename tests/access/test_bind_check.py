@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 
 from support import generated_events
 from support.api_server import EVENTS
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config, connect
 from usage_explore.access import bind_check
 from usage_explore.access.api_keys import Keyring
 from usage_explore.cli.main import main
-from usage_explore.cli.serve import launch
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import ConfigurationError
 
@@ -158,7 +158,7 @@ def open_door(events_database_url: str, events_connection: ddl.Connection, tmp_p
     generated_events.insert(events_connection, generated_events.generate(per_scene=1))
     settings = config.settings(database_url=events_database_url, home=tmp_path)
     (tmp_path / "key").write_text(Keyring(settings.keys).create(generated_events.ORGANIZATION, "a"))
-    port = launch.free_port(None, first=8750)
+    port = free_port()
     command = [sys.executable, "-P", "-m", "usage_explore", "api", "--host", "0.0.0.0", "--port", str(port)]
     log = tmp_path / "log"
     with log.open("wb") as output:

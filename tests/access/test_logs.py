@@ -15,11 +15,11 @@ import pytest
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, command, raw
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.api_keys import Keyring
-from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
 from usage_explore.query.queries import EventQuery
 
@@ -88,7 +88,7 @@ def test_every_request_is_one_line_without_secrets(
     key = Keyring(settings.keys).create(generated_events.ORGANIZATION, "billing bot")
     gone = Keyring(settings.keys).create(generated_events.ORGANIZATION, "revoked")
     Keyring(settings.keys).revoke(gone.split("_")[1])
-    port = launch.free_port(None, first=8760)
+    port = free_port()
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

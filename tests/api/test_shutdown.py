@@ -15,9 +15,9 @@ import pytest
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, command, working
+from support.ports import free_port
 from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import EventQuery, Store, config, connect
-from usage_explore.cli.serve import launch
 from usage_explore.db import cancellation, ddl
 from usage_explore.errors import UsageExploreError
 
@@ -37,7 +37,7 @@ def serving(word: str, grace: float, url: str, folder: Path) -> Iterator[tuple[s
         statement_timeout=SLEEP,
         home=folder,
     )
-    port = launch.free_port(None, first=8780)
+    port = free_port()
     line = [sys.executable, "-P", "-c", GRACE.format(grace), *command(word, port)[4:]]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(line, env=settings.environment(), stdout=log, stderr=log, cwd=folder)

@@ -17,10 +17,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from support.api_server import command
+from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import config
 from usage_explore.app.guard import MAX_FILES, MAX_HELD
-from usage_explore.cli.serve import launch
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22
@@ -121,7 +121,7 @@ def serving(folder: Path, port: int) -> Iterator[App]:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("guarded")
-    port = launch.free_port(None, first=9200)
+    port = free_port()
     (folder / "people.toml").write_text(
         '["ana@example.com"]\norganizations = "all"\n["bob@example.com"]\norganizations = "all"\n'
     )
@@ -137,7 +137,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """An app for the one person on this machine."""
-    with serving(tmp_path_factory.mktemp("alone"), launch.free_port(None, first=9300)) as made:
+    with serving(tmp_path_factory.mktemp("alone"), free_port()) as made:
         yield made
 
 

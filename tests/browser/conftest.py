@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 from support.api_server import command
 from support.browser_pages import Site
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import Store, config, connect
-from usage_explore.cli.serve import launch
 
 Visit = Callable[..., Page]
 
@@ -28,7 +28,7 @@ def site(demo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
     folder = tmp_path_factory.mktemp("app")
     log = folder / "log"
     with log.open("wb") as output:
-        port = launch.free_port(None)
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         settings = config.settings(database_url=demo_url, app_url=url)
         environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 import usage_explore.app
 from support.browser_pages import CHART, Site, address
 from support.demo_database import ACME, WINDOW
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
-from usage_explore.cli.serve import launch
 
 NUMBERS = address("explore", **WINDOW, organization_id=ACME)
 
@@ -40,7 +40,7 @@ def test_only_the_machines_own_names_are_answered(site: Site, page: Page, host: 
 
 
 def test_streamlit_told_to_listen_everywhere_lets_nobody_in(site: Site, page: Page, tmp_path: Path) -> None:
-    port = launch.free_port(None, first=8950)
+    port = free_port()
     script = Path(usage_explore.app.__file__).with_name("main.py")
     command = [sys.executable, "-P", "-m", "streamlit", "run", str(script)]
     command += ["--server.address", "0.0.0.0", "--server.port", str(port), "--server.headless", "true"]

@@ -18,9 +18,9 @@ from browser.identity_provider import CLIENT, SECRET, Provider, provider
 from support.api_server import command
 from support.browser_pages import CHART, Site, address, at_rest, parameters, settled, violations
 from support.demo_database import ACME, BIRCH, WINDOW
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
-from usage_explore.cli.serve import launch
 
 COOKIE_SECRET = "keeps the cookies " + "c" * 22
 TABLE = f"""
@@ -48,7 +48,7 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
     """The address of an app where people sign in, on the same database."""
     people.write_text(TABLE)
     folder = people.parent
-    port = launch.free_port(None, first=8900)
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "secrets.toml").write_text(

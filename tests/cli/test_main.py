@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from support.ports import free_port
 from support.waiting import PATIENCE
 from usage_explore.cli.main import main
 from usage_explore.cli.serve import launch
@@ -201,7 +202,7 @@ def test_taken_port_is_refused() -> None:
 @pytest.fixture
 def app(home: Path) -> Iterator[subprocess.Popen[str]]:
     """The app on an embedded database without events, in a process group of its own."""
-    port = launch.free_port(None)
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "usage_explore", "app", "--home", str(home), "--port", str(port), "--no-demo"],
         stdout=subprocess.PIPE,

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from support import generated_events
+from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
-from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
 
 
@@ -21,7 +21,7 @@ def test_both_commands_serve_the_api(
     events_database_url: str, events_connection: ddl.Connection, tmp_path: Path, alone: bool
 ) -> None:
     generated_events.insert(events_connection, generated_events.generate(per_scene=1))
-    port = launch.free_port(None, first=8700)
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     settings = config.settings(
         database_url=events_database_url, organization_id=generated_events.ORGANIZATION, app_url=url

@@ -27,10 +27,11 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as open_websocket
 
 from support.api_server import command
-from support.waiting import PATIENCE, eventually
+from support.ports import free_port
+from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.access import logs
-from usage_explore.cli.serve import connections, launch, uvicorn_server
+from usage_explore.cli.serve import connections, uvicorn_server
 from usage_explore.cli.serve.connections import Connections, TimedConnection
 
 FILES = 256
@@ -198,7 +199,7 @@ def api(tmp_path: Path) -> Api:
 
     @contextlib.contextmanager
     def running(**settings: str) -> Iterator[str]:
-        port = launch.free_port(None, first=9100)
+        port = free_port()
         chosen = config.settings(database_url="postgresql://127.0.0.1:1/nowhere", home=tmp_path, **settings)
         with (tmp_path / "log").open("wb") as output:
             process = subprocess.Popen(
@@ -210,7 +211,7 @@ def api(tmp_path: Path) -> Api:
             )
         address = f"127.0.0.1:{port}"
         try:
-            eventually(lambda: _alive(address))
+            eventually(lambda: answers(f"http://{address}/api/healthz"))
             yield address
         finally:
             process.terminate()
@@ -228,7 +229,7 @@ def test_healthz_is_answered_during_a_flood_of_half_sent_requests(api: Api, tmp_
         for _ in range(FILES + 20):
             holding.enter_context(_opened(address, HALF))
         for _ in range(5):
-            assert _alive(address)
+            assert answers(f"http://{address}/api/healthz")
             time.sleep(0.5)
     said = _lines(tmp_path / "log")
     assert not [line for line in said if line["logger"] == "asyncio"]
@@ -247,13 +248,6 @@ def test_a_forwarded_address_is_believed_of_trusted_proxies_alone(
         httpx.get(f"http://{address}/api/healthz", headers=forwarded, timeout=PATIENCE)
     (line,) = [line for line in _lines(tmp_path / "log") if line.get("request_id") == "forwarded"]
     assert line["client"] == client
-
-
-def _alive(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/api/healthz", timeout=PATIENCE).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_what_libraries_repeat_does_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:

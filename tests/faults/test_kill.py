@@ -15,7 +15,8 @@ import pytest
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS
-from support.breakable_server import free_port, refused
+from support.breakable_server import refused
+from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import connect
 from usage_explore.db import ddl, embedded

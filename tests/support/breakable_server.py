@@ -14,7 +14,7 @@ from typing import Any, Literal
 import httpx
 import psycopg
 
-from usage_explore.cli.serve import launch
+from support.ports import free_port
 from usage_explore.db import embedded
 
 DATABASE = "postgres"
@@ -23,11 +23,6 @@ DATABASE = "postgres"
 def address(*ports: int) -> str:
     """The URL of the servers at the ports."""
     return f"postgresql://postgres@{','.join(f'127.0.0.1:{port}' for port in ports)}/{DATABASE}"
-
-
-def free_port() -> int:
-    """A port for a server, away from those that other tests of this machine may be about to take."""
-    return launch.free_port(None, first=20_000 + os.getpid() % 10_000)
 
 
 class Server:
