@@ -499,12 +499,12 @@ def test_series_leave_the_tables_as_they_are(
     events_connection.commit()
     use(events_database_url)
     link = {**LINK, "group_by": "price_key", "metric": "sum_quantity", "top": "5"}
-    app = opened(AppTest.from_file(MAIN, default_timeout=60), {**link, "top": "0"})
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {**link, "top": "0"})
     spelled = ["All", "(empty)", "(missing)", "Other", "'", "(missing) (absent)"]
     table = ranked(app)
     assert {*table.value["series"]} == {*spelled}
     assert {value for shape in table.value["shape"] for value in shape} == {0, -1}
     config = json.loads(table.proto.columns)["shape"]["type_config"]
     assert (config["y_min"], config["y_max"]) == (-1, 1)
-    folded = opened(AppTest.from_file(MAIN, default_timeout=60), link)
+    folded = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), link)
     assert [*ranked(folded).value["series"]][-1] == "Other (folded)"
