@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.api import openapi_params
+from usage_explore.api import openapi
 from usage_explore.api.request_query import Csv, View
 from usage_explore.query import validators
 from usage_explore.query.base import Question
@@ -107,7 +107,7 @@ def test_many_values_and_free_names(document: dict[str, Any]) -> None:
     | st.sampled_from(["now/d", "-1h/h", "+1d", "-0d", "-30d/d/d", "NOW"])
 )
 def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
-    (schema,) = (each["schema"] for each in openapi_params.parameters(AggregateQuery) if each["name"] == "since")
+    (schema,) = (each["schema"] for each in openapi.parameters(AggregateQuery) if each["name"] == "since")
     pattern = {"type": "string", "pattern": schema["anyOf"][1]["pattern"]}
     try:
         known = isinstance(validators.moment(text), str)
@@ -118,7 +118,7 @@ def test_the_document_takes_the_relative_times_that_are_read(text: str) -> None:
 
 @pytest.mark.parametrize("group", ["none", *GROUPS, "dim:model", "dim:a b", "dim:", "Model", "metric", ""])
 def test_the_document_takes_the_groups_that_are_read(group: str) -> None:
-    (schema,) = (each["schema"] for each in openapi_params.parameters(AggregateQuery) if each["name"] == "group_by")
+    (schema,) = (each["schema"] for each in openapi.parameters(AggregateQuery) if each["name"] == "group_by")
     try:
         known = bool(AggregateQuery(group_by=group))
     except ValueError:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from charts.test_charts import answer
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, QueryError
-from usage_explore.api import openapi_params
+from usage_explore.api import openapi
 from usage_explore.api.openapi_text import DESCRIPTION
 from usage_explore.errors import MAX_FAULTS
 from usage_explore.query import limits
@@ -138,5 +138,5 @@ def test_the_documents_state_every_limit() -> None:
     for value in stated:
         assert f"{value:,}" in readme, value
         assert f"{value:,}" in DESCRIPTION or value in (limits.MAX_TOP, MAX_FAULTS)
-    described = {each["name"]: each["schema"] for each in openapi_params.parameters(AggregateQuery)}
+    described = {each["name"]: each["schema"] for each in openapi.parameters(AggregateQuery)}
     assert described["top"]["maximum"] == limits.MAX_TOP

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from usage_explore.api import openapi_params, openapi_text, problems
+from usage_explore.api import openapi, openapi_text, problems
 from usage_explore.api.auth import Access
 from usage_explore.api.caching import GZIP_FROM
 from usage_explore.api.endpoints import Endpoints
@@ -55,8 +55,8 @@ def create_app(
         middleware=[Middleware(Requests), Middleware(Compressed, minimum_size=GZIP_FROM, compresslevel=6)],
     )
     app.state.door = door
-    aggregate, text = openapi_params.parameters(AggregateQuery), openapi_params.parameters(Csv)
-    picture = [*aggregate, *openapi_params.parameters(View)]
+    aggregate, text = openapi.parameters(AggregateQuery), openapi.parameters(Csv)
+    picture = [*aggregate, *openapi.parameters(View)]
     sums, drawn = openapi_text.failures(Kind.NOT_EXACT), openapi_text.failures(Kind.NOT_EXACT, Kind.NOT_DRAWN)
     _add(
         app,
@@ -64,7 +64,7 @@ def create_app(
         door.admitting(endpoints.events),
         "List usage events",
         "Raw events, newest first. All filters AND together.",
-        [*openapi_params.parameters(EventQuery), *text],
+        [*openapi.parameters(EventQuery), *text],
         openapi_text.answers("EventPage", CSV, description="A page of events.", link=True) | openapi_text.failures(),
     )
     _add(
@@ -93,7 +93,7 @@ def create_app(
         "Export usage events",
         "Any number of events as CSV, streamed from one snapshot. `limit` has no place here; `cursor` begins further "
         "on. What ends without the last chunk of its transfer is not whole.",
-        [*openapi_params.parameters(EventQuery, without=("limit",)), *text],
+        [*openapi.parameters(EventQuery, without=("limit",)), *text],
         openapi_text.STREAM | openapi_text.failures(Kind.HTTP_VERSION),
     )
     _add(app, "/healthz", endpoints.alive, "Is the process there", "", None, openapi_text.STATE)
