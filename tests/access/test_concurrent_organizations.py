@@ -187,7 +187,7 @@ def test_the_neighbour_changes_no_byte_of_any_answer(
     first = EventQuery(as_of=AS_OF, limit=37)
     cursors = {tenant: store.events(first).cursor or "" for tenant, store in alone.items()}
     for tenant, store in alone.items():
-        with asking(store, scope=Access(own_ring[tenant])) as client:
+        with asking(store, access=Access(own_ring[tenant])) as client:
             ask_alone = Asker(client, tenant, own_ring[tenant])
             expected[tenant] = [(ask, ask_alone(ask)) for ask in asks(tenant, cursors)]
     for tenant, pairs in expected.items():
@@ -196,7 +196,7 @@ def test_the_neighbour_changes_no_byte_of_any_answer(
     plan = [(tenant, place) for tenant in NEIGHBOURS for place in range(len(expected[ALPHA]))] * 2
     random.Random(1).shuffle(plan)
 
-    with asking(together, scope=Access(ring)) as client, Arrivals(together) as arrivals:
+    with asking(together, access=Access(ring)) as client, Arrivals(together) as arrivals:
         askers = {tenant: Asker(client, tenant, ring) for tenant in NEIGHBOURS}
 
         def ask_one(number: int) -> None:

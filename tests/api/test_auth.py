@@ -42,7 +42,7 @@ def ring(tmp_path: Path) -> Keyring:
 
 @pytest.fixture
 def door(everyone: Store, ring: Keyring) -> Iterator[httpx.Client]:
-    with asking(everyone, scope=Access(ring)) as client:
+    with asking(everyone, access=Access(ring)) as client:
         yield client
 
 
@@ -214,7 +214,7 @@ def test_revoking_takes_effect_at_the_next_request(door: httpx.Client, ring: Key
 
 def test_a_key_never_widens_what_the_server_shows(everyone: Store, ring: Keyring) -> None:
     text = ring.create(generated_events.NEIGHBOUR, "b")
-    with asking(everyone.scoped(generated_events.ORGANIZATION), scope=Access(ring)) as client:
+    with asking(everyone.scoped(generated_events.ORGANIZATION), access=Access(ring)) as client:
         for path, parameters in QUESTIONS.items():
             answer = client.get(path, params=parameters, headers=bearer(text))
             assert answer.status_code == 403
@@ -233,7 +233,7 @@ def test_a_damaged_keyring_lets_nobody_in(door: httpx.Client, ring: Keyring) -> 
 
 def test_where_people_sign_in_the_door_needs_a_key(everyone: Store, ring: Keyring, tmp_path: Path) -> None:
     table = tmp_path / "people.toml"
-    with asking(everyone, scope=Access(ring, People(table))) as client:
+    with asking(everyone, access=Access(ring, People(table))) as client:
         assert client.get(EVENTS, params={"organization_id": str(generated_events.ORGANIZATION)}).status_code == 200
         table.write_text("")
         refused(client.get(EVENTS, params={"organization_id": str(generated_events.ORGANIZATION)}))

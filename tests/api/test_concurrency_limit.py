@@ -55,7 +55,7 @@ def test_a_cancelled_question_hits_nobody_else(slow_store: Store, events_connect
 
 
 def test_questions_beyond_the_limit_wait_a_bounded_time(slow_store: Store, events_connection: ddl.Connection) -> None:
-    limits = Limits(questions=1, exports=1, patience=0.2)
+    limits = Limits(queries=1, exports=1, wait_seconds=0.2)
     with asking(slow_store, limits=limits) as client:
         with waiting(client, EVENTS):
             eventually(lambda: working(events_connection))
@@ -105,7 +105,7 @@ def test_a_picture_waits_its_turn_and_holds_nobody_up(store: Store, monkeypatch:
         return b"<svg/>"
 
     monkeypatch.setattr("usage_explore.api.endpoints._drawn", drawn)
-    with asking(store, limits=Limits(questions=1, pictures=1, patience=0.2)) as client:
+    with asking(store, limits=Limits(queries=1, pictures=1, wait_seconds=0.2)) as client:
         with waiting(client, f"{AGGREGATE}.svg"):
             assert begun.wait(PATIENCE)
             refused(client.get(f"{AGGREGATE}.svg"))

@@ -86,7 +86,7 @@ def test_the_head_of_an_export_is_refused_as_the_export_is(
     for door, query_string, status in [*wrong, (client, other, 400), (client, "cursor=x", 400)]:
         address = f"{EXPORT}?{query_string}"
         assert (door.head(address).status_code, door.get(address).status_code) == (status, status), query_string
-    with asking(everyone, scope=lambda request: uuid4()) as without_events:  # as a key of such an organization
+    with asking(everyone, access=lambda request: uuid4()) as without_events:  # as a key of such an organization
         assert without_events.head(EXPORT).status_code == without_events.get(EXPORT).status_code == 403
     assert client.head(f"{EXPORT}?cursor={cursor}").status_code == 200
 
@@ -133,7 +133,7 @@ def test_a_lost_database_breaks_the_export_visibly(halfway: str, events_connecti
 def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: ddl.Connection) -> None:
     with (
         connect(halfway, table="halfway", statement_timeout=SLEEP) as store,
-        asking(store, limits=Limits(exports=1, patience=5)) as client,
+        asking(store, limits=Limits(exports=1, wait_seconds=5)) as client,
     ):
         for _ in range(3):
             with client.stream("GET", EXPORT) as answer:
@@ -158,7 +158,7 @@ def test_who_takes_nothing_is_left_after_a_while(
         [generated_events.ORGANIZATION],
     )
     events_connection.commit()
-    with connect(events_database_url) as store, asking(store, limits=Limits(stall=0.3)) as client:
+    with connect(events_database_url) as store, asking(store, limits=Limits(stall_seconds=0.3)) as client:
         with socket.socket() as idle:
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             idle.connect((client.base_url.host, client.base_url.port))

@@ -14,8 +14,8 @@ from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.api.negotiation import chosen
 from usage_explore.api.problems import Problem
+from usage_explore.api.responses import best_offer
 from usage_explore.results import frames
 
 WINDOW = "since=2026-05-01T00:00:00Z&until=2026-11-10T00:00:00Z"
@@ -43,13 +43,13 @@ JSON, CSV = "application/json", "text/csv"
     ],
 )
 def test_the_client_ranks_the_forms(accept: str | None, form: str) -> None:
-    assert chosen(accept, (JSON, CSV)) == form
+    assert best_offer(accept, (JSON, CSV)) == form
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "*/*;q=0", "json", "text/csv;q=x", ",;"])
 def test_no_form_is_acceptable(accept: str) -> None:
     with pytest.raises(Problem, match="takes none"):
-        chosen(accept, (JSON, CSV))
+        best_offer(accept, (JSON, CSV))
 
 
 def test_a_page_as_csv_is_the_exports_page(client: httpx.Client, store: Store, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from usage_explore.access.logs import JsonLines
 from usage_explore.api.request_query import pairs
 from usage_explore.db import ddl
 from usage_explore.errors import QueryError
-from usage_explore.query.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 PICTURE = f"{AGGREGATE}.svg"
 QUESTIONS = [EVENTS, AGGREGATE, PICTURE, f"{AGGREGATE}.png", EXPORT]
@@ -99,7 +99,7 @@ def test_a_question_may_be_long(client: httpx.Client) -> None:
 
 def test_too_long_a_question_is_refused(store: Store) -> None:
     with asking(store, request_line=200_000) as client:
-        status, headers, body = raw(client, b"/v1/usage-events?metric_key=" + b"x" * MAX_QUERY_STRING)
+        status, headers, body = raw(client, b"/v1/usage-events?metric_key=" + b"x" * MAX_QUERY_STRING_BYTES)
         assert (status, headers["content-type"]) == (414, "application/problem+json")
         assert "65,536" in json.loads(body)["detail"]
         assert raw(client, b"/v1/usage-events?metric_key=" + b"x" * 60_000)[0] == 200
@@ -203,7 +203,7 @@ def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCap
     def scope(*_: object) -> Store:
         raise RuntimeError("the secret inside")
 
-    with asking(store, scope=scope) as client:
+    with asking(store, access=scope) as client:
         for path in QUESTIONS:
             answer = client.get(path, headers={"X-Request-ID": "find-me"})
             assert problem(answer, 500, "internal")["request_id"] == "find-me"
@@ -214,7 +214,7 @@ def test_a_fault_of_ours_shows_nothing_of_it(store: Store, caplog: pytest.LogCap
 
 
 def test_too_many_points_for_a_picture(client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usage_explore.api.endpoints.MAX_DRAWN", 10)
+    monkeypatch.setattr("usage_explore.api.endpoints.MAX_PICTURE_POINTS", 10)
     assert "more than 10" in faults(client.get(f"{PICTURE}?since=2026-05-01T00:00:00Z"))["top"]
 
 

@@ -235,7 +235,7 @@ def test_this_machines_own_names_are_answered(alone: App, host: str) -> None:
         assert session_of(tab)
 
 
-@pytest.mark.parametrize("host", ["[::1", "", "x]", "localhost."])
+@pytest.mark.parametrize("host", ["[::1", "", "x]", "localhost.", "localhost:8931:1"])
 def test_what_is_no_own_name_is_turned_away(alone: App, host: str) -> None:
     assert alone.client.get("/", headers={"Host": host}).status_code == 421
 

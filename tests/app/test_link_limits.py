@@ -12,7 +12,7 @@ from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
 from usage_explore.app.navigation import LONGEST
 from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN
 from usage_explore.cli.serve import app_server
-from usage_explore.query.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 
 def asked(path: str, query: str) -> tuple[int, str]:
@@ -41,7 +41,7 @@ def test_a_link_beyond_the_bounds_is_refused(path: str) -> None:
     assert asked(path, "dim:x=" + "a" * 60_000) == (200, "the page")
     status, said = asked(path, "&".join(["metric_key=a"] * (MOST_PARAMETERS + 1)))
     assert (status, "1,001 parameters" in said) == (414, True)
-    assert asked(path, "a=" + "a" * MAX_QUERY_STRING)[0] == 414
+    assert asked(path, "a=" + "a" * MAX_QUERY_STRING_BYTES)[0] == 414
 
 
 def test_the_api_has_its_own() -> None:
@@ -50,7 +50,7 @@ def test_the_api_has_its_own() -> None:
 
 def test_what_the_app_writes_it_also_reads() -> None:
     assert MOST_WRITTEN <= MOST_PARAMETERS
-    assert LONGEST <= MAX_QUERY_STRING
+    assert LONGEST <= MAX_QUERY_STRING_BYTES
 
 
 def test_the_app_is_served_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

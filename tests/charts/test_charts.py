@@ -29,12 +29,12 @@ from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.results.types import Kind, Point, Series, Served
+from usage_explore.results.types import Point, Series, SeriesKind, Served
 
 NOW = datetime(2026, 11, 5, 14, 5, tzinfo=UTC)
-KINDS: tuple[charts.Kind, ...] = ("bars", "lines", "area")
-ALL: list[tuple[Kind, str | None]] = [("all", None)]
-EVERY: list[tuple[Kind, str | None]] = [
+KINDS: tuple[charts.SeriesKind, ...] = ("bars", "lines", "area")
+ALL: list[tuple[SeriesKind, str | None]] = [("all", None)]
+EVERY: list[tuple[SeriesKind, str | None]] = [
     ("value", "gpt-x"),
     ("missing", None),
     ("value", ""),
@@ -44,7 +44,7 @@ EVERY: list[tuple[Kind, str | None]] = [
     ("value", "(missing)"),
     ("other", None),
 ]
-MANY: list[tuple[Kind, str | None]] = [*(("value", f"v{n}") for n in range(60)), ("other", None)]
+MANY: list[tuple[SeriesKind, str | None]] = [*(("value", f"v{n}") for n in range(60)), ("other", None)]
 
 Value = Callable[[int, int], int | str]
 
@@ -54,7 +54,7 @@ def _varied(rank: int, index: int) -> str:
 
 
 def answer(
-    keys: list[tuple[Kind, str | None]],
+    keys: list[tuple[SeriesKind, str | None]],
     since: str = "2026-10-20T00:00:00Z",
     until: str = "2026-11-05T14:05:00Z",
     *,
@@ -142,7 +142,7 @@ def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
-def test_every_chart_compiles(case: str, kind: charts.Kind) -> None:
+def test_every_chart_compiles(case: str, kind: charts.SeriesKind) -> None:
     # every case is seen light and dark, every kind too; the pair of all three only costs time
     dark = (list(CASES).index(case) + KINDS.index(kind)) % 2 == 1
     drawing = svg(charts.chart(CASES[case](), kind=kind, dark=dark))
@@ -172,7 +172,7 @@ def test_no_axis_is_described_in_milliseconds(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_chart_for_a_file_has_no_selections(kind: charts.Kind) -> None:
+def test_a_chart_for_a_file_has_no_selections(kind: charts.SeriesKind) -> None:
     spec = charts.chart(answer(EVERY), kind=kind, interactive=False).to_dict()
     assert "params" not in spec
     assert "param" not in json.dumps(spec["layer"])
@@ -233,7 +233,7 @@ def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_name_is_told_as_it_is(kind: charts.Kind) -> None:
+def test_any_name_is_told_as_it_is(kind: charts.SeriesKind) -> None:
     odd = ["a\nb", "a\\", '\\"', '"a', "\u2028", "\t", "__proto__", "constructor", "404", "${x}"]
     asked = answer([("value", key) for key in odd])
     found = svg(charts.chart(asked, kind=kind))
@@ -261,7 +261,7 @@ def test_an_unfinished_bucket_says_why() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_has_not_begun_is_not_drawn_as_zero(kind: charts.Kind) -> None:
+def test_what_has_not_begun_is_not_drawn_as_zero(kind: charts.SeriesKind) -> None:
     month = CASES["this month"]()
     spec = charts.chart(month, kind=kind).to_dict()
     begun = [axes.millis(point.start) for point in month.series[0].points if point.start < NOW]
@@ -277,7 +277,7 @@ def test_future_dated_events_are_drawn() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lines", "area"])
-def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.Kind) -> None:
+def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.SeriesKind) -> None:
     asked = answer(
         EVERY[:2],
         "2026-10-01T00:00:00Z",
@@ -413,7 +413,7 @@ def test_a_key_keeps_its_colour_whatever_its_rank() -> None:
 
 def test_eight_keys_have_eight_colours() -> None:
     for start in range(0, 48, 8):
-        keys: list[tuple[Kind, str | None]] = [("value", f"v{n}") for n in range(start, start + 8)]
+        keys: list[tuple[SeriesKind, str | None]] = [("value", f"v{n}") for n in range(start, start + 8)]
         assert set(charts.colors(answer(keys)).values()) == set(palette.LIGHT.hues)
 
 
@@ -561,7 +561,7 @@ def rules(svg: str) -> list[float]:
 
 @pytest.mark.parametrize("kind", ["bars", "lines", "area"])
 @pytest.mark.parametrize("dark", [True, False])
-def test_a_mark_is_where_its_time_is(kind: charts.Kind, dark: bool) -> None:
+def test_a_mark_is_where_its_time_is(kind: charts.SeriesKind, dark: bool) -> None:
     asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z", timezone="Europe/Berlin")
     first, last = (edge.timestamp() for edge in (asked.edges[0], asked.edges[-1]))
     plain_chart = asked.chart(kind=kind, dark=dark, width=700)
@@ -713,7 +713,7 @@ def test_a_sum_over_several_metrics_says_how_many_it_adds() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bars", "lines", "area"])
-def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
+def test_no_character_ends_the_process_that_draws(kind: charts.SeriesKind) -> None:
     every = "".join(map(chr, range(1, 32))) + "\ufffe\uffff\x7f\x85😀\\u0002"
     edges = [datetime(2026, 9, day, tzinfo=UTC) for day in (1, 2, 3)]
     points = tuple(Point(start, end, 1, True) for start, end in itertools.pairwise(edges))
@@ -735,7 +735,7 @@ def test_no_character_ends_the_process_that_draws(kind: charts.Kind) -> None:
 
 @pytest.mark.parametrize("value", ["1E+290", "-1E+290", "1E-290", "3E-289"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.Kind) -> None:
+def test_very_large_and_very_small_values_are_drawn(value: str, kind: charts.SeriesKind) -> None:
     drawn = charts.image(charts.chart(answer(EVERY, value=lambda *_: value), kind=kind), "svg").decode()
     assert "NaN" not in drawn
     assert "Infinity" not in drawn

@@ -76,7 +76,7 @@ def sessions(primary: Server) -> int:
 
 def test_a_storm_of_slow_questions_passes(primary: Server, store: Store) -> None:
     eventually(lambda: sessions(primary) == 0)
-    limits = Limits(questions=4, exports=1, patience=0.5)
+    limits = Limits(queries=4, exports=1, wait_seconds=0.5)
     with (
         connect(primary.url, generated_events.ORGANIZATION, table="slow", statement_timeout=1.5) as slow,
         asking(slow, limits=limits) as client,

@@ -20,7 +20,7 @@ from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
 from usage_explore.api.request_query import View
 from usage_explore.query.base import Question
-from usage_explore.query.limits import MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 QUESTIONS: list[tuple[str, type[Question]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
 PICTURE = f"{AGGREGATE}.svg"
@@ -109,7 +109,7 @@ def test_every_string_in_all_parameters_at_once(door: Door, path: str, model: ty
     """The same faults as in Python, word for word."""
     asked = [(path, [(name, text) for name in names(model)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):
-        if len(encoded(pairs)) <= MAX_QUERY_STRING:
+        if len(encoded(pairs)) <= MAX_QUERY_STRING_BYTES:
             assert faults(answer) == faults_of(model, pairs), pairs[0][1][:50]
         else:
             assert answer.status_code == 414
@@ -143,7 +143,7 @@ def test_the_other_forms_refuse_the_same(door: Door, path: str, model: type[Ques
     known = [name for name in names(model) if (path, name) != (EXPORT, "limit")]
     asked = [(path, [(name, text) for name in (*known, *more)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):
-        if len(encoded(pairs)) > MAX_QUERY_STRING:
+        if len(encoded(pairs)) > MAX_QUERY_STRING_BYTES:
             assert answer.status_code == 414
             continue
         found = faults(answer)

@@ -15,11 +15,11 @@ from charts.test_charts import answer
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, QueryError
 from usage_explore.api import openapi
-from usage_explore.api.openapi_text import DESCRIPTION
+from usage_explore.api.openapi import DESCRIPTION
 from usage_explore.errors import MAX_FAULTS
 from usage_explore.query import limits
 from usage_explore.query.url_params import query_string
-from usage_explore.results.types import Kind
+from usage_explore.results.types import SeriesKind
 
 MANY = [str(number) for number in range(limits.MAX_VALUES)]
 UUIDS = [str(UUID(int=number)) for number in range(limits.MAX_VALUES)]
@@ -76,7 +76,7 @@ def test_top_and_group_by_count_with_the_filters() -> None:
 
 def test_a_query_string_is_bounded() -> None:
     for text, said in (
-        ("metric_key=" + "x" * limits.MAX_QUERY_STRING, "65,5"),
+        ("metric_key=" + "x" * limits.MAX_QUERY_STRING_BYTES, "65,5"),
         ("&".join(["a"] * (limits.MAX_PARAMETERS + 1)), "1,101 parameters"),
     ):
         with pytest.raises(QueryError, match=f"query string: has .*{said}"):
@@ -91,10 +91,10 @@ def test_faults_are_bounded_and_counted() -> None:
 
 
 def test_the_largest_drill_fits_into_a_link() -> None:
-    kinds: list[tuple[Kind, str | None]] = [("value", key) for key in UUIDS]
+    kinds: list[tuple[SeriesKind, str | None]] = [("value", key) for key in UUIDS]
     asked = answer([*kinds, ("other", None)], "2026-11-03T00:00:00Z", group_by="customer_id", top=1_000)
     behind = asked.events_at(asked.series[-1])
-    assert len(query_string(behind.to_params())) <= limits.MAX_QUERY_STRING
+    assert len(query_string(behind.to_params())) <= limits.MAX_QUERY_STRING_BYTES
     assert EventQuery.from_params(behind.query_string()) == behind
 
 
@@ -123,7 +123,7 @@ def test_the_rows_behind_any_series_can_be_asked_for(
     except QueryError:
         return
     kept = UUIDS[: (top or 3) - absent]
-    series: list[tuple[Kind, str | None]] = [("value", key) for key in kept]
+    series: list[tuple[SeriesKind, str | None]] = [("value", key) for key in kept]
     series += [("missing", None)] * absent + [("other", None)] * bool(top)
     small = answer(series, "2026-11-04T00:00:00Z", "2026-11-05T00:00:00Z", group_by=group_by)
     asked = replace(small, query=query.replace(since=utc(2026, 11, 4), until=utc(2026, 11, 5)))

@@ -5,6 +5,7 @@ Nothing in the environment overrides these checks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
@@ -12,6 +13,18 @@ from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError
+
+_HOST_HEADER = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@]+))(?::[0-9]{1,5})?", re.ASCII)
+
+
+def host_name(header: str) -> str | None:
+    """The name or address in a `Host` header, lower-case, without brackets and port; None for a malformed header.
+
+    >>> host_name("LocalHost:8501"), host_name("[::1]:80"), host_name("localhost:80:1")
+    ('localhost', '::1', None)
+    """
+    match = _HOST_HEADER.fullmatch(header.lower())
+    return (match[1] or match[2]) if match else None
 
 
 def is_this_machine(host: str) -> bool:

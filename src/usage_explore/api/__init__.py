@@ -1,6 +1,6 @@
-"""The HTTP door: the same questions, answers and errors as the package, under `/api`."""
+"""The HTTP API under `/api`: the same queries, answers and errors as the package."""
 
-from usage_explore.api.application import create_app
-from usage_explore.api.threads import Limits
+from usage_explore.api.application import PREFIX, create_app
+from usage_explore.api.service import Limits
 
-__all__ = ["Limits", "create_app"]
+__all__ = ["PREFIX", "Limits", "create_app"]

@@ -1,82 +1,151 @@
-"""Whose events may this request see? The one place where that is decided.
+"""Authorization of requests: decides here alone which organization's events a request may read.
 
-As soon as the keyring holds a key, even a revoked one, or the app asks people to sign in, the door asks for a key: it
-opens the key's organization and nothing else. Until then it is open to the one person on this machine, who asks it
-by this machine's own name: a page of another site, whose name was made to lead here, is turned away.
+API keys are required as soon as the keyring has a key, even a revoked one, or the app requires sign-in; a key grants
+access to one organization. Without keys only requests from this machine, addressed to one of its own names, are
+answered: a web page of another site cannot read through a name of its own that resolves to 127.0.0.1 (DNS rebinding).
 
-The store then checks every `organization_id` in a question or cursor; nothing else of this package knows who asks.
+The store then checks every `organization_id` in a query or cursor against the result.
 """
 
 from __future__ import annotations
 
-import re
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address, ip_network
+from math import ceil
 from uuid import UUID
 
 from starlette.requests import Request
 
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
-from usage_explore.access.bind_check import is_this_machine
-from usage_explore.api.key_attempts import MOST, Attempts
-from usage_explore.api.problems import Kind, Problem
+from usage_explore.access.bind_check import host_name, is_this_machine
+from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.errors import ConfigurationError
 
-_OWN_NAMES = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+MAX_WRONG_KEYS = 10
+"""Wrong keys that one address may send in `_WINDOW_SECONDS`; further requests with a wrong key get 429."""
+
+_WINDOW_SECONDS = 60.0
+_MAX_ADDRESSES = 10_000
+"""Addresses with wrong keys that are remembered; beyond, the oldest is forgotten."""
+
+_OWN_NAMES = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(slots=True)
+class _Window:
+    ends: float
+    wrong: int = 0
+    wrong_by_key_id: Counter[str] = field(default_factory=Counter)
+
+
+class KeyAttempts:
+    """Counts wrong keys per address within a window of 60 seconds.
+
+    Valid keys are still accepted from an address at its limit, because all clients behind a proxy share its address;
+    except a key whose own id was used in `MAX_WRONG_KEYS` wrong attempts.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+
+    def seconds_to_wait(self, address: str, key_id: str | None) -> int:
+        """Seconds until the address may try again, 0 if it may now.
+
+        `key_id` is the id of the valid key that was sent, None for a wrong key.
+        """
+        window = self._window(address)
+        if window is None:
+            return 0
+        wrong = window.wrong if key_id is None else window.wrong_by_key_id[key_id]
+        return ceil(window.ends - self._clock()) if wrong >= MAX_WRONG_KEYS else 0
+
+    def record_failure(self, address: str, key_id: str | None) -> None:
+        """Count a wrong key; `key_id` is the id in it if a key has that id, else None."""
+        window = self._window(address)
+        if window is None:
+            while len(self._windows) >= _MAX_ADDRESSES:
+                self._windows.popitem(last=False)
+            window = self._windows[_network(address)] = _Window(self._clock() + _WINDOW_SECONDS)
+        window.wrong += 1
+        if key_id is not None:
+            window.wrong_by_key_id[key_id] += 1
+
+    def _window(self, address: str) -> _Window | None:
+        window = self._windows.get(_network(address))
+        if window is not None and window.ends <= self._clock():
+            del self._windows[_network(address)]
+            return None
+        return window
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: holders of a key where keys are needed, else the one person on this machine."""
+    """Who may read: holders of an API key where keys are required, else this machine's user."""
 
     keyring: Keyring | None = None
     people: People | None = None
-    attempts: Attempts = field(default_factory=Attempts, compare=False)
+    attempts: KeyAttempts = field(default_factory=KeyAttempts, compare=False)
 
     def needs_key(self) -> bool:
-        """Whether a key is asked for; a damaged keyring lets nobody in without one."""
+        """Whether a key is required; also true while the keyring is damaged."""
         try:
             return bool(self.keyring and self.keyring.listed()) or bool(self.people and self.people.required)
         except ConfigurationError:
             return True
 
     def __call__(self, request: Request) -> UUID | None:
-        """The one organization that the asker may see, None for every one the server may.
+        """The only organization that the request may read, None for every organization that the server may.
 
-        Raises `Problem`: 401 where a key is missing, wrong or revoked, with the same words for all three; 429 after
-        too many wrong ones; 421 where none is needed and the request does not come from this machine.
-        `ConfigurationError` for a damaged keyring.
+        Raises `Problem`: 401 for a missing, wrong or revoked key, in the same words; 429 after too many wrong keys;
+        421 where no key is required and the request does not come from this machine. `ConfigurationError` for a
+        damaged keyring.
         """
         if not self.needs_key():
-            _from_this_machine(request)
+            _require_this_machine(request)
             return None
-        text = _bearer(request)
-        key, claimed = self.keyring.look(text) if self.keyring else (None, None)
+        text = _bearer_token(request)
+        key, claimed_id = self.keyring.look(text) if self.keyring else (None, None)
         address = request.client.host if request.client else ""
-        if text and (seconds := self.attempts.wait(address, key.id if key else None)):
-            words = f"{MOST} wrong keys came from this address within a minute; try again in {seconds} s."
-            raise Problem(Kind.TOO_MANY, words, headers={"Retry-After": str(seconds)})
+        if text and (seconds := self.attempts.seconds_to_wait(address, key.id if key else None)):
+            detail = f"{MAX_WRONG_KEYS} wrong keys came from this address within a minute; try again in {seconds} s."
+            raise Problem(ProblemType.TOO_MANY, detail, headers={"Retry-After": str(seconds)})
         if key is None:
             if text:
-                self.attempts.failed(address, claimed)
-            words = "Send an API key of this server as `Authorization: Bearer ue_…`; whoever runs it makes one."
-            raise Problem(Kind.UNAUTHORIZED, words, headers={"WWW-Authenticate": "Bearer"})
-        request.state.asker = {"key": key.id, "name": key.name}
+                self.attempts.record_failure(address, claimed_id)
+            detail = "Send an API key of this server as `Authorization: Bearer ue_…`; its operator creates keys."
+            raise Problem(ProblemType.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+        request.state.api_key = {"key": key.id, "name": key.name}
         return key.organization_id
 
 
-def _bearer(request: Request) -> str:
-    """The key that the request carries, blank where it carries none or several."""
-    given = request.headers.getlist("authorization")
-    scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+def _bearer_token(request: Request) -> str:
+    """The API key in the request, blank if it has none or several."""
+    values = request.headers.getlist("authorization")
+    scheme, _, text = values[0].partition(" ") if len(values) == 1 else ("", "", "")
     return text.strip() if scheme.lower() == "bearer" else ""
 
 
-def _from_this_machine(request: Request) -> None:
-    """Raise `Problem` (421) unless both ends are on this machine and it is called by its own name."""
+def _require_this_machine(request: Request) -> None:
+    """Raise `Problem` (421) unless both ends are on this machine and `Host` is one of its own names."""
     hosts = request.headers.getlist("host")
-    named = len(hosts) == 1 and _OWN_NAMES.fullmatch(hosts[0])
+    is_own_name = len(hosts) == 1 and host_name(hosts[0]) in _OWN_NAMES
     ends = [request.scope.get(end) for end in ("server", "client")]
-    if not named or not all(end and is_this_machine(end[0]) for end in ends):
-        words = "Without API keys only this machine is answered, at 127.0.0.1, localhost or [::1]."
-        raise Problem(Kind.MISDIRECTED, f"{words} `usage-explore keys create` makes keys to share it with.")
+    if not is_own_name or not all(end and is_this_machine(end[0]) for end in ends):
+        detail = "Without API keys only this machine is answered, at 127.0.0.1, localhost or [::1]."
+        raise Problem(ProblemType.MISDIRECTED, f"{detail} `usage-explore keys create` creates keys for other machines.")
+
+
+def _network(address: str) -> str:
+    """The unit that attempts are counted by: an IPv4 address, or an IPv6 /64 network, which has one holder."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)

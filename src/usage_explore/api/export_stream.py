@@ -1,8 +1,8 @@
-"""Any number of events as CSV, streamed: whole, or visibly not.
+"""Any number of events as streamed CSV: complete, or recognizably broken off.
 
-One connection is held from the first page to the last. A stream that breaks ends with a line `# error: …` and without
-the end of its transfer, so that no HTTP client takes it for whole. When the client goes away, or takes nothing for
-too long, the statement is cancelled and the connection returned at once.
+One connection is held from the first page to the last. A stream that fails ends with a line `# error: …` and without
+the last chunk of its transfer encoding, so that no HTTP client takes it for complete. If the client disconnects, or
+reads nothing for `Limits.stall_seconds`, the statement is cancelled and the connection returns to the pool.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from usage_explore.api import problems, threads
-from usage_explore.api.negotiation import CSV, chosen
-from usage_explore.api.problems import Kind, Problem
-from usage_explore.api.request_query import Csv, asked_with, pairs
-from usage_explore.api.service import Door
+from usage_explore.api import problems, service
+from usage_explore.api.problems import Problem, ProblemType
+from usage_explore.api.request_query import Csv, pairs, parse
+from usage_explore.api.responses import CSV, negotiated
+from usage_explore.api.service import ClientGone, Service
 from usage_explore.db.cancellation import Work, working
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import EventQuery
 
 _T = TypeVar("_T")
 
-_PIECE = 65_536
+_PIECE_BYTES = 65_536
+"""Bytes that are sent at a time; the client must take them within `Limits.stall_seconds`."""
+
 _HEADERS = {
     "Cache-Control": "no-store",
     "Vary": "Accept, Authorization",
@@ -36,121 +38,126 @@ _HEADERS = {
 }
 
 
-class Exporting:
-    """The export endpoint of one door."""
+class ExportEndpoint:
+    """The export endpoint of one service."""
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, service: Service) -> None:
+        self.service = service
 
     async def events(self, request: Request) -> Response:
-        """Every event of the question, from the cursor on where there is one.
+        """Every event of the query, from its cursor on if it has one.
 
-        What goes wrong before the first page is a problem as everywhere.
+        Errors before the first page are problems as in every operation.
         """
-        chosen(",".join(request.headers.getlist("accept")), (CSV,))
-        question, text = asked_with(EventQuery, Csv, pairs(request), without=("limit",))
+        negotiated(request, CSV)
+        query, options = parse(EventQuery, Csv, pairs(request), without=("limit",))
         if request.scope["http_version"] == "1.0":
-            raise Problem(Kind.HTTP_VERSION, "Ask with HTTP/1.1; HTTP/1.0 takes a broken export for a whole one.")
-        request.state.question = question
-        if request.method == "HEAD":  # one event shows whether GET would begin: organization, key, cursor and table
-            one = question.replace(limit=1)
-            await self.door.ask(request, question, lambda store: store.events_csv(one))
+            detail = "Use HTTP/1.1; an HTTP/1.0 client cannot tell a broken export from a complete one."
+            raise Problem(ProblemType.HTTP_VERSION, detail)
+        request.state.query = query
+        if request.method == "HEAD":  # one event is enough to check organization, key, cursor and table
+            first_event = query.replace(limit=1)
+            await self.service.run(request, query, lambda store: store.events_csv(first_event))
             return _without_length(Response(headers=_HEADERS, media_type=CSV))
-        async with contextlib.AsyncExitStack() as holding:
-            await holding.enter_async_context(self.door.exports.one())
+        async with contextlib.AsyncExitStack() as resources:
+            await resources.enter_async_context(self.service.exports.slot())
             try:
-                store = await threads.answer(request, lambda: self.door.seen_by(request))
-                pages = Pages(store.export_csv(question, escape_formulas=text.escapes))
-                holding.push_async_callback(pages.close)
-                gone = asyncio.ensure_future(threads.hung_up(request.receive))
-                holding.callback(gone.cancel)
-                first = await pages.next(gone)
+                store = await service.run_in_thread(request, lambda: self.service.store_for(request))
+                chunks = _ChunkReader(store.export_csv(query, escape_formulas=options.escapes))
+                resources.push_async_callback(chunks.close)
+                disconnected = asyncio.ensure_future(service.wait_for_disconnect(request.receive))
+                resources.callback(disconnected.cancel)
+                first = await chunks.next(disconnected)
             except ScopeError:
-                raise self.door.refused(request, question) from None
-            return Streamed(first, pages, gone, holding.pop_all(), self.door.limits.stall)
-        raise AssertionError  # nothing in the stack suppresses an exception
+                raise self.service.scope_problem(request, query) from None
+            stall_seconds = self.service.limits.stall_seconds
+            return _ExportResponse(first, chunks, disconnected, resources.pop_all(), stall_seconds)
+        raise AssertionError  # no resource suppresses an exception
 
 
-class Pages:
-    """The chunks of an export, made in threads."""
+class _ChunkReader:
+    """Reads the chunks of an export in threads."""
 
     def __init__(self, chunks: Generator[bytes]) -> None:
         self._chunks = chunks
         self._work = Work()
 
-    async def next(self, gone: asyncio.Future[None]) -> bytes | None:
-        """The next chunk, None after the last. Raises `ClientGone`, a `Problem` at the end, the store's errors."""
-        making = self._started(lambda: next(self._chunks, None))
-        over = asyncio.ensure_future(threads.stopping().wait())
-        watched: set[asyncio.Future[Any]] = {making, gone, over}
+    async def next(self, disconnected: asyncio.Future[None]) -> bytes | None:
+        """The next chunk, None after the last.
+
+        Raises `ClientGone`, `Problem` (503) if the server stops, and the store's errors.
+        """
+        reading = self._in_thread(lambda: next(self._chunks, None))
+        stopped = asyncio.ensure_future(service.stopping().wait())
+        watched: set[asyncio.Future[Any]] = {reading, disconnected, stopped}
         try:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                raise threads.ClientGone
-            if over.done():
+            if disconnected.done():
+                raise ClientGone
+            if stopped.done():
                 raise problems.stopped()
-            return making.result()
+            return reading.result()
         finally:
-            over.cancel()
-            await threads.ended(making, self._work)
+            stopped.cancel()
+            await service.cancel_until_done(reading, self._work)
 
     async def close(self) -> None:
-        """Give the connection back."""
-        await self._started(self._chunks.close)
+        """Return the connection to the pool."""
+        await self._in_thread(self._chunks.close)
 
-    def _started(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         with working(self._work):
-            return asyncio.ensure_future(to_thread.run_sync(work, limiter=threads.threads()))
+            return asyncio.ensure_future(to_thread.run_sync(work, limiter=service.thread_limiter()))
 
 
-class Streamed(Response):
-    """The chunks as they come, in pieces that the client takes at its own speed."""
+class _ExportResponse(Response):
+    """The chunks of an export, sent at the client's speed."""
 
     def __init__(
         self,
         first: bytes | None,
-        pages: Pages,
-        gone: asyncio.Future[None],
-        holding: contextlib.AsyncExitStack,
-        stall: float,
+        chunks: _ChunkReader,
+        disconnected: asyncio.Future[None],
+        resources: contextlib.AsyncExitStack,
+        stall_seconds: float,
     ) -> None:
         super().__init__(headers=_HEADERS, media_type=CSV)
         _without_length(self)
-        self._first, self._pages, self._gone, self._holding, self._stall = first, pages, gone, holding, stall
+        self._first, self._chunks, self._disconnected = first, chunks, disconnected
+        self._resources, self._stall_seconds = resources, stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send everything, or break off without the end."""
+        """Send all chunks; on an error end without the last chunk of the transfer encoding."""
         request = Request(scope)
         request_id = problems.request_id(request)
-        async with self._holding:
+        async with self._resources:
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 chunk = self._first
                 while chunk is not None:
                     await self._send(chunk, send)
-                    chunk = await self._pages.next(self._gone)
-            except threads.ClientGone:
+                    chunk = await self._chunks.next(self._disconnected)
+            except ClientGone:
                 return
             except TimeoutError:
-                request.state.failure = Problem(
-                    Kind.UNAVAILABLE, f"The client took nothing of its export for {self._stall:g} s."
-                )
+                detail = f"The client read nothing of its export for {self._stall_seconds:g} s."
+                request.state.failure = Problem(ProblemType.UNAVAILABLE, detail)
                 return
             except Exception as error:
-                problem = problems.of(error)
+                problem = problems.from_error(error)
                 request.state.failure = error
-                words = f"# error: {problem.detail} This file is not whole. (request {request_id})\n"
-                await self._send(words.encode(), send)
+                line = f"# error: {problem.detail} This file is not complete. (request {request_id})\n"
+                await self._send(line.encode(), send)
                 return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, chunk: bytes, send: Send) -> None:
-        for start in range(0, len(chunk), _PIECE):
-            piece = {"type": "http.response.body", "body": chunk[start : start + _PIECE], "more_body": True}
-            await asyncio.wait_for(send(piece), self._stall)
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            piece = {"type": "http.response.body", "body": chunk[start : start + _PIECE_BYTES], "more_body": True}
+            await asyncio.wait_for(send(piece), self._stall_seconds)
 
 
 def _without_length(response: Response) -> Response:
-    """The response of an export, whose length is known at its end only."""
+    """The response without `Content-Length`, which is not known before the end."""
     del response.headers["Content-Length"]
     return response

@@ -1,4 +1,4 @@
-"""Around every request: an id, a line in the log, headers that every answer has, and no fault of ours shown raw."""
+"""Middleware around every request: request id, log line, common headers, and problem responses for errors."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from usage_explore.access import logs
-from usage_explore.api.problems import Kind, Problem, of
-from usage_explore.api.threads import ClientGone
+from usage_explore.api.problems import Problem, ProblemType, from_error
+from usage_explore.api.service import ClientGone
 
 _log = logging.getLogger("usage_explore.api")
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_LOOKED_AT = 8_192
-"""Bytes of a query string that the log looks at where it is no question."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_LOGGED_BYTES = 8_192
+"""Bytes of an invalid query string that are parsed for the log."""
+
+_CLIENT_CLOSED_REQUEST = 499
+"""Status in the log if the client disconnected, as nginx has it; no client receives it."""
 
 
-class Requests:
-    """ASGI middleware: `X-Request-ID` in and out, and one line in the log for each request.
+class RequestLog:
+    """ASGI middleware: accepts and returns `X-Request-ID`, and logs each request in one line.
 
-    What is known of a request gathers in its `state`: `question` as it took effect, `asker` (the key's id and name),
-    `organization_id`, `rows`, and `failure`, the exception that the answer tells of.
+    Endpoints add to the request's `state`: `query` (as it took effect), `api_key` (its id and name), `organization_id`,
+    `rows`, and `failure`, the exception behind a problem.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -41,7 +44,7 @@ class Requests:
         outermost = "request_id" not in state
         if outermost:
             given = Headers(scope=scope).get("X-Request-ID", "")
-            state["request_id"] = given if _ID.fullmatch(given) else uuid.uuid4().hex
+            state["request_id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         request_id = state["request_id"]
         began = time.perf_counter()
         status = size = 0
@@ -60,30 +63,30 @@ class Requests:
             try:
                 await self.app(scope, receive, answer)
             except ClientGone:
-                await Problem(Kind.UNAVAILABLE, "The client went away.").response(request_id)(scope, receive, answer)
-                status = 499
+                problem = Problem(ProblemType.UNAVAILABLE, "The client disconnected.")
+                await problem.response(request_id)(scope, receive, answer)
+                status = _CLIENT_CLOSED_REQUEST
             except Exception as error:
                 state["failure"] = error
-                if not status:  # a started answer is cut off instead
-                    await of(error).response(request_id)(scope, receive, answer)
+                if not status:  # a response that has begun is cut off instead
+                    await from_error(error).response(request_id)(scope, receive, answer)
         finally:
             if outermost:
-                _write(scope, status, size, began)
+                _log_request(scope, status, size, began)
 
 
-def _write(scope: Scope, status: int, size: int, began: float) -> None:
-    """The request's line in the log."""
+def _log_request(scope: Scope, status: int, size: int, began: float) -> None:
     state = scope["state"]
-    question, asker, failure = state.get("question"), state.get("asker"), state.get("failure")
-    organization_id = getattr(question, "organization_id", None) or state.get("organization_id")
+    query, failure = state.get("query"), state.get("failure")
+    organization_id = getattr(query, "organization_id", None) or state.get("organization_id")
     client = scope.get("client")
     fields: dict[str, Any] = {
         "request_id": state["request_id"],
         "method": logs.truncated(scope["method"]),
         "path": logs.truncated(scope["path"]),
-        "question": logs.query_fields(question) if question else _unread(scope["query_string"]),
+        "question": logs.query_fields(query) if query else _invalid_query_fields(scope["query_string"]),
         "organization_id": organization_id and str(organization_id),
-        "asker": asker,
+        "asker": state.get("api_key"),
         "client": client and client[0],
         "status": status,
         "ms": logs.milliseconds_since(began),
@@ -92,16 +95,16 @@ def _write(scope: Scope, status: int, size: int, began: float) -> None:
     }
     level, trace = logging.INFO, None
     if failure is not None:
-        kind = of(failure).kind
-        fields |= {"problem": kind.urn.rpartition(":")[2], "reason": logs.reason(failure)}
-        if kind is Kind.INTERNAL:
+        problem_type = from_error(failure).type
+        fields |= {"problem": problem_type.urn.rpartition(":")[2], "reason": logs.reason(failure)}
+        if problem_type is ProblemType.INTERNAL:
             level, trace = logging.ERROR, failure
-        elif kind.status.value >= 500 or status < 400:  # a problem after the first byte: an answer that broke off
+        elif problem_type.status.value >= 500 or status < 400:  # an error status < 400: the response broke off
             level = logging.WARNING
     _log.log(level, "request", exc_info=trace, extra={"fields": fields})
 
 
-def _unread(query_string: bytes) -> dict[str, list[str]]:
-    """The parameters of what is no question."""
-    text = query_string[:_LOOKED_AT].decode("ascii", "backslashreplace")
+def _invalid_query_fields(query_string: bytes) -> dict[str, list[str]]:
+    """The parameters of a query string that did not parse."""
+    text = query_string[:_MAX_LOGGED_BYTES].decode("ascii", "backslashreplace")
     return logs.parameter_fields(parse_qsl(text, keep_blank_values=True))

@@ -1,7 +1,7 @@
-"""Every error as RFC 9457 `application/problem+json`: what is wrong, and what to do about it.
+"""Errors as `application/problem+json` (RFC 9457).
 
-`type` is a URN to branch on, such as `urn:usage-explore:problem:query`; `detail` is for people; `errors` names
-each parameter of a wrong question; `request_id` finds the request in the server's log.
+`type` is a URN for programs, such as `urn:usage-explore:problem:query`; `detail` is text for people and says what to
+do; `errors` lists the faulty parameters of a query; `request_id` finds the request in the server's log.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from usage_explore.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:usage-explore:problem:"
-RETRY_AFTER = 5
-"""Seconds after which asking again makes sense when the database is away or busy."""
+RETRY_AFTER_SECONDS = 5
+"""`Retry-After` of every 503."""
 
 
-class Kind(Enum):
-    """The problems there are: status, title, and when each is the answer."""
+class ProblemType(Enum):
+    """The types of problems: status, title, and when it is returned."""
 
     def __init__(self, status: HTTPStatus, title: str, when: str) -> None:
         self.status = status
         self.title = title
         self.when = when
 
-    QUERY = (HTTPStatus.BAD_REQUEST, "The question is wrong", "Each fault is named in `errors`.")
+    QUERY = (HTTPStatus.BAD_REQUEST, "Invalid query", "`errors` lists each faulty parameter.")
     UNAUTHORIZED = (
         HTTPStatus.UNAUTHORIZED,
         "An API key is needed",
@@ -54,38 +54,38 @@ class Kind(Enum):
         "The organization is not yours to see, or does not exist: the answer is the same.",
     )
     NOT_FOUND = (HTTPStatus.NOT_FOUND, "There is nothing at this address", "")
-    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address is only read", "")
+    METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "This address is read-only", "")
     NOT_ACCEPTABLE = (
         HTTPStatus.NOT_ACCEPTABLE,
-        "No form of the answer is acceptable",
-        "`Accept` takes none of the forms there are.",
+        "No acceptable media type",
+        "`Accept` allows none of the media types of this operation.",
     )
     NOT_EXACT = (
         HTTPStatus.CONFLICT,
         "There is no exact answer",
-        "NaN or infinite quantities, or more than the database can hold, would be summed; counting still works.",
+        "The sum would include NaN or infinite quantities, or exceeds what the database can hold; metric=count works.",
     )
-    TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The question is too long", "The query string is too long.")
+    TOO_LONG = (HTTPStatus.REQUEST_URI_TOO_LONG, "The query is too long", "The query string has too many bytes.")
     TOO_MANY = (
         HTTPStatus.TOO_MANY_REQUESTS,
         "Too many wrong keys",
-        "Ask again after `Retry-After` seconds; right keys are answered meanwhile.",
+        "Try again after `Retry-After` seconds; valid keys are accepted meanwhile.",
     )
     MISDIRECTED = (
         HTTPStatus.MISDIRECTED_REQUEST,
         "Only this machine is answered",
         "There are no API keys, and the request does not come from this machine under its own name.",
     )
-    INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here", "A fault of the server.")
+    INTERNAL = (HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "A fault of the server.")
     NOT_DRAWN = (
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "The chart could not be drawn",
-        "It took too long, or drawing failed; the numbers themselves are at the same address without `.png` or `.svg`.",
+        "Drawing took too long or failed; the numbers are at the same address without `.png` or `.svg`.",
     )
     UNAVAILABLE = (
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The database is away or busy",
-        "Ask again after `Retry-After` seconds.",
+        "The database is unavailable or busy",
+        "Try again after `Retry-After` seconds.",
     )
     MISMATCH = (
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -105,99 +105,97 @@ class Kind(Enum):
 
     @property
     def urn(self) -> str:
-        """The problem's `type`."""
+        """The problem's `type`: `urn:usage-explore:problem:` and the member's name."""
         return URN + self.name.lower().replace("_", "-")
 
 
 class Problem(Exception):
-    """An error that is its own answer."""
+    """An error with its HTTP response."""
 
     def __init__(
         self,
-        kind: Kind,
+        problem_type: ProblemType,
         detail: str,
         errors: Iterable[Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.kind = kind
+        self.type = problem_type
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
 
     def response(self, request_id: str) -> Response:
-        """The problem as an answer."""
+        """The problem as a response, never cached; with `Retry-After` if its status is 503."""
         body: dict[str, object] = {
-            "type": self.kind.urn,
-            "title": self.kind.title,
-            "status": self.kind.status.value,
+            "type": self.type.urn,
+            "title": self.type.title,
+            "status": self.type.status.value,
             "detail": self.detail,
             "request_id": request_id,
         }
         if self.errors:
             body["errors"] = [{"parameter": fault.parameter, "message": fault.message} for fault in self.errors]
         headers = {"Cache-Control": "no-store", "Vary": "Accept, Authorization", **self.headers}
-        if self.kind.status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_AFTER)
+        if self.type.status is HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         content = json.dumps(body, ensure_ascii=False).encode()
-        return Response(content, self.kind.status.value, headers, MEDIA_TYPE)
+        return Response(content, self.type.status.value, headers, MEDIA_TYPE)
 
 
 def busy() -> Problem:
-    """Every connection that may be used is in use."""
-    return Problem(Kind.UNAVAILABLE, "Too many questions are being answered right now; try again shortly.")
+    """The 503 for a limit of concurrency, or of time, that is used up."""
+    return Problem(ProblemType.UNAVAILABLE, "Too many queries are running; try again shortly.")
 
 
 def stopped() -> Problem:
-    """The server was told to end, and what runs has had its grace."""
-    return Problem(Kind.UNAVAILABLE, "The server is being stopped; try again shortly.")
+    """The 503 for what still runs when the server stops and the grace time is over."""
+    return Problem(ProblemType.UNAVAILABLE, "The server is being stopped; try again shortly.")
 
 
 def request_id(request: Request) -> str:
-    """What the log calls the request."""
+    """The request's id in the log."""
     return str(request.scope.get("state", {}).get("request_id") or uuid.uuid4().hex)
 
 
-def of(error: Exception) -> Problem:
-    """The problem that an error of ours is, without the server's internals."""
+def from_error(error: Exception) -> Problem:
+    """The problem for an error, without server internals; `INTERNAL` for errors that are not usage-explore's own."""
     match error:
         case Problem():
             return error
         case QueryError():
-            return Problem(Kind.QUERY, "Mend what `errors` names, then ask again.", error.faults)
+            return Problem(ProblemType.QUERY, "Fix what `errors` lists, then try again.", error.faults)
         case NotExact():
-            return Problem(Kind.NOT_EXACT, str(error))
+            return Problem(ProblemType.NOT_EXACT, str(error))
         case DrawingError():
-            return Problem(Kind.NOT_DRAWN, str(error))
+            return Problem(ProblemType.NOT_DRAWN, str(error))
         case StatementTimeout():
-            return Problem(Kind.TIMEOUT, "The statement took longer than allowed; narrow the window or add a filter.")
+            detail = "The statement took longer than allowed; narrow the window or add a filter."
+            return Problem(ProblemType.TIMEOUT, detail)
         case DatabaseUnavailable():
-            return Problem(Kind.UNAVAILABLE, error.public)
+            return Problem(ProblemType.UNAVAILABLE, error.public)
         case TableMismatch():
-            return Problem(
-                Kind.MISMATCH, "The events table is missing or does not fit; `usage-explore doctor` says what to do."
-            )
+            detail = "The events table is missing or does not fit; `usage-explore doctor` says what to do."
+            return Problem(ProblemType.MISMATCH, detail)
         case _:
-            return Problem(Kind.INTERNAL, "Nothing is wrong with the question; the server's log says what happened.")
-
-
-async def of_ours(request: Request, error: Exception) -> Response:
-    """Answer an error that was raised on purpose; the request's line in the log names it."""
-    request.state.failure = error
-    return of(error).response(request_id(request))
-
-
-async def of_routing(request: Request, error: Exception) -> Response:
-    """Answer what the router raises: nothing there, or not to be written to."""
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = {"Allow": "GET, HEAD"}
-        return Problem(Kind.METHOD, "Ask with GET or HEAD.", headers=allowed).response(request_id(request))
-    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
-        words = "What there is, /api/openapi.json describes."
-        return Problem(Kind.NOT_FOUND, words).response(request_id(request))
-    return await of_ours(request, error)
+            return Problem(ProblemType.INTERNAL, "The query is valid; the server's log has the cause.")
 
 
 def handlers() -> dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]:
     """Exception handlers for a Starlette or FastAPI application."""
-    return {UsageExploreError: of_ours, Problem: of_ours, HTTPException: of_routing}
+    return {UsageExploreError: _error_response, Problem: _error_response, HTTPException: _routing_error_response}
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    request.state.failure = error  # for the request's log line
+    return from_error(error).response(request_id(request))
+
+
+async def _routing_error_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": "GET, HEAD"}
+        return Problem(ProblemType.METHOD, "Use GET or HEAD.", headers=headers).response(request_id(request))
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "/api/openapi.json lists all addresses."
+        return Problem(ProblemType.NOT_FOUND, detail).response(request_id(request))
+    return await _error_response(request, error)

@@ -25,10 +25,10 @@ from streamlit import runtime
 from streamlit.runtime import Runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
-from usage_explore.api.negotiation import settle_encoding
-from usage_explore.api.prefix import PREFIX
+from usage_explore.api import PREFIX
 from usage_explore.api.problems import Problem
-from usage_explore.api.threads import Turns
+from usage_explore.api.responses import normalize_accept_encoding
+from usage_explore.api.service import ConcurrencyLimit
 from usage_explore.app import sign_in
 from usage_explore.app.sign_in_redirect import base_path
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
@@ -69,8 +69,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._turns = Turns(_AT_ONCE, _PATIENCE)
-        self._turns_of: WeakValueDictionary[str, Turns] = WeakValueDictionary()
+        self._limit = ConcurrencyLimit(_AT_ONCE, _PATIENCE)
+        self._limits: WeakValueDictionary[str, ConcurrencyLimit] = WeakValueDictionary()
         self._reading: set[_Upload] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +87,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        settle_encoding(scope)
+        normalize_accept_encoding(scope)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -107,10 +107,10 @@ class Guard:
 
     async def _upload(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         upload = _Upload(path.removeprefix(_UPLOADS).partition("/")[0], _size(Headers(scope=scope)))
-        own = self._turns_of.setdefault(upload.session_id, Turns(_OF_SESSION, _PATIENCE))
-        user = self._turns_of.setdefault(f"user {_user(upload.session_id)}", Turns(_OF_USER, _PATIENCE))
+        own = self._limits.setdefault(upload.session_id, ConcurrencyLimit(_OF_SESSION, _PATIENCE))
+        user = self._limits.setdefault(f"user {_user(upload.session_id)}", ConcurrencyLimit(_OF_USER, _PATIENCE))
         try:
-            async with own.one(), user.one(), self._turns.one():
+            async with own.slot(), user.slot(), self._limit.slot():
                 status, words = self._refusal(upload)
                 if status is None:
                     await self._read(upload, scope, receive, send)

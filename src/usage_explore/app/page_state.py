@@ -17,7 +17,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import START, Question
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
-from usage_explore.results.types import Kind
+from usage_explore.results.types import SeriesKind
 
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]
@@ -32,7 +32,7 @@ class ExploreView:
 
     query: AggregateQuery
     chart: ChartKind = "bars"
-    series: tuple[Kind, str | None] | None = None
+    series: tuple[SeriesKind, str | None] | None = None
     span: Span | None = None
 
     @classmethod
@@ -164,11 +164,11 @@ def _chart(value: str) -> str:
     return str(validators.choice(value, allowed=get_args(ChartKind)))
 
 
-def _series(value: str) -> tuple[Kind, str | None]:
+def _series(value: str) -> tuple[SeriesKind, str | None]:
     kind, colon, key = value.partition(":")
-    if kind not in get_args(Kind) or bool(colon) != (kind == "value"):
+    if kind not in get_args(SeriesKind) or bool(colon) != (kind == "value"):
         raise ValueError("is not all, missing, other or value:<key>; click the bar again")
-    return cast("Kind", kind), key if colon else None
+    return cast("SeriesKind", kind), key if colon else None
 
 
 def _span(value: str) -> Span:

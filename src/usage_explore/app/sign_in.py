@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore import config
 from usage_explore.access.allow_list import EVERYTHING, Grant, People
-from usage_explore.access.bind_check import is_this_machine
+from usage_explore.access.bind_check import host_name, is_this_machine
 from usage_explore.app import markdown
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError, ScopeError
@@ -148,11 +148,8 @@ def _only_this_machine(settings: Settings) -> None:
 
 def _is_own_name(host: str, settings: Settings) -> bool:
     """Whether a `Host` header, such as localhost:8501, names this machine or the host in USAGE_EXPLORE_APP_URL."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # as in [::1
-        return False
-    return is_this_machine(name) or name == urlsplit(settings.app_url).hostname
+    name = host_name(host)
+    return name is not None and (is_this_machine(name) or name == urlsplit(settings.app_url).hostname)
 
 
 def _is_signed_in(user: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ MAX_AGGREGATE_BUCKETS = 2_400
 MAX_POINTS = 200_000
 """How many points (series × buckets) one answer may have."""
 
-MAX_DRAWN = 20_000
+MAX_PICTURE_POINTS = 20_000
 """How many points a picture over HTTP may have."""
 
 MAX_TOP = 1_000
@@ -31,7 +31,7 @@ MAX_VALUE_BYTES = 65_536
 MAX_KEY_BYTES = 1_000
 """How long the key of a dimension may be, in bytes of UTF-8."""
 
-MAX_QUERY_STRING = 65_536
+MAX_QUERY_STRING_BYTES = 65_536
 """How many bytes a query string may have."""
 
 MAX_PARAMETERS = 1_100

@@ -23,7 +23,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION, EMPTY, TEXT_COLUMNS, dimension_group
 from usage_explore.query.filters import NOT as NOT
-from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING
+from usage_explore.query.limits import MAX_PARAMETERS, MAX_QUERY_STRING_BYTES
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -222,8 +222,8 @@ def _split(params: str) -> Pairs:
     query = params.partition("#")[0]
     query = query.partition("?")[2] if _ADDRESS.match(query) else query.lstrip("?")
     size, number = len(query.encode(errors="surrogatepass")), query.count("&") + 1
-    if size > MAX_QUERY_STRING:
-        raise _unreadable(f"has {size:,} bytes, more than {MAX_QUERY_STRING:,}; ask for less")
+    if size > MAX_QUERY_STRING_BYTES:
+        raise _unreadable(f"has {size:,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; ask for less")
     if number > MAX_PARAMETERS:
         raise _unreadable(f"has {number:,} parameters, more than {MAX_PARAMETERS:,}; ask for less")
     try:

@@ -14,7 +14,7 @@ from uuid import UUID
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.query.queries import AggregateQuery
 
-Kind = Literal["all", "value", "missing", "other"]
+SeriesKind = Literal["all", "value", "missing", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Point:
 class Series:
     """One line of the answer. `key` is None unless `kind` is "value"; `members` counts its keys, none if missing."""
 
-    kind: Kind
+    kind: SeriesKind
     key: str | None
     total: Number
     members: int

@@ -16,7 +16,7 @@ from usage_explore.app.page_state import ChartKind, ExploreView, Span
 from usage_explore.app.problems import sentence
 from usage_explore.charts.axes import millis
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.results.types import Kind, Series
+from usage_explore.results.types import Series, SeriesKind
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 """The marks of a chart without a selection."""
@@ -58,13 +58,15 @@ def _spec(
 
 
 def _shown(
-    view: ExploreView, answer: Aggregate, series: tuple[Kind, str | None] | None, span: Span | None
+    view: ExploreView, answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
 ) -> tuple[dict[str, dict[str, Any]], AggregateQuery | None]:
     """What a chart of the answer marks, and the question whose axes it is marked on; nothing where nothing is."""
     return _marked(answer, series, span), view.query if span else None
 
 
-def _marked(answer: Aggregate, series: tuple[Kind, str | None] | None, span: Span | None) -> dict[str, dict[str, Any]]:
+def _marked(
+    answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
+) -> dict[str, dict[str, Any]]:
     """What a chart begins with: the bar that the link names, else its span as far as it lies in the chart."""
     if span is None or not (span[0] < answer.edges[-1] and answer.edges[0] < span[1]):
         return {}

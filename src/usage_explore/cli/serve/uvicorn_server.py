@@ -27,10 +27,9 @@ from usage_explore import config
 from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
-from usage_explore.api import create_app, threads
+from usage_explore.api import PREFIX, create_app, service
 from usage_explore.api.auth import Access
-from usage_explore.api.middleware import Requests
-from usage_explore.api.prefix import PREFIX
+from usage_explore.api.middleware import RequestLog
 from usage_explore.api.problems import handlers
 from usage_explore.cli.serve.connections import Connections, TimedConnection
 from usage_explore.config import Settings
@@ -57,7 +56,7 @@ _M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1  # of malloc.h
 
 def mount() -> Mount:
     """The API as a route for another application; the configured store is opened on the first query."""
-    return Mount(PREFIX, app=create_app(connect, scope=access(config.settings())))
+    return Mount(PREFIX, app=create_app(connect, access=access(config.settings())))
 
 
 def access(settings: Settings) -> Access:
@@ -71,19 +70,19 @@ def standalone(api: FastAPI) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        api.state.door.close()
+        api.state.service.close()
 
     return Starlette(
         routes=[Mount(PREFIX, app=api)],
         exception_handlers=handlers(),
-        middleware=[Middleware(Requests)],
+        middleware=[Middleware(RequestLog)],
         lifespan=lifespan,
     )
 
 
 def run(settings: Settings, host: str, port: int) -> None:
     """Serve the API alone until SIGTERM or Ctrl-C."""
-    serve(standalone(create_app(partial(opened, settings), scope=access(settings))), host, port)
+    serve(standalone(create_app(partial(opened, settings), access=access(settings))), host, port)
 
 
 def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bool, **options: Any) -> None:
@@ -150,7 +149,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end; cancel them after the grace time."""
-        over = asyncio.get_running_loop().call_later(_GRACE_SECONDS, threads.stopping().set)
+        over = asyncio.get_running_loop().call_later(_GRACE_SECONDS, service.stopping().set)
         try:
             await super().shutdown(sockets)
         finally:

@@ -1,3 +1,0 @@
-"""Where the API is mounted beside the app."""
-
-PREFIX = "/api"
