@@ -30,7 +30,7 @@ notebooks: $(VENV)/.dev  ## JupyterLab on the first notebook, with demo data
 	$(BIN)/usage-explore demo
 	$(BIN)/jupyter lab notebooks/01-explore.ipynb
 
-pictures: $(VENV)/.dev  ## renew the README's pictures of the app
+pictures: $(VENV)/.dev  ## renew the pictures of the app in docs/
 	$(BIN)/usage-explore demo
 	$(BIN)/python docs/pictures.py
 

@@ -1,4 +1,4 @@
-"""What was found in a few lines, for the README: written between its two marks by a run into benchmarks/results."""
+"""The results in a few lines, written between the two marks of docs/benchmarks.md by a run into benchmarks/results."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, TUNED
 
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 _ENGINES = (OURS, PANEL, DUCKDB, TUNED, CHDB)
 _QUESTIONS = ("Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10", "Q11")
 
 
-def renew(run: dict[str, Any], readme: Path = README) -> None:
-    """Put the run's summary into the README, where it has the marks."""
-    text = readme.read_text()
+def renew(run: dict[str, Any], document: Path = DOCUMENT) -> None:
+    """Replace the text between the marks of the document, if it has them, by the run's summary."""
+    text = document.read_text()
     if BEGIN in text and END in text:
         before, _, rest = text.partition(BEGIN)
-        readme.write_text(before + BEGIN + "\n".join(summary(run)) + "\n" + END + rest.partition(END)[2])
+        document.write_text(before + BEGIN + "\n".join(summary(run)) + "\n" + END + rest.partition(END)[2])
 
 
 def summary(run: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Take the README's pictures of the app on demo data: `make pictures`."""
+"""Take the pictures of the app in README.md and docs/app.md, on demo data: `make pictures`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents and docstrings show is run: in Python, over HTTP and by the command, on the demo."""
+"""The documents and docstrings are checked: their Python, requests and commands are run on the demo, links resolve."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import doctest
 import importlib
 import re
 import shlex
+import tomllib
 import warnings
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +21,17 @@ from support.api_server import asking
 from support.demo_database import ACME
 from usage_explore import AggregateQuery, Store, charts, connect
 from usage_explore.cli.main import main
+from usage_explore.config import Settings
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 SOURCE = ROOT / "src"
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+]
+MAX_README_LINES = 150
+IN_DEMO_DATA = {'since="-30d/d"': 'since="2026-09-01"', 'window="last_month"': 'since="2026-09-01", until="2026-10-01"'}
+"""Relative windows of the documents, and the same in the demo data, which ends in the past."""
 EXAMPLES = [
     pytest.param(".".join(path.relative_to(SOURCE).with_suffix("").parts), example, id=example.source.strip())
     for path in sorted(SOURCE.rglob("*.py"))
@@ -34,8 +43,25 @@ EXAMPLES = [
 """Each example with its module."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def documents(*, having: str = "") -> pytest.MarkDecorator:
+    """A test for each document, or for each that has a text."""
+    chosen = [path for path in DOCUMENTS if having in path.read_text()]
+    return pytest.mark.parametrize("document", chosen, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def prose(document: Path) -> str:
+    """The text without blocks of code."""
+    return re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture
@@ -48,41 +74,107 @@ def store(demo_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
         yield opened
 
 
-def test_the_python_of_the_readme_finds_events(store: Store) -> None:
-    (code,) = blocks("python")
-    names: dict[str, object] = {}
+@documents(having="```python")
+def test_the_python_of_a_document_runs(document: Path, store: Store) -> None:
+    """All blocks of a document share their names, as the cells of a notebook do."""
+    code = "\n".join(blocks(document, "python"))
+    for relative, absolute in IN_DEMO_DATA.items():
+        code = code.replace(relative, absolute)
+    names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        exec(code.replace('since="-30d/d"', 'since="2026-09-01"'), names)
-    assert names["answer"].total > 0  # type: ignore[attr-defined]
-    assert names["page"].events  # type: ignore[attr-defined]
-    assert Path("tokens.parquet").stat().st_size > 1_000
-    names["store"].close()  # type: ignore[attr-defined]
+        exec(code, names)
+    assert names["usage"].total > 0
+    if "page" in names:
+        assert names["page"].events
+        assert Path("tokens.parquet").stat().st_size > 1_000
+        assert names["validation"].findings
+    names["store"].close()
 
 
-def test_the_requests_of_the_readme_are_answered(store: Store) -> None:
-    urls = re.findall(r"'http://127\.0\.0\.1:8501/api(/v1[^']*)'", README)
-    assert len(urls) > 4
+@documents(having="curl ")
+def test_the_requests_of_a_document_are_answered(document: Path, store: Store) -> None:
+    urls = re.findall(r"'http://127\.0\.0\.1:8501/api(/v1[^']*)'", document.read_text())
     with asking(store) as client:
         for url in urls:
             answer = client.get(url)
             assert answer.status_code == 200, (url, answer.text)
 
 
-def test_the_commands_of_the_readme_are_understood() -> None:
+@documents(having="```sh")
+def test_the_commands_of_a_document_are_understood(document: Path) -> None:
     """Every option exists; the commands themselves have tests of their own."""
-    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    tried = 0
-    for line in lines:
+    for line in "\n".join(blocks(document, "sh")).replace("\\\n", " ").splitlines():
         command, *arguments = shlex.split(line, comments=True) or [""]
-        if command == "usage-explore" and "ID" not in arguments:
+        if command == "usage-explore":
             arguments = ["0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11" if each == "UUID" else each for each in arguments]
             group = main
             while (found := group.commands[arguments[0]]) and hasattr(found, "commands"):  # type: ignore[attr-defined]
                 group, arguments = found, arguments[1:]  # type: ignore[assignment]
             found.make_context(arguments[0], arguments[1:], parent=main.make_context("usage-explore", ["doctor"]))
-            tried += 1
-    assert tried > 8
+
+
+def test_the_documents_show_commands_and_requests() -> None:
+    """The patterns above find what they look for."""
+    commands = [line for path in DOCUMENTS for block in blocks(path, "sh") for line in block.splitlines()]
+    assert sum(line.startswith("usage-explore ") for line in commands) > 20
+    assert sum("'http://127.0.0.1:8501/api/v1" in line for line in commands) > 5
+    assert sum(bool(blocks(path, "python")) for path in DOCUMENTS) >= 2
+
+
+@documents(having="```toml")
+def test_the_toml_of_a_document_can_be_read(document: Path) -> None:
+    for block in blocks(document, "toml"):
+        assert tomllib.loads(block)
+
+
+@documents()
+def test_the_links_of_a_document_resolve(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose(document)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+@documents()
+def test_the_files_that_a_document_names_exist(document: Path) -> None:
+    """In this checkout, or below the package: `query/limits.py`."""
+    for name in re.findall(r"`(\.?[a-z_]+/[a-z_/]*(?:\.py|/)?)`", prose(document)):
+        assert any((base / name).exists() for base in (ROOT, SOURCE / "usage_explore")), name
+
+
+def test_the_readme_lists_every_document() -> None:
+    listed = {ROOT / target for target in re.findall(r"\]\(([^)#]+)\)", prose(ROOT / "README.md"))}
+    assert {*DOCUMENTS} - listed == {ROOT / "README.md"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README_LINES
+
+
+def test_every_setting_is_documented() -> None:
+    table = (ROOT / "docs" / "configuration.md").read_text()
+    for name in Settings.model_fields:
+        assert f"| `USAGE_EXPLORE_{name.upper()}` |" in table
+
+
+def test_every_command_is_documented() -> None:
+    table = (ROOT / "docs" / "configuration.md").read_text()
+    assert sorted(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)) == sorted(main.commands)
+
+
+def test_the_documented_layers_are_those_of_the_contract() -> None:
+    """The drawing and the table name every package, in the order of the import-linter contract."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    document = ROOT / "docs" / "architecture.md"
+    (drawn,) = blocks(document, "text")
+    assert drawn.split("\n")[:-1] == layers
+    packages = {name for layer in layers for name in layer.split(" | ")}
+    assert packages <= set(re.findall(r"^\| `([a-z]+)` \|", document.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize(("module", "example"), EXAMPLES)
