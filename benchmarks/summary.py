@@ -28,11 +28,11 @@ def summary(run: dict[str, Any]) -> Iterator[str]:
     machine = run["machine"]
     shown = [name for name in _ENGINES if any(name in entry["warm"] for entry in run["questions"])]
     yield (
-        f"Milliseconds from question to answer, {run['rows'] / 1e6:g} million events, {machine['cores']} cores, "
+        f"Milliseconds from query to result, {run['rows'] / 1e6:g} million events, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, PostgreSQL {machine['postgresql']}:"
     )
     yield ""
-    yield f"| question | {' | '.join(shown)} |"
+    yield f"| query | {' | '.join(shown)} |"
     yield f"|---|{'--:|' * len(shown)}"
     for entry in run["questions"]:
         if entry["name"] in _QUESTIONS:
