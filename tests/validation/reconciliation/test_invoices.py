@@ -188,6 +188,26 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     assert all(len(message) < 200 for message in found)
 
 
+@pytest.mark.parametrize(
+    ("column", "limit"), [("metric_key", 1_024), ("price_key", 65_536), ("wallet_currency", 65_536), ("currency", 65_536)]
+)
+def test_values_have_a_longest_length_in_bytes(tmp_path: Path, column: str, limit: int) -> None:
+    given = {"customer_id": str(CUSTOMER), "metric_key": "m", "quantity": "1", "amount": "1", "currency": "EUR"}
+    for length, character in ((limit, "k"), (limit // 2, "é")):
+        longest = {**given, column: character * length}
+        (line,) = read_invoices(pd.DataFrame([longest], dtype="str")).lines
+        assert getattr(line, column) == longest[column]
+        longest[column] += "k"
+        pq.write_table(
+            pa.table({name: [given.get(name), text] for name, text in longest.items()}), tmp_path / "invoices.parquet"
+        )
+        for source in (pd.DataFrame([given, longest], dtype="str"), tmp_path / "invoices.parquet"):
+            (message,) = faults(source)
+            assert message.startswith(f"row 2: {column}: '{character * 9}")
+            assert message.endswith(f" is longer than {limit:,} bytes")
+            assert len(message) < 200
+
+
 def test_a_period_needs_both_its_ends(tmp_path: Path) -> None:
     text = f"customer_id,metric_key,quantity,period_start\n{CUSTOMER},m,1,2026-03-01\n"
     assert faults(written(tmp_path, text)) == ["line 2: period_end: is blank while its other end is given"]

@@ -131,6 +131,28 @@ def test_as_many_lines_deviate_as_no_one_price_fits(
     assert [len(each.deviating) for each in found] == ([expected] if expected else [])
 
 
+def test_a_line_rounded_down_and_then_doubled_is_doubled_among_lines_rounded_up() -> None:
+    """0.0855 a unit: 1215.76896 was rounded down to 1215.76, and twice that is 3 cents less than twice the price."""
+    quantities = ["14219.52", "1158.756", "4379.348", "2078.347", "8412.021"]
+    (found,) = deviations(lines(quantities, ["2431.52", "99.08", "374.44", "177.70", "719.23"]))
+    assert (numbers(found), [each.line for each in found.doubled]) == ([0], [0])
+    assert not deviations(lines(quantities, ["1215.76", "99.08", "374.44", "177.70", "719.23"]))
+
+
+@given(cases, st.integers(0, 11), st.sampled_from([2, 3, 10]))
+def test_a_deviating_line_that_was_multiplied_after_rounding_is_doubled(
+    case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]], place: int, factor: int
+) -> None:
+    given = [each for each in billed(case) if each.quantity]
+    assume(len(given) > 1)
+    at = place % len(given)
+    given[at] = given[at]._replace(amount=EXACT.multiply(given[at].amount or Decimal(0), factor))
+    right = {each.line for each in given if each is not given[at]}
+    for found in deviations(given):
+        if numbers(found) == [given[at].line] and any(each.amount for each in given if each.line in right):
+            assert found.doubled == found.deviating or 2 * len(found.deviating) > found.lines
+
+
 def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quantity() -> None:
     found = [
         line(1, Decimal(10), Decimal(1), "EUR", "a"),

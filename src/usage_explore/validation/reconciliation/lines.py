@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from usage_explore.files.values import Bad, check_size, code_words, number_text, shown, uuid_text
+from usage_explore.files.values import Bad, check_size, code_words, metric_words, number_text, shown, uuid_text
 from usage_explore.query import validators
+from usage_explore.query.limits import MAX_VALUE_BYTES
 
 MAX_DIGITS = 1_000
 """How many digits a quantity or an amount may have before its point, and after it."""
@@ -77,17 +78,25 @@ def exact_decimal(raw: object) -> Decimal:
     return found
 
 
+def _code(raw: object) -> str:
+    """A price key or a currency, `Bad` if blank or longer than the longest value that a query can filter by."""
+    text = code_words(raw)
+    if len(text) > MAX_VALUE_BYTES // 4 and len(text.encode()) > MAX_VALUE_BYTES:
+        raise Bad(f"{shown(text)} is longer than {MAX_VALUE_BYTES:,} bytes")
+    return text
+
+
 COLUMNS: Mapping[str, Column] = {
     "customer_id": Column(lambda raw: UUID(uuid_text(raw)), "customer"),
     "subscription_id": Column(lambda raw: UUID(uuid_text(raw)), "subscription"),
-    "metric_key": Column(code_words, "metric"),
-    "price_key": Column(code_words, "price"),
-    "wallet_currency": Column(code_words, "wallet"),
+    "metric_key": Column(metric_words, "metric"),
+    "price_key": Column(_code, "price"),
+    "wallet_currency": Column(_code, "wallet"),
     "period_start": Column(_moment),
     "period_end": Column(_moment),
     "quantity": Column(exact_decimal),
     "amount": Column(exact_decimal),
-    "currency": Column(code_words),
+    "currency": Column(_code),
 }
 """The columns in the order of `Line`."""
 

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import MAX_PREC, Context, Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from usage_explore.decimals import exact_sum
+from usage_explore.decimals import total
 from usage_explore.validation.reconciliation.lines import Line
 
 DOUBLE = 2
@@ -89,22 +89,45 @@ def _deviation(
     deviating = tuple(line for line, fit in zip(lines, fits, strict=True) if not fit)
     doubled: tuple[Line, ...] = ()
     if 2 * len(deviating) <= len(lines):
-        price = _mean(line for line, fit in zip(lines, fits, strict=True) if fit)
-        doubled = tuple(line for line in deviating if _is_doubled(_bounds(line), price))
+        agreeing = [at for at, fit in enumerate(fits) if fit]
+        price = _Price(
+            low=bounds[usual][0],  # the highest lower bound: every agreeing line's bounds contain it
+            high=min(bounds[at][1] for at in agreeing),
+            sign=_sign([lines[at] for at in agreeing]),
+        )
+        doubled = tuple(line for line in deviating if _may_be_doubled(_bounds(line), price))
     return Deviation(column, key, currency, lines[usual], len(lines), deviating, doubled)
 
 
-def _mean(lines: Iterable[Line]) -> Decimal:
-    """The unit price of lines together, negative quantities counted like positive ones."""
-    charged = [((line.amount or Decimal(0)).copy_sign(unit_price(line)), line.quantity.copy_abs()) for line in lines]
-    amount, quantity = (exact_sum(values, Decimal(0)) for values in zip(*charged, strict=True))
-    return _FINE.divide(Decimal(amount), Decimal(quantity))
+class _Price(NamedTuple):
+    """The unit price of agreeing lines: between `low` and `high`, and by the sum of their amounts of this `sign`."""
+
+    low: Decimal
+    high: Decimal
+    sign: int
 
 
-def _is_doubled(bounds: tuple[Decimal, Decimal], price: Decimal) -> bool:
-    """Whether a unit price within the bounds may be `DOUBLE` a price that is not 0, or is of the other sign."""
-    highest = bounds[1] if price > 0 else bounds[0].copy_negate()
-    return bool(price) and (highest >= DOUBLE * price.copy_abs() or highest < 0)
+def _sign(lines: Iterable[Line]) -> int:
+    """1, -1 or 0: the sign of what the lines charge together, quantities taken as positive."""
+    charged = total((line.amount or Decimal(0)).copy_sign(unit_price(line)) for line in lines)
+    return (charged > 0) - (charged < 0)
+
+
+def _may_be_doubled(bounds: tuple[Decimal, Decimal], price: _Price) -> bool:
+    """Whether a line may charge `DOUBLE` times the price or more, or charges with the other sign.
+
+    An amount that was rounded by up to a step and then multiplied is off by `DOUBLE` steps, and the price that it is
+    compared with is only known to lie within its own bounds.
+    """
+    if not price.sign:
+        return False
+    low, high = bounds if price.sign > 0 else (bounds[1].copy_negate(), bounds[0].copy_negate())
+    usual = price.low if price.sign > 0 else price.high.copy_negate()
+    if high < 0:
+        return True
+    step = _FINE.divide(_FINE.subtract(high, low), 2)
+    highest = _FINE.add(high, _FINE.multiply(step, DOUBLE - 1))
+    return low > usual and highest >= _FINE.multiply(DOUBLE, max(usual, Decimal(0)))
 
 
 def _bounds(line: Line) -> tuple[Decimal, Decimal]:
