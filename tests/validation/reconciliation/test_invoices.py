@@ -189,7 +189,8 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "limit"), [("metric_key", 1_024), ("price_key", 65_536), ("wallet_currency", 65_536), ("currency", 65_536)]
+    ("column", "limit"),
+    [("metric_key", 1_024), ("price_key", 65_536), ("wallet_currency", 65_536), ("currency", 65_536)],
 )
 def test_values_have_a_longest_length_in_bytes(tmp_path: Path, column: str, limit: int) -> None:
     given = {"customer_id": str(CUSTOMER), "metric_key": "m", "quantity": "1", "amount": "1", "currency": "EUR"}

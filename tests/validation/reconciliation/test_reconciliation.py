@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -310,6 +310,28 @@ def test_nothing_less_than_the_whole_difference_explains_it(store: Store, own: l
     assert set(sheet(near)["explained_by"]) == {"late events"}
     assert near.outcome is not None
     assert {finding.severity for finding in near.outcome.findings} == {"medium"}
+
+
+@pytest.mark.parametrize("rounding", [ROUND_FLOOR, ROUND_HALF_EVEN])
+def test_findings_say_that_all_lines_may_merely_be_rounded(store: Store, own: list[Row], rounding: str) -> None:
+    columns = ("metric_key",)
+    cent = Decimal("0.01")
+    lines = [
+        (key, quantity.quantize(cent, rounding=rounding, context=EXACT))
+        for key, quantity in usage_of(own, columns).items()
+    ]
+    places = max(len(plain(quantity).partition(".")[2]) for _, quantity in lines)
+    unit = plain(Decimal(1).scaleb(-places))
+    hint = f"no total of lines differs from its usage by {unit}, one unit of the invoices' last decimal per line, or"
+    rounded = reconciled(store, frame(lines, columns)).outcome
+    assert rounded is not None
+    assert rounded.findings
+    assert [finding.sentence for finding in rounded.findings if hint not in finding.sentence] == []
+    assert reconciled(store, read_invoices(frame(lines, columns), tolerance=cent)).is_clean
+    (key, quantity), *others = lines
+    wrong = reconciled(store, frame([(key, EXACT.add(quantity, 2 * cent)), *others], columns)).outcome
+    assert wrong is not None
+    assert not any("last decimal" in finding.sentence for finding in wrong.findings)
 
 
 def test_usage_without_a_wallet_goes_where_the_preferences_send_it(store: Store, own: list[Row]) -> None:

@@ -220,7 +220,30 @@ class Telling:
                 difference=plain(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
             )
-        return f"{words}{self._why(group)}."
+        return f"{words}{self._why(group)}{self._rounding(row)}."
+
+    def _rounding(self, row: Row) -> str:
+        """That all quantities of the file may merely be rounded, for a difference between lines and usage."""
+        bound = self._rounding_bound
+        if bound is None or row.explained_by or row.status not in ("over-billed", "under-billed"):
+            return ""
+        return (
+            f"; no total of lines differs from its usage by {plain(bound)}, one unit of the invoices' last decimal per"
+            f" line, or more: if their quantities are rounded, validate with tolerance {plain(bound)}"
+        )
+
+    @cached_property
+    def _rounding_bound(self) -> Decimal | None:
+        """One unit of the last decimal of all lines' quantities, times the lines of the total with most of them.
+
+        None if any total of lines with usage differs by one unit per line or more.
+        """
+        rows = [row for row in self.rows if row.lines and row.used is not None and row.difference.is_finite()]
+        exponents = (line.quantity.as_tuple().exponent for row in rows for line in row.lines)
+        step = Decimal(1).scaleb(min((each for each in exponents if isinstance(each, int) and each < 0), default=0))
+        if any(row.difference.copy_abs() >= step * len(row.lines) for row in rows):
+            return None
+        return max((step * len(row.lines) for row in rows), default=None)
 
     def _why(self, group: list[Row]) -> str:
         row = group[0]
