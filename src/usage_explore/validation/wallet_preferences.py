@@ -19,10 +19,10 @@ from uuid import UUID
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import Bad, uuid_text
 from usage_explore.query import validators
-from usage_explore.validation.reconciliation.records import opened
+from usage_explore.validation.records import opened
 
 if TYPE_CHECKING:
-    from usage_explore.validation.reconciliation.records import RecordSource
+    from usage_explore.validation.records import RecordSource
 
 PreferenceSource: TypeAlias = "RecordSource | Mapping[Any, str] | Preferences"
 

@@ -35,10 +35,10 @@ from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import Bad
 from usage_explore.query import validators
 from usage_explore.validation.reconciliation.lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
-from usage_explore.validation.reconciliation.records import Records, opened
+from usage_explore.validation.records import Records, opened
 
 if TYPE_CHECKING:
-    from usage_explore.validation.reconciliation.records import RecordSource
+    from usage_explore.validation.records import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
 """What invoices can be read from."""
