@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 from usage_explore.validation.reconciliation.unit_prices import Deviation, deviations
 
 RIGHT = ("14.61", "11.91", "16.219026", "12.46", "10.54", "11.22")
@@ -23,11 +23,13 @@ EXACT = Context(prec=200)
 MODES = (ROUND_FLOOR, ROUND_CEILING, ROUND_HALF_EVEN, ROUND_HALF_UP)
 
 
-def line(number: int, quantity: Decimal, amount: Decimal, currency: str | None = "EUR", price: str = "p") -> Line:
-    return Line(number, uuid.UUID(int=number), None, None, price, None, None, None, quantity, amount, currency)
+def line(
+    number: int, quantity: Decimal, amount: Decimal, currency: str | None = "EUR", price: str = "p"
+) -> InvoiceLine:
+    return InvoiceLine(number, uuid.UUID(int=number), None, None, price, None, None, None, quantity, amount, currency)
 
 
-def lines(quantities: Sequence[str], amounts: Sequence[str], currency: str | None = "EUR") -> list[Line]:
+def lines(quantities: Sequence[str], amounts: Sequence[str], currency: str | None = "EUR") -> list[InvoiceLine]:
     pairs = zip(quantities, amounts, strict=True)
     return [line(at, Decimal(quantity), Decimal(amount), currency) for at, (quantity, amount) in enumerate(pairs)]
 
@@ -42,7 +44,7 @@ def step(amount: Decimal, places: int) -> Fraction:
     return Fraction(1, 10**places)
 
 
-def most_alike(given: Sequence[Line], places: int) -> int:
+def most_alike(given: Sequence[InvoiceLine], places: int) -> int:
     """How many lines one unit price fits at most, each to within its own step, in fractions."""
     spans = []
     for each in given:
@@ -97,7 +99,7 @@ cases = st.tuples(
 )
 
 
-def billed(case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]]) -> list[Line]:
+def billed(case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]]) -> list[InvoiceLine]:
     """Lines of one unit price, each rounded its own way, to its currency's places or finer, some with zeros behind."""
     currency, price, given = case
     found = []
@@ -187,8 +189,8 @@ def test_floats_that_were_written_out_agree() -> None:
 
 
 def test_lines_without_a_price_key_are_compared_by_their_metric() -> None:
-    def charged(number: int, amount: str, price: str | None = None) -> Line:
-        return Line(
+    def charged(number: int, amount: str, price: str | None = None) -> InvoiceLine:
+        return InvoiceLine(
             number, uuid.UUID(int=number), None, "tokens", price, None, None, None, Decimal(10), Decimal(amount), "EUR"
         )
 

@@ -36,8 +36,7 @@ from usage_explore.validation.reconciliation.compare import (
 )
 from usage_explore.validation.reconciliation.currencies import KNOWN, SHARED, in_unusual_currencies
 from usage_explore.validation.reconciliation.findings import NAME, Telling, item, worth
-from usage_explore.validation.reconciliation.invoices import KEYS, Invoices
-from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 from usage_explore.validation.reconciliation.uninvoiced import CROWD, MOSTLY
 from usage_explore.validation.reconciliation.unit_prices import DOUBLE, Deviation, deviations, unit_price
 from usage_explore.validation.reconciliation.usage import repeats, statement, usage
@@ -60,10 +59,10 @@ MOST_CURRENCIES = 40
 class _Sorted:
     """The lines by what they have to do with the period; `filtered` are those its filters leave out."""
 
-    compared: list[Line] = field(default_factory=list)
-    filtered: list[Line] = field(default_factory=list)
-    outside: list[Line] = field(default_factory=list)
-    across: list[Line] = field(default_factory=list)
+    compared: list[InvoiceLine] = field(default_factory=list)
+    filtered: list[InvoiceLine] = field(default_factory=list)
+    outside: list[InvoiceLine] = field(default_factory=list)
+    across: list[InvoiceLine] = field(default_factory=list)
 
 
 def examine(examination: Examination) -> Outcome:
@@ -113,8 +112,8 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _key_of(columns: tuple[str, ...]) -> Callable[[Line], Key]:
-    def key(line: Line) -> Key:
+def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
+    def key(line: InvoiceLine) -> Key:
         return (line.customer_id, *(getattr(line, name) for name in columns))
 
     return key
@@ -133,7 +132,7 @@ def _untold(examination: Examination, invoices: Invoices) -> str:
     return listed([group_name(name) for name in named_groups - told])
 
 
-def _sorted(lines: Iterable[Line], period: Period) -> _Sorted:
+def _sorted(lines: Iterable[InvoiceLine], period: Period) -> _Sorted:
     found = _Sorted()
     for line in lines:
         place = placed(line, period)
@@ -246,7 +245,7 @@ def _notes(
         yield f"Columns that were not looked at: {listed(invoices.ignored, most=20)}."
 
 
-def _were(lines: list[Line]) -> str:
+def _were(lines: list[InvoiceLine]) -> str:
     return "was" if len(lines) == 1 else "were"
 
 
@@ -256,7 +255,7 @@ def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
     order = {status: place for place, status in enumerate(STATUSES)}
     rows = sorted(rows, key=lambda row: (order[row.status], *(_text(part) or "" for part in row.key)))
     keys = {name: [_text(row.key[place]) for row in rows] for place, name in enumerate(("customer_id", *columns))}
-    found = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEYS)}
+    found = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEY_COLUMNS)}
     for name, read, kind in _SHEET:
         found[name] = pd.Series([read(row) for row in rows], dtype=kind)
     return pd.DataFrame(found)

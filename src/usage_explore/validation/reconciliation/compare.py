@@ -16,7 +16,7 @@ from usage_explore.decimals import exact_sum
 from usage_explore.query import buckets
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
-from usage_explore.validation.reconciliation.lines import Line, Moment
+from usage_explore.validation.reconciliation.invoices import InvoiceLine, PeriodEdge
 
 Key = tuple[Any, ...]
 Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]
@@ -87,7 +87,7 @@ class Row:
     """
 
     key: Key
-    lines: list[Line]
+    lines: list[InvoiceLine]
     used: Used | None
     status: Status
     difference: Decimal
@@ -145,16 +145,16 @@ def decimal(value: Fraction) -> Decimal:
 
 
 def compare(
-    lines: Iterable[Line], usage: Mapping[Key, Used], key: Callable[[Line], Key], tolerance: Decimal
+    lines: Iterable[InvoiceLine], usage: Mapping[Key, Used], key: Callable[[InvoiceLine], Key], tolerance: Decimal
 ) -> list[Row]:
     """Every key of either side, in no promised order."""
-    billed: dict[Key, list[Line]] = {each: [] for each in usage}
+    billed: dict[Key, list[InvoiceLine]] = {each: [] for each in usage}
     for line in lines:
         billed.setdefault(key(line), []).append(line)
     return [_row(each, held, usage.get(each), tolerance) for each, held in billed.items()]
 
 
-def _row(key: Key, lines: list[Line], used: Used | None, tolerance: Decimal) -> Row:
+def _row(key: Key, lines: list[InvoiceLine], used: Used | None, tolerance: Decimal) -> Row:
     invoiced = total(*(line.quantity for line in lines))
     if used is not None and not used.quantity.is_finite():
         return Row(key, lines, used, "not comparable", Decimal("NaN"))
@@ -162,7 +162,7 @@ def _row(key: Key, lines: list[Line], used: Used | None, tolerance: Decimal) -> 
     return Row(key, lines, used, _status(lines, used, difference, tolerance), difference)
 
 
-def _status(lines: list[Line], used: Used | None, difference: Decimal, tolerance: Decimal) -> Status:
+def _status(lines: list[InvoiceLine], used: Used | None, difference: Decimal, tolerance: Decimal) -> Status:
     if difference.copy_abs() <= tolerance:
         return "matched"
     if not lines:
@@ -220,7 +220,7 @@ def value(rows: Iterable[Row], item: Callable[[Key], str | None]) -> None:
             row.worth = decimal(price * Fraction(row.difference))
 
 
-def placed(line: Line, period: Period) -> Literal["inside", "outside", "across"]:
+def placed(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
     """Where a line's period lies; one without a period is of the validated one.
 
     Its dates are midnights of the period's zone. An end that is a date and the same as its start is that one day.
@@ -236,7 +236,7 @@ def placed(line: Line, period: Period) -> Literal["inside", "outside", "across"]
     return "inside" if start >= since and end <= until else "across"
 
 
-def passes(line: Line, period: Period) -> bool:
+def passes(line: InvoiceLine, period: Period) -> bool:
     """Whether a line passes the period's filters, all of which name what lines have."""
     for name in ID_COLUMNS:
         if (wanted := getattr(period, name)) is not None and getattr(line, name) != wanted:
@@ -255,5 +255,5 @@ def passes(line: Line, period: Period) -> bool:
     return True
 
 
-def _instant(moment: Moment, period: Period) -> datetime:
+def _instant(moment: PeriodEdge, period: Period) -> datetime:
     return moment if isinstance(moment, datetime) else buckets.day_start(moment, period.zone)

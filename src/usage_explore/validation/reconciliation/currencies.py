@@ -21,7 +21,7 @@ from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
 from usage_explore.validation.reconciliation.compare import Row, total
 from usage_explore.validation.reconciliation.findings import NAME, Telling, item
-from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 from usage_explore.validation.reconciliation.uninvoiced import CROWD
 from usage_explore.validation.totals import part
 from usage_explore.validation.wallet_preferences import NOBODY, Preferences
@@ -51,7 +51,7 @@ class Misplaced:
     charged: str
     usual: tuple[str, ...]
     why: Why
-    lines: list[Line] = field(default_factory=list)
+    lines: list[InvoiceLine] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
     @property
@@ -98,11 +98,11 @@ def in_unusual_currencies(telling: Telling) -> list[Finding]:
     return sorted(made, key=lambda each: (list(SEVERITIES).index(each.severity), -each.share, each.sentence))
 
 
-def _charged(rows: Iterable[Row]) -> Iterator[tuple[Row, Line]]:
+def _charged(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:
     return ((row, line) for row in rows for line in row.lines if line.currency is not None)
 
 
-def _code(line: Line) -> str:
+def _code(line: InvoiceLine) -> str:
     return (line.currency or "").upper()
 
 

@@ -1,6 +1,6 @@
-"""Invoice lines to reconcile: read from a file or a frame, each value checked, exact.
+"""Invoice lines to reconcile, read from a file or a frame: each value checked, numbers exact.
 
-Columns, in any order, upper or lower case, spaces or hyphens for underscores:
+Columns in any order; upper or lower case; spaces or hyphens for underscores:
 
     customer_id      (or customer)      required  UUID
     metric_key       (or metric)        required, or price_key: what was billed
@@ -12,67 +12,96 @@ Columns, in any order, upper or lower case, spaces or hyphens for underscores:
     currency                                      of the amount
     period_start, period_end                      half-open: times with an offset, or dates
 
-Usage is recomputed for what the lines tell apart: by customer and each of subscription, metric, price and wallet that
-any line has. Where some lines have one and others are blank, blank stands for usage without one. Dates are midnights
-of the validated period's time zone; an end may be the last day or the day after it, since a line is compared when it
-lies in the period, and left aside when it does not. Several lines of one key are added up. Other columns are ignored,
-and named in `Invoices.ignored`; one that looks like a misspelt known column is an error, since it would have been
-compared.
+Usage is recomputed by customer and by those of subscription, metric, price and wallet that any line has. A line that
+leaves one of them blank bills the usage without it. Dates are midnights of the validated period's time zone; an end may
+be the last day or the day after it. Lines outside the validated period are not compared. Lines of one key are summed.
+Other columns are ignored and listed in `Invoices.ignored`; one that looks like a misspelt known column is an error.
 
-Quantities and amounts are exact: text, integers and decimals are taken digit for digit, floats are refused.
+Quantities and amounts are exact: text, integers and decimals are taken digit for digit, floats are refused. A metric
+key has at most 1,024 bytes, as in a loaded event, another key or a currency 65,536, as in a filter.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.values import Bad
+from usage_explore.files.values import Bad, check_size, code_words, metric_words, number_text, shown, uuid_text
 from usage_explore.query import validators
-from usage_explore.validation.reconciliation.lines import COLUMNS, Line, exact_decimal, is_blank, sparing, values
+from usage_explore.query.limits import MAX_VALUE_BYTES
 from usage_explore.validation.records import Records, opened
 
 if TYPE_CHECKING:
     from usage_explore.validation.records import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
-"""What invoices can be read from."""
+"""A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""
 
 PARAMETER = "invoices"
 """The argument that faults name."""
 
 MAX_LINES = 250_000
-"""How many lines invoices may have together: read, they take up to 650 bytes each."""
+"""Lines of all invoices together; in memory a line takes up to 650 bytes."""
 
-MAX_FAULTY = 1_000
-"""After how many faulty lines reading stops."""
+MAX_FAULTY_LINES = 1_000
+"""Faulty lines after which reading stops."""
 
-KEYS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
-"""What lines may tell apart beside the customer."""
+MAX_DIGITS = 1_000
+"""Digits of a quantity or an amount before its decimal point, and after it."""
+
+KEY_COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
+"""Columns that usage may be recomputed by, beside the customer."""
+
+_MIN_SIMILARITY = 0.85
+"""Similarity from which an unknown column is a misspelling of a known one; customer_name and customer_id have 0.75."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+PeriodEdge = date | datetime
+"""Start or end of a line's period: an instant, or a date in the validated period's time zone."""
+
+
+class InvoiceLine(NamedTuple):
+    """One invoice line; `line` is its number in the file, or its row in the frame, from 1."""
+
+    line: int
+    customer_id: UUID
+    subscription_id: UUID | None
+    metric_key: str | None
+    price_key: str | None
+    wallet_currency: str | None
+    period_start: PeriodEdge | None
+    period_end: PeriodEdge | None
+    quantity: Decimal
+    amount: Decimal | None
+    currency: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invoices:
-    """The lines of invoices. `columns` are the `KEYS` that they tell apart, `ignored` the source's other columns.
+    """The lines of invoices.
 
-    `tolerance` is by how much an invoiced quantity may differ from the usage and still match.
+    `columns` are the `KEY_COLUMNS` that any line has a value in, `ignored` the source's unknown columns. `tolerance` is
+    the largest difference between invoiced and used quantity that still matches.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[InvoiceLine, ...]
     columns: tuple[str, ...]
     ignored: tuple[str, ...] = ()
     tolerance: Decimal = Decimal(0)
 
 
 def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> Invoices:
-    """The lines in a `.csv` or `.parquet` file, a pandas frame or an Arrow table; `Invoices` are given back.
+    """The lines in a `.csv` or `.parquet` file, a pandas frame or an Arrow table; `Invoices` are returned as they are.
 
-    Raises `QueryError` naming each faulty line, its column and the cure, and for more than 250,000 lines.
+    Raises `QueryError` that names each faulty line, its column and a fix, and for more than 250,000 lines.
 
     >>> read_invoices("september.csv", tolerance="0.01")  # doctest: +SKIP
     """
@@ -85,93 +114,211 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
         lines = _lines(records, columns)
     if not lines:
         raise QueryError([Fault(PARAMETER, "there are no lines; give the invoices of the period, or leave them out")])
-    told = tuple(name for name in KEYS if any(getattr(line, name) is not None for line in lines))
-    return Invoices(lines=lines, columns=told, ignored=ignored, tolerance=allowed)
+    keys = tuple(name for name in KEY_COLUMNS if any(getattr(line, name) is not None for line in lines))
+    return Invoices(lines=lines, columns=keys, ignored=ignored, tolerance=allowed)
 
 
-def _tolerance(given: object) -> Decimal:
+def _tolerance(value: object) -> Decimal:
     try:
-        found = exact_decimal(given)
+        tolerance = _exact_decimal(value)
     except Bad as error:
         raise QueryError([Fault("tolerance", str(error))]) from None
-    if found < 0:
+    if tolerance < 0:
         raise QueryError([Fault("tolerance", "is negative; give how far quantities may differ, 0 for not at all")])
-    return found
+    return tolerance
 
 
-_NAMES = {alias: name for name, column in COLUMNS.items() for alias in (name, column.alias) if alias}
+class _Column(NamedTuple):
+    """The reader of a column's values, and its other name."""
 
-_NEARLY = 0.85
-"""How like a known name a column's must be to be a misspelling; customer_name and customer_id are 0.75 alike."""
+    read: Callable[[object], Any]
+    alias: str = ""
+
+
+def _period_edge(raw: object) -> PeriodEdge:
+    """A date (also as text, or as a midnight without a time zone), else an instant with an offset."""
+    if isinstance(raw, datetime):
+        if raw.utcoffset() is None and (raw.hour, raw.minute, raw.second, raw.microsecond) == (0, 0, 0, 0):
+            return raw.date()
+    elif isinstance(raw, date):
+        return raw
+    text = raw.strip() if isinstance(raw, str) else raw
+    if isinstance(text, str) and _DATE.fullmatch(text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            raise Bad(f"{shown(text)} is not a date that exists") from None
+    try:
+        return validators.instant(text)
+    except ValueError as error:
+        raise Bad(str(error)) from None
+
+
+def _exact_decimal(raw: object) -> Decimal:
+    """The number digit for digit; `Bad` for a float, and for more than `MAX_DIGITS` before or after the point."""
+    if isinstance(raw, float):
+        raise Bad(f"{shown(raw)} is a float, which is not exact; give a decimal, an integer or text")
+    text = number_text(raw)
+    too_long = Bad(f"{shown(text)} has more than {MAX_DIGITS:,} digits before or after its point")
+    if len(text) > 2 * MAX_DIGITS + 20:
+        raise too_long
+    number = check_size(text)
+    exponent = number.as_tuple().exponent
+    if number.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
+        raise too_long
+    return number
+
+
+def _key(raw: object) -> str:
+    """A price key or a currency; `Bad` if blank or longer than the longest value of a filter."""
+    text = code_words(raw)
+    if len(text) > MAX_VALUE_BYTES // 4 and len(text.encode()) > MAX_VALUE_BYTES:
+        raise Bad(f"{shown(text)} is longer than {MAX_VALUE_BYTES:,} bytes")
+    return text
+
+
+def _uuid(raw: object) -> UUID:
+    return UUID(uuid_text(raw))
+
+
+_COLUMNS: Mapping[str, _Column] = {
+    "customer_id": _Column(_uuid, "customer"),
+    "subscription_id": _Column(_uuid, "subscription"),
+    "metric_key": _Column(metric_words, "metric"),
+    "price_key": _Column(_key, "price"),
+    "wallet_currency": _Column(_key, "wallet"),
+    "period_start": _Column(_period_edge),
+    "period_end": _Column(_period_edge),
+    "quantity": _Column(_exact_decimal),
+    "amount": _Column(_exact_decimal),
+    "currency": _Column(_key),
+}
+"""The columns in the order of `InvoiceLine`."""
+
+_NAMES = {alias: name for name, column in _COLUMNS.items() for alias in (name, column.alias) if alias}
 
 
 def _columns(records: Records) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The source's column for each known one, and those that are none. Raises `QueryError`."""
-    found: dict[str, str] = {}
+    """The source's name of each known column, and its unknown columns. Raises `QueryError`."""
+    columns: dict[str, str] = {}
     ignored: list[str] = []
     faults: list[Fault] = []
     for name in records.names:
         word = re.sub(r"[\s-]+", "_", name.strip().lower())
         known = _NAMES.get(word)
-        if known in found:
+        if known in columns:
             faults.append(
-                _fault(f"column {validators.shorten(name)} is {known}, as is {validators.shorten(found[known])}")
+                _fault(f"column {validators.shorten(name)} is {known}, as is {validators.shorten(columns[known])}")
             )
         elif known is not None:
-            found[known] = name
-        elif near := get_close_matches(word[:100], _NAMES, n=1, cutoff=_NEARLY):
+            columns[known] = name
+        elif near := get_close_matches(word[:100], _NAMES, n=1, cutoff=_MIN_SIMILARITY):
             faults.append(_fault(f"column {validators.shorten(name)} is unknown, did you mean {near[0]}?"))
         else:
             ignored.append(name)
     faults += [
-        _fault(f"there is no column {name}{_instead(name, ignored)}")
+        _fault(f"there is no column {name}{_rename_hint(name, ignored)}")
         for name in ("customer_id", "quantity")
-        if name not in found
+        if name not in columns
     ]
-    if not {"metric_key", "price_key"} & set(found):
-        faults.append(_fault(f"there is no column metric_key nor price_key{_instead('metric_key', ignored)}"))
+    if not {"metric_key", "price_key"} & set(columns):
+        faults.append(_fault(f"there is no column metric_key nor price_key{_rename_hint('metric_key', ignored)}"))
     faults += [
         _fault(
-            f"column {validators.shorten(found[name])} holds floats, which are not exact; make it decimals or text "
+            f"column {validators.shorten(columns[name])} holds floats, which are not exact; make it decimals or text "
             '(pandas: read_csv(…, dtype="str"))'
         )
         for name in ("quantity", "amount")
-        if found.get(name) in records.floats
+        if columns.get(name) in records.floats
     ]
     if faults:
         raise QueryError(faults)
-    return found, tuple(ignored)
+    return columns, tuple(ignored)
 
 
-def _lines(records: Records, columns: Mapping[str, str]) -> tuple[Line, ...]:
-    """Every line but those without any value. Raises `QueryError`."""
-    readers = [(columns.get(name), name, sparing(column.read)) for name, column in COLUMNS.items()]
-    lines: list[Line] = []
+def _rename_hint(name: str, ignored: Iterable[str]) -> str:
+    """The fix for a missing required column."""
+    unknown = [validators.shorten(column, 30) for column in list(ignored)[:5]]
+    return f"; name it so, instead of {' or '.join(unknown)}" if unknown else f"; add {name}"
+
+
+def _lines(records: Records, columns: Mapping[str, str]) -> tuple[InvoiceLine, ...]:
+    """All lines but blank ones. Raises `QueryError`."""
+    readers = [(columns.get(name), name, _interned(column.read)) for name, column in _COLUMNS.items()]
+    lines: list[InvoiceLine] = []
     faults: list[Fault] = []
     faulty = 0
     for number, record, unreadable in records.rows:
-        if record is not None and all(map(is_blank, record.values())):
+        if record is not None and all(map(_is_blank, record.values())):
             continue
-        found, wrong = ((), [unreadable or ""]) if record is None else values(record, readers)
-        if wrong:
+        values, errors = ((), [unreadable or ""]) if record is None else _values(record, readers)
+        if errors:
             faulty += 1
-            faults += [_fault(f"{records.unit} {number:,}: {words}") for words in wrong]
-            if faulty == MAX_FAULTY:
-                stopped = _fault(f"{MAX_FAULTY:,} lines are faulty; nothing after {records.unit} {number:,} was read")
-                raise QueryError([stopped, *faults[: MAX_FAULTS - 1]])
+            faults += [_fault(f"{records.unit} {number:,}: {error}") for error in errors]
+            if faulty == MAX_FAULTY_LINES:
+                stopped = f"{faulty:,} lines are faulty; nothing after {records.unit} {number:,} was read"
+                raise QueryError([_fault(stopped), *faults[: MAX_FAULTS - 1]])
         elif len(lines) == MAX_LINES:
             raise QueryError([_fault(f"there are more than {MAX_LINES:,} lines; give them in several validations")])
         elif not faults:
-            lines.append(Line(number, *found))
+            lines.append(InvoiceLine(number, *values))
     if faults:
         raise QueryError(faults)
     return tuple(lines)
 
 
-def _instead(name: str, ignored: Iterable[str]) -> str:
-    """What to do about a required column that is not there."""
-    given = [validators.shorten(column, 30) for column in list(ignored)[:5]]
-    return f"; name it so, instead of {' or '.join(given)}" if given else f"; add {name}"
+def _values(
+    record: Mapping[str, Any], readers: Iterable[tuple[str | None, str, Callable[[object], Any]]]
+) -> tuple[tuple[Any, ...], list[str]]:
+    """A line's values in the order of `_COLUMNS`, and all their errors."""
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    for source, name, read in readers:
+        raw = None if source is None else record.get(source)
+        try:
+            values[name] = None if _is_blank(raw) else read(raw)
+        except Bad as error:
+            errors.append(f"{name}: {error}")
+            values[name] = raw
+    errors += [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
+    if values["metric_key"] is None and values["price_key"] is None:
+        errors.append("metric_key and price_key: both are blank; say what was billed")
+    if not errors:
+        errors += _period_errors(values["period_start"], values["period_end"])
+    return tuple(values.values()), errors
+
+
+def _period_errors(start: PeriodEdge | None, end: PeriodEdge | None) -> list[str]:
+    if (start is None) != (end is None):
+        return [f"{'period_start' if start is None else 'period_end'}: is blank while its other end is given"]
+    if start is None or end is None:
+        return []
+    if isinstance(start, datetime) != isinstance(end, datetime):
+        return ["period_end: is not of the kind of period_start; give two dates or two times"]
+    if end < start or (end == start and isinstance(start, datetime)):
+        return ["period_end: is not after period_start"]
+    return []
+
+
+def _interned(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    """The reader, with one object for equal texts: many lines share few customers, metrics and times."""
+    values: dict[str, Any] = {}
+
+    def interned(raw: object) -> Any:
+        if type(raw) is not str:
+            return read(raw)
+        if raw not in values:
+            value = read(raw)
+            if isinstance(value, Decimal):
+                return value
+            values[raw] = value
+        return values[raw]
+
+    return interned
+
+
+def _is_blank(raw: object) -> bool:
+    return raw is None or (isinstance(raw, str) and not raw.strip())
 
 
 def _fault(message: str) -> Fault:

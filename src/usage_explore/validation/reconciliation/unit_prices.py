@@ -15,7 +15,7 @@ from decimal import MAX_PREC, Context, Decimal
 from typing import Literal, NamedTuple
 
 from usage_explore.decimals import total
-from usage_explore.validation.reconciliation.lines import Line
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
 
 DOUBLE = 2
 """A line at this many times the usual unit price or more, or at one of the other sign, is wrong where half of the lines
@@ -48,19 +48,19 @@ class Deviation:
     column: Literal["price_key", "metric_key"]
     key: str
     currency: str | None
-    usual: Line
+    usual: InvoiceLine
     lines: int
-    deviating: tuple[Line, ...]
-    doubled: tuple[Line, ...]
+    deviating: tuple[InvoiceLine, ...]
+    doubled: tuple[InvoiceLine, ...]
 
 
-def deviations(lines: Iterable[Line]) -> list[Deviation]:
+def deviations(lines: Iterable[InvoiceLine]) -> list[Deviation]:
     """The prices whose lines cannot all have one unit price, those with the most such lines first.
 
     Lines without a price key are compared with the others of their metric that have none. Lines without an amount or a
     quantity are left aside.
     """
-    by_price: dict[tuple[Literal["price_key", "metric_key"], str, str | None], list[Line]] = {}
+    by_price: dict[tuple[Literal["price_key", "metric_key"], str, str | None], list[InvoiceLine]] = {}
     for line in lines:
         if line.amount is None or not line.quantity:
             continue
@@ -73,13 +73,13 @@ def deviations(lines: Iterable[Line]) -> list[Deviation]:
     return sorted(told, key=lambda each: (-len(each.deviating), each.column, each.key, each.currency or ""))
 
 
-def unit_price(line: Line) -> Decimal:
+def unit_price(line: InvoiceLine) -> Decimal:
     """What a line with an amount and a quantity charges for a unit, to 12 significant digits."""
     return Context(prec=12).divide(line.amount or Decimal(0), line.quantity)
 
 
 def _deviation(
-    column: Literal["price_key", "metric_key"], key: str, currency: str | None, lines: list[Line]
+    column: Literal["price_key", "metric_key"], key: str, currency: str | None, lines: list[InvoiceLine]
 ) -> Deviation | None:
     bounds = [_bounds(line) for line in lines]
     usual = _most_fitting(bounds)
@@ -87,7 +87,7 @@ def _deviation(
     if all(fits):
         return None
     deviating = tuple(line for line, fit in zip(lines, fits, strict=True) if not fit)
-    doubled: tuple[Line, ...] = ()
+    doubled: tuple[InvoiceLine, ...] = ()
     if 2 * len(deviating) <= len(lines):
         agreeing = [at for at, fit in enumerate(fits) if fit]
         price = _Price(
@@ -107,7 +107,7 @@ class _Price(NamedTuple):
     sign: int
 
 
-def _sign(lines: Iterable[Line]) -> int:
+def _sign(lines: Iterable[InvoiceLine]) -> int:
     """1, -1 or 0: the sign of what the lines charge together, quantities taken as positive."""
     charged = total((line.amount or Decimal(0)).copy_sign(unit_price(line)) for line in lines)
     return (charged > 0) - (charged < 0)
@@ -130,13 +130,13 @@ def _may_be_doubled(bounds: tuple[Decimal, Decimal], price: _Price) -> bool:
     return low > usual and highest >= _FINE.multiply(DOUBLE, max(usual, Decimal(0)))
 
 
-def _bounds(line: Line) -> tuple[Decimal, Decimal]:
+def _bounds(line: InvoiceLine) -> tuple[Decimal, Decimal]:
     amount, step = line.amount or Decimal(0), _step(line)
     ends = [_FINE.divide(_EXACT.add(amount, by), line.quantity) for by in (step.copy_negate(), step)]
     return min(ends), max(ends)
 
 
-def _step(line: Line) -> Decimal:
+def _step(line: InvoiceLine) -> Decimal:
     """One unit of the last decimal that a line's amount is rounded to."""
     amount, currency = line.amount or Decimal(0), line.currency or ""
     usual = min(_decimals(amount), 2)
