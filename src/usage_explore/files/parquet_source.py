@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from usage_explore.errors import LoadError
 from usage_explore.files import parquet_decoder
 from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source
-from usage_explore.files.values import EARLIEST, LATEST, Unreadable
+from usage_explore.files.values import EARLIEST, LATEST, MAX_KEY_BYTES, Unreadable
 
 MAX_BATCH_BYTES = MAX_ROW_BYTES
 """Bytes of decoded rows that are in memory at a time, fewer rows where they are large. One row may have as many, like a
@@ -33,9 +33,6 @@ MAX_DECODER_BYTES = 512 * 1024 * 1024
 
 MAX_VALUE_BYTES = 131_072
 """Bytes of a text for a documented column other than dimensions, as many as a field of a CSV file has characters."""
-
-MAX_KEY_BYTES = 4_096
-"""Bytes of a text where only keys and numbers are read (`ParquetSource.only`), which are kept in memory."""
 
 MAX_ROW_GROUP_BYTES = 2 * 1024 * 1024 * 1024
 """Uncompressed bytes of the columns read of a row group, by the file's footer: one page may hold them all."""

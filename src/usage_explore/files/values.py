@@ -22,6 +22,9 @@ MAX_QUANTITY_DIGITS = 2_000
 MAX_METRIC_BYTES = 1_024
 """Digits of a quantity and bytes of a metric key, so that both fit in an entry of the covering index (2,704 bytes)."""
 
+MAX_KEY_BYTES = 4_096
+"""Bytes of a text in a file of which only keys and numbers are read, which are kept in memory."""
+
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?| UTC)?", re.ASCII)

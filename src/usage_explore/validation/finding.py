@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.formatting import counted
+from usage_explore.query import buckets
+from usage_explore.query.base import Question
+from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import describe
 from usage_explore.query.links import link
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.validators import EARLIEST, LATEST
 
 Severity = Literal["high", "medium", "low"]
 
@@ -23,6 +27,13 @@ SEVERITIES: dict[Severity, str] = {
     "low": "good to know",
 }
 """What each severity asks of who signs off, the gravest first."""
+
+
+_MAX_HOURLY = timedelta(days=4)
+"""Length of a finding up to which its chart has hours."""
+
+_MIN_HOURLY_MARGIN, _MIN_MARGIN, _MAX_MARGIN = timedelta(days=1), timedelta(days=7), timedelta(days=400)
+"""Time that a chart shows before and after the finding: at least, with hours and with days; at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +71,30 @@ class Finding:
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""
         return link(app_url, "events" if isinstance(self.question, EventQuery) else "", self.question)
+
+    def chart_query(self, period: Period, now: datetime) -> AggregateQuery:
+        """The query of its chart in the app and the report: its own, else the count or quantity of its events.
+
+        Around a finding of up to four days the chart has hours, and as long again on either side, at least one day;
+        else days, and half as long again on either side, at least 7 and at most 400 days. `period` is the resolved
+        period of the validation, `now` its clock.
+        """
+        if isinstance(self.question, AggregateQuery):
+            return self.question
+        length = self.until - self.since
+        bucket: Bucket = "hour" if length <= _MAX_HOURLY else "day"
+        margin = max(length, _MIN_HOURLY_MARGIN) if bucket == "hour" else min(max(length / 2, _MIN_MARGIN), _MAX_MARGIN)
+        since = buckets.floor(max(self.since - margin, EARLIEST), bucket, period.zone)
+        end = min(self.until + margin, max(self.until, period.as_of or now), LATEST)
+        whole = buckets.floor(end, bucket, period.zone)
+        return AggregateQuery(
+            **{name: value for name, value in self.question.given().items() if name in Question.model_fields},
+            since=since,
+            until=whole if whole >= self.until else end,
+            timezone=period.timezone,
+            bucket=bucket,
+            metric="count" if self.quantity is None else "sum_quantity",
+        )
 
     def to_dict(self, app_url: str) -> dict[str, Any]:
         """The finding as JSON carries it: ids, times and decimals as text, nulls kept."""

@@ -14,12 +14,12 @@ from usage_explore.validation.checks import (
     new_usage,
     quantities,
     silence,
+    unit_costs,
+    unit_errors,
     unrated,
     wallets,
 )
 from usage_explore.validation.reconciliation import check as reconciliation
-from usage_explore.validation.unit_costs import check as unit_costs
-from usage_explore.validation.unit_errors import check as unit_slips
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
@@ -28,7 +28,7 @@ _ALL: tuple[Check, ...] = (
     after_finalization.CHECK,
     impossible_times.CHECK,
     quantities.CHECK,
-    unit_slips.CHECK,
+    unit_errors.CHECK,
     shifts.CHECK,
     silence.CHECK,
     new_usage.CHECK,

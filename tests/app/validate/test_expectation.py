@@ -15,7 +15,6 @@ from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, s
 from support.query_oracle import utc
 from usage_explore.app.cache import Source
 from usage_explore.app.validate.expectation import expectation
-from usage_explore.app.validate.question import charted
 from usage_explore.charts import expected
 from usage_explore.query.validators import instant
 from usage_explore.validation import Finding, Validation
@@ -48,7 +47,7 @@ def validation(source: Source) -> Validation:
 
 def drawn(source: Source, validation: Validation, finding: Finding) -> dict[int, dict[str, Any]]:
     """The chart's buckets by their start in milliseconds; the zone is UTC, so the wall's clock is the instant."""
-    answer = source.aggregate(charted(validation, finding))
+    answer = source.aggregate(finding.chart_query(validation.period, validation.now))
     band = expectation(source, validation, finding, answer)
     layers = expected.chart(answer, finding.since, finding.until, expected=band).to_dict()["layer"]
     (values,) = (
@@ -85,5 +84,10 @@ def test_a_stated_band_that_is_not_the_detector_s_is_drawn_as_stated(source: Sou
 
 def test_no_band_is_drawn_where_none_is_stated(source: Source, validation: Validation) -> None:
     finding = replace(validation.findings[0], facts=())
-    assert expectation(source, validation, finding, source.aggregate(charted(validation, finding))) is None
+    assert (
+        expectation(
+            source, validation, finding, source.aggregate(finding.chart_query(validation.period, validation.now))
+        )
+        is None
+    )
     assert all("low" not in row for row in drawn(source, validation, finding).values())

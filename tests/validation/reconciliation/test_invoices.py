@@ -190,7 +190,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("column", "limit"),
-    [("metric_key", 1_024), ("price_key", 65_536), ("wallet_currency", 65_536), ("currency", 65_536)],
+    [("metric_key", 1_024), ("price_key", 4_096), ("wallet_currency", 4_096), ("currency", 4_096)],
 )
 def test_values_have_a_longest_length_in_bytes(tmp_path: Path, column: str, limit: int) -> None:
     given = {"customer_id": str(CUSTOMER), "metric_key": "m", "quantity": "1", "amount": "1", "currency": "EUR"}
@@ -204,8 +204,8 @@ def test_values_have_a_longest_length_in_bytes(tmp_path: Path, column: str, limi
         )
         for source in (pd.DataFrame([given, longest], dtype="str"), tmp_path / "invoices.parquet"):
             (message,) = faults(source)
-            assert message.startswith(f"row 2: {column}: '{character * 9}")
-            assert message.endswith(f" is longer than {limit:,} bytes")
+            assert message.startswith(f"row 2: {column}: ")
+            assert message.endswith(f"is longer than {limit:,} bytes")
             assert len(message) < 200
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from usage_explore.validation.reconciliation.charges import UnitPriceDeviation, unit_price_deviations
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.reconciliation.unit_prices import Deviation, deviations
 
 RIGHT = ("14.61", "11.91", "16.219026", "12.46", "10.54", "11.22")
 """Amounts at 0.014 a unit, all rounded to cents but the third."""
@@ -34,7 +34,7 @@ def lines(quantities: Sequence[str], amounts: Sequence[str], currency: str | Non
     return [line(at, Decimal(quantity), Decimal(amount), currency) for at, (quantity, amount) in enumerate(pairs)]
 
 
-def numbers(found: Deviation) -> list[int]:
+def numbers(found: UnitPriceDeviation) -> list[int]:
     return [each.line for each in found.deviating]
 
 
@@ -55,8 +55,8 @@ def most_alike(given: Sequence[InvoiceLine], places: int) -> int:
 
 @pytest.mark.parametrize("currency", ["EUR", "eur", None, "credits"])
 def test_lines_rounded_each_by_its_own_step_agree(currency: str | None) -> None:
-    assert not deviations(lines(QUANTITIES, RIGHT, currency))
-    assert not deviations(lines(QUANTITIES, [f"{Decimal(amount):.8f}" for amount in RIGHT], "EUR"))
+    assert not unit_price_deviations(lines(QUANTITIES, RIGHT, currency))
+    assert not unit_price_deviations(lines(QUANTITIES, [f"{Decimal(amount):.8f}" for amount in RIGHT], "EUR"))
 
 
 @pytest.mark.parametrize("wrong", range(len(RIGHT)))
@@ -68,7 +68,7 @@ def test_a_line_wrong_by_a_factor_is_found_and_twice_the_price_stands_out(
 ) -> None:
     amounts = [Decimal(amount) for amount in RIGHT]
     amounts[wrong] = (amounts[wrong] * Decimal(factor)).quantize(Decimal("0.01"))
-    (found,) = deviations(lines(QUANTITIES, [str(amount) for amount in amounts]))
+    (found,) = unit_price_deviations(lines(QUANTITIES, [str(amount) for amount in amounts]))
     assert numbers(found) == [wrong]
     assert [each.line for each in found.doubled] == ([wrong] if doubled else [])
 
@@ -78,7 +78,7 @@ def test_a_line_wrong_by_a_factor_is_found_and_twice_the_price_stands_out(
 def test_a_line_a_few_cents_beyond_rounding_is_found(wrong: int, steps: int) -> None:
     amounts = list(RIGHT)
     amounts[wrong] = str(Decimal(amounts[wrong]) + steps * Decimal("0.01"))
-    (found,) = deviations(lines(QUANTITIES, amounts))
+    (found,) = unit_price_deviations(lines(QUANTITIES, amounts))
     assert numbers(found) == [wrong]
     assert not found.doubled
 
@@ -116,7 +116,7 @@ def billed(case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]]) -> li
 def test_lines_of_one_price_agree_however_each_is_rounded(
     case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]],
 ) -> None:
-    assert not deviations(billed(case))
+    assert not unit_price_deviations(billed(case))
 
 
 @given(cases, st.integers(0, 11), st.sampled_from([-300, -2, -1, 1, 2, 300]))
@@ -128,7 +128,7 @@ def test_as_many_lines_deviate_as_no_one_price_fits(
     at, places = place % len(given), PLACES[case[0]]
     amount = EXACT.add(given[at].amount or Decimal(0), steps * Decimal(1).scaleb(-places))
     given[at] = given[at]._replace(amount=amount)
-    found = deviations(given)
+    found = unit_price_deviations(given)
     expected = len(given) - most_alike(given, places)
     assert [len(each.deviating) for each in found] == ([expected] if expected else [])
 
@@ -136,9 +136,9 @@ def test_as_many_lines_deviate_as_no_one_price_fits(
 def test_a_line_rounded_down_and_then_doubled_is_doubled_among_lines_rounded_up() -> None:
     """0.0855 a unit: 1215.76896 was rounded down to 1215.76, and twice that is 3 cents less than twice the price."""
     quantities = ["14219.52", "1158.756", "4379.348", "2078.347", "8412.021"]
-    (found,) = deviations(lines(quantities, ["2431.52", "99.08", "374.44", "177.70", "719.23"]))
+    (found,) = unit_price_deviations(lines(quantities, ["2431.52", "99.08", "374.44", "177.70", "719.23"]))
     assert (numbers(found), [each.line for each in found.doubled]) == ([0], [0])
-    assert not deviations(lines(quantities, ["1215.76", "99.08", "374.44", "177.70", "719.23"]))
+    assert not unit_price_deviations(lines(quantities, ["1215.76", "99.08", "374.44", "177.70", "719.23"]))
 
 
 @given(cases, st.integers(0, 11), st.sampled_from([2, 3, 10]))
@@ -150,7 +150,7 @@ def test_a_deviating_line_that_was_multiplied_after_rounding_is_doubled(
     at = place % len(given)
     given[at] = given[at]._replace(amount=EXACT.multiply(given[at].amount or Decimal(0), factor))
     right = {each.line for each in given if each is not given[at]}
-    for found in deviations(given):
+    for found in unit_price_deviations(given):
         if numbers(found) == [given[at].line] and any(each.amount for each in given if each.line in right):
             assert found.doubled == found.deviating or 2 * len(found.deviating) > found.lines
 
@@ -163,29 +163,30 @@ def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quanti
         line(4, Decimal(0), Decimal(7), "EUR", "a"),
         line(5, Decimal(-10), Decimal(-1), "EUR", "a"),
     ]
-    assert not deviations(found)
-    (odd,) = deviations([*found, line(6, Decimal(-10), Decimal(1), "EUR", "a")])
+    assert not unit_price_deviations(found)
+    (odd,) = unit_price_deviations([*found, line(6, Decimal(-10), Decimal(1), "EUR", "a")])
     assert (odd.key, odd.currency, numbers(odd), [each.line for each in odd.doubled]) == ("a", "EUR", [6], [6])
 
 
 @pytest.mark.parametrize(("currency", "off"), [("JPY", False), ("EUR", True), ("KWD", True), ("USD", True)])
 def test_whole_amounts_are_rounded_only_where_the_currency_has_no_decimals(currency: str, off: bool) -> None:
     """15.4 a unit: 15, 31 and 46 are yen; euros would be 15.40, 30.80 and 46.20."""
-    assert bool(deviations(lines(["1", "2", "3"], ["15", "31", "46"], currency))) == off
-    assert not deviations(lines(["1", "2", "3"], ["15.4", "30.8", "46.2"], currency))
+    assert bool(unit_price_deviations(lines(["1", "2", "3"], ["15", "31", "46"], currency))) == off
+    assert not unit_price_deviations(lines(["1", "2", "3"], ["15.4", "30.8", "46.2"], currency))
 
 
 def test_prices_by_tiers_are_not_called_doubled() -> None:
     """Where each line has a price of its own, or most are free, no price is the usual one to be doubled."""
-    (tiers,) = deviations(lines(["1000", "100", "10", "1"], ["10", "5", "2", "1"]))
-    (free,) = deviations(lines(["900", "800", "700", "5000"], ["0", "0", "0.00", "20"]))
+    (tiers,) = unit_price_deviations(lines(["1000", "100", "10", "1"], ["10", "5", "2", "1"]))
+    (free,) = unit_price_deviations(lines(["900", "800", "700", "5000"], ["0", "0", "0.00", "20"]))
     assert not tiers.doubled
     assert (numbers(free), free.doubled) == ([3], ())
 
 
 def test_floats_that_were_written_out_agree() -> None:
     quantities = [1, 3, 7, 70, 700]
-    assert not deviations(lines([str(each) for each in quantities], [repr(0.1 * each) for each in quantities]))
+    amounts = [repr(0.1 * each) for each in quantities]
+    assert not unit_price_deviations(lines([str(each) for each in quantities], amounts))
 
 
 def test_lines_without_a_price_key_are_compared_by_their_metric() -> None:
@@ -195,8 +196,8 @@ def test_lines_without_a_price_key_are_compared_by_their_metric() -> None:
         )
 
     found = [charged(number, "1.00") for number in range(1, 5)]
-    assert not deviations([*found, charged(5, "2.00", "another")])
-    (odd,) = deviations([*found, charged(5, "10.00"), charged(6, "1.00", "another")])
+    assert not unit_price_deviations([*found, charged(5, "2.00", "another")])
+    (odd,) = unit_price_deviations([*found, charged(5, "10.00"), charged(6, "1.00", "another")])
     assert (odd.column, odd.key, numbers(odd), [each.line for each in odd.doubled]) == (
         "metric_key",
         "tokens",

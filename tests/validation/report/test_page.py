@@ -23,7 +23,8 @@ from usage_explore.errors import DrawingError
 from usage_explore.sql import filters
 from usage_explore.validation import Validation, report
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report import pictures, words
+from usage_explore.validation.report import page as pages
+from usage_explore.validation.report import wording
 
 Validate = Callable[..., Validation]
 
@@ -117,7 +118,7 @@ def test_whatever_the_data_holds_is_inert(store: Store, hostile: Validation) -> 
         r"url\(|@import|https?://(?!127\.0\.0\.1|localhost|www\.w3\.org/2000/svg)", written.split("<body>")[0]
     )
     for text in hostile_values.MARKUP:
-        assert words.text(text) in read.text
+        assert wording.text(text) in read.text
     assert written.count("<svg") >= 8
 
 
@@ -161,18 +162,18 @@ def test_everything_is_there(store: Store, validated: Validate) -> None:
 def test_a_chart_shows_the_question_around_the_window(store: Store, validated: Validate) -> None:
     validation = validated(check("own"))
     short = finding(quantity=None)
-    asked = pictures.question(validation, short)
+    asked = short.chart_query(validation.period, validation.now)
     assert (asked.bucket, asked.metric, asked.timezone) == ("hour", "count", "Europe/Berlin")
     assert asked.span == (utc(2026, 5, 31, 3), utc(2026, 6, 2, 4))
-    long = pictures.question(validation, finding(until=short.since + timedelta(days=30)))
+    long = finding(until=short.since + timedelta(days=30)).chart_query(validation.period, validation.now)
     assert (long.bucket, long.metric) == ("day", "sum_quantity")
     assert long.span[0] <= short.since - timedelta(days=7)
     own = AggregateQuery(organization_id=generated_events.ORGANIZATION, since=SINCE, until=UNTIL, bucket="week")
-    assert pictures.question(validation, finding(question=own)) == own
-    drawn = pictures.picture(store, validation, short)
+    assert finding(question=own).chart_query(validation.period, validation.now) == own
+    drawn = pages.picture(store, validation, short)
     assert drawn.svg.startswith("<svg")
-    assert "Shaded: the hours with what was found." in drawn.caption
-    assert "Shaded" not in pictures.picture(store, validation, finding(since=SINCE, until=UNTIL, question=own)).caption
+    assert "Shaded: the hours of the finding." in drawn.caption
+    assert "Shaded" not in pages.picture(store, validation, finding(since=SINCE, until=UNTIL, question=own)).caption
 
 
 def test_a_chart_that_cannot_be_drawn_is_said(
@@ -214,7 +215,7 @@ def test_the_statement_of_every_check_can_be_shown(store: Store) -> None:
 )
 def test_a_picture_with_more_than_shapes_is_refused(svg: str) -> None:
     with pytest.raises(DrawingError, match="was not drawn"):
-        pictures.inert(svg.encode(), "")
+        pages.inert(svg.encode(), "")
 
 
 @pytest.mark.browser

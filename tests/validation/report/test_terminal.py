@@ -16,7 +16,7 @@ from support.known_findings import check, finding
 from support.query_oracle import utc
 from usage_explore import Store, formatting
 from usage_explore.validation import Validation, report
-from usage_explore.validation.report import terminal, words
+from usage_explore.validation.report import terminal, wording
 
 Validate = Callable[..., Validation]
 
@@ -61,7 +61,7 @@ def test_everything_is_said(store: Store, validated: Validate) -> None:
 
 
 def test_what_is_not_listed_is_counted(store: Store, validated: Validate) -> None:
-    high = [finding(events=number) for number in range(terminal.LISTED + 2)]
+    high = [finding(events=number) for number in range(terminal.MAX_FINDINGS + 2)]
     lines = said(store, validated(check("own", *high, *[finding("low")] * 7)))
     assert sum(line.startswith("high ") for line in lines) == len(high)
     assert "and 7 more, none of high severity; --report and --json have them all" in lines
@@ -93,6 +93,6 @@ def test_times_have_their_offset() -> None:
 
 @pytest.mark.parametrize("value", hostile_values.ALL)
 def test_text_is_inert(value: str) -> None:
-    written = words.text(value)
+    written = wording.text(value)
     assert written.isprintable()
-    assert len(written) <= words.MAX_VALUE_CHARACTERS
+    assert len(written) <= wording.MAX_VALUE_CHARACTERS

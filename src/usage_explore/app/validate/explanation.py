@@ -13,7 +13,6 @@ import streamlit as st
 
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
-from usage_explore.app.validate.question import charted
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.validators import instant
@@ -67,7 +66,7 @@ def change(validation: Validation, finding: Finding) -> Change | None:
     elif finding.until - finding.since > _WEEK:
         return None
     else:
-        query = charted(validation, finding)
+        query = finding.chart_query(validation.period, validation.now)
     since, until = _span(query, validation, finding)
     baseline = "week" if until - since <= _WEEK else "before"
     return Change(query, (("since", since), ("until", until), ("baseline", baseline)))

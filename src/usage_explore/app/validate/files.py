@@ -6,7 +6,6 @@ Only the check that reads the file runs again, over the same period as it was kn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,12 @@ from usage_explore.app.validate import run
 from usage_explore.app.validate.progress import Progress
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.sheet import sheet_table
-from usage_explore.decimals import exact_sum
 from usage_explore.errors import QueryError
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
 from usage_explore.validation.registry import CHECKS
+from usage_explore.validation.report.recount import sheet_totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,14 +188,11 @@ def _outcome(result: Result) -> None:
 
 def _sums(frame: pd.DataFrame, validation: Validation) -> None:
     """Whether the rows add up to the period's usage, to the last digit."""
-    found: dict[str, tuple[int, Decimal]] = {}
-    for metric, events, quantity in zip(frame["metric_key"], frame["events"], frame["quantity"], strict=True):
-        counted, summed = found.get(metric, (0, Decimal(0)))
-        found[metric] = counted + int(events), Decimal(exact_sum((summed, quantity), Decimal(0)))
-    if found == dict(validation.totals.metrics):
+    sums = sheet_totals(frame)
+    if sums == dict(validation.totals.metrics):
         st.caption(
             f"The {formatting.counted(len(frame), 'row')} add up to the period's {validation.totals.events:,} events, "
-            f"and to the quantity of each of its {formatting.counted(len(found), 'metric')}, to the last digit."
+            f"and to the quantity of each of its {formatting.counted(len(sums), 'metric')}, to the last digit."
         )
     else:
         st.error("These rows do not add up to the period's usage: do not finalize by them.", icon=":material/error:")

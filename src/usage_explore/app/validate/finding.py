@@ -14,13 +14,12 @@ from usage_explore.app.cache import Source
 from usage_explore.app.code import snippets
 from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.navigation import fits, go
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.pages import Pages
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.expectation import expectation
 from usage_explore.app.validate.explanation import explained
-from usage_explore.app.validate.question import charted, listing
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.charts import expected, undrawable
 from usage_explore.decimals import plain
@@ -71,7 +70,7 @@ def opened(pages: Pages, view: ValidateView, source: Source, validation: Validat
 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
-    answer = source.aggregate(charted(validation, finding))
+    answer = source.aggregate(finding.chart_query(validation.period, validation.now))
     if why := undrawable(answer):
         sentence(f"There is no chart: {why}.")
         return
@@ -87,7 +86,7 @@ def _chart(source: Source, validation: Validation, finding: Finding) -> None:
 
 
 def _events(pages: Pages, source: Source, validation: Validation, finding: Finding) -> None:
-    query, timezone = listing(finding), validation.period.timezone
+    query, timezone = _listed_events(finding), validation.period.timezone
     page = source.page(query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         heading = st.empty()
@@ -102,6 +101,13 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
     else:
         why = "this question finds none of the finding's events" if finding.events else "that is the finding"
         heading.markdown(f"**No events** here: {why}.", width="content")
+
+
+def _listed_events(finding: Finding) -> EventQuery:
+    """The finding's own query, else the events in its window that its chart counts."""
+    if isinstance(finding.question, EventQuery):
+        return finding.question
+    return EventQuery(**shared_filters(finding.question), occurred_after=finding.since, occurred_before=finding.until)
 
 
 def _apart(finding: Finding) -> str:

@@ -11,7 +11,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown
 from usage_explore.query.describe import window_words
 from usage_explore.validation import SEVERITIES, Severity, Validation
-from usage_explore.validation.report.words import unexamined
+from usage_explore.validation.report.wording import unexamined
 
 WANTED = "run_wanted"
 """The session's note that the checks are to be run."""

@@ -30,7 +30,7 @@ from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation import Validation
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.words import unexamined
+from usage_explore.validation.report.wording import unexamined
 
 
 def draw(pages: Pages) -> None:

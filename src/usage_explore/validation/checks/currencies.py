@@ -20,9 +20,9 @@ from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
 from usage_explore.validation.totals import part
-from usage_explore.validation.unit_costs.drivers import Sampled, best_keys, sample, sampled
 from usage_explore.validation.usage_sums import UsageSum, add_row, sum_keys, sum_measures, valid_filters
 
 NAME = "currencies"
@@ -158,7 +158,7 @@ def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str 
     }
 
 
-def _differing(events: Sequence[Sampled]) -> float:
+def _differing(events: Sequence[SampledEvent]) -> float:
     """How many events are not in the most frequent currency."""
     return len(events) - max(Counter(each.currency for each in events).values())
 

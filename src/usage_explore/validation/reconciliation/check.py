@@ -1,11 +1,11 @@
 """Check: invoice lines against the usage that they bill, to the last digit.
 
-Usage is recomputed by customer and whatever the lines tell apart (see `invoices`), and each key compared with the sum
-of its lines. A usage table knows what usage cost us, not what it is sold for: invoiced amounts are therefore not
-compared with costs. A difference is worth its quantity at its own lines' amount by quantity; and lines of one price key
-that charge different unit prices are findings, as are lines in another currency than their usage is charged in.
+Usage is recomputed by customer and the columns that the lines have (see `invoices`), and each total is compared with
+the sum of its lines. External costs are what usage costs us, not its price: invoiced amounts are not compared with
+them. A difference is valued at its own lines' amount by quantity. Different unit prices within one price key, and
+unexpected currencies, are findings of their own (see `charges`).
 
-With lines that tell wallets apart, usage that names no wallet goes where the preferences send it.
+If the lines name wallets, usage without one is counted in the wallet that the customer's preferences send it to.
 """
 
 from __future__ import annotations
@@ -15,49 +15,60 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from usage_explore.decimals import plain
+from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Finding
+from usage_explore.validation.reconciliation.charges import (
+    DOUBLED_FACTOR,
+    MIN_PRICE_CURRENCY_SHARE,
+    MIN_PRICE_LINES,
+    currency_findings,
+    unit_price_deviations,
+    unit_price_finding,
+)
 from usage_explore.validation.reconciliation.compare import (
-    DECIMALS,
+    ROUNDED_DECIMALS,
     STATUSES,
     Key,
     Row,
     compare,
+    duplicates_by_key,
     explain,
-    passes,
-    placed,
-    total,
-    value,
+    passes_filters,
+    position,
+    set_amounts,
+    statement,
+    usage_by_key,
 )
-from usage_explore.validation.reconciliation.currencies import KNOWN, SHARED, in_unusual_currencies
-from usage_explore.validation.reconciliation.findings import NAME, Telling, item, worth
+from usage_explore.validation.reconciliation.differences import (
+    MAX_SINGLE_CUSTOMERS,
+    MIN_UNINVOICED_SHARE,
+    NAME,
+    Differences,
+    amounts_by_currency,
+)
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
-from usage_explore.validation.reconciliation.uninvoiced import CROWD, MOSTLY
-from usage_explore.validation.reconciliation.unit_prices import DOUBLE, Deviation, deviations, unit_price
-from usage_explore.validation.reconciliation.usage import repeats, statement, usage
-from usage_explore.validation.totals import part
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 100
-"""Findings of differences; the note sums up the others, the sheet has them all."""
+MAX_DIFFERENCE_FINDINGS = 100
+"""Findings of differences, the largest; the note sums the others, and the sheet has all."""
 
-MOST_PRICES = 20
-"""Findings of unit prices."""
+MAX_CURRENCY_FINDINGS = 40
+"""Findings of lines in an unexpected currency; the note counts the others."""
 
-MOST_CURRENCIES = 40
-"""Findings of lines in another currency."""
+MAX_UNIT_PRICE_FINDINGS = 20
+"""Findings of unit prices; the note counts the others."""
 
 
 @dataclass(slots=True)
-class _Sorted:
-    """The lines by what they have to do with the period; `filtered` are those its filters leave out."""
+class _Lines:
+    """The lines to compare; those excluded by the period's filters, outside the period, or reaching beyond it."""
 
     compared: list[InvoiceLine] = field(default_factory=list)
     filtered: list[InvoiceLine] = field(default_factory=list)
@@ -66,47 +77,47 @@ class _Sorted:
 
 
 def examine(examination: Examination) -> Outcome:
-    """Every key of usage and of lines compared.
+    """Compare every total of usage or lines.
 
-    `sheet`: one row per key, differences first. Columns: `customer_id`, `subscription_id`, `metric_key`, `price_key`,
-    `wallet_currency` (str, missing where the key has none or the lines do not tell it apart), `lines`,
-    `events` (int64), `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed),
-    `status`, `explained_by` (str, "" where nothing accounts for it), `amount` (`Decimal` or None: what lines charge),
-    `currency` (str), `amount_difference` (`Decimal` or None: what the difference is worth).
+    `sheet`: one row per total, differences first. Columns: `customer_id`, `subscription_id`, `metric_key`, `price_key`,
+    `wallet_currency` (str, missing if the total has none or the lines lack the column), `lines`, `events` (int64),
+    `invoiced`, `recomputed` (`Decimal` or None), `difference` (`Decimal`, invoiced less recomputed), `status`,
+    `explained_by` (str, "" if nothing explains it), `amount` (`Decimal` or None, of the lines), `currency` (str),
+    `amount_difference` (`Decimal` or None: the difference at the lines' unit price).
     """
-    invoices, period = cast("Invoices", examination.invoices), examination.period  # it is what the check needs
-    if untold := _untold(examination, invoices):
-        return _nothing_compared(examination, f"the period is filtered by {untold}, which the lines do not tell apart")
+    invoices, period = cast("Invoices", examination.invoices), examination.period  # `needs` says that it is given
+    if filters := _filters_without_column(examination, invoices):
+        return _nothing_compared(examination, f"the period is filtered by {filters}, which the lines do not tell apart")
     lines = _sorted(invoices.lines, period)
     if not lines.compared and (lines.outside or lines.across):
         return _nothing_compared(examination, f"all {counted(len(invoices.lines), 'line')} are of other periods")
-    columns = invoices.columns
-    used = usage(examination, columns)
+    columns, tolerance = invoices.columns, invoices.tolerance
+    usage = usage_by_key(examination, columns)
     examination.progress(0.4)
-    rows = compare(lines.compared, used, _key_of(columns), invoices.tolerance)
-    explain(rows, {}, invoices.tolerance)
-    open_ones = [row for row in rows if row.may_be_explained]
-    explain(open_ones, repeats(examination, columns, {row.key[0] for row in open_ones}), invoices.tolerance)
+    rows = compare(lines.compared, usage, _key_of(columns), tolerance)
+    explain(rows, {}, tolerance)  # by late events alone: only what is left needs the search for duplicates
+    unexplained = [row for row in rows if row.is_open]
+    explain(unexplained, duplicates_by_key(examination, columns, {row.key[0] for row in unexplained}), tolerance)
     examination.progress(0.8)
-    value(rows, lambda key: item(columns, key))
-    telling = Telling(examination, columns, rows, invoices.tolerance)
-    told, rest = telling.findings(MOST)
-    currencies = in_unusual_currencies(telling)
-    prices = deviations(lines.compared)
-    priced = [_price_finding(examination, rows, columns, each) for each in prices[:MOST_PRICES]]
+    set_amounts(rows, columns)
+    differences = Differences(examination, columns, rows, tolerance)
+    findings, more = differences.findings(MAX_DIFFERENCE_FINDINGS)
+    currencies = currency_findings(differences)
+    prices = unit_price_deviations(lines.compared)
+    more_currencies, more_prices = currencies[MAX_CURRENCY_FINDINGS:], prices[MAX_UNIT_PRICE_FINDINGS:]
     return Outcome(
-        findings=(*told, *currencies[:MOST_CURRENCIES], *priced),
+        findings=(
+            *findings,
+            *currencies[:MAX_CURRENCY_FINDINGS],
+            *(unit_price_finding(differences, price) for price in prices[:MAX_UNIT_PRICE_FINDINGS]),
+        ),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
         note=" ".join(
-            _notes(
-                examination,
-                invoices,
-                lines,
-                rows,
-                rest,
-                len(prices[MOST_PRICES:]),
-                len(currencies[MOST_CURRENCIES:]),
+            (
+                *_compared_notes(examination, invoices, lines, rows),
+                *_more_notes(more, len(more_currencies), len(more_prices)),
+                *_ignored_notes(invoices, lines),
             )
         ),
     )
@@ -119,146 +130,102 @@ def _key_of(columns: tuple[str, ...]) -> Callable[[InvoiceLine], Key]:
     return key
 
 
-def _untold(examination: Examination, invoices: Invoices) -> str:
-    """The filters of the period that cannot be put to lines, in words."""
+def _filters_without_column(examination: Examination, invoices: Invoices) -> str:
+    """The period's filters on columns that the lines do not have, in words; "" without any."""
     period = examination.period
     named_groups = {name for name in GROUPS if getattr(period, name)}
     named_groups |= {dimension_group(key) for key, _ in period.dimensions} | set(period.missing)
     for name, values in period.exclude:
         named_groups |= set(values) if name == "missing" else {name}
-    told = {"customer_id", *invoices.columns}
+    columns = {"customer_id", *invoices.columns}
     if examination.preferences is not None:
-        told.discard("wallet_currency")  # filtered is what events name, told apart where they go
-    return listed([group_name(name) for name in named_groups - told])
+        columns.discard("wallet_currency")  # the filter is on the wallet that events name, not on where they go
+    return listed([group_name(name) for name in named_groups - columns])
 
 
-def _sorted(lines: Iterable[InvoiceLine], period: Period) -> _Sorted:
-    found = _Sorted()
+def _sorted(lines: Iterable[InvoiceLine], period: Period) -> _Lines:
+    groups = _Lines()
     for line in lines:
-        place = placed(line, period)
-        if place == "outside":
-            found.outside.append(line)
-        elif not passes(line, period):
-            found.filtered.append(line)
+        where = position(line, period)
+        if where == "outside":
+            groups.outside.append(line)
+        elif not passes_filters(line, period):
+            groups.filtered.append(line)
         else:
-            (found.compared if place == "inside" else found.across).append(line)
-    return found
+            (groups.compared if where == "inside" else groups.across).append(line)
+    return groups
 
 
-def _nothing_compared(examination: Examination, why: str) -> Outcome:
-    """One finding instead of as many as there are keys: invoices that were not compared are not right."""
+def _nothing_compared(examination: Examination, reason: str) -> Outcome:
+    """One finding that no line was compared, so that the check is not clean."""
     since, until = examination.period.span
     span = span_in(since, until, examination.period.zone)
     finding = Finding(
         check=NAME,
         severity="high",
-        sentence=f"No invoice line was compared with the usage, {span}: {why}.",
+        sentence=f"No invoice line was compared with the usage, {span}: {reason}.",
         since=since,
         until=until,
         events=examination.totals.events,
         question=examination.aggregate_question(),
         share=Decimal(1),
     )
-    return Outcome(findings=(finding,), note=f"Nothing was compared: {why}.")
+    return Outcome(findings=(finding,), note=f"Nothing was compared: {reason}.")
 
 
-def _price_finding(examination: Examination, rows: list[Row], columns: tuple[str, ...], found: Deviation) -> Finding:
-    since, until = examination.period.span
-    place = columns.index(found.column) + 1
-    customers = {line.customer_id for line in found.deviating}
-    whose = customers.pop() if len(customers) == 1 else None
-    concerned = [row for row in rows if row.key[place] == found.key and whose in (None, row.key[0])]
-    first = (found.doubled or found.deviating)[0]
-    currency = "" if found.currency is None else f" {data_value(found.currency)}"
-    keyed: dict[str, Any] = {found.column: found.key}
-    span = span_in(since, until, examination.period.zone)
-    charge = "charges" if len(found.deviating) == 1 else "charge"
-    return Finding(
-        check=NAME,
-        severity="high" if found.doubled else "medium",
-        sentence=f"{counted(len(found.deviating), 'line')} of {found.lines:,} of"
-        f" {found.column.removesuffix('_key')} {data_value(found.key)}, {span}, {charge} another unit price than the"
-        f" others: line {first.line:,} about {plain(unit_price(first))}{currency}, where line {found.usual.line:,}"
-        f" and most others are charged about {plain(unit_price(found.usual))}{currency}.",
-        since=since,
-        until=until,
-        events=sum(row.events for row in concerned),
-        question=examination.aggregate_question(metric="sum_quantity", customer_id=whose, **keyed),
-        share=part(len(found.deviating), found.lines),
-        customer_id=whose,
-        **keyed,
-        facts=tuple(
-            (what, ", ".join(f"{line.line}" for line in held[:20]))
-            for what, held in (
-                ("deviating lines", found.deviating),
-                ("charged twice or more, or with the other sign", found.doubled),
-            )
-            if held
-        ),
-    )
-
-
-def _notes(
-    examination: Examination,
-    invoices: Invoices,
-    lines: _Sorted,
-    rows: list[Row],
-    rest: list[list[Row]],
-    prices: int,
-    currencies: int,
-) -> Iterable[str]:
-    """How it was compared, and whatever was left aside, in sentences."""
+def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines, rows: list[Row]) -> Iterable[str]:
+    """How the lines were compared, and which were not."""
     matched = sum(row.status == "matched" for row in rows)
     by = listed(["customer", *(group_name(name) for name in invoices.columns)], most=5)
     yield f"{matched:,} of {counted(len(rows), 'total')} by {by} match, tolerance {plain(invoices.tolerance)}."
     if examination.closed_until < examination.period.span[1]:
-        yield "The period is not over: its usage goes on."
-    for held, why in (
+        yield "The period is not over: usage may still arrive."
+    for group, reason in (
         (lines.outside, "of other periods"),
         (lines.across, "of periods that reach beyond this one"),
-        (lines.filtered, "that the period's filters leave out"),
+        (lines.filtered, "excluded by the period's filters"),
     ):
-        if held:
-            quantity = plain(total(*(line.quantity for line in held)))
-            yield f"{counted(len(held), 'line')} {why}, quantity {quantity}, {_were(held)} left aside."
-    several = sum(len(row.lines) > 1 for row in rows)
-    if several:
-        yield f"{counted(several, 'total')} {'has' if several == 1 else 'have'} several lines, which were added up."
+        if group:
+            quantity = plain(total(line.quantity for line in group))
+            were = "was" if len(group) == 1 else "were"
+            yield f"{counted(len(group), 'line')} {reason}, quantity {quantity}, {were} not compared."
+    if several := sum(len(row.lines) > 1 for row in rows):
+        yield f"{counted(several, 'total')} {'has' if several == 1 else 'have'} several lines, which were summed."
     if "wallet_currency" in invoices.columns:
-        place = invoices.columns.index("wallet_currency") + 1
-        unknown = sum(row.events for row in rows if row.key[place] is None)
-        if unknown:
-            yield f"{counted(unknown, 'event')} without a wallet went to none: no preference says where."
-    if rest:
-        amounts = worth(row for group in rest for row in group)
-        worth_words = ", ".join(f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts)
-        more = f", worth {worth_words}" if amounts else ""
-        yield f"{counted(len(rest), 'smaller finding')} more, see the sheet{more}."
+        index = invoices.columns.index("wallet_currency") + 1
+        if unknown := sum(row.events for row in rows if row.key[index] is None):
+            yield f"{counted(unknown, 'event')} without a wallet went to none: no preference applies."
+
+
+def _more_notes(more: list[list[Row]], currencies: int, prices: int) -> Iterable[str]:
+    """The number of further findings, and the amount of further differences."""
+    if more:
+        amounts = amounts_by_currency(row for rows in more for row in rows)
+        worth = ", ".join(f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts)
+        yield f"{counted(len(more), 'smaller finding')} more, see the sheet{f', worth {worth}' if worth else ''}."
     if currencies:
         yield f"{counted(currencies, 'smaller finding')} more of lines in another currency."
-    without = sum(line.amount is not None and line.currency is None for line in lines.compared)
-    if without:
-        yield f"The currency of {counted(without, 'line')} with an amount is unknown, and was not compared."
     if prices:
         yield f"{counted(prices, 'price')} more with different unit prices."
+
+
+def _ignored_notes(invoices: Invoices, lines: _Lines) -> Iterable[str]:
+    """Amounts without a currency, and unknown columns."""
+    if without := sum(line.amount is not None and line.currency is None for line in lines.compared):
+        yield f"The currency of {counted(without, 'line')} with an amount is unknown, and was not compared."
     if invoices.ignored:
-        yield f"Columns that were not looked at: {listed(invoices.ignored, most=20)}."
-
-
-def _were(lines: list[InvoiceLine]) -> str:
-    return "was" if len(lines) == 1 else "were"
+        yield f"Ignored columns: {listed(invoices.ignored, most=20)}."
 
 
 def _sheet(rows: list[Row], columns: tuple[str, ...]) -> pd.DataFrame:
     import pandas as pd
 
-    order = {status: place for place, status in enumerate(STATUSES)}
-    rows = sorted(rows, key=lambda row: (order[row.status], *(_text(part) or "" for part in row.key)))
-    keys = {name: [_text(row.key[place]) for row in rows] for place, name in enumerate(("customer_id", *columns))}
-    found = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEY_COLUMNS)}
-    for name, read, kind in _SHEET:
-        found[name] = pd.Series([read(row) for row in rows], dtype=kind)
-    return pd.DataFrame(found)
+    rows = sorted(rows, key=lambda row: (STATUSES.index(row.status), *(_text(value) or "" for value in row.key)))
+    keys = {name: [_text(row.key[index]) for row in rows] for index, name in enumerate(("customer_id", *columns))}
+    sheet = {name: pd.Series(keys.get(name, [None] * len(rows)), dtype="str") for name in ("customer_id", *KEY_COLUMNS)}
+    for name, read, dtype in _SHEET:
+        sheet[name] = pd.Series([read(row) for row in rows], dtype=dtype)
+    return pd.DataFrame(sheet)
 
 
 _SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
@@ -271,9 +238,9 @@ _SHEET: tuple[tuple[str, Callable[[Row], Any], Any], ...] = (
     ("explained_by", lambda row: row.explained_by, "str"),
     ("amount", lambda row: row.amount, "object"),
     ("currency", lambda row: row.currency, "str"),
-    ("amount_difference", lambda row: row.worth, "object"),
+    ("amount_difference", lambda row: row.amount_difference, "object"),
 )
-"""The sheet's columns after the key's: name, what a row has there, dtype."""
+"""The sheet's columns after those of the key: name, value of a row, dtype."""
 
 
 def _text(value: object) -> str | None:
@@ -285,29 +252,31 @@ CHECK = Check(
     title="Reconciliation",
     means="The invoice bills something else than was used.",
     parameters={
-        "tolerance": "invoiced and used quantity may differ by 0, or by what the invoices were read with",
-        "key": "compared by customer and each of subscription, metric, price and wallet that the lines tell apart",
-        "explained": "late events or duplicates account for a difference when they come to all of it, within the"
-        " tolerance: then it is medium, else high",
-        "open period": "while the period is not over, no difference is high",
-        "no lines at all": f"more than {CROWD} customers without any line that are {percent(MOSTLY)} or more of those"
-        " with usage are one finding",
-        "worth": "a difference at its lines' amount by quantity, exact, or rounded half to even to"
-        f" {DECIMALS} decimals where no decimal is; without a line at the one unit price that its price, or else"
-        " metric, has on all other lines",
+        "tolerance": "largest difference of invoiced and used quantity that still matches: 0, or the one given with the"
+        " invoices",
+        "key": "compared by customer and those of subscription, metric, price and wallet that any line has",
+        "explained": "a difference is medium if late events or duplicates make up all of it, within the tolerance; else"
+        " high",
+        "open period": "no difference is high in a period that is not over",
+        "no lines at all": f"more than {MAX_SINGLE_CUSTOMERS} customers without any line are one finding if they are"
+        f" {percent(MIN_UNINVOICED_SHARE)} or more of those with usage",
+        "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
+        f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
+        " price, or else metric",
         "unit price": "lines of one price key and currency have one unit price, to within one unit of the last decimal"
-        " of each line's amount, zeros at its end left out, and at least the currency's smallest unit; high where half"
-        f" of the lines or more agree and another is charged {DOUBLE} times their price or more, or with the other"
-        " sign, else medium",
-        "currency": "a line in another currency than the wallets its usage goes to, pinned or by the preferred-currency"
-        " cascade, is high; where no wallet is known, so that all goes to one, in another than most of these lines of"
-        f" the customer too; a customer's only one in another than {percent(SHARED)} of the price's other lines, of"
-        f" {KNOWN} at least, medium",
-        "most": f"the {MOST} largest differences, {MOST_CURRENCIES} findings of currencies and {MOST_PRICES} prices are"
-        " told, the sheet has all differences",
+        " of each line's amount, trailing zeros ignored, and at least the currency's smallest unit; high if half of the"
+        f" lines or more agree and another charges {DOUBLED_FACTOR} times their price or more, or with the other sign;"
+        " else medium",
+        "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
+        " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
+        " go to one wallet; a customer's only such line in another than"
+        f" {percent(MIN_PRICE_CURRENCY_SHARE)} of the price's other lines, at least {MIN_PRICE_LINES}, is medium",
+        "most": f"the {MAX_DIFFERENCE_FINDINGS} largest differences, {MAX_CURRENCY_FINDINGS} findings of currencies and"
+        f" {MAX_UNIT_PRICE_FINDINGS} of unit prices; the sheet has all differences",
     },
     unit="totals of usage or lines",
     statement=statement,
     examine=examine,
     needs="invoices",
 )
+"""Invoice lines against recomputed usage, total by total, in exact decimals."""

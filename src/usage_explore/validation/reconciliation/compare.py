@@ -1,6 +1,7 @@
-"""Invoice lines against recomputed usage, key by key, in exact decimals: what matches, what does not, and why.
+"""Invoice lines compared with recomputed usage, total by total, in exact decimals.
 
-A key is a customer and the value of each of the lines' `Invoices.columns`. Pure: the usage is given.
+The key of a total is a customer and the values of `Invoices.columns`. SQL sums the usage and its duplicates by key; all
+else is pure.
 """
 
 from __future__ import annotations
@@ -11,39 +12,49 @@ from datetime import datetime, timedelta
 from decimal import MAX_PREC, Context, Decimal
 from fractions import Fraction
 from typing import Any, Literal
+from uuid import UUID
 
-from usage_explore.decimals import exact_sum
+from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, any_, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.decimals import total
+from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Examination
+from usage_explore.validation.checks.duplicates import KEY_MARGIN
+from usage_explore.validation.periods import surroundings
 from usage_explore.validation.reconciliation.invoices import InvoiceLine, PeriodEdge
 
 Key = tuple[Any, ...]
 Status = Literal["missing", "extra", "over-billed", "under-billed", "not comparable", "matched"]
 
-STATUSES: dict[Status, str] = {
-    "missing": "usage without a line",
-    "extra": "a line without usage",
-    "over-billed": "more invoiced than used",
-    "under-billed": "less invoiced than used",
-    "not comparable": "usage that holds NaN or infinite quantities has no exact sum",
-    "matched": "the difference is within the tolerance; 0 invoiced and nothing used match too",
-}
-"""What each status means, in the order of the sheet."""
+STATUSES: tuple[Status, ...] = ("missing", "extra", "over-billed", "under-billed", "not comparable", "matched")
+"""In the order of the sheet: usage without a line, a line without usage, more invoiced than used, less, usage that has
+NaN or infinite quantities, a difference within the tolerance (0 invoiced without usage matches too)."""
 
-LATE, REPEATED = "late events", "duplicates"
-BOTH = f"{LATE} and {REPEATED}"
+LATE, DUPLICATES = "late events", "duplicates"
+BOTH = f"{LATE} and {DUPLICATES}"
 
-DECIMALS = 12
-"""To how many decimals an amount is rounded, half to even, that a decimal cannot hold exactly."""
+ROUNDED_DECIMALS = 12
+"""Decimals of an amount with more than `_MAX_EXACT_DECIMALS`, such as a third; rounded half to even."""
+
+MAX_KEYS = 250_000
+"""Totals of usage in the period."""
+
+_MAX_EXACT_DECIMALS = 60
+
+_MAX_NAMED_CUSTOMERS = 1_000
+"""Customers that the statement for duplicates names; beyond, it reads all customers' events."""
 
 _EXACT = Context(prec=MAX_PREC)
-_LONGEST = 60
 
 
 @dataclass(slots=True)
-class Used:
-    """The usage of a key: all of it, and what of it was late; `wallets` are those its events name."""
+class Usage:
+    """The usage of a key, its late part, and the wallets that its events name."""
 
     events: int = 0
     quantity: Decimal = Decimal(0)
@@ -51,179 +62,292 @@ class Used:
     late: Decimal = Decimal(0)
     wallets: set[str | None] = field(default_factory=set)
 
-    def add(self, events: int, quantity: Decimal, late_events: int, late: Decimal, wallet: str | None) -> None:
-        """Take in usage of the same key."""
-        self.events += events
-        self.quantity = total(self.quantity, quantity)
-        self.late_events += late_events
-        self.late = total(self.late, late)
+    def add(self, row: Any, wallet: str | None) -> None:
+        """Add a row of `statement`."""
+        self.events += row.events
+        self.quantity = total((self.quantity, row.quantity))
+        self.late_events += row.late_events
+        self.late = total((self.late, row.late or Decimal(0)))
         self.wallets.add(wallet)
 
 
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """The superfluous events of a key, and those of them that were not late."""
+@dataclass(slots=True)
+class DuplicateUsage:
+    """The superfluous events of a key, and the part of them that arrived before finalization."""
 
     events: int = 0
     quantity: Decimal = Decimal(0)
     early_events: int = 0
     early: Decimal = Decimal(0)
 
-    def and_more(self, events: int, quantity: Decimal, early_events: int, early: Decimal) -> Repeats:
-        """These and others of the same key."""
-        return Repeats(
-            self.events + events,
-            total(self.quantity, quantity),
-            self.early_events + early_events,
-            total(self.early, early),
-        )
+    def add(self, row: Any) -> None:
+        """Add a row of the statement for duplicates."""
+        self.events += row.events
+        self.quantity = total((self.quantity, row.quantity))
+        self.early_events += row.early_events
+        self.early = total((self.early, row.early or Decimal(0)))
 
 
 @dataclass(slots=True)
 class Row:
-    """A key compared. `lines` bill it, `used` is None where nothing was; `explained_by` says what accounts for it.
+    """A key compared: its `lines`, and its `usage`, None without events.
 
-    `worth` is the difference at the lines' unit price, `currency` what they charge in; None where that is not known.
+    `difference` is the invoiced less the used quantity, `explained_by` its cause, "" if unknown. `amount_difference` is
+    the difference at the unit price of the lines in their `currency`; both None if unknown.
     """
 
     key: Key
     lines: list[InvoiceLine]
-    used: Used | None
+    usage: Usage | None
     status: Status
     difference: Decimal
     explained_by: str = ""
-    repeated_events: int = 0
-    early_repeated_events: int = 0
-    worth: Decimal | None = None
+    duplicate_events: int = 0
+    early_duplicate_events: int = 0
+    amount_difference: Decimal | None = None
     currency: str | None = None
 
     @property
     def invoiced(self) -> Decimal | None:
-        """The quantity of all lines together, None without any."""
-        return total(*(line.quantity for line in self.lines)) if self.lines else None
+        """The quantity of all lines, None without any."""
+        return total(line.quantity for line in self.lines) if self.lines else None
 
     @property
     def recomputed(self) -> Decimal | None:
         """The quantity of the usage, None without any."""
-        return self.used.quantity if self.used else None
+        return self.usage.quantity if self.usage else None
 
     @property
     def events(self) -> int:
-        """How many events were used."""
-        return self.used.events if self.used else 0
+        """The number of events."""
+        return self.usage.events if self.usage else 0
 
     @property
-    def may_be_explained(self) -> bool:
-        """Whether it differs, nothing accounts for that yet, and there is usage that could."""
-        return self.used is not None and not self.explained_by and self.status not in ("matched", "not comparable")
+    def is_open(self) -> bool:
+        """Whether it differs, has usage that may explain that, and no explanation yet."""
+        return self.usage is not None and not self.explained_by and self.status not in ("matched", "not comparable")
 
     @property
     def amount(self) -> Decimal | None:
-        """What all lines charge together, None where one does not say or they have several currencies."""
+        """The amount of all lines; None if one has none, or they have several currencies."""
         amounts = [line.amount for line in self.lines if line.amount is not None]
         if not amounts or len(amounts) < len(self.lines) or len({line.currency for line in self.lines}) > 1:
             return None
-        return total(*amounts)
+        return total(amounts)
 
 
-def total(*values: Decimal) -> Decimal:
-    """The exact sum."""
-    return Decimal(exact_sum(values, Decimal(0)))
+def statement(table: Table, period: Period, columns: Iterable[str] = ("metric_key",)) -> Select[Any]:
+    """Usage of a resolved period by customer and the columns.
+
+    Columns: `customer_id`, the given ones, `events` bigint, `quantity` numeric, and `late_events` bigint and `late`
+    numeric: events that arrived after finalization and their quantity, 0 and NULL without any.
+    """
+    c = table.c
+    keys = [c.customer_id, *(c[name] for name in columns)]
+    return (
+        select(
+            *keys,
+            func.count().label("events"),
+            func.sum(c.quantity).label("quantity"),
+            func.count().filter(_late(c.ingested_at, period)).label("late_events"),
+            func.sum(c.quantity).filter(_late(c.ingested_at, period)).label("late"),
+        )
+        .where(*conditions(table, period))
+        .group_by(*keys)
+    )
 
 
-def decimal(value: Fraction) -> Decimal:
-    """The fraction to the last digit where it has at most 60 decimals, else rounded to `DECIMALS`."""
-    denominator, twos, fives = value.denominator, 0, 0
-    while denominator % 2 == 0:
-        denominator, twos = denominator // 2, twos + 1
-    while denominator % 5 == 0:
-        denominator, fives = denominator // 5, fives + 1
-    places = max(twos, fives)
-    if denominator != 1 or places > _LONGEST:
-        return decimal(round(value, DECIMALS))
-    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
+def usage_by_key(examination: Examination, columns: tuple[str, ...]) -> dict[Key, Usage]:
+    """The period's usage by key. Raises `QueryError` for more than 250,000 keys."""
+    usage: dict[Key, Usage] = {}
+    selected = tuple(dict.fromkeys((*columns, "wallet_currency")))
+    for row in examination.rows(statement(examination.table, examination.period, selected)):
+        key = _key(examination, row, columns)
+        if key not in usage and len(usage) == MAX_KEYS:
+            message = f"tell apart more than {MAX_KEYS:,} totals of usage; validate by customer_id or metric_key"
+            raise QueryError([Fault("invoices", message)])
+        usage.setdefault(key, Usage()).add(row, row.wallet_currency)
+    return usage
+
+
+def duplicates_by_key(
+    examination: Examination, columns: tuple[str, ...], customers: set[UUID]
+) -> Mapping[Key, DuplicateUsage]:
+    """The superfluous events of the customers in the period: of one idempotency key all but the first to arrive.
+
+    The first one may have occurred before or after the period.
+    """
+    duplicates: dict[Key, DuplicateUsage] = {}
+    if customers:
+        for row in examination.rows(_duplicates(examination.table, examination.period, columns, customers)):
+            duplicates.setdefault(_key(examination, row, columns), DuplicateUsage()).add(row)
+    return duplicates
+
+
+def _duplicates(table: Table, period: Period, columns: tuple[str, ...], customers: set[UUID]) -> Select[Any]:
+    c = table.c
+    near = [*conditions(table, surroundings(period, KEY_MARGIN))]
+    if len(customers) <= _MAX_NAMED_CUSTOMERS:
+        ids = literal(sorted(customers), ARRAY(Uuid[UUID]())).cast(ARRAY(Uuid[UUID]()))
+        near.append(c.customer_id == any_(ids))
+    digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
+    shared = select(c.customer_id, digest.label("digest")).where(*near).group_by(c.customer_id, digest)
+    repeated = shared.having(func.count() > 1).cte("repeated")
+    r = _ranked(table, columns, near, and_(*conditions(table, period)), digest, repeated).c
+    keys = [r.customer_id, *(r[name] for name in columns)]
+    return (
+        select(
+            *keys,
+            func.count().label("events"),
+            func.sum(r.quantity).label("quantity"),
+            func.count().filter(~_late(r.ingested_at, period)).label("early_events"),
+            func.sum(r.quantity).filter(~_late(r.ingested_at, period)).label("early"),
+        )
+        .where(r.arrival > 1, r.in_period)
+        .group_by(*keys)
+    )
+
+
+def _ranked(
+    table: Table,
+    columns: tuple[str, ...],
+    near: list[ColumnElement[bool]],
+    in_period: ColumnElement[bool],
+    digest: ColumnElement[int],
+    repeated: CTE,
+) -> CTE:
+    """The events whose key's hash occurs again, numbered by arrival within their key."""
+    c = table.c
+    arrival = func.row_number().over(
+        partition_by=[c.customer_id, c.idempotency_key], order_by=[c.ingested_at, c.timestamp, c.id]
+    )
+    return (
+        select(
+            c.customer_id,
+            *(c[name] for name in columns),
+            c.quantity,
+            c.ingested_at,
+            in_period.label("in_period"),
+            arrival.label("arrival"),
+        )
+        .join(repeated, and_(repeated.c.customer_id == c.customer_id, repeated.c.digest == digest))
+        .where(*near)
+        .cte("ranked")
+    )
+
+
+def _late(ingested_at: ColumnElement[Any], period: Period) -> ColumnElement[bool]:
+    return literal(False) if period.finalized_at is None else ingested_at > period.finalized_at
+
+
+def _key(examination: Examination, row: Any, columns: tuple[str, ...]) -> Key:
+    """The key of a row; its wallet is the one that the preferences send the usage to."""
+    values = {name: getattr(row, name) for name in columns}
+    if "wallet_currency" in values and examination.preferences is not None:
+        values["wallet_currency"], _ = examination.preferences.wallet(row.customer_id, row.wallet_currency)
+    return (row.customer_id, *values.values())
 
 
 def compare(
-    lines: Iterable[InvoiceLine], usage: Mapping[Key, Used], key: Callable[[InvoiceLine], Key], tolerance: Decimal
+    lines: Iterable[InvoiceLine], usage: Mapping[Key, Usage], key: Callable[[InvoiceLine], Key], tolerance: Decimal
 ) -> list[Row]:
-    """Every key of either side, in no promised order."""
-    billed: dict[Key, list[InvoiceLine]] = {each: [] for each in usage}
+    """A row for each key of lines or usage, in no promised order."""
+    billed: dict[Key, list[InvoiceLine]] = {used: [] for used in usage}
     for line in lines:
         billed.setdefault(key(line), []).append(line)
-    return [_row(each, held, usage.get(each), tolerance) for each, held in billed.items()]
+    return [_row(key, lines_of_key, usage.get(key), tolerance) for key, lines_of_key in billed.items()]
 
 
-def _row(key: Key, lines: list[InvoiceLine], used: Used | None, tolerance: Decimal) -> Row:
-    invoiced = total(*(line.quantity for line in lines))
-    if used is not None and not used.quantity.is_finite():
-        return Row(key, lines, used, "not comparable", Decimal("NaN"))
-    difference = total(invoiced, used.quantity.copy_negate()) if used else invoiced
-    return Row(key, lines, used, _status(lines, used, difference, tolerance), difference)
+def _row(key: Key, lines: list[InvoiceLine], usage: Usage | None, tolerance: Decimal) -> Row:
+    invoiced = total(line.quantity for line in lines)
+    if usage is not None and not usage.quantity.is_finite():
+        return Row(key, lines, usage, "not comparable", Decimal("NaN"))
+    difference = total((invoiced, usage.quantity.copy_negate())) if usage else invoiced
+    return Row(key, lines, usage, _status(lines, usage, difference, tolerance), difference)
 
 
-def _status(lines: list[InvoiceLine], used: Used | None, difference: Decimal, tolerance: Decimal) -> Status:
+def _status(lines: list[InvoiceLine], usage: Usage | None, difference: Decimal, tolerance: Decimal) -> Status:
     if difference.copy_abs() <= tolerance:
         return "matched"
     if not lines:
         return "missing"
-    if used is None:
+    if usage is None:
         return "extra"
     return "over-billed" if difference > 0 else "under-billed"
 
 
-def explain(rows: Iterable[Row], repeats: Mapping[Key, Repeats], tolerance: Decimal) -> None:
-    """Say of each difference whether late events, duplicates, or both together account for it.
+def explain(rows: Iterable[Row], duplicates: Mapping[Key, DuplicateUsage], tolerance: Decimal) -> None:
+    """Set `explained_by` of the rows whose whole difference, within the tolerance, late events or duplicates make up.
 
-    An invoice that leaves out what arrived after finalization is less by exactly that, one that counts each idempotency
-    key once by exactly the superfluous events. Nothing less than the whole difference, within the tolerance, explains.
+    An invoice without the events that arrived after finalization is too low by exactly their quantity; one that counts
+    each idempotency key once, by exactly the quantity of the superfluous events.
     """
     for row in rows:
-        if row.used is None or not row.may_be_explained:
+        if row.usage is None or not row.is_open:
             continue
-        found = repeats.get(row.key, Repeats())
-        row.repeated_events, row.early_repeated_events = found.events, found.early_events
-        late, repeated = bool(row.used.late_events), bool(found.events)
+        duplicate = duplicates.get(row.key, DuplicateUsage())
+        row.duplicate_events, row.early_duplicate_events = duplicate.events, duplicate.early_events
+        late, repeated = bool(row.usage.late_events), bool(duplicate.events)
         causes = (
-            (LATE, late, row.used.late),
-            (REPEATED, repeated, found.quantity),
-            (BOTH, late and repeated, total(row.used.late, found.early)),
+            (LATE, late, row.usage.late),
+            (DUPLICATES, repeated, duplicate.quantity),
+            (BOTH, late and repeated, total((row.usage.late, duplicate.early))),
         )
-        for name, is_there, quantity in causes:
-            if is_there and total(row.difference, quantity).copy_abs() <= tolerance:
-                row.explained_by = name
+        for cause, exists, quantity in causes:
+            if exists and total((row.difference, quantity)).copy_abs() <= tolerance:
+                row.explained_by = cause
                 break
 
 
-def value(rows: Iterable[Row], item: Callable[[Key], str | None]) -> None:
-    """Say of each difference what it is worth: at its own lines' amount by quantity.
+def price_or_metric(columns: tuple[str, ...], key: Key) -> str | None:
+    """The price of a key, else its metric: the quantities of one have one unit, and may have one unit price."""
+    values = dict(zip(columns, key[1:], strict=True))
+    price: str | None = values.get("price_key")
+    return values.get("metric_key") if price is None else price
 
-    Where there is no line, at the unit price that all lines of its `item` have; none where those have several.
+
+def set_amounts(rows: Iterable[Row], columns: tuple[str, ...]) -> None:
+    """Set the `amount_difference` and the `currency` of rows: the difference at their own lines' amount by quantity.
+
+    A row without lines takes the unit price of all lines of its `price_or_metric`, unless they have several.
     """
-    known: dict[str | None, set[tuple[str | None, Fraction]]] = {}
-    unpriced = []
+    prices_of: dict[str | None, set[tuple[str | None, Fraction]]] = {}
+    without_lines = []
     for row in rows:
         amount, invoiced = row.amount, row.invoiced
         if amount is not None:
             row.currency = row.lines[0].currency
         if amount is not None and invoiced:
             price = Fraction(amount) / Fraction(invoiced)
-            known.setdefault(item(row.key), set()).add((row.currency, price))
+            prices_of.setdefault(price_or_metric(columns, row.key), set()).add((row.currency, price))
             if row.difference.is_finite():
-                row.worth = decimal(price * Fraction(row.difference))
+                row.amount_difference = decimal(price * Fraction(row.difference))
         elif row.status == "missing":
-            unpriced.append(row)
-    for row in unpriced:
-        prices = known.get(item(row.key), set())
+            without_lines.append(row)
+    for row in without_lines:
+        prices = prices_of.get(price_or_metric(columns, row.key), set())
         if len(prices) == 1:
             ((row.currency, price),) = prices
-            row.worth = decimal(price * Fraction(row.difference))
+            row.amount_difference = decimal(price * Fraction(row.difference))
 
 
-def placed(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
-    """Where a line's period lies; one without a period is of the validated one.
+def decimal(value: Fraction) -> Decimal:
+    """The fraction to the last digit, or rounded to 12 decimals if it has more than 60."""
+    denominator, twos, fives = value.denominator, 0, 0
+    while denominator % 2 == 0:
+        denominator, twos = denominator // 2, twos + 1
+    while denominator % 5 == 0:
+        denominator, fives = denominator // 5, fives + 1
+    places = max(twos, fives)
+    if denominator != 1 or places > _MAX_EXACT_DECIMALS:
+        return decimal(round(value, ROUNDED_DECIMALS))
+    return _EXACT.scaleb(Decimal(value.numerator * 10**places // value.denominator), -places)
 
-    Its dates are midnights of the period's zone. An end that is a date and the same as its start is that one day.
+
+def position(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "across"]:
+    """Where a line's period lies; a line without one is inside.
+
+    Its dates are midnights of the period's time zone. An end that is a date and equals the start is that one day.
     """
     if line.period_start is None or line.period_end is None:
         return "inside"
@@ -236,8 +360,8 @@ def placed(line: InvoiceLine, period: Period) -> Literal["inside", "outside", "a
     return "inside" if start >= since and end <= until else "across"
 
 
-def passes(line: InvoiceLine, period: Period) -> bool:
-    """Whether a line passes the period's filters, all of which name what lines have."""
+def passes_filters(line: InvoiceLine, period: Period) -> bool:
+    """Whether a line passes the period's filters, all of which must be on columns that lines have."""
     for name in ID_COLUMNS:
         if (wanted := getattr(period, name)) is not None and getattr(line, name) != wanted:
             return False
@@ -255,5 +379,5 @@ def passes(line: InvoiceLine, period: Period) -> bool:
     return True
 
 
-def _instant(moment: PeriodEdge, period: Period) -> datetime:
-    return moment if isinstance(moment, datetime) else buckets.day_start(moment, period.zone)
+def _instant(edge: PeriodEdge, period: Period) -> datetime:
+    return edge if isinstance(edge, datetime) else buckets.day_start(edge, period.zone)

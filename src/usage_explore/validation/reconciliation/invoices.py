@@ -18,7 +18,7 @@ be the last day or the day after it. Lines outside the validated period are not 
 Other columns are ignored and listed in `Invoices.ignored`; one that looks like a misspelt known column is an error.
 
 Quantities and amounts are exact: text, integers and decimals are taken digit for digit, floats are refused. A metric
-key has at most 1,024 bytes, as in a loaded event, another key or a currency 65,536, as in a filter.
+key has at most 1,024 bytes, as in a loaded event, another key or a currency 4,096.
 """
 
 from __future__ import annotations
@@ -33,9 +33,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.values import Bad, check_size, code_words, metric_words, number_text, shown, uuid_text
+from usage_explore.files.values import (
+    MAX_KEY_BYTES,
+    Bad,
+    check_size,
+    code_words,
+    metric_words,
+    number_text,
+    shown,
+    uuid_text,
+)
 from usage_explore.query import validators
-from usage_explore.query.limits import MAX_VALUE_BYTES
 from usage_explore.validation.records import Records, opened
 
 if TYPE_CHECKING:
@@ -170,10 +178,10 @@ def _exact_decimal(raw: object) -> Decimal:
 
 
 def _key(raw: object) -> str:
-    """A price key or a currency; `Bad` if blank or longer than the longest value of a filter."""
+    """A price key or a currency; `Bad` if blank or longer than 4,096 bytes."""
     text = code_words(raw)
-    if len(text) > MAX_VALUE_BYTES // 4 and len(text.encode()) > MAX_VALUE_BYTES:
-        raise Bad(f"{shown(text)} is longer than {MAX_VALUE_BYTES:,} bytes")
+    if len(text) > MAX_KEY_BYTES // 4 and len(text.encode()) > MAX_KEY_BYTES:
+        raise Bad(f"{shown(text)} is longer than {MAX_KEY_BYTES:,} bytes")
     return text
 
 

@@ -1,4 +1,4 @@
-"""A validation on a terminal: findings by impact, then what was looked at, what it came to, and as of when."""
+"""A validation as lines on a terminal: findings by impact, the result of each check, totals and their recount."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from usage_explore.console import Justify, table
 from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
 from usage_explore.validation.finding import Severity
-from usage_explore.validation.report import words
-from usage_explore.validation.report.reconciled import Statement
+from usage_explore.validation.report import wording
+from usage_explore.validation.report.recount import Statement
 
 if TYPE_CHECKING:
     from usage_explore.validation import Result, Validation
 
-LISTED = 40
-"""How many findings are listed; those of high severity always are."""
+MAX_FINDINGS = 40
+"""Findings that are listed; more if they are of high severity."""
 
 _COLORS: dict[Severity, str] = {"high": "red", "medium": "yellow", "low": "cyan"}
-_NARROWEST, _WIDEST = 60, 160
-_NAME = 32  # characters of a metric's name beside its numbers
+_MIN_WIDTH, _MAX_WIDTH = 60, 160
+_MAX_METRIC_CHARACTERS = 32
 
 
 @decimal_context()
 def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> list[str]:
-    """The report line by line, none wider than `width`, which counts from 60 to 160; styled for a terminal."""
-    return list(_lines(validation, reconciled, min(max(width, _NARROWEST), _WIDEST)))
+    """The report, styled for a terminal, in lines of at most `width` characters; `width` is clamped to 60 to 160."""
+    return list(_lines(validation, reconciled, min(max(width, _MIN_WIDTH), _MAX_WIDTH)))
 
 
 def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
-    yield from textwrap.wrap(
-        words.text(describe(validation.period.replace(as_of=None)), words.MAX_SENTENCE_CHARACTERS), width
-    )
+    title = wording.text(describe(validation.period.replace(as_of=None)), wording.MAX_SENTENCE_CHARACTERS)
+    yield from textwrap.wrap(title, width)
     yield from textwrap.wrap(_stamp(validation), width)
-    yield from (click.style(line, bold=True) for line in textwrap.wrap(words.unexamined(validation, "--as-of "), width))
+    yield from _bold(wording.unexamined(validation, "--as-of "), width)
     yield ""
-    yield from (click.style(line, bold=True) for line in textwrap.wrap(words.verdict(validation), width))
+    yield from _bold(wording.verdict(validation), width)
     yield from _findings(validation, width)
     yield ""
     yield from _checks(validation.results, width)
     yield ""
     yield from _totals(validation, width)
     yield ""
-    agreements = [(words.agreement(each.agrees), each.sentence) for each in reconciled]
-    yield from table([("", "left"), ("", "left")], agreements, width=width) if agreements else ()
+    recounts = [(wording.agreement(statement.agrees), statement.sentence) for statement in reconciled]
+    yield from table([("", "left"), ("", "left")], recounts, width=width) if recounts else ()
+
+
+def _bold(text: str, width: int) -> Iterator[str]:
+    return (click.style(line, bold=True) for line in textwrap.wrap(text, width))
 
 
 def _stamp(validation: Validation) -> str:
@@ -59,59 +62,59 @@ def _stamp(validation: Validation) -> str:
 
 
 def _findings(validation: Validation, width: int) -> Iterator[str]:
-    found = validation.findings
-    if not found:
+    findings = validation.findings
+    if not findings:
         return
-    listed = found[: max(LISTED, validation.counts()["high"])]
+    listed = findings[: max(MAX_FINDINGS, validation.counts()["high"])]
     yield ""
     yield from _dim_heading(
-        [("severity", "left"), ("share", "right"), ("events", "right"), ("what", "left")],
+        [("severity", "left"), ("share", "right"), ("events", "right"), ("finding", "left")],
         [
             (
-                each.severity,
-                formatting.percent(each.share),
-                f"{each.events:,}",
-                f"{each.check}: {words.text(each.sentence, words.MAX_SENTENCE_CHARACTERS)}",
+                finding.severity,
+                formatting.percent(finding.share),
+                f"{finding.events:,}",
+                f"{finding.check}: {wording.text(finding.sentence, wording.MAX_SENTENCE_CHARACTERS)}",
             )
-            for each in listed
+            for finding in listed
         ],
         width,
-        [_COLORS[each.severity] for each in listed],
+        [_COLORS[finding.severity] for finding in listed],
     )
-    if more := len(found) - len(listed):
+    if more := len(findings) - len(listed):
         yield f"and {more:,} more, none of high severity; --report and --json have them all"
 
 
 def _checks(results: Iterable[Result], width: int) -> Iterator[str]:
-    found = tuple(results)
-    shares = words.shares_of_time(found)
+    results = tuple(results)
+    shares = wording.shares_of_time(results)
     yield from _dim_heading(
         [("check", "left"), ("time", "right"), ("share", "right"), ("result", "left")],
-        [(each.check.name, *_spent(each, shares), _outcome(each)) for each in found],
+        [(result.check.name, *_time(result, shares), _outcome(result)) for result in results],
         width,
     )
 
 
-def _spent(result: Result, shares: dict[str, str]) -> tuple[str, str]:
+def _time(result: Result, shares: dict[str, str]) -> tuple[str, str]:
     return ("", "") if result.skipped else (formatting.elapsed(result.took), shares[result.check.name])
 
 
 def _outcome(result: Result) -> str:
-    said = words.outcome(result)
+    text = wording.outcome(result)
     if result.outcome is None:
-        return said
-    note = f"; {words.text(result.outcome.note, words.MAX_SENTENCE_CHARACTERS)}" if result.outcome.note else ""
-    return f"{said} among {result.outcome.looked_at:,} {result.check.unit}{note}"
+        return text
+    note = f"; {wording.text(result.outcome.note, wording.MAX_SENTENCE_CHARACTERS)}" if result.outcome.note else ""
+    return f"{text} among {result.outcome.looked_at:,} {result.check.unit}{note}"
 
 
 def _totals(validation: Validation, width: int) -> Iterator[str]:
-    metrics = sorted(validation.totals.metrics.items())
     rows = [
-        (words.text(name, _NAME), f"{events:,}", formatting.exact(quantity)) for name, (events, quantity) in metrics
+        (wording.text(name, _MAX_METRIC_CHARACTERS), f"{events:,}", formatting.exact(quantity))
+        for name, (events, quantity) in sorted(validation.totals.metrics.items())
     ]
     rows.append(("all", f"{validation.totals.events:,}", ""))
     yield from _dim_heading([("metric", "left"), ("events", "right"), ("quantity", "right")], rows, width)
-    if costs := words.costs(validation):
+    if costs := wording.costs(validation):
         yield from textwrap.wrap(f"Cost: {costs}", width)
 
 

@@ -1,4 +1,4 @@
-"""Values as the report writes them: exact, thousands separated, inert on a terminal and in a page."""
+"""Values and results as text in the report and on the terminal: exact, thousands separated, printable."""
 
 from __future__ import annotations
 
@@ -18,39 +18,36 @@ if TYPE_CHECKING:
     from usage_explore.validation import Result, Validation
 
 MISSING = "—"
-"""What stands where there is no value."""
+"""Text of an empty cell."""
 
 MAX_VALUE_CHARACTERS = 200
-"""Characters of a value from the data in a report; JSON has all of them."""
+"""Characters of a value from the data; JSON has all of them."""
 
 MAX_SENTENCE_CHARACTERS = 2_000
-"""Characters of a sentence in a report."""
+"""Characters of a sentence or an error."""
 
 _SECOND = timedelta(seconds=1)
 
 
-def days(since: datetime, until: datetime, zone: ZoneInfo) -> str:
-    """A half-open span, from and to."""
-    return f"{zoned(since, zone)} to {zoned(until, zone)}"
-
-
-def amounts(found: Iterable[tuple[str | None, Decimal]]) -> str:
-    """Amounts by currency: "12.5 EUR, 3 USD"."""
-    return ", ".join(f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in found)
+def amounts(by_currency: Iterable[tuple[str | None, Decimal]]) -> str:
+    """`12.5 EUR, 3 USD`."""
+    return ", ".join(
+        f"{exact(amount)} {text(currency) if currency else '(no currency)'}" for currency, amount in by_currency
+    )
 
 
 def text(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
-    """A value from the data, printable and shortened."""
+    """A value from the data on one printable line, shortened."""
     return shortened(str(value), max_characters)
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell of a frame holds nothing: None, NaN or NaT."""
+    """Whether a cell of a frame is None, NaN or NaT; a decimal NaN is a value."""
     return value is None or (not isinstance(value, Decimal | str) and is_scalar(value) and bool(pd.isna(value)))
 
 
 def cell(value: object, zone: ZoneInfo) -> str:
-    """A cell of a table that a check made."""
+    """A cell of a check's sheet; times on the zone's clock, with the offset."""
     if is_missing(value):
         return MISSING
     match value:
@@ -73,33 +70,29 @@ def cell(value: object, zone: ZoneInfo) -> str:
 
 
 def _scalar(value: Any, zone: ZoneInfo) -> str:
-    """What numpy's and pandas's scalars hold, which is Python's own."""
+    """A numpy or pandas scalar as its Python value, anything else as its `str`."""
     inside = value.item() if hasattr(value, "item") else str(value)
     return text(inside) if type(inside) is type(value) else cell(inside, zone)
 
 
 def verdict(validation: Validation) -> str:
-    """What was found, in a line: "12 findings: 3 high, 5 medium, 4 low; 1 check did not run to its end"."""
+    """The result in a line: `12 findings: 3 high, 5 medium, 4 low; 1 check failed`."""
     if validation.findings:
-        by_severity = ", ".join(f"{each:,} {severity}" for severity, each in validation.counts().items() if each)
-        found = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
+        by_severity = ", ".join(f"{number:,} {severity}" for severity, number in validation.counts().items() if number)
+        summary = f"{counted(len(validation.findings), 'finding')}: {by_severity}"
     elif validation.totals.events:
-        found = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
+        summary = f"Nothing found by {counted(sum(result.is_clean for result in validation.results), 'check')}"
     else:
-        found = "Nothing was examined: no event of the period is known"
+        summary = "Nothing was examined: no event of the period is known"
     if validation.totals.events:
         partial = [result.check.name for result in validation.results if result.is_partial]
-        found += f"; usage too sparse to judge was left out by {', '.join(partial)}" if partial else ""
+        summary += f"; usage too sparse to judge was left out by {', '.join(partial)}" if partial else ""
     failed = len(validation.failed)
-    return (
-        f"{found}; {counted(failed, 'check')} did not run to {'its' if failed == 1 else 'their'} end"
-        if failed
-        else found
-    )
+    return f"{summary}; {counted(failed, 'check')} failed" if failed else summary
 
 
 def outcome(result: Result) -> str:
-    """What came of a check: "clean", "3 findings", "skipped: invoices was not given", "FAILED: …"."""
+    """The result of a check: `clean`, `3 findings`, `skipped: invoices was not given`, `FAILED: …`."""
     if result.outcome is None:
         return (
             f"FAILED: {text(result.failed, MAX_SENTENCE_CHARACTERS)}"
@@ -112,9 +105,9 @@ def outcome(result: Result) -> str:
 
 
 def unexamined(validation: Validation, option: str = "as_of=") -> str:
-    """That events of the period arrived too late to be examined, and from when on they will be; "" without any.
+    """How many events of the period arrived after `as_of`, and how to have them examined; "" without any.
 
-    `option` is how the reader writes the parameter, such as `--as-of `.
+    `option` is the parameter as the reader writes it, such as `--as-of `.
     """
     left = validation.unexamined
     as_of, zone = validation.period.as_of, validation.period.zone
@@ -137,17 +130,17 @@ def unexamined(validation: Validation, option: str = "as_of=") -> str:
 
 
 def agreement(agrees: bool | None) -> str:
-    """Whether two counts of the same are the same, in a word or three."""
+    """`agrees`, `DOES NOT AGREE` or, for None, `not compared`."""
     return {True: "agrees", False: "DOES NOT AGREE", None: "not compared"}[agrees]
 
 
 def shares_of_time(results: Iterable[Result]) -> dict[str, str]:
-    """What part of the time each check took, by its name, in whole per cent."""
+    """The share of the total time that each check took, by its name, in whole per cent."""
     spent = {result.check.name: result.took.total_seconds() for result in results}
     whole = sum(spent.values()) or 1
     return {name: f"{took / whole * 100:.0f} %" for name, took in spent.items()}
 
 
 def costs(validation: Validation) -> str:
-    """The period's cost by currency, "" without any."""
-    return amounts(sorted(validation.totals.costs.items(), key=lambda item: item[0] or ""))
+    """The period's external cost by currency, "" without any."""
+    return amounts(sorted(validation.totals.costs.items(), key=lambda cost: cost[0] or ""))

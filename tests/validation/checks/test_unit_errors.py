@@ -1,4 +1,4 @@
-"""Unit slips: found where every quantity is multiplied, on the very days, and nowhere where quantities merely vary."""
+"""Unit errors: found where every quantity is multiplied, on the very days, and nowhere where quantities merely vary."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
-from usage_explore.validation.unit_errors.check import DAILY
-from usage_explore.validation.unit_errors.detect import FACTORS, KNOWN, Day, slips
+from usage_explore.validation.checks.unit_errors import FACTORS, MIN_DAILY_EVENTS, MIN_HISTORY_DAYS, Day, unit_errors
 
 DAY = timedelta(days=1)
 DIGITS = Context(prec=25)
@@ -66,7 +65,7 @@ def test_a_slip_is_one_finding_of_its_very_days(
 def test_what_merely_varies_is_no_slip(events_connection: ddl.Connection, events_database_url: str, shape: str) -> None:
     rows = [
         row
-        for seed, per_day in enumerate((DAILY, 20, 60))
+        for seed, per_day in enumerate((MIN_DAILY_EVENTS, 20, 60))
         for row in drawn(shape, seed, range(-20, 30), per_day, metric_key=f"metric {seed}")
     ]
     store = store_of(events_connection, events_database_url, rows)
@@ -89,7 +88,9 @@ def test_a_few_large_quantities_and_a_runaway_are_no_slip(
 
 
 def test_without_a_history_nothing_is_said(events_connection: ddl.Connection, events_database_url: str) -> None:
-    rows = drawn("ones", 1, range(KNOWN - 1), 20) + drawn("ones", 2, range(KNOWN - 1, KNOWN), 20, Fraction(1_000))
+    rows = drawn("ones", 1, range(MIN_HISTORY_DAYS - 1), 20) + drawn(
+        "ones", 2, range(MIN_HISTORY_DAYS - 1, MIN_HISTORY_DAYS), 20, Fraction(1_000)
+    )
     store = store_of(events_connection, events_database_url, rows)
     first, empty = (
         examine(store, "unit_slips", period)
@@ -120,10 +121,10 @@ def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
         quantity = Decimal(factor).scaleb(exponent)
         return Day(number, (quantity, quantity, quantity), 10, quantity, SINCE, SINCE)
 
-    usual = [day(number, 1) for number in range(KNOWN)]
-    (slip,) = slips([*usual, day(KNOWN, 1_024), day(KNOWN + 1, 1)])
-    assert (slip.factor, slip.times, [each.number for each in slip.days]) == (1_024, True, [KNOWN])
-    assert slip.corrected(slip.days[0].quantity) == usual[0].quantity
+    usual = [day(number, 1) for number in range(MIN_HISTORY_DAYS)]
+    (error,) = unit_errors([*usual, day(MIN_HISTORY_DAYS, 1_024), day(MIN_HISTORY_DAYS + 1, 1)])
+    assert (error.factor, error.multiplies, [each.number for each in error.days]) == (1_024, True, [MIN_HISTORY_DAYS])
+    assert error.corrected(error.days[0].quantity) == usual[0].quantity
 
 
 def test_a_slip_of_few_events_that_are_most_of_the_quantity_is_high(

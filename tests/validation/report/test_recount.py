@@ -13,7 +13,7 @@ from support.known_findings import SINCE, UNTIL, check, wallets
 from support.query_oracle import EXACT, Row
 from usage_explore import Store
 from usage_explore.validation import Validation, report
-from usage_explore.validation.report import sheets
+from usage_explore.validation.report import page
 
 Validate = Callable[..., Validation]
 
@@ -58,9 +58,16 @@ def test_what_cannot_be_compared_is_no_agreement(store: Store, validated: Valida
 
 
 def test_wallets_are_drawn_together_exactly(own: list[Row]) -> None:
-    lines = [*split(own), ["x", sheets.ALL, "pinned", "Other", 1, Decimal(3)]]
-    found = sheets.by_wallet(wallets(*lines))
-    assert list(found.columns) == ["metric_key", "EUR", "USD", f'"{sheets.ALL}"', sheets.UNKNOWN, sheets.ALL]
+    lines = [*split(own), ["x", page.ALL_WALLETS, "pinned", "Other", 1, Decimal(3)]]
+    found = page.by_wallet(wallets(*lines))
+    assert list(found.columns) == [
+        "metric_key",
+        "EUR",
+        "USD",
+        f'"{page.ALL_WALLETS}"',
+        page.UNKNOWN_WALLET,
+        page.ALL_WALLETS,
+    ]
     for row in found.itertuples(index=False, name=None):
         whole = Decimal(0)
         for line in lines:

@@ -1,0 +1,511 @@
+"""Check: events whose cost per unit deviates from the usual one of the same price, or of what else it depends on.
+
+A sample shows what a metric's unit cost depends on, beside its currency: up to two of the price and the dimensions,
+those that leave the least spread. Each group's band of usual unit costs is then computed from all its events, on the
+logarithm of the unit cost in steps of about 5 %. Only that logarithm is a float: it decides which events deviate. Sums
+and the excess are exact. Deviating events of a metric that are close in time are one incident, and one finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from functools import cached_property
+from math import ceil, log
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.decimals import difference, plain, total
+from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.query.filters import DIMENSION, dimension_key
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
+from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.periods import INSTANT, earlier
+from usage_explore.validation.usage_sums import joined, valid_filters
+
+NAME = "unit_costs"
+
+HISTORY = timedelta(days=30)
+"""Time before the period whose events say what is usual."""
+
+STEPS_PER_E = 20
+"""Steps of the natural logarithm of a unit cost; one is about 5 %."""
+
+MAX_KEYS = 2
+"""Keys that a metric's unit cost may depend on."""
+
+MIN_GAIN = 0.25
+"""Share of the spread that a key takes away."""
+
+MIN_GROUP_EVENTS = 30
+"""Events from which a group has a usual unit cost."""
+
+MIN_HISTORY_EVENTS = 200
+"""Events before the period from which they alone say what is usual; with fewer, the period's do too."""
+
+QUANTILES = (0.1, 0.9)
+"""Quantiles of a group that its band is computed from: up to a tenth of the history may itself be wrong."""
+
+BAND_WIDTH = 2.5
+"""Distance of the band's edges from the median, in multiples of the distance of those quantiles."""
+
+MIN_BAND_FACTOR = Decimal("1.5")
+"""Factor between the median and the band's edges, at least."""
+
+MAX_QUANTILE_FACTOR = 5
+"""Factor between the quantiles up to which a group has a usual unit cost."""
+
+MAX_GAP = timedelta(hours=24)
+"""Time between events of one incident."""
+
+MIN_INCIDENT_EVENTS = 10
+"""Events of an incident; fewer are added up to one finding by metric and direction."""
+
+HIGH_SHARE = Decimal("0.01")
+"""Share of the period's cost in its currency from which an excess is high."""
+
+MIN_HIGH_EVENTS, HIGH_FACTOR = 50, 10
+"""Events, and factor between actual and usual cost, from which an incident is high whatever its share."""
+
+MAX_INCIDENT_FINDINGS = 100
+"""Incidents that are findings, those of the largest share; the note counts the others."""
+
+_RATE = Context(prec=12)
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")
+_KEY_COLUMNS = ("first_key", "second_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A group's usual unit cost, and its lowest and highest usual step of the logarithm."""
+
+    metric: str
+    currency: str
+    values: tuple[str | None, ...]
+    usual: Decimal
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """Events of an hour, a customer and a group outside the group's band. `values` are the group's keys and values.
+
+    `row` is one of `deviating_statement`; `usual` is the group's usual unit cost.
+    """
+
+    metric: str
+    currency: str
+    values: tuple[tuple[str, str | None], ...]
+    usual: Decimal
+    row: Any
+
+
+@dataclass
+class Incident:
+    """Deviations of one metric, all too high or all too low, close in time."""
+
+    metric: str
+    too_high: bool
+    deviations: list[Deviation]
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """When its events occurred, half-open."""
+        rows = [deviation.row for deviation in self.deviations]
+        return min(row.first for row in rows), max(row.last for row in rows) + INSTANT
+
+    @cached_property
+    def events(self) -> int:
+        """The number of events."""
+        return sum(deviation.row.events for deviation in self.deviations)
+
+    @property
+    def quantity(self) -> Decimal:
+        """The exact sum of quantities."""
+        return total(deviation.row.quantity for deviation in self.deviations)
+
+    @property
+    def customers(self) -> set[UUID]:
+        """The customers of the events."""
+        return {deviation.row.customer_id for deviation in self.deviations}
+
+    @cached_property
+    def values(self) -> dict[str, set[str | None]]:
+        """The values of each key that the unit costs depend on."""
+        values: dict[str, set[str | None]] = {}
+        for key, value in (pair for deviation in self.deviations for pair in deviation.values):
+            values.setdefault(key, set()).add(value)
+        return values
+
+    @cached_property
+    def costs(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """The cost, and the cost at the usual unit cost, exact, by currency."""
+        return self._sums("cost", "quantity")
+
+    @cached_property
+    def excess(self) -> dict[str, Decimal]:
+        """The cost beyond the usual one by currency, negative for less, exact."""
+        return {currency: Decimal(difference(cost, usual)) for currency, (cost, usual) in sorted(self.costs.items())}
+
+    @cached_property
+    def factor(self) -> Decimal:
+        """Cost by usual cost in the currency with most cost; credits count as positive, else they might cancel out."""
+        unsigned = self._sums("unsigned_cost", "unsigned_quantity")
+        cost, usual = unsigned[max(unsigned, key=lambda currency: (unsigned[currency][0], currency))]
+        return cost / usual
+
+    def _sums(self, cost: str, quantity: str) -> dict[str, tuple[Decimal, Decimal]]:
+        by_currency: dict[str, list[Deviation]] = {}
+        for deviation in self.deviations:
+            by_currency.setdefault(deviation.currency, []).append(deviation)
+        return {
+            currency: (
+                total(getattr(each.row, cost) for each in deviations),
+                total(_EXACT.multiply(getattr(each.row, quantity), each.usual) for each in deviations),
+            )
+            for currency, deviations in by_currency.items()
+        }
+
+
+def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = None) -> Select[Any]:
+    """Costs from 30 days before the period on, by group and step of the logarithm of the unit cost.
+
+    Columns: `metric_key`, `currency`, `first_key` and `second_key` (text, what the metric's cost depends on), `step`
+    integer, `before` boolean, `events` bigint, `quantity` and `cost` numeric, unsigned: credits have the same unit
+    cost, but would cancel out in the sums that it is computed from.
+    """
+    c = table.c
+    since = period.span[0]
+    columns = (*_group(table, keys or {}), _step(table).label("step"), (c.timestamp < since).label("before"))
+    return (
+        select(
+            *columns,
+            func.count().label("events"),
+            func.sum(func.abs(c.quantity)).label("quantity"),
+            func.sum(func.abs(c.external_cost_amount)).label("cost"),
+        )
+        .where(*_with_cost(table, period.replace(since=earlier(since, HISTORY))))
+        .group_by(*columns)
+    )
+
+
+def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], bands: Sequence[Band]) -> Select[Any]:
+    """The period's events outside these bands, by hour, customer and band.
+
+    Columns: `band` (its number, from 1), `too_high` boolean, `customer_id`, `hour` timestamptz, `events`, `quantity`,
+    `cost`, `unsigned_quantity`, `unsigned_cost`, `first`, `last`.
+    """
+    c = table.c
+    metric, currency, *values = _group(table, keys)
+    names = ("metric", "currency", *(f"value{index}" for index in range(MAX_KEYS)), "low", "high")
+    listed = func.unnest(
+        _array(Text(), [band.metric for band in bands]),
+        _array(Text(), [band.currency for band in bands]),
+        *(_array(Text(), [band.values[index] for band in bands]) for index in range(MAX_KEYS)),
+        _array(Integer(), [band.low for band in bands]),
+        _array(Integer(), [band.high for band in bands]),
+    ).table_valued(*names, with_ordinality="number")
+    b = listed.render_derived(name="bands").c
+    events = (
+        select(
+            c.customer_id,
+            c.timestamp,
+            c.quantity,
+            c.external_cost_amount.label("cost"),
+            metric,
+            currency,
+            *values,
+            _step(table).label("step"),
+        )
+        .where(*_with_cost(table, period), c.metric_key.in_(sorted({band.metric for band in bands})))
+        .cte("with_cost")
+    )
+    e = events.c
+    hour = func.date_bin(literal(timedelta(hours=1), Interval), e.timestamp, literal(period.span[0], e.timestamp.type))
+    grouping = (b.number.label("band"), (e.step > b.high).label("too_high"), e.customer_id, hour.label("hour"))
+    same_values = [
+        and_(
+            func.coalesce(e[name], "") == func.coalesce(b[f"value{index}"], ""),
+            e[name].is_(None) == b[f"value{index}"].is_(None),
+        )
+        for index, name in enumerate(_KEY_COLUMNS)
+    ]
+    return (
+        select(
+            *grouping,
+            func.count().label("events"),
+            func.sum(e.quantity).label("quantity"),
+            func.sum(e.cost).label("cost"),
+            func.sum(func.abs(e.quantity)).label("unsigned_quantity"),
+            func.sum(func.abs(e.cost)).label("unsigned_cost"),
+            func.min(e.timestamp).label("first"),
+            func.max(e.timestamp).label("last"),
+        )
+        .join_from(events, b.number.table, and_(e.metric_key == b.metric, e.currency == b.currency, *same_values))
+        .where(or_(e.step < b.low, e.step > b.high))
+        .group_by(*grouping)
+    )
+
+
+def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
+    c = table.c
+    values = (key_value(table, keys, index).label(name) for index, name in enumerate(_KEY_COLUMNS))
+    return c.metric_key, c.external_cost_currency.label("currency"), *values
+
+
+def _with_cost(table: Table, period: Period) -> list[Any]:
+    c = table.c
+    return [*conditions(table, period), c.external_cost_currency.is_not(None), c.external_cost_amount.is_not(None)]
+
+
+def _step(table: Table) -> Any:
+    """The step of the logarithm of the unit cost; NULL unless amount and quantity have one sign and fit a float."""
+    amount, quantity = table.c.external_cost_amount, table.c.quantity
+    fit = [
+        func.abs(column).between(literal(_MIN_FLOAT, column.type), literal(_MAX_FLOAT, column.type))
+        for column in (amount, quantity)
+    ]
+    unit_cost = cast(amount, Double) / cast(quantity, Double)
+    step = cast(func.floor(func.ln(unit_cost) * STEPS_PER_E), Integer)
+    return case((and_(*fit, (amount > 0) == (quantity > 0)), step))
+
+
+def _array(kind: Any, values: Sequence[Any]) -> Any:
+    return cast(literal(list(values), ARRAY(kind)), ARRAY(kind))
+
+
+def examine(examination: Examination) -> Outcome:
+    """The events outside their group's band, as incidents by metric and time."""
+    period, table = examination.period, examination.table
+    if examination.closed_until <= period.span[0]:
+        return Outcome()
+    closed = period.replace(until=examination.closed_until)
+    with_history = closed.replace(since=earlier(closed.span[0], HISTORY))
+    by_metric: dict[str, list[Any]] = {}
+    for event in sampled(list(examination.rows(sample(table, with_history, examination.totals.events)))):
+        by_metric.setdefault(event.metric, []).append(event)
+    keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN, MAX_KEYS) for metric, events in by_metric.items()}
+    bands, left = bands_of(list(examination.rows(statement(table, closed, keys))))
+    if not left:
+        return Outcome(looked_at=len(bands))
+    deviations = [
+        Deviation(
+            band.metric,
+            band.currency,
+            tuple(zip(keys.get(band.metric, ()), band.values, strict=False)),
+            band.usual,
+            row,
+        )
+        for row in examination.rows(deviating_statement(table, closed, keys, left))
+        for band in (left[row.band - 1],)
+    ]
+    findings, note = _findings(examination, deviations)
+    return Outcome(findings=findings, looked_at=len(bands), note=note)
+
+
+def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
+    """The bands of the groups with a usual unit cost, and of these the bands that events of the period are outside of.
+
+    A group with too much spread has none: its cost does not depend on the quantity, or on something unknown.
+    """
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        if row.step is not None:
+            groups.setdefault((row.metric_key, row.currency, row.first_key, row.second_key), []).append(row)
+    bands, left = [], []
+    for (metric, currency, *values), members in groups.items():
+        before = [row for row in members if row.before]
+        known = before if sum(row.events for row in before) >= MIN_HISTORY_EVENTS else members
+        if sum(row.events for row in known) < MIN_GROUP_EVENTS:
+            continue
+        middle, (low, high) = _quantile(known, 0.5), (_quantile(known, share) for share in QUANTILES)
+        if high - low > STEPS_PER_E * log(MAX_QUANTILE_FACTOR):
+            continue
+        min_distance = ceil(STEPS_PER_E * log(MIN_BAND_FACTOR))
+        lowest = middle - max(min_distance, ceil(BAND_WIDTH * (middle - low)))
+        highest = middle + max(min_distance, ceil(BAND_WIDTH * (high - middle)))
+        usual_rows = [row for row in known if abs(row.step - middle) <= 1]
+        usual = _RATE.divide(
+            total(row.cost for row in usual_rows), total(row.quantity for row in usual_rows) or Decimal(1)
+        )
+        band = Band(metric, currency, tuple(values), usual, lowest, highest)
+        bands.append(band)
+        if any(not lowest <= row.step <= highest for row in members if not row.before):
+            left.append(band)
+    return bands, left
+
+
+def _quantile(rows: Sequence[Any], share: float) -> int:
+    """The step up to which this share of the events lies."""
+    left = share * sum(row.events for row in rows)
+    steps: dict[int, int] = {}
+    for row in rows:
+        steps[row.step] = steps.get(row.step, 0) + row.events
+    for step, events in sorted(steps.items()):
+        left -= events
+        if left <= 0:
+            return step
+    raise LookupError("a group without events")
+
+
+def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Incident]]:
+    """The incidents, and the events that are too few for one, added up by metric and direction."""
+    series: dict[tuple[str, bool], list[Deviation]] = {}
+    for deviation in deviations:
+        series.setdefault((deviation.metric, deviation.row.too_high), []).append(deviation)
+    large: list[Incident] = []
+    small: list[Incident] = []
+    for key, members in sorted(series.items()):
+        runs = [Incident(*key, run) for run in _runs(sorted(members, key=lambda member: member.row.first))]
+        large += [run for run in runs if run.events >= MIN_INCIDENT_EVENTS]
+        few = [member for run in runs if run.events < MIN_INCIDENT_EVENTS for member in run.deviations]
+        if few:
+            small.append(Incident(*key, few))
+    return large, small
+
+
+def _runs(deviations: Iterable[Deviation]) -> Iterator[list[Deviation]]:
+    """The deviations, in order of their first events, split where none occur for more than `MAX_GAP`."""
+    run: list[Deviation] = []
+    last: datetime | None = None
+    for deviation in deviations:
+        first, until = deviation.row.first, deviation.row.last + INSTANT
+        if last is not None and first - last > MAX_GAP:
+            yield run
+            run = []
+        last = max(last, until) if run and last else until
+        run.append(deviation)
+    if run:
+        yield run
+
+
+def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tuple[tuple[Finding, ...], str]:
+    """The findings, the largest incidents first, and the note."""
+    large, small = incidents(deviations)
+    ranked = sorted(
+        ((_share(examination, incident), incident) for incident in large),
+        key=lambda pair: (-pair[0], -pair[1].events, pair[1].metric, pair[1].span[0]),
+    )
+    findings = [
+        _finding(examination, incident, share, _severity(incident, share))
+        for share, incident in ranked[:MAX_INCIDENT_FINDINGS]
+    ]
+    for incident in small:
+        share = _share(examination, incident)
+        findings.append(_finding(examination, incident, share, "medium" if share >= HIGH_SHARE else "low"))
+    more = [incident for _, incident in ranked[MAX_INCIDENT_FINDINGS:]]
+    events = counted(sum(incident.events for incident in more), "event")
+    return tuple(findings), f"{counted(len(more), 'smaller incident')} more, {events}" if more else ""
+
+
+def _share(examination: Examination, incident: Incident) -> Decimal:
+    """The largest share of the period's cost in a currency that the excess is."""
+    return max(examination.cost_share(currency, excess) for currency, excess in incident.excess.items())
+
+
+def _severity(incident: Incident, share: Decimal) -> Severity:
+    is_far = incident.factor >= HIGH_FACTOR or incident.factor * HIGH_FACTOR <= 1
+    return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
+
+
+def _finding(examination: Examination, incident: Incident, share: Decimal, severity: Severity) -> Finding:
+    since, until = incident.span
+    customers = incident.customers
+    customer = next(iter(customers)) if len(customers) == 1 else None
+    whose = f"customer {customer}" if customer else counted(len(customers), "customer")
+    factor = plain(Decimal(format(incident.factor, ".3g")))
+    price = _common_value(incident, "price_key")
+    excess = joined([f"{plain(amount)} {data_value(currency)}" for currency, amount in incident.excess.items()])
+    costs = [
+        fact
+        for currency, (cost, usual) in sorted(incident.costs.items())
+        for fact in (
+            (f"cost in {data_value(currency)}", plain(cost)),
+            (f"usual cost in {data_value(currency)}", plain(usual)),
+        )
+    ]
+    values = [
+        (
+            key.removeprefix(DIMENSION),
+            joined(sorted("(missing)" if value is None else data_value(value) for value in of_key)),
+        )
+        for key, of_key in sorted(incident.values.items())
+    ]
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=f"{data_value(incident.metric)}: {counted(incident.events, 'event')} of {whose} cost about"
+        f" {factor} times what such events usually cost, {span_in(since, until, examination.period.zone)}:"
+        f" {'excess' if incident.too_high else 'difference'} {excess}.",
+        since=since,
+        until=until,
+        events=incident.events,
+        question=examination.events_question(
+            **valid_filters(customer_id=customer, metric_key=incident.metric, price_key=price),
+            dimensions=_dimensions(examination, incident),
+            occurred_after=since,
+            occurred_before=until,
+        ),
+        quantity=incident.quantity,
+        amounts=tuple(incident.excess.items()),
+        share=share,
+        customer_id=customer,
+        metric_key=incident.metric,
+        price_key=price,
+        facts=(("times the usual cost", factor), *costs, *values),
+    )
+
+
+def _common_value(incident: Incident, key: str) -> str | None:
+    """The value of a key that all events have; None if they have several, or the cost does not depend on the key."""
+    values = incident.values.get(key, set())
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _dimensions(examination: Examination, incident: Incident) -> dict[str, list[str]]:
+    """The period's filters on dimensions, and the values that all events have."""
+    dimensions = {key: list(values) for key, values in examination.period.dimensions}
+    for key in incident.values:
+        name, value = dimension_key(key), _common_value(incident, key)
+        if (
+            key.startswith(DIMENSION)
+            and value is not None
+            and name not in dimensions
+            and valid_filters(name=name, value=value)
+        ):
+            dimensions[name] = [value]
+    return dimensions
+
+
+CHECK = Check(
+    name=NAME,
+    title="Unit costs",
+    means="What we are charged for a unit is not what it used to be: a supplier's price, or a unit, is wrong, and with"
+    " it every invoice that passes the cost on.",
+    parameters={
+        "usual": f"the median of the group's events in the {HISTORY.days} days before the period, if there are"
+        f" {MIN_HISTORY_EVENTS}; else of the period's too, at least {MIN_GROUP_EVENTS}",
+        "group": f"metric and currency, and up to {MAX_KEYS} of the price and the dimensions, each of which takes"
+        f" {percent(Decimal(str(MIN_GAIN)))} of the spread of a sample",
+        "band": f"{BAND_WIDTH} times as far from the median as the quantiles {QUANTILES[0]} and {QUANTILES[1]}, at"
+        f" least by the factor {MIN_BAND_FACTOR}; none if those quantiles are more than the factor"
+        f" {MAX_QUANTILE_FACTOR} apart",
+        "high": f"the excess is {percent(HIGH_SHARE)} of the period's cost in its currency, or {MIN_HIGH_EVENTS} events"
+        f" cost {HIGH_FACTOR} times as much or as little; other incidents are medium, and fewer than"
+        f" {MIN_INCIDENT_EVENTS} events with less excess low",
+        "most": f"the {MAX_INCIDENT_FINDINGS} largest",
+    },
+    unit="groups of costs",
+    statement=statement,
+    examine=examine,
+)

@@ -1,0 +1,343 @@
+"""Check: quantities in a wrong unit: 60, 1,000 or 1,024 times what the customer's own history has, or a fraction of it.
+
+A wrong unit multiplies every quantity alike, so all quartiles of a day move by the same factor; a few very large
+quantities, or a change in usage, move them differently. The database computes the quartiles of each day of a customer's
+metric. Each day is compared with the days before it, relative to how much those differ among themselves; days with a
+wrong unit are left out of the history.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
+from statistics import median, median_high
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, duration, percent, span_in
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.periods import INSTANT, day_edges, day_number
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import LARGE_SHARE, count_series, metrics_query, own_usage, quantity_share
+
+NAME = "unit_slips"  # in links, options and JSON
+
+FACTORS = (60, 1_000, 1_024)
+"""Factors between units: minutes and seconds, kilo, kibi."""
+
+HISTORY = timedelta(days=28)
+"""Time before the period in which a customer's history is looked for."""
+
+MIN_HISTORY_DAYS, MAX_HISTORY_DAYS = 5, 28
+"""Days of a customer's metric that a day is compared with: its latest ones before."""
+
+MIN_DAILY_EVENTS = 8
+"""Positive quantities of a day from which it is judged and part of the history."""
+
+MIN_DEVIATION = 5
+"""Deviation of each quartile from the history, in multiples of the history's own spread."""
+
+HIGH_SHARE = Decimal("0.01")
+"""Share of the customer's quantity of the metric, too much or missing, from which a finding is high."""
+
+MIN_HIGH_EVENTS = 20
+"""Events from which `HIGH_SHARE` is enough; fewer need `LARGE_SHARE`."""
+
+_MAX_FACTOR_ERROR = math.log(1.5)
+"""Distance of each quartile from the factor, as a logarithm; more if the history's spread is larger."""
+
+_MAX_FACTOR_ERROR_SPREADS = 2
+"""Distance of each quartile from the factor, in multiples of the history's spread."""
+
+_MIN_SPREAD = 0.05
+"""Least spread of a history, as a logarithm: many customers send the same quantity every day."""
+
+_MAX_SHIFT_DIFFERENCE = math.log(3)
+"""Difference between the days of one error, as a logarithm; 60 and 1,000 differ by more."""
+
+_LOG_FACTORS = {sign * math.log(factor): (factor, sign) for factor in FACTORS for sign in (1, -1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day of one customer's metric: its number, and the quartiles, count, sum, first and last of its events."""
+
+    number: int
+    quartiles: Sequence[Decimal]
+    events: int
+    quantity: Decimal
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnitError:
+    """Consecutive days with events whose quantities are `ratio` times the history's `usual` median.
+
+    `factor` is the nearest of `FACTORS`; it `multiplies` the quantities or else divides them.
+    """
+
+    days: tuple[Day, ...]
+    factor: int
+    multiplies: bool
+    ratio: float
+    usual: Decimal
+
+    def corrected(self, quantity: Decimal) -> Decimal:
+        """The quantity in the usual unit."""
+        return quantity / self.factor if self.multiplies else quantity * self.factor
+
+
+@dataclass(frozen=True, slots=True)
+class _CustomerError:
+    """A unit error of one customer's metric."""
+
+    customer_id: UUID
+    metric_key: str
+    error: UnitError
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """When its events occurred, half-open."""
+        return self.error.days[0].first, self.error.days[-1].last + INSTANT
+
+    @property
+    def events(self) -> int:
+        """The events of its days."""
+        return sum(day.events for day in self.error.days)
+
+
+def statement(table: Table, period: Period) -> Select[Any]:
+    """The days of a resolved period, and of the history before it, with at least 8 positive quantities.
+
+    Columns: `customer_id`, `metric_key`, `day` integer (of the edges of period and history), `events` bigint,
+    `quartiles` numeric[], `quantity` numeric, `first`, `last` timestamptz. Ordered by customer, metric and day.
+    """
+    c = table.c
+    widened = period.replace(since=max(period.span[0] - HISTORY, validators.EARLIEST))
+    day = day_number(c.timestamp, day_edges(widened)).label("day")
+    quartiles = func.percentile_disc(cast(literal([0.25, 0.5, 0.75], ARRAY(Float)), ARRAY(Float)))
+    return (
+        select(
+            c.customer_id,
+            c.metric_key,
+            day,
+            func.count().label("events"),
+            quartiles.within_group(c.quantity).cast(ARRAY(Numeric)).label("quartiles"),
+            func.sum(c.quantity).label("quantity"),
+            func.min(c.timestamp).label("first"),
+            func.max(c.timestamp).label("last"),
+        )
+        .where(*conditions(table, widened), c.quantity > 0, _is_finite(c.quantity))
+        .group_by(c.customer_id, c.metric_key, day)
+        .having(func.count() >= MIN_DAILY_EVENTS)
+        .order_by(c.customer_id, c.metric_key, day)
+    )
+
+
+def _is_finite(quantity: ColumnElement[Decimal]) -> ColumnElement[bool]:
+    """Whether it can be summed: PostgreSQL orders infinity and NaN after every number."""
+    bounds = [literal(Decimal(bound), Numeric) for bound in ("-Infinity", "Infinity")]
+    return and_(quantity > bounds[0], quantity < bounds[1])
+
+
+def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
+    """The unit errors among the days of one customer's metric, given in order."""
+    history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS)
+    medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS)
+    run: list[tuple[Day, float]] = []
+    usual = Decimal(0)
+    for day in days:
+        logs = tuple(map(_log, day.quartiles))
+        shift = _shift(logs, history)
+        if shift is None:
+            history.append(logs)
+            medians.append(day.quartiles[1])
+        if run and (shift is None or abs(shift - run[0][1]) > _MAX_SHIFT_DIFFERENCE):
+            yield _unit_error(run, usual)
+            run = []
+        if shift is not None:
+            usual = usual if run else median_high(medians)
+            run.append((day, shift))
+    if run:
+        yield _unit_error(run, usual)
+
+
+def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float | None:
+    """The logarithm of the factor by which a day's quartiles are shifted; None if it has no unit error."""
+    if len(history) < MIN_HISTORY_DAYS:
+        return None
+    shifts, spreads = [], []
+    for index, value in enumerate(logs):
+        before = [quartiles[index] for quartiles in history]
+        middle = median(before)
+        shifts.append(value - middle)
+        spreads.append(max(_MIN_SPREAD, 1.4826 * median(abs(quartile - middle) for quartile in before)))
+    day_shift = median(shifts)
+    factor = min(_LOG_FACTORS, key=lambda log: abs(log - day_shift))
+    for shift, spread in zip(shifts, spreads, strict=True):
+        if abs(shift) <= MIN_DEVIATION * spread:
+            return None
+        if abs(shift - factor) > max(_MAX_FACTOR_ERROR, _MAX_FACTOR_ERROR_SPREADS * spread):
+            return None
+    return day_shift
+
+
+def _unit_error(run: list[tuple[Day, float]], usual: Decimal) -> UnitError:
+    shift = median(shift for _, shift in run)
+    factor, sign = _LOG_FACTORS[min(_LOG_FACTORS, key=lambda log: abs(log - shift))]
+    return UnitError(tuple(day for day, _ in run), factor, sign > 0, math.exp(shift), usual)
+
+
+def _log(quantity: Decimal) -> float:
+    """The logarithm of a positive quantity, however large or small."""
+    number = float(quantity)
+    return math.log(number) if 1e-300 < number < 1e300 else float(quantity.ln())
+
+
+def examine(examination: Examination) -> Outcome:
+    """The unit errors with a day in the period, by customer and metric; partial if some had too few days to judge."""
+    period = examination.period
+    if examination.closed_until <= period.span[0]:
+        return Outcome()
+    closed = period.replace(until=examination.closed_until)
+    errors: list[_CustomerError] = []
+    judged_days = judged_series = 0
+    rows = examination.rows(statement(examination.table, closed))
+    for (customer, metric), members in groupby(rows, key=attrgetter("customer_id", "metric_key")):
+        days = [Day(row.day, row.quartiles, row.events, row.quantity, row.first, row.last) for row in members]
+        judged = sum(day.last >= period.span[0] for day in days[MIN_HISTORY_DAYS:])
+        judged_days += judged
+        judged_series += judged > 0
+        for error in unit_errors(days):
+            inside = tuple(
+                replace(day, first=max(day.first, period.span[0])) for day in error.days if day.last >= period.span[0]
+            )
+            if inside:
+                errors.append(_CustomerError(customer, metric, replace(error, days=inside)))
+    ranked = sorted(zip(_severities(examination, errors), errors, strict=True), key=lambda pair: _rank(*pair))
+    shown, note = limited(
+        ranked,
+        "unit errors",
+        lambda rest: counted(sum(error.events for _, error in rest), "event"),
+    )
+    notes = [note] if note else []
+    series = count_series(examination, closed)
+    if sparse := series - judged_series:
+        notes.append(
+            f"{sparse:,} of {series:,} customers' metrics not judged: no day of at least {MIN_DAILY_EVENTS} positive"
+            f" quantities after {MIN_HISTORY_DAYS} such days"
+        )
+    return Outcome(
+        findings=tuple(_finding(examination, severity, error) for severity, error in shown),
+        looked_at=judged_days,
+        note="; ".join(notes),
+        is_partial=sparse > 0,
+    )
+
+
+def _severities(examination: Examination, errors: list[_CustomerError]) -> list[Severity]:
+    usage = own_usage(examination, {error.customer_id for error in errors})
+    severities: list[Severity] = []
+    for error in errors:
+        quantity = total(day.quantity for day in error.error.days)
+        wrong = part(quantity - error.error.corrected(quantity), usage[error.customer_id, error.metric_key][1])
+        severities.append(
+            "high" if wrong >= (HIGH_SHARE if error.events >= MIN_HIGH_EVENTS else LARGE_SHARE) else "medium"
+        )
+    return severities
+
+
+def _rank(severity: Severity, error: _CustomerError) -> tuple[Any, ...]:
+    return list(SEVERITIES).index(severity), -error.events, error.customer_id, error.metric_key, error.span
+
+
+def _finding(examination: Examination, severity: Severity, customer_error: _CustomerError) -> Finding:
+    error, customer, metric = customer_error.error, customer_error.customer_id, customer_error.metric_key
+    since, until = customer_error.span
+    events, quantity, costs = _totals(examination, customer_error)
+    ratio = error.ratio if error.multiplies else 1 / error.ratio
+    compared = "times" if error.multiplies else "times smaller than"
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=f"{counted(events, 'event')} of customer {customer}, {data_value(metric)},"
+        f" {span_in(since, until, examination.period.zone)}: on {counted(len(error.days), 'day')} all quartiles of the"
+        f" quantities are about {ratio:,.0f} {compared} those of the customer's days before, as a unit wrong by"
+        f" {error.factor:,} makes them.",
+        since=since,
+        until=until,
+        events=events,
+        quantity=quantity,
+        amounts=tuple(sorted((currency, cost) for currency, cost in costs.items() if currency is not None)),
+        **quantity_share(examination, {metric: quantity}),
+        customer_id=customer,
+        metric_key=metric,
+        question=metrics_query(
+            examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until
+        ),
+        facts=(
+            ("usual median", plain(error.usual)),
+            ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
+            ("quantity in the usual unit, about", plain(Decimal(f"{error.corrected(quantity):.6g}"))),
+            *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
+        ),
+    )
+
+
+def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decimal, dict[str | None, Decimal]]:
+    """Events, quantity, and cost by currency of all the customer's events of the metric in the error's span."""
+    c = examination.table.c
+    since, until = error.span
+    rows = examination.connection.execute(
+        select(
+            c.external_cost_currency,
+            func.count(),
+            func.coalesce(func.sum(c.quantity).filter(_is_finite(c.quantity)), 0),
+            func.sum(c.external_cost_amount),
+        )
+        .where(
+            *conditions(examination.table, examination.period),
+            c.customer_id == error.customer_id,
+            c.metric_key == error.metric_key,
+            c.timestamp >= since,
+            c.timestamp < until,
+        )
+        .group_by(c.external_cost_currency)
+    ).all()
+    costs = {row[0]: row[3] for row in rows if row[3] is not None}
+    return sum(row[1] for row in rows), total(row[2] for row in rows), costs
+
+
+CHECK = Check(
+    name=NAME,
+    title="Unit errors",
+    means="Seconds sent as minutes, or bytes as kilobytes: the invoice is too high or too low by the factor.",
+    parameters={
+        "factors": ", ".join(f"×{factor:,} and ÷{factor:,}" for factor in FACTORS),
+        "history": f"the customer's latest {MAX_HISTORY_DAYS} days of the metric before, at least {MIN_HISTORY_DAYS},"
+        f" within {duration(HISTORY)} before the period; a day has at least {MIN_DAILY_EVENTS} positive quantities",
+        "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
+        f" than {MIN_DEVIATION} times the history's own spread",
+        "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"
+        f" the customer's quantity of the metric; or fewer events and {percent(LARGE_SHARE)}; else medium",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
+    },
+    unit="days of a customer's metric",
+    statement=statement,
+    examine=examine,
+)

@@ -1,0 +1,367 @@
+"""Findings of what invoice lines charge: different unit prices of one price, and unexpected currencies.
+
+Unit prices: lines of one price key and currency should have one. Amounts are rounded, some more than others: a line's
+unit price is known to within one unit of its own last decimal, divided by its quantity. At 0.01402 a unit, 1,042 units
+may be 14.61 and 2 units 0.02804. Zeros at the end are ignored, since exports add and drop them: the last decimal is
+that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). The usual unit price is the
+one that fits most lines.
+
+Currencies: a line should charge in the currency of the wallet that its usage goes to, pinned or by the
+preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
+currencies are wrong: most of these lines say which is usual, or nearly all lines of the price if the customer has only
+one. Upper and lower case are one currency.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import MAX_PREC, Context, Decimal
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, listed, span_in
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.reconciliation.compare import Row, price_or_metric
+from usage_explore.validation.reconciliation.differences import (
+    MAX_LISTED_LINES,
+    MAX_SINGLE_CUSTOMERS,
+    NAME,
+    Differences,
+)
+from usage_explore.validation.reconciliation.invoices import InvoiceLine
+from usage_explore.validation.totals import part
+from usage_explore.validation.wallet_preferences import NOBODY, Preferences
+
+DOUBLED_FACTOR = 2
+"""A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of the lines
+agree; so is one of the other sign."""
+
+MIN_PRICE_CURRENCY_SHARE = Decimal("0.8")
+"""Share of a price's other lines from which their currency is the usual one of the price."""
+
+MIN_PRICE_LINES = 4
+"""Lines of a price in one currency from which it may be the usual one of the price."""
+
+_FLOAT_DIGITS = 14
+"""Exact digits of a binary float that was written out: 0.30000000000000004."""
+
+_DECIMALS = (
+    (0, re.compile("BIF|CLP|DJF|GNF|ISK|JPY|KMF|KRW|PYG|RWF|UGX|UYI|VND|VUV|XAF|XOF|XPF", re.IGNORECASE)),
+    (3, re.compile("BHD|IQD|JOD|KWD|LYD|OMR|TND", re.IGNORECASE)),
+    (4, re.compile("CLF|UYW", re.IGNORECASE)),
+    (2, re.compile("[A-Z]{3}", re.IGNORECASE | re.ASCII)),
+)
+"""Decimals of currencies by ISO 4217; the first match counts."""
+
+_FINE = Context(prec=60)
+_EXACT = Context(prec=MAX_PREC)
+
+PriceColumn = Literal["price_key", "metric_key"]
+Reason = Literal["pinned", "preference", "default", "customer", "price"]
+
+_REASONS: dict[Reason, tuple[Severity, str]] = {
+    "pinned": ("high", "usage is pinned to wallet {usual}"),
+    "preference": ("high", "the preferred currency is {usual}"),
+    "default": ("high", "the organization's default currency is {usual}"),
+    "customer": ("high", "most other lines of the customer are in {usual}"),
+    "price": ("medium", "most other lines of the price are in {usual}"),
+}
+"""Severity and wording of each reason to expect another currency, the strongest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPriceDeviation:
+    """Lines of a price in a currency whose unit price differs from that of the `usual` line, which fits most.
+
+    `column` is "price_key", or "metric_key" for lines without a price, and `key` its value. `lines` counts all lines of
+    the price. `doubled` are the deviating lines at `DOUBLED_FACTOR` times the usual unit price or more, or with the
+    other sign; none unless at least half of the lines agree.
+    """
+
+    column: PriceColumn
+    key: str
+    currency: str | None
+    usual: InvoiceLine
+    lines: int
+    deviating: tuple[InvoiceLine, ...]
+    doubled: tuple[InvoiceLine, ...]
+
+
+def unit_price_deviations(lines: Iterable[InvoiceLine]) -> list[UnitPriceDeviation]:
+    """The prices whose lines cannot all have one unit price, those with most deviating lines first.
+
+    Lines without a price key are compared with the others of their metric that have none. Lines without an amount or a
+    quantity are ignored.
+    """
+    by_price: dict[tuple[PriceColumn, str, str | None], list[InvoiceLine]] = {}
+    for line in lines:
+        if line.amount is None or not line.quantity:
+            continue
+        if line.price_key is not None:
+            by_price.setdefault(("price_key", line.price_key, line.currency), []).append(line)
+        elif line.metric_key is not None:
+            by_price.setdefault(("metric_key", line.metric_key, line.currency), []).append(line)
+    judged = (_deviation(*price, members) for price, members in by_price.items() if len(members) > 1)
+    deviations = [deviation for deviation in judged if deviation is not None]
+    return sorted(deviations, key=lambda one: (-len(one.deviating), one.column, one.key, one.currency or ""))
+
+
+def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) -> Finding:
+    """One finding for a price; of one customer's if all deviating lines are."""
+    examination, column, deviating = differences.examination, deviation.column, deviation.deviating
+    since, until = examination.period.span
+    customers = {line.customer_id for line in deviating}
+    customer = customers.pop() if len(customers) == 1 else None
+    index = differences.columns.index(column) + 1
+    rows = [row for row in differences.rows if row.key[index] == deviation.key and customer in (None, row.key[0])]
+    example, usual = (deviation.doubled or deviating)[0], deviation.usual
+    currency = "" if deviation.currency is None else f" {data_value(deviation.currency)}"
+    key: dict[str, Any] = {column: deviation.key}
+    return Finding(
+        check=NAME,
+        severity="high" if deviation.doubled else "medium",
+        sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
+        f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
+        f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
+        f" {example.line:,} about {plain(_unit_price(example))}{currency}, while line {usual.line:,} and most others"
+        f" charge about {plain(_unit_price(usual))}{currency}.",
+        since=since,
+        until=until,
+        events=sum(row.events for row in rows),
+        question=examination.aggregate_question(metric="sum_quantity", customer_id=customer, **key),
+        share=part(len(deviating), deviation.lines),
+        customer_id=customer,
+        **key,
+        facts=tuple(
+            (name, ", ".join(f"{line.line}" for line in lines[:MAX_LISTED_LINES]))
+            for name, lines in (
+                ("deviating lines", deviating),
+                ("charged twice or more, or with the other sign", deviation.doubled),
+            )
+            if lines
+        ),
+    )
+
+
+def _unit_price(line: InvoiceLine) -> Decimal:
+    """Amount by quantity of a line that has both, to 12 significant digits."""
+    return Context(prec=12).divide(line.amount or Decimal(0), line.quantity)
+
+
+class _Bounds(NamedTuple):
+    """The least and the largest unit price that a line may have before rounding."""
+
+    low: Decimal
+    high: Decimal
+
+
+def _deviation(
+    column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine]
+) -> UnitPriceDeviation | None:
+    bounds = [_bounds(line) for line in lines]
+    usual = _most_fitting(bounds)
+    fits = [low <= bounds[usual].low <= high for low, high in bounds]
+    if all(fits):
+        return None
+    deviating = [index for index, fit in enumerate(fits) if not fit]
+    doubled: list[int] = []
+    if 2 * len(deviating) <= len(lines):
+        agreeing = [index for index, fit in enumerate(fits) if fit]
+        # all agreeing bounds contain the usual line's lower one, so that it is the highest of the lower ones
+        price = _Bounds(bounds[usual].low, min(bounds[index].high for index in agreeing))
+        sign = _sign([lines[index] for index in agreeing])
+        doubled = [index for index in deviating if _may_be_doubled(bounds[index], price, sign)]
+    return UnitPriceDeviation(
+        column,
+        key,
+        currency,
+        usual=lines[usual],
+        lines=len(lines),
+        deviating=tuple(lines[index] for index in deviating),
+        doubled=tuple(lines[index] for index in doubled),
+    )
+
+
+def _sign(lines: Iterable[InvoiceLine]) -> int:
+    """1, -1 or 0: the sign of the lines' total amount, quantities taken as positive."""
+    charged = total((line.amount or Decimal(0)).copy_sign(_unit_price(line)) for line in lines)
+    return (charged > 0) - (charged < 0)
+
+
+def _may_be_doubled(line: _Bounds, price: _Bounds, sign: int) -> bool:
+    """Whether a line may charge `DOUBLED_FACTOR` times a price of this sign or more, or charges with the other sign.
+
+    An amount that is rounded by up to one unit of its last decimal and then multiplied is off by `DOUBLED_FACTOR` of
+    them; `line` reaches one unit only. The price may be as near to 0 as its own bounds allow.
+    """
+    if not sign:
+        return False
+    if sign < 0:
+        line, price = (_Bounds(each.high.copy_negate(), each.low.copy_negate()) for each in (line, price))
+    if line.high < 0:
+        return True
+    unit = _FINE.divide(_FINE.subtract(line.high, line.low), 2)
+    highest = _FINE.add(line.high, _FINE.multiply(unit, DOUBLED_FACTOR - 1))
+    return line.low > price.low and highest >= _FINE.multiply(DOUBLED_FACTOR, max(price.low, Decimal(0)))
+
+
+def _bounds(line: InvoiceLine) -> _Bounds:
+    amount, unit = line.amount or Decimal(0), _last_decimal(line)
+    ends = [_FINE.divide(_EXACT.add(amount, by), line.quantity) for by in (unit.copy_negate(), unit)]
+    return _Bounds(min(ends), max(ends))
+
+
+def _last_decimal(line: InvoiceLine) -> Decimal:
+    """One unit of the last decimal that a line's amount is rounded to: 0.01 for 14.5 EUR."""
+    amount, currency = line.amount or Decimal(0), line.currency or ""
+    usual = min(_decimals(amount), 2)
+    usual = next((decimals for decimals, codes in _DECIMALS if codes.fullmatch(currency)), usual)
+    decimals = max(_decimals(_EXACT.normalize(amount)), usual)
+    return max(Decimal(1).scaleb(-decimals), Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
+
+
+def _decimals(amount: Decimal) -> int:
+    exponent = amount.as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0
+
+
+def _most_fitting(bounds: list[_Bounds]) -> int:
+    """The index of the bounds whose lower end lies within most of the bounds."""
+    ends = sorted(
+        [(low, 0, index) for index, (low, _) in enumerate(bounds)]
+        + [(high, 1, index) for index, (_, high) in enumerate(bounds)]
+    )
+    depth, deepest, most_fitting = 0, 0, 0
+    for _, closes, index in ends:
+        depth += -1 if closes else 1
+        if depth > deepest:
+            deepest, most_fitting = depth, index
+    return most_fitting
+
+
+@dataclass(slots=True)
+class _WrongCurrency:
+    """Lines charged in a currency, where one of the `usual` ones was expected, and the rows of these lines."""
+
+    charged: str
+    usual: tuple[str, ...]
+    reason: Reason
+    lines: list[InvoiceLine] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def customers(self) -> set[UUID]:
+        """The lines' customers."""
+        return {line.customer_id for line in self.lines}
+
+
+def currency_findings(differences: Differences) -> list[Finding]:
+    """The lines in an unexpected currency, the gravest first.
+
+    One finding for each customer; for all customers of one currency and reason if more than `MAX_SINGLE_CUSTOMERS`.
+    """
+    lines = sum(1 for _ in _with_currency(differences.rows))
+    findings = [
+        _currency_finding(differences, wrong, part(len(wrong.lines), lines)) for wrong in _wrong_currencies(differences)
+    ]
+    return sorted(
+        findings,
+        key=lambda finding: (list(SEVERITIES).index(finding.severity), -finding.share, finding.sentence),
+    )
+
+
+def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
+    columns = differences.columns
+    preferences = differences.examination.preferences or NOBODY
+    charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(differences.rows)]
+    by_customer: dict[UUID, Counter[str]] = {}
+    by_price: dict[str | None, Counter[str]] = {}
+    for row, line, known in charged:
+        if known is None:
+            by_customer.setdefault(line.customer_id, Counter())[_code(line)] += 1
+        by_price.setdefault(price_or_metric(columns, row.key), Counter())[_code(line)] += 1
+    groups: dict[tuple[str, tuple[str, ...], Reason], dict[UUID, _WrongCurrency]] = {}
+    for row, line, known in charged:
+        expected = known or _most_common(by_customer[line.customer_id], by_price[price_or_metric(columns, row.key)])
+        if expected and _code(line) not in map(str.upper, expected[0]):
+            key = (_code(line), *expected)
+            wrong = groups.setdefault(key, {}).setdefault(line.customer_id, _WrongCurrency(*key))
+            wrong.lines.append(line)
+            if row not in wrong.rows[-1:]:
+                wrong.rows.append(row)
+    for key, group in groups.items():
+        members = list(group.values())
+        if len(members) <= MAX_SINGLE_CUSTOMERS:
+            yield from members
+        else:
+            yield _WrongCurrency(
+                *key,
+                [line for member in members for line in member.lines],
+                [row for member in members for row in member.rows],
+            )
+
+
+def _with_currency(rows: Iterable[Row]) -> Iterator[tuple[Row, InvoiceLine]]:
+    return ((row, line) for row in rows for line in row.lines if line.currency is not None)
+
+
+def _code(line: InvoiceLine) -> str:
+    return (line.currency or "").upper()
+
+
+def _wallets(row: Row, preferences: Preferences) -> tuple[tuple[str, ...], Reason] | None:
+    """The wallets that the usage of a row goes to, and why; None if unknown. A line without usage names its own."""
+    customer: UUID = row.key[0]
+    pinned = row.usage.wallets if row.usage else {line.wallet_currency for line in row.lines}
+    reached = [preferences.wallet(customer, currency) for currency in pinned]
+    wallets = {wallet for wallet, _ in reached if wallet is not None}
+    reasons = {reason for _, reason in reached}
+    return (tuple(sorted(wallets)), next(reason for reason in _REASONS if reason in reasons)) if wallets else None
+
+
+def _most_common(customer: Counter[str], price: Counter[str]) -> tuple[tuple[str, ...], Reason] | None:
+    """The most common currency of a customer's lines, of equals the more common one of the price's lines."""
+    if customer.total() > 1:
+        return (min(customer, key=lambda code: (-customer[code], -price[code], code)),), "customer"
+    usual, lines = price.most_common(1)[0]
+    is_usual = lines >= MIN_PRICE_LINES and part(lines, price.total() - 1) >= MIN_PRICE_CURRENCY_SHARE
+    return ((usual,), "price") if is_usual else None
+
+
+def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: Decimal) -> Finding:
+    examination, customers, lines = differences.examination, wrong.customers, wrong.lines
+    since, until = examination.period.span
+    severity, reason = _REASONS[wrong.reason]
+    first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]
+    whose = f"customer {first.customer_id}" if len(customers) == 1 else counted(len(customers), "customer")
+    charges = f" charges {plain(first.amount)} {data_value(wrong.charged)}" if first.amount is not None else ""
+    query: AggregateQuery | EventQuery = (
+        differences.query(wrong.rows)
+        if len(customers) == 1
+        else examination.aggregate_question(metric="sum_quantity", group_by="customer_id")
+    )
+    return Finding(
+        check=NAME,
+        severity=severity,
+        sentence=f"{counted(len(lines), 'line')} of {whose}, {span_in(since, until, examination.period.zone)},"
+        f" {'is' if len(lines) == 1 else 'are'} charged in {data_value(wrong.charged)}, but"
+        f" {reason.format(usual=listed(wrong.usual))}: line {first.line:,}{charges}"
+        f"{'' if len(lines) == 1 else ' and others'}.",
+        since=since,
+        until=until,
+        events=sum(row.events for row in wrong.rows),
+        question=query,
+        amounts=((wrong.charged, total(amounts)),) if amounts else (),
+        share=share,
+        customer_id=first.customer_id if len(customers) == 1 else None,
+        facts=(
+            ("lines", ", ".join(f"{line.line:,}" for line in lines[:MAX_LISTED_LINES])),
+            ("charged in", data_value(wrong.charged)),
+            ("usual currency", listed(wrong.usual)),
+        ),
+    )

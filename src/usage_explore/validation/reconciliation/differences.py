@@ -1,0 +1,356 @@
+"""Findings of differences between invoices and usage: one for each customer, status and explanation.
+
+Several totals of a customer are one finding if one query shows exactly their events, else one finding each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from usage_explore.decimals import plain, total
+from usage_explore.formatting import counted, data_value, listed, percent, span_in
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.validation.check import Examination
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
+from usage_explore.validation.totals import part
+from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
+
+NAME = "reconciliation"
+
+MAX_SINGLE_CUSTOMERS = 10
+"""Customers without any line that are findings of their own; more of them may be one finding."""
+
+MIN_UNINVOICED_SHARE = Decimal("0.5")
+"""Share of the customers with usage from which more than `MAX_SINGLE_CUSTOMERS` without any line are one finding."""
+
+MAX_LISTED_LINES = 20
+"""Line numbers, or totals, in the facts of a finding."""
+
+_MAX_FILTER_VALUES = 300
+"""Values of one filter in a query for several totals."""
+
+_MAX_EXCLUDED_CUSTOMERS = 900
+"""Customers that a query excludes; a filter has at most 1,000 values."""
+
+_ONE_TOTAL: dict[Status, str] = {
+    "missing": "Customer {customer} has no invoice line for {total}, {period}: {recomputed} was used in {events}",
+    "extra": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but has no usage of it",
+    "over-billed": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but used {recomputed}:"
+    " {difference} too much",
+    "under-billed": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but used {recomputed}:"
+    " {difference} too little",
+    "not comparable": "Customer {customer} is invoiced {invoiced} of {total}, {period}, but its usage has NaN or"
+    " infinite quantities and so no exact sum",
+}
+_NOT_COMPARABLE_WITHOUT_LINE = (
+    "Customer {customer} has no invoice line for {total}, {period}, and its usage in {events} has NaN or infinite"
+    " quantities and so no exact sum"
+)
+_SEVERAL_TOTALS: dict[Status, str] = {
+    "missing": "have no invoice line",
+    "extra": "are invoiced without any usage",
+    "over-billed": "are invoiced with more than was used",
+    "under-billed": "are invoiced with less than was used",
+    "not comparable": "cannot be compared: their usage has NaN or infinite quantities",
+}
+
+
+class _Filters(NamedTuple):
+    """The parameters of a query for some totals, and whether it shows their events and no others."""
+
+    parameters: Mapping[str, Any]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Rows compared by the `columns` of the invoices."""
+
+    examination: Examination
+    columns: tuple[str, ...]
+    rows: list[Row]
+    tolerance: Decimal
+
+    def findings(self, max_findings: int) -> tuple[list[Finding], list[list[Row]]]:
+        """The `max_findings` gravest, after one for all customers without lines, and the rows of each further one.
+
+        Those are not made findings, since there may be as many as there are lines.
+        """
+        uninvoiced = self._uninvoiced_rows()
+        in_one_finding = {row.key for row in uninvoiced}
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.rows:
+            if row.key not in in_one_finding and row.status != "matched":
+                groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
+        ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
+        first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
+        return first + [self._finding(rows) for rows in ranked[:max_findings]], ranked[max_findings:]
+
+    def query(self, rows: list[Row]) -> AggregateQuery | EventQuery:
+        """The usage of a customer's rows; if no query shows exactly that, more of the customer's."""
+        parameters = self._filters(rows).parameters
+        if rows[0].status == "not comparable":
+            return self.examination.events_question(**parameters)
+        return self.examination.aggregate_question(metric="sum_quantity", **parameters)
+
+    def _rank(self, rows: list[Row]) -> tuple[Any, ...]:
+        """As findings are ranked: severity, share, events."""
+        first = rows[0]
+        subjects = tuple("" if value is None else str(value) for value in first.key)
+        severity = list(SEVERITIES).index(self._severity(first))
+        return severity, -self._share(rows), -sum(row.events for row in rows), subjects
+
+    def _split(self, rows: list[Row]) -> Iterator[list[Row]]:
+        """The rows in groups that a query can show exactly."""
+        if len(rows) == 1 or self._filters(rows).exact:
+            yield rows
+            return
+        for index in range(1, len(self.columns) + 1):
+            groups: dict[Any, list[Row]] = {}
+            for row in rows:
+                groups.setdefault(row.key[index], []).append(row)
+            if len(groups) > 1:
+                for group in groups.values():
+                    yield from self._split(group)
+                return
+
+    def _filters(self, rows: list[Row]) -> _Filters:
+        parameters: dict[str, Any] = {"customer_id": rows[0].key[0]}
+        missing = set(self.examination.period.missing)
+        exact = True
+        key_values = [{row.key[index] for row in rows} for index in range(1, len(self.columns) + 1)]
+        for name, values in zip(self.columns, key_values, strict=True):
+            wanted = values
+            if name == "wallet_currency":  # events are filtered by the wallet they name, not by where they go
+                wanted = set[Any]().union(*(row.usage.wallets for row in rows if row.usage)) or values
+            if wanted == {None}:
+                missing.add(name)
+            elif _can_filter(name, wanted):
+                parameters[name] = next(iter(wanted)) if name == "subscription_id" else sorted(wanted)
+            else:
+                exact = False
+        if missing:
+            parameters["missing"] = sorted(missing)
+        if exact and len(rows) > 1:
+            shown = sum(
+                all(value in values for value, values in zip(row.key[1:], key_values, strict=True))
+                for row in self._rows_by_customer[rows[0].key[0]]
+            )
+            exact = shown == len(rows)
+        return _Filters(parameters, exact)
+
+    @cached_property
+    def _rows_by_customer(self) -> dict[UUID, list[Row]]:
+        by_customer: dict[UUID, list[Row]] = {}
+        for row in self.rows:
+            by_customer.setdefault(row.key[0], []).append(row)
+        return by_customer
+
+    @cached_property
+    def _used_by_price_or_metric(self) -> dict[str | None, Decimal]:
+        used: dict[str | None, list[Decimal]] = {}
+        for row in self.rows:
+            if row.recomputed is not None:
+                used.setdefault(price_or_metric(self.columns, row.key), []).append(row.recomputed)
+        return {name: total(quantities) for name, quantities in used.items()}
+
+    def _share(self, rows: list[Row]) -> Decimal:
+        """The largest share of a price's or metric's usage that the differences are; 1 without usage or a sum."""
+        differences: dict[str | None, list[Decimal]] = {}
+        for row in rows:
+            differences.setdefault(price_or_metric(self.columns, row.key), []).append(row.difference.copy_abs())
+        used = self._used_by_price_or_metric
+        return max(part(total(each), used.get(name) or Decimal("NaN")) for name, each in differences.items())
+
+    def _severity(self, row: Row) -> Severity:
+        """High without an explanation; never in a period that is not over, since usage may still arrive."""
+        is_over = self.examination.closed_until >= self.examination.period.span[1]
+        return "high" if not row.explained_by and is_over else "medium"
+
+    @cached_property
+    def _customers_with_usage(self) -> set[UUID]:
+        return {row.key[0] for row in self.rows if row.usage is not None}
+
+    def _uninvoiced_rows(self) -> list[Row]:
+        """The unexplained usage of customers without any line, if they are many enough for one finding."""
+        invoiced = {row.key[0] for row in self.rows if row.lines}
+        missing = [row for row in self.rows if row.status == "missing" and not row.explained_by]
+        rows = [row for row in missing if row.key[0] not in invoiced]
+        customers = {row.key[0] for row in rows}
+        is_one_finding = len(customers) > MAX_SINGLE_CUSTOMERS and (
+            part(len(customers), len(self._customers_with_usage)) >= MIN_UNINVOICED_SHARE
+        )
+        return rows if is_one_finding else []
+
+    def _uninvoiced_finding(self, rows: list[Row]) -> Finding:
+        examination = self.examination
+        since, until = examination.period.span
+        customers = {row.key[0] for row in rows}
+        events = sum(row.events for row in rows)
+        metrics = {dict(zip(self.columns, row.key[1:], strict=True)).get("metric_key") for row in rows}
+        has_one_unit = len({price_or_metric(self.columns, row.key) for row in rows}) == 1
+        excluded = {name: list(values) for name, values in examination.period.exclude}
+        invoiced = self._customers_with_usage - customers
+        if 0 < len(invoiced) <= _MAX_EXCLUDED_CUSTOMERS:
+            excluded["customer_id"] = sorted({*excluded.get("customer_id", ()), *map(str, invoiced)})
+        return Finding(
+            check=NAME,
+            severity=self._severity(rows[0]),
+            sentence=f"{len(customers):,} of {counted(len(self._customers_with_usage), 'customer')} with usage,"
+            f" {span_in(since, until, examination.period.zone)}, have no invoice line at all:"
+            f" {counted(events, 'event')} in {counted(len(rows), 'total')},"
+            f" {percent(part(events, examination.totals.events))} of all events; the invoices may be incomplete.",
+            since=since,
+            until=until,
+            events=events,
+            question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", exclude=excluded),
+            quantity=total(row.difference.copy_abs() for row in rows) if has_one_unit else None,
+            amounts=amounts_by_currency(rows),
+            share=self._share(rows),
+            metric_key=next(iter(metrics)) if len(metrics) == 1 else None,
+            facts=(("customers without a line", listed(map(str, customers), most=20)),),
+        )
+
+    def _finding(self, rows: list[Row]) -> Finding:
+        first = rows[0]
+        since, until = self.examination.period.span
+        shared = {
+            name: first.key[index]
+            for index, name in enumerate(self.columns, 1)
+            if len({row.key[index] for row in rows}) == 1
+        }
+        differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
+        has_one_metric = "metric_key" in shared or len(rows) == 1
+        return Finding(
+            check=NAME,
+            severity=self._severity(first),
+            sentence=self._sentence(rows),
+            since=since,
+            until=until,
+            events=sum(row.events for row in rows),
+            question=self.query(rows),
+            quantity=total(differences) if differences and has_one_metric else None,
+            amounts=amounts_by_currency(rows),
+            share=self._share(rows),
+            customer_id=first.key[0],
+            facts=self._facts(rows),
+            **shared,
+        )
+
+    def _sentence(self, rows: list[Row]) -> str:
+        since, until = self.examination.period.span
+        row = rows[0]
+        span = span_in(since, until, self.examination.period.zone)
+        if len(rows) > 1:
+            totals = f"{counted(len(rows), 'total')} of customer {row.key[0]}, {span}"
+            sentence = f"{totals}, {_SEVERAL_TOTALS[row.status]}: {listed([self._total(each) for each in rows])}"
+        else:
+            without_line = row.status == "not comparable" and not row.lines
+            sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
+                customer=row.key[0],
+                total=self._total(row),
+                period=span,
+                invoiced=plain(row.invoiced or Decimal(0)),
+                recomputed=plain(row.recomputed or Decimal(0)),
+                difference=plain(row.difference.copy_abs()),
+                events=counted(row.events, "event"),
+            )
+        return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
+
+    def _explanation(self, rows: list[Row]) -> str:
+        row = rows[0]
+        if row.status == "not comparable" or row.usage is None:
+            return ""
+        if not row.explained_by:
+            if self.examination.period.finalized_at is None:
+                return "; duplicates do not account for it; late events are not known without finalized_at"
+            return "; neither late events nor duplicates account for it"
+        causes = []
+        if LATE in row.explained_by:
+            late = sum(each.usage.late_events for each in rows if each.usage)
+            causes.append(f"{counted(late, 'event')} that arrived after finalization")
+        if row.explained_by == BOTH:  # late duplicates are among the late events
+            duplicates = sum(each.early_duplicate_events for each in rows)
+            causes.append(f"{counted(duplicates, 'event')} before that repeated an idempotency key")
+        elif DUPLICATES in row.explained_by:
+            duplicates = sum(each.duplicate_events for each in rows)
+            causes.append(f"{counted(duplicates, 'event')} that repeated an idempotency key")
+        exactly = "within the tolerance" if self.tolerance else "exactly"
+        return f"; the difference is {exactly} the quantity of {' and '.join(causes)}"
+
+    def _rounding(self, row: Row) -> str:
+        """For an unexplained difference: that rounded quantities would explain it and all others."""
+        bound = self._rounding_bound
+        if bound is None or row.explained_by or row.status not in ("over-billed", "under-billed"):
+            return ""
+        return (
+            f"; no total of lines differs from its usage by {plain(bound)}, one unit of the invoices' last decimal per"
+            f" line, or more: if their quantities are rounded, validate with tolerance {plain(bound)}"
+        )
+
+    @cached_property
+    def _rounding_bound(self) -> Decimal | None:
+        """One unit of the last decimal of all lines' quantities, times the lines of the total with most of them.
+
+        None if any total of lines with usage differs by one unit per line or more.
+        """
+        rows = [row for row in self.rows if row.lines and row.usage is not None and row.difference.is_finite()]
+        exponents = (line.quantity.as_tuple().exponent for row in rows for line in row.lines)
+        unit = Decimal(1).scaleb(min((each for each in exponents if isinstance(each, int) and each < 0), default=0))
+        if any(row.difference.copy_abs() >= unit * len(row.lines) for row in rows):
+            return None
+        return max((unit * len(row.lines) for row in rows), default=None)
+
+    def _facts(self, rows: list[Row]) -> tuple[tuple[str, str], ...]:
+        if len(rows) > 1:
+            facts = [(self._total(row), _quantities(row)) for row in rows[:MAX_LISTED_LINES]]
+            more = len(rows) - len(facts)
+            return (*facts, ("more", f"{more:,} more")) if more else tuple(facts)
+        (row,) = rows
+        facts = [("compared", _quantities(row)), ("tolerance", plain(self.tolerance))]
+        if row.lines:
+            numbers = ", ".join(f"{line.line:,}" for line in row.lines[:MAX_LISTED_LINES])
+            facts.append(("lines", numbers if len(row.lines) <= MAX_LISTED_LINES else f"{numbers} and others"))
+        if row.usage and row.usage.late_events:
+            late = f"{counted(row.usage.late_events, 'event')}, quantity {plain(row.usage.late)}"
+            facts.append(("arrived after finalization", late))
+        if row.duplicate_events:
+            facts.append(("duplicates", counted(row.duplicate_events, "event")))
+        return tuple(facts)
+
+    def _total(self, row: Row) -> str:
+        """The key in words: `tokens, price p1, no subscription`."""
+        values = dict(zip(self.columns, row.key[1:], strict=True))
+        words = [] if values.get("metric_key") is None else [data_value(values["metric_key"])]
+        for name, noun in (("price_key", "price"), ("subscription_id", "subscription"), ("wallet_currency", "wallet")):
+            if name in values:
+                words.append(f"no {noun}" if values[name] is None else f"{noun} {data_value(str(values[name]))}")
+        return ", ".join(words)
+
+
+def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
+    """The sum of the rows' unsigned amount differences by currency."""
+    amounts: dict[str, list[Decimal]] = {}
+    for row in rows:
+        if row.amount_difference is not None and row.currency is not None:
+            amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
+    return tuple((currency, total(each)) for currency, each in sorted(amounts.items()))
+
+
+def _can_filter(name: str, values: set[Any]) -> bool:
+    """Whether one query can filter by all the values."""
+    if name == "subscription_id":
+        return len(values) == 1
+    texts = [value for value in values if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS]
+    return len(texts) == len(values) <= _MAX_FILTER_VALUES
+
+
+def _quantities(row: Row) -> str:
+    invoiced, recomputed = ("nothing" if number is None else plain(number) for number in (row.invoiced, row.recomputed))
+    return f"invoiced {invoiced}, used {recomputed}"

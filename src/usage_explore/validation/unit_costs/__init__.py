@@ -1,1 +1,0 @@
-"""The check of costs for a unit."""
