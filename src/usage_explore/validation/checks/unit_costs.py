@@ -27,7 +27,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
-from usage_explore.validation.finding import Finding, Severity
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, earlier
 from usage_explore.validation.usage_sums import joined, valid_filters
 
@@ -74,9 +74,6 @@ HIGH_SHARE = Decimal("0.01")
 
 MIN_HIGH_EVENTS, HIGH_FACTOR = 50, 10
 """Events, and factor between actual and usual cost, from which an incident is high whatever its share."""
-
-MAX_INCIDENT_FINDINGS = 100
-"""Incidents that are findings, those of the largest share; the note counts the others."""
 
 _RATE = Context(prec=12)
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -292,10 +289,10 @@ def examine(examination: Examination) -> Outcome:
     closed = period.replace(until=examination.closed_until)
     with_history = closed.replace(since=earlier(closed.span[0], HISTORY))
     by_metric: dict[str, list[Any]] = {}
-    for event in sampled(list(examination.rows(sample(table, with_history, examination.totals.events)))):
+    for event in sampled(examination.rows(sample(table, with_history, examination.totals.events))):
         by_metric.setdefault(event.metric, []).append(event)
     keys = {metric: best_keys(events, unit_cost_spread, MIN_GAIN, MAX_KEYS) for metric, events in by_metric.items()}
-    bands, left = bands_of(list(examination.rows(statement(table, closed, keys))))
+    bands, left = bands_of(examination.rows(statement(table, closed, keys)))
     if not left:
         return Outcome(looked_at=len(bands))
     deviations = [
@@ -396,16 +393,16 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
         ((_share(examination, incident), incident) for incident in large),
         key=lambda pair: (-pair[0], -pair[1].events, pair[1].metric, pair[1].span[0]),
     )
-    findings = [
-        _finding(examination, incident, share, _severity(incident, share))
-        for share, incident in ranked[:MAX_INCIDENT_FINDINGS]
-    ]
+    shown, note = limited(
+        ranked,
+        "smaller incidents",
+        lambda rest: counted(sum(incident.events for _, incident in rest), "event"),
+    )
+    findings = [_finding(examination, incident, share, _severity(incident, share)) for share, incident in shown]
     for incident in small:
         share = _share(examination, incident)
         findings.append(_finding(examination, incident, share, "medium" if share >= HIGH_SHARE else "low"))
-    more = [incident for _, incident in ranked[MAX_INCIDENT_FINDINGS:]]
-    events = counted(sum(incident.events for incident in more), "event")
-    return tuple(findings), f"{counted(len(more), 'smaller incident')} more, {events}" if more else ""
+    return tuple(findings), note
 
 
 def _share(examination: Examination, incident: Incident) -> Decimal:
@@ -503,7 +500,7 @@ CHECK = Check(
         "high": f"the excess is {percent(HIGH_SHARE)} of the period's cost in its currency, or {MIN_HIGH_EVENTS} events"
         f" cost {HIGH_FACTOR} times as much or as little; other incidents are medium, and fewer than"
         f" {MIN_INCIDENT_EVENTS} events with less excess low",
-        "most": f"the {MAX_INCIDENT_FINDINGS} largest",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} largest",
     },
     unit="groups of costs",
     statement=statement,

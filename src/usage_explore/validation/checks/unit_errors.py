@@ -25,14 +25,20 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
-from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, day_edges, day_number
+from usage_explore.validation.periods import INSTANT, day_edges, day_number, earlier
 from usage_explore.validation.totals import part
-from usage_explore.validation.usage_sums import LARGE_SHARE, count_series, metrics_query, own_usage, quantity_share
+from usage_explore.validation.usage_sums import (
+    LARGE_SHARE,
+    cost_facts,
+    count_series,
+    metrics_query,
+    own_usage,
+    quantity_share,
+)
 
 NAME = "unit_slips"  # in links, options and JSON
 
@@ -128,7 +134,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     `quartiles` numeric[], `quantity` numeric, `first`, `last` timestamptz. Ordered by customer, metric and day.
     """
     c = table.c
-    widened = period.replace(since=max(period.span[0] - HISTORY, validators.EARLIEST))
+    widened = period.replace(since=earlier(period.span[0], HISTORY))
     day = day_number(c.timestamp, day_edges(widened)).label("day")
     quartiles = func.percentile_disc(cast(literal([0.25, 0.5, 0.75], ARRAY(Float)), ARRAY(Float)))
     return (
@@ -230,12 +236,8 @@ def examine(examination: Examination) -> Outcome:
             if inside:
                 errors.append(_CustomerError(customer, metric, replace(error, days=inside)))
     ranked = sorted(zip(_severities(examination, errors), errors, strict=True), key=lambda pair: _rank(*pair))
-    shown, note = limited(
-        ranked,
-        "unit errors",
-        lambda rest: counted(sum(error.events for _, error in rest), "event"),
-    )
-    notes = [note] if note else []
+    shown, more = limited(ranked, "unit errors", lambda rest: counted(sum(error.events for _, error in rest), "event"))
+    notes = [more] if more else []
     series = count_series(examination, closed)
     if sparse := series - judged_series:
         notes.append(
@@ -294,7 +296,7 @@ def _finding(examination: Examination, severity: Severity, customer_error: _Cust
             ("usual median", plain(error.usual)),
             ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
             ("quantity in the usual unit, about", plain(Decimal(f"{error.corrected(quantity):.6g}"))),
-            *((("cost without a currency", plain(costs[None])),) if None in costs else ()),
+            *cost_facts(costs),
         ),
     )
 
