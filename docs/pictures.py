@@ -48,7 +48,7 @@ def examine(page: Page) -> None:
     """Run the checks where they were not yet, and open the finding of the largest impact."""
     run = page.locator(".st-key-run_checks button")
     run.wait_for()
-    if "Run the checks" in run.inner_text():
+    if "Run checks again" not in run.inner_text():
         run.click()
     table = page.locator("[data-testid=stDataFrame] canvas").first
     table.wait_for(timeout=180_000)

@@ -159,7 +159,7 @@ def test_a_session_s_examination_stays_with_its_organization(ask: Ask) -> None:
     app = examined(ask("audit@example.com", validate=True, organization_id=ACME, **WINDOW))
     app.query_params["organization_id"] = BIRCH
     app.run()
-    assert "Not examined yet" in said(app)
+    assert "Checks not run yet" in said(app)
     assert not app.dataframe
     assert not app.tabs
 

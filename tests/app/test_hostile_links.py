@@ -75,7 +75,7 @@ def test_text_that_is_a_value_is_examined_as_it_is(validate: Open) -> None:
         again(app, {"organization_id": ACME, **WINDOW, "dim:model": text, "not:metric_key": "x", "about_metric": text})
         assert not app.error, text
         shown = "".join(each.value for each in (*app.markdown, *app.subheader, *app.info))
-        assert "Not examined yet" in shown
+        assert "Checks not run yet" in shown
         assert "<script>" not in shown
         assert not {"\x1b", "\u202e"} & {*shown}
 
@@ -87,7 +87,7 @@ def test_a_link_of_another_organization_shows_nothing(page: str, explore: Open, 
     assert "not an organization you may see" in app.error[0].value.replace("\\", "")
     assert not app.get("vega_lite_chart")
     assert not app.dataframe
-    assert "Not examined yet" not in "".join(each.value for each in app.subheader)
+    assert "Checks not run yet" not in "".join(each.value for each in app.subheader)
 
 
 def test_what_cannot_be_drawn_is_said_and_still_listed(

@@ -8,9 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from usage_explore.app.link_limits import MOST_PARAMETERS, Bounded
-from usage_explore.app.navigation import LONGEST
-from usage_explore.app.navigation import MOST_PARAMETERS as MOST_WRITTEN
+from usage_explore.app.middleware import MAX_READ_PARAMETERS, LinkLimits
+from usage_explore.app.navigation import MAX_LINK_BYTES, MAX_LINK_PARAMETERS
 from usage_explore.cli.serve import app_server
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
@@ -31,15 +30,15 @@ def asked(path: str, query: str) -> tuple[int, str]:
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": []}
     with ThreadPoolExecutor(1) as thread:  # where no other test's browser has an event loop
-        thread.submit(anyio.run, Bounded(page), scope, receive, send).result()
+        thread.submit(anyio.run, LinkLimits(page), scope, receive, send).result()
     return sent[0]["status"], sent[1]["body"].decode()
 
 
 @pytest.mark.parametrize("path", ["/", "/events", "/behind/a/proxy/explore"])
 def test_a_link_beyond_the_bounds_is_refused(path: str) -> None:
-    assert asked(path, "&".join(["metric_key=a"] * MOST_PARAMETERS)) == (200, "the page")
+    assert asked(path, "&".join(["metric_key=a"] * MAX_READ_PARAMETERS)) == (200, "the page")
     assert asked(path, "dim:x=" + "a" * 60_000) == (200, "the page")
-    status, said = asked(path, "&".join(["metric_key=a"] * (MOST_PARAMETERS + 1)))
+    status, said = asked(path, "&".join(["metric_key=a"] * (MAX_READ_PARAMETERS + 1)))
     assert (status, "1,001 parameters" in said) == (414, True)
     assert asked(path, "a=" + "a" * MAX_QUERY_STRING_BYTES)[0] == 414
 
@@ -49,8 +48,8 @@ def test_the_api_has_its_own() -> None:
 
 
 def test_what_the_app_writes_it_also_reads() -> None:
-    assert MOST_WRITTEN <= MOST_PARAMETERS
-    assert LONGEST <= MAX_QUERY_STRING_BYTES
+    assert MAX_LINK_PARAMETERS <= MAX_READ_PARAMETERS
+    assert MAX_LINK_BYTES <= MAX_QUERY_STRING_BYTES
 
 
 def test_the_app_is_served_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,4 +57,4 @@ def test_the_app_is_served_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_server.uvicorn_server, "serve", lambda app, *_, **__: served.append(app))
     monkeypatch.setattr(app_server.bootstrap, "load_config_options", lambda _: None)
     app_server.run("127.0.0.1", 1, lambda: None)
-    assert any(each.cls is Bounded for each in served[0]._user_middleware)
+    assert any(each.cls is LinkLimits for each in served[0]._user_middleware)

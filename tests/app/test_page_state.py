@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from usage_explore import AggregateQuery, EventQuery, QueryError, formatting
 from usage_explore.app import markdown, query_edits
+from usage_explore.app.events.page import export_file_name
+from usage_explore.app.header import linked_views
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.query_edits import Filter
 from usage_explore.app.validate.view import ValidateView
@@ -123,10 +125,10 @@ changes = st.sampled_from(
 def test_what_is_picked_survives_where_it_still_means_something(picked, span, change, grouping) -> None:
     query = AggregateQuery(organization_id=ID, group_by="metric_key")
     view = ExploreView(query, "lines", picked, span)
-    asked = view.asking(query.replace(group_by=grouping, **change))
+    asked = view.with_query(query.replace(group_by=grouping, **change))
     assert (asked.chart, asked.span) == ("lines", span)
     assert asked.series == (picked if grouping == "metric_key" else None)
-    other = view.asking(query.replace(organization_id="0a0a0a0a-0000-4000-8000-000000000002"))
+    other = view.with_query(query.replace(organization_id="0a0a0a0a-0000-4000-8000-000000000002"))
     assert (other.series, other.span) == (None, None)
 
 
@@ -210,3 +212,30 @@ def test_the_empty_text_and_one_that_is_spelled_so_are_told_apart() -> None:
 def test_commands_in_a_message_are_code_and_the_rest_is_as_it_is() -> None:
     assert markdown.prose("Run `usage-explore load FILE`, *now*") == "Run `usage-explore load FILE`, \\*now\\*"
     assert markdown.prose("a ` b") == markdown.plain("a ` b")
+
+
+def test_a_window_up_to_now_stays_the_same_from_explore_through_events_to_validate() -> None:
+    explore = ExploreView(AggregateQuery(organization_id=ID, since="-7d/d", metric_key="tokens_in"))
+    _, events, validate = linked_views(explore, NOW)
+    for view in linked_views(events, NOW):
+        if not isinstance(view, EventsView):
+            assert view.query.resolve(NOW).span == explore.query.resolve(NOW).span
+            assert view.query.until == "now"
+            assert view.query.metric_key == ("tokens_in",)
+    assert validate.query.resolve(NOW).span == explore.query.resolve(NOW).span
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "name"),
+    [
+        (datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC), "-2026-10-01-2026-10-31"),
+        (datetime(2026, 9, 30, 22, tzinfo=UTC), None, "-from-2026-10-01"),
+        (None, datetime(2026, 9, 30, 22, tzinfo=UTC), "-before-2026-10-01"),
+        (None, None, ""),
+    ],
+)
+def test_an_export_is_named_by_its_window_on_the_pages_clock(
+    after: datetime | None, before: datetime | None, name: str
+) -> None:
+    view = EventsView(EventQuery(organization_id=ID, occurred_after=after, occurred_before=before), "Europe/Berlin")
+    assert export_file_name(view) == f"usage-events{name}"

@@ -508,3 +508,10 @@ def test_series_leave_the_tables_as_they_are(
     assert (config["y_min"], config["y_max"]) == (-1, 1)
     folded = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), link)
     assert [*ranked(folded).value["series"]][-1] == "Other (folded)"
+
+
+@pytest.mark.parametrize("link", [{"group_by": "dim:modle"}, {"dim:modle": "large"}])
+def test_a_dimension_that_no_event_has_is_a_warning_with_a_similar_one(explore: Open, link: dict[str, str]) -> None:
+    app = explore(organization_id=ACME, **WINDOW, **link)
+    assert "No event has the dimension dim:modle, did you mean dim:model?" in text(app)
+    assert not explore(**LINK).warning

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from support.api_server import running
-from usage_explore.app.sign_in_redirect import COOKIE, Returning
+from usage_explore.app.middleware import COOKIE, SignInRedirect
 
 LINK = "/events?group_by=dim:model&metric_key=a%5C%2Cb&dim:x=%E2%80%AE%20%26&until=now"
 
@@ -34,7 +34,7 @@ async def page(request: Request) -> Response:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     routes = [Route("/auth/login", login), Route("/oauth2callback", callback), Route("/events", page)]
-    app = Starlette(routes=routes, middleware=[Middleware(Returning)])
+    app = Starlette(routes=routes, middleware=[Middleware(SignInRedirect)])
     with running(app) as url:
         yield url
 

@@ -81,12 +81,12 @@ def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store:
     page.get_by_role("option", name="images · ").click()
     expect(page.get_by_role("listbox")).to_be_visible()
     page.get_by_role("button", name="Add filter").click()
-    sees(page, "metric key is images")
+    sees(page, "metric is images")
     assert parameters(page)["metric_key"] == ["images"]
     assert picture(page) != before
     total = store.aggregate(AggregateQuery(**LINK, metric_key="images")).total
     sees(page, formatting.counted(total, "event"))
-    page.get_by_role("button", name="metric key is images").click()
+    page.get_by_role("button", name="metric is images").click()
     settled(page)
     assert "metric_key" not in parameters(page)
     assert picture(page) == before

@@ -20,10 +20,10 @@ SENTENCES = {
     "since=2026-09-01T00:00:00Z&until=2026-09-02T00:00:00Z": "Events per day, 1 Sep 2026, UTC",
     "since=2026-09-01T08:30:00Z": "Events per day, 1 Sep 2026 08:30 to now, UTC",
     "since=-7d&metric_key=a,b&dim:model=&not:missing=dim:region&missing=price_key&not:metric_key=x": (
-        "Events per day, last 7 days, UTC, metric key is a or b, model is (empty), price key is missing, "
-        "metric key is not x, region is there"
+        "Events per day, last 7 days, UTC, metric is a or b, model is (empty), price is missing, "
+        "metric is not x, region is not missing"
     ),
-    "metric_key=a,b,c,d": "Events per day, last 30 days, UTC, metric key is any of 4 values",
+    "metric_key=a,b,c,d": "Events per day, last 30 days, UTC, metric is any of 4 values",
     f"dim:model={'x' * 3000}": f"Events per day, last 30 days, UTC, model is {'x' * 59}…",
     "since=2026-10-25T00:30:00Z&until=2026-10-25T01:30:00.25Z&timezone=Europe/Berlin": (
         "Events per day, 25 Oct 2026 02:30 +0200 to 25 Oct 2026 02:30:00.25 +0100, Europe/Berlin"

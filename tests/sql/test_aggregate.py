@@ -357,7 +357,7 @@ def test_a_notebook_shows_an_answer_in_a_few_lines(store: Store) -> None:
     assert answer._repr_html_().count("<tr") == 2 + 4
     assert "points" not in repr(answer.series[0])
     page = store.events(EventQuery(metric_key="<b>"))
-    assert repr(page) == "<EventPage: 0 events, the last page; Events, newest first, metric key is <b>>"
+    assert repr(page) == "<EventPage: 0 events, the last page; Events, newest first, metric is <b>>"
     assert "<b>" not in page._repr_html_()
     assert store.events()._repr_html_().count("<tr") < 25
     assert repr(store).startswith("<Store: usage_events at postgresql")

@@ -39,10 +39,10 @@ def at_rest(page: Page) -> Page:
 
 
 def examined(page: Page) -> Page:
-    """Run the checks, if this period has not been examined yet."""
+    """Run the checks, if they have not run for this period yet."""
     found = page.locator(".st-key-run_checks button")
     found.wait_for()
-    if "Run the checks" in found.inner_text():
+    if "Run checks again" not in found.inner_text():
         found.click()
     page.get_by_role("tab", name="Findings").wait_for()
     return settled(page)

@@ -1,6 +1,5 @@
-"""The Streamlit app: the only room that imports Streamlit.
+"""The Streamlit app, the only package that imports Streamlit.
 
-The URL is the truth. Every run reads the question from it, sets the widgets from the question and draws;
-a widget's callback writes the changed question back to it. So Back, Forward, reloading and a fresh browser
-all show what the address bar says.
+The URL holds the page's state. Every run parses the view from the URL, sets the widgets from the view and draws; a
+widget's callback writes the changed view to the URL. So Back, Forward, reloading and sharing a link show the same page.
 """

@@ -1,10 +1,8 @@
-"""What the pages ask the store, remembered for a minute.
+"""The pages' queries to the store, cached for a minute and shared by all sessions.
 
-Answers are frozen values, so sessions share them as they are. The resolved question is the key, with live ones
-rounded down to the minute: nobody sees numbers older than the header says. Errors are never remembered.
-
-Every session shares what is remembered: what the asker may see is decided before each look, and each answer is kept
-under its organization.
+Results are frozen values. The cache key is the organization and the resolved query, with the database's time rounded
+down to the minute: no number is older than the header's "as of". Errors are not cached. Access is checked before
+every look into the cache.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ _Q = TypeVar("_Q", bound=Question)
 
 _log = logging.getLogger(__name__)
 
-_MINUTE, _TEN_MINUTES = 60, 600
+_MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys((AggregateQuery, EventQuery, Period), repr)
 
 
@@ -48,11 +46,11 @@ class Source:
     now: datetime
 
     def aggregate(self, query: AggregateQuery) -> Aggregate:
-        """The answer to a question, live ones as of this minute."""
+        """The result of a query, as of this minute."""
         return _aggregate(self.store, self.store.organization_id, query.resolve(self.now), self.now)
 
     def comparison(self, answer: Aggregate) -> Comparison | str:
-        """The answer beside the period before it, else why it is not compared."""
+        """The result compared with the period before, or the reason why it is not compared."""
         return _comparison(self.store, self.store.organization_id, answer, answer.query, self.now)
 
     def page(self, query: EventQuery) -> EventPage:
@@ -60,58 +58,58 @@ class Source:
         return _page(self.store, self.store.organization_id, query, self.now)
 
     def count(self, query: EventQuery) -> int:
-        """How many events the question finds on all its pages, as of this minute."""
+        """The number of events on all pages of the query, as of this minute."""
         return _count(self.store, self.store.organization_id, query.replace(cursor=None, limit=None), self.now)
 
     def export(self, query: EventQuery, path: Path, progress: Progress, escape_formulas: bool) -> ExportReport:
-        """Write the question's events to a file, all pages of them."""
-        with asking("export", self.store.organization_id, query):
+        """Write all pages of the query to a file."""
+        with logged_work("export", self.store.organization_id, query):
             return self.store.export(query, path, progress, escape_formulas=escape_formulas)
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
-        """The SQL of the question, live ones as of this minute."""
+        """The SQL of the query, as of this minute."""
         return _sql(self.store, self.store.organization_id, query.resolve(self.now))
 
     def pinned(self, query: _Q) -> _Q:
-        """The question whose answer never changes, as of this minute."""
+        """The query with absolute times and `as_of`, whose result never changes."""
         return query.pin(self.now, self.store.settle, _known(self.store, self.store.organization_id, self.now))
 
     def extent(self) -> tuple[datetime, datetime] | None:
-        """When the organization's first and last event occurred, None where there are none."""
+        """The times of the organization's first and last event; None without events."""
         return _extent(self.store, self.store.organization_id, self.now)
 
     def dimension_keys(self) -> tuple[str, ...]:
-        """Every dimension key in the organization's events, most frequent first; looked up every ten minutes."""
+        """Every dimension key in the organization's events, most frequent first; up to ten minutes old."""
         return _dimension_keys(self.store, self.store.organization_id)
 
     def values(self, group: str, within: Question) -> tuple[Choice, ...]:
-        """The values of a group among the events of a question; looked up every ten minutes."""
+        """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
 
 
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
-    """The store that every session shares, on the configured database."""
-    made = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # a log is no place for hints
-    cancellation.watch(made.engine)
-    return made
+    """The store on the configured database, shared by all sessions."""
+    shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # warnings would go to the log
+    cancellation.watch(shared.engine)
+    return shared
 
 
 def organizations() -> tuple[UUID, ...]:
-    """The organizations that the asker can choose. Raises `ScopeError` where nothing is theirs to see."""
+    """The organizations that are visible to the user. Raises `ScopeError` if none may be."""
     granted = sign_in.grant()
-    found = tuple(each for each in _organizations() if granted.allows(each))
-    if not found:
+    visible = tuple(organization_id for organization_id in _organizations() if granted.allows(organization_id))
+    if not visible:
         _organizations.clear()
-    if not found and not granted.every:
+    if not visible and not granted.every:
         raise ScopeError("There are no events here that you may see; ask whoever runs this server.")
-    return found
+    return visible
 
 
 def source(organization_id: UUID) -> Source:
     """The organization's events, at this minute of the database's clock.
 
-    Raises `ScopeError` where it is not the asker's to see, `DatabaseError`.
+    Raises `ScopeError` if it is not visible to the user, `DatabaseError`.
     """
     if not sign_in.grant().allows(organization_id):
         raise ScopeError.refusing(organization_id)
@@ -120,13 +118,13 @@ def source(organization_id: UUID) -> Source:
 
 
 def wake() -> None:
-    """Ask the database its time, which starts an embedded one that stopped. Raises `DatabaseError`."""
+    """Query the database's time, which starts an embedded server that stopped. Raises `DatabaseError`."""
     store().now()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def _organizations() -> tuple[UUID, ...]:
-    with asking("organizations", None):
+    with logged_work("organizations", None):
         return store().organizations()
 
 
@@ -137,7 +135,7 @@ def _scoped(organization_id: UUID) -> Store:
 
 @st.cache_resource(ttl=_MINUTE, max_entries=30, show_spinner=False, hash_funcs=_KEYS)
 def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuery, now: datetime) -> Aggregate:
-    with asking("aggregate", organization_id, query):
+    with logged_work("aggregate", organization_id, query):
         return _store.aggregate(query)
 
 
@@ -145,19 +143,19 @@ def _aggregate(_store: Store, organization_id: UUID | None, query: AggregateQuer
 def _comparison(
     _store: Store, organization_id: UUID | None, _answer: Aggregate, query: AggregateQuery, now: datetime
 ) -> Comparison | str:
-    with asking("comparison", organization_id, query):
+    with logged_work("comparison", organization_id, query):
         return compare(_store, _answer)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False, hash_funcs=_KEYS)
 def _page(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> EventPage:
-    with asking("events", organization_id, query):
+    with logged_work("events", organization_id, query):
         return _store.events(query)
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=200, show_spinner=False, hash_funcs=_KEYS)
 def _count(_store: Store, organization_id: UUID | None, query: EventQuery, now: datetime) -> int:
-    with asking("count", organization_id, query):
+    with logged_work("count", organization_id, query):
         return _store.count(query)
 
 
@@ -168,37 +166,37 @@ def _sql(_store: Store, organization_id: UUID | None, query: AggregateQuery | Ev
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
 def _extent(_store: Store, organization_id: UUID | None, now: datetime) -> tuple[datetime, datetime] | None:
-    with asking("extent", organization_id):
+    with logged_work("extent", organization_id):
         return _store.extent()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
 def _known(_store: Store, organization_id: UUID | None, now: datetime) -> datetime | None:
-    with asking("known", organization_id):
+    with logged_work("known", organization_id):
         return _store.known()
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, refresh_mode="background")
 def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, ...]:
-    with asking("dimension keys", organization_id):
+    with logged_work("dimension keys", organization_id):
         return tuple(choice.value for choice in _store.dimension_keys())
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
 def _values(_store: Store, organization_id: UUID | None, group: str, within: Question) -> tuple[Choice, ...]:
-    with asking("values", organization_id, within, group=group):
+    with logged_work("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
 
 
 @contextmanager
-def asking(what: str, organization_id: UUID | None, question: Question | None = None, **more: str) -> Iterator[None]:
-    """Around what really reaches the database: a line in the log, and an end when the server stops."""
-    asked = {
+def logged_work(what: str, organization_id: UUID | None, query: Question | None = None, **more: str) -> Iterator[None]:
+    """Log the work on the database within, and cancel it when the server stops."""
+    fields = {
         "asks": what,
         "organization_id": organization_id and str(organization_id),
-        "question": question and logs.query_fields(question),
-        "asker": sign_in.known(),
+        "question": query and logs.query_fields(query),
+        "asker": sign_in.current_user(),
         **more,
     }
-    with logs.logged(_log, "question", **asked), cancellation.working():
+    with logs.logged(_log, "question", **fields), cancellation.working():
         yield

@@ -1,64 +1,211 @@
-"""The top line: where we are, whose events, in which zone, as of when, and the link to share."""
+"""The top of every page: the organization, the links between the pages, the time zone, sharing, headline numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import organization, sign_in
-from usage_explore.app.navigation import View, changed, follow
-from usage_explore.app.pages import Pages
-from usage_explore.app.url import Pairs
+from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import Pages, View, changed, follow, go, page_url, read_url, write_url
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
+from usage_explore.app.problems import no_events
+from usage_explore.app.query_edits import without_filters
+from usage_explore.app.validate.view import ValidateView
+from usage_explore.demo import ORGANIZATIONS
+from usage_explore.errors import ScopeError
+from usage_explore.query.base import Windowed
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+
+_View = TypeVar("_View", ExploreView, EventsView, ValidateView)
+
+MAX_ORGANIZATION_BUTTONS = 12
+"""Organizations up to which the choice is a list of buttons, beyond that a searchable box."""
 
 
-def header(
-    pages: Pages,
-    view: View,
-    *,
-    now: datetime,
-    timezone: str,
-    in_zone: Callable[[str], View],
-    links: tuple[Pairs, Pairs, Pairs],
-    share: Callable[[], None],
-) -> None:
-    """Draw the header; `links` are the parameters that each page is opened with."""
+def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinned: Callable[[], View]) -> None:
+    """Draw the header. `known_at` is the database's time of the numbers, `pinned` makes the view of the shared link."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.markdown("**usage-explore**", width="content")
+        links = (linked.to_params() for linked in linked_views(view, source.now))
         for page, pairs in zip(pages, links, strict=True):
             st.page_link(page, query_params=pairs)
-        organization.picker(view)
-        if organization.is_demo(view.query.organization_id):
+        _organization_picker(view)
+        if view.query.organization_id in ORGANIZATIONS:
             st.badge("Demo data", color="gray", help="Made up. Load your own events with `usage-explore load FILE`.")
         st.space("stretch")
-        zone = ZoneInfo(timezone)
-        known = min(now, view.query.as_of or now).astimezone(zone)
-        day = "" if known.date() == now.astimezone(zone).date() else f"{formatting.date(known)} "
-        key = follow("timezone", timezone)
+        zone = ZoneInfo(view.timezone)
+        known = min(known_at, view.query.as_of or known_at).astimezone(zone)
+        day = "" if known.date() == known_at.astimezone(zone).date() else f"{formatting.date(known)} "
+        key = follow("timezone", view.timezone)
         st.selectbox(
             "Time zone",
-            _zones(),
+            _timezones(),
             key=key,
-            on_change=changed(key, in_zone),
+            on_change=changed(key, view.in_timezone),
             label_visibility="collapsed",
             width=190,
             help="All bucket edges and all times on the page follow this zone.",
         )
         st.caption(
-            f"as of {day}{known.astimezone(zone):%H:%M}",
+            f"as of {day}{known:%H:%M}",
             width="content",
-            help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({timezone}).",
+            help=f"Numbers are as the database knew them at {formatting.timestamp(known, zone)} ({view.timezone}).",
         )
         with st.popover("Share", icon=":material/share:"):
-            share()
+            _share(pinned(), source.store.app_url)
         sign_in.account()
 
 
+def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, ValidateView]:
+    """The view of each page with the same filters and window, for the links between the pages.
+
+    The Events page has absolute times: a window up to now is open at its end there, and ends now again on the others.
+    """
+    query = view.query
+    if isinstance(view, EventsView):
+        after, before = view.query.occurred_after, view.query.occurred_before
+        window = {"since": after, "until": before or "now"} if after and (before or after < now) else None
+        shared = {**shared_filters(query), "timezone": view.timezone}
+        explore = AggregateQuery(**shared, **(window or {"since": "-30d/d"}), group_by="metric_key")
+        return ExploreView(explore), view, ValidateView(Period(**shared, **(window or {"window": "last_month"})))
+    windowed = {name: value for name, value in query.given().items() if name in Windowed.model_fields}
+    since, until = view.query.resolve(now).span
+    is_live = view.query.until == "now" and not view.query.window
+    times = {"occurred_after": since, "occurred_before": None if is_live else until}
+    events = EventsView(EventQuery(**shared_filters(query), **times), view.timezone)
+    if isinstance(view, ExploreView):
+        return view, events, ValidateView(Period(**windowed))
+    return ExploreView(AggregateQuery(**windowed, group_by="metric_key")), events, view
+
+
+def headline_number(value: str, meaning: str, help: str) -> None:
+    """Draw a large number with its meaning in small print; `value` is Markdown."""
+    st.subheader(f"{value} :small[:gray[{markdown.plain(meaning)}]]", anchor=False, width="content", help=help)
+
+
 @st.cache_data(show_spinner=False)
-def _zones() -> tuple[str, ...]:
-    """UTC first, then the world's cities; the same names that a link may carry."""
+def _timezones() -> tuple[str, ...]:
+    """IANA names: UTC first, then those with a region such as Europe/Berlin, then the others."""
     names = sorted(available_timezones() - {"localtime", "Factory", "UTC"})
     return ("UTC", *(name for name in names if "/" in name), *(name for name in names if "/" not in name))
+
+
+def _share(pinned: View, app_url: str) -> None:
+    st.markdown("**Pinned link**")
+    st.code(page_url(pinned.path, pinned.to_params(), app_url), language=None, wrap_lines=True)
+    zone = ZoneInfo(pinned.timezone)
+    known = markdown.plain(f"{formatting.timestamp(pinned.query.as_of, zone)} {zone}") if pinned.query.as_of else ""
+    st.caption(
+        f"Absolute times, and only events that had arrived by {known}: it shows the same"
+        " numbers whenever it is opened, whatever arrives late. The address bar holds the live link, which keeps "
+        "moving with the clock."
+    )
+
+
+def opened_view(kind: type[_View]) -> tuple[_View, Source] | None:
+    """The view of the address bar with its organization, and the `Source` of that organization's events.
+
+    None after drawing a choice of organization, or how to load events. Raises `UsageExploreError`.
+    """
+    pairs = read_url()
+    view = kind.from_params(pairs)
+    organization_id = _chosen(view)
+    if organization_id is None:
+        return None
+    view = view.replace(query=view.query.replace(organization_id=organization_id))
+    try:
+        source = cache.source(organization_id)
+    except ScopeError as error:
+        _refused(view, error)
+        return None
+    if "organization_id" not in dict(pairs):  # every other link stays as it was typed
+        write_url(view.to_params())
+    return view, source
+
+
+def _chosen(view: View) -> UUID | None:
+    """The organization to show; None after drawing a choice or how to load events. Raises `ScopeError`."""
+    if view.query.organization_id:
+        return view.query.organization_id
+    visible = cache.organizations()
+    if not visible:
+        no_events()
+        return None
+    if len(visible) > 1:
+        _choice(view, visible)
+        return None
+    return visible[0]
+
+
+def _organization_picker(view: View) -> None:
+    """Another organization keeps the window and the grouping, not the filters."""
+    shown = view.query.organization_id
+    options = tuple(dict.fromkeys((*cache.organizations(), shown)))
+    key = follow("organization", shown)
+    st.selectbox(
+        "Organization",
+        options,
+        key=key,
+        format_func=_organization_name,
+        on_change=changed(key, lambda picked: _with_organization(view, picked)),
+        label_visibility="collapsed",
+        width=210,
+        disabled=len(options) == 1,
+    )
+
+
+def _organization_name(organization_id: UUID) -> str:
+    return ORGANIZATIONS.get(organization_id, str(organization_id))
+
+
+def _with_organization(view: View, organization_id: UUID) -> View:
+    """The view of an organization. Filters of another organization are dropped: they would match nothing."""
+    query = view.query
+    if query.organization_id is None:
+        return view.replace(query=query.replace(organization_id=organization_id))
+    if query.organization_id == organization_id:
+        return view
+    return view.with_query(without_filters(query).replace(organization_id=organization_id))
+
+
+def _refused(view: View, error: ScopeError) -> None:
+    """Say that the link's organization does not exist or is not visible to the user, and offer the visible ones."""
+    visible = cache.organizations()
+    if not visible:
+        no_events()
+        return
+    st.error(markdown.prose(str(error)), icon=":material/link_off:")
+    _choice(view, visible)
+
+
+def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
+    st.subheader("Whose events?", anchor=False)
+    number = formatting.counted(len(organization_ids), "organization")
+    st.caption(f"You can see {number} here. Choose one; the link will name it.")
+    if len(organization_ids) > MAX_ORGANIZATION_BUTTONS:
+        key = "organization_choice"
+        st.selectbox(
+            "Organization",
+            organization_ids,
+            index=None,
+            key=key,
+            format_func=_organization_name,
+            placeholder="Choose an organization",
+            on_change=changed(key, lambda picked: _with_organization(view, picked)),
+            width=420,
+        )
+        return
+    for organization_id in organization_ids:
+        st.button(
+            _organization_name(organization_id),
+            key=f"organization_{organization_id}",
+            on_click=lambda chosen=organization_id: go(lambda: _with_organization(view, chosen)),
+            width=420,
+        )

@@ -1,4 +1,4 @@
-"""The script Streamlit runs: page config, the pages, and the one place where errors become sentences."""
+"""The script that Streamlit runs: page configuration, style, and the three pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import streamlit as st
 from usage_explore.app import sign_in
 from usage_explore.app.events import page as events
 from usage_explore.app.explore import page as explore
-from usage_explore.app.pages import Pages
+from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
 from usage_explore.app.validate import page as validate
 
@@ -16,8 +16,8 @@ _ICON = (
     '<path fill="#c9650a" d="M6 5h4v10H6z"/><path fill="#1b8a5a" d="M11 1h4v14h-4z"/></svg>'
 )
 
-# Streamlit draws these in colours that no theme option sets, and that are below 4.5:1 in one of the themes; and it lays
-# a table's toolbar, hidden until the pointer comes, 43 pixels over what stands above: a gap and this margin are empty
+# Streamlit's colours of these elements, which no theme option sets, are below a contrast of 4.5:1 in one of the themes.
+# A table's toolbar, visible under the pointer, covers 43 pixels above the table: the margin and a gap keep them empty.
 _STYLE = """<style>
 button[kind="primary"]:not(:disabled), [data-tag] span, [data-tag] button {{ color: {on_primary} !important; }}
 button[kind="tertiary"]:not(:disabled):is(:hover, :active, [aria-expanded="true"]) {{ color: {blue} !important; }}
@@ -32,7 +32,7 @@ _DARK = {"on_primary": "#0e1117", "gray": "#a3aab8", "blue": "#7cbcf5", "green":
 
 
 def run(first: str = "explore") -> None:
-    """Draw the page that the address names; `first` is the one at `/`."""
+    """Draw the page of the URL's path; `first` is the page at `/`."""
     st.set_page_config(page_title="usage-explore", page_icon=_ICON, layout="wide")
     st.html(_STYLE.format(**(_DARK if st.context.theme.type == "dark" else _LIGHT)))
 
@@ -58,7 +58,7 @@ def run(first: str = "explore") -> None:
             for name, page in drawn.items()
         }
     )
-    # Streamlit finds the page at / by no name, and would say "Page not found" over it
+    # the page at / has no path of its own: without this one, its name in a link would be "Page not found"
     by_name = st.Page(drawn[first], title=first.capitalize(), url_path=first)
     current = st.navigation([*pages, by_name], position="hidden")
     if current.url_path == first:

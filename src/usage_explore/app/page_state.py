@@ -1,6 +1,6 @@
-"""What a page shows, as a value: its question and the few things that only concern the looking.
+"""The state of a page as a value: its query and its display options, such as the chart's kind or the selected event.
 
-Each view is read from URL parameters and written as them. All faults of a link are reported together.
+A view is parsed from URL parameters and written as URL parameters. All faults of a link are reported together.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 from uuid import UUID
 
-from usage_explore.app.url import Pairs
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
@@ -21,15 +20,18 @@ from usage_explore.results.types import SeriesKind
 
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]
+Pairs = tuple[tuple[str, str], ...]
+"""URL parameters as (name, value), in order; a name may repeat."""
 
 
 @dataclass(frozen=True)
 class ExploreView:
-    """The Explore page: a question, how it is drawn, and the bar or span whose events are listed.
+    """The Explore page: a query, the chart's kind, and the selected bar or span, whose events are listed.
 
-    `series` is the (kind, key) of a picked series, None for all of them; `span` the picked time.
+    `series` is the (kind, key) of the selected series, None for all series; `span` is the selected time.
     """
 
+    path: ClassVar[str] = ""
     query: AggregateQuery
     chart: ChartKind = "bars"
     series: tuple[SeriesKind, str | None] | None = None
@@ -37,20 +39,20 @@ class ExploreView:
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
-        """The view a link asks for; where it names an organization at most, the start page. Raises `QueryError`."""
-        question, own, faults = _split(pairs, ("chart", "series", "span"))
-        found: dict[str, Any] = {}
+        """The view of a link; the start page if it has no parameter but `organization_id`. Raises `QueryError`."""
+        query_pairs, own, faults = _split(pairs, ("chart", "series", "span"))
+        values: dict[str, Any] = {}
         for name, read in (("chart", _chart), ("series", _series), ("span", _span)):
             if name in own:
                 try:
-                    found[name] = read(own[name])
+                    values[name] = read(own[name])
                 except ValueError as error:
                     faults.append(Fault(name, str(error)))
-        query = _question(AggregateQuery, started(question, START["AggregateQuery"]), faults)
-        return cls(cast("AggregateQuery", query), **found)
+        query = _query(AggregateQuery, started(query_pairs, START["AggregateQuery"]), faults)
+        return cls(cast("AggregateQuery", query), **values)
 
     def to_params(self) -> Pairs:
-        """The view as URL parameters; defaults are left out."""
+        """The view as URL parameters, without defaults."""
         own: list[tuple[str, str]] = []
         if self.chart != "bars":
             own.append(("chart", self.chart))
@@ -63,51 +65,56 @@ class ExploreView:
 
     @property
     def timezone(self) -> str:
-        """The zone of every time on the page."""
+        """The time zone of all times on the page."""
         return self.query.timezone
 
-    def asking(self, query: Question) -> ExploreView:
-        """The view of another `AggregateQuery`: the picked time stays, the picked series while the grouping does.
+    def in_timezone(self, timezone: str) -> ExploreView:
+        """The same view in another time zone."""
+        return self.with_query(self.query.replace(timezone=timezone))
 
-        Another organization's view has nothing picked.
+    def with_query(self, query: Question) -> ExploreView:
+        """The view of another `AggregateQuery`. The selected span stays; the selected series if the grouping stays.
+
+        The view of another organization has no selection.
         """
-        asked = cast("AggregateQuery", query)
-        if asked.organization_id != self.query.organization_id:
-            return ExploreView(asked, self.chart)
-        series = self.series if asked.group_by == self.query.group_by else None
-        return ExploreView(asked, self.chart, series, self.span)
+        changed = cast("AggregateQuery", query)
+        if changed.organization_id != self.query.organization_id:
+            return ExploreView(changed, self.chart)
+        series = self.series if changed.group_by == self.query.group_by else None
+        return ExploreView(changed, self.chart, series, self.span)
 
     def replace(self, **changes: Any) -> ExploreView:
-        """A copy with some of the view's own fields changed."""
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True)
 class EventsView:
-    """The Events page: a question, the zone its times are shown in, and the event shown in full.
+    """The Events page: a query, the time zone of the displayed times, and the event shown in full.
 
-    `event` is (timestamp, id): the time finds the event quickly however many came since.
+    `event` is (timestamp, id): with the timestamp, the event is found by an index scan.
     """
 
+    path: ClassVar[str] = "events"
     query: EventQuery
     timezone: str = "UTC"
     event: tuple[datetime, UUID] | None = None
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
-        """The view a link asks for. Raises `QueryError`."""
-        question, own, faults = _split(pairs, ("timezone", "event"))
-        found: dict[str, Any] = {}
+        """The view of a link. Raises `QueryError`."""
+        query_pairs, own, faults = _split(pairs, ("timezone", "event"))
+        values: dict[str, Any] = {}
         for name, read in (("timezone", validators.zone_name), ("event", _event)):
             if name in own:
                 try:
-                    found[name] = read(own[name])
+                    values[name] = read(own[name])
                 except ValueError as error:
                     faults.append(Fault(name, str(error)))
-        return cls(cast("EventQuery", _question(EventQuery, question, faults)), **found)
+        return cls(cast("EventQuery", _query(EventQuery, query_pairs, faults)), **values)
 
     def to_params(self) -> Pairs:
-        """The view as URL parameters; defaults are left out."""
+        """The view as URL parameters, without defaults."""
         own = []
         if self.timezone != "UTC":
             own.append(("timezone", self.timezone))
@@ -115,27 +122,31 @@ class EventsView:
             own.append(("event", f"{rfc3339(self.event[0])}/{self.event[1]}"))
         return (*self.query.to_params(), *own)
 
-    def asking(self, query: Question) -> EventsView:
-        """The view of another `EventQuery`, from its first page on."""
+    def in_timezone(self, timezone: str) -> EventsView:
+        """The same view in another time zone."""
+        return self.replace(timezone=timezone)
+
+    def with_query(self, query: Question) -> EventsView:
+        """The first page of another `EventQuery`."""
         return EventsView(cast("EventQuery", query).replace(cursor=None), self.timezone)
 
     def replace(self, **changes: Any) -> EventsView:
-        """A copy with some of the view's own fields changed."""
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 def started(pairs: Pairs, start: Pairs) -> Pairs:
-    """The parameters of a link's question: those the start page has where the link names an organization at most."""
+    """The parameters of a link's query, with those of the start page if it has none but `organization_id`."""
     return pairs if any(name != "organization_id" for name, _ in pairs) else (*pairs, *start)
 
 
 def explicit(query: AggregateQuery | Period) -> Pairs:
-    """The question's parameters in a link; one of all defaults names its `since`, as it is not the start page's."""
+    """The query's parameters in a link. A query of defaults only names its `since`, else it would be the start page."""
     return started(query.to_params(), (("since", str(query.since)),))
 
 
 def shared_filters(query: Question) -> dict[str, Any]:
-    """What both questions have in common, to carry from one page to the other."""
+    """The filters and `as_of` of a query, which every kind of query has: kept from one page to the next."""
     return {name: value for name, value in query.given().items() if name in Question.model_fields}
 
 
@@ -150,14 +161,14 @@ def _split(pairs: Pairs, names: tuple[str, ...]) -> tuple[Pairs, dict[str, str],
     return tuple(pair for pair in pairs if pair[0] not in names), own, faults
 
 
-def _question(model: type[Question], pairs: Pairs, faults: list[Fault]) -> Question:
+def _query(model: type[Question], pairs: Pairs, faults: list[Fault]) -> Question:
     try:
-        question = model.from_params(pairs)
+        query = model.from_params(pairs)
     except QueryError as error:
         raise QueryError([*error.faults, *faults]) from None
     if faults:
         raise QueryError(faults)
-    return question
+    return query
 
 
 def _chart(value: str) -> str:

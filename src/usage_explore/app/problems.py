@@ -1,4 +1,4 @@
-"""Errors as sentences: what is wrong and what to do, never a stack trace, never a number beside it."""
+"""Errors and empty results as sentences on the page: what is wrong and what to do, never a stack trace."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from usage_explore.errors import DatabaseUnavailable, QueryError, ScopeError, Us
 
 _log = logging.getLogger(__name__)
 
-_PATIENCE = 2  # seconds between looks at a database that is away
+_RETRY_SECONDS = 2  # between attempts to reach a database that is unavailable
 
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Run a part of a page; where it fails on purpose, say so in its place."""
+    """Draw a part of a page; draw its error in its place."""
     try:
         yield
     except QueryError as error:
         _bad_link(error)
     except DatabaseUnavailable as error:
-        _away(error)
+        _unavailable(error)
     except ScopeError as error:
         sentence(str(error), icon=":material/lock:")
     except UsageExploreError as error:
@@ -39,14 +39,14 @@ def shown() -> Iterator[None]:
 
 
 def sentence(text: str, icon: str = ":material/info:") -> None:
-    """One calm sentence where otherwise there would be nothing."""
+    """Draw a note in place of missing content; `commands` in backquotes are shown as code."""
     st.info(markdown.prose(text), icon=icon)
 
 
-def no_events(said: str = "There are no events yet, or row-level security hides them.") -> None:
-    """No event at all: how to get some, and another look once they are there."""
+def no_events(text: str = "There are no events yet, or row-level security hides them.") -> None:
+    """Draw how to load events, and a button to look again."""
     sentence(
-        f"{said} In a terminal, load yours with `usage-explore load FILE`, or make some with `usage-explore demo`."
+        f"{text} In a terminal, load yours with `usage-explore load FILE`, or make some with `usage-explore demo`."
     )
     st.button("Look again", key="look_again", icon=":material/refresh:")
 
@@ -60,21 +60,21 @@ def _bad_link(error: QueryError) -> None:
     st.button("Start over", on_click=st.query_params.clear, key="start_over")
 
 
-def _away(error: DatabaseUnavailable) -> None:
-    said = str(error) if sign_in.is_alone() else error.public
+def _unavailable(error: DatabaseUnavailable) -> None:
+    text = str(error) if sign_in.is_alone() else error.public
     st.error(
-        f"{markdown.prose(said)}\n\nNothing is shown until it answers again; this page looks every "
-        f"{_PATIENCE} seconds and continues by itself.",
+        f"{markdown.prose(text)}\n\nNothing is shown until it answers again; this page looks every "
+        f"{_RETRY_SECONDS} seconds and continues by itself.",
         icon=":material/cloud_off:",
     )
-    st.session_state["away_since"] = time.monotonic()
+    st.session_state["unavailable_since"] = time.monotonic()
     _watch()
 
 
-@st.fragment(run_every=_PATIENCE)
+@st.fragment(run_every=_RETRY_SECONDS)
 def _watch() -> None:
-    """Look whether the database is back; not at once, or a database that fails half-way would be asked in a loop."""
-    if time.monotonic() - st.session_state["away_since"] < _PATIENCE / 2:
+    """Rerun the page once the database answers; not at once, else a database that fails half-way gives a loop."""
+    if time.monotonic() - st.session_state["unavailable_since"] < _RETRY_SECONDS / 2:
         return
     try:
         cache.wake()

@@ -1,4 +1,4 @@
-"""Changes to a question, as pure functions: presets, filters added and removed, drilling into a series."""
+"""Changes to a query as pure functions: presets, filters added and removed, narrowing to a series."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ PRESETS = {
     "last_month": "Last month",
     "custom": "Custom",
 }
-"""The windows on offer, and what they are called."""
+"""The windows that the Explore page offers, with their labels."""
+
+
+_MAX_CHIP_CHARACTERS, _MAX_CHIP_VALUES = 40, 2
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One filter of a question: a group, a test and the values it takes."""
+    """One filter of a query: a group, a test, and the values of the tests "is" and "is not"."""
 
     group: str
     test: Test
@@ -43,42 +46,43 @@ class Filter:
         name = group_name(self.group)
         if not self.values:
             return f"{name} {self.test}"
-        shown = [short_value(self.group, value) for value in self.values[:2]]
+        shown = [short_value(self.group, value) for value in self.values[:_MAX_CHIP_VALUES]]
         more = len(self.values) - len(shown)
         return f"{name} {self.test} {', '.join(shown)}{f' and {more} more' if more else ''}"
 
 
 def short_value(group: str, value: str) -> str:
-    """A value as a chip shows it: ids by their first eight digits, the empty text as (empty)."""
+    """A value in a chip: ids by their first eight digits, the empty text as (empty), at most 40 characters."""
     if group in ID_COLUMNS:
         return f"{value[:8]}…"
-    return named_value(value if len(value) <= 40 else f"{value[:39]}…")
+    most = _MAX_CHIP_CHARACTERS
+    return named_value(value if len(value) <= most else f"{value[: most - 1]}…")
 
 
 def named_value(value: str) -> str:
-    """What to call a value: the empty text (empty), one that is spelled so in quotes."""
+    """A value in text: (empty) for the empty text, in quotes if the value itself is "(empty)"."""
     return f'"{value}"' if value == "(empty)" else value or "(empty)"
 
 
 def filters(query: Question) -> list[Filter]:
-    """Every filter of the question, in the order the sentence names them."""
-    found = []
+    """Every filter of the query, in the order of `describe`."""
+    result = []
     for name in (*ID_COLUMNS, *TEXT_COLUMNS):
         value = getattr(query, name)
         if value:
-            found.append(Filter(name, "is", value if isinstance(value, tuple) else (str(value),)))
-    found += [Filter(dimension_group(key), "is", values) for key, values in query.dimensions]
-    found += [Filter(group, "is missing") for group in query.missing]
+            result.append(Filter(name, "is", value if isinstance(value, tuple) else (str(value),)))
+    result += [Filter(dimension_group(key), "is", values) for key, values in query.dimensions]
+    result += [Filter(group, "is missing") for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
-            found += [Filter(group, "is not missing") for group in values]
+            result += [Filter(group, "is not missing") for group in values]
         else:
-            found.append(Filter(name, "is not", values))
-    return found
+            result.append(Filter(name, "is not", values))
+    return result
 
 
 def with_filter(query: _Q, added: Filter) -> _Q:
-    """The question with a filter; one of the same group and test is replaced."""
+    """The query with a filter, which replaces one of the same group and test."""
     query = without_filter(query, added)
     match added.test:
         case "is missing":
@@ -95,7 +99,7 @@ def with_filter(query: _Q, added: Filter) -> _Q:
 
 
 def without_filter(query: _Q, removed: Filter) -> _Q:
-    """The question without the filter of that group and test."""
+    """The query without the filter of that group and test."""
     match removed.test:
         case "is missing":
             return query.replace(missing=tuple(group for group in query.missing if group != removed.group) or None)
@@ -113,31 +117,31 @@ def without_filter(query: _Q, removed: Filter) -> _Q:
 
 
 def without_filters(query: _Q) -> _Q:
-    """The question about all events of its organization; `as_of` stays."""
-    for each in filters(query):
-        query = without_filter(query, each)
+    """The query without filters; the organization and `as_of` stay."""
+    for item in filters(query):
+        query = without_filter(query, item)
     return query
 
 
 def without_group(query: _Q, group: str) -> _Q:
-    """The question without any filter on the group: what a picker's values are counted in."""
-    for each in filters(query):
-        if each.group == group:
-            query = without_filter(query, each)
+    """The query without filters on the group, for the values that a picker offers."""
+    for item in filters(query):
+        if item.group == group:
+            query = without_filter(query, item)
     return query
 
 
-def into(answer: Aggregate, asked: AggregateQuery, series: Series) -> AggregateQuery:
-    """The question narrowed to the events of one series, Other included; the window stays as it was asked."""
+def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
+    """The query filtered to the events of one series, which may be Other; its window stays relative if it is."""
     behind = answer.events_at(series)
     names = [name for name in Question.model_fields if name != "organization_id"]
     changes: dict[str, Any] = {name: getattr(behind, name) for name in names}
     fields = Question.model_fields
-    return asked.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
+    return query.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
 
 
 def preset(query: AggregateQuery) -> str | None:
-    """Which preset the question's window is; None for a relative window that is not on offer."""
+    """The preset of the query's window; None for a relative window that is not in `PRESETS`."""
     if query.window:
         return query.window
     if isinstance(query.since, datetime) or isinstance(query.until, datetime):
@@ -148,7 +152,7 @@ def preset(query: AggregateQuery) -> str | None:
 
 
 def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQuery:
-    """The question over a preset's window, begun on a bucket edge of the zone; custom starts from what is shown."""
+    """The query over a preset's window, which starts at a bucket edge; "custom" keeps the window as absolute times."""
     if name == "custom":
         since, until = query.resolve(now).span
         return query.replace(window=None, since=since, until=until)
@@ -160,7 +164,7 @@ def with_preset(query: AggregateQuery, name: str, now: datetime) -> AggregateQue
 
 
 def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> AggregateQuery:
-    """The question over the whole local days from the first to the last event."""
+    """The query over the whole local days from the first to the last event."""
     zone = query.zone
     since = buckets.day_start(first.astimezone(zone).date(), zone)
     until = buckets.day_start(last.astimezone(zone).date() + timedelta(days=1), zone)
@@ -169,7 +173,7 @@ def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> Aggre
 
 
 def with_bucket(query: AggregateQuery, bucket: str) -> AggregateQuery:
-    """The question in another bucket; a relative window stays on a bucket edge."""
+    """The query in another bucket; a relative window still starts at a bucket edge."""
     name = preset(query)
     if name in (None, "custom", "this_month", "last_month"):
         return query.replace(bucket=bucket)

@@ -1,8 +1,8 @@
-"""Who asks, and what they may see: decided here alone, at every look, before anything remembered is shown.
+"""Sign-in and authorization of the app's user, checked on every access, before cached results are shown.
 
-Without a table of people everything is for the one person on this machine. As soon as there is one, everybody signs
-in (Streamlit's OpenID Connect) and sees what the table grants to their e-mail address. A mistake in the configuration
-lets nobody in and says what is wrong.
+Without an allow list the app serves only its own machine. With one, users sign in (Streamlit's OpenID Connect) and
+see the organizations that the list grants to their e-mail address. With an invalid configuration nothing is served,
+and the page says what is wrong.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from usage_explore.app import markdown
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError, ScopeError
 
-_NEEDED = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
-_SECRET = 32  # characters that nobody guesses
+_REQUIRED_SECRETS = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+_MIN_SECRET_CHARACTERS = 32
 
 MISDIRECTED = (
     "This server is for the one person on its machine, who opens it at 127.0.0.1 or localhost, or by the "
@@ -31,9 +31,9 @@ MISDIRECTED = (
 
 
 def grant() -> Grant:
-    """What the asker may see.
+    """The organizations that are visible to the user.
 
-    Raises `ScopeError` when that is nothing, `ConfigurationError` when nobody can be let in.
+    Raises `ScopeError` if there are none, `ConfigurationError` if the configuration is invalid.
     """
     settings = config.settings()
     people = People(settings.people)
@@ -41,27 +41,27 @@ def grant() -> Grant:
         _only_this_machine(settings)
         return EVERYTHING
     _check_sign_in(people)
-    found = _granted(people, _user())
-    if found is None:
+    granted = _granted(people, _user())
+    if granted is None:
         raise ScopeError("Nothing here is yours to see; sign in, or ask whoever runs this server.")
-    return found
+    return granted
 
 
 def is_alone() -> bool:
-    """Whether the app is for the one person on this machine, who may know the database's address."""
+    """Whether the app serves only its own machine; its user may see the database's address."""
     return not People(config.settings().people).required
 
 
 def may_connect(hosts: Sequence[str]) -> bool:
-    """Whether a request with these `Host` headers is answered: any where people sign in, else one that names us."""
+    """Whether to answer a request with these `Host` headers: any with sign-in, else one that names this server."""
     settings = config.settings()
     return People(settings.people).required or (len(hosts) == 1 and _is_own_name(hosts[0], settings))
 
 
 def admitted() -> bool:
-    """Whether there is something for the asker to see; else it is said what to do instead.
+    """Whether an organization is visible to the user; if not, draw what to do.
 
-    Raises `ConfigurationError` when nobody can be let in.
+    Raises `ConfigurationError` if the configuration is invalid.
     """
     people = People(config.settings().people)
     if not people.required:
@@ -85,7 +85,7 @@ def admitted() -> bool:
 
 
 def may_upload(user: Mapping[str, Any]) -> bool:
-    """Whether a session of the user may hold files: any where nobody signs in, else one for which there is a grant."""
+    """Whether the user's session may hold files: always without sign-in, else if an organization is visible."""
     people = People(config.settings().people)
     try:
         return not people.required or _granted(people, user) is not None
@@ -93,14 +93,14 @@ def may_upload(user: Mapping[str, Any]) -> bool:
         return False
 
 
-def known() -> str | None:
-    """The e-mail address of who asks, None where nobody signs in or the work is nobody's in particular."""
-    found = _user().get("email") if get_script_run_ctx(suppress_warning=True) else None
-    return found if isinstance(found, str) else None
+def current_user() -> str | None:
+    """The user's e-mail address; None without sign-in, and outside a session."""
+    email = _user().get("email") if get_script_run_ctx(suppress_warning=True) else None
+    return email if isinstance(email, str) else None
 
 
 def account() -> None:
-    """Draw who is signed in and the way out; nothing where nobody signs in."""
+    """Draw the user's name and a button to sign out; nothing without sign-in."""
     if not People(config.settings().people).required:
         return
     with st.popover("Account", icon=":material/person:"):
@@ -109,13 +109,15 @@ def account() -> None:
 
 
 def sign_in_lacks() -> list[str]:
-    """What the configuration of the sign-in lacks, in words; nothing where it is whole."""
-    found = st.secrets.get("auth") if st.secrets.load_if_toml_exists() else None
-    if not isinstance(found, Mapping):
+    """The missing parts of the sign-in's configuration, as phrases; empty if it is complete."""
+    secrets = st.secrets.get("auth") if st.secrets.load_if_toml_exists() else None
+    if not isinstance(secrets, Mapping):
         return ["the sign-in's [auth] section in .streamlit/secrets.toml (is it there, and valid TOML?)"]
-    lacking = [f"auth.{name} in .streamlit/secrets.toml" for name in _NEEDED if not found.get(name)]
-    if not lacking and len(str(found["cookie_secret"])) < _SECRET:
-        lacking.append(f"an auth.cookie_secret of at least {_SECRET} random characters in .streamlit/secrets.toml")
+    lacking = [f"auth.{name} in .streamlit/secrets.toml" for name in _REQUIRED_SECRETS if not secrets.get(name)]
+    if not lacking and len(str(secrets["cookie_secret"])) < _MIN_SECRET_CHARACTERS:
+        lacking.append(
+            f"an auth.cookie_secret of at least {_MIN_SECRET_CHARACTERS} random characters in .streamlit/secrets.toml"
+        )
     return lacking
 
 
@@ -126,16 +128,16 @@ def _check_sign_in(people: People) -> None:
 
 
 def _granted(people: People, user: Mapping[str, Any]) -> Grant | None:
-    """What the table grants to the person who signed in, None where that is nothing."""
+    """The user's grant from the allow list; None without one."""
     email = user.get("email")
     if not (_is_signed_in(user) and isinstance(email, str)):
         return None
-    found = people.grant(email, user.get("email_verified"))
-    return found if found and (found.every or found.organizations) else None
+    granted = people.grant(email, user.get("email_verified"))
+    return granted if granted and (granted.every or granted.organizations) else None
 
 
 def _only_this_machine(settings: Settings) -> None:
-    """Raise `ConfigurationError` where others could reach the app, by its address or by a name that leads here."""
+    """Raise `ConfigurationError` if other machines can reach the app, or if the `Host` header names another server."""
     address = str(st.get_option("server.address") or "every address")
     if not is_this_machine(address):
         raise ConfigurationError(

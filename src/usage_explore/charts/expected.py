@@ -74,7 +74,7 @@ def chart(
         notes.append("Shaded: the finding")
     if expected:
         notes.append("Grey band: expected")
-    title = axes.title(describe(answer.query.replace(as_of=None), whole_seconds=True), notes, width)
+    title = axes.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
     chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
     return axes.configured(chart, look)
 

@@ -13,6 +13,7 @@ from usage_explore.query.filters import DIMENSION, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
+_KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
 
 
 def describe(query: Question, *, whole_seconds: bool = False) -> str:
@@ -44,10 +45,10 @@ def describe(query: Question, *, whole_seconds: bool = False) -> str:
 
 
 def group_name(group: str) -> str:
-    """A group as people say it: `dim:model` is model, `customer_id` is customer."""
+    """The name of a group in text: model for `dim:model`, customer for `customer_id`, metric for `metric_key`."""
     if group.startswith(DIMENSION):
         return printable(group.removeprefix(DIMENSION))
-    return group.removesuffix("_id").replace("_", " ")
+    return _KEYED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
 def filter_words(query: Question) -> list[str]:
@@ -68,7 +69,7 @@ def filter_words(query: Question) -> list[str]:
     found += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
-            found += [f"{group_name(group)} is there" for group in values]
+            found += [f"{group_name(group)} is not missing" for group in values]
         else:
             found.append(f"{group_name(name)} is not {_any_of(values)}")
     return found

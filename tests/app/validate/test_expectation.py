@@ -14,7 +14,7 @@ import streamlit as st
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, steady, store_of
 from support.query_oracle import utc
 from usage_explore.app.cache import Source
-from usage_explore.app.validate.expectation import expectation
+from usage_explore.app.validate.explanation import expectation
 from usage_explore.charts import expected
 from usage_explore.query.validators import instant
 from usage_explore.validation import Finding, Validation

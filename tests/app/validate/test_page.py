@@ -23,7 +23,6 @@ from usage_explore import Store, formatting
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
 from usage_explore.app.validate.view import identity
-from usage_explore.decimals import plain
 from usage_explore.errors import NotExact
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
@@ -145,7 +144,7 @@ def listed(app: AppTest) -> list[str]:
 
 def test_nothing_is_examined_before_it_is_wanted(page: Open) -> None:
     app = page(**LINK)
-    assert "Not examined yet" in said(app)
+    assert "Checks not run yet" in said(app)
     assert "1–28 Sep 2026" in said(app)
     assert not app.dataframe
     assert not app.tabs
@@ -176,10 +175,10 @@ def test_what_one_session_examined_another_one_is_shown(page: Open) -> None:
     before = ran(page(**LINK))
     after = page(**LINK)
     assert listed(after) == listed(before)
-    assert "Not examined yet" not in said(after)
+    assert "Checks not run yet" not in said(after)
     # another question is another examination
-    assert "Not examined yet" in said(page(**{**LINK, "metric_key": "tokens_in"}))
-    assert "Not examined yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
+    assert "Checks not run yet" in said(page(**{**LINK, "metric_key": "tokens_in"}))
+    assert "Checks not run yet" in said(page(**{**LINK, "finalized_at": "2026-10-02T00:00:00Z"}))
 
 
 def test_a_shared_link_shows_what_was_examined_when_it_was_made(page: Open) -> None:
@@ -187,7 +186,7 @@ def test_a_shared_link_shows_what_was_examined_when_it_was_made(page: Open) -> N
     shared = next(each.value for each in app.code if "as_of=" in each.value)
     pinned = dict(parse_qsl(urlsplit(shared).query))
     assert listed(page(**pinned)) == listed(app)
-    assert "Not examined yet" in said(page(**{**pinned, "as_of": "2026-10-05T00:00:00Z"}))
+    assert "Checks not run yet" in said(page(**{**pinned, "as_of": "2026-10-05T00:00:00Z"}))
 
 
 def test_a_moving_window_stays_examined_in_its_session(page: Open) -> None:
@@ -210,7 +209,7 @@ def test_the_filters_narrow_the_list_and_stand_in_the_link(page: Open, store: St
 def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: Open, store: Store) -> None:
     for finding in validation(store).findings[:2]:
         app = page(**LINK, finding=identity(finding))
-        if "Not examined yet" in said(app):
+        if "Checks not run yet" in said(app):
             app = ran(app)
         told = said(app)
         assert finding.sentence.split(";")[0] in told
@@ -218,7 +217,7 @@ def test_a_link_opens_a_finding_with_its_chart_its_events_and_its_numbers(page: 
         assert f"**{formatting.counted(finding.events, 'event')}**" in told
         (table,) = (each.value for each in app.table if "quantity affected" in each.value.index)
         cells = {name.replace("\\", ""): value.replace("\\", "") for name, value in table.iloc[:, 0].items()}
-        assert cells["quantity affected"] == plain(finding.quantity or 0)
+        assert cells["quantity affected"] == formatting.exact(finding.quantity or 0)
         assert cells["cost affected, USD"] == "1.5"
         assert cells["largest"] == "12345.50"
         assert "The finding counts" not in told
@@ -238,7 +237,9 @@ def test_where_other_events_are_listed_than_counted_it_is_said(
     checks(check("metrics", fewer))
     found = validation(store).findings
     ran(page(**LINK))
-    for finding, why in zip(found, ("which is wider", "all the metrics that moved together"), strict=True):
+    for finding, why in zip(
+        found, ("also those beside the affected ones", "all the metrics that moved together"), strict=True
+    ):
         told = said(page(**LINK, finding=identity(finding)))
         assert f"The finding counts {formatting.counted(finding.events, 'event')}" in told
         assert why in told
@@ -246,7 +247,7 @@ def test_where_other_events_are_listed_than_counted_it_is_said(
 
 def test_a_finding_that_is_not_there_is_said(page: Open) -> None:
     app = ran(page(**LINK, finding="000000000000"))
-    assert "The finding that this link names is not among these" in said(app)
+    assert "The finding of this link is not among these" in said(app)
     assert listed(app)
 
 
@@ -256,7 +257,7 @@ def test_every_fault_of_a_bad_link_is_told_and_nothing_is_shown(page: Open) -> N
     for fault in ("custmer_id**: unknown parameter, did you mean customer_id?", "severity**", "finding**", "since**"):
         assert fault in told
     assert not app.dataframe
-    assert "Not examined yet" not in said(app)
+    assert "Checks not run yet" not in said(app)
 
 
 def test_a_clean_period_says_among_how_much_nothing_was_found(
@@ -279,11 +280,11 @@ def test_a_period_without_events_is_not_clean(page: Open) -> None:
 def test_what_arrived_too_late_to_be_examined_is_counted(page: Open) -> None:
     early = {**LINK, "as_of": "2026-09-10T00:00:00Z"}
     app = ran(page(**early))
-    assert "not examined yet" in said(app)
+    assert "not checked yet" in said(app)
     app = ran(page(**{**early, "as_of": "2026-08-01T00:00:00Z"}))
     assert "Nothing was checked: " in said(app)
     assert "events of the period arrived after 2026-08-01 00:00:00 +00:00 and are not examined." in said(app)
-    assert "not examined" not in said(ran(page(**LINK)))
+    assert "not checked yet" not in said(ran(page(**LINK)))
 
 
 def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: Callable[..., None]) -> None:
@@ -291,7 +292,7 @@ def test_a_failure_is_said_and_the_checks_are_offered_again(page: Open, checks: 
     app = ran(page(**LINK))
     assert "division by zero" in app.error[0].value
     assert not app.dataframe
-    assert app.button(key="run_checks").label == "Run the checks"
+    assert app.button(key="run_checks").label == "Run checks"
     checks(check("metrics", each_metric))
     assert listed(ran(app))
 
@@ -314,7 +315,7 @@ def test_another_organization_s_examination_is_never_shown(page: Open) -> None:
     mine = ran(page(**LINK))
     assert listed(mine)
     theirs = page(**{**LINK, "organization_id": BIRCH})
-    assert "Not examined yet" in said(theirs)
+    assert "Checks not run yet" in said(theirs)
     unknown = page(**{**LINK, "organization_id": str(uuid4())})
     assert "not an organization you may see" in said(unknown)
     assert not unknown.dataframe
@@ -408,7 +409,7 @@ def test_a_table_that_splits_the_period_says_whether_it_adds_up(page: Open, chec
 def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
     from io import BytesIO
 
-    from usage_explore.app.validate.download import to_csv, to_json
+    from usage_explore.app.validate.page import to_csv, to_json
 
     page(**LINK)
     found = validation(store)
@@ -425,7 +426,7 @@ def test_the_files_hold_every_finding_exactly(page: Open, store: Store) -> None:
 def test_a_formula_in_a_finding_is_escaped_where_that_is_wanted(page: Open, store: Store) -> None:
     from io import BytesIO
 
-    from usage_explore.app.validate.download import to_csv
+    from usage_explore.app.validate.page import to_csv
 
     found = validation(store)
     formula = replace(found.findings[0], sentence="=1+1", metric_key="@SUM(A1)", quantity=Decimal(-60))

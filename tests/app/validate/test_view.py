@@ -85,7 +85,7 @@ def test_every_fault_is_told_at_once() -> None:
 
 def test_another_period_lets_go_of_whom_the_old_findings_concerned() -> None:
     view = ValidateView(Period(window="last_month"), ("high",), tuple(CHECKS)[:1], (str(CUSTOMER),), ("m",), "0" * 12)
-    other = view.asking(Period(window="this_month"))
+    other = view.with_query(Period(window="this_month"))
     assert other == ValidateView(Period(window="this_month"), ("high",), tuple(CHECKS)[:1])
 
 

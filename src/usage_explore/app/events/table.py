@@ -1,4 +1,4 @@
-"""Events as a table to look at: times on the chosen zone's clock, every digit of every number."""
+"""Events as a table: times on the clock of a time zone, exact numbers."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from usage_explore.results.types import Event
 _HEADINGS = {
     "metric_key": "Metric",
     "quantity": "Quantity",
+    "external_cost_amount": "Cost",
+    "external_cost_currency": "Cost currency",
     "customer_id": "Customer",
     "dimensions": "Dimensions",
     "price_key": "Price",
     "product_id": "Product",
     "subscription_id": "Subscription",
     "wallet_currency": "Wallet",
-    "external_cost_amount": "Cost",
-    "external_cost_currency": "Cost currency",
     "ingested_at": "Ingested",
     "idempotency_key": "Idempotency key",
     "id": "Id",
 }
 _NUMBERS = ("quantity", "external_cost_amount")
-_WIDTHS = {"dimensions": "large"}
+_MEASURED = ("metric_key", "price_key")
+"""Columns as wide as their longest value: Streamlit measures the first rows only, and would cut longer ones."""
 
 
 def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, **options: Any) -> Any:
-    """Draw the events, one row each in the given order, `ranked` with `grid.RANK`; `options` go to `st.dataframe`."""
+    """Draw one row per event, in the given order; `ranked` adds `grid.RANK`. `options` go to `st.dataframe`."""
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
     columns = {grid.RANK: grid.ranks(len(rows))} if ranked else {}
-    columns[time] = grid.texts(time, [row["timestamp"] for row in rows])
+    times = [row["timestamp"] for row in rows]
+    columns[time] = grid.texts(time, times, width=grid.width(time, times))
     for name, heading in _HEADINGS.items():
         if name in _NUMBERS:
             columns[heading] = grid.numbers(heading, [getattr(event, name) for event in events])
         else:
-            columns[heading] = grid.texts(
-                heading,
-                [row[name] for row in rows],
-                formatting.short_ids if name in (*ID_COLUMNS, "id") else None,
-                width=_WIDTHS.get(name),
-            )
+            values = [row[name] for row in rows]
+            shown = formatting.short_ids if name in (*ID_COLUMNS, "id") else None
+            width = "large" if name == "dimensions" else grid.width(heading, values) if name in _MEASURED else None
+            columns[heading] = grid.texts(heading, values, shown, width=width)
     return grid.draw(columns, alt="Usage events, newest first", **options)
 
 
 def counted(query: EventQuery, source: Source) -> str:
-    """How many events the question finds, in words, also where counting them takes longer than is allowed."""
+    """The number of events of a query with its noun, also if counting exceeds the statement timeout."""
     try:
         return formatting.counted(source.count(query), "event")
     except StatementTimeout:
@@ -62,19 +62,19 @@ def counted(query: EventQuery, source: Source) -> str:
 
 
 def cells(event: Event, timezone: str) -> dict[str, str | None]:
-    """Every column of an event by its name, as text that can be read back; times in the zone, NULL as None."""
+    """Every column of an event by its name, as text that parses to the same value; NULL is None."""
     zone = ZoneInfo(timezone)
-    found: dict[str, str | None] = {"timestamp": formatting.timestamp(event.timestamp, zone)}
+    texts: dict[str, str | None] = {"timestamp": formatting.timestamp(event.timestamp, zone)}
     for name in _HEADINGS:
         value = getattr(event, name)
         if value is None:
-            found[name] = None
+            texts[name] = None
         elif name == "ingested_at":
-            found[name] = formatting.timestamp(value, zone)
+            texts[name] = formatting.timestamp(value, zone)
         elif name in _NUMBERS:
-            found[name] = plain(value)
+            texts[name] = plain(value)
         elif name == "dimensions":
-            found[name] = json_text(value)
+            texts[name] = json_text(value)
         else:
-            found[name] = str(value)
-    return found
+            texts[name] = str(value)
+    return texts

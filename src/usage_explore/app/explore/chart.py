@@ -1,4 +1,4 @@
-"""The chart on the page, and what is clicked or brushed in it."""
+"""The Explore page's chart, and the selection of a bar or a time span in it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series, SeriesKind
 
 _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
-"""The marks of a chart without a selection."""
+"""The state of a chart without a selection."""
 
 
 def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
-    """Draw the chart under its title. Its own selection and the URL's are kept the same: where they differ, afresh.
+    """Draw the chart under its title. If its selection differs from the URL's, it is drawn as a new widget.
 
-    Where the values cannot be drawn a sentence says so.
+    If the values are beyond what a chart can draw, a sentence says so.
     """
-    if why := charts.undrawable(answer):
-        sentence(f"There is no chart: {why}.")
+    if reason := charts.undrawable(answer):
+        sentence(f"There is no chart: {reason}.")
         return
     shown_by_url = _shown(view, answer, view.series, view.span)
     if st.session_state.get("chart_shown", _NOTHING) != shown_by_url:
@@ -52,61 +52,61 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
 def _spec(
     _answer: Aggregate, query: AggregateQuery, capped: bool, now: datetime, kind: ChartKind, dark: bool
 ) -> dict[str, Any]:
-    """The chart as Vega-Lite; the charts' own tests check it against the schema, which takes longer than drawing."""
-    found: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
-    return found
+    """The chart as Vega-Lite, not validated: that takes longer than drawing, and the charts' tests do it."""
+    spec: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
+    return spec
 
 
 def _shown(
     view: ExploreView, answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
 ) -> tuple[dict[str, dict[str, Any]], AggregateQuery | None]:
-    """What a chart of the answer marks, and the question whose axes it is marked on; nothing where nothing is."""
+    """The chart's marks of a selection, and the query whose axes they belong to; None without a selection."""
     return _marked(answer, series, span), view.query if span else None
 
 
 def _marked(
     answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
 ) -> dict[str, dict[str, Any]]:
-    """What a chart begins with: the bar that the link names, else its span as far as it lies in the chart."""
+    """The initial marks: the selected bar, else the selected span clipped to the chart."""
     if span is None or not (span[0] < answer.edges[-1] and answer.edges[0] < span[1]):
         return {}
-    place = next((place for place, each in enumerate(answer.series) if (each.kind, each.key) == series), None)
-    if place is not None and span in pairwise(answer.edges):
-        return {"pick": {"value": [{"start": millis(span[0]), "position": place}]}}
+    index = next((index for index, item in enumerate(answer.series) if (item.kind, item.key) == series), None)
+    if index is not None and span in pairwise(answer.edges):
+        return {"pick": {"value": [{"start": millis(span[0]), "position": index}]}}
     edges = [millis(max(span[0], answer.edges[0])), millis(min(span[1], answer.edges[-1]))]
     return {"brush": {"value": {"x": edges}}}
 
 
 def _title(title: dict[str, Any]) -> None:
-    """The chart's title as the page's text: it wraps on a narrow screen and is read out."""
+    """Draw the chart's title as text, which wraps on a narrow screen and is read by screen readers."""
     notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
     sentence = markdown.plain(" ".join(title["text"]))
     st.markdown(f"**{sentence}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
 
 
 def _key() -> str:
-    """The key of the chart that is drawn; one that begins with other marks has another key."""
+    """The chart's widget key, which changes with its initial marks."""
     return f"chart {st.session_state.get('chart_epoch', 0)}"
 
 
 def _select(view: ExploreView, answer: Aggregate, key: str) -> None:
-    """A bar was clicked, a span brushed, or either cleared: hold it in the URL.
+    """Write a clicked bar, a brushed span, or a cleared selection to the URL.
 
-    A chart also reports without a click. Resized, it reports the brush that it began with, which may be less than the
-    URL holds, such as a picked day among hours without its series. Replaced, it reports what was pending.
+    A chart also reports without a click. When resized, it reports its initial brush, which may be less than the
+    selection in the URL, such as a day among hours without its series. When replaced, it reports pending events.
     """
     if key != _key():
         return
     shown_by_start = st.session_state.get("chart_start", _NOTHING)
-    # a selection that is not in the report is as it began
-    begun = {name: mark["value"] for name, mark in shown_by_start[0].items()}
-    selection = begun | dict(st.session_state[key]["selection"])
-    if st.session_state.get("chart_shown", _NOTHING) == shown_by_start and _marks(selection) == _marks(begun):
+    # a selection that is not in the report has not changed
+    initial = {name: mark["value"] for name, mark in shown_by_start[0].items()}
+    selection = initial | dict(st.session_state[key]["selection"])
+    if st.session_state.get("chart_shown", _NOTHING) == shown_by_start and _marks(selection) == _marks(initial):
         return
     series: Series | None = None
     span = charts.brushed(answer, selection)
-    if span is None and (found := charts.picked(answer, selection)):
-        series, start = found
+    if span is None and (bar := charts.picked(answer, selection)):
+        series, start = bar
         span = start, answer.edges[answer.edges.index(start) + 1]
     picked = ((series.kind, series.key) if series else None), span
     st.session_state["chart_shown"] = _shown(view, answer, *picked)
@@ -114,6 +114,6 @@ def _select(view: ExploreView, answer: Aggregate, key: str) -> None:
 
 
 def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:
-    """The picked marks, and the brush's edges in whole seconds: they come back from pixels."""
+    """The selected bars, and the brush's edges rounded to seconds, as they are computed from pixels."""
     edges = [edge for edges in (selection.get("brush") or {}).values() for edge in edges]
     return list(selection.get("pick") or ()), [round(edge / 1_000) for edge in edges]

@@ -1,4 +1,4 @@
-"""The ranking: each series with its total, share, change and shape; a click on its name filters to it."""
+"""The ranking: a row per series with its total, share, change and shape. A click on its name filters to it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from usage_explore.query.filters import DIMENSION, ID_COLUMNS
 from usage_explore.results import frames
 from usage_explore.results.types import Point, Series
 
-_WIDEST, _LONGEST = 13, 200
-_SQUARE, _NAME, _WIDEST_NAME, _SHAPE, _WIDEST_SHAPE = 22, 80, 124, 72, 120
-"""Pixels of a square, and of the narrowest and widest name and shape."""
-_PHONE, _MARGINS = 360, 48
-"""Pixels of a table on a screen of 390, and of the margins and scroll bar of a narrow page."""
-_BAR, _PADDING, _BORDER, _SLACK = 3.5, 15, 2, 4
-"""Pixels of a bar with its gap, of a cell's padding, of a table's border, and of what a table gets beyond that."""
+_MAX_EXACT_DIGITS = 13  # longer totals are rounded
+_MAX_SHAPE_POINTS = 200  # the newest buckets
+_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 124, 72, 120
+"""Column widths."""
+_PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
+"""Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
+
+_BAR_PIXELS, _PADDING_PIXELS, _BORDER_PIXELS, _SLACK_PIXELS = 3.5, 15, 2, 4
+"""Width of a bar with its gap, of a cell's padding, of a table's border, and of a table's spare room."""
+
 _SIDE_BY_SIDE = """<style>
 .st-key-answer [data-testid="stColumn"] {{ flex: 1000 1 380px; min-width: 0 }}
 .st-key-answer [data-testid="stColumn"]:last-child {{ flex: 1 1 {width}px }}
@@ -33,23 +36,23 @@ _SIDE_BY_SIDE = """<style>
   .st-key-answer [data-testid="stColumn"]:last-child [data-testid="stFullScreenFrame"] {{ max-width: {shapeless}px }}
 }}
 </style>"""
-"""The ranking gets the width of its columns, the chart the rest; without room for both the chart stands above.
+"""The ranking has the width of its columns, the chart the rest; without room for both, the chart is above.
 
-On a screen that is narrower than the ranking the last column, the shape, is scrolled to: cut, it would end too early.
+On a screen narrower than the ranking, the last column (shape) is reached by scrolling: cut, it would lack its end.
 """
 
 
 def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow: Callable[[Series], None]) -> None:
-    """Draw it; `narrow` is called with the series whose name was clicked."""
+    """Draw the ranking; `narrow` is called with the series whose name was clicked."""
     colours = charts.colors(answer, dark)
     total = answer.total
     totals = [series.total for series in answer.series]
-    fits = all(len(formatting.exact(each)) <= _WIDEST for each in totals)
+    fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
     name = group_name(answer.query.group_by)
-    if not answer.query.group_by.startswith(DIMENSION):  # a key of the data keeps its case
+    if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
         name = name.capitalize()
     points = [_begun(answer, series) for series in answer.series]
-    shapes = [[] if charts.undrawable(answer) else _shape(each) for each in points]
+    shapes = [[] if charts.undrawable(answer) else _shape(line) for line in points]
     key = "ranking"
 
     def clicked() -> None:
@@ -58,10 +61,10 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
             narrow(answer.series[click["row"]])
 
     # bars show a spike as it is, where there is room for them; lines smooth it
-    room = ceil(_BAR * len(max(shapes, key=len))) + _PADDING
-    shape = st.column_config.BarChartColumn if room <= _WIDEST_SHAPE else st.column_config.LineChartColumn
-    heading = "Shape to date" if any(each[-1].end > answer.closed_until for each in points) else "Shape"
-    shape_width = min(max(room, _SHAPE, grid.width(heading, [])), _WIDEST_SHAPE)
+    room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
+    shape = st.column_config.BarChartColumn if room <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
+    heading = "Shape to date" if any(line[-1].end > answer.closed_until for line in points) else "Shape"
+    shape_width = min(max(room, _MIN_SHAPE_PIXELS, grid.width(heading, [])), _MAX_SHAPE_PIXELS)
     drawing = shape(
         heading,
         help="The buckets of the window up to now, from zero, relative to the largest of the series and copied so. "
@@ -79,7 +82,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         "total": rounded,
         "share": grid.ratios(
             "Share",
-            [float(Decimal(each) / Decimal(total)) if total > 0 else None for each in totals],
+            [float(Decimal(part) / Decimal(total)) if total > 0 else None for part in totals],
             lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
             help="Copied as a ratio",
         ),
@@ -92,9 +95,9 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
             else f"{comparison.label}; copied as a ratio, new as Infinity",
         ),
     }
-    labels = [_label(answer, *each) for each in zip(answer.series, names(answer), strict=True)]
-    others = _SQUARE + sum(column.width for column in ratios.values()) + _BORDER
-    name_width = max(_NAME, min(grid.width(name, labels), _WIDEST_NAME, _PHONE - others))
+    labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
+    others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
+    name_width = max(_MIN_NAME_PIXELS, min(grid.width(name, labels), _MAX_NAME_PIXELS, _PHONE_TABLE_PIXELS - others))
     button = st.column_config.ButtonColumn(
         name,
         key=key,
@@ -107,14 +110,14 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     columns = {
         # Streamlit's CSV leaves buttons out: the series as a download has it is the value behind the square
         # a heading without a text fails WCAG
-        "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE),
+        "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
         **ratios,
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
     }
     shapeless = others + name_width
-    width = shapeless + shape_width + _SLACK
-    st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _MARGINS, shapeless=shapeless))
+    width = shapeless + shape_width + _SLACK_PIXELS
+    st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
     grid.draw(
         columns,
         inks={"series": [colours[index] for index in range(len(totals))]},
@@ -123,33 +126,33 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     )
 
 
-def _label(answer: Aggregate, series: Series, called: str) -> str:
-    """The series as the legend calls it; ids by their first digits, Other with how many values it holds."""
+def _label(answer: Aggregate, series: Series, name: str) -> str:
+    """The legend's name of the series; ids by their first eight digits, Other with its number of values."""
     if series.kind == "other" and series.members:
-        return f"{called} ({series.members:,})"
+        return f"{name} ({series.members:,})"
     if answer.query.group_by in ID_COLUMNS and series.key:
         return formatting.short_ids(series.key)
-    return called
+    return name
 
 
 def _begun(answer: Aggregate, series: Series) -> Sequence[Point]:
-    """The buckets that began before now, without a first one that is cut."""
+    """The buckets that started before now, without an incomplete first one."""
     begun = [point for point in series.points if point.start < answer.closed_until] or series.points
     return begun[1:] if len(begun) > 1 and not begun[0].complete else begun
 
 
 def _shape(points: Sequence[Point]) -> list[float]:
-    """The newest values relative to the largest of them: rows with one scale have one zero line."""
-    values = [float(point.value) for point in points[-_LONGEST:]]
+    """The newest values relative to their largest absolute value."""
+    values = [float(point.value) for point in points[-_MAX_SHAPE_POINTS:]]
     largest = max(map(abs, values)) or 1.0
     return [value / largest for value in values]
 
 
 def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | None]:
-    """The ratio by which each series changed: infinite where there was nothing before, None where nothing is known."""
+    """The relative change of each series: infinite from zero, None without a comparison or events."""
     if isinstance(comparison, str):
         return [None] * len(answer.series)
     return [
-        None if not (each.before or each.now) else inf if each.ratio is None else float(each.ratio)
-        for each in comparison.series
+        None if not (series.before or series.now) else inf if series.ratio is None else float(series.ratio)
+        for series in comparison.series
     ]

@@ -1,60 +1,74 @@
-"""Why a finding's usage differs: against what was expected or the time before, by the values that account for it."""
+"""The context of a finding: the expected values in its chart, and what explains its change."""
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
+import numpy as np
 import streamlit as st
 
+from usage_explore.answers import Aggregate
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
+from usage_explore.charts import undrawable
+from usage_explore.charts.expected import Expected
+from usage_explore.detector import detect
 from usage_explore.query import buckets
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.query.validators import instant
+from usage_explore.query.validators import EARLIEST, instant
 from usage_explore.store import Store
 from usage_explore.validation import Finding, Validation
+from usage_explore.validation.anomalies.series import HISTORY, grid_of_edges
 
 if TYPE_CHECKING:
     from usage_explore.explain import Explanation
 
+
 _WEEK, _INSTANT = timedelta(weeks=1), timedelta(microseconds=1)
 _TEN_MINUTES = 600
+
+_BAND_FACTS = ("bucket", "expected", "low", "high")
+"""The facts of a finding that state the expected value of a bucket and its bounds."""
+
+_MAX_BAND_DEVIATION = 0.01
+"""Relative deviation up to which two bands are the same: stated numbers are rounded."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be explained: the question, and how `Store.explain` is asked about it."""
+    """A change to explain: the query and the options of `Store.explain`."""
 
     query: AggregateQuery
     options: tuple[tuple[str, Any], ...]
 
 
 def explained(source: Source, validation: Validation, finding: Finding) -> None:
-    """Draw the sentence and the ranked bars; nothing where a finding's usage is not compared with any other."""
-    asked = change(validation, finding)
-    if asked is None:
+    """Draw the explanation's sentence and ranked bars; nothing if the finding is no change of usage."""
+    compared = change(validation, finding)
+    if compared is None:
         return
     with st.spinner("Looking for what accounts for it"):
-        found = _explanation(source.store, source.store.organization_id, asked)
-    st.markdown(f"**What accounts for it**  \n{markdown.plain(found.sentence)}")
-    if found.cells:
-        spec = found.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
+        explanation = _explanation(source.store, source.store.organization_id, compared)
+    st.markdown(f"**What accounts for it**  \n{markdown.plain(explanation.sentence)}")
+    if explanation.cells:
+        spec = explanation.chart(dark=st.context.theme.type == "dark").to_dict(validate=False)
         spec.pop("title")  # the page says it, where it wraps and is read out
         st.vega_lite_chart(spec=spec, theme=None, key="finding_explanation")
-    if found.notes:
-        st.caption(markdown.plain(" ".join(f"{note}." for note in found.notes)))
+    if explanation.notes:
+        st.caption(markdown.plain(" ".join(f"{note}." for note in explanation.notes)))
 
 
 def change(validation: Validation, finding: Finding) -> Change | None:
-    """A stated bucket against what was expected there, else the finding's time against that time a week before.
+    """The finding's bucket against its expected value, else the finding's time against the same time a week before.
 
-    What lasts longer than a week is compared with as long before. None where the finding is no usage at one time of one
-    customer or metric: then there is nothing that changed.
+    A finding longer than a week is compared with the time before, of the same length. None if the finding has no
+    events, or is about no single customer or metric.
     """
     if not finding.events or (finding.customer_id is None and finding.metric_key is None):
         return None
@@ -73,7 +87,7 @@ def change(validation: Validation, finding: Finding) -> Change | None:
 
 
 def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tuple[datetime, datetime]:
-    """The chart's buckets that hold the finding, as far as they were known."""
+    """The chart's buckets that contain the finding, up to the validation's `as_of`."""
     bucket, zone = query.bucket, query.zone
     since = buckets.floor(finding.since, bucket, zone)
     last = buckets.floor(max(finding.until - _INSTANT, finding.since), bucket, zone)
@@ -82,6 +96,75 @@ def _span(query: AggregateQuery, validation: Validation, finding: Finding) -> tu
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False, hash_funcs={Change: repr})
-def _explanation(_store: Store, organization_id: UUID | None, asked: Change) -> Explanation:
-    with cache.asking("explain", organization_id, asked.query):
-        return _store.explain(asked.query, **dict(asked.options))
+def _explanation(_store: Store, organization_id: UUID | None, compared: Change) -> Explanation:
+    with cache.logged_work("explain", organization_id, compared.query):
+        return _store.explain(compared.query, **dict(compared.options))
+
+
+class Band(NamedTuple):
+    """An expected value with its lower and upper bound."""
+
+    expected: float
+    low: float
+    high: float
+
+    def is_near(self, other: Band) -> bool:
+        """Whether the expected values differ by less than rounding."""
+        return math.isclose(self.expected, other.expected, rel_tol=_MAX_BAND_DEVIATION, abs_tol=1e-9)
+
+
+def expectation(source: Source, validation: Validation, finding: Finding, answer: Aggregate) -> Expected | None:
+    """The expected value of each bucket of the finding's chart; None if the finding states no expected value.
+
+    The detector runs again over the same time as in the check. If the finding states another band (a new level is
+    compared with the old one), the stated band is drawn for the finding's buckets.
+    """
+    stated = _stated(finding)
+    if stated is None or not isinstance(finding.question, AggregateQuery) or finding.question.group_by != "none":
+        return None
+    bucket, band = stated
+    usual = _judged(source, validation, finding.question)
+    agree = bucket in usual and usual[bucket].is_near(band)
+    bands = [
+        band if finding.since <= start < finding.until and not agree else usual.get(start)
+        for start in answer.edges[:-1]
+    ]
+    return Expected(*(tuple(None if band is None else band[index] for band in bands) for index in range(3)))
+
+
+def _stated(finding: Finding) -> tuple[datetime, Band] | None:
+    facts = dict(finding.facts)
+    if not facts.keys() >= set(_BAND_FACTS):
+        return None
+    bucket, *numbers = (facts[name] for name in _BAND_FACTS)
+    try:
+        return instant(bucket), Band(*map(float, numbers))
+    except ValueError:
+        return None
+
+
+def _judged(source: Source, validation: Validation, question: AggregateQuery) -> dict[datetime, Band]:
+    """The detector's band by the start of each bucket that it judges, learnt from as long as the check learnt from."""
+    period, extent = validation.period, source.extent()
+    until = min(period.span[1], period.as_of or validation.now, validation.now)
+    since = max(period.span[0] - HISTORY, EARLIEST, *(extent or ())[:1])
+    if since >= until or question.bucket == "week":
+        return {}
+    answer = source.aggregate(question.replace(since=since, until=until))
+    if undrawable(answer):
+        return {}
+    whole = [point for point in answer.series[0].points if point.complete]
+    if not whole:
+        return {}
+    edges = (*(point.start for point in whole), whole[-1].end)
+    grid = grid_of_edges(question.bucket, edges, question.zone)
+    values = grid.lay_out(range(1, len(edges)), [float(point.value) for point in whole])
+    detected = detect(values[np.newaxis, :], grid.season)
+    judged = zip(
+        grid.starts, detected.expected[0].tolist(), detected.low[0].tolist(), detected.high[0].tolist(), strict=True
+    )
+    return {
+        start: Band(expected, low, high)
+        for start, expected, low, high in judged
+        if start is not None and not math.isnan(expected)
+    }

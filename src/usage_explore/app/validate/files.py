@@ -1,25 +1,30 @@
-"""Files that somebody drops onto an examination: invoice lines to reconcile, preferred currencies for the wallets.
+"""Files given to a validation: invoice lines for reconciliation, customers' preferred currencies for wallets.
 
-Only the check that reads the file runs again, over the same period as it was known at the same time.
+Only the check that reads the file runs again, for the same period and `as_of`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+import pandas as pd
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import markdown
+from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import sentence
 from usage_explore.app.validate import run
-from usage_explore.app.validate.progress import Progress
-from usage_explore.app.validate.run import File
-from usage_explore.app.validate.sheet import sheet_table
+from usage_explore.app.validate.run import File, Progress
+from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import GROUPS, ID_COLUMNS
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
@@ -27,17 +32,19 @@ from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.recount import sheet_totals
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Sequence
 
-_KINDS = ("csv", "parquet")
-_MOST_FAULTS = 20
+
+_FILE_SUFFIXES = ("csv", "parquet")
+_MAX_FAULTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A check that reads a file: which argument of `Store.validate` takes it, and what to call both.
+    """A check that reads a file, the argument of `Store.validate` for the file, and the tab's texts.
 
-    `splits`: the check's table splits the period's usage, each event is in one row of it.
+    `columns` describes the file, `without` the check without it. With `splits`, every event of the period is in one
+    row of the check's table.
     """
 
     check: str
@@ -74,43 +81,43 @@ FILES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Amended:
-    """An examination with the checks that read files run on them, and what is wrong with files, by argument."""
+class ValidationWithFiles:
+    """A validation whose file checks ran on the session's files; `faults` are the files' errors by argument."""
 
     validation: Validation
     faults: dict[str, QueryError]
 
 
-def amended(source: Source, validation: Validation) -> Amended:
-    """The examination with the files that this session dropped."""
+def validated_with_files(source: Source, validation: Validation) -> ValidationWithFiles:
+    """The validation with the session's files, each given to the check that reads it."""
     faults = {}
     for reader in offered(validation):
-        if given := _dropped(reader, validation):
+        if file := _dropped(reader, validation):
             progress = Progress((CHECKS[reader.check],))
             try:
-                validation = run.with_file(source, validation, reader.check, reader.argument, given, progress)
+                validation = run.with_file(source, validation, reader.check, reader.argument, file, progress)
             except QueryError as error:
                 faults[reader.argument] = error
             progress.clear()
-    return Amended(validation, faults)
+    return ValidationWithFiles(validation, faults)
 
 
 def offered(validation: Validation) -> tuple[Reader, ...]:
-    """The readers whose check is part of the examination."""
+    """The readers whose check is part of the validation."""
     names = {result.check.name for result in validation.results}
     return tuple(reader for reader in FILES if reader.check in names)
 
 
-def file_tab(reader: Reader, source: Source, found: Amended) -> None:
-    """Draw where to drop the file, what is wrong with it, and the table that the check made."""
-    validation = found.validation
+def file_tab(reader: Reader, source: Source, with_files: ValidationWithFiles) -> None:
+    """Draw the upload, the file's errors, and the check's table."""
+    validation = with_files.validation
     result = next(result for result in validation.results if result.check.name == reader.check)
-    given = _dropped(reader, validation)
-    if given is None:
+    file = _dropped(reader, validation)
+    if file is None:
         _drop(reader, validation)
     else:
-        _given(reader, given, validation)
-    if error := found.faults.get(reader.argument):
+        _given(reader, file, validation)
+    if error := with_files.faults.get(reader.argument):
         _faulty(reader, error)
         return
     _outcome(result)
@@ -126,7 +133,7 @@ def _drop(reader: Reader, validation: Validation) -> None:
 
     def dropped() -> None:
         file = st.session_state[key]
-        # the browser says what is too large; who gets round the browser gets nowhere
+        # the browser reports a file that is too large; this is for requests past the browser
         if file is not None and file.size <= MAX_UPLOAD_MEGABYTES * 2**20:
             st.session_state[dropped_key(reader.argument, validation.period)] = File(file.name, file.getvalue())
 
@@ -134,7 +141,7 @@ def _drop(reader: Reader, validation: Validation) -> None:
     with left:
         st.file_uploader(
             f"{reader.label}, CSV or Parquet",
-            type=list(_KINDS),
+            type=list(_FILE_SUFFIXES),
             key=key,
             on_change=dropped,
             max_upload_size=MAX_UPLOAD_MEGABYTES,
@@ -144,11 +151,11 @@ def _drop(reader: Reader, validation: Validation) -> None:
     )
 
 
-def _given(reader: Reader, given: File, validation: Validation) -> None:
+def _given(reader: Reader, file: File, validation: Validation) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(
-            f"{markdown.plain(reader.label)}: **{markdown.plain(given.name)}** "
-            f":gray[{formatting.size(len(given.content))}]",
+            f"{markdown.plain(reader.label)}: **{markdown.plain(file.name)}** "
+            f":gray[{formatting.size(len(file.content))}]",
             width="content",
         )
         st.button(
@@ -161,20 +168,20 @@ def _given(reader: Reader, given: File, validation: Validation) -> None:
 
 
 def _faulty(reader: Reader, error: QueryError) -> None:
-    lines = [f"- {markdown.plain(fault.message)}" for fault in error.faults[:_MOST_FAULTS]]
+    lines = [f"- {markdown.plain(fault.message)}" for fault in error.faults[:_MAX_FAULTS]]
     if more := len(error.faults) - len(lines):
         lines.append(f"- and {more:,} more")
-    st.error(f"This file was not used; mend it and drop it again:\n\n{chr(10).join(lines)}", icon=":material/error:")
+    st.error(f"This file was not used; fix it and drop it again:\n\n{chr(10).join(lines)}", icon=":material/error:")
 
 
 def _outcome(result: Result) -> None:
-    """How the check came out, in a line."""
+    """The check's result in a line."""
     outcome = result.outcome
     if result.failed:
-        st.error(markdown.plain(f"This could not be checked: {result.failed}"), icon=":material/error:")
+        st.error(markdown.plain(f"This check failed: {result.failed}"), icon=":material/error:")
     if outcome is None:
         if result.skipped and not result.check.needs:
-            sentence(f"Not judged: {result.skipped}.")
+            sentence(f"Not checked: {result.skipped}.")
         return
     among = f"{outcome.looked_at:,} {result.check.unit}"
     if outcome.findings:
@@ -187,7 +194,7 @@ def _outcome(result: Result) -> None:
 
 
 def _sums(frame: pd.DataFrame, validation: Validation) -> None:
-    """Whether the rows add up to the period's usage, to the last digit."""
+    """Whether the rows add up exactly to the period's events and quantities."""
     sums = sheet_totals(frame)
     if sums == dict(validation.totals.metrics):
         st.caption(
@@ -200,10 +207,57 @@ def _sums(frame: pd.DataFrame, validation: Validation) -> None:
 
 def _dropped(reader: Reader, validation: Validation) -> File | None:
     file = st.session_state.get(dropped_key(reader.argument, validation.period))
-    return file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in _KINDS else None
+    return file if isinstance(file, File) and PurePath(file.name).suffix.lower().lstrip(".") in _FILE_SUFFIXES else None
 
 
 def dropped_key(argument: str, period: Period) -> str:
-    """Where the session keeps a dropped file: for its organization and window, so that no other is compared with it."""
+    """The session state's key of a file, which belongs to one organization and window."""
     since, until = period.span
     return f"dropped {argument} {period.organization_id} {since.isoformat()} {until.isoformat()}"
+
+
+_MAX_TABLE_ROWS = 20_000
+_MAX_FULL_HEIGHT_ROWS = 15
+
+
+def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:
+    """Draw a check's table, at most its first 20,000 rows: exact numbers, times on the period's clock."""
+    shown = frame.head(_MAX_TABLE_ROWS)
+    if len(shown) < len(frame):
+        st.caption(f"The first {_MAX_TABLE_ROWS:,} of {len(frame):,} rows; the download holds all of them.")
+    columns = {}
+    for name in map(str, frame.columns):
+        values = [None if _is_null(value) or (value == "" and name not in GROUPS) else value for value in shown[name]]
+        heading = _heading(name)
+        if _is_numeric(values):
+            columns[name] = grid.numbers(heading, values)
+        else:
+            cells = [None if value is None else _cell(value, zone) for value in values]
+            columns[name] = grid.texts(heading, cells, formatting.short_ids if name in ID_COLUMNS else None)
+    grid.draw(columns, height="content" if len(shown) <= _MAX_FULL_HEIGHT_ROWS else 560, alt=title)
+
+
+def _heading(name: str) -> str:
+    """A column's heading: Customer for `customer_id`; a currency code in it keeps its case."""
+    heading = group_name(name)
+    return heading[:1].upper() + heading[1:]
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
+def _cell(value: Any, zone: ZoneInfo) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | Decimal):
+        return plain(value)
+    if isinstance(value, datetime):
+        return formatting.timestamp(value, zone)
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return all(value is None or (isinstance(value, int | Decimal) and not isinstance(value, bool)) for value in values)

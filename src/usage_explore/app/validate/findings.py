@@ -1,50 +1,65 @@
-"""The findings by impact, narrowed as the address bar says, one of them opened beside the list."""
+"""The findings: the list with its filters, the open finding in full, and the table of checks."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.app import grid, markdown
+from usage_explore.app import grid, markdown, navigation
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import changed, follow, go
-from usage_explore.app.pages import Pages
+from usage_explore.app.events.table import counted, events_table
+from usage_explore.app.exports import snippets
+from usage_explore.app.navigation import Pages, changed, fits, follow, go
+from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
-from usage_explore.app.validate.finding import opened
-from usage_explore.app.validate.headline import clean
+from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.app.validate.view import ValidateView, identity
-from usage_explore.charts import theme
-from usage_explore.validation import SEVERITIES, Finding, Validation
+from usage_explore.charts import expected, theme, undrawable
+from usage_explore.formatting import span_in
+from usage_explore.query.describe import group_name
+from usage_explore.query.queries import EventQuery
+from usage_explore.query.validators import instant
+from usage_explore.validation import SEVERITIES, Finding, Result, Validation
 from usage_explore.validation.registry import CHECKS
 
-_TALL, _TALLER = 560, 900  # pixels of the list where it is long, and beside an opened finding
-_FEW = 12
+_TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+_NEEDS = {
+    "invoices": "drop the invoice lines under Reconciliation",
+    "preferences": "drop the preferred currencies under Wallets",
+    "finalized_at": "say above when the invoice was finalized",
+}
+"""What a check needs to run, by `Check.needs`."""
+
+_MAX_FULL_HEIGHT_ROWS = 12
+_SCROLLED_HEIGHT, _SCROLLED_HEIGHT_BESIDE = 560, 900  # pixels of a longer list, alone and beside an open finding
 
 
 def findings(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
-    """Draw the filters, the list, and the finding that the view names."""
-    found = validation.findings
-    if not found and validation.failed:
+    """Draw the filters, the list, and the open finding."""
+    all_findings = validation.findings
+    if not all_findings and validation.failed:
         titles = ", ".join(result.check.title for result in validation.failed)
         st.warning(
             markdown.plain(f"{clean(validation)}, but these failed, so the period is not clean: {titles}."),
             icon=":material/warning:",
         )
         return
-    if not found:
+    if not all_findings:
         st.success(markdown.plain(f"{clean(validation)}."), icon=":material/check_circle:")
         return
-    _filters(view, found)
-    listed = view.listed(found)
-    one = next((finding for finding in found if identity(finding) == view.finding), None)
+    _filters(view, all_findings)
+    listed = view.listed(all_findings)
+    one = next((finding for finding in all_findings if identity(finding) == view.finding), None)
     if view.finding and one is None:
         sentence(
-            "The finding that this link names is not among these; it may have been explained by what arrived since, "
+            "The finding of this link is not among these; events that arrived since may have resolved it, "
             "or the period is another one."
         )
     left, right = st.columns([4, 5], gap="medium") if one else (st.container(), None)
@@ -52,16 +67,16 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
         if listed:
             _list(view, validation, listed, one)
         else:
-            sentence(f"None of the {formatting.counted(len(found), 'finding')} is listed with these filters.")
+            sentence(f"None of the {formatting.counted(len(all_findings), 'finding')} is listed with these filters.")
     if right and one:
         with right, shown():
-            opened(pages, view, source, validation, one)
+            _open_finding(pages, view, source, validation, one)
 
 
-def _filters(view: ValidateView, found: Sequence[Finding]) -> None:
-    """Widgets that narrow the list; each names how many findings it would leave of all."""
+def _filters(view: ValidateView, all_findings: Sequence[Finding]) -> None:
+    """The list's filters; their options have the number of findings."""
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="finding_filters"):
-        severities = Counter(finding.severity for finding in found)
+        severities = Counter(finding.severity for finding in all_findings)
         key = follow("severities", list(view.severities))
         st.segmented_control(
             "Severity",
@@ -71,12 +86,12 @@ def _filters(view: ValidateView, found: Sequence[Finding]) -> None:
             format_func=lambda name: f"{name.capitalize()} {severities[name]:,}",
             on_change=changed(key, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
-        checks = Counter(finding.check for finding in found)
-        customers = Counter(str(finding.customer_id) for finding in found if finding.customer_id)
-        metrics = Counter(finding.metric_key for finding in found if finding.metric_key is not None)
+        checks = Counter(finding.check for finding in all_findings)
+        customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
+        metrics = Counter(finding.metric_key for finding in all_findings if finding.metric_key is not None)
         _pick(view, "checks", "Check", {name: CHECKS[name].title for name in CHECKS if name in checks}, checks)
-        _pick(view, "customers", "Customer", {each: each for each, _ in customers.most_common()}, customers)
-        _pick(view, "metrics", "Metric", {each: named_value(each) for each, _ in metrics.most_common()}, metrics)
+        _pick(view, "customers", "Customer", {customer: customer for customer, _ in customers.most_common()}, customers)
+        _pick(view, "metrics", "Metric", {metric: named_value(metric) for metric, _ in metrics.most_common()}, metrics)
 
 
 def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], counts: Counter[str]) -> None:
@@ -98,12 +113,16 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
     columns = _columns(listed, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
-    rows = [place for place, finding in enumerate(listed) if finding is one]
+    rows = [index for index, finding in enumerate(listed) if finding is one]
     key = f"findings {hash((validation.period, view))}"
     grid.draw(
         columns,
         inks={"Severity": [inks[finding.severity] for finding in listed]},
-        height="content" if len(listed) <= _FEW else _TALLER if one else _TALL,
+        height="content"
+        if len(listed) <= _MAX_FULL_HEIGHT_ROWS
+        else _SCROLLED_HEIGHT_BESIDE
+        if one
+        else _SCROLLED_HEIGHT,
         key=key,
         selection_mode=("single-row", "single-cell"),
         selection_default={"selection": {"rows": rows}},
@@ -111,37 +130,38 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
         alt="Findings by impact",
     )
     st.caption(
-        "By impact: the gravest first, then the largest affected part. "
-        + ("" if one else "Click a row to see what is behind it.")
+        "By impact: severity first, then the affected part. " + ("" if one else "Click a row to see what is behind it.")
     )
 
 
 def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
-    """The columns of the list; only the first four `beside` an opened finding."""
+    """The columns of the list; only the first four `beside` an open finding."""
     columns = {
         grid.RANK: grid.ranks(len(listed)),
-        "Severity": grid.texts("Severity", [each.severity for each in listed], _severity, width=90),
+        "Severity": grid.texts("Severity", [finding.severity for finding in listed], _severity, width=90),
         "Affected": grid.ratios(
             "Affected",
-            [float(each.share) for each in listed],
+            [float(finding.share) for finding in listed],
             lambda share: formatting.percent(Decimal(repr(share)), 1),
             help="The affected part of what the column Affected of names, in the period.",
         ),
         "Finding": grid.texts(
-            "Finding", [each.sentence for each in listed], formatting.short_ids, width=440 if beside else 560
+            "Finding", [finding.sentence for finding in listed], formatting.short_ids, width=440 if beside else 560
         ),
     }
     if beside:
         return columns
-    titles = [CHECKS[each.check].title if each.check in CHECKS else each.check for each in listed]
+    titles = [CHECKS[finding.check].title if finding.check in CHECKS else finding.check for finding in listed]
     columns |= {
         "Affected of": grid.texts("Affected of", [each.share_of or None for each in listed]),
         "Check": grid.texts("Check", titles),
-        "Events": grid.numbers("Events", [each.events for each in listed]),
-        "Quantity": grid.numbers("Quantity", [each.quantity for each in listed]),
+        "Events": grid.numbers("Events", [finding.events for finding in listed]),
+        "Quantity": grid.numbers("Quantity", [finding.quantity for finding in listed]),
     }
-    costs = [dict(each.amounts) for each in listed]
-    for currency in sorted({currency for cost in costs for currency in cost}):  # never added, never one for all
+    costs = [dict(finding.amounts) for finding in listed]
+    for currency in sorted(
+        {currency for cost in costs for currency in cost}
+    ):  # costs in different currencies are never added
         heading = f"Cost, {named_value(currency)}"
         columns[heading] = grid.numbers(heading, [cost.get(currency) for cost in costs])
     return columns
@@ -153,3 +173,192 @@ def _severity(severity: str) -> str:
 
 def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
     go(lambda: view.replace(finding=None if row is None else identity(listed[row])))
+
+
+def clean(validation: Validation) -> str:
+    """The result without findings: `12 checks over 1.1 M events found nothing`."""
+    ran = sum(result.is_clean for result in validation.results)
+    events = formatting.short(validation.totals.events)
+    partial = ", ".join(result.check.title for result in validation.results if result.is_partial)
+    left = f"; usage too sparse to judge was left out by {partial}" if partial else ""
+    return f"{formatting.counted(ran, 'check')} over {events} events found nothing{left}"
+
+
+def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, finding: Finding) -> None:
+    """Draw the finding; a part that fails shows its error in its place."""
+    check = CHECKS[finding.check]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{markdown.plain(check.title)}** :gray[{finding.severity}]", width="content")
+        st.space("stretch")
+        st.button(
+            "Close",
+            type="tertiary",
+            icon=":material/close:",
+            key="close_finding",
+            on_click=lambda: go(lambda: view.replace(finding=None)),
+        )
+    st.markdown(markdown.plain(finding.sentence))
+    st.caption(
+        markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
+    )
+    with shown():
+        _chart(source, validation, finding)
+    reasons = st.container()
+    with shown():
+        _events(pages, source, validation, finding)
+    st.table(_details(validation, finding), border="horizontal")
+    link = st.expander("Link to this finding", key="finding_link", on_change="rerun", icon=":material/share:")
+    if link.open:
+        with link:
+            _link(view, source, validation)
+    code = st.expander("Open in a notebook", key="finding_code", on_change="rerun", icon=":material/code:")
+    if code.open:
+        with code:
+            _code(source, finding)
+    # drawn last, as the explanation may take longer than all the rest
+    with reasons, shown():
+        explained(source, validation, finding)
+
+
+def _chart(source: Source, validation: Validation, finding: Finding) -> None:
+    answer = source.aggregate(finding.chart_query(validation.period, validation.now))
+    if why := undrawable(answer):
+        sentence(f"There is no chart: {why}.")
+        return
+    dark = st.context.theme.type == "dark"
+    drawn = expected.chart(
+        answer, finding.since, finding.until, expected=expectation(source, validation, finding, answer), dark=dark
+    )
+    spec = drawn.to_dict(validate=False)
+    title = spec.pop("title")
+    notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
+    st.markdown(f"**{markdown.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+    st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
+
+
+def _events(pages: Pages, source: Source, validation: Validation, finding: Finding) -> None:
+    query, timezone = _listed_events(finding), validation.period.timezone
+    page = source.page(query)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        heading = st.empty()
+        _page_links(pages, finding, query, timezone)
+    if page.events:
+        events_table(page.events, timezone, height=250, key="finding_events")
+        number = counted(query, source)
+        more = f", the newest {len(page.events)} shown" if page.cursor else ""
+        heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
+        if number != formatting.counted(finding.events, "event"):
+            st.caption(markdown.plain(_apart(finding)))
+    else:
+        why = "the finding's query matches none of its events" if finding.events else "that is the finding"
+        heading.markdown(f"**No events** here: {why}.", width="content")
+
+
+def _listed_events(finding: Finding) -> EventQuery:
+    """The finding's own event query, else the chart's filters within the finding's time."""
+    query = finding.question
+    if isinstance(query, EventQuery):
+        return query
+    return EventQuery(**shared_filters(query), occurred_after=finding.since, occurred_before=finding.until)
+
+
+def _apart(finding: Finding) -> str:
+    """Why the list has another number of events than the finding."""
+    counts = f"The finding counts {formatting.counted(finding.events, 'event')}"
+    if "metrics" in dict(finding.facts):
+        return f"{counts}, of all the metrics that moved together; listed are those of the one in the chart."
+    return f"{counts}; the list has all events of its query, also those beside the affected ones."
+
+
+def _page_links(pages: Pages, finding: Finding, query: EventQuery, timezone: str) -> None:
+    target = EventsView(query, timezone).to_params()
+    if fits(target):
+        st.page_link(pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target)
+    if not isinstance(finding.question, EventQuery):
+        chart = ExploreView(finding.question).to_params()
+        st.page_link(pages.explore, label="Open in Explore", icon=":material/open_in_new:", query_params=chart)
+
+
+def _details(validation: Validation, finding: Finding) -> dict[str, str]:
+    """The finding's fields and facts by name."""
+    zone = validation.period.zone
+    details: dict[str, str] = {"when": f"{span_in(finding.since, finding.until, zone)}, {validation.period.timezone}"}
+    for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
+        if (value := getattr(finding, name)) is not None:
+            details[group_name(name)] = named_value(str(value))
+    details["events"] = formatting.exact(finding.events)
+    if finding.quantity is not None:
+        details["quantity affected"] = formatting.exact(finding.quantity)
+    for currency, amount in finding.amounts:
+        details[f"cost affected, {currency}"] = formatting.exact(amount)
+    whole = f" of {finding.share_of}" if finding.share_of else ""
+    details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
+    details |= {name: _fact(text, zone) for name, text in finding.facts}
+    return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
+
+
+def _fact(text: str, zone: ZoneInfo) -> str:
+    """A fact as text: times on the zone's clock."""
+    return formatting.timestamp(instant(text), zone) if _TIME.fullmatch(text) else text
+
+
+def _link(view: ValidateView, source: Source, validation: Validation) -> None:
+    pinned = view.replace(query=validation.period, severities=(), checks=(), customers=(), metrics=())
+    st.code(navigation.page_url("validate", pinned.to_params(), source.store.app_url), language=None, wrap_lines=True)
+    st.caption("Pinned: the same period with the events that were known when the checks ran, opened at this finding.")
+
+
+def _code(source: Source, finding: Finding) -> None:
+    question = finding.question
+    if isinstance(question, EventQuery):
+        snippets(question, "page = store.events(query)\npage.frame", source)
+    else:
+        snippets(question, "answer = store.aggregate(query)\nanswer.chart()", source)
+
+
+def _upper(text: str) -> str:
+    """The text as a sentence, with a capital letter and a period."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
+def checks(validation: Validation) -> None:
+    """Draw a row per check, then what each check means and its parameters."""
+    results = validation.results
+    notes = [
+        result.outcome.note if result.outcome else "" if result.check.needs else result.skipped for result in results
+    ]
+    columns = {
+        "Check": grid.texts("Check", [result.check.title for result in results], width=270),
+        "Result": grid.texts("Result", [_result_text(result) for result in results], width=330),
+        "Among": grid.numbers("Among", [result.outcome.looked_at if result.outcome else None for result in results]),
+        "Unit": grid.texts("Unit", [result.check.unit if result.outcome else None for result in results]),
+        "Seconds": grid.ratios(
+            "Took",
+            [result.took.total_seconds() if result.outcome else None for result in results],
+            lambda seconds: f"{seconds:.1f} s",
+        ),
+        "Note": grid.texts("Note", notes, width="large"),
+    }
+    if not any(notes):
+        del columns["Note"]
+    grid.draw(columns, height="content", alt="The checks, what each found, and among how much")
+    with st.expander("What each check means for the invoice, and the bounds it applies"):
+        for result in validation.results:
+            check = result.check
+            st.markdown(f"**{markdown.plain(check.title)}**  \n{markdown.plain(check.means)}")
+            if check.parameters:
+                st.table(
+                    {markdown.plain(name): markdown.plain(meaning) for name, meaning in check.parameters.items()},
+                    border="horizontal",
+                )
+
+
+def _result_text(result: Result) -> str:
+    outcome = result.outcome
+    if result.failed:
+        return f"failed: {result.failed}"
+    if outcome is None:
+        return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
+    if outcome.findings:
+        return formatting.counted(len(outcome.findings), "finding")
+    return "clean" if outcome.looked_at else "nothing to check"

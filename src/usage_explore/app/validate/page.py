@@ -1,81 +1,84 @@
-"""The Validate page: a billing period, what is wrong with it, and which events are to blame."""
+"""The Validate page: a billing period, its headline numbers, and tabs for findings, checks, files and code."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from usage_explore import formatting
-from usage_explore.app import markdown, organization
+from usage_explore import decimals, formatting
+from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.chips import chips, without_filters
-from usage_explore.app.header import header
-from usage_explore.app.navigation import go, notice
-from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
-from usage_explore.app.pages import Pages
+from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
+from usage_explore.app.filters import chips, dimension_hints, reset_button, time_input, window_inputs
+from usage_explore.app.header import header, headline_number, opened_view
+from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.problems import no_events, sentence, shown
-from usage_explore.app.share import share
 from usage_explore.app.validate import run
-from usage_explore.app.validate.controls import controls, over
-from usage_explore.app.validate.files import amended
-from usage_explore.app.validate.headline import WANTED, headline, run_button
-from usage_explore.app.validate.progress import Progress
-from usage_explore.app.validate.tabs import tabs
+from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
+from usage_explore.app.validate.findings import checks, clean, findings
+from usage_explore.app.validate.run import Note, Progress, watched
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.query import buckets
-from usage_explore.query.base import Windowed
-from usage_explore.query.describe import describe
-from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation import Validation
+from usage_explore.query.describe import describe, file_dates, window_words
+from usage_explore.query.queries import Period
+from usage_explore.results import frames
+from usage_explore.validation import SEVERITIES, Severity, Validation, report
 from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
 
+_PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
+_THIRTY_DAYS = "-30d/d"
+_RUN_WANTED = "run_wanted"  # session state: the button to run the checks was clicked
+_COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"}
+
 
 def draw(pages: Pages) -> None:
-    """Draw the page that the address bar asks for. Raises `UsageExploreError`."""
-    found = organization.opened(ValidateView)
-    if found is None:
+    """Draw the page of the address bar. Raises `UsageExploreError`."""
+    opened = opened_view(ValidateView)
+    if opened is None:
         return
-    view, source = found
+    view, source = opened
     validation = run.known(source, view.query)
-    pinned = validation.period if validation else source.pinned(view.query)
-    header(
-        pages,
-        view,
-        now=validation.period.as_of or source.now if validation else source.now,
-        timezone=view.query.timezone,
-        in_zone=lambda zone: view.asking(view.query.replace(timezone=zone)),
-        links=(_explore_view(view).to_params(), _events_view(view, source).to_params(), view.to_params()),
-        share=lambda: share("validate", view.replace(query=pinned), source.store.app_url),
-    )
-    controls(view, source)
+
+    def pinned() -> ValidateView:
+        return view.replace(query=validation.period if validation else source.pinned(view.query))
+
+    known_at = (validation.period.as_of if validation else None) or source.now
+    header(pages, view, source, known_at=known_at, pinned=pinned)
+    _controls(view, source)
     chips(view, source)
     notice()
     with shown():
+        dimension_hints(view.query, source)
         _answer(pages, view, source, validation)
 
 
 def _answer(pages: Pages, view: ValidateView, source: Source, validation: Validation | None) -> None:
     top = st.empty()
-    if st.session_state.pop(WANTED, False):
+    if st.session_state.pop(_RUN_WANTED, False):
         _run(view, source, top)
     if validation is None:
         with top.container():
             _not_yet(view, source)
         return
-    found = amended(source, validation)
+    with_files = validated_with_files(source, validation)
     with top.container():
-        headline(found.validation, source.now)
-    if found.validation.totals.events:
-        tabs(pages, view, source, found)
+        _headline(with_files.validation, source.now)
+    if with_files.validation.totals.events:
+        _tabs(pages, view, source, with_files)
     else:
-        _nothing(view, source, found.validation)
+        _nothing(view, source, with_files.validation)
 
 
 def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
-    """Run the checks, with progress in that place; where they fail, they are offered again."""
+    """Run the checks with their progress in `top`; if they fail, offer them again."""
     top.empty()
     progress = Progress(tuple(CHECKS.values()))
     try:
@@ -89,45 +92,248 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 
 
 def _not_yet(view: ValidateView, source: Source) -> None:
-    """Say that nothing was examined yet, and what would be."""
-    st.subheader("Not examined yet", anchor=False)
+    """Say that the checks have not run for this period, what they look for, and offer to run them."""
+    st.subheader("Checks not run yet", anchor=False)
     what = markdown.plain(describe(view.query.resolve(source.now)))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
         f"{titles}. That takes seconds, of very many events a minute or two.]"
     )
-    run_button("Run the checks", type="primary", icon=":material/play_arrow:")
+    _run_button("Run checks", type="primary", icon=":material/play_arrow:")
 
 
 def _nothing(view: ValidateView, source: Source, validation: Validation) -> None:
-    """No event: say so, and where there are some; nothing found in nothing is not clean."""
-    said = f"No events match, so nothing was checked: {describe(validation.period)}."
+    """Say that there was nothing to check, which is not clean, and when the organization has events."""
+    text = f"No events match, so nothing was checked: {describe(validation.period)}."
     if validation.unexamined:
-        said = f"Nothing was checked: {unexamined(validation)}"
+        text = f"Nothing was checked: {unexamined(validation)}"
     extent, zone = source.extent(), view.query.zone
     if extent is None:
-        no_events(f"{said} This organization has no events.")
+        no_events(f"{text} This organization has no events.")
         return
     first, last = (formatting.timestamp(moment, zone) for moment in extent)
-    sentence(f"{said} This organization's events lie between {first} and {last}, {view.query.timezone}.")
+    sentence(f"{text} This organization's events lie between {first} and {last}, {view.query.timezone}.")
     start = extent[1].astimezone(zone).date().replace(day=1)
     month = [buckets.day_start(day, zone) for day in (start, (start + timedelta(days=31)).replace(day=1))]
-    newest = over(view.query, source.now, window=None, since=month[0], until=month[1])
+    newest = with_window(view.query, source.now, window=None, since=month[0], until=month[1])
     with st.container(horizontal=True, gap="small", key="nothing"):
         if newest.resolve(source.now).span != validation.period.span:
-            st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.asking(newest)))
-        without_filters(view)
+            st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.with_query(newest)))
+        reset_button(view)
 
 
-def _explore_view(view: ValidateView) -> ExploreView:
-    """The Explore page for the same filters and window, which may stay relative."""
-    window = {name: value for name, value in view.query.given().items() if name in Windowed.model_fields}
-    return ExploreView(AggregateQuery(**window, group_by="metric_key"))
+def _controls(view: ValidateView, source: Source) -> None:
+    query, now = view.query, source.now
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="period"):
+        key = follow("period_preset", _preset(query))
+        st.segmented_control(
+            "Billing period",
+            tuple(_PRESETS),
+            key=key,
+            format_func=_PRESETS.__getitem__,
+            wrap=True,
+            on_change=changed(
+                key, lambda picked: view.with_query(_with_preset(query, picked, now)) if picked else view
+            ),
+        )
+        if _preset(query) == "custom":
+            window_inputs(
+                view, now, "period", lambda **window: view.with_query(with_window(query, now, window=None, **window))
+            )
+        time_input(
+            "Invoice finalized at",
+            query.finalized_at,
+            view,
+            lambda moment: view.with_query(query.replace(finalized_at=moment)),
+            key="period_finalized_at",
+            help="Events ingested later are not on the invoice. Leave it empty while the invoice is still open.",
+        )
 
 
-def _events_view(view: ValidateView, source: Source) -> EventsView:
-    """The Events page for the same filters and window."""
-    since, until = view.query.resolve(source.now).span
-    query = EventQuery(**shared_filters(view.query), occurred_after=since, occurred_before=until)
-    return EventsView(query, view.query.timezone)
+def _preset(query: Period) -> str | None:
+    """The preset of the window; None for a relative window that is not in `_PRESETS`."""
+    if query.window:
+        return query.window
+    if isinstance(query.since, datetime) or isinstance(query.until, datetime):
+        return "custom"
+    return "30d" if (query.since, query.until) in ((_THIRTY_DAYS, "now"), ("-30d", "now")) else None
+
+
+def with_window(query: Period, now: datetime, **window: object) -> Period:
+    """The period with another window; `finalized_at` is dropped if it is not after the window's start."""
+    moved = query.replace(finalized_at=None, **window)
+    finalized = query.finalized_at
+    if finalized is None or finalized <= moved.resolve(now).span[0]:
+        return moved
+    return moved.replace(finalized_at=finalized)
+
+
+def _with_preset(query: Period, name: str, now: datetime) -> Period:
+    """The period with a preset's window; "custom" keeps the window as absolute times."""
+    if name == "custom":
+        since, until = query.resolve(now).span
+        return query.replace(window=None, since=since, until=until)
+    if name == "30d":
+        return with_window(query, now, window=None, since=_THIRTY_DAYS, until=None)
+    return with_window(query, now, window=name)
+
+
+def _headline(validation: Validation, now: datetime) -> None:
+    """The findings of each severity, the checks that did not run, the events checked, and a button to run again."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
+        if validation.findings:
+            for severity, number in validation.counts().items():
+                color = _COLORS[severity] if number else "gray"
+                headline_number(f":{color}[{number:,}]", severity, f"{SEVERITIES[severity].capitalize()}.")
+        elif validation.failed:
+            headline_number(
+                "Nothing found", "by the checks that ran", "What the failed checks look for was not looked for."
+            )
+        elif validation.totals.events:
+            headline_number(
+                ":green[Clean]", clean(validation), "Every check that ran found nothing; the Checks tab lists them."
+            )
+        if failed := len(validation.failed):
+            headline_number(
+                f":red[{failed:,}]",
+                f"{'check' if failed == 1 else 'checks'} failed",
+                "What they look for was not looked for; the Checks tab says why.",
+            )
+        skipped = sum(bool(result.skipped) for result in validation.results)
+        if skipped:
+            headline_number(
+                f"{skipped:,}",
+                f"{'check' if skipped == 1 else 'checks'} skipped",
+                "The Checks tab says why, or what each of them needs.",
+            )
+        headline_number(
+            formatting.short(validation.totals.events),
+            "events checked" if validation.totals.events != 1 else "event checked",
+            f"Exactly {formatting.counted(validation.totals.events, 'event')}.",
+        )
+        if validation.unexamined:
+            headline_number(
+                f":orange[{formatting.short(validation.unexamined.events)}]",
+                "not checked yet",
+                unexamined(validation),
+            )
+        _checked(validation, now)
+        _run_button("Run checks again", type="tertiary", icon=":material/refresh:")
+
+
+def _run_button(label: str, **options: Any) -> None:
+    st.button(label, key="run_checks", on_click=st.session_state.update, args=({_RUN_WANTED: True},), **options)
+
+
+def _checked(validation: Validation, now: datetime) -> None:
+    period = validation.period
+    known = formatting.timestamp(period.as_of, period.zone) if period.as_of else ""
+    ago = max(now - validation.now, timedelta(0)) // timedelta(minutes=1)
+    when = (
+        "just now"
+        if ago < 1
+        else f"{formatting.counted(ago, 'minute')} ago"
+        if ago < 120
+        else f"{ago // 60:,} hours ago"
+    )
+    took = sum((result.took for result in validation.results), timedelta(0)).total_seconds()
+    st.caption(
+        markdown.plain(f"{window_words(period)}, {period.timezone}; checked {when}"),
+        help=markdown.plain(
+            f"As the data was known at {known} ({period.timezone}); the checks took {took:.1f} s. "
+            "What arrived later is not in these numbers: run the checks again to see it."
+        ),
+        width="content",
+    )
+
+
+def _tabs(pages: Pages, view: ValidateView, source: Source, with_files: ValidationWithFiles) -> None:
+    """The tabs under the headline; only the open one queries the database."""
+    validation = with_files.validation
+    draw: dict[str, Callable[[], None]] = {
+        "Findings": lambda: findings(pages, view, source, validation),
+        "Checks": lambda: checks(validation),
+        **{reader.title: partial(file_tab, reader, source, with_files) for reader in offered(validation)},
+        "Code": lambda: _code(view, validation),
+        "Download": lambda: _download(source, validation),
+    }
+    for tab, content in zip(st.tabs(list(draw), key="validate_tab", on_change="rerun"), draw.values(), strict=True):
+        if tab.open:
+            with tab:
+                content()
+
+
+def _code(view: ValidateView, validation: Validation) -> None:
+    """Draw notebook cells that run the validation again: with the live window, and pinned."""
+    for title, period, caption in (
+        ("Python", view.query, "The period in the address bar: a relative window moves with the clock."),
+        ("Python, pinned", validation.period, "The numbers on this page, whenever it runs."),
+    ):
+        st.markdown(f"**{title}**")
+        st.caption(caption)
+        st.code(
+            "from usage_explore import Period, connect\n\nstore = connect()\n"
+            f"period = {python_code(period)}\nvalidation = store.validate(period)\nvalidation.frame",
+            language="python",
+        )
+
+
+def _download(source: Source, validation: Validation) -> None:
+    """Draw a button per file, which is made at the click."""
+    name = f"validation-{file_dates(validation.period)}"
+    files: tuple[Download, ...] = (
+        ("Findings, CSV", "csv", lambda: BOM_UTF8 + to_csv(validation, escape_formulas=escape)),
+        ("Everything, JSON", "json", lambda: to_json(validation)),
+    )
+    st.caption(
+        "The findings with every number exact, each with its link; the JSON also has the totals and what was clean. "
+        "The report is a page that needs no network: findings with their charts, what was clean, totals that reconcile."
+    )
+    escape = escape_checkbox("validation escape_formulas")
+    with st.container(horizontal=True, gap="small"):
+        download_buttons(files, name, "validation")
+        wanted = st.button("Prepare report, HTML", key="prepare report", icon=":material/file_save:")
+    if wanted:
+        with shown():
+            _report(source, validation, f"{name}.html")
+
+
+def _report(source: Source, validation: Validation, name: str) -> None:
+    """Make the report with a progress bar, then draw its download button."""
+    bar = st.progress(0.0, "Counting the totals again")
+
+    def show(progress: dict[str, float], seconds: float) -> None:
+        doing = "Drawing the charts" if progress else "Counting the totals again"
+        bar.progress(min(progress.get("charts", 0.0), 1.0), f"{doing} · {seconds:.0f} s")
+
+    def make(note: Note) -> str:
+        reconciled = report.statements(source.store, validation)
+        return report.html(source.store, validation, reconciled, by=by, progress=lambda done: note("charts", done))
+
+    by = sign_in.current_user()
+    with cache.logged_work("report", source.store.organization_id, validation.period):
+        content = watched(make, show).encode()
+    bar.empty()
+    prepared_download("Download report, HTML", content, name, "report")
+
+
+def to_csv(validation: Validation, *, escape_formulas: bool = False) -> bytes:
+    """One row per finding: times in ISO 8601 with the offset, exact numbers, all text quoted."""
+    frame = validation.frame
+    texts = {
+        "since": [moment.isoformat() for moment in frame["since"]],
+        "until": [moment.isoformat() for moment in frame["until"]],
+        "quantity": [None if quantity is None else decimals.plain(quantity) for quantity in frame["quantity"]],
+        "amounts": [
+            json.dumps({currency: decimals.plain(amount) for currency, amount in amounts.items()})
+            for amounts in frame["amounts"]
+        ],
+        "share": [decimals.plain(share) for share in frame["share"]],
+    }
+    return frames.csv_bytes({name: texts.get(name, frame[name]) for name in frame.columns}, escape_formulas)
+
+
+def to_json(validation: Validation) -> bytes:
+    """`Validation.to_dict` as JSON: the period, the totals, every check and every finding."""
+    return json.dumps(validation.to_dict(), ensure_ascii=False, indent=2).encode()

@@ -1,11 +1,10 @@
-"""Examinations: run with progress, ended when their asker leaves, and remembered.
+"""Running the checks: with progress, cancelled when the user leaves, and cached.
 
-A run works in a thread of its own while the page's thread shows how far it is. Where the page's thread is stopped (the
-asker left, or changed something), what runs in the database is cancelled.
+The checks run in a thread, while the page's thread draws their progress. When Streamlit stops the page's thread (the
+user left, or changed a control), the statements in the database are cancelled.
 
-What was found is kept twice: the session keeps its last examination for as long as it lives, all sessions share those
-of the last hour. Each is kept under its period, organization included; what the asker may see is decided before each
-look.
+The session keeps its last validation. All sessions share the validations of the last hour; the cache key is the
+organization and the period. Access is checked before every look into the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,148 +23,192 @@ from uuid import UUID
 
 import streamlit as st
 
-from usage_explore.app import cache
+from usage_explore import formatting
+from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
 from usage_explore.db import cancellation
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation import Validation
+from usage_explore.validation.check import Check
 
 _T = TypeVar("_T")
 
 Note = Callable[[str, float], None]
-"""Takes a check's name and how much of it is done, from 0 to 1."""
+"""Called with a check's name and its progress from 0 to 1."""
 
 Show = Callable[[dict[str, float], float], None]
-"""Takes how much of each check that began is done, and the seconds since the run began."""
+"""Called with the progress of each check that has started, and the seconds since the start of the run."""
 
-_HELD = "validation"
-_HOUR, _MOST = 3_600, 20
-_TICK = 0.25  # seconds between two looks at how far a run is
+_SESSION_KEY = "validation"  # session state: the last (requested period, validation)
+_CACHE_SECONDS, _MAX_CACHED = 3_600, 20
+_REFRESH_SECONDS = 0.25  # between two updates of the progress
 
 
 @dataclass(frozen=True)
 class File:
-    """A file that somebody dropped."""
+    """An uploaded file."""
 
     name: str
     content: bytes = field(repr=False)
 
     @property
     def digest(self) -> str:
-        """What tells it from every other file."""
+        """SHA-256 of its name and content."""
         return hashlib.sha256(self.name.encode() + b"\0" + self.content).hexdigest()
 
 
-class _NotKept(Exception):
-    """There is nothing to be had without a run."""
+class _NotCached(Exception):
+    """The cache has no validation of the period."""
 
 
-class _Left(Exception):
-    """The asker of a run left."""
+class _Cancelled(Exception):
+    """The page stopped waiting for the run."""
 
 
-def known(source: Source, asked: Period) -> Validation | None:
-    """The examination of the period that this session, or within the last hour another one, has run."""
-    key = asked.resolve(source.now)
-    held: tuple[Period, Validation] | None = st.session_state.get(_HELD)
-    # a window that ends now moves on every minute: what was examined stays until it is examined again
-    if held and held[0] == asked and (not asked.window or held[1].period.span == key.span):
+def known(source: Source, period: Period) -> Validation | None:
+    """The validation of the period by this session, or by any session within the last hour; else None."""
+    key = period.resolve(source.now)
+    held: tuple[Period, Validation] | None = st.session_state.get(_SESSION_KEY)
+    # a relative window moves on every minute: its validation stays until the checks run again
+    if held and held[0] == period and (not period.window or held[1].period.span == key.span):
         return held[1]
-    with contextlib.suppress(_NotKept):
-        return _kept(_nothing, source.store.organization_id, key)
+    with contextlib.suppress(_NotCached):
+        return _cached(_not_cached, source.store.organization_id, key)
     return None
 
 
-def run(source: Source, asked: Period, show: Show) -> None:
-    """Run every check over the period; then it is known, and so is the pinned one that a shared link asks for.
+def run(source: Source, period: Period, show: Show) -> None:
+    """Run every check over the period and cache the validation, also for the pinned period of a shared link.
 
     Raises `UsageExploreError`.
     """
-    key = asked.resolve(source.now)
-    made = _run(source, asked, show, lambda note: source.store.validate(asked, progress=note))
-    for each in (key, made.period):
-        _kept.clear(lambda: made, source.store.organization_id, each)
-        _kept(lambda: made, source.store.organization_id, each)
-    st.session_state[_HELD] = asked, made
+    key = period.resolve(source.now)
+    made = _run(source, period, show, lambda note: source.store.validate(period, progress=note))
+    for cached_period in (key, made.period):
+        _cached.clear(lambda: made, source.store.organization_id, cached_period)
+        _cached(lambda: made, source.store.organization_id, cached_period)
+    st.session_state[_SESSION_KEY] = period, made
 
 
-def with_file(source: Source, validation: Validation, check: str, argument: str, given: File, show: Show) -> Validation:
-    """The examination with one check run again on a file, passed as that argument of `Store.validate`.
+def with_file(source: Source, validation: Validation, check: str, argument: str, file: File, show: Show) -> Validation:
+    """The validation with one check run again with a file as an argument of `Store.validate`.
 
-    The same period as it was known at the same time, so all its numbers belong together. Raises `UsageExploreError`;
-    a `QueryError` names each faulty line.
+    The period and `as_of` are the same, so all numbers fit together. Raises `UsageExploreError`; a `QueryError` has
+    a fault per invalid line.
     """
-    key = validation.period, check, given.digest
+    key = validation.period, check, file.digest
     organization_id = source.store.organization_id
 
     def work_on_file(note: Note) -> Validation:
         with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
-            path = Path(folder) / f"given{Path(given.name).suffix.lower()}"
-            path.write_bytes(given.content)
+            path = Path(folder) / f"given{Path(file.name).suffix.lower()}"
+            path.write_bytes(file.content)
             more = {argument: path}
             try:
                 return source.store.validate(validation.period, checks=[check], progress=note, **more)
-            except QueryError as error:  # the path is the server's own: the log and the page name what was dropped
-                named = validators.named(given.name)
+            except QueryError as error:  # the log and the page name the uploaded file, not the server's path
+                named = validators.named(file.name)
                 raise QueryError(
                     replace(fault, message=fault.message.replace(str(path), named)) for fault in error.faults
                 ) from None
 
     try:
-        again = _kept_with_file(_nothing, organization_id, *key)
-    except _NotKept:
+        again = _cached_with_file(_not_cached, organization_id, *key)
+    except _NotCached:
         made = _run(source, validation.period, show, work_on_file)
-        again = _kept_with_file(lambda: made, organization_id, *key)
+        again = _cached_with_file(lambda: made, organization_id, *key)
     (renewed,) = again.results
     results = tuple(renewed if result.check.name == check else result for result in validation.results)
     return replace(validation, results=results)
 
 
-def _run(source: Source, asked: Period, show: Show, task: Callable[[Note], _T]) -> _T:
-    with cache.asking("validate", source.store.organization_id, asked):
+def _run(source: Source, period: Period, show: Show, task: Callable[[Note], _T]) -> _T:
+    with cache.logged_work("validate", source.store.organization_id, period):
         return watched(task, show)
 
 
 def watched(task: Callable[[Note], _T], show: Show) -> _T:
-    """What the task makes, in a thread of its own; whatever `show` raises ends it."""
-    mine, left = cancellation.Work(), threading.Event()
+    """The result of the task, run in a thread; an exception of `show` cancels it."""
+    work, cancelled = cancellation.Work(), threading.Event()
     progress: dict[str, float] = {}
     began = time.monotonic()
 
     def note(name: str, done: float) -> None:
-        if left.is_set():
-            raise _Left
+        if cancelled.is_set():
+            raise _Cancelled
         progress[name] = done
 
     def working() -> _T:
-        with cancellation.working(mine):
+        with cancellation.working(work):
             return task(note)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as pool:
         future = pool.submit(working)
         try:
-            while not wait((future,), timeout=_TICK).done:
+            while not wait((future,), timeout=_REFRESH_SECONDS).done:
                 show(dict(progress), time.monotonic() - began)
         finally:
-            left.set()
-            while not wait((future,), timeout=_TICK).done:
-                mine.cancel()
+            cancelled.set()
+            while not wait((future,), timeout=_REFRESH_SECONDS).done:
+                work.cancel()
         return future.result()
 
 
-def _nothing() -> Validation:
-    raise _NotKept
+def _not_cached() -> Validation:
+    raise _NotCached
 
 
-@st.cache_resource(ttl=_HOUR, max_entries=_MOST, show_spinner=False, hash_funcs={Period: repr})
-def _kept(_make: Callable[[], Validation], organization_id: UUID | None, period: Period) -> Validation:
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False, hash_funcs={Period: repr})
+def _cached(_make: Callable[[], Validation], organization_id: UUID | None, period: Period) -> Validation:
     return _make()
 
 
-@st.cache_resource(ttl=_HOUR, max_entries=_MOST, show_spinner=False, hash_funcs={Period: repr})
-def _kept_with_file(
+@st.cache_resource(ttl=_CACHE_SECONDS, max_entries=_MAX_CACHED, show_spinner=False, hash_funcs={Period: repr})
+def _cached_with_file(
     _make: Callable[[], Validation], organization_id: UUID | None, period: Period, check: str, digest: str
 ) -> Validation:
     return _make()
+
+
+class Progress:
+    """A progress bar and a badge per check, drawn where the object is made; calling it updates them."""
+
+    def __init__(self, checks: Sequence[Check]) -> None:
+        self._checks = checks
+        self._bar = st.progress(0.0, "Adding up the period")
+        self._states = st.empty()
+        self._drawn: dict[str, float] | None = None
+
+    def __call__(self, done: dict[str, float], seconds: float) -> None:
+        """Draw the progress; `done` has the checks that have started."""
+        finished = sum(done.get(check.name, 0.0) >= 1 for check in self._checks)
+        running = next((check for check in self._checks if 0 <= done.get(check.name, -1.0) < 1), None)
+        doing = "Adding up the period" if running is None else running.title
+        self._bar.progress(
+            min(sum(done.values()) / max(len(self._checks), 1), 1.0),
+            markdown.plain(
+                f"{doing} · {finished} of {formatting.counted(len(self._checks), 'check')} done · {seconds:.0f} s"
+            ),
+        )
+        if done != self._drawn:
+            self._drawn = done
+            with self._states.container(horizontal=True, gap="small"):
+                for check in self._checks:
+                    _badge(check, done.get(check.name))
+
+    def clear(self) -> None:
+        """Remove it from the page."""
+        self._bar.empty()
+        self._states.empty()
+
+
+def _badge(check: Check, done: float | None) -> None:
+    title = markdown.plain(check.title)
+    if done is None:
+        st.badge(title, color="gray", icon=":material/schedule:")
+    elif done < 1:
+        st.badge(title + (f" {done:.0%}" if done else ""), color="blue", icon=":material/progress_activity:")
+    else:
+        st.badge(title, color="green", icon=":material/check:")

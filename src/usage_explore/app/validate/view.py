@@ -1,4 +1,4 @@
-"""What the Validate page shows, as a value: the period, which of its findings are listed, and which one is opened."""
+"""The state of the Validate page as a value: the period, the filters of its list of findings, and the open finding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
-from usage_explore.app.page_state import explicit, started
-from usage_explore.app.url import Pairs
+from usage_explore.app.page_state import Pairs, explicit, started
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
@@ -25,11 +24,12 @@ _IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
 
 @dataclass(frozen=True)
 class ValidateView:
-    """The Validate page. Empty tuples list the findings of every severity, check, customer or metric.
+    """The Validate page. An empty tuple does not filter the list of findings.
 
-    `finding` is the `identity` of the opened one.
+    `customers` are ids, `metrics` metric keys; `finding` is the `identity` of the open finding.
     """
 
+    path: ClassVar[str] = "validate"
     query: Period
     severities: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
@@ -39,42 +39,46 @@ class ValidateView:
 
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
-        """The view a link asks for; last month's where it names an organization at most. Raises `QueryError`."""
+        """The view of a link; last month if it has no parameter but `organization_id`. Raises `QueryError`."""
         faults: list[Fault] = []
-        found = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
+        filters = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
         opened = _read("finding", _finding, pairs, faults)
         if len(opened) > 1:
             faults.append(Fault("finding", "is given more than once; give it once"))
         own = {"finding", *(name for name, _ in _LISTS.values())}
-        asked = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
+        query_pairs = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
         try:
-            query = Period.from_params(asked)
+            query = Period.from_params(query_pairs)
         except QueryError as error:
             raise QueryError([*error.faults, *faults]) from None
         if faults:
             raise QueryError(faults)
-        return cls(query, **found, finding=opened[0] if opened else None)
+        return cls(query, **filters, finding=opened[0] if opened else None)
 
     def to_params(self) -> Pairs:
-        """The view as URL parameters; defaults are left out."""
+        """The view as URL parameters, without defaults."""
         own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
         return (*explicit(self.query), *own, *((("finding", self.finding),) if self.finding else ()))
 
     @property
     def timezone(self) -> str:
-        """The zone of every time on the page."""
+        """The time zone of all times on the page."""
         return self.query.timezone
 
-    def asking(self, query: Question) -> ValidateView:
-        """The view of another `Period`: whom the old one's findings concerned, and the opened one, are let go."""
+    def in_timezone(self, timezone: str) -> ValidateView:
+        """The same view in another time zone."""
+        return self.with_query(self.query.replace(timezone=timezone))
+
+    def with_query(self, query: Question) -> ValidateView:
+        """The view of another `Period`, without the open finding and the list's filters on customers and metrics."""
         return ValidateView(cast("Period", query), self.severities, self.checks)
 
     def replace(self, **changes: Any) -> ValidateView:
-        """A copy with some of the view's own fields changed."""
+        """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def listed(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-        """The findings that the view lists, in the given order."""
+        """The findings that match the view's filters, in the given order."""
         wanted = (
             (self.severities, "severity"),
             (self.checks, "check"),
@@ -89,8 +93,8 @@ class ValidateView:
 
 
 def identity(finding: Finding) -> str:
-    """Twelve digits that name a finding in a link; the same for the same finding of a later examination."""
-    told = [
+    """Twelve hexadecimal digits that identify a finding in a link, the same in every later validation."""
+    parts = [
         finding.check,
         rfc3339(finding.since),
         rfc3339(finding.until),
@@ -98,17 +102,17 @@ def identity(finding: Finding) -> str:
         type(finding.question).__name__,
         finding.question.replace(as_of=None).query_string(),
     ]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _read(name: str, read: Callable[[str], str], pairs: Pairs, faults: list[Fault]) -> tuple[str, ...]:
-    found = []
+    values = []
     for value in (value for given, value in pairs if given == name):
         try:
-            found.append(read(value))
+            values.append(read(value))
         except ValueError as error:
             faults.append(Fault(name, str(error)))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(values))
 
 
 def _severity(value: str) -> str:
@@ -141,4 +145,4 @@ _LISTS: dict[str, tuple[str, Callable[[str], str]]] = {
     "customers": ("about_customer", _customer),
     "metrics": ("about_metric", _metric),
 }
-"""What narrows the list: the view's field, its parameter (repeatable), and how a value is read."""
+"""The list's filters: the view's field, its URL parameter (repeatable), and the parser of a value."""

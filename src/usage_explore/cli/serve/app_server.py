@@ -9,13 +9,11 @@ from streamlit.config_option import ConfigOption
 from streamlit.web import bootstrap
 
 import usage_explore.app
-from usage_explore.app.guard import Guard
-from usage_explore.app.link_limits import Bounded
-from usage_explore.app.sign_in_redirect import Returning
+from usage_explore.app.middleware import Guard, LinkLimits, SignInRedirect
 from usage_explore.cli.serve import uvicorn_server
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
-MIDDLEWARE = (Middleware(Guard), Middleware(Bounded), Middleware(Returning))
+MIDDLEWARE = (Middleware(Guard), Middleware(LinkLimits), Middleware(SignInRedirect))
 
 _APP = Path(usage_explore.app.__file__).parent
 _MAX_MESSAGE_BYTES = 2**19

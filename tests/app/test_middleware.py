@@ -20,7 +20,7 @@ from support.api_server import command
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import config
-from usage_explore.app.guard import MAX_FILES, MAX_HELD
+from usage_explore.app.middleware import MAX_FILES, MAX_HELD
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 SECRET = "keeps the cookies " + "c" * 22

@@ -1,0 +1,220 @@
+"""What narrows a page: its filters as chips, the picker that adds one, and inputs for the window's times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from usage_explore import formatting
+from usage_explore.app import markdown, query_edits
+from usage_explore.app.cache import Source
+from usage_explore.app.navigation import View, changed, follow, go
+from usage_explore.app.page_state import ExploreView
+from usage_explore.app.query_edits import TESTS, Filter, Test
+from usage_explore.app.validate.view import ValidateView
+from usage_explore.errors import QueryError
+from usage_explore.query import validators
+from usage_explore.query.base import Question
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
+from usage_explore.query.queries import AggregateQuery, EventQuery
+
+FROM, UP_TO = "from", "up to, not included"
+"""Labels of a window's ends."""
+
+_POPOVER = "add_filter"
+_TESTS_WITH_VALUES = ("is", "is not")
+_MAX_HELP = 500  # characters of a chip's tooltip
+
+
+def chips(view: View, source: Source) -> None:
+    """Draw a chip per filter, removed by a click, then the picker, a reset, and hints about misspelt dimensions."""
+    query = view.query
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
+        shown = query_edits.filters(query)
+        for item in shown:
+            st.button(
+                markdown.plain(str(item)),
+                key=f"chip {item.group} {item.test}",
+                icon=":material/close:",
+                icon_position="right",
+                help=markdown.plain(
+                    f"Remove this filter: {item.group} {item.test} {', '.join(item.values)}"[:_MAX_HELP]
+                ),
+                on_click=lambda item=item: go(lambda: view.with_query(query_edits.without_filter(query, item))),
+            )
+        if query.as_of:
+            known = formatting.timestamp(query.as_of, ZoneInfo(view.timezone))
+            st.button(
+                f"as known at {known[:16]}",
+                key="chip as_of",
+                icon=":material/close:",
+                icon_position="right",
+                help=markdown.plain(
+                    f"Only events ingested by {known} ({view.timezone}) are counted, so these numbers do not change. "
+                    "Click to lift it."
+                ),
+                on_click=lambda: go(lambda: view.with_query(query.replace(as_of=None))),
+            )
+        popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_POPOVER, on_change="rerun")
+        if popover.open:
+            with popover:
+                _picker(view, source)
+        if len(shown) + bool(query.as_of) > 1:
+            st.button(
+                "Reset filters",
+                type="tertiary",
+                key="reset_filters",
+                on_click=lambda: go(lambda: view.with_query(query_edits.without_filters(query).replace(as_of=None))),
+            )
+
+
+def dimension_hints(query: Question, source: Source) -> None:
+    """Warn of the query's dimensions that no event of the organization has, with similar ones."""
+    groups = {item.group for item in query_edits.filters(query)}
+    if isinstance(query, AggregateQuery):
+        groups.add(query.group_by)
+    named = sorted(group for group in groups if group.startswith(DIMENSION))
+    if not named:
+        return
+    known = {DIMENSION + key for key in source.dimension_keys()}
+    for group in named:
+        if known and group not in known:
+            near = validators.did_you_mean(group, known)
+            text = f"No event has the dimension {validators.named(group)}{near}"
+            st.warning(markdown.plain(text if near else f"{text}."), icon=":material/spellcheck:")
+
+
+def reset_button(view: View) -> None:
+    """If there are filters, draw a button that removes them all."""
+    if query_edits.filters(view.query):
+        unfiltered = query_edits.without_filters(view.query)
+        st.button("Remove all filters", key="without_filters", on_click=lambda: go(lambda: view.with_query(unfiltered)))
+
+
+def time_input(
+    label: str,
+    moment: datetime | None,
+    view: View,
+    moved: Callable[[datetime | None], View],
+    *,
+    key: str,
+    help: str | None = None,
+) -> None:
+    """Draw a time to the minute on the clock of the view's zone; `moved` makes the view of another one."""
+    zone = ZoneInfo(view.timezone)
+    st.datetime_input(
+        label,
+        value=None,
+        key=follow(key, moment.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0) if moment else None),
+        format="YYYY-MM-DD",
+        on_change=changed(key, lambda picked: moved(picked and picked.replace(tzinfo=zone))),
+        width=210,
+        help=help,
+    )
+
+
+def window_inputs(view: ExploreView | ValidateView, now: datetime, key: str, with_window: Callable[..., View]) -> None:
+    """Draw both ends of a custom window; `with_window(since=…, until=…)` makes the view of another one."""
+    since, until = view.query.resolve(now).span
+
+    def moved(name: str, picked: datetime | None) -> View:
+        return view if picked is None else with_window(**{"since": since, "until": until, name: picked})
+
+    for name, label, moment in (("since", FROM, since), ("until", UP_TO, until)):
+        time_input(label, moment, view, partial(moved, name), key=f"{key}_{name}")
+
+
+def groups(source: Source, *shown: str) -> tuple[str, ...]:
+    """The groups to choose from: none, the columns, every dimension in the data, and those `shown` already."""
+    dimensions = (DIMENSION + key for key in source.dimension_keys())
+    return tuple(dict.fromkeys(("none", "metric_key", *dimensions, *GROUPS, *shown)))
+
+
+def group_label(group: str) -> str:
+    """The name of a group in a list; a dimension with the name of a column says that it is a dimension."""
+    if group == "none":
+        return "nothing"
+    name = group_name(group)
+    columns = {group_name(column) for column in GROUPS}
+    return f"{name} (dimension)" if group.startswith(DIMENSION) and name in columns else name
+
+
+def _picker(view: View, source: Source) -> None:
+    """A field, a test and values, with the number of events that match the other filters."""
+    options = [group for group in groups(source) if group != "none"]
+    group = st.selectbox("Field", options, format_func=group_label, key="filter_group")
+    test: Test = st.segmented_control(
+        "Test", TESTS, key="filter_test", default="is", required=True, label_visibility="collapsed"
+    )
+    notes = st.container()
+    # beside the values, never below: their open list would lie over the button, and a click there pick another value
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filter_values"):
+        ready = test not in _TESTS_WITH_VALUES or _values(view, source, group, test, notes)
+        st.button("Add filter", type="primary", key="filter_apply", disabled=not ready, on_click=_add, args=(view,))
+
+
+def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGenerator) -> bool:
+    """Draw the values to choose from, with warnings in `notes`; whether valid ones are chosen."""
+    within = query_edits.without_group(view.query, group)
+    if isinstance(within, AggregateQuery):
+        # these parameters do not change which events match
+        within = within.replace(bucket=None, metric=None, group_by=None, top=None)
+    elif isinstance(within, EventQuery):
+        within = within.replace(cursor=None, limit=None)
+    else:
+        within = within.replace(finalized_at=None)
+    try:
+        choices = source.values(group, within)
+    except QueryError as error:
+        notes.warning(markdown.plain(str(error)))
+        return False
+    counts = {choice.value: choice.events for choice in choices}
+    if not counts:
+        notes.caption("No event here has one; type a value to filter by it anyway.")
+    single = group in ID_COLUMNS and test == "is"
+    key = _values_key(group, test)
+    if key not in st.session_state:
+        present = (item.values for item in query_edits.filters(view.query) if (item.group, item.test) == (group, test))
+        st.session_state[key] = list(next(present, ()))
+    picked = st.multiselect(
+        "Value" if single else "Values",
+        [*counts, *(value for value in st.session_state[key] if value not in counts)],
+        key=key,
+        max_selections=1 if single else None,
+        format_func=lambda value: _value_label(value, counts),
+        accept_new_options=True,
+        select_all=False,
+        placeholder="Pick, or type a value",
+    )
+    if group in ID_COLUMNS:
+        for value in picked:
+            try:
+                UUID(value)
+            except ValueError:
+                notes.warning(markdown.plain(f"{value} is not a UUID."))
+                return False
+    return bool(picked)
+
+
+def _value_label(value: str, counts: dict[str, int]) -> str:
+    name = query_edits.named_value(value)
+    return f"{name}  ·  {formatting.counted(counts[value], 'event')}" if value in counts else name
+
+
+def _values_key(group: str, test: Test) -> str:
+    return f"filter_values {group} {test}"
+
+
+def _add(view: View) -> None:
+    """Add the filter that is chosen at the click, which may be newer than the page."""
+    group, test = st.session_state["filter_group"], st.session_state["filter_test"]
+    values = st.session_state.pop(_values_key(group, test), ()) if test in _TESTS_WITH_VALUES else ()
+    st.session_state[_POPOVER] = False
+    go(lambda: view.with_query(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))

@@ -1,0 +1,290 @@
+"""ASGI middleware around Streamlit: access rules of what it serves, limits of links, and the return from sign-in.
+
+`Guard`:
+
+- Hosts: without an allow list only names of this machine; the API under `/api/` checks its requests itself.
+- Uploads: files of at most 20 MB, at most `MAX_FILES` per session and `MAX_HELD` bytes in all sessions, only into a
+  session of a user with access. A file counts from its admission. Others are refused before their body is read.
+- WebSockets: only from this origin, or one in Streamlit's `server.corsAllowedOrigins`.
+- Pages: framed by this origin only. Charts and files (`/media/`): not cached.
+- Streamlit's metrics and its agent API: 404.
+
+`LinkLimits` refuses a query string beyond Streamlit's bounds, of which Streamlit reads nothing: without its filters the
+page would show more than the link's.
+
+`SignInRedirect` returns the user to the page from which they signed in; Streamlit's sign-in ends at `/`. The page comes
+from the `Referer` header and is kept in a cookie for `_COOKIE_MINUTES`. Only the app's own pages are returned to, so a
+forged header or cookie leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import quote, unquote, urlsplit
+from weakref import WeakValueDictionary
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit import runtime
+from streamlit.runtime import Runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+
+from usage_explore.api import PREFIX
+from usage_explore.api.problems import Problem
+from usage_explore.api.responses import normalize_accept_encoding
+from usage_explore.api.service import ConcurrencyLimit
+from usage_explore.app import sign_in
+from usage_explore.query.limits import MAX_QUERY_STRING_BYTES, MAX_UPLOAD_MEGABYTES
+
+_log = logging.getLogger(__name__)
+
+MAX_FILES = 10
+"""Uploaded files per session."""
+
+_MAX_FILE_BYTES = MAX_UPLOAD_MEGABYTES * 2**20
+
+MAX_HELD = 10 * _MAX_FILE_BYTES
+"""Bytes of uploaded files in all sessions."""
+
+MAX_READ_PARAMETERS = 1_000
+"""URL parameters that Streamlit reads; of a link with more it reads none."""
+
+COOKIE = "usage_explore_return"
+_COOKIE_MINUTES, _MAX_COOKIE_BYTES = 10, 3_500
+_PAGES = ("", "events", "validate")
+
+_MAX_UPLOADS, _MAX_UPLOADS_OF_USER, _MAX_UPLOADS_OF_SESSION = 8, 4, 2
+"""Concurrent uploads. Without sign-in all sessions are one user's."""
+
+_WAIT_SECONDS = 10
+_CLOSED = ("/_stcore/metrics", "/_stcore/agent/")
+_UPLOADS = "/_stcore/upload_file/"
+_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Upload:
+    """An upload in progress."""
+
+    session_id: str
+    size: int
+
+
+class Guard:
+    """The access rules; see the module."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._limit = ConcurrencyLimit(_MAX_UPLOADS, _WAIT_SECONDS)
+        self._limits: WeakValueDictionary[str, ConcurrencyLimit] = WeakValueDictionary()
+        self._reading: set[_Upload] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        path = str(scope.get("path", "")).removeprefix(base_path())
+        is_page = scope["type"] == "websocket" or (scope["type"] == "http" and not path.startswith(f"{PREFIX}/"))
+        if is_page and not sign_in.may_connect(Headers(scope=scope).getlist("host")):
+            await PlainTextResponse(f"{sign_in.MISDIRECTED}\n", 421)(scope, receive, send)
+            return
+        if scope["type"] == "websocket" and not _is_own(Headers(scope=scope)):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        normalize_accept_encoding(scope)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if path.startswith("/media/"):
+                    headers["Cache-Control"] = "private, no-store"
+            await send(message)
+
+        if path.startswith(_CLOSED):
+            await PlainTextResponse("Not found\n", 404)(scope, receive, answer)
+        elif path.startswith(_UPLOADS) and scope["method"] == "PUT":
+            await self._upload(path, scope, receive, answer)
+        else:
+            await self.app(scope, receive, answer)
+
+    async def _upload(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        upload = _Upload(path.removeprefix(_UPLOADS).partition("/")[0], _size(Headers(scope=scope)))
+        own = self._limits.setdefault(upload.session_id, ConcurrencyLimit(_MAX_UPLOADS_OF_SESSION, _WAIT_SECONDS))
+        user = self._limits.setdefault(
+            f"user {_user(upload.session_id)}", ConcurrencyLimit(_MAX_UPLOADS_OF_USER, _WAIT_SECONDS)
+        )
+        try:
+            async with own.slot(), user.slot(), self._limit.slot():
+                status, words = self._refusal(upload)
+                if status is None:
+                    await self._read(upload, scope, receive, send)
+                    return
+        except Problem:
+            status, words = 503, "Too many files are being uploaded right now; try again shortly."
+        await PlainTextResponse(f"{words}\n", status, {"Connection": "close"})(scope, receive, send)
+
+    async def _read(self, upload: _Upload, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the upload to Streamlit; its bytes count as held until Streamlit answers."""
+        received = 0
+
+        async def chunk() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if message["type"] == "http.disconnect" and upload in self._reading:
+                self._reading.remove(upload)
+                _log.info("upload: the client went away", extra={"fields": {"bytes": received}})
+            return message
+
+        async def answer(message: Message) -> None:
+            self._reading.discard(upload)
+            await send(message)
+
+        self._reading.add(upload)
+        try:
+            await self.app(scope, chunk, answer)
+        finally:
+            self._reading.discard(upload)
+
+    def _refusal(self, upload: _Upload) -> tuple[int | None, str]:
+        """The status and message that refuse the upload; status None if it is admitted."""
+        server, session_id = runtime.get_instance(), upload.session_id
+        session = server.get_app_session(session_id)
+        if session is None or not sign_in.may_upload(session._user_info):
+            return 403, "Sign in, or reload the page, before you upload a file."
+        files = cast("MemoryUploadedFileManager", server.uploaded_file_mgr)
+        held = len(files.get_files(session_id, list(files.file_storage.get(session_id, ()))))
+        if held + sum(reading.session_id == session_id for reading in self._reading) >= MAX_FILES:
+            return 429, f"This page holds {MAX_FILES} files already; remove one, or reload the page."
+        room = MAX_HELD - upload.size - sum(reading.size for reading in self._reading)
+        if _held(files) > room:
+            _release(server, files)
+        if _held(files) > room:
+            return 503, "The server holds as many files as it may; try again later."
+        return None, ""
+
+
+def _user(session_id: str) -> str:
+    """The e-mail address of the session's user, blank without sign-in."""
+    session = runtime.get_instance().get_app_session(session_id)
+    return str(session._user_info.get("email") or "") if session is not None else ""
+
+
+def _size(headers: Headers) -> int:
+    """The upload's size in bytes from its headers; the maximum if unknown."""
+    length = headers.get("content-length", "")
+    return (
+        min(int(length), _MAX_FILE_BYTES)
+        if length.isdecimal() and "transfer-encoding" not in headers
+        else _MAX_FILE_BYTES
+    )
+
+
+def _held(files: MemoryUploadedFileManager) -> int:
+    return sum(len(file.data) for held in list(files.file_storage.values()) for file in list(held.values()))
+
+
+def _release(server: Runtime, files: MemoryUploadedFileManager) -> None:
+    """Delete the files of closed sessions, which Streamlit keeps until another session closes."""
+    for session_id in list(files.file_storage):
+        if not server.is_active_session(session_id):
+            files.remove_session_files(session_id)
+
+
+def _is_own(headers: Headers) -> bool:
+    """Whether a WebSocket comes from a page of this server, or from a client that is no browser and sends no origin."""
+    origins, host = headers.getlist("origin"), headers.get("host")
+    allowed = [str(origin).strip() for origin in st.get_option("server.corsAllowedOrigins") or ()]
+    return all(origin in allowed or (host and urlsplit(origin).netloc == host) for origin in origins)
+
+
+class LinkLimits:
+    """Refuses links that Streamlit would not read; the API has its own limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 414."""
+        page = scope["type"] == "http" and f"{PREFIX}/" not in scope["path"]
+        query: bytes = scope.get("query_string", b"") if page else b""
+        number = query.count(b"&") + 1
+        if len(query) <= MAX_QUERY_STRING_BYTES and number <= MAX_READ_PARAMETERS:
+            await self.app(scope, receive, send)
+            return
+        text = (
+            f"This link cannot be shown: it has {number:,} parameters and {len(query):,} bytes, and the app reads at most "
+            f"{MAX_READ_PARAMETERS:,} and {MAX_QUERY_STRING_BYTES:,}. Name fewer values; the API accepts a few more.\n"
+        )
+        await PlainTextResponse(text, 414, {"Cache-Control": "no-store"})(scope, receive, send)
+
+
+class SignInRedirect:
+    """Returns to the page from which the user signed in."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Set the cookie at the sign-in, and redirect to its page after it."""
+        base = base_path()
+        step = scope["path"].removeprefix(base) if scope["type"] == "http" else ""
+        headers = Headers(scope=scope) if step in ("/auth/login", "/oauth2callback") else None
+        if headers is None:
+            await self.app(scope, receive, send)
+            return
+        page = _page(headers.get("referer", ""), base) if step == "/auth/login" else _page_in_cookie(headers, base)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                response = MutableHeaders(scope=message)
+                if step == "/auth/login":
+                    response.append("Set-Cookie", _cookie(page, base))
+                elif response.get("location") == f"{base}/":
+                    response["location"] = page or response["location"]
+                    response.append("Set-Cookie", _cookie(None, base))
+            await send(message)
+
+        await self.app(scope, receive, answer)
+
+
+def _page(url: str, base: str) -> str | None:
+    """The path and query of a URL; None if it is no page of the app, or too long for a cookie."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if parts.path.removeprefix(f"{base}/") not in _PAGES or not parts.path.startswith(f"{base}/"):
+        return None
+    page = quote(f"{parts.path}?{parts.query}" if parts.query else parts.path, safe="/?&=%:+,;~!*'()-._@$")
+    return page if len(quote(page, safe="")) <= _MAX_COOKIE_BYTES else None
+
+
+def _page_in_cookie(headers: Headers, base: str) -> str | None:
+    """The page in the cookie, checked like a `Referer`."""
+    cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
+    return _page(unquote(cookies[COOKIE]), base) if COOKIE in cookies else None
+
+
+def _cookie(page: str | None, base: str) -> str:
+    """The Set-Cookie header that stores a page, or deletes the cookie."""
+    value, age = (quote(page, safe=""), _COOKIE_MINUTES * 60) if page else ("", 0)
+    return f"{COOKIE}={value}; Path={base}/; Max-Age={age}; HttpOnly; SameSite=Lax"
+
+
+def base_path() -> str:
+    """Streamlit's `server.baseUrlPath` with a leading slash, blank at the root."""
+    folder = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{folder}" if folder else ""
