@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _SPECIAL = frozenset("\\`*_{}[]()#+-.!|~$:<>")
 _NAME_OR_LINK = re.compile(r"\\:(?!\d\d\\:)(?=[^\s:]+\\:)|\\:(?=//)|www(?=\\\.)|(?=@)", re.IGNORECASE)
@@ -22,3 +23,9 @@ def prose(text: str) -> str:
     """A message as Markdown: `commands` in backquotes as code, the rest as the same text."""
     parts = _CODE.split(text)
     return "".join(f"`{part}`" if index % 2 else plain(part) for index, part in enumerate(parts))
+
+
+def chart_title(title: dict[str, Any]) -> str:
+    """A chart's Vega-Lite title as Markdown, which wraps on a narrow screen and is read by screen readers."""
+    notes = "  \n".join(plain(note) for note in title.get("subtitle", ()))
+    return f"**{plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else "")

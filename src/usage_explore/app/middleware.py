@@ -225,8 +225,9 @@ class LinkLimits:
             await self.app(scope, receive, send)
             return
         text = (
-            f"This link cannot be shown: it has {number:,} parameters and {len(query):,} bytes, and the app reads at most "
-            f"{MAX_READ_PARAMETERS:,} and {MAX_QUERY_STRING_BYTES:,}. Name fewer values; the API accepts a few more.\n"
+            f"This link cannot be shown: it has {number:,} parameters and {len(query):,} bytes, and the app reads at "
+            f"most {MAX_READ_PARAMETERS:,} and {MAX_QUERY_STRING_BYTES:,}. "
+            "Name fewer values; the API accepts a few more.\n"
         )
         await PlainTextResponse(text, 414, {"Cache-Control": "no-store"})(scope, receive, send)
 

@@ -36,7 +36,7 @@ def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
         st.session_state["chart_shown"] = st.session_state["chart_start"] = shown_by_url
     key = _key()
     spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
-    _title(spec.pop("title"))
+    st.markdown(markdown.chart_title(spec.pop("title")))
     start, _ = st.session_state.get("chart_start", _NOTHING)
     spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
     st.vega_lite_chart(
@@ -75,13 +75,6 @@ def _marked(
         return {"pick": {"value": [{"start": millis(span[0]), "position": index}]}}
     edges = [millis(max(span[0], answer.edges[0])), millis(min(span[1], answer.edges[-1]))]
     return {"brush": {"value": {"x": edges}}}
-
-
-def _title(title: dict[str, Any]) -> None:
-    """Draw the chart's title as text, which wraps on a narrow screen and is read by screen readers."""
-    notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
-    sentence = markdown.plain(" ".join(title["text"]))
-    st.markdown(f"**{sentence}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
 
 
 def _key() -> str:

@@ -34,9 +34,9 @@ from usage_explore.validation.report.recount import sheet_totals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
 _FILE_SUFFIXES = ("csv", "parquet")
 _MAX_FAULTS = 20
+_MAX_TABLE_ROWS, _MAX_FULL_HEIGHT_ROWS = 20_000, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +214,6 @@ def dropped_key(argument: str, period: Period) -> str:
     """The session state's key of a file, which belongs to one organization and window."""
     since, until = period.span
     return f"dropped {argument} {period.organization_id} {since.isoformat()} {until.isoformat()}"
-
-
-_MAX_TABLE_ROWS = 20_000
-_MAX_FULL_HEIGHT_ROWS = 15
 
 
 def sheet_table(frame: pd.DataFrame, zone: ZoneInfo, title: str) -> None:

@@ -222,17 +222,15 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
 
 def _chart(source: Source, validation: Validation, finding: Finding) -> None:
     answer = source.aggregate(finding.chart_query(validation.period, validation.now))
-    if why := undrawable(answer):
-        sentence(f"There is no chart: {why}.")
+    if reason := undrawable(answer):
+        sentence(f"There is no chart: {reason}.")
         return
     dark = st.context.theme.type == "dark"
     drawn = expected.chart(
         answer, finding.since, finding.until, expected=expectation(source, validation, finding, answer), dark=dark
     )
     spec = drawn.to_dict(validate=False)
-    title = spec.pop("title")
-    notes = "  \n".join(markdown.plain(note) for note in title.get("subtitle", ()))
-    st.markdown(f"**{markdown.plain(' '.join(title['text']))}**" + (f"  \n:small[:gray[{notes}]]" if notes else ""))
+    st.markdown(markdown.chart_title(spec.pop("title")))
     st.vega_lite_chart(spec=spec, theme=None, key="finding_chart")
 
 
@@ -250,8 +248,8 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         if number != formatting.counted(finding.events, "event"):
             st.caption(markdown.plain(_apart(finding)))
     else:
-        why = "the finding's query matches none of its events" if finding.events else "that is the finding"
-        heading.markdown(f"**No events** here: {why}.", width="content")
+        reason = "the finding's query matches none of its events" if finding.events else "that is the finding"
+        heading.markdown(f"**No events** here: {reason}.", width="content")
 
 
 def _listed_events(finding: Finding) -> EventQuery:

@@ -198,7 +198,7 @@ def _headline(validation: Validation, now: datetime) -> None:
             headline_number(
                 f":red[{failed:,}]",
                 f"{'check' if failed == 1 else 'checks'} failed",
-                "What they look for was not looked for; the Checks tab says why.",
+                "Their errors are not found; the Checks tab says why they failed.",
             )
         skipped = sum(bool(result.skipped) for result in validation.results)
         if skipped:
