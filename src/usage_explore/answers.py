@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.query import url_params, validators
-from usage_explore.query.base import Question, at
+from usage_explore.query.base import Question, parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
-from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.url_params import link
 from usage_explore.results import frames
 from usage_explore.results.types import AggregateData, Event, Series, json_value
 
@@ -226,8 +226,10 @@ class Aggregate(AggregateData):
                 [Fault("series", f"{validators.shorten(series)} is not a series of this answer; take one of its")]
             )
         since, until = self.query.span
-        start, end = (None if edge is None else at(name, edge) for name, edge in (("start", start), ("end", end)))
-        shared = {name: value for name, value in self.query.given().items() if name in Question.model_fields}
+        start, end = (
+            None if edge is None else parsed_instant(name, edge) for name, edge in (("start", start), ("end", end))
+        )
+        shared = self.query.shared_with(EventQuery)
         after, before = max(since, start or since), min(until, end or until)
         return EventQuery(**{**shared, **self._behind(series), "occurred_after": after, "occurred_before": before})
 

@@ -184,10 +184,14 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
 
+def cut(text: str, max_characters: int) -> str:
+    """The text, or its first `max_characters - 1` characters and "…"."""
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+
 def shortened(text: str, max_characters: int) -> str:
-    """At most so many characters, on one line and printable, the last one "…" where the text is longer."""
-    words = printable(text).replace("\n", "\\n")
-    return words if len(words) <= max_characters else words[: max_characters - 1] + "…"
+    """The text `cut`, on one line and printable."""
+    return cut(printable(text).replace("\n", "\\n"), max_characters)
 
 
 def data_value(text: str | None, max_characters: int = MAX_VALUE_CHARACTERS) -> str:

@@ -14,13 +14,12 @@ from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, changed, follow, go, page_url, read_url, write_url
-from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
-from usage_explore.query.base import Windowed
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 
 _View = TypeVar("_View", ExploreView, EventsView, ValidateView)
@@ -72,17 +71,16 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
     if isinstance(view, EventsView):
         after, before = view.query.occurred_after, view.query.occurred_before
         window = {"since": after, "until": before or "now"} if after and (before or after < now) else None
-        shared = {**shared_filters(query), "timezone": view.timezone}
+        shared = {**query.shared_with(Period), "timezone": view.timezone}
         explore = AggregateQuery(**shared, **(window or {"since": "-30d/d"}), group_by="metric_key")
         return ExploreView(explore), view, ValidateView(Period(**shared, **(window or {"window": "last_month"})))
-    windowed = {name: value for name, value in query.given().items() if name in Windowed.model_fields}
     since, until = view.query.resolve(now).span
     is_live = view.query.until == "now" and not view.query.window
     times = {"occurred_after": since, "occurred_before": None if is_live else until}
-    events = EventsView(EventQuery(**shared_filters(query), **times), view.timezone)
+    events = EventsView(EventQuery(**query.shared_with(EventQuery), **times), view.timezone)
     if isinstance(view, ExploreView):
-        return view, events, ValidateView(Period(**windowed))
-    return ExploreView(AggregateQuery(**windowed, group_by="metric_key")), events, view
+        return view, events, ValidateView(Period(**query.shared_with(Period)))
+    return ExploreView(AggregateQuery(**query.shared_with(AggregateQuery), group_by="metric_key")), events, view
 
 
 def headline_number(value: str, meaning: str, help: str) -> None:

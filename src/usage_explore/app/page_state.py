@@ -145,11 +145,6 @@ def explicit(query: AggregateQuery | Period) -> Pairs:
     return started(query.to_params(), (("since", str(query.since)),))
 
 
-def shared_filters(query: Question) -> dict[str, Any]:
-    """The filters and `as_of` of a query, which every kind of query has: kept from one page to the next."""
-    return {name: value for name, value in query.given().items() if name in Question.model_fields}
-
-
 def _split(pairs: Pairs, names: tuple[str, ...]) -> tuple[Pairs, dict[str, str], list[Fault]]:
     own: dict[str, str] = {}
     faults = []

@@ -11,6 +11,7 @@ from usage_explore.query import buckets
 from usage_explore.query.base import Question
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
+from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
@@ -168,7 +169,7 @@ def with_extent(query: AggregateQuery, first: datetime, last: datetime) -> Aggre
     zone = query.zone
     since = buckets.day_start(first.astimezone(zone).date(), zone)
     until = buckets.day_start(last.astimezone(zone).date() + timedelta(days=1), zone)
-    bucket = "week" if until - since > timedelta(days=buckets.MAX_AGGREGATE_BUCKETS) else "day"
+    bucket = "week" if until - since > timedelta(days=MAX_AGGREGATE_BUCKETS) else "day"
     return query.replace(window=None, since=since, until=until, bucket=bucket)
 
 

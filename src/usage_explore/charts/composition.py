@@ -19,7 +19,7 @@ from usage_explore.charts.picture import Drawn
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import at
+from usage_explore.query.base import parsed_instant
 
 _SELECTIONS = frozenset({"pick", "brush", "legend"})
 _LOOK = ("config", "background", "padding")
@@ -96,7 +96,7 @@ def mark(time: datetime | str, text: str) -> Mark:
 
     Raises `QueryError` for a time without an offset, if `text` is no string, and if added to a chart without that time.
     """
-    instant = at("time", time)
+    instant = parsed_instant("time", time)
     if not isinstance(text, str):
         raise QueryError([Fault("text", f"{validators.shorten(text)} is not a text; write what happened then")])
     base = alt.Chart(alt.InlineData(values=[{"at": millis(instant), "text": text, "when": rfc3339(instant)}]))

@@ -15,7 +15,6 @@ from usage_explore.decimals import Number, difference, exact_sum, plain
 from usage_explore.errors import NotExact
 from usage_explore.explain.spans import Span
 from usage_explore.formatting import data_value
-from usage_explore.query.base import Question
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -101,7 +100,7 @@ class Cell(Part):
 
     def _events(self, since: datetime, until: datetime) -> EventQuery:
         query = self.query
-        given = {name: value for name, value in query.given().items() if name in Question.model_fields}
+        given = query.shared_with(EventQuery)
         dimensions, missing = dict(query.dimensions), set(query.missing)
         excluded = {name: set(values) for name, values in query.exclude}
         for group, value in self.where:

@@ -13,7 +13,7 @@ from typing import Literal
 from usage_explore import formatting
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, relative_time, validators
-from usage_explore.query.base import at
+from usage_explore.query.base import parsed_instant
 from usage_explore.query.queries import AggregateQuery
 
 Baseline = Literal["week", "before"]
@@ -54,7 +54,7 @@ def spans(
     if bucket is None:
         whole = Span(*relative_time.whole_days(since, until, query.zone))
     else:
-        whole = _bucket(query, at("bucket", bucket))
+        whole = _bucket(query, parsed_instant("bucket", bucket))
     after = Span(max(since, whole.since), min(until, whole.until, now, query.as_of or now))
     if after.since >= after.until:
         name = "since" if bucket is None else "bucket"
@@ -92,7 +92,7 @@ def _bucket(query: AggregateQuery, instant: datetime) -> Span:
 def _given(baseline: tuple[datetime, ...]) -> Span:
     if len(baseline) != 2:
         raise QueryError([Fault("baseline", "is not a pair of times (since, until)")])
-    since, until = at("baseline", baseline[0]), at("baseline", baseline[1])
+    since, until = parsed_instant("baseline", baseline[0]), parsed_instant("baseline", baseline[1])
     if since >= until:
         raise QueryError([Fault("baseline", "is empty: its first time is not before its second")])
     if since < validators.EARLIEST:

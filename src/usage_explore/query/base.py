@@ -1,8 +1,8 @@
-"""What every question shares: whose events, which of them, and where it is asked of a window, since and until when.
+"""The base classes of queries: organization and filters, and for aggregates and billing periods a window of time.
 
-A question is validated and canonical the moment it exists: tuples sorted, times in UTC, defaults filled. So
-equal questions are equal objects, hashable, and the question is the cache key. Every parameter is declared
-once; its name, bounds, help and URL form follow from the declaration. Source: contract 2.1 to 2.3.
+A query is a frozen value, validated and canonical when it is created: tuples sorted, times in UTC, defaults filled in.
+Equal queries are equal, hashable objects, so a query is its own cache key. Each parameter is declared once; its name,
+bounds, help text and URL form follow from the declaration. Source: contract 2.1 to 2.3.
 """
 
 from __future__ import annotations
@@ -72,40 +72,50 @@ _exclusions = Annotated[
     ),
 ]
 _PAGES = {"AggregateQuery": "Explore", "EventQuery": "Events", "Period": "Validate"}
-"""The page of the app that asks each question."""
+"""The app's page for each class of query."""
+
+_NOUNS = {"AggregateQuery": "aggregates", "EventQuery": "events", "Period": "billing periods"}
+"""The classes of queries in words, for error messages that are read in Python and over HTTP."""
+
 START = {
     "AggregateQuery": (("since", "-30d/d"), ("group_by", "metric_key")),
     "Period": (("window", "last_month"),),
 }
-"""Parameters of the app's start view, which a link opens that names an organization at most."""
+"""Parameters of a page's start view, which opens for a link with no parameter but `organization_id`."""
+
 _START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
-"""The last part of the path of the pages that have it."""
-_SOME_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
+"""The last part of the path of the pages with a start view."""
+
+_EXAMPLE_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
 
 _Q = TypeVar("_Q", bound="Question")
 
 
-class _Named(ModelMetaclass):
-    """Lets `help` and completion list a question's own names and not pydantic's forty, which work all the same."""
+class _OwnNamesFirst(ModelMetaclass):
+    """Lists in `dir`, `help` and completion only a query's own names, without the forty of pydantic's BaseModel."""
 
     def __dir__(cls) -> list[str]:  # noqa: N805 - of a metaclass
         own = set(super().__dir__()) - set(dir(BaseModel))
         return sorted(name for name in own if not name.startswith("_"))
 
 
-class Question(BaseModel, metaclass=_Named):
-    """What both questions share: whose events, and which of them. All filters AND together."""
+class Question(BaseModel, metaclass=_OwnNamesFirst):
+    """Organization, filters and `as_of`, which all queries have. All filters AND together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     VIEW: ClassVar[tuple[str, ...]] = ()
-    """Parameters of the app's link that only concern the looking: which bar is picked, how it is drawn."""
+    """Parameters of the app's links that only concern the display, such as the selected bar or the kind of chart."""
 
     organization_id: _optional_uuid = Field(
-        None, description="The organization asked about: a claim that is checked, never a grant.", examples=[_SOME_ID]
+        None,
+        description="The organization: checked against what the caller may see, never a grant.",
+        examples=[_EXAMPLE_ID],
     )
-    customer_id: _optional_uuid = Field(None, description="Only this customer's events.", examples=[_SOME_ID])
-    product_id: _optional_uuid = Field(None, description="Only this product's events.", examples=[_SOME_ID])
-    subscription_id: _optional_uuid = Field(None, description="Only this subscription's events.", examples=[_SOME_ID])
+    customer_id: _optional_uuid = Field(None, description="Only this customer's events.", examples=[_EXAMPLE_ID])
+    product_id: _optional_uuid = Field(None, description="Only this product's events.", examples=[_EXAMPLE_ID])
+    subscription_id: _optional_uuid = Field(
+        None, description="Only this subscription's events.", examples=[_EXAMPLE_ID]
+    )
     metric_key: Annotated[
         _texts, InPython('Any of these metric keys: "tokens_in", or a list; a comma is part of a key.')
     ] = Field(
@@ -134,7 +144,7 @@ class Question(BaseModel, metaclass=_Named):
     )
     as_of: optional_instant = Field(
         None,
-        description="The answer as it was known then: only events ingested at or before this time.",
+        description="The answer as it was known then: only events with `ingested_at` at or before this time.",
         examples=["2026-10-01T00:05:00Z"],
     )
 
@@ -145,68 +155,79 @@ class Question(BaseModel, metaclass=_Named):
 
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields
-        faults = [
-            Fault(
-                validators.named(name),
-                f"unknown parameter{validators.instead(name, known, _as_dimension(name), elsewhere)}",
-            )
-            for name, elsewhere in ((name, self._elsewhere([name])) for name in given)
-            if name not in known
-        ]
-        given = self._read({name: value for name, value in given.items() if name in known and value is not None})
+        faults = []
+        for name in given:
+            if name not in known:
+                dimension = f"dimensions={{{name.removeprefix(DIMENSION)!r}: …}}"
+                hint = validators.unknown_hint(name, known, dimension, self._owner_noun([name]))
+                faults.append(Fault(validators.named(name), f"unknown parameter{hint}"))
+        given = self._prepared({name: value for name, value in given.items() if name in known and value is not None})
         try:
             super().__init__(**given)
         except ValidationError as error:
             faults += [fault for detail in error.errors() for fault in _faults(detail)]
-            sound = set(given) - {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
-            # what is left may still contradict itself: say that in the same breath
-            super().__init__(**{name: given[name] for name in sound})
+            valid = set(given) - {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+            # the valid parameters may contradict each other: report that in the same error
+            super().__init__(**{name: given[name] for name in valid})
         faults += self._contradictions(set(given))
         if faults:
             raise QueryError(faults)
 
     @classmethod
     def from_params(cls, params: Params) -> Self:
-        """The question that URL parameters ask: a link into the app or a query string, a mapping, (name, value) pairs.
+        """The query of a link, a query string, a mapping, or (name, value) pairs. Raises `QueryError`.
 
-        View parameters are left out; a whole link to an organization alone is the start view. Raises `QueryError`.
+        Display parameters are left out; a link with no parameter but `organization_id` is the page's start view.
         """
         given = [pair for pair in pairs(params) if pair[0] not in cls.VIEW]
         if page(params) in _START_PATHS.get(cls.__name__, ()) and not {name for name, _ in given} - {"organization_id"}:
             given += START[cls.__name__]
         foreign = cls._foreign(dict(given)) if isinstance(params, str) else []
         given = [pair for pair in given if pair[0] not in foreign]
-        fields, faults = from_pairs(cls, given, lambda name: cls._elsewhere([name]))
+        fields, faults = from_pairs(cls, given, lambda name: cls._owner_noun([name]))
         if foreign:
-            other = cls._elsewhere(foreign)
-            said = f"unknown parameter{'s' * (len(foreign) > 1)} of {cls.__name__}; this is a link of "
-            said += f"{_PAGES[other]}, use {other}.from_params"
-            faults.append(Fault(", ".join(foreign), said))
+            owner = cls._owner(foreign)
+            message = f"unknown parameter{'s' * (len(foreign) > 1)} of {cls.__name__}; this is a link of "
+            message += f"{_PAGES[owner]}, use {owner}.from_params"
+            faults.append(Fault(", ".join(foreign), message))
         try:
-            question = cls(**fields)
+            query = cls(**fields)
         except QueryError as error:
             faults += error.faults
         if faults:
             raise QueryError(faults)
-        return question
+        return query
 
     @classmethod
     def _foreign(cls, names: Iterable[str]) -> list[str]:
-        """Those of a link's names that another question has and this one not, where one of them has no other name."""
-        found = [name for name in names if name not in cls.model_fields and cls._elsewhere([name])]
-        return found if any(validators.synonym(name, cls.model_fields) is None for name in found) else []
+        """The names of a link that another class of query has and this one has not.
+
+        Empty if each of them has a synonym here, such as `since` for `occurred_after`.
+        """
+        foreign = [name for name in names if name not in cls.model_fields and cls._owner([name])]
+        return foreign if any(validators.synonym(name, cls.model_fields) is None for name in foreign) else []
 
     @classmethod
-    def _elsewhere(cls, names: Iterable[str]) -> str:
-        """The other question that has most of the parameters, and nothing where none has one."""
+    def _owner(cls, names: Iterable[str]) -> str:
+        """The name of the other class of query that has most of the parameters, blank if none has any."""
         names = {*names} - {*cls.model_fields}
-        kinds = [kind for kind in (*Question.__subclasses__(), *Windowed.__subclasses__()) if kind.__name__ in _PAGES]
-        has = {kind.__name__: len(names & {*kind.model_fields, *kind.VIEW}) for kind in kinds if kind is not cls}
-        most = max(has, key=has.__getitem__)
-        return most if has[most] else ""
+        classes = [
+            other for other in (*Question.__subclasses__(), *Windowed.__subclasses__()) if other.__name__ in _PAGES
+        ]
+        known = {
+            other.__name__: len(names & {*other.model_fields, *other.VIEW}) for other in classes if other is not cls
+        }
+        owner = max(known, key=known.__getitem__)
+        return owner if known[owner] else ""
+
+    @classmethod
+    def _owner_noun(cls, names: Iterable[str]) -> str:
+        """`_owner` in words: "aggregates (AggregateQuery)"."""
+        owner = cls._owner(names)
+        return f"{_NOUNS[owner]} ({owner})" if owner else ""
 
     def to_params(self) -> tuple[tuple[str, str], ...]:
-        """The parameters that ask this question, as (name, value) pairs; defaults are left out."""
+        """The query as (name, value) pairs, in the order of declaration; defaults are left out."""
         return to_pairs(self)
 
     def query_string(self) -> str:
@@ -214,42 +235,45 @@ class Question(BaseModel, metaclass=_Named):
         return query_string(self.to_params())
 
     def replace(self, **changes: object) -> Self:
-        """A copy with some parameters changed; `None` gives a parameter its default back."""
+        """A copy with some parameters changed; `None` restores a default. Raises `QueryError`."""
         return type(self)(**{**self.given(), **changes})
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What `model_dump_json` writes, which `model_validate_json` reads again: no value there means the default."""
+        """The JSON of `model_dump_json`, which `model_validate_json` parses: defaults are left out."""
         given = self.given()
         return {name: value for name, value in dump(self).items() if name in given}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As `replace`: pydantic's own would take values without looking at them."""
+        """`replace`, because pydantic's own `model_copy` does not validate."""
         return self.replace(**(update or {}))
 
     def __dir__(self) -> list[str]:
         return sorted({*type(self).model_fields, *dir(type(self))})
 
     def resolve(self, now: datetime) -> Self:
-        """The same question with absolute times, as it is asked at `now`: only an aggregate's may be relative."""
-        at("now", now)
+        """The query with absolute times at `now`, which must be aware. An `EventQuery` is absolute already."""
+        parsed_instant("now", now)
         return self
 
     def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
-        """The question whose answer never changes: absolute times, `as_of` at least the settle time before `now`.
+        """The query whose answer never changes: absolute times, `as_of` at least the settle time before `now`.
 
-        `known` is the latest `ingested_at` there is by then, which `Store.pin` looks up: where nothing arrived since, a
-        later `as_of` would promise the same of rows that may yet be written with the times in between.
+        `known` is the latest `ingested_at` by then: rows may still be written with a later one.
         """
         if not isinstance(settle, timedelta):
             raise QueryError([Fault("settle", f"{validators.shorten(settle)} is not a timedelta")])
-        limits = [at("now", now) - settle, *(limit for limit in (self.as_of, known) if limit is not None)]
+        limits = [parsed_instant("now", now) - settle, *(limit for limit in (self.as_of, known) if limit is not None)]
         return self.resolve(now).replace(as_of=min(limits))
 
     def given(self) -> dict[str, Any]:
-        """Every field that differs from its default, by field name."""
+        """The parameters that differ from their defaults, by name."""
         fields = type(self).model_fields
         return {name: value for name, value in self if value != fields[name].default}
+
+    def shared_with(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The parameters of `given` that another class of query has too, such as the filters."""
+        return {name: value for name, value in self.given().items() if name in model.model_fields}
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in self.given().items():
@@ -264,29 +288,29 @@ class Question(BaseModel, metaclass=_Named):
             yield name, value
 
     @classmethod
-    def _read(cls, given: dict[str, object]) -> dict[str, object]:
-        """The given values, with those made ready that depend on each other."""
+    def _prepared(cls, given: dict[str, object]) -> dict[str, object]:
+        """The values before validation, with those converted that depend on another parameter."""
         return given
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        """What is wrong between parameters that are each fine; `given` names those that were given."""
-        return excess(filter_values(self), *self._kept())
+        """The faults between parameters that are valid by themselves; `given` names the parameters that were passed."""
+        return excess(filter_values(self), *self._grouping())
 
-    def _kept(self) -> tuple[str, int]:
-        """The grouping, and how many series it keeps at least: what a drill into the answer adds to the filters."""
+    def _grouping(self) -> tuple[str, int]:
+        """`group_by`, and the number of series that the query for the rows behind Other excludes."""
         return "none", 0
 
 
-_IN_WINDOW = (
+_TIME_HELP = (
     'an aware datetime, RFC 3339 text, a date (`date`, "2026-10-01", pandas\' Timestamp or Period: its midnight in '
     '`timezone`), or relative to now such as "-30d" (h, d, w); "-30d/d" is the start of that day in `timezone`.'
 )
 
 
 class Windowed(Question):
-    """What is asked of a half-open window of time: since when, until when, on which clock."""
+    """A query of a half-open window of time `[since, until)`, with a time zone."""
 
-    since: Annotated[_moment, InPython(f"Window start, inclusive: {_IN_WINDOW}")] = Field(
+    since: Annotated[_moment, InPython(f"Window start, inclusive: {_TIME_HELP}")] = Field(
         "-30d",
         description="Window start, inclusive: RFC 3339, or relative to now such as -30d (h, d, w); "
         "-30d/d rounds down to the start of that day in `timezone`.",
@@ -307,27 +331,27 @@ class Windowed(Question):
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone the buckets follow."""
+        """The time zone as an object."""
         return ZoneInfo(self.timezone)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
-        """The half-open window `[since, until)` of a resolved question. Raises `ValueError` on a relative one."""
+        """The window `(since, until)` of a resolved query. Raises `ValueError` on a relative one."""
         if not isinstance(self.since, datetime) or not isinstance(self.until, datetime) or self.window:
-            raise ValueError("the window is relative: ask resolve(now) first")
+            raise ValueError("the window is relative: call resolve(now) first")
         return self.since, self.until
 
     @property
     def is_relative(self) -> bool:
-        """Whether the window moves with the clock."""
+        """Whether the window depends on the current time."""
         return self.window is not None or isinstance(self.since, str) or isinstance(self.until, str)
 
     @classmethod
-    def _read(cls, given: dict[str, object]) -> dict[str, object]:
-        """With dates as the midnights that they are in the time zone."""
+    def _prepared(cls, given: dict[str, object]) -> dict[str, object]:
+        """The values with dates converted to their midnight in `timezone`."""
         try:
             zone = ZoneInfo(validators.zone_name(given.get("timezone", "UTC")))
-        except ValueError:  # which is said of the time zone
+        except ValueError:  # validation reports it
             zone = ZoneInfo("UTC")
         dates = {name: validators.local_date(given.get(name)) for name in ("since", "until")}
         return given | {
@@ -337,28 +361,25 @@ class Windowed(Question):
         }
 
     def resolve(self, now: datetime) -> Self:
-        """The same question with an absolute window, as it is asked at `now`.
-
-        Raises `QueryError` when the window then is empty or inverted, or reaches before 1970.
-        """
-        now = at("now", now)
+        """The query with an absolute window. Raises `QueryError` if it is empty or inverted, or begins before 1970."""
+        now = parsed_instant("now", now)
         if not self.is_relative:
             return self
         if self.window:
             since, until = relative_time.month(self.window, now, self.zone)
             return self.replace(window=None, since=since, until=until)
-        faults, found = [], {}
+        faults, absolute = [], {}
         for name in ("since", "until"):
             try:
-                found[name] = validators.instant(relative_time.absolute(getattr(self, name), now, self.zone))
+                absolute[name] = validators.instant(relative_time.absolute(getattr(self, name), now, self.zone))
             except (OverflowError, ValueError):
                 faults.append(Fault(name, f"{getattr(self, name)} reaches before 1970-01-01; name a later time"))
         if faults:
             raise QueryError(faults)
-        return self.replace(**found)
+        return self.replace(**absolute)
 
     def replace(self, **changes: object) -> Self:
-        """A copy with some parameters changed; a calendar window and `since`/`until` displace each other."""
+        """A copy with some parameters changed; `window` and `since`/`until` replace each other. Raises `QueryError`."""
         given = self.given()
         if changes.get("window") is not None:
             given = {name: value for name, value in given.items() if name not in ("since", "until")}
@@ -367,37 +388,33 @@ class Windowed(Question):
         return type(self)(**{**given, **changes})
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        found = super()._contradictions(given)
+        faults = super()._contradictions(given)
         if "window" in given:
-            return found + [
+            return faults + [
                 Fault(name, "cannot be combined with window; give one or the other")
                 for name in ("since", "until")
                 if name in given
             ]
         if isinstance(self.since, datetime) and isinstance(self.until, datetime) and self.since >= self.until:
-            found += [
+            faults += [
                 Fault("since", "is not before until, so the window is empty; swap or widen them"),
                 Fault("until", "is not after since, so the window is empty; swap or widen them"),
             ]
-        return found
+        return faults
 
 
-def expect(kind: type[_Q], given: object) -> _Q:
-    """The question given, when it is of that kind. Raises `QueryError` otherwise."""
-    if not isinstance(given, kind):
-        found = type(given).__name__ if isinstance(given, Question) else validators.shorten(given)
-        raise QueryError([Fault("query", f"needs {kind.__name__}, not {found}; make one with the same filters")])
-    return given
+def expect(model: type[_Q], value: object) -> _Q:
+    """The value, which must be a query of that class. Raises `QueryError`."""
+    if not isinstance(value, model):
+        actual = type(value).__name__ if isinstance(value, Question) else validators.shorten(value)
+        raise QueryError([Fault("query", f"needs {model.__name__}, not {actual}; make one with the same filters")])
+    return value
 
 
-def _as_dimension(name: str) -> str:
-    return f"dimensions={{{name.removeprefix(DIMENSION)!r}: …}}"
-
-
-def at(name: str, given: object) -> datetime:
-    """The instant given under a name. Raises `QueryError`."""
+def parsed_instant(name: str, value: object) -> datetime:
+    """The value of a parameter as an aware datetime in UTC. Raises `QueryError` that names the parameter."""
     try:
-        return validators.instant(given)
+        return validators.instant(value)
     except ValueError as error:
         raise QueryError([Fault(name, str(error))]) from None
 

@@ -1,13 +1,13 @@
-"""Where buckets begin and end: the edges of hours, days and weeks in a time zone.
+"""Bucket edges: the starts of hours, days and weeks in a time zone.
 
-PostgreSQL's `date_trunc(…, zone)` puts an ambiguous midnight after the events of its first hour, so the edges
-are made here, once per question, and handed to the statement as a bound array.
+PostgreSQL's `date_trunc(…, zone)` puts an ambiguous midnight after the events of its first hour, so edges are computed
+here, once per query, and passed to the statement as an array parameter.
 
-- A day starts at the first instant whose wall clock reads its date or a later one: the first of two
-  midnights, the end of the gap where midnight is skipped. A date that never happened has no bucket.
+- A day starts at the first instant whose local time is on its date or a later one: the first of two midnights, or the
+  end of the gap if midnight is skipped. A date that the zone skipped has no bucket.
 - A week starts with its Monday.
-- An hour starts where the wall clock reads :00. Where a clock shifts by less than an hour the offset in force
-  decides and the bucket is cut at the shift.
+- An hour starts where the local time is :00. If the clock shifts by less than an hour, the offset in force decides and
+  the bucket is cut at the shift.
 
 All instants are aware datetimes in UTC.
 """
@@ -20,16 +20,16 @@ from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS as MAX_AGGREGATE_BUCKETS
+from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 
 Bucket = Literal["hour", "day", "week"]
 
 _HOUR = timedelta(hours=1)
-_INSTANT = timedelta(microseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def floor(instant: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
-    """The start of the bucket that holds `instant`."""
+    """The start of the bucket with `instant`."""
     if bucket == "hour":
         return _hour_floor(instant, zone)
     day = local_date(instant, zone)
@@ -44,24 +44,24 @@ def following(edge: datetime, bucket: Bucket, zone: ZoneInfo) -> datetime:
     return day_start(_monday(day) + timedelta(days=7) if bucket == "week" else day + timedelta(days=1), zone)
 
 
-@lru_cache(maxsize=32)  # one question asks several times: to see the cap, to make its statement, to read its rows
+@lru_cache(maxsize=32)  # needed three times per query: for the cap, the statement, and its rows
 def edges(
-    since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo, most: int = MAX_AGGREGATE_BUCKETS
+    since: datetime, until: datetime, bucket: Bucket, zone: ZoneInfo, max_buckets: int = MAX_AGGREGATE_BUCKETS
 ) -> tuple[datetime, ...]:
-    """The edges of every bucket that `[since, until)` touches, one more than there are buckets.
+    """The edges of all buckets that overlap `[since, until)`, one more than there are buckets.
 
-    Beyond `most` buckets only the last `most` are kept: the first edge then lies after `since`.
+    Only the last `max_buckets` are kept: if there are more, the first edge lies after `since`.
     """
-    start = floor(until - _INSTANT, bucket, zone)
-    found = [following(start, bucket, zone), start]
-    while start > since and len(found) <= most:
-        start = floor(start - _INSTANT, bucket, zone)
-        found.append(start)
-    return tuple(reversed(found))
+    start = floor(until - _MICROSECOND, bucket, zone)
+    edges_backwards = [following(start, bucket, zone), start]
+    while start > since and len(edges_backwards) <= max_buckets:
+        start = floor(start - _MICROSECOND, bucket, zone)
+        edges_backwards.append(start)
+    return tuple(reversed(edges_backwards))
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant whose wall clock in `zone` reads `day` or later."""
+    """The first instant whose local time in `zone` is on `day` or later."""
     midnight = datetime.combine(day, time())
     instant = midnight.replace(tzinfo=zone).astimezone(UTC)
     if _wall(instant, zone) == midnight:
@@ -70,7 +70,7 @@ def day_start(day: date, zone: ZoneInfo) -> datetime:
 
 
 def local_date(instant: datetime, zone: ZoneInfo) -> date:
-    """The local date whose day holds `instant`: not the wall clock's where it fell back over midnight."""
+    """The date whose day bucket has `instant`; not the clock's date after a fall back over midnight."""
     day = _wall(instant, zone).date()
     tomorrow = day + timedelta(days=1)
     return tomorrow if day_start(tomorrow, zone) <= instant else day
@@ -91,13 +91,13 @@ def _hour_floor(instant: datetime, zone: ZoneInfo) -> datetime:
 def _hour_end(edge: datetime, zone: ZoneInfo) -> datetime:
     phase = _phase(edge, zone)
     end = edge - _past_hour(edge, phase) + _HOUR
-    if _phase(end - _INSTANT, zone) == phase:
+    if _phase(end - _MICROSECOND, zone) == phase:
         return end
     return _first(edge, end, lambda t: _phase(t, zone) != phase)
 
 
 def _phase(instant: datetime, zone: ZoneInfo) -> timedelta:
-    """How far the zone's :00 lies before UTC's at `instant`."""
+    """The time by which the zone's :00 precedes UTC's at `instant`: 45 minutes at +05:45."""
     offset = instant.astimezone(zone).utcoffset()
     assert offset is not None  # noqa: S101 - a ZoneInfo always knows its offset
     return offset % _HOUR
@@ -116,7 +116,7 @@ def _whole_second(instant: datetime) -> datetime:
 
 
 def _first(before: datetime, holds: datetime, test: Callable[[datetime], bool]) -> datetime:
-    """The first whole second after `before` and not after `holds` at which `test` is true from then on."""
+    """The first whole second after `before` and up to `holds` from which on `test` is true, by bisection."""
     while holds - before > timedelta(seconds=1):
         middle = _whole_second(before + (holds - before) / 2)
         if test(middle):

@@ -1,4 +1,4 @@
-"""A question as a sentence: the chart's title, the report's line, the same words everywhere."""
+"""Queries in words, for titles, captions and reports: "Requests per day by model, 1–30 Sep 2026, Europe/Berlin"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from usage_explore.formatting import data_value, date_and_time, printable, span
 from usage_explore.query.base import Question, Windowed, expect
-from usage_explore.query.filters import DIMENSION, dimension_group
+from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
 _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
@@ -17,11 +17,9 @@ _KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
 
 
 def describe(query: Question, *, whole_seconds: bool = False) -> str:
-    """The question in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin".
+    """The query in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin".
 
-    `whole_seconds` leaves out fractions of seconds, for a title.
-
-    Raises `QueryError` for what is no question.
+    `whole_seconds` leaves out fractions of seconds, for a title. Raises `QueryError` for anything but a query.
     """
     expect(Question, query)
     shown: Callable[[str], str] = partial(_FRACTION.sub, "") if whole_seconds else str
@@ -52,41 +50,32 @@ def group_name(group: str) -> str:
 
 
 def filter_words(query: Question) -> list[str]:
-    """Each filter as words: "model is large or small"."""
-    found = []
-    for name in (
-        "customer_id",
-        "product_id",
-        "subscription_id",
-        "metric_key",
-        "price_key",
-        "wallet_currency",
-    ):
-        value = getattr(query, name)
-        if value:
-            found.append(f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}")
-    found += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
-    found += [f"{group_name(group)} is missing" for group in query.missing]
+    """The filters in words, such as "model is large or small"."""
+    columns = ((name, value) for name in GROUPS if (value := getattr(query, name)))
+    words = [
+        f"{group_name(name)} is {_any_of(value if isinstance(value, tuple) else (str(value),))}"
+        for name, value in columns
+    ]
+    words += [f"{group_name(dimension_group(key))} is {_any_of(values)}" for key, values in query.dimensions]
+    words += [f"{group_name(group)} is missing" for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
-            found += [f"{group_name(group)} is not missing" for group in values]
+            words += [f"{group_name(group)} is not missing" for group in values]
         else:
-            found.append(f"{group_name(name)} is not {_any_of(values)}")
-    return found
+            words.append(f"{group_name(name)} is not {_any_of(values)}")
+    return words
 
 
 def window_words(query: Windowed) -> str:
-    """The window as words: "1–30 Sep 2026", "last 30 days", "this month"."""
+    """The window in words: "1–30 Sep 2026", "last 30 days", "this month"."""
     if query.window:
         return query.window.replace("_", " ")
     since, until = query.since, query.until
     if isinstance(since, datetime) and isinstance(until, datetime):
         return span(since.astimezone(query.zone), until.astimezone(query.zone))
     if isinstance(since, str) and until == "now" and since.startswith("-"):
-        number, unit = (
-            since.partition("/")[0][1:-1],
-            {"h": "hour", "d": "day", "w": "week"}[since.partition("/")[0][-1]],
-        )
+        distance = since.partition("/")[0]
+        number, unit = distance[1:-1], {"h": "hour", "d": "day", "w": "week"}[distance[-1]]
         return f"last {unit}" if number == "1" else f"last {number} {unit}s"
     written = [
         date_and_time(end.astimezone(query.zone)) if isinstance(end, datetime) else str(end) for end in (since, until)

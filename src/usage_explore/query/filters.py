@@ -1,7 +1,7 @@
-"""What can be filtered and grouped by, and the canonical form of many-valued filters.
+"""Columns and dimensions that can be filtered and grouped by, and the canonical form of filters with several values.
 
-A *group* is a column or a dimension: `metric_key`, `customer_id`, …, `dim:<key>`. The same names serve
-`group_by`, `missing` and, with `not:` before them, exclusions.
+A *group* is a column or a dimension: `metric_key`, `customer_id`, …, `dim:<key>`. `group_by` and `missing` take the
+same names, and exclusions take them after `not:`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ GROUPS = (*ID_COLUMNS, *TEXT_COLUMNS)
 """Columns that can be grouped by, beside `dim:<key>`."""
 
 DIMENSION = "dim:"
+"""Prefix of a dimension's key as a group and as a parameter."""
+
 NOT = "not:"
+"""Prefix of a parameter that excludes its values."""
+
 EMPTY = "empty"
+"""Parameter for the empty text as a value of a text column."""
+
 _ABSENT = ("missing", f"{NOT}missing")
 
 
 class FilterFaults(ValueError):
-    """Faults that name their own parameters, because one field holds several."""
+    """Faults of a field that holds several parameters: each fault names its own."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -44,7 +50,7 @@ class FilterFaults(ValueError):
 
 
 def group(value: object, *, none: bool = False) -> str:
-    """A column or `dim:<key>`; also `none` where allowed."""
+    """A column or `dim:<key>`; also `none` if allowed. Raises `ValueError`."""
     word = validators.text(value)
     if word.startswith(DIMENSION):
         if word == DIMENSION:
@@ -63,22 +69,21 @@ def group(value: object, *, none: bool = False) -> str:
 
 
 def dimension_key(name: str) -> str:
-    """The key by which a filter holds a dimension, from `dim:<key>` or the key alone.
+    """The key of a dimension in a filter, from `dim:<key>` or the key alone: `model` for both.
 
-    Without the prefix: `model` of `model` and of `dim:model`. A key that itself begins with `dim:` keeps one prefix
-    more, so that it is another one: `dim:dim:model` is the key `dim:model`.
+    A key that itself begins with `dim:` keeps a second prefix: `dim:dim:model` is the key `dim:model`.
     """
     key = name.removeprefix(DIMENSION)
     return DIMENSION + key if key.startswith(DIMENSION) else key
 
 
 def dimension_group(key: str) -> str:
-    """`dim:<key>`, the group of a dimension that a filter holds by `dimension_key`."""
+    """The group `dim:<key>` of a `dimension_key`."""
     return key if key.startswith(DIMENSION) else DIMENSION + key
 
 
 def texts(value: object) -> Texts:
-    """One text or several; the empty text only within several, such as `[""]`, where it cannot be meant as "any"."""
+    """One text or several; the empty text only in a list, such as `[""]`, where it cannot mean "any"."""
     return tuple(sorted({validators.text(item, blank=not isinstance(value, str)) for item in _items(value)}))
 
 
@@ -88,9 +93,9 @@ def groups(value: object) -> Texts:
 
 
 def dimension_filters(value: object) -> Exclusions:
-    """Dimension keys, with `dim:` before them or not, each with the texts it may have; the empty text is a value."""
+    """Dimension keys, with or without `dim:`, each with its texts; the empty text is a value."""
     faults: list[Fault] = []
-    found: dict[str, Texts] = {}
+    result: dict[str, Texts] = {}
     spelled: dict[str, str] = {}
     for given, values in _entries(value, "model"):
         key = dimension_key(given)
@@ -99,48 +104,46 @@ def dimension_filters(value: object) -> Exclusions:
             group(name)
             if spelled.setdefault(key, given) != given:
                 raise ValueError(f"is given twice, as {validators.named(spelled[key])} and with dim:; give it once")
-            found[key] = _both(found.get(key), _dimension_texts(values, name))
+            result[key] = _both(result.get(key), _dimension_texts(values, name))
         except ValueError as error:
             faults.append(Fault(validators.named(name), str(error)))
-    return _canonical(found, faults)
+    return _canonical(result, faults)
 
 
 def exclusions(value: object) -> Exclusions:
-    """Parameters, each with the values an event must not have; `missing` excludes the absent ones."""
+    """Parameters, with or without `not:`, each with the values to exclude; `missing` excludes absent values."""
     faults: list[Fault] = []
-    found: dict[str, Texts] = {}
+    result: dict[str, Texts] = {}
     for given, values in _entries(value, "dim:model"):
         name = given.removeprefix(NOT)
         try:
-            found[name] = _both(found.get(name), _excluded(name, values))
+            result[name] = _both(result.get(name), _excluded(name, values))
         except ValueError as error:
             faults.append(Fault(validators.named(f"not:{name}"), str(error)))
-    return _canonical(found, faults)
+    return _canonical(result, faults)
 
 
 def excess(given: Iterable[tuple[str, str]], group_by: str, kept: int) -> list[Fault]:
-    """What is too much about filters that are each fine, given as (parameter, value) pairs.
+    """The faults of filters, as (parameter, value) pairs, that exceed `MAX_VALUES` or `MAX_DIMENSIONS` together.
 
-    `kept` series count with the values, and `group_by` with the dimensions, so that the rows behind each series of the
-    answer can be asked for within the same bounds: behind Other are those without any of the kept series' values.
+    `kept` series count as values and `group_by` as a dimension, so that the query for the rows behind Other, which
+    excludes the kept series, stays within the same bounds.
     """
     faults = []
     pairs = list(given)
     if len(pairs) > MAX_VALUES:
         (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        said = f"makes it {len(pairs):,} values in all filters, more than {MAX_VALUES:,}; give fewer values"
-        faults.append(Fault(validators.named(name), said))
+        message = f"makes it {len(pairs):,} values in all filters, more than {MAX_VALUES:,}; give fewer values"
+        faults.append(Fault(validators.named(name), message))
     elif len(pairs) + kept > MAX_VALUES:
-        said = (
-            f"keeps {kept:,} series beside {len(pairs):,} filter values, together more than {MAX_VALUES:,}; keep fewer"
-        )
-        faults.append(Fault("top", said))
+        message = f"keeps {kept:,} series beside {len(pairs):,} filter values, together more than {MAX_VALUES:,}"
+        faults.append(Fault("top", f"{message}; keep fewer"))
     named = {(value if name in _ABSENT else name.removeprefix(NOT)): name for name, value in reversed(pairs)}
     named.setdefault(group_by, "group_by")
     dimensions = [name for group, name in named.items() if group.startswith(DIMENSION)]
     if len(dimensions) > MAX_DIMENSIONS:
-        said = f"makes it {len(dimensions):,} dimensions in one question, more than {MAX_DIMENSIONS:,}; name fewer"
-        faults.append(Fault(validators.named(dimensions[-1]), said))
+        message = f"makes it {len(dimensions):,} dimensions in one query, more than {MAX_DIMENSIONS:,}; name fewer"
+        faults.append(Fault(validators.named(dimensions[-1]), message))
     return faults
 
 
@@ -151,7 +154,9 @@ def _excluded(name: str, values: object) -> Texts:
         group(name)
     except ValueError:
         known = ("missing", *GROUPS)
-        hint = validators.did_you_mean(name, known) or f"; for a dimension write {validators.named(DIMENSION + name)}"
+        hint = validators.did_you_mean(name, known)
+        if not hint and name not in ("", DIMENSION):
+            hint = f"; for a dimension write {validators.named(DIMENSION + name)}"
         raise ValueError(f"unknown parameter{hint}; not: takes {', '.join(known)} or dim:<key>") from None
     if name in ID_COLUMNS:
         return tuple(sorted({str(validators.uuid(item)) for item in _items(values)}))
@@ -192,7 +197,7 @@ def _both(some: Texts | None, more: Texts) -> Texts:
     return tuple(sorted({*some, *more})) if some else more
 
 
-def _canonical(found: dict[str, Texts], faults: list[Fault]) -> Exclusions:
+def _canonical(entries: dict[str, Texts], faults: list[Fault]) -> Exclusions:
     if faults:
         raise FilterFaults(faults)
-    return tuple(sorted(found.items()))
+    return tuple(sorted(entries.items()))

@@ -1,4 +1,4 @@
-"""The questions: which events (`EventQuery`), how much over time (`AggregateQuery`), is a period right (`Period`)."""
+"""The public queries: raw events (`EventQuery`), usage over time (`AggregateQuery`), a billing period (`Period`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from usage_explore.query.url_params import InPython
 Metric = Literal["count", "sum_quantity"]
 
 METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
-"""What can be measured, and what the sentence calls it."""
+"""The measures, and their names in `describe`."""
 
 
 class EventQuery(Question):
-    """Which raw events, newest first: ordered by `timestamp` and `id`, both descending.
+    """Raw events, newest first: ordered by `timestamp` and `id`, both descending.
 
-    `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with
-    every fault at once.
+    `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with all
+    faults together.
     """
 
     VIEW = ("timezone", "event")
@@ -37,8 +37,8 @@ class EventQuery(Question):
     cursor: Annotated[
         str | None,
         BeforeValidator(validators.text),
-        InPython("Where the page begins: the `cursor` of the page before."),
-    ] = Field(None, description="Where the page begins: the `pagination.cursor` of the previous answer.")
+        InPython("Start of the page: the `cursor` of the previous page."),
+    ] = Field(None, description="Start of the page: the `pagination.cursor` of the previous answer.")
     occurred_after: Annotated[
         optional_instant,
         InPython(
@@ -59,9 +59,9 @@ class EventQuery(Question):
     )
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        found = super()._contradictions(given)
+        faults = super()._contradictions(given)
         if self.occurred_after and self.occurred_before and self.occurred_after >= self.occurred_before:
-            found += [
+            faults += [
                 Fault(
                     "occurred_after",
                     "is not before occurred_before, so no event can match; swap or widen them",
@@ -71,14 +71,14 @@ class EventQuery(Question):
                     "is not after occurred_after, so no event can match; swap or widen them",
                 ),
             ]
-        return found
+        return faults
 
 
 class AggregateQuery(Windowed):
-    """How much, over time: a metric per bucket of `[since, until)`, by group, the top N and the rest as Other.
+    """Usage over time: a metric per bucket of `[since, until)` and group; the largest series, and the rest as Other.
 
-    `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. A window may
-    stay relative; `resolve(now)` makes it absolute. Raises `QueryError` with every fault at once.
+    `AggregateQuery(bucket="day", metric="sum_quantity", group_by="dim:model", since="-30d")`. The window may be
+    relative; `resolve(now)` makes it absolute. Raises `QueryError` with all faults together.
     """
 
     VIEW = ("chart", "series", "span")
@@ -87,7 +87,7 @@ class AggregateQuery(Windowed):
         "day", description="Bucket size; weeks are ISO weeks, starting on Monday."
     )
     metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
-        "count", description="What is measured: the number of events, or the exact sum of their quantity."
+        "count", description="The measure: the number of events, or the exact sum of their quantity."
     )
     group_by: Annotated[str, BeforeValidator(partial(group, none=True))] = Field(
         "none",
@@ -99,39 +99,40 @@ class AggregateQuery(Windowed):
     )
 
     def edges(self) -> tuple[datetime, ...]:
-        """The bucket edges of a resolved question, at most 2,401, counted back from `until`."""
+        """The bucket edges of a resolved query, at most 2,401, counted back from `until`."""
         return buckets.edges(*self.span, self.bucket, self.zone)
 
-    def _kept(self) -> tuple[str, int]:
+    def _grouping(self) -> tuple[str, int]:
         return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
 
 
 class Period(Windowed):
-    """A billing period to validate: its window, when its invoice was finalized, and whose usage.
+    """A billing period to validate: its window, the time when its invoice was finalized, and filters.
 
     `Period(window="last_month", timezone="Europe/Berlin", finalized_at="2026-10-02T09:00:00Z")`. Raises `QueryError`
-    with every fault at once.
+    with all faults together.
     """
 
     VIEW = ("severity", "check", "about_customer", "about_metric", "finding")
 
     finalized_at: optional_instant = Field(
         None,
-        description="When the period was finalized: what arrived later is not on its invoice.",
+        description="When the invoice was finalized: events that arrived later are not on it.",
         examples=["2026-10-02T09:00:00Z"],
     )
 
     def pin(self, now: datetime, settle: timedelta, known: datetime | None = None) -> Self:
-        """As of `known` where that is after the period's end; before, the clock has to say whether the period is over.
+        """As `Query.pin`, but `known` counts only if it is at or after the period's end.
 
-        An `as_of` that is given and has settled stays.
+        Before, the period may not be over, and only the clock (`now` minus `settle`) tells. An `as_of` that has settled
+        is kept.
         """
         resolved = self.resolve(now)
         over = self.as_of is None and known is not None and known >= resolved.span[1]
         return super(Period, resolved).pin(now, settle, known if over else None)
 
     def _contradictions(self, given: set[str]) -> list[Fault]:
-        found = super()._contradictions(given)
+        faults = super()._contradictions(given)
         if self.finalized_at and isinstance(self.since, datetime) and self.finalized_at <= self.since:
-            found.append(Fault("finalized_at", "is not after since: nothing of the period had been used by then"))
-        return found
+            faults.append(Fault("finalized_at", "is not after since: nothing of the period had been used by then"))
+        return faults

@@ -1,7 +1,7 @@
-"""Relative times and calendar windows, made absolute for a given now.
+"""Relative times and calendar windows as absolute times at a given now.
 
-`-30d` lies exactly 30 × 24 hours before now. With a rounding, `-30d/d`, it is the start of the local day 30
-days before today's: what a preset means by "the last 30 days". `/h`, `/d` and `/w` name the bucket.
+`-30d` is exactly 30 × 24 hours before now. `-30d/d` is rounded down to the start of the local day 30 days before
+today, as in the preset "last 30 days". `/h`, `/d` and `/w` round down to hour, day and week.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
-    """The instant a moment means at `now`. Raises `OverflowError` before the year 1."""
+    """The instant of an absolute or relative time at `now`. Raises `OverflowError` before the year 1."""
     if isinstance(moment, datetime):
         return moment
     distance, _, rounding = moment.partition("/")
@@ -46,7 +46,7 @@ def absolute(moment: datetime | str, now: datetime, zone: ZoneInfo) -> datetime:
 
 
 def month(window: CalendarWindow, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The whole local month that holds `now`, or the one before it."""
+    """The half-open window of the local month with `now`, or of the month before."""
     first = buckets.local_date(now, zone).replace(day=1)
     if window == "last_month":
         first = _months_after(first, -1)
@@ -54,7 +54,7 @@ def month(window: CalendarWindow, now: datetime, zone: ZoneInfo) -> tuple[dateti
 
 
 def whole_month(since: datetime, until: datetime, zone: ZoneInfo) -> date | None:
-    """The first of the month when `[since, until)` is exactly one local calendar month."""
+    """The first day of the month if `[since, until)` is exactly one local calendar month, else None."""
     first = since.astimezone(zone).date()
     if first.day != 1 or since != buckets.day_start(first, zone):
         return None
@@ -92,5 +92,5 @@ def _months_after(first: date, months: int) -> date:
 
 
 def _same_clock(now: datetime, back: timedelta, zone: ZoneInfo) -> datetime:
-    """When the clock read the same, whole days before: they may be 23 or 25 hours long."""
+    """The same local time whole days before, which may have 23 or 25 hours."""
     return (now.astimezone(zone).replace(tzinfo=None, fold=0) - back).replace(tzinfo=zone).astimezone(UTC)

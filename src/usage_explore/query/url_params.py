@@ -1,8 +1,8 @@
-"""The URL form of a question: (name, value) pairs and query strings, in both directions.
+"""The URL form of queries: (name, value) pairs, query strings and links, parsed and written.
 
-The names are the fields' own, but `dimensions` is written `dim:<key>=<value>` and `exclude` is written
-`not:<parameter>=<value>`. `metric_key` may also carry several values between commas. The empty text among a text
-column's values is written `empty=<column>`, excluded `not:empty=<column>`: `price_key=` is an error.
+Names are the fields' own, except `dim:<key>=<value>` for `dimensions` and `not:<parameter>=<value>` for `exclude`.
+`metric_key` may also have several values separated by commas. The empty text as a value of a text column is written
+`empty=<column>`, or `not:empty=<column>` to exclude it: `price_key=` is an error.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.IGNORECASE | re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class InPython:
-    """What `help` says of a parameter that Python writes in another way than a link does. Metadata of its field."""
+    """Help text of a parameter that is written differently in Python and in links, as metadata of its field."""
 
-    words: str
+    text: str
 
 
 def pairs(params: Params) -> Pairs:
-    """Parameters in any form as pairs: a query string or whole URL, a mapping, or pairs already."""
+    """Parameters in any form as pairs. Raises `QueryError` for malformed text, and for values that are not text."""
     if isinstance(params, str):
         return _split(params)
     if not isinstance(params, Mapping):
         try:
             return [(_plain(name), _plain(value)) for name, value in params]
         except (TypeError, ValueError):
-            raise _unreadable("is neither text nor a mapping nor (name, value) pairs of text") from None
-    found: Pairs = []
+            raise _malformed("is neither text nor a mapping nor (name, value) pairs of text") from None
+    result: Pairs = []
     faults: list[Fault] = []
     for name, value in params.items():
         if value is None:
@@ -73,75 +73,73 @@ def pairs(params: Params) -> Pairs:
             continue
         if not items:
             faults.append(Fault(validators.named(str(name)), "has no values; leave the parameter out to mean any"))
-        found += items
+        result += items
     if faults:
         raise QueryError(faults)
-    return found
+    return result
 
 
 def page(params: Params) -> str | None:
-    """The last part of the path of a whole link, such as `validate` or the blank one; None for what is no link."""
+    """The last part of the path of a whole link, such as `validate`, blank for the root; None without a path."""
     address = re.split(r"[?#]", params, maxsplit=1)[0] if isinstance(params, str) else ""
     return _HOST.sub("", address, count=1).rpartition("/")[2] if _ADDRESS.match(address) else None
 
 
-def names(model: type[BaseModel]) -> tuple[str, ...]:
-    """The parameter names of a question that are fixed words."""
+def _fixed_names(model: type[BaseModel]) -> tuple[str, ...]:
+    """The parameter names without those that have a prefix."""
     return tuple(name for name in model.model_fields if name not in _PREFIXED)
 
 
 def explain(model: type[BaseModel]) -> None:
-    """Let `help` and a notebook's tooltip say what each parameter is, in the words of its declaration."""
+    """Set a query class's signature and docstring, for `help` and tooltips, from its field declarations."""
     fields = model.model_fields.items()
     model.__signature__ = Signature(
         [Parameter(name, Parameter.KEYWORD_ONLY, default=field.default) for name, field in fields]
     )
-    said = [f"{name}: {_in_python(field)}" for name, field in fields]
-    lines = "\n".join(fill(words, 110, initial_indent="    ", subsequent_indent="        ") for words in said)
+    texts = [f"{name}: {_help_text(field)}" for name, field in fields]
+    lines = "\n".join(fill(text, 110, initial_indent="    ", subsequent_indent="        ") for text in texts)
     model.__doc__ = f"{cleandoc(model.__doc__ or '')}\n\nParameters (several values are a list):\n{lines}"
 
 
-def _in_python(field: FieldInfo) -> str:
-    said = (each.words for each in field.metadata if isinstance(each, InPython))
-    return next(said, (field.description or "").replace("; repeatable", ""))
+def _help_text(field: FieldInfo) -> str:
+    texts = (item.text for item in field.metadata if isinstance(item, InPython))
+    return next(texts, (field.description or "").replace("; repeatable", ""))
 
 
 def from_pairs(
-    model: type[BaseModel], given: Pairs, elsewhere: Callable[[str], str] = lambda _: ""
+    model: type[BaseModel], given: Pairs, owner: Callable[[str], str] = lambda _: ""
 ) -> tuple[dict[str, object], list[Fault]]:
-    """The fields that pairs give a question, and what is wrong with the pairs themselves.
+    """The fields of a query from pairs, and the faults of the pairs themselves.
 
-    `elsewhere` names the other question that has a parameter.
+    `owner` gives the other queries that have a parameter, such as "aggregates (AggregateQuery)".
     """
     values: defaultdict[str, list[str]] = defaultdict(list)
     for name, value in given:
         values[name].append(value)
     fields: dict[str, object] = {}
-    many: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    prefixed: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
     faults: list[Fault] = []
     empty: set[str] = set()
     if "price_key" in model.model_fields:
         for name in sorted(_EMPTY.keys() & values):
             groups = values.pop(name)
             empty |= {_EMPTY[name] + group for group in groups if group in TEXT_COLUMNS}
-            said = f"is not one of {', '.join(TEXT_COLUMNS)}; of a dimension write dim:<key>="
+            message = f"is not one of {', '.join(TEXT_COLUMNS)}; for a dimension write dim:<key>="
             others = (group for group in groups if group not in TEXT_COLUMNS)
-            faults += [Fault(name, f"{validators.shorten(group)} {said}") for group in others]
+            faults += [Fault(name, f"{validators.shorten(group)} {message}") for group in others]
     for name in (*values, *sorted(empty - values.keys())):
         try:
             items = [part for item in values.get(name, ()) for part in _items(name, item)]
             items += [""] * (name in empty)
             field = next((field for field, prefix in _PREFIXED.items() if name.startswith(prefix)), None)
             if field:
-                many[field][name] = items
-            elif name not in names(model):
-                known = (*names(model), "dim:<key>", "not:<parameter>")
-                hint = validators.instead(name, known, f"{DIMENSION}{name}=…", elsewhere(name))
+                prefixed[field][name] = items
+            elif name not in _fixed_names(model):
+                known = (*_fixed_names(model), "dim:<key>", "not:<parameter>")
+                hint = validators.unknown_hint(name, known, f"{DIMENSION}{name}=…", owner(name))
                 raise ValueError(f"unknown parameter{hint}")
             elif name in ("since", "until") and validators.is_date(items[0]):
-                validators.instant(
-                    items[0]
-                )  # which says what it lacks: only Python means a midnight in `timezone` by it
+                validators.instant(items[0])  # raises: only in Python is a date a midnight in `timezone`
             elif model.model_fields[name].default == ():
                 fields[name] = items
             elif len(items) > 1:
@@ -150,25 +148,25 @@ def from_pairs(
                 fields[name] = items[0]
         except ValueError as error:
             faults.append(Fault(validators.named(name), str(error)))
-    return {**fields, **many}, faults
+    return {**fields, **prefixed}, faults
 
 
-def to_pairs(question: BaseModel) -> tuple[tuple[str, str], ...]:
-    """A question's parameters as pairs, in the order they are declared; defaults are left out."""
-    return tuple((name, _escaped(name, text)) for name, text in values(question))
+def to_pairs(query: BaseModel) -> tuple[tuple[str, str], ...]:
+    """The query's parameters as pairs, in the order of declaration; defaults are left out."""
+    return tuple((name, _escaped(name, text)) for name, text in values(query))
 
 
-def values(question: BaseModel) -> Iterator[tuple[str, str]]:
-    """Each parameter with each of its values as plain text, as `to_pairs` but without escapes."""
-    for name, value in _named_values(question):
+def values(query: BaseModel) -> Iterator[tuple[str, str]]:
+    """`to_pairs` without escapes: each value as plain text."""
+    for name, value in _named_values(query):
         column = name.removeprefix(NOT)
         empty = value == "" and name in _TEXTS
         yield (name.replace(column, EMPTY), column) if empty else (name, value)
 
 
-def _named_values(question: BaseModel) -> Iterator[tuple[str, str]]:
-    for name, value in question:
-        if value == type(question).model_fields[name].default:
+def _named_values(query: BaseModel) -> Iterator[tuple[str, str]]:
+    for name, value in query:
+        if value == type(query).model_fields[name].default:
             continue
         if name in _PREFIXED:
             named = dimension_group if name == "dimensions" else NOT.__add__
@@ -177,15 +175,20 @@ def _named_values(question: BaseModel) -> Iterator[tuple[str, str]]:
             yield from ((name, _text(item)) for item in (value if isinstance(value, tuple) else [value]))
 
 
-def filter_values(question: BaseModel) -> Iterator[tuple[str, str]]:
-    """The pairs of the parameters that may have several values."""
-    fields = type(question).model_fields
-    return (pair for pair in values(question) if pair[0] not in fields or fields[pair[0]].default == ())
+def filter_values(query: BaseModel) -> Iterator[tuple[str, str]]:
+    """The pairs of parameters that may have several values."""
+    fields = type(query).model_fields
+    return (pair for pair in values(query) if pair[0] not in fields or fields[pair[0]].default == ())
 
 
 def query_string(given: Iterable[tuple[str, str]]) -> str:
-    """Pairs as a query string, with `:` and `,` left readable."""
+    """Pairs as a query string, with `:` and `,` unescaped for readability."""
     return urlencode(list(given), safe=":,")
+
+
+def link(app_url: str, page: str, query: BaseModel) -> str:
+    """The app's URL of a query; `page` is "" (Explore), "events" or "validate"."""
+    return f"{app_url}/{page}?{query_string(to_pairs(query))}"
 
 
 def _text(value: object) -> str:
@@ -199,8 +202,8 @@ def _escaped(name: str, text: str) -> str:
 def _items(name: str, value: str) -> list[str]:
     if name in _TEXTS - _COMMA_SEPARATED and not value:
         column = name.removeprefix(NOT)
-        said = f"{name.replace(column, EMPTY)}={column}"
-        raise ValueError(f"is blank; give a value, leave the parameter out, or write {said} for the empty text")
+        empty = f"{name.replace(column, EMPTY)}={column}"
+        raise ValueError(f"is blank; give a value, leave the parameter out, or write {empty} for the empty text")
     if name not in _COMMA_SEPARATED:
         return [value]
     items: list[list[str]] = [[]]
@@ -223,22 +226,22 @@ def _split(params: str) -> Pairs:
     query = query.partition("?")[2] if _ADDRESS.match(query) else query.lstrip("?")
     size, number = len(query.encode(errors="surrogatepass")), query.count("&") + 1
     if size > MAX_QUERY_STRING_BYTES:
-        raise _unreadable(f"has {size:,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; ask for less")
+        raise _malformed(f"has {size:,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; shorten it")
     if number > MAX_PARAMETERS:
-        raise _unreadable(f"has {number:,} parameters, more than {MAX_PARAMETERS:,}; ask for less")
+        raise _malformed(f"has {number:,} parameters, more than {MAX_PARAMETERS:,}; name fewer")
     try:
         return parse_qsl(query, keep_blank_values=True, errors="strict")
     except ValueError:
-        raise _unreadable("is not valid percent-encoded UTF-8; encode it again") from None
+        raise _malformed("is not valid percent-encoded UTF-8; encode it again") from None
 
 
 def _plain(value: object) -> str:
     """A name or a value of a mapping or pair as text."""
-    with suppress(Exception):  # somebody's own class may raise anything
+    with suppress(Exception):  # text of any class may raise anything
         if value is not None and not isinstance(value, bytes | tuple):
             return _text(value)
     raise TypeError(f"{validators.shorten(value)} is not text")
 
 
-def _unreadable(words: str) -> QueryError:
-    return QueryError([Fault("query string", words)])
+def _malformed(message: str) -> QueryError:
+    return QueryError([Fault("query string", message)])

@@ -1,7 +1,7 @@
-"""One value at a time: text or a Python value in, the canonical value out.
+"""Validation of single values: text or a Python value in, the canonical value out.
 
-Every function raises `ValueError` with words that say how to mend the value; it does not know the parameter's
-name. Rules: contract 2.3 and 2.4.
+Every function raises `ValueError` with a message that says how to correct the value, without the parameter's name.
+Source: contract 2.3 and 2.4.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from typing import SupportsIndex
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, cut
 from usage_explore.query.limits import MAX_VALUE_BYTES
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""The earliest time that a parameter or an event may have."""
+
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""The latest time that a parameter may have; events lie before it."""
 
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+\- ]\d\d:\d\d)?",
@@ -30,19 +34,8 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RELATIVE = re.compile(r"(?:now|-[1-9]\d{0,5}[hdw])(?:/[hdw])?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,9}", re.ASCII)
-_LONGEST_WORD = 60
 
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean x?` for the nearest known word, or nothing."""
-    if len(word) > _LONGEST_WORD:
-        return ""
-    words = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
-    return f", did you mean {words[near[0]]}?" if near else ""
-
-
-_INSTEAD = {
+_SYNONYMS = {
     "since": ("occurred_after",),
     "until": ("occurred_before",),
     "occurred_after": ("since",),
@@ -52,33 +45,42 @@ _INSTEAD = {
     "by": ("group_by",),
     "tz": ("timezone",),
 }
-"""What the other question, or another library, calls a parameter of ours."""
+"""Names that another query, or another library, has for our parameters."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean x?` for the most similar known word, blank if none is similar."""
+    if len(word) > MAX_VALUE_CHARACTERS:
+        return ""
+    words = {name.lower(): name for name in known}
+    similar = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    return f", did you mean {words[similar[0]]}?" if similar else ""
 
 
 def synonym(word: str, known: Iterable[str]) -> str | None:
-    """The known parameter that another question or library calls by this word."""
+    """The known parameter for a name that another query or library uses."""
     known = tuple(known)
-    return next((name for name in _INSTEAD.get(word, ()) if name in known), None)
+    return next((name for name in _SYNONYMS.get(word, ()) if name in known), None)
 
 
-def instead(word: str, known: Iterable[str], dimension: str, elsewhere: str = "") -> str:
-    """What to write instead of an unknown parameter: another name of it, a near one, else a dimension.
+def unknown_hint(word: str, known: Iterable[str], dimension: str, owner: str = "") -> str:
+    """The end of the message for an unknown parameter: a synonym, the other queries that have it, or a similar name.
 
-    `elsewhere` is the other question that has it.
+    Else how to write a dimension of that name, given as `dimension`. `owner` is such as "aggregates (AggregateQuery)".
     """
     known = tuple(known)
     if meant := synonym(word, known):
         return f", did you mean {meant}?"
-    if elsewhere:
-        return f"; {elsewhere} has it"
+    if owner:
+        return f"; it belongs to {owner}"
     return did_you_mean(word, known) or f"; for a dimension write {named(dimension)}"
 
 
 def text(value: object, *, blank: bool = False) -> str:
-    """A text PostgreSQL can hold, at most `MAX_VALUE_BYTES` long; the empty one only where `blank` says so."""
+    """A text that PostgreSQL can store, of at most `MAX_VALUE_BYTES`; the empty text only with `blank`."""
     if not isinstance(value, str):
         inner = None
-        with suppress(Exception):  # somebody's own class may raise anything
+        with suppress(Exception):  # attributes of any class may raise anything
             inner = getattr(value, "value", None)
         raise ValueError(f"{shorten(value)} is not text{'; take its .value' if isinstance(inner, str) else ''}")
     if not value and not blank:
@@ -95,7 +97,7 @@ def text(value: object, *, blank: bool = False) -> str:
 
 
 def choice(value: object, allowed: Iterable[str]) -> str:
-    """One of the `allowed` words."""
+    """One of the allowed words."""
     names = tuple(allowed)
     word = text(value)
     if word not in names:
@@ -137,15 +139,15 @@ def zone_name(value: object) -> str:
 
 
 def instant(value: object) -> datetime:
-    """A point in time as an aware datetime in UTC, 1970-01-01 to 2200-01-01, to the microsecond."""
-    if isinstance(value, datetime) and value != value:  # pandas' NaT, which is nowhere in time
+    """An instant as an aware datetime in UTC, from 1970-01-01 to 2200-01-01, in whole microseconds."""
+    if isinstance(value, datetime) and value != value:  # pandas' NaT
         raise ValueError("NaT is not a time; leave the parameter out to mean any")
     if not isinstance(value, datetime | str):
         raise ValueError(f"{shorten(value)} is not text such as 2026-09-01T00:00:00Z, nor an aware datetime")
-    found = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
-    if found is None or not EARLIEST <= found <= LATEST:
+    result = _from_datetime(value) if isinstance(value, datetime) else _from_text(text(value))
+    if result is None or not EARLIEST <= result <= LATEST:
         raise ValueError("lies outside 1970-01-01T00:00:00Z to 2200-01-01T00:00:00Z")
-    return found
+    return result
 
 
 def is_date(word: str) -> bool:
@@ -154,11 +156,11 @@ def is_date(word: str) -> bool:
 
 
 def local_date(value: object) -> date | None:
-    """The date that a value names without a zone: a `date`, `2026-09-01`, pandas' Timestamp or Period at midnight.
+    """The date of a value without a zone: a `date`, `2026-09-01`, pandas' Timestamp or Period at midnight.
 
-    None for anything else, also for a naive datetime, which rather lacks its zone.
+    None for anything else, also for a naive datetime, whose zone was probably forgotten.
     """
-    with suppress(Exception):  # a date that does not exist, somebody's own class
+    with suppress(Exception):  # a date that does not exist; attributes of any class may raise anything
         value = getattr(value, "start_time", value)  # of a Period
         if isinstance(value, datetime):
             of_pandas = getattr(value, "nanosecond", None) == 0 and value.utcoffset() is None
@@ -170,7 +172,7 @@ def local_date(value: object) -> date | None:
 
 
 def moment(value: object) -> datetime | str:
-    """A point in time, or a relative one: `now` or `-30d` (h, d, w), `/d` rounds down to the bucket start."""
+    """An instant, or a relative time: `now` or `-30d` (h, d, w); `/d` rounds down to the start of the day."""
     if isinstance(value, str) and _RELATIVE.fullmatch(value):
         return value
     if isinstance(value, str) and re.match(r"now|[-+]?\d+[a-zA-Z]+", value):
@@ -181,21 +183,20 @@ def moment(value: object) -> datetime | str:
     return instant(value)
 
 
-def shorten(value: object, most: int = _LONGEST_WORD) -> str:
-    """`value` as Python writes it, cut where it is too long for a message, and without control characters."""
+def shorten(value: object, max_characters: int = MAX_VALUE_CHARACTERS) -> str:
+    """The value as Python code, for an error message: one line, printable, cut at `max_characters`."""
     if isinstance(value, str):
-        return repr(str(value) if len(value) <= most else value[: most - 1] + "…")
+        return repr(cut(str(value), max_characters))
     try:
-        words = repr(value)
-    except Exception:  # an integer of thousands of digits, a list that deep, somebody's own class
+        code = cut(repr(value), max_characters)
+    except Exception:  # an integer of thousands of digits, a deeply nested list, a class with a faulty repr
         return f"this {type(value).__name__}"
-    words = words if len(words) <= most else words[: most - 1] + "…"
-    return words if words.isprintable() else repr(words)
+    return code if code.isprintable() else repr(code)
 
 
-def named(word: str) -> str:
-    """A parameter's name for a message: cut, and escaped where no text could carry it."""
-    return shorten(word)[1:-1]
+def named(name: str) -> str:
+    """A parameter's name for an error message: as `shorten`, without quotes."""
+    return shorten(name)[1:-1]
 
 
 @lru_cache(maxsize=1)
@@ -204,11 +205,11 @@ def _zones() -> frozenset[str]:
 
 
 def _from_datetime(value: datetime) -> datetime | None:
-    """The instant in UTC, None where the calendar ends before it."""
+    """The instant in UTC, None beyond the years of datetime."""
     if value.utcoffset() is None:
         raise ValueError("has no time zone; give an aware datetime, e.g. with tzinfo=UTC")
     if getattr(value, "nanosecond", 0):
-        raise ValueError("has nanoseconds; microseconds are the finest that is kept")
+        raise ValueError("has nanoseconds; round it to microseconds")
     try:
         return datetime.fromisoformat(value.isoformat()).astimezone(UTC)
     except OverflowError:
@@ -216,16 +217,16 @@ def _from_datetime(value: datetime) -> datetime | None:
 
 
 def _from_text(word: str) -> datetime:
-    found = _RFC3339.fullmatch(word)
+    match = _RFC3339.fullmatch(word)
     if is_date(word):
         raise ValueError(f"{shorten(word)} is not RFC 3339: it has no time and no offset; write {word}T00:00:00Z")
-    if not found:
+    if not match:
         raise ValueError(f"{shorten(word)} is not RFC 3339; write a time such as 2026-09-01T00:00:00Z")
-    day, clock, fraction, offset = found.groups()
+    day, clock, fraction, offset = match.groups()
     if offset is None:
         raise ValueError(f"{shorten(word)} has no offset; append Z or an offset such as +02:00")
     if offset.startswith(" "):
-        raise ValueError(f"{shorten(word)} has a space where + stood; in a URL write %2B for +")
+        raise ValueError(f"{shorten(word)} has a space in place of +; in a URL write %2B for +")
     if fraction and len(fraction) > 6:
         raise ValueError(f"{shorten(word)} is finer than microseconds; write at most six decimals")
     if clock.endswith(":60"):

@@ -137,4 +137,4 @@ class Examination:
 
     @property
     def _shared(self) -> dict[str, Any]:
-        return {name: value for name, value in self.period.given().items() if name in Question.model_fields}
+        return self.period.shared_with(Question)

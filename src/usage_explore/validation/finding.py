@@ -15,8 +15,8 @@ from usage_explore.query import buckets
 from usage_explore.query.base import Question
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import describe
-from usage_explore.query.links import link
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
 
 Severity = Literal["high", "medium", "low"]
@@ -88,7 +88,7 @@ class Finding:
         end = min(self.until + margin, max(self.until, period.as_of or now), LATEST)
         whole = buckets.floor(end, bucket, period.zone)
         return AggregateQuery(
-            **{name: value for name, value in self.question.given().items() if name in Question.model_fields},
+            **self.question.shared_with(Question),
             since=since,
             until=whole if whole >= self.until else end,
             timezone=period.timezone,

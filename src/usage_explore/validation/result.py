@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.query.describe import describe
-from usage_explore.query.links import link
 from usage_explore.query.queries import Period
+from usage_explore.query.url_params import link
 from usage_explore.validation.check import Check, Outcome
 from usage_explore.validation.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
 from usage_explore.validation.totals import Totals, Unexamined

@@ -16,7 +16,7 @@ from usage_explore.app.cache import Source
 from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import EventsView, ExploreView, shared_filters
+from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
@@ -257,7 +257,7 @@ def _listed_events(finding: Finding) -> EventQuery:
     query = finding.question
     if isinstance(query, EventQuery):
         return query
-    return EventQuery(**shared_filters(query), occurred_after=finding.since, occurred_before=finding.until)
+    return EventQuery(**query.shared_with(EventQuery), occurred_after=finding.since, occurred_before=finding.until)
 
 
 def _apart(finding: Finding) -> str:

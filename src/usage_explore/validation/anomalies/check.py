@@ -58,7 +58,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     """The daily series of every customer and metric, see `series.statement`."""
     since, until = period.span
     edges = buckets.edges(max(since - HISTORY, validators.EARLIEST), until, "day", period.zone, series.MAX_STEPS)
-    given = {name: value for name, value in period.given().items() if name in AggregateQuery.model_fields}
+    given = period.shared_with(AggregateQuery)
     query = AggregateQuery(
         **{**given, "since": edges[0], "until": edges[-1], "metric": "sum_quantity", "group_by": "customer_id"}
     )

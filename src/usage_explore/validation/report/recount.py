@@ -89,7 +89,7 @@ def _query(validation: Validation, measure: str) -> AggregateQuery:
     period = validation.period
     since, until = period.span
     return AggregateQuery(
-        **{name: value for name, value in period.given().items() if name in Question.model_fields},
+        **period.shared_with(Question),
         since=since,
         until=until,
         timezone=period.timezone,
