@@ -257,12 +257,13 @@ def metric_filter(metrics: Iterable[str], max_metrics: int = MAX_FILTER_METRICS)
 
 
 def valid_filters(**values: object) -> dict[str, object]:
-    """The filters that a query accepts: no filter for None, nor for a text that it cannot name."""
+    """The filters that a query accepts, "" within a list: no filter for None, nor for a text that it cannot name."""
     found: dict[str, object] = {}
     for name, value in values.items():
         try:
             if value is not None:
-                found[name] = validators.text(value) if isinstance(value, str) else value
+                text = validators.text(value, blank=True) if isinstance(value, str) else None
+                found[name] = [value] if text == "" else value
         except ValueError:
             continue
     return found
