@@ -40,8 +40,7 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
     columns = {grid.RANK: grid.ranks(len(rows))} if ranked else {}
-    times = [row["timestamp"] for row in rows]
-    columns[time] = grid.texts(time, times, width=grid.width(time, times))
+    columns[time] = grid.texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():
         if name in _NUMBERS:
             columns[heading] = grid.numbers(heading, [getattr(event, name) for event in events])

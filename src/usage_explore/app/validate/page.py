@@ -187,9 +187,7 @@ def _headline(validation: Validation, now: datetime) -> None:
                 color = _COLORS[severity] if number else "gray"
                 headline_number(f":{color}[{number:,}]", severity, f"{SEVERITIES[severity].capitalize()}.")
         elif validation.failed:
-            headline_number(
-                "Nothing found", "by the checks that ran", "What the failed checks look for was not looked for."
-            )
+            headline_number("Nothing found", "by the checks that ran", "The Checks tab says which checks failed.")
         elif validation.totals.events:
             headline_number(
                 ":green[Clean]", clean(validation), "Every check that ran found nothing; the Checks tab lists them."
