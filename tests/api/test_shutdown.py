@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, command, working
@@ -175,10 +176,7 @@ def test_everything_can_be_cancelled(
     events_database_url: str,
     events_connection: ddl.Connection,
     slow: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # without what earlier tests of this process left behind, which would be waited for
-    monkeypatch.setattr(cancellation, "_everything", set())
     slow(events_database_url)
     said: list[Exception] = []
 
@@ -198,3 +196,12 @@ def test_everything_can_be_cancelled(
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert len(said) == 1
+
+
+def test_a_lost_connection_is_no_longer_held(events_database_url: str) -> None:
+    """A server that stops would wait for its statement otherwise."""
+    with connect(events_database_url) as store, cancellation.working() as work:
+        cancellation.watch(store.engine)
+        with pytest.raises(DBAPIError), store.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert not work.is_held

@@ -56,6 +56,7 @@ def watch(engine: Engine) -> None:
     if not event.contains(engine, "checkout", _checkout):
         event.listen(engine, "checkout", _checkout)
         event.listen(engine, "checkin", _checkin)
+        event.listen(engine, "invalidate", _checkin)  # a lost connection is checked in as None
 
 
 @contextlib.contextmanager
