@@ -31,7 +31,7 @@ QUERY = EventQuery(occurred_after=utc(2026, 10, 1), metric_key=["tokens_in", "a,
 @pytest.fixture(autouse=True)
 def _small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("usage_explore.export._PAGE", 97)
+        patch.setattr("usage_explore.export._PAGE_EVENTS", 97)
         yield
 
 

@@ -1,4 +1,4 @@
-"""What comes back: pages of events, and aggregates with the question that made them."""
+"""The answers of the store: pages of events, and aggregates, each with its query."""
 
 from __future__ import annotations
 
@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-_AWAY, _PAUSE = 30.0, 0.5
-"""Seconds that iterating waits for a database that is away, and between two attempts."""
+_MAX_OUTAGE_SECONDS = 30.0
+"""Time that iterating over pages waits for a database that is unavailable."""
+
+_RETRY_SECONDS = 0.5
+"""Time between two attempts."""
 
 
 class PageSource(Protocol):
-    """What a page asks for its neighbours: the store that it came from."""
+    """The part of the store that a page needs for its neighbours."""
 
     @property
     def app_url(self) -> str:
-        """What links into the app begin with."""
+        """The start of links into the app."""
         ...
 
     def events(self, query: EventQuery, /) -> EventPage:
@@ -42,26 +45,26 @@ class PageSource(Protocol):
         ...
 
     def events_before(self, page: EventPage, /) -> EventPage | None:
-        """The page before, None before the first."""
+        """The previous page, None for the first."""
         ...
 
 
 class PinSource(Protocol):
-    """What an answer asks for its pinned link: the store that it came from."""
+    """The part of the store that an aggregate needs for its pinned link."""
 
     def pin(self, query: AggregateQuery, /) -> AggregateQuery:
-        """The query as of the latest arrival that has settled."""
+        """The query with the latest settled arrival as `as_of`."""
         ...
 
 
 @dataclass(frozen=True)
 class EventPage:
-    """One page of events, newest first, and the way to its neighbours.
+    """One page of events, newest first.
 
-    `query` is the question as it took effect, `cursor` the way to the next page, None on the last.
-    Iterating gives every event from this page on to the last page. While the database is away, as when it restarts,
-    it waits and goes on where it was, for 30 seconds; then, and for what waiting cannot help, the `DatabaseError` says
-    where it stopped (`error.cursor`). A page can be pickled, without its store.
+    `query` is the query as it took effect, `cursor` that of the next page, None on the last one. Iterating yields all
+    events from this page to the last page. While the database is unavailable, as during a restart, iterating waits for
+    up to 30 seconds and resumes; then, and for other errors, `DatabaseError.cursor` is the position where it stopped.
+    A page can be pickled, without its store.
     """
 
     query: EventQuery
@@ -71,35 +74,35 @@ class EventPage:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The events as a frame, one column each; decimals as `Decimal`, times as datetime64[us, UTC]."""
+        """One row per event, the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC]."""
         return frames.events(self.events)
 
     def next(self) -> EventPage | None:
-        """The page after this one, None after the last."""
+        """The next page, None after the last."""
         return self.store.events(self.query.replace(cursor=self.cursor)) if self.cursor else None
 
     def previous(self) -> EventPage | None:
-        """The page before this one, None before the first."""
+        """The previous page, None before the first."""
         return self.store.events_before(self)
 
     def __iter__(self) -> Iterator[Event]:
         page: EventPage | None = self
         while page is not None:
             yield from page.events
-            page = page._following()
+            page = page._next_with_retries()
 
-    def _following(self) -> EventPage | None:
-        """The next page, waited for while the database is away."""
-        deadline = time.monotonic() + _AWAY
+    def _next_with_retries(self) -> EventPage | None:
+        """The next page; waits while the database is unavailable."""
+        deadline = time.monotonic() + _MAX_OUTAGE_SECONDS
         while True:
             try:
                 return self.next()
             except DatabaseError as error:
                 if not isinstance(error, DatabaseUnavailable) or time.monotonic() > deadline:
                     error.cursor = self.cursor
-                    error.add_note(f"Go on with store.events(page.query.replace(cursor={self.cursor!r}))")
+                    error.add_note(f"Resume with store.events(page.query.replace(cursor={self.cursor!r}))")
                     raise
-            time.sleep(_PAUSE)
+            time.sleep(_RETRY_SECONDS)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("store", "frame")}
@@ -108,22 +111,22 @@ class EventPage:
 
         def __getattr__(self, name: str) -> NoReturn:
             if name == "store":
-                raise QueryError([Fault("page", "came without its store; ask store.events(page.query) again")])
+                raise QueryError([Fault("page", "has no store, because it was pickled; call store.events(page.query)")])
             raise AttributeError(name)
 
     def __repr__(self) -> str:
-        more = "more to come" if self.cursor else "the last page"
+        more = "more pages follow" if self.cursor else "the last page"
         return f"<EventPage: {len(self.events):,} events, {more}; {describe(self.query)}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=20)}"
 
     def url(self) -> str:
-        """The link that opens this very page in the app."""
+        """The link that opens this page in the app."""
         return link(self.store.app_url, "events", self.query)
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as the API gives it."""
+        """The answer as the API returns it in JSON."""
         return {
             "data": [event.to_dict() for event in self.events],
             "pagination": {
@@ -136,11 +139,12 @@ class EventPage:
 
 @dataclass(frozen=True)
 class Aggregate(AggregateData):
-    """How much, over time: the answer to an `AggregateQuery`, exact to the last digit.
+    """Usage over time: the answer to an `AggregateQuery`, exact to the last digit.
 
-    `query` is the question as it took effect (absolute, scoped, the window capped when `capped`), `now` the
-    database's clock. Counts are `int`, sums `Decimal`. `metrics` is how many different metrics are added up: the sum of
-    tokens and seconds is a number without a unit. `served` says which path answered and how fast.
+    `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
+    the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum: a
+    sum of tokens and seconds has no unit. `served` says whether the rollup or the events were read, and how long it
+    took.
     """
 
     app_url: str
@@ -148,37 +152,37 @@ class Aggregate(AggregateData):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The answer, tidy: one row per series and bucket, in ranked order.
+        """The answer as a tidy frame: one row per series and bucket, series by rank.
 
-        Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, another for each
-        series: "Other (folded)" beside a value "Other"), `value` (int64 for counts, `Decimal` objects for sums).
+        Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, distinct:
+        "Other (folded)" beside a value "Other"), `value` (int64 for counts, `Decimal` objects for sums).
         """
         return frames.aggregate(self)
 
     def pivot(self) -> pd.DataFrame:
-        """The answer, exact, as a table: a row per bucket (index `start`), a column per series, by its label.
+        """The exact values: one row per bucket (index `start`), one column per series, named by its label.
 
-        Excel holds no time zones: `answer.pivot().tz_localize(None).to_excel("usage.xlsx")` writes the zone's clock.
+        Excel has no time zones: `answer.pivot().tz_localize(None).to_excel("usage.xlsx")` writes local times.
         """
         return frames.pivot(self)
 
     def wide(self) -> pd.DataFrame:
-        """The same for a spreadsheet: the columns `start`, `end` and `complete`, then one per series.
+        """`pivot` for a spreadsheet: the columns `start`, `end` and `complete`, then one per series.
 
-        A series labelled like one of those three is "start (value)". Excel holds no time zones; for `to_excel` take
-        them away, which leaves what the zone's clock reads:
+        A series labelled like one of those three is "start (value)". Excel has no time zones; for `to_excel` convert
+        to local times:
         `wide.assign(start=wide["start"].dt.tz_localize(None), end=wide["end"].dt.tz_localize(None))`.
         """
         return frames.wide(self)
 
     @property
     def plot_frame(self) -> pd.DataFrame:
-        """The frame for plotting libraries, as `alt.Chart(answer.plot_frame)`: rounded, to draw and not to add up.
+        """`frame` for plotting libraries, as in `alt.Chart(answer.plot_frame)`: rounded, not for sums.
 
-        As `frame`, but `value` is float64, `start` and `end` are what the zone's clock reads, without a zone (an hour
-        that the clock shows twice is there twice), and `label` is an ordered category, largest series first.
+        `value` is float64, `start` and `end` are local times without a zone (an hour that the clock shows twice appears
+        twice), and `label` is an ordered category, largest series first.
 
-        Raises `QueryError`, naming `metric`, for values beyond what a chart can draw: 1E-290 to 1E+290.
+        Raises `QueryError`, naming `metric`, for values that a chart cannot draw: beyond 1E-290 to 1E+290.
         """
         from usage_explore.charts.labels import undrawable
 
@@ -195,35 +199,35 @@ class Aggregate(AggregateData):
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
 
     def chart(self, **options: Any) -> alt.Chart | alt.LayerChart:
-        """The answer drawn; see `usage_explore.charts.chart` for the options."""
+        """The chart of the answer; see `usage_explore.charts.chart` for the options."""
         from usage_explore import charts
 
         return charts.chart(self, **options)
 
     def url(self, *, pinned: bool = False) -> str:
-        """The link that opens this question in the app; pinned, it shows the same numbers next year.
+        """The link that opens this query in the app; with `pinned`, its numbers stay the same.
 
-        To pin it the store is asked once more, see `Store.pin`. Raises `DatabaseError`.
+        Pinning runs a statement, see `Store.pin`. Raises `DatabaseError`, and `ConfigurationError` after unpickling.
         """
         if not pinned:
             return link(self.app_url, "", self.query)
         if self.store is None:
-            raise ConfigurationError("pinned: an answer that was pickled has no store to ask; ask the question again")
+            raise ConfigurationError("pinned: an answer that was pickled has no store; run its query again")
         return link(self.app_url, "", self.store.pin(self.query))
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: an answer without its store, whose connections belong to this process."""
+        """The state without the store, whose connections belong to this process."""
         return {**self.__dict__, "store": None}
 
     def events_at(self, series: Series, start: datetime | None = None, end: datetime | None = None) -> EventQuery:
-        """The question for the rows behind a series: in the buckets from `start` to `end`, else in all.
+        """The query for the events behind a series, in the buckets from `start` to `end`, by default in all.
 
-        The law: they are exactly as many as the points count. Raises `QueryError` for a time that is naive, and where a
-        kept key is longer than a value may be.
+        Their number is exactly the count of the points. Raises `QueryError` for a naive time, for anything but a
+        series, and for a key that is longer than a value may be.
         """
         if not isinstance(series, Series):
             raise QueryError(
-                [Fault("series", f"{validators.shorten(series)} is not a series of this answer; take one of its")]
+                [Fault("series", f"{validators.shorten(series)} is not a series; take one of answer.series")]
             )
         since, until = self.query.span
         start, end = (
@@ -234,7 +238,7 @@ class Aggregate(AggregateData):
         return EventQuery(**{**shared, **self._behind(series), "occurred_after": after, "occurred_before": before})
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as the API gives it."""
+        """The answer as the API returns it in JSON."""
         query = self.query
         filters: dict[str, list[str]] = {}
         plain_names = set(type(query).model_fields) - set(Question.model_fields) | {
@@ -297,12 +301,12 @@ class Aggregate(AggregateData):
 
 
 class AggregateSource(Protocol):
-    """What comparisons and reports ask further aggregates of: the store."""
+    """The part of the store that comparisons and reports need."""
 
     def aggregate(self, query: AggregateQuery, /) -> Aggregate:
         """An answer."""
         ...
 
     def first_event(self, as_of: datetime | None, /) -> datetime | None:
-        """When the organization's first event occurred."""
+        """The time of the organization's first event."""
         ...

@@ -1,18 +1,18 @@
-"""Everything usage-explore raises on purpose, one tree with one root.
+"""The exceptions that usage-explore raises deliberately.
 
     UsageExploreError
-    ├── QueryError              the question is wrong; `.faults` names each parameter and its cure
-    ├── ScopeError              no organization chosen, or one the asker may not see
-    ├── ConfigurationError      an option or environment variable is wrong
+    ├── QueryError              the query is invalid; `.faults` names each parameter and the correction
+    ├── ScopeError              no organization chosen, or one that the caller may not see
+    ├── ConfigurationError      an option or environment variable is invalid
     ├── DatabaseError
-    │   ├── DatabaseUnavailable     nobody answers, the connection broke, or the server has no room
-    │   ├── StatementTimeout        the statement took longer than allowed
+    │   ├── DatabaseUnavailable     no answer, a broken connection, or a server without resources
+    │   ├── StatementTimeout        the statement exceeded the statement timeout
     │   ├── TableMismatch           the table is missing, or its columns or permissions do not fit
-    │   └── NotExact                NaN, infinite or too large quantities where an exact sum was asked for
-    ├── DrawingError            a chart could not be made a picture
+    │   └── NotExact                NaN, infinite or too large quantities in an exact sum
+    ├── DrawingError            a chart could not be drawn as a picture
     └── LoadError               a file was not loaded; nothing of it was written
 
-Each message is one a user can act on: it names what is wrong and what to do about it.
+Each message says what is wrong and what to do about it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAX_FAULTS = 100
 
 
 class UsageExploreError(Exception):
-    """The root: catch this one to catch them all."""
+    """The base class of all exceptions of usage-explore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with one parameter, in words that say how to mend it."""
+    """A fault of one parameter; the message says how to correct it."""
 
     parameter: str
     message: str
@@ -41,13 +41,13 @@ class Fault:
 
 
 class QueryError(UsageExploreError):
-    """The question is wrong. `faults` holds everything wrong with it, not only the first; beyond 100 their number."""
+    """The query is invalid. `faults` has all its faults; beyond 100, the last one counts the others."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         found = tuple(faults)
         if len(found) > MAX_FAULTS:
             more = len(found) - MAX_FAULTS + 1
-            found = (*found[: MAX_FAULTS - 1], Fault("…", f"and {more:,} more faults; mend these first"))
+            found = (*found[: MAX_FAULTS - 1], Fault("…", f"and {more:,} more faults; fix these first"))
         self.faults = found
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
@@ -56,31 +56,31 @@ class QueryError(UsageExploreError):
 
 
 class ScopeError(UsageExploreError):
-    """No organization was chosen, or the one asked for is not for the asker to see."""
+    """No organization was chosen, or the caller may not see the one that was."""
 
     @classmethod
     def refusing(cls, organization_id: UUID) -> ScopeError:
-        """The error for an organization that is not the asker's or does not exist: the same words for both."""
+        """The error for an organization that does not exist or may not be seen: the same message for both."""
         return cls(f"organization_id: {organization_id} is not an organization you may see; choose another one")
 
 
 class ConfigurationError(UsageExploreError):
-    """An option or an environment variable has a value that cannot work."""
+    """An option or an environment variable has an invalid value."""
 
 
 class DatabaseError(UsageExploreError):
-    """The question is fine, the database could not answer it.
+    """The query is valid, but the database could not answer it.
 
-    `cursor` says where iterating over pages of events stopped: `query.replace(cursor=error.cursor)` goes on from there.
+    `cursor` is the position where iterating over pages of events stopped: `query.replace(cursor=error.cursor)` resumes.
     """
 
     cursor: str | None = None
 
 
 class DatabaseUnavailable(DatabaseError):
-    """Nobody answers at the database's address, the connection broke half-way, or the server has no room just now.
+    """The database does not answer, the connection broke, or the server lacks resources.
 
-    `public` says it without addresses or paths, for those who only ask questions.
+    `public` is the message without addresses and paths, for users of the API and the app.
     """
 
     def __init__(
@@ -93,16 +93,16 @@ class DatabaseUnavailable(DatabaseError):
 
     @property
     def public(self) -> str:
-        """The words for everybody."""
+        """The message without addresses and paths."""
         return str(self.args[1])
 
 
 class StatementTimeout(DatabaseError):
-    """The statement ran longer than the statement timeout and was cancelled."""
+    """The statement exceeded the statement timeout and was cancelled."""
 
 
 class TableMismatch(DatabaseError):
-    """The table is missing, lacks a column, or the role may not read it."""
+    """The table is missing, lacks a column, or may not be read by the role."""
 
 
 class NotExact(DatabaseError):
@@ -110,7 +110,7 @@ class NotExact(DatabaseError):
 
 
 class DrawingError(UsageExploreError):
-    """A chart could not be made a picture: it took too long, or the process that draws ended."""
+    """A chart could not be drawn as a picture: drawing took too long, or its process ended."""
 
 
 class LoadError(UsageExploreError):

@@ -1,8 +1,8 @@
-"""Any number of raw events as CSV or Parquet, exact, with bounded memory.
+"""Export of any number of raw events as CSV or Parquet, exact, in bounded memory.
 
-Keyset pages are read in one REPEATABLE READ snapshot, so the file is one moment's answer and the statement
-timeout bounds a page, not the export. The first pass counts and finds the scales, the second writes. The file
-appears under its name only when it is whole.
+Keyset pages are read in one REPEATABLE READ snapshot, so all rows are of the same moment, and the statement timeout
+bounds a page, not the export. The first pass counts events and digits, the second writes. The file gets its name only
+when it is complete.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from usage_explore.results.arrow import DecimalSpan, integer_digits
 from usage_explore.sql import filters
 
 Progress = Callable[[int, int], None]
-"""Called with how many events are written so far, and how many there are."""
+"""Called with the number of events written so far, and in total."""
 
-_PAGE = 20_000
+_PAGE_EVENTS = 20_000
 _DECIMALS = ("quantity", "external_cost_amount")
 _RFC3339 = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written where."""
+    """The file, and its number of events."""
 
     path: Path
     events: int
@@ -58,23 +58,23 @@ def export(
     progress: Progress,
     escape_formulas: bool,
 ) -> ExportReport:
-    """Write every event of the question after a position, newest first; `.csv` or `.parquet` by the path's ending.
+    """Write the events after a position, newest first, as `.csv` or `.parquet` by the path's suffix.
 
-    CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted; with `escape_formulas` safe in a spreadsheet.
+    CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted; with `escape_formulas` no text is a formula.
     Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path
     that cannot be written.
     """
     path = _path(path)
     as_csv = _suffix(path) == ".csv"
     if escape_formulas and not as_csv:
-        raise ConfigurationError("escape_formulas: is for .csv; leave it out for .parquet, which holds no formulas")
+        raise ConfigurationError("escape_formulas: is for .csv; leave it out for .parquet, which has no formulas")
     with whole_file(path) as part:
         total, spans = _measure(connection, table, query, after)
         schema = _schema(table, spans, as_csv)
         written = 0
         progress(written, total)
         with _writer(part, schema, as_csv) as writer:
-            for rows in _pages(connection, table, query, after, as_csv, _PAGE):
+            for rows in _pages(connection, table, query, after, as_csv, _PAGE_EVENTS):
                 writer.write_table(_arrow(rows, schema, escape_formulas))
                 written += len(rows)
                 progress(written, total)
@@ -84,10 +84,10 @@ def export(
 def csv_pages(
     connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
 ) -> Iterator[bytes]:
-    """The bytes of a CSV export, a page of events at a time; the header comes with the first."""
+    """The bytes of a CSV export, one chunk per page of events; the first has the header."""
     schema = _schema(table, {}, as_csv=True)
     header = True
-    for rows in _pages(connection, table, query, after, True, _PAGE):
+    for rows in _pages(connection, table, query, after, True, _PAGE_EVENTS):
         yield _csv(rows, schema, header, escape_formulas)
         header = False
     if header:
@@ -97,7 +97,7 @@ def csv_pages(
 def csv_page(
     connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
 ) -> tuple[bytes, Position | None]:
-    """One page of `query.limit` events as a CSV export has them, and where the next one begins, None after the last."""
+    """One page of `query.limit` events as CSV, and the position before the next page, None after the last."""
     rows = next(_pages(connection, table, query, after, True, query.limit + 1), [])
     kept = rows[: query.limit]
     following = Position(kept[-1].at, kept[-1].row_id) if len(rows) > len(kept) else None
@@ -124,9 +124,9 @@ def _suffix(path: Path) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its name when all went well and vanishes otherwise.
+    """A temporary file beside `path` that is renamed to it at the end, or deleted on an error.
 
-    Raises `ConfigurationError` when it cannot be made, or cannot take that name.
+    Raises `ConfigurationError` if it cannot be created or renamed.
     """
     try:
         part = path.with_name(f".{path.name}.{token_hex(4)}")
@@ -149,11 +149,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 def _measure(
     connection: Connection, table: Table, query: EventQuery, after: Position | None
 ) -> tuple[int, dict[str, DecimalSpan]]:
-    """How many events there are, and what their decimals need, a page at a time."""
+    """The number of events, and the digits of their decimals, measured page by page."""
     total = 0
     spans = dict.fromkeys(_DECIMALS, DecimalSpan(0, 0))
     while True:
-        rows = filters.page(table, query, _PAGE, after).subquery()
+        rows = filters.page(table, query, _PAGE_EVENTS, after).subquery()
         last = func.array_agg(aggregate_order_by(rows.c.id, rows.c.timestamp, rows.c.id))[1]
         size, timestamp, row_id, *measures = connection.execute(
             select(func.count(), func.min(rows.c.timestamp), last, *_measures(rows))
@@ -175,7 +175,7 @@ def _measures(rows: Subquery) -> Iterator[ColumnElement[Any]]:
 def _pages(
     connection: Connection, table: Table, query: EventQuery, after: Position | None, as_csv: bool, size: int
 ) -> Iterator[list[Any]]:
-    """The rows, each with its `timestamp` and `id` before the columns as the file has them."""
+    """Pages of rows: `at` and `row_id` (the position), then the columns as in the file."""
     while True:
         rows = filters.page(table, query, size, after).subquery()
         statement = select(
@@ -211,8 +211,9 @@ def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Sch
 
 
 def _arrow(rows: list[Any], schema: pa.Schema, escape_formulas: bool) -> pa.Table:
-    found: list[tuple[Any, ...]] = list(zip(*rows, strict=True))[2:] if rows else [()] * len(schema)
-    columns: list[Sequence[Any]] = [formulas.column(values) if escape_formulas else values for values in found]
+    columns: list[Sequence[Any]] = [*list(zip(*rows, strict=True))[2:]] if rows else [()] * len(schema)
+    if escape_formulas:
+        columns = [formulas.column(values) for values in columns]
     arrays = [
         pa.array(values, pa.string()).cast(field.type)
         if pa.types.is_decimal(field.type)

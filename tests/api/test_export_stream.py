@@ -25,7 +25,7 @@ PAGE = 97
 @pytest.fixture(autouse=True)
 def _small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("usage_explore.export._PAGE", PAGE)
+        patch.setattr("usage_explore.export._PAGE_EVENTS", PAGE)
         yield
 
 
@@ -148,7 +148,7 @@ def test_who_goes_away_leaves_nothing_running(halfway: str, events_connection: d
 def test_who_takes_nothing_is_left_after_a_while(
     events_database_url: str, events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage_explore.export._PAGE", 5_000)
+    monkeypatch.setattr("usage_explore.export._PAGE_EVENTS", 5_000)
     events_connection.execute(
         """
         INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)

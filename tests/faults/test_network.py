@@ -99,7 +99,7 @@ def test_idle_connections_are_replaced(
 def test_an_export_into_silence_is_visibly_broken(
     far: Callable[..., Store], network: Network, primary: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage_explore.export._PAGE", 100)
+    monkeypatch.setattr("usage_explore.export._PAGE_EVENTS", 100)
     received = []
     with (
         ddl.connect(primary.url) as looking,

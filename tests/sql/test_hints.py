@@ -24,6 +24,7 @@ from usage_explore.sql.hints import HintWarning
 
 WINDOW = {"since": "2011-01-01T00:00:00Z", "until": "2026-12-01T00:00:00Z", "bucket": "week"}
 NONE = "none of the newest 10,000 events has"
+SPLIT = "no event has 'b' or 'c', but some have 'c,b'; in a link write metric_key=c\\,b, in Python one text"
 PREFIXED = '{"dim:model": "prefixed", "model": "large", "region": "Berlin, DE"}'
 
 
@@ -93,6 +94,23 @@ def test_http_refuses_it_too(store: Store) -> None:
             assert answer.status_code == 400
             assert "repeated parameter" in answer.text
         assert client.get(EVENTS, params={"metric_key": "tokens_in,Other"}).json()["data"]
+
+
+@pytest.mark.parametrize("prefix", ["", "not:"])
+def test_a_metric_key_that_was_split_at_its_comma_is_refused(
+    store: Store, events_connection: ddl.Connection, prefix: str
+) -> None:
+    name = f"{prefix}metric_key"
+    events_connection.execute("UPDATE usage_events SET metric_key = 'c,b' WHERE metric_key = 'tokens_in'")
+    events_connection.commit()
+    with asking(store) as client:
+        for path in (EVENTS, AGGREGATE, EXPORT):
+            answer = client.get(path, params={name: "c,b", **(WINDOW if path == AGGREGATE else {})})
+            assert answer.status_code == 400, "not an empty answer, which would look like usage that was looked at"
+            assert answer.json()["errors"] == [{"parameter": name, "message": SPLIT}]
+            assert client.get(path, params={name: r"c\,b", **(WINDOW if path == AGGREGATE else {})}).status_code == 200
+        assert client.get(EVENTS, params={name: "c,Other"}).status_code == 200, "one of them exists"
+    assert store.count(EventQuery(metric_key="c,b"))
 
 
 @pytest.mark.parametrize("prefix", ["", "not:"])
@@ -208,7 +226,7 @@ def test_what_comes_back_can_be_pickled(store: Store) -> None:
     assert list(kept.frame["id"]) == list(page.frame["id"])
     assert repr(kept) == repr(page)
     for needs_the_store in (kept.next, kept.previous, kept.url):
-        with pytest.raises(QueryError, match=r"page: came without its store; ask store.events\(page.query\) again"):
+        with pytest.raises(QueryError, match="page: has no store, because it was pickled"):
             needs_the_store()
     assert store.events(kept.query.replace(cursor=kept.cursor)) == page.next()
     answer = store.aggregate(AggregateQuery(group_by="dim:model", **WINDOW))

@@ -1,1 +1,1 @@
-"""Results of statements: data types, frames, Arrow."""
+"""Results of statements: data types, pandas frames, Arrow columns, CSV and Parquet."""

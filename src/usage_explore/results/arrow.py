@@ -1,4 +1,4 @@
-"""Exact decimals as Arrow columns: decimal128(38, s), s the largest scale there is, else text with a note."""
+"""Exact decimals as Arrow columns: decimal128(38, s), s the largest scale, else text with a note in the metadata."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from usage_explore.decimals import plain
 
-_DIGITS = 38
+_MAX_DECIMAL128_DIGITS = 38
 
 
 @dataclass(frozen=True, slots=True)
 class DecimalSpan:
-    """What a column of decimals must hold: the most fractional and the most integer digits."""
+    """The most fractional digits (`scale`) and the most integer digits of a column of decimals."""
 
     scale: int
     integers: int
@@ -24,16 +24,16 @@ class DecimalSpan:
 
     @property
     def fits(self) -> bool:
-        """Whether decimal128 can hold every value exactly."""
-        return self.finite and self.scale + self.integers <= _DIGITS
+        """Whether decimal128 represents every value exactly."""
+        return self.finite and self.scale + self.integers <= _MAX_DECIMAL128_DIGITS
 
     @property
     def type(self) -> pa.DataType:
-        """The column's type."""
-        return pa.decimal128(_DIGITS, self.scale) if self.fits else pa.string()
+        """The column's type: decimal128, else string."""
+        return pa.decimal128(_MAX_DECIMAL128_DIGITS, self.scale) if self.fits else pa.string()
 
     def field(self, name: str) -> pa.Field[pa.DataType]:
-        """The column's field; where it had to become text, the metadata says why."""
+        """The column's field; if it is text, its metadata says why."""
         field = pa.field(name, self.type)
         if self.fits:
             return field
@@ -47,7 +47,7 @@ class DecimalSpan:
 
 
 def integer_digits(value: int | Decimal) -> int:
-    """How many digits stand before the point; 0 for NaN and infinities."""
+    """The number of digits before the decimal point; 0 for NaN and infinities."""
     value = Decimal(value)
     return max(value.adjusted() + 1, 0) if value.is_finite() and value else 0
 

@@ -1,8 +1,8 @@
-"""Text that a spreadsheet would run as a formula, escaped as OWASP advises for CSV, and read back.
+"""Escaping of text that a spreadsheet would run as a formula, as OWASP advises for CSV.
 
-Escaped is text that begins, after white space, with = + - @ or a full-width one of them, or with a tab, a line break
-or an apostrophe: one apostrophe is put before it. Numbers such as -60 stay as they are. Reading back: remove one
-leading apostrophe. https://owasp.org/www-community/attacks/CSV_Injection
+An apostrophe is put before text that begins, after white space, with = + - @ or a full-width form of them, or with a
+tab, a line break or an apostrophe. Numbers such as -60 are not escaped. To reverse it, remove one leading apostrophe.
+https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MEANING = (
     "= + - @ a tab, a line break or an apostrophe. To read it back remove one leading apostrophe. Without it every "
     "text is exact."
 )
-"""What `escape_formulas` does, at every door."""
+"""Help text of `escape_formulas` in Python, over HTTP, in the app and in the command line."""
 
 
 def escaped(text: str) -> str:
-    """The text, with an apostrophe before it where a spreadsheet would run it as a formula.
+    """The text, with an apostrophe before it if a spreadsheet would run it as a formula.
 
     >>> escaped("=1+1"), escaped("-60"), escaped("'tis"), escaped("plain")
     ("'=1+1", '-60', "''tis", 'plain')
@@ -31,5 +31,5 @@ def escaped(text: str) -> str:
 
 
 def column(values: Iterable[object]) -> list[object]:
-    """The values with every text of them escaped."""
+    """The values, with every text escaped."""
     return [escaped(value) if isinstance(value, str) else value for value in values]

@@ -1,4 +1,4 @@
-"""Answers as pandas frames. Decimals stay `Decimal`: nothing here is a float."""
+"""Answers as pandas frames, CSV and Parquet. Decimals stay `Decimal`; only `plot` converts them to float64."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMES = ("timestamp", "ingested_at")
 
 
 def events(rows: Sequence[Event]) -> pd.DataFrame:
-    """One row per event, the table's columns: ids as str, decimals as `Decimal`, times datetime64[us, UTC]."""
+    """One row per event, with the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC]."""
     from usage_explore.results.types import Event
 
     columns: dict[str, Any] = {}
@@ -41,21 +41,21 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
 
 
 def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
-    """A label for every series, each another and none `reserved`; values keep their spelling before everything else.
+    """A distinct label for each series, none of them `reserved`. Values keep their spelling.
 
-    Beside a value that is spelled "Other" the fold is "Other (folded)".
+    Beside a value spelled "Other", the series of the folded keys is "Other (folded)".
     """
     suffixes = {"other": " (folded)", "missing": " (absent)", "all": " (series)", "value": " (value)"}
     taken = {*reserved, *(series.key for series in answer.series if series.key)}
-    found = []
+    result = []
     for series in answer.series:
         label = series.label
         if not series.key or label in reserved:
             while label in taken:
                 label += " (no text)" if series.key == "" else suffixes[series.kind]
             taken.add(label)
-        found.append(label)
-    return found
+        result.append(label)
+    return result
 
 
 def spellings(answer: AggregateData) -> list[str]:
@@ -73,7 +73,7 @@ def pivot(answer: AggregateData) -> pd.DataFrame:
 
 
 def wide(answer: AggregateData) -> pd.DataFrame:
-    """The same with the buckets as columns; see `Aggregate.wide`."""
+    """One row per bucket, with its edges as columns; see `Aggregate.wide`."""
     since, until = answer.query.span
     edges = {
         "start": _times(answer.edges[:-1], answer),
@@ -87,7 +87,7 @@ def wide(answer: AggregateData) -> pd.DataFrame:
 
 
 def plot(answer: AggregateData) -> pd.DataFrame:
-    """The answer's frame to draw from; see `Aggregate.plot_frame`."""
+    """The answer's frame for plotting libraries; see `Aggregate.plot_frame`."""
     frame = aggregate(answer)
     for name in ("start", "end"):
         frame[name] = frame[name].dt.tz_localize(None)
@@ -100,11 +100,11 @@ def _times(instants: Sequence[datetime], answer: AggregateData) -> pd.Series[Any
     return pd.Series(instants, dtype="datetime64[us, UTC]").dt.tz_convert(answer.query.zone)
 
 
-def _columns(answer: AggregateData, called: list[str]) -> dict[str, Any]:
+def _columns(answer: AggregateData, series_labels: list[str]) -> dict[str, Any]:
     number = "int64" if answer.query.metric == "count" else "object"
     return {
         label: pd.Series([point.value for point in series.points], dtype=number).to_numpy()
-        for label, series in zip(called, answer.series, strict=True)
+        for label, series in zip(series_labels, answer.series, strict=True)
     }
 
 
@@ -112,7 +112,7 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
     """One row per series and bucket; see `Aggregate.frame`."""
     zone = answer.query.zone
     cells = [(series, point) for series in answer.series for point in series.points]
-    called = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
+    point_labels = [label for label, series in zip(labels(answer), answer.series, strict=True) for _ in series.points]
     number = "int64" if answer.query.metric == "count" else "object"
     columns: dict[str, Any] = {
         "start": pd.Series([point.start for _, point in cells], dtype="datetime64[us, UTC]").dt.tz_convert(zone),
@@ -120,21 +120,21 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
         "complete": pd.Series([point.complete for _, point in cells], dtype="bool"),
         "key": pd.Series([series.key for series, _ in cells], dtype="str"),
         "kind": pd.Series([series.kind for series, _ in cells], dtype="str"),
-        "label": pd.Series(called, dtype="str"),
+        "label": pd.Series(point_labels, dtype="str"),
         "value": pd.Series([point.value for _, point in cells], dtype=number),
     }
     return pd.DataFrame(columns)
 
 
 def totals(answer: AggregateData) -> pd.DataFrame:
-    """One row per series, as ranked: its `label` (index), `kind` and `total`, plainly written."""
+    """One row per series, by rank: its `label` (index), `kind` and `total` (str, written plainly)."""
     index = pd.Index(labels(answer), dtype="str", name=answer.query.group_by)
     kinds = [series.kind for series in answer.series]
     return pd.DataFrame({"kind": kinds, "total": [plain(series.total) for series in answer.series]}, index=index)
 
 
 def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
-    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, no key unquoted.
+    """The answer's frame as CSV: times ISO 8601 with the zone's offset, values plain and exact, all text quoted.
 
     `escape_formulas` puts an apostrophe before text that a spreadsheet would run; see `formulas`.
     """
@@ -148,12 +148,12 @@ def to_csv(answer: AggregateData, *, escape_formulas: bool = False) -> bytes:
 
 
 def csv_bytes(columns: Mapping[str, Any], escape_formulas: bool) -> bytes:
-    """The columns as CSV, every text quoted, NULL empty and unquoted."""
+    """The columns as CSV, with all text quoted, and NULL empty and unquoted."""
     arrays = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
     if escape_formulas:
-        arrays = {name: pa.array(formulas.column(each.to_pylist()), each.type) for name, each in arrays.items()}
+        arrays = {name: pa.array(formulas.column(array.to_pylist()), array.type) for name, array in arrays.items()}
     buffer = BytesIO()
-    csv.write_csv(pa.table(arrays), buffer)  # pandas leaves a lone carriage return unquoted
+    csv.write_csv(pa.table(arrays), buffer)  # pandas does not quote a lone carriage return
     return buffer.getvalue()
 
 

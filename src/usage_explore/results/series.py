@@ -1,4 +1,4 @@
-"""Series from the rows of an aggregate statement."""
+"""Series from the rows of the statement in `sql.aggregate`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from usage_explore.results.types import Point, Series
 def series(
     rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
 ) -> tuple[Series, ...]:
-    """The series of a statement's rows; a bucket that ends after `closed_until` is not complete.
+    """The series of the statement's rows; a bucket that ends after `closed_until` is not complete.
 
-    Raises `QueryError` when the statement found too many points, `NotExact` for NaN or infinite sums.
+    Raises `QueryError` for more than `MAX_POINTS` points, `NotExact` for NaN or infinite sums.
     """
     since, until = query.span
     size = len(edges) - 1
@@ -33,7 +33,7 @@ def series(
                 )
             ]
         )
-    found: list[Series] = []
+    result: list[Series] = []
     for row in rows:
         if row.kind is None:
             continue
@@ -51,5 +51,5 @@ def series(
             )
             for start, end, value in zip(edges, edges[1:], row.points, strict=False)
         )
-        found.append(Series(row.kind, row.key, row.total, row.members, points))
-    return tuple(found)
+        result.append(Series(row.kind, row.key, row.total, row.members, points))
+    return tuple(result)

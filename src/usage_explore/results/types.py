@@ -1,6 +1,6 @@
-"""Data of an answer: events, points, series, and an aggregate without the ways out of it.
+"""The data of answers: events, points, series, and aggregates without their methods.
 
-Charts and frames are made of these; `answers` adds the methods that make them.
+Charts and frames are made from these types; `answers` adds the methods that make them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SeriesKind = Literal["all", "value", "missing", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One row of the table. `quantity` and `external_cost_amount` are exact; times are aware, in UTC."""
+    """One row of the events table. `quantity` and `external_cost_amount` are exact; times are aware, in UTC."""
 
     id: UUID
     organization_id: UUID
@@ -38,14 +38,14 @@ class Event:
     dimensions: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as JSON carries it: ids, times and decimals as text, nulls kept."""
+        """The event for JSON: ids, times and decimals as text, nulls kept."""
         values = {name: json_value(getattr(self, name)) for name in self.__slots__}
         return {**values, "dimensions": json_numbers(self.dimensions)}
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A series' value in one bucket `[start, end)`; not `complete` when the bucket is cut or still filling."""
+    """The value of a series in one bucket `[start, end)`; `complete` is False if the bucket is cut or still filling."""
 
     start: datetime
     end: datetime
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of the answer. `key` is None unless `kind` is "value"; `members` counts its keys, none if missing."""
+    """One series of an aggregate. `key` is None unless `kind` is "value"; `members` is its number of keys."""
 
     kind: SeriesKind
     key: str | None
@@ -65,7 +65,7 @@ class Series:
 
     @property
     def label(self) -> str:
-        """What to call the series: All, the value itself, (empty), (missing) or Other."""
+        """The name of the series: All, the value itself, (empty), (missing) or Other."""
         if self.kind == "value":
             return self.key or "(empty)"
         return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
@@ -73,23 +73,26 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Which path answered, and how long the database took: the rollup, or the events `because` of something."""
+    """How an aggregate was read: from the rollup, or from the events, and how long the database `took`.
+
+    `because` is the reason to read the events, None for the rollup.
+    """
 
     because: str | None
     took: timedelta
 
     @property
     def path(self) -> Literal["rollup", "events"]:
-        """Where the numbers were read. Both paths give the same ones."""
+        """The source of the numbers. Both give the same ones."""
         return "events" if self.because else "rollup"
 
 
 @dataclass(frozen=True)
 class AggregateData:
-    """The numbers of an aggregate and the query that they answer.
+    """The numbers of an aggregate, and its query.
 
-    `query` is the query as it took effect: absolute, scoped to one organization, its window capped when `capped`. `now`
-    is the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics added up.
+    `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
+    the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum.
     """
 
     query: AggregateQuery
@@ -108,17 +111,17 @@ class AggregateData:
 
     @property
     def adds(self) -> str:
-        """What to know about a sum of unlike quantities: "adds 12 metrics". Empty for counts and for one metric."""
+        """The warning for a sum without a unit: "adds 12 metrics". Blank for counts and for one metric."""
         return f"adds {self.metrics:,} metrics" if self.metrics > 1 and self.query.metric != "count" else ""
 
     @property
     def folded(self) -> int:
-        """How many keys are folded into Other."""
+        """The number of keys that are folded into Other."""
         return sum(series.members for series in self.series if series.kind == "other")
 
     @property
     def closed_until(self) -> datetime:
-        """Until when the answer can be complete: the database's now, or `as_of` where that is earlier."""
+        """The end of the last bucket that can be complete: the database's now, or an earlier `as_of`."""
         return min(self.now, self.query.as_of or self.now)
 
 
@@ -138,7 +141,7 @@ def json_value(value: Any) -> Any:
 
 
 def json_numbers(value: Any) -> Any:
-    """Dimensions for JSON: a number stays a number where a float carries it exactly, else it becomes text."""
+    """Dimensions for JSON: a number stays a number if a double represents it exactly, else it becomes text."""
     if isinstance(value, dict):
         return {key: json_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

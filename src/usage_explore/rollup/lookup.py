@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, select, text
 
 from usage_explore.query.base import Question
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.sql.buckets import follows
+from usage_explore.sql.buckets import has_metric_keys
 from usage_explore.sql.filters import scope
 from usage_explore.sql.identifiers import quoted
 from usage_explore.sql.rollup_plan import NONE, Kept, Serving, serving, serving_choices
@@ -67,7 +67,7 @@ def aggregate_paths(
     if NONE not in found:
         return NOTHING_KEPT, None
     first = serving(query, edges, now, found)
-    if follows(query) or (isinstance(first, Serving) and not first.together):
+    if has_metric_keys(query) or (isinstance(first, Serving) and not first.together):
         return first, None
     metrics = serving_choices(query, "metric_key", now, found)
     if isinstance(metrics, Serving):

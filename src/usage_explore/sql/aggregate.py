@@ -1,11 +1,11 @@
-"""The aggregate as one statement: bucket, rank, fold and zero-fill in the database, exact to the last digit.
+"""The statement of an aggregate: buckets, ranks, folds and fills with zeros in the database, exactly.
 
-One row comes back per series, its points as an array in bucket order; when the answer would have more than
-`MAX_POINTS` points, one row without a series says how many series there are. Steps:
+It returns one row per series, with its points as an array in bucket order. If the answer would have more than
+`MAX_POINTS` points, it returns one row without a series, with the number of series. Its steps:
 
-    points   events, or rows of the rollup, to buckets and keys (module `points`)
-    ranked   keys by total, descending; ties by key in code-point order, the missing key last among its equals
-    series   the top N, and everything below folded into one position
+    points   events, or rows of the rollup, by bucket and key (module `buckets`)
+    ranked   keys by total, descending; ties by key in code-point order, the missing key last among equals
+    series   the first `top` keys, and all others folded into one position
     cells    points by series
     filled   every series × every bucket, zero where nothing happened
 """
@@ -41,20 +41,20 @@ from usage_explore.sql.rollup_plan import Serving
 def aggregate(
     table: Table, query: AggregateQuery, serving: Serving | None = None, metrics: Serving | None = None
 ) -> Select[Any]:
-    """The statement for a resolved question, from the rollup where `serving` says how, else from the events.
+    """The statement of a resolved query, from the rollup with the plan `serving`, else from the events.
 
-    With `metrics` the rollup serves the number of metrics that way.
+    `metrics` is the plan to count the metrics from the rollup.
 
     Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
-    `points` array; ordered as ranked. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
+    `points` array; ordered by rank. Counts are bigint, sums numeric. Raises `ValueError` on a relative window,
     `ScopeError` without an organization.
     """
     size = len(query.edges()) - 1
     number = BigInteger() if query.metric == "count" else Numeric()
     grouped = query.group_by != "none"
-    found = rollup_points(table, query, serving, metrics) if serving else events_points(table, query, metrics)
-    points = found.points
+    source = rollup_points(table, query, serving, metrics) if serving else events_points(table, query, metrics)
+    points = source.points
 
     if grouped:
         ranked, series = _ranked(points, query.top)
@@ -78,7 +78,7 @@ def aggregate(
         ).cte("series")
         cells = select(literal(1, Integer).label("position"), points.c.bucket, points.c.value).cte("cells")
 
-    known = select(func.count()).select_from(series).scalar_subquery()
+    series_count = select(func.count()).select_from(series).scalar_subquery()
     numbered = func.generate_series(1, size).table_valued("at").render_derived(name="numbered")
     at = numbered.c.at
     value = func.coalesce(cells.c.value, 0).cast(number)
@@ -87,12 +87,12 @@ def aggregate(
         .select_from(series)
         .join(numbered, true())
         .outerjoin(cells, and_(cells.c.position == series.c.position, cells.c.bucket == at))
-        .where(known * size <= MAX_POINTS)
+        .where(series_count * size <= MAX_POINTS)
         .group_by(series.c.position)
         .cte("filled")
     )
     head = select(
-        func.transaction_timestamp().label("now"), known.label("series_count"), found.metrics.label("metrics")
+        func.transaction_timestamp().label("now"), series_count.label("series_count"), source.metrics.label("metrics")
     ).cte("head")
     body = series.join(filled, filled.c.position == series.c.position)
     return (

@@ -1,7 +1,7 @@
-"""Events to points: (bucket, key, value), the first step of an aggregate, from the events or from the rollup.
+"""The first step of an aggregate: points (bucket, key, value), from the events or from the rollup.
 
-Both give the same points to the last digit, as common table expressions with the columns `bucket` integer (from 1),
-`key` text (where the question groups) and `value` (bigint for counts, else numeric).
+Both sources give exactly the same points, as common table expressions with the columns `bucket` integer (from 1),
+`key` text (if the query groups) and `value` (bigint for counts, else numeric).
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ from usage_explore.sql.rollup_tables import rollup_table
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
-_PROBES = 1_000
-"""Slots that are looked up one by one for a value, rather than all values of all slots read."""
+_MAX_PROBED_SLOTS = 1_000
+"""Slots of a window up to which a filtered query looks up each slot in the index instead of scanning all values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """The points of an answer, and how many different metrics its events are of (a scalar of the same statement)."""
+    """The points of an answer, and the number of different metrics of its events (a scalar subquery)."""
 
     points: CTE
     metrics: ColumnElement[int]
 
 
 def events_points(table: Table, query: AggregateQuery, metrics: Serving | None = None) -> Points:
-    """The points from the events: first to even slots of time, then the few slots to buckets."""
+    """The points from the events: summed by slots of equal length first, then the few slots by bucket."""
     edges = query.edges()
     key = _key(partial(expression, table), query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
     measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
-    by = [slot, *key, *([] if metrics or follows(query) else [table.c.metric_key])]
+    by = [slot, *key, *([] if metrics or has_metric_keys(query) else [table.c.metric_key])]
     slots = select(*by, measured.label("value")).where(*conditions(table, query)).group_by(*by).cte("slots")
     bucket = _bucket(slots.c.slot, _instants(edges))
     keys = [slots.c.key] if key else []
@@ -69,8 +69,8 @@ def events_points(table: Table, query: AggregateQuery, metrics: Serving | None =
 
 
 def rollup_points(table: Table, query: AggregateQuery, serving: Serving, metrics: Serving | None = None) -> Points:
-    """The points from the rollup's whole slots, with the window's edges and the tail from the events."""
-    by_metric = not (metrics or follows(query))
+    """The points from the rollup's whole slots; the window's edges and recent arrivals from the events."""
+    by_metric = not (metrics or has_metric_keys(query))
     measure = _Measure(query.group_by, query.metric, _instants(query.edges()), metrics=by_metric)
     pieces = _pieces(table, query, serving, measure).cte("pieces")
     keys = [pieces.c.key] if query.group_by != NONE else []
@@ -84,24 +84,24 @@ def rollup_points(table: Table, query: AggregateQuery, serving: Serving, metrics
     return Points(points, _metrics(table, query, points, pieces, metrics))
 
 
-def follows(query: AggregateQuery) -> bool:
-    """Whether the number of metrics follows from the points: the filter has one metric, or each is a series."""
+def has_metric_keys(query: AggregateQuery) -> bool:
+    """Whether the points tell the number of metrics: the filter has one metric key, or the query groups by it."""
     return query.group_by == "metric_key" or len(query.metric_key) == 1
 
 
 def _metrics(
     table: Table, query: AggregateQuery, points: CTE, measured: CTE, metrics: Serving | None
 ) -> ColumnElement[int]:
-    """The number of metrics: of the points where it follows from them, else as served, else of `measured`."""
+    """The number of metrics: from the points if they tell it, else from the rollup, else from `measured`."""
     if query.group_by == "metric_key":
         found = select(points.c.key).distinct()
-    elif follows(query):
+    elif has_metric_keys(query):
         found = select(literal(1)).select_from(points).limit(1)
     elif metrics:
         found = rollup_choices(table, query, "metric_key", None, metrics)
     else:
         found = select(measured.c.metric_key).group_by(measured.c.metric_key)
-        if "events" in measured.c:  # pieces that are taken away are among them
+        if "events" in measured.c:  # rows of the rollup that other rows subtract again
             found = found.having(func.sum(measured.c.events) != 0)
     return select(func.count()).select_from(found.subquery()).scalar_subquery()
 
@@ -113,11 +113,11 @@ def metric_points(
     serving: Serving | None,
     only: ColumnElement[bool],
 ) -> CTE:
-    """The points of each metric by itself, of both measures.
+    """The points of each metric key, of both measures.
 
-    From the rollup where `serving` says how, else from those events for which `only` holds.
-    Columns: `bucket` integer (of these `edges`), `key` text (where the question groups), `metric_key` text, `events`
-    bigint, `quantity` numeric.
+    From the rollup with the plan `serving`, else from the events that satisfy `only`.
+    Columns: `bucket` integer (of these `edges`), `key` text (if the query groups), `metric_key` text, `events` bigint,
+    `quantity` numeric.
     """
     measure = _Measure(query.group_by, "sum_quantity", _instants(edges), metrics=True)
     if serving is None:
@@ -134,7 +134,7 @@ def metric_points(
 
 
 def rollup_choices(table: Table, query: Question, group: str, most: int | None, serving: Serving) -> Select[Any]:
-    """What `statements.values` or, for the group `keys`, `statements.dimension_keys` gives, from the rollup."""
+    """`filters.values`, or `filters.dimension_keys` for the group `keys`, from the rollup."""
     pieces = _pieces(table, query, serving, _Measure(group, "count")).subquery("pieces")
     events = func.sum(pieces.c.events)
     offered = pieces.c.key != "" if group == KEYS else pieces.c.key.is_not(None)
@@ -150,7 +150,7 @@ def rollup_choices(table: Table, query: Question, group: str, most: int | None, 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """What is measured of each piece: a metric by group, by bucket where there are edges, and by metric key."""
+    """The columns of a piece: a measure by group, by bucket if there are edges, by metric key if `metrics`."""
 
     group: str
     metric: Metric
@@ -169,16 +169,16 @@ class _Measure:
 
 
 def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[Any]:
-    """What `statements.count` gives, from the rollup."""
+    """`filters.count` from the rollup."""
     pieces = _pieces(table, query, serving, _Measure(NONE, "count")).subquery("pieces")
     return select(func.coalesce(func.sum(pieces.c.events), 0).cast(BigInteger))
 
 
 def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> CompoundSelect[Any]:
-    """The pieces of the answer, to be added up.
+    """The pieces of the answer, to be summed.
 
-    `bucket` where there are edges, `key` where there is a group, `metric_key` where the measure is by metric, `events`,
-    and `quantity` where it is measured.
+    Columns: `bucket` if there are edges, `key` if there is a group, `metric_key` if the measure is by metric key,
+    `events`, and `quantity` if it is measured.
     """
     known = table.c.ingested_at < serving.known
     return union_all(
@@ -207,19 +207,19 @@ def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure:
 
 
 def _within_slots(slot: ColumnElement[datetime], query: Question, slots: Slots) -> list[ColumnElement[bool]]:
-    """The whole slots: as a range, or one by one where only some values are asked for, which the index finds then."""
+    """The whole slots: as a range, or one by one for a filtered query, which can use the index then."""
     first, last, grain = slots.first, slots.last, slots.grain
     some = bool(query.dimensions) or any(getattr(query, name) for name in COLUMNS)
-    if first and last and some and grain == DAY and (last - first) // grain <= _PROBES:
-        every = [first + place * grain for place in range((last - first) // grain)]
-        return [slot == func.any(_instants(every))]
+    if first and last and some and grain == DAY and (last - first) // grain <= _MAX_PROBED_SLOTS:
+        starts = [first + index * grain for index in range((last - first) // grain)]
+        return [slot == func.any(_instants(starts))]
     return within_bounds(slot, first, last)
 
 
 def _piece(
     table: Table, query: Question, condition: ColumnElement[bool], measure: _Measure, sign: int = 1
 ) -> Select[Any]:
-    """Some of the events, added or taken away."""
+    """Events that satisfy a condition, added (`sign` 1) or subtracted (-1)."""
     source: FromClause = table
     key = _key(partial(expression, table), measure.group)
     if measure.group == KEYS:
@@ -248,13 +248,13 @@ def _bucket(instant: ColumnElement[datetime], edges: ColumnElement[Any]) -> Labe
     return func.width_bucket(instant, edges).label("bucket")
 
 
-def _instants(every: Iterable[datetime]) -> ColumnElement[Any]:
-    """Instants as one parameter, used in several places; as text, because thousands are slow to bind one by one."""
-    return literal("{" + ",".join(instant.isoformat() for instant in every) + "}", _Array()).cast(ARRAY(_INSTANT))
+def _instants(instants: Iterable[datetime]) -> ColumnElement[Any]:
+    """Instants as one array parameter; bound as text, because thousands of parameters are slow."""
+    return literal("{" + ",".join(instant.isoformat() for instant in instants) + "}", _Array()).cast(ARRAY(_INSTANT))
 
 
 class _Array(UserDefinedType[str]):
-    """An array written as PostgreSQL reads it. Bound without a type of its own, it is read once, not for each row."""
+    """An array literal without a type, which PostgreSQL parses once per statement, not once per row."""
 
     cache_ok = True
 
@@ -263,9 +263,9 @@ class _Array(UserDefinedType[str]):
 
 
 def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> ColumnElement[datetime]:
-    """The even slot of time an event falls into, or its very time where no even slot fits the edges.
+    """The slot of equal length with the event, or its exact time if no length fits all edges.
 
-    `date_bin` on every server: TimescaleDB's `time_bucket` was no faster, neither on rows nor on columns.
+    `date_bin` on every server: TimescaleDB's `time_bucket` is no faster, on the rowstore or the columnstore.
     """
     for step in _STEPS:
         if all((edge - edges[0]) % step == timedelta(0) for edge in edges):

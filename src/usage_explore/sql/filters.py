@@ -1,8 +1,8 @@
-"""A question as SQL, without a connection: pure functions from question to SQLAlchemy `Select`.
+"""Queries as SQL, built without a connection: pure functions from a query to an SQLAlchemy `Select`.
 
-`conditions` is the one place that scopes a statement to its organization, applies the filters and leaves out rows whose
-`timestamp` or `ingested_at` lies outside 1970 to 2200 (`within_bounds`). Every value is a bound parameter; `to_sql`
-writes them in for reading.
+`conditions` is the one place that restricts a statement to its organization, applies the filters and excludes rows
+whose `timestamp` or `ingested_at` is outside 1970 to 2200 (`within_bounds`). Every value is a bound parameter; `to_sql`
+writes them inline for reading.
 """
 
 from __future__ import annotations
@@ -49,78 +49,78 @@ from usage_explore.sql.identifiers import quoted
 
 _DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call] # others double each %
 
-_LOOKED_UP = 20
-"""Values of a dimension that are looked up in its index; more are read and compared."""
+_MAX_INDEXED_VALUES = 20
+"""Values of a dimension that the index on `dimensions` is searched for; for more of them it is not used."""
 
 _SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]{0,131071})(\.[0-9]{1,16383})?")
-"""Texts that true, false and numbers may have; the database has no longer numbers."""
+"""Texts of JSON booleans and numbers, up to the digits that PostgreSQL's numeric holds."""
 
 
 def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
-    """The rows a question is about: its organization's, and all its filters, its window included.
+    """The query's organization, filters and window as SQL conditions.
 
-    Raises `ScopeError` when the question names no organization.
+    Raises `ScopeError` if the query names no organization, `ValueError` for a relative window.
     """
     c = table.c
-    found = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
+    result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
-        found += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
-    found += within_bounds(c.ingested_at)
+        result += _containing(c.dimensions, dimension_group(key).removeprefix(DIMENSION), values)
+    result += within_bounds(c.ingested_at)
     if query.as_of is not None:
-        found.append(c.ingested_at <= query.as_of)
-    return found + _window(c.timestamp, query)
+        result.append(c.ingested_at <= query.as_of)
+    return result + _window(c.timestamp, query)
 
 
 def within_bounds(
     instant: ColumnElement[datetime], since: datetime | None = None, until: datetime | None = None
 ) -> list[ColumnElement[bool]]:
-    """The half-open window `[since, until)`, 1970 to 2200 where an end is open.
+    """The half-open window `[since, until)`; 1970 and 2200 for an end that is None.
 
-    PostgreSQL has times that Python has not: before year 1, after 9999, infinite. One such row, for example of a sender
-    that gave milliseconds to `to_timestamp` (year 57837), must not make every page that would show it fail.
+    PostgreSQL has times that Python cannot represent: before year 1, after 9999, infinite. One such row, for example
+    from a sender that passed milliseconds to `to_timestamp` (year 57837), must not fail every page that includes it.
     """
     return [instant >= (since or EARLIEST), instant < (until or LATEST)]
 
 
 def outside_bounds(table: Table) -> ColumnElement[bool]:
-    """The rows that no question finds: a time outside 1970 to 2200, or none, which only a view can show."""
+    """The rows that no query returns: with a time outside 1970 to 2200, or without one, which only a view can have."""
     times = (table.c.timestamp, table.c.ingested_at)
     return or_(*(or_(time < EARLIEST, time >= LATEST, time.is_(None)) for time in times))
 
 
 def scope(organization: ColumnElement[UUID], query: Question) -> ColumnElement[bool]:
-    """The one place that keeps a statement to the question's organization. Raises `ScopeError` when there is none."""
+    """The condition that restricts a statement to the query's organization. Raises `ScopeError` if it names none."""
     if query.organization_id is None:
-        raise ScopeError("organization_id: nothing can be asked without an organization; name one")
+        raise ScopeError("organization_id: a query needs an organization; name one")
     return organization == query.organization_id
 
 
 def filters(column: Callable[[str], ColumnElement[Any]], query: Question) -> list[ColumnElement[bool]]:
-    """The question's filters but its times, on the columns that `column` gives for a group."""
-    found: list[ColumnElement[bool]] = []
+    """The query's filters without its times; `column` gives the SQL column of a group."""
+    result: list[ColumnElement[bool]] = []
     for name in ID_COLUMNS:
         if (value := getattr(query, name)) is not None:
             owner = column(name)
-            found.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
-    found += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
-    found += [_any_of(column(dimension_group(key)), values) for key, values in query.dimensions]
-    found += [column(group).is_(None) for group in query.missing]
+            result.append(owner == (value if isinstance(owner.type, Uuid) else str(value)))
+    result += [_any_of(column(name), values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    result += [_any_of(column(dimension_group(key)), values) for key, values in query.dimensions]
+    result += [column(group).is_(None) for group in query.missing]
     for name, values in query.exclude:
         if name == "missing":
-            found += [column(group).is_not(None) for group in values]
+            result += [column(group).is_not(None) for group in values]
         else:
             excluded = column(name)
-            found.append(or_(excluded.is_(None), excluded != all_(_array(excluded, values))))
-    return found
+            result.append(or_(excluded.is_(None), excluded != all_(_array(excluded, values))))
+    return result
 
 
 def expression(table: FromClause, group: str) -> ColumnElement[Any]:
-    """The column, or the dimension as text, that a group names."""
+    """The column of a group, or its dimension as text."""
     return dimension(table, group.removeprefix(DIMENSION)) if group.startswith(DIMENSION) else table.c[group]
 
 
 def dimension(table: FromClause, key: str) -> ColumnElement[str]:
-    """A dimension as text, NULL where it is absent or null."""
+    """A dimension as text, NULL if it is absent or null."""
     return table.c.dimensions.op("->>", return_type=Text())(literal(key, Text))
 
 
@@ -146,30 +146,33 @@ def page_before(table: Table, query: EventQuery, rows: int | None, before: Posit
 
 
 def count(table: Table, query: EventQuery) -> Select[int]:
-    """How many events a question finds."""
+    """The number of events of a query."""
     return select(func.count()).select_from(table).where(*conditions(table, query))
 
 
 def extent(table: Table, query: EventQuery) -> Select[datetime, datetime]:
-    """The times of the first and the last event, from the two ends of the index."""
+    """The times of the first and the last event, read from the two ends of the index."""
     timestamp = table.c.timestamp
     return select(func.min(timestamp), func.max(timestamp)).where(*conditions(table, query))
 
 
 def first(table: Table, query: EventQuery) -> Select[datetime | None]:
-    """The time of the first event, from the start of the index."""
+    """The time of the first event, read from the start of the index."""
     return select(func.min(table.c.timestamp)).where(*conditions(table, query))
 
 
 def known(table: Table, query: Question, since: datetime | None, until: datetime) -> Select[datetime]:
-    """The latest time at which any event of the organization arrived, from `since` to `until`, both included."""
+    """The latest `ingested_at` of the organization from `since` to `until`, both inclusive."""
     arrived = table.c.ingested_at
     arrivals = [*within_bounds(arrived, since), arrived <= until]
     return select(func.max(arrived)).where(scope(table.c.organization_id, query), *arrivals)
 
 
-def values(table: Table, query: Question, group: str, most: int) -> Select[str, int]:
-    """The values a group takes, with their number of events, most frequent first; absent ones left out."""
+def values(table: Table, query: Question, group: str, max_values: int) -> Select[str, int]:
+    """The values of a group with their number of events, most frequent first, without absent ones.
+
+    Columns: `value` text, `events` bigint.
+    """
     value = expression(table, group).cast(Text)
     events = func.count()
     return (
@@ -177,12 +180,15 @@ def values(table: Table, query: Question, group: str, most: int) -> Select[str, 
         .where(*conditions(table, query), value.is_not(None))
         .group_by(value)
         .order_by(events.desc(), value.collate("C"))
-        .limit(most)
+        .limit(max_values)
     )
 
 
 def dimension_keys(table: Table, query: Question) -> Select[Any]:
-    """The dimension keys in use, the empty one left out, with their number of events, most frequent first."""
+    """The dimension keys with their number of events, most frequent first, without the empty key.
+
+    Columns: `value` text, `events` bigint.
+    """
     keys = object_keys(table)
     events = func.count()
     return (
@@ -195,36 +201,36 @@ def dimension_keys(table: Table, query: Question) -> Select[Any]:
 
 
 def object_keys(table: FromClause) -> Any:
-    """The dimension keys of each event, as rows with the column `key`."""
+    """A table function: one row per event and dimension key, with the column `key`."""
     dimensions = table.c.dimensions
     objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
     return func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
 
 
 def organizations(table: Table, *, distributed: bool = False) -> Select[Any]:
-    """Every organization in the table, by skipping through the index from one to the next.
+    """The ids of all organizations in the table, by a loose index scan: each step finds the next larger id.
 
-    Citus, which refuses to skip, reads all of a `distributed` table's index on all its nodes at once.
+    Citus does not support that recursion; for a `distributed` table all of the index is read, on all nodes at once.
     """
     owner = table.c.organization_id
     if distributed:
         return select(owner.label("id")).distinct()
     nearest = select(owner.label("id")).order_by(owner).limit(1)
-    found = select(nearest.subquery().c.id).cte("found", recursive=True)
-    following = select(nearest.where(owner > found.c.id).scalar_subquery()).where(found.c.id.is_not(None))
-    found = found.union_all(following)
-    return select(found.c.id).where(found.c.id.is_not(None))
+    ids = select(nearest.subquery().c.id).cte("ids", recursive=True)
+    following = select(nearest.where(owner > ids.c.id).scalar_subquery()).where(ids.c.id.is_not(None))
+    ids = ids.union_all(following)
+    return select(ids.c.id).where(ids.c.id.is_not(None))
 
 
 def holds(table: Table, organization_id: UUID) -> Select[bool]:
-    """Whether the table holds an event of the organization."""
+    """Whether the table has an event of the organization."""
     return select(select(table.c.id).where(table.c.organization_id == organization_id).exists())
 
 
 def is_empty(table: Table) -> Select[bool]:
-    """Whether a table holds no events of any organization.
+    """Whether a table has no events of any organization.
 
-    Never true of a view, nor where row-level security applies: what they hide cannot be told from what is not there.
+    Never true for a view, nor under row-level security: rows that they hide cannot be told from rows that do not exist.
     """
     catalog = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
     return select(
@@ -240,7 +246,7 @@ def now() -> Select[datetime]:
 
 
 def to_sql(statement: Select[Any]) -> str:
-    """The statement as SQL that can be pasted into psql, values written in."""
+    """The statement as SQL for psql, with inline values."""
     return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
@@ -258,11 +264,11 @@ def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[
 
 
 def _containing(dimensions: ColumnElement[Any], key: str, values: Texts) -> list[ColumnElement[bool]]:
-    """What the index on `dimensions` can look up: true wherever the dimension's text is one of the values.
+    """A condition that the index on `dimensions` supports, true for every row whose dimension has one of the values.
 
-    Nothing for many values, and for texts of objects and arrays: the filter itself decides anyway.
+    It only speeds up the filter on the dimension's text, so there is none for many values, objects and arrays.
     """
-    if len(values) > _LOOKED_UP or any(value.startswith(("{", "[")) for value in values):
+    if len(values) > _MAX_INDEXED_VALUES or any(value.startswith(("{", "[")) for value in values):
         return []
     name = json.dumps(key, ensure_ascii=False)
     texts = [f"{{{name}: {json.dumps(value, ensure_ascii=False)}}}" for value in values]
@@ -275,7 +281,7 @@ def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElemen
 
 
 def _array(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[Any]:
-    """The values as one bound parameter: there may be more of them than a statement may have parameters."""
+    """The values as one bound parameter: there may be more than a statement may have parameters."""
     return literal(list(values), ARRAY(column.type)).cast(ARRAY(column.type))
 
 

@@ -1,7 +1,7 @@
-"""What makes an answer another one than was meant: several values written as one, a name that no event has.
+"""Hints about queries that probably mean something else: several values written as one, or a name that no event has.
 
-A wrong name is no error, since the next event may bring it; but its answer of zero must not pass for an answer about
-usage. So the names in it are looked up once more, in the newest events, and what is suspicious is a warning.
+An unknown name is no error, because the next event may have it; but an empty answer must not pass for an answer about
+usage. So the names of a query with an empty answer are looked up in the newest events, and unknown ones are warned of.
 """
 
 from __future__ import annotations
@@ -9,133 +9,183 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Subquery, Table, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.errors import Fault, QueryError
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened
 from usage_explore.query import validators
 from usage_explore.query.base import Question
-from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, dimension_group
+from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.sql import filters
 
-SAMPLE = 10_000
-"""Events that are looked at for what a name could have meant, the newest ones."""
+SAMPLE_EVENTS = 10_000
+"""Newest events of the organization in which names are looked up."""
 
-_MOST_VALUES = 1_000
-_PATIENCE = "2s"
+_MAX_SAMPLE_VALUES = 1_000
+"""Distinct values or dimension keys of the sample that names are compared with."""
+
+_MAX_HINTED_VALUES = 3
+"""Values of one filter that are looked up, and similar ones that a hint names."""
+
+_MAX_JOINED_VALUES = 4
+"""Values that may have been one metric key with commas: all their orders are looked up."""
+
+_TIMEOUT = "2s"
+"""PostgreSQL's statement_timeout for the look-up; without an answer by then there is no hint."""
+
 _PACKAGE = str(Path(__file__).parents[1])
 
 
 class HintWarning(UserWarning):
-    """An answer may be empty, or without a filter's effect, by mistake."""
+    """A name in the query is probably a mistake: the answer is empty, or the filter has no effect."""
 
 
-def warn(words: str) -> None:
-    """Warn the line outside this package that asked, each time: a cell of a notebook may run again."""
+class _TextFilter(NamedTuple):
+    parameter: str
+    group: str
+    values: Texts
+
+
+def warn(message: str) -> None:
+    """Warn at the caller's line outside this package, every time: a notebook's cell may run again."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    warnings.warn_explicit(words, HintWarning, frame.f_code.co_filename, frame.f_lineno)
+    warnings.warn_explicit(message, HintWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
 def check_commas(connection: Connection, table: Table, query: Question, *, empty: bool, escaped: bool) -> None:
-    """Refuse a value with commas that no event has, where events have a part of it: a list written as one value.
+    """Raise `QueryError` for a list that was written as one value, and for a metric key that was split at its comma.
 
-    Only a value that stands alone: who wrote a list of several values knows how. Of an answer that is not `empty`, or
-    not known yet, only excluded values are suspicious. `escaped` metric keys come from a link or request, whose commas
-    separate values unless escaped: there a comma is meant. Raises `QueryError`.
+    That is: no event has the value, but some have a part of it between commas; or no event has any of the metric keys,
+    but some have them joined with commas. `empty` means that the answer is empty or not known yet; otherwise only
+    exclusions are checked. `escaped` means that the query comes from a link or request, where a metric key has a comma
+    only if it was escaped: then the comma is part of the key.
     """
     faults = []
-    for name, group, values in _filters(query):
-        if not (empty or name.startswith(NOT)) or (escaped and group == "metric_key"):
+    for parameter, group, values in _text_filters(query):
+        if not (empty or parameter.startswith(NOT)):
             continue
-        if len(values) > 1 or "," not in values[0] or _exist(connection, table, query, group, values):
-            continue
-        parts = tuple(dict.fromkeys(part for each in values[0].split(",") if (part := each.strip())))
-        if parts and _exist(connection, table, query, group, parts):
-            said = (
-                f"no event has {validators.shorten(values[0])}, but some have a part of it; several values are a list "
-            )
-            said += f"such as {validators.shorten(list(parts))}, in a link metric_key=a,b or a repeated parameter"
-            faults.append(Fault(validators.named(name), said))
+        if len(values) == 1:
+            split = group != "metric_key" or not escaped
+            message = _list_as_value(connection, table, query, group, values[0]) if split else ""
+        else:
+            message = _value_as_list(connection, table, query, values) if group == "metric_key" else ""
+        if message:
+            faults.append(Fault(validators.named(parameter), message))
     if faults:
         raise QueryError(faults)
 
 
-def suspicious(connection: Connection, table: Table, query: Question, group_by: str, *, empty: bool) -> list[str]:
-    """What the question of an organization may have meant otherwise: dimensions that no recent event has.
+def _list_as_value(connection: Connection, table: Table, query: Question, group: str, value: str) -> str:
+    """The fault of a value that is a list, such as `price_key="p1,p2"`; blank for others."""
+    parts = tuple(dict.fromkeys(part for item in value.split(",") if (part := item.strip())))
+    if "," not in value or not parts or _exist(connection, table, query, group, (value,)):
+        return ""
+    if not _exist(connection, table, query, group, parts):
+        return ""
+    return (
+        f"no event has {validators.shorten(value)}, but some have a part of it; several values are a list "
+        f"such as {validators.shorten(list(parts))}, in a link metric_key=a,b or a repeated parameter"
+    )
 
-    Also values that no recent event has, but nearly: excluded ones, and of an `empty` answer all. Dimensions are
-    looked up where the answer is empty, or would be the same without the filter: where they, or values, must be absent.
+
+def _value_as_list(connection: Connection, table: Table, query: Question, values: Texts) -> str:
+    """The fault of metric keys that are one with commas, such as `metric_key=a,b` in a link; blank for others."""
+    if len(values) > _MAX_JOINED_VALUES or _exist(connection, table, query, "metric_key", values):
+        return ""
+    for order in permutations(values):
+        joined = ",".join(order)
+        if _exist(connection, table, query, "metric_key", (joined,)):
+            escaped = shortened(joined.replace("\\", "\\\\").replace(",", "\\,"), MAX_VALUE_CHARACTERS)
+            return (
+                f"no event has {' or '.join(map(validators.shorten, values))}, but some have "
+                f"{validators.shorten(joined)}; in a link write metric_key={escaped}, in Python one text"
+            )
+    return ""
+
+
+def suspicious(connection: Connection, table: Table, query: Question, group_by: str, *, empty: bool) -> list[str]:
+    """Warnings about names that none of the newest events has, blank without any.
+
+    - Values of filters, if a similar or longer value exists: of exclusions, and if the answer is `empty` of all.
+    - Dimensions: of exclusions and `missing`, whose answer would be the same without them; of `group_by`; and if the
+      answer is `empty` of all filters.
     """
     absent = {*query.missing, *(group for name, groups in query.exclude if name == "missing" for group in groups)}
     absent |= {name for name, _ in query.exclude}
-    named = [each for each in _filters(query) if empty or each[0].startswith(NOT)]
-    groups = {*absent, *(group for _, group, _ in named), group_by}
+    text_filters = [item for item in _text_filters(query) if empty or item.parameter.startswith(NOT)]
+    groups = {*absent, *(item.group for item in text_filters), group_by}
     dimensions = {group for group in groups if group.startswith(DIMENSION)}
-    if not named and not dimensions:
+    if not text_filters and not dimensions:
         return []
     try:
         with connection.begin_nested():
-            connection.execute(select(func.set_config("statement_timeout", _PATIENCE, true())))
-            found = _unknown_dimensions(connection, table, query, dimensions)
-            return [*found, *_slips(connection, table, query, named)]
-    except DBAPIError:  # a hint is worth two seconds, and no error
+            connection.execute(select(func.set_config("statement_timeout", _TIMEOUT, true())))
+            unknown = _unknown_dimensions(connection, table, query, dimensions)
+            return [*unknown, *_misspelled(connection, table, query, text_filters)]
+    except DBAPIError:  # a hint is not worth an error
         return []
 
 
-def _filters(query: Question) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """The parameters with texts: their name, the group they are about, their values."""
-    yield from ((name, name, values) for name in TEXT_COLUMNS if (values := getattr(query, name)))
-    yield from ((dimension_group(key), dimension_group(key), values) for key, values in query.dimensions)
+def _text_filters(query: Question) -> Iterator[_TextFilter]:
+    for name in TEXT_COLUMNS:
+        if values := getattr(query, name):
+            yield _TextFilter(name, name, values)
+    for key, values in query.dimensions:
+        yield _TextFilter(dimension_group(key), dimension_group(key), values)
     for name, values in query.exclude:
         if name in TEXT_COLUMNS or name.startswith(DIMENSION):
-            yield NOT + name, name, values
+            yield _TextFilter(NOT + name, name, values)
 
 
-def _exist(connection: Connection, table: Table, query: Question, group: str, values: tuple[str, ...]) -> bool:
-    """Whether the question's organization has an event with one of the values."""
-    given = {"dimensions": {group: values}} if group.startswith(DIMENSION) else {group: values}
-    asked = Question(organization_id=query.organization_id, **given)
-    found = select(select(table.c.id).where(*filters.conditions(table, asked)).exists())
-    return bool(connection.execute(found).scalar_one())
+def _exist(connection: Connection, table: Table, query: Question, group: str, values: Texts) -> bool:
+    """Whether the query's organization has an event with one of the values."""
+    filter_ = {"dimensions": {group: values}} if group.startswith(DIMENSION) else {group: values}
+    of_organization = Question(organization_id=query.organization_id, **filter_)
+    statement = select(select(table.c.id).where(*filters.conditions(table, of_organization)).exists())
+    return bool(connection.execute(statement).scalar_one())
 
 
-def _recent(table: Table, query: Question) -> Subquery:
+def _sample(table: Table, query: Question) -> Subquery:
     """The organization's newest events."""
-    own = filters.scope(table.c.organization_id, query)
-    return select(table).where(own).order_by(table.c.timestamp.desc(), table.c.id.desc()).limit(SAMPLE).subquery()
+    of_organization = filters.scope(table.c.organization_id, query)
+    newest = select(table).where(of_organization).order_by(table.c.timestamp.desc(), table.c.id.desc())
+    return newest.limit(SAMPLE_EVENTS).subquery()
 
 
 def _unknown_dimensions(connection: Connection, table: Table, query: Question, groups: set[str]) -> Iterator[str]:
     if not groups:
         return
-    recent = _recent(table, query)
-    keys = filters.object_keys(recent)
-    found = connection.execute(select(keys.c.key).distinct().join_from(recent, keys, true()).limit(_MOST_VALUES))
-    known = {DIMENSION + key for key in found.scalars()}
+    sample = _sample(table, query)
+    keys = filters.object_keys(sample)
+    distinct = select(keys.c.key).distinct().join_from(sample, keys, true()).limit(_MAX_SAMPLE_VALUES)
+    known = {DIMENSION + key for key in connection.execute(distinct).scalars()}
     for group in sorted(groups - known):
-        near = validators.did_you_mean(group, known)
-        yield f"{validators.named(group)}: none of the newest {SAMPLE:,} events has it{near}"
+        similar = validators.did_you_mean(group, known)
+        yield f"{validators.named(group)}: none of the newest {SAMPLE_EVENTS:,} events has it{similar}"
 
 
-def _slips(
-    connection: Connection, table: Table, query: Question, named: list[tuple[str, str, tuple[str, ...]]]
+def _misspelled(
+    connection: Connection, table: Table, query: Question, text_filters: list[_TextFilter]
 ) -> Iterator[str]:
-    """Values that no recent event has, but one that is nearly the same, or that contains them."""
-    recent = _recent(table, query)
-    for name, group, values in named:
-        found = connection.execute(select(filters.expression(recent, group)).distinct().limit(_MOST_VALUES))
-        known = {value for value in found.scalars() if value is not None}
-        for value in values[:3]:
-            if value not in known and (near := validators.did_you_mean(value, known) or _longer(value, known)):
-                said = validators.shorten(value)
-                yield f"{validators.named(name)}: none of the newest {SAMPLE:,} events has {said}{near}"
+    """Values that no event of the sample has, if it has a similar one, or one that contains it."""
+    sample = _sample(table, query)
+    for parameter, group, values in text_filters:
+        distinct = select(filters.expression(sample, group)).distinct().limit(_MAX_SAMPLE_VALUES)
+        known = {value for value in connection.execute(distinct).scalars() if value is not None}
+        for value in values[:_MAX_HINTED_VALUES]:
+            if value not in known and (similar := validators.did_you_mean(value, known) or _longer(value, known)):
+                events = f"none of the newest {SAMPLE_EVENTS:,} events has {validators.shorten(value)}"
+                yield f"{validators.named(parameter)}: {events}{similar}"
 
 
 def _longer(value: str, known: set[str]) -> str:
-    """`, did you mean x or y?` for the first known values that contain this one, or nothing."""
-    longer = sorted(each for each in known if value.lower() in each.lower()) if len(value) > 1 else []
-    return f", did you mean {' or '.join(map(validators.named, longer[:3]))}?" if longer else ""
+    """`, did you mean x or y?` for the first known values that contain this one, blank without any."""
+    longer = sorted(item for item in known if value.lower() in item.lower()) if len(value) > 1 else []
+    return f", did you mean {' or '.join(map(validators.named, longer[:_MAX_HINTED_VALUES]))}?" if longer else ""
