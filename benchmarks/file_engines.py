@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from benchmarks import plain
 from benchmarks.answers import Answer, folded
-from benchmarks.questions import Aggregated, Question
+from benchmarks.questions import Aggregated, Query
 
 _IDS = ("id", "organization_id", "customer_id", "product_id", "subscription_id")
 
@@ -46,17 +46,17 @@ class DuckDB:
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("SET enable_progress_bar = false")
 
-    def before(self, question: Question) -> None:
+    def before(self, question: Query) -> None:
         pass
 
-    def ask(self, question: Question) -> Any:
+    def ask(self, question: Query) -> Any:
         assert isinstance(question, Aggregated)
         return self.connection.execute(plain.aggregate(question.query, self)).fetchall()
 
     def after(self) -> None:
         pass
 
-    def read(self, question: Question, found: Any) -> Answer:
+    def read(self, question: Query, found: Any) -> Answer:
         """Buckets come by the zone's wall clock."""
         assert isinstance(question, Aggregated)
         zone = ZoneInfo(question.query.timezone)
@@ -99,10 +99,10 @@ class ChDB:
             unfinished.rename(folder)
         self.session = session.Session(str(folder))
 
-    def before(self, question: Question) -> None:
+    def before(self, question: Query) -> None:
         pass
 
-    def ask(self, question: Question) -> Any:
+    def ask(self, question: Query) -> Any:
         assert isinstance(question, Aggregated)
         answer = self.session.query(plain.aggregate(question.query, self), "Arrow")
         columns = pa.ipc.open_file(answer.bytes()).read_all()
@@ -111,7 +111,7 @@ class ChDB:
     def after(self) -> None:
         pass
 
-    def read(self, question: Question, found: Any) -> Answer:
+    def read(self, question: Query, found: Any) -> Answer:
         """Buckets come as seconds since 1970, weeks as dates."""
         assert isinstance(question, Aggregated)
         rows = [(_moment(start).replace(tzinfo=UTC), key, value) for start, key, value in found]

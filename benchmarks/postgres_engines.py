@@ -11,7 +11,7 @@ import psycopg
 from benchmarks import plain
 from benchmarks.answers import folded, ours
 from benchmarks.database import PAGING, TABLE
-from benchmarks.questions import Aggregated, Paged, Picked, Question
+from benchmarks.questions import Aggregated, Paged, Picked, Query
 from usage_explore import Aggregate, EventQuery, Store, connect
 from usage_explore.db.schema import indexes
 from usage_explore.query import cursor
@@ -25,7 +25,7 @@ class UsageExplore:
         self.store: Store = dataclasses.replace(opened, rollup=rollup)
         self.cursors: dict[Paged, EventQuery] = {}
 
-    def ask(self, question: Question) -> Any:
+    def ask(self, question: Query) -> Any:
         match question:
             case Aggregated():
                 return self.store.aggregate(question.query)
@@ -36,7 +36,7 @@ class UsageExplore:
             case Picked():
                 return self.store.values(question.group)
 
-    def before(self, question: Question) -> None:
+    def before(self, question: Query) -> None:
         """Find the cursor of a deep page, which a person would have come to by reading on."""
         if isinstance(question, Paged) and question.depth and question not in self.cursors:
             with psycopg.connect(
@@ -52,7 +52,7 @@ class UsageExplore:
                 after = cursor.encode(position, question.query)
                 self.cursors[question] = question.query.replace(cursor=after)
 
-    def read(self, question: Question, found: Any) -> Any:
+    def read(self, question: Query, found: Any) -> Any:
         match question:
             case Aggregated():
                 return ours(found)
@@ -86,20 +86,20 @@ class Panel:
         self.organization_id = organization_id
         self.paging_only = paging_only
 
-    def before(self, question: Question) -> None:
+    def before(self, question: Query) -> None:
         if self.paging_only:
             for index in indexes(TABLE):
                 if index.name != PAGING:
                     self.connection.execute(f"DROP INDEX {index.name}".encode())
             self.connection.execute(f"EXPLAIN {self._statement(question)}".encode())  # look at the table anew
 
-    def ask(self, question: Question) -> Any:
+    def ask(self, question: Query) -> Any:
         return self.connection.execute(self._statement(question).encode()).fetchall()
 
     def after(self) -> None:
         self.connection.rollback()
 
-    def _statement(self, question: Question) -> str:
+    def _statement(self, question: Query) -> str:
         match question:
             case Aggregated():
                 return plain.aggregate(question.query, plain.Postgres())
@@ -108,7 +108,7 @@ class Panel:
             case Picked():
                 return plain.values(question, self.organization_id, plain.Postgres())
 
-    def read(self, question: Question, found: Any) -> Any:
+    def read(self, question: Query, found: Any) -> Any:
         match question:
             case Aggregated():
                 return folded(found, question.query)

@@ -47,7 +47,7 @@ class Picked:
     group: str
 
 
-Question = Aggregated | Paged | Picked
+Query = Aggregated | Paged | Picked
 
 
 def aggregates(until: datetime) -> list[Aggregated]:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.answers import difference
-from benchmarks.questions import Aggregated, Question
+from benchmarks.questions import Aggregated, Query
 from benchmarks.worker import Told, Worker
 
 Say = Callable[[str], object]
 
 
 def compare(
-    workers: Sequence[Worker], reference: str, questions: Iterable[Question], rounds: int, say: Say
+    workers: Sequence[Worker], reference: str, questions: Iterable[Query], rounds: int, say: Say
 ) -> list[dict[str, Any]]:
     """One entry per question: `first` and the median of the `warm` runs in ms by engine, and who is `unequal`.
 
@@ -46,7 +46,7 @@ def compare(
     return list(entries.values())
 
 
-def _entry(question: Question) -> dict[str, Any]:
+def _entry(question: Query) -> dict[str, Any]:
     return {
         "name": question.name,
         "words": question.words,
@@ -58,7 +58,7 @@ def _entry(question: Question) -> dict[str, Any]:
     }
 
 
-def _different(question: Question, expected: Told, told: Told) -> str | None:
+def _different(question: Query, expected: Told, told: Told) -> str | None:
     if isinstance(question, Aggregated):
         return difference(expected.answer, told.answer)
     return None if expected.answer == told.answer else f"{str(expected.answer)[:80]} and {str(told.answer)[:80]}"

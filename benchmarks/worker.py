@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.questions import Question
+from benchmarks.questions import Query
 
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -42,7 +42,7 @@ class Worker:
             self._hear()
             self._made = True
 
-    def ask(self, question: Question) -> Told:
+    def ask(self, question: Query) -> Told:
         """Ask once. Raises `RuntimeError` with the child's words when it could not answer."""
         self.wait()
         self._pipe.send(question)
@@ -86,7 +86,7 @@ def _serve(pipe: Connection, engine: Callable[..., Any], arguments: Any, more: A
         pipe.send(traceback.format_exc(limit=-3))
 
 
-def _told(engine: Any, question: Question) -> Told:
+def _told(engine: Any, question: Query) -> Told:
     engine.before(question)
     began = time.perf_counter()
     found = engine.ask(question)

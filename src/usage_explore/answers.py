@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.query import url_params, validators
-from usage_explore.query.base import Question, parsed_instant
+from usage_explore.query.base import Query, parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -241,7 +241,7 @@ class Aggregate(AggregateData):
         """The answer as the API returns it in JSON."""
         query = self.query
         filters: dict[str, list[str]] = {}
-        plain_names = set(type(query).model_fields) - set(Question.model_fields) | {
+        plain_names = set(type(query).model_fields) - set(Query.model_fields) | {
             "as_of",
             "organization_id",
         }

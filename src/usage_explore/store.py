@@ -29,7 +29,7 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.query import cursor, filters, validators
-from usage_explore.query.base import Question, expect
+from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.rollup.routing import Paths
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from usage_explore.validation.result import Validation
     from usage_explore.validation.wallet_preferences import PreferenceSource
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 _MAX_CHOICES = 100_000
 """Values of a group that one call returns."""
@@ -143,7 +143,7 @@ class Store:
 
         Raises `ScopeError` if this store is for another one, or the table has no such organization.
         """
-        with self._transaction(Question(organization_id=organization_id)) as (_, scoped):
+        with self._transaction(Query(organization_id=organization_id)) as (_, scoped):
             return dataclasses.replace(self, organization_id=scoped.organization_id)
 
     def restricted(self, organizations: Iterable[UUID]) -> Store:
@@ -228,9 +228,9 @@ class Store:
         with self._transaction(EventQuery()) as (connection, scoped):
             return self._known(connection, scoped, _now(connection))
 
-    def is_settled(self, query: Question) -> bool:
+    def is_settled(self, query: Query) -> bool:
         """Whether the query's `as_of` is at or before `known`, so that no event of its answer can still arrive."""
-        with self._transaction(expect(Question, query)) as (connection, scoped):
+        with self._transaction(expect(Query, query)) as (connection, scoped):
             if scoped.as_of is None:
                 return False
             until = _now(connection) - self.settle
@@ -369,27 +369,27 @@ class Store:
             effective, _ = _in_effect(scoped, _now(connection))
             return statements.to_sql(aggregation.aggregate(self.table, effective))
 
-    def metric_keys(self, within: Question | None = None) -> list[Choice]:
+    def metric_keys(self, within: Query | None = None) -> list[Choice]:
         """The metric keys of the events of `within` (default: all events), most frequent first."""
         return self.values("metric_key", within)
 
-    def dimension_keys(self, within: Question | None = None) -> list[Choice]:
+    def dimension_keys(self, within: Query | None = None) -> list[Choice]:
         """The dimension keys of the events of `within` (default: all events), most frequent first.
 
         The empty key is left out: no query can name it.
         """
         return self._choices(within, KEYS, None, statements.dimension_keys)
 
-    def dimension_values(self, key: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+    def dimension_values(self, key: str, within: Query | None = None, most: int = 1_000) -> list[Choice]:
         """The values of one dimension, `model` or `dim:model`, as text, most frequent first; at most `most`."""
         group = filters.dimension_group(filters.dimension_key(key)) if isinstance(key, str) else key
         return self.values(group, within, most)
 
-    def customers(self, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+    def customers(self, within: Query | None = None, most: int = 1_000) -> list[Choice]:
         """The customers with the most events first; at most `most`."""
         return self.values("customer_id", within, most)
 
-    def values(self, group: str, within: Question | None = None, most: int = 1_000) -> list[Choice]:
+    def values(self, group: str, within: Query | None = None, most: int = 1_000) -> list[Choice]:
         """The values of a column or `dim:<key>`, most frequent first; at most `most`.
 
         Raises `QueryError` for an unknown group.
@@ -404,9 +404,9 @@ class Store:
         return self._choices(within, group, most, partial(statements.values, group=group, max_values=most))
 
     def _choices(
-        self, within: Question | None, group: str, most: int | None, events: Callable[[Table, Question], Any]
+        self, within: Query | None, group: str, most: int | None, events: Callable[[Table, Query], Any]
     ) -> list[Choice]:
-        requested = expect(Question, EventQuery() if within is None else within)
+        requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             found = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
@@ -427,7 +427,7 @@ class Store:
             self._check_commas(connection, scoped, empty=empty)
             yield connection, scoped
 
-    def _hint(self, connection: Connection, query: Question, *, empty: bool) -> None:
+    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> None:
         """Raise for an empty answer, or warn, if the query probably means something else; see `hints`."""
         if empty:
             self._check_commas(connection, query, empty=True)
@@ -436,10 +436,10 @@ class Store:
             for message in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(message)
 
-    def _check_commas(self, connection: Connection, query: Question, *, empty: bool) -> None:
+    def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)
 
-    def _known(self, connection: Connection, query: Question, now: datetime) -> datetime | None:
+    def _known(self, connection: Connection, query: Query, now: datetime) -> datetime | None:
         """The latest arrival that has settled at `now`, searched in recent arrivals first."""
         until = now - self.settle
         for since in (*(until - back for back in _RECENT_ARRIVALS), None):

@@ -20,7 +20,7 @@ from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import openapi
 from usage_explore.api.request_query import Csv, View
 from usage_explore.query import validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
 PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz"}
@@ -63,7 +63,7 @@ def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], clie
     ],
 )
 def test_the_parameters_are_the_declared_fields(
-    document: dict[str, Any], path: str, models: list[type[Question]], without: set[str]
+    document: dict[str, Any], path: str, models: list[type[Query]], without: set[str]
 ) -> None:
     fields = {
         SPREAD.get(name, name): field

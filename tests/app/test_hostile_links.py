@@ -19,7 +19,7 @@ from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery
 from usage_explore.app import markdown
 from usage_explore.db import ddl
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import Period
 
 OWN = {
@@ -27,7 +27,7 @@ OWN = {
     "events": ("timezone", "event"),
     "validate": ("severity", "check", "about_customer", "finding"),
 }
-MODELS: dict[str, type[Question]] = {"explore": AggregateQuery, "events": EventQuery, "validate": Period}
+MODELS: dict[str, type[Query]] = {"explore": AggregateQuery, "events": EventQuery, "validate": Period}
 
 
 def again(app: AppTest, parameters: dict[str, str]) -> AppTest:

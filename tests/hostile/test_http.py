@@ -19,12 +19,12 @@ from support.query_parameters import Pairs, answered, faults_of, fit_to_print, n
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
 from usage_explore.api.request_query import View
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
-QUESTIONS: list[tuple[str, type[Question]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
+QUESTIONS: list[tuple[str, type[Query]]] = [(EVENTS, EventQuery), (AGGREGATE, AggregateQuery)]
 PICTURE = f"{AGGREGATE}.svg"
-OTHERS: list[tuple[str, type[Question], tuple[str, ...]]] = [
+OTHERS: list[tuple[str, type[Query], tuple[str, ...]]] = [
     (PICTURE, AggregateQuery, tuple(View.model_fields)),
     (f"{AGGREGATE}.png", AggregateQuery, tuple(View.model_fields)),
     (EXPORT, EventQuery, ()),
@@ -105,7 +105,7 @@ def door(store: Store) -> Door:
 
 
 @pytest.mark.parametrize(("path", "model"), QUESTIONS)
-def test_every_string_in_all_parameters_at_once(door: Door, path: str, model: type[Question]) -> None:
+def test_every_string_in_all_parameters_at_once(door: Door, path: str, model: type[Query]) -> None:
     """The same faults as in Python, word for word."""
     asked = [(path, [(name, text) for name in names(model)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):
@@ -116,7 +116,7 @@ def test_every_string_in_all_parameters_at_once(door: Door, path: str, model: ty
 
 
 @pytest.mark.parametrize(("path", "model"), QUESTIONS)
-def test_every_string_that_is_fine_in_a_parameter(door: Door, store: Store, path: str, model: type[Question]) -> None:
+def test_every_string_that_is_fine_in_a_parameter(door: Door, store: Store, path: str, model: type[Query]) -> None:
     """The same answer as in Python, or the same refusal."""
     asked = [
         (path, [(name, text), *(pair for pair in extra if pair[0] != name)])
@@ -139,7 +139,7 @@ def test_every_string_that_is_fine_in_a_parameter(door: Door, store: Store, path
 
 
 @pytest.mark.parametrize(("path", "model", "more"), OTHERS)
-def test_the_other_forms_refuse_the_same(door: Door, path: str, model: type[Question], more: tuple[str, ...]) -> None:
+def test_the_other_forms_refuse_the_same(door: Door, path: str, model: type[Query], more: tuple[str, ...]) -> None:
     known = [name for name in names(model) if (path, name) != (EXPORT, "limit")]
     asked = [(path, [(name, text) for name in (*known, *more)]) for text in short(hostile_values.ENCODABLE)]
     for (_, pairs), answer in zip(asked, door.ask(asked), strict=True):

@@ -31,7 +31,7 @@ from usage_explore import (
     connect,
     describe,
 )
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 
 FILTERS = ("metric_key", "price_key", "wallet_currency", "dim:model")
 
@@ -66,7 +66,7 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_strings_in_every_parameter(model: type[Question]) -> None:
+def test_strings_in_every_parameter(model: type[Query]) -> None:
     for text in hostile_values.ALL:
         for name in names(model):
             found = faults_of(model, [(name, text)])
@@ -79,7 +79,7 @@ def test_strings_in_every_parameter(model: type[Question]) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_strings_as_names_raise_query_errors_alone(model: type[Question]) -> None:
+def test_strings_as_names_raise_query_errors_alone(model: type[Query]) -> None:
     for text in hostile_values.ALL:
         for name in (text, f"dim:{text}", f"not:{text}", f"not:dim:{text}"):
             faults_of(model, [(name, "x")])
@@ -89,14 +89,14 @@ def test_strings_as_names_raise_query_errors_alone(model: type[Question]) -> Non
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(MODELS), st.data(), st.text(st.characters(), max_size=30))
-def test_any_text(model: type[Question], data: st.DataObject, text: str) -> None:
+def test_any_text(model: type[Query], data: st.DataObject, text: str) -> None:
     name = data.draw(st.sampled_from(names(model)))
     assert set(faults_of(model, [(name, text)])) <= {name, "since", "until"}
     faults_of(model, [(text, "x"), (f"dim:{text}", text), (f"not:{text}", text)])
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_things_that_are_no_values(model: type[Question]) -> None:
+def test_things_that_are_no_values(model: type[Query]) -> None:
     for field in model.model_fields:
         for thing in STRANGE:
             try:
@@ -204,7 +204,7 @@ def test_every_public_function_refuses_in_words(store: Store, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", "postgresql://127.0.0.1:1/nowhere")
     said = []
-    wrong = [AggregateQuery(bucket="week"), EventQuery(limit=2), Question()]
+    wrong = [AggregateQuery(bucket="week"), EventQuery(limit=2), Query()]
     for name, call in _calls(store).items():
         for thing in [*STRANGE, *wrong, *hostile_values.WORST, "a\0b.csv", "\ud800.csv"]:
             try:

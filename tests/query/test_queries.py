@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
 API = Path(__file__).parents[2] / ".." / "shared" / "reference" / "usage-events-api.txt"
@@ -72,7 +72,7 @@ questions = st.one_of(event_queries, aggregate_queries)
 
 
 @given(questions)
-def test_params_repr_and_pickle_round_trip(question: Question) -> None:
+def test_params_repr_and_pickle_round_trip(question: Query) -> None:
     model = type(question)
     assert model.from_params(question.to_params()) == question
     assert model.from_params("?" + question.query_string()) == question

@@ -21,10 +21,10 @@ from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.validate.view import ValidateView
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.store import Choice
 
-MODELS: tuple[type[Question], ...] = (AggregateQuery, EventQuery, Period)
+MODELS: tuple[type[Query], ...] = (AggregateQuery, EventQuery, Period)
 BERLIN = utc(2026, 9, 30, 22)
 """When 1 October 2026 begins in Berlin."""
 
@@ -149,7 +149,7 @@ def test_each_key_is_one_dimension_however_it_is_carried(filters: dict[str, str]
         ),
     ],
 )
-def test_json_reads_what_it_wrote(query: Question) -> None:
+def test_json_reads_what_it_wrote(query: Query) -> None:
     assert type(query).model_validate_json(query.model_dump_json()) == query
     assert type(query)(**query.model_dump()) == query
 
@@ -232,7 +232,7 @@ def test_a_whole_link_of_the_app_is_the_question_it_shows(link: str) -> None:
 @pytest.mark.parametrize(
     ("view", "model"), [(ExploreView, AggregateQuery), (EventsView, EventQuery), (ValidateView, Period)]
 )
-def test_what_a_question_leaves_out_is_what_its_page_declares(view: Any, model: type[Question]) -> None:
+def test_what_a_question_leaves_out_is_what_its_page_declares(view: Any, model: type[Query]) -> None:
     for name in model.VIEW:
         with pytest.raises(QueryError) as refused:
             view.from_params(((name, "\0"),))
@@ -244,7 +244,7 @@ def test_what_a_question_leaves_out_is_what_its_page_declares(view: Any, model: 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_help_fits_two_screens_and_says_nothing_of_pydantic(model: type[Question]) -> None:
+def test_help_fits_two_screens_and_says_nothing_of_pydantic(model: type[Query]) -> None:
     shown = pydoc.plain(pydoc.render_doc(model))
     assert len(shown.splitlines()) <= 100
     assert max(map(len, shown.splitlines()[5:])) <= 140
@@ -257,7 +257,7 @@ def test_help_fits_two_screens_and_says_nothing_of_pydantic(model: type[Question
 
 @pytest.mark.parametrize("query", [model() for model in MODELS], ids=lambda query: type(query).__name__)
 @pytest.mark.parametrize("use_jedi", [True, False])
-def test_completion_lists_our_names(query: Question, use_jedi: bool) -> None:
+def test_completion_lists_our_names(query: Query, use_jedi: bool) -> None:
     for space in ({"x": query}, {"x": type(query)}):
         completer = IPCompleter(namespace=space, use_jedi=use_jedi)
         with provisionalcompleter():
@@ -289,4 +289,4 @@ def test_every_question_in_the_documents_can_be_asked() -> None:
     found = [call for path in texts for call in CALLS.findall(path.read_text()) if "=…" not in call]
     assert len(found) >= 3
     for call in found:
-        assert isinstance(eval(call), Question), call
+        assert isinstance(eval(call), Query), call

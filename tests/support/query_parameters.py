@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from usage_explore import AggregateQuery, EventQuery, QueryError, Store
 from usage_explore.errors import Fault, ScopeError
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 Pairs = list[tuple[str, str]]
 
-MODELS: tuple[type[Question], ...] = (EventQuery, AggregateQuery)
+MODELS: tuple[type[Query], ...] = (EventQuery, AggregateQuery)
 _SPREAD = {
     "dimensions": ("dim:model",),
     "exclude": ("not:missing", "not:dim:model", *(f"not:{group}" for group in GROUPS)),
@@ -27,7 +27,7 @@ def names(model: type[Any]) -> tuple[str, ...]:
     return tuple(name for field in model.model_fields for name in _SPREAD.get(field, (field,)))
 
 
-def faults_of(model: type[Question], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def faults_of(model: type[Query], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """What the package finds wrong with the parameters themselves."""
     try:
         model.from_params(list(pairs))
@@ -36,7 +36,7 @@ def faults_of(model: type[Question], pairs: Iterable[tuple[str, str]]) -> dict[s
     return {}
 
 
-def answered(store: Store, model: type[Question], pairs: Pairs) -> Any:
+def answered(store: Store, model: type[Query], pairs: Pairs) -> Any:
     """What the package answers: as a dictionary as JSON carries it, as faults, or None for a refusal."""
     try:
         question = model.from_params(pairs)

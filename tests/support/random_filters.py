@@ -7,11 +7,11 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from support import generated_events
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 
 DIMENSION_VALUES = ["", "Other", "(missing)", "large", "größe", "Zebra", "1.10", "7", "true", "1.1", '{"a": 1}']
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import NOT
@@ -95,7 +95,7 @@ def truncated(text: str, max_characters: int = _MAX_VALUE_CHARACTERS) -> str:
     return text if len(text) <= max_characters else f"{text[:max_characters]}… ({len(text):,} characters)"
 
 
-def query_fields(question: Question) -> dict[str, list[str]]:
+def query_fields(question: Query) -> dict[str, list[str]]:
     """The parameters of a query for the log, bounded in number and length."""
     return parameter_fields(question.to_params())
 

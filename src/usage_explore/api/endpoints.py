@@ -16,7 +16,7 @@ from usage_explore.api.responses import CSV, JSON, PNG, SVG, is_pinned, negotiat
 from usage_explore.api.service import Service, run_in_thread
 from usage_explore.db import catalog, engine
 from usage_explore.errors import Fault, QueryError, TableMismatch
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_PICTURE_POINTS
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import query_string, to_pairs
@@ -26,7 +26,7 @@ from usage_explore.store import Store
 if TYPE_CHECKING:
     from usage_explore.db.ddl import Connection
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 _MAX_LINK_CHARACTERS = 4_000
 """Length up to which the next page is a `Link` header: clients and proxies limit headers."""

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import url_params, validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 from usage_explore.results import formulas
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 _P = TypeVar("_P", bound=BaseModel)
 
 

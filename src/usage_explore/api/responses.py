@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.store import Store
 
@@ -36,7 +36,7 @@ _VARY = "Accept, Authorization"
 _QUALITY = re.compile(r"(?:0(?:\.\d{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 
 
-def is_pinned(store: Store, query: Question) -> bool:
+def is_pinned(store: Store, query: Query) -> bool:
     """Whether the query's answer can never change from now on; call it before the query runs."""
     if query.as_of is None or (query.organization_id is None and store.organization_id is None):
         return False

@@ -27,7 +27,7 @@ from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.db import cancellation
 from usage_explore.db.cancellation import Work, working
 from usage_explore.errors import Fault, ScopeError
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.store import Store
 
 _T = TypeVar("_T")
@@ -122,7 +122,7 @@ class Service:
             raise Problem(ProblemType.FORBIDDEN, "The key is for an organization that this server does not show.")
         return dataclasses.replace(store.restricted([own]), organization_id=own)
 
-    async def run(self, request: Request, query: Question, work: Callable[[Store], _T]) -> _T:
+    async def run(self, request: Request, query: Query, work: Callable[[Store], _T]) -> _T:
         """The result of `work` on the request's store, within the limit of queries.
 
         Raises `Problem`, `ClientGone` and the store's errors.
@@ -134,7 +134,7 @@ class Service:
             except ScopeError:
                 raise self.scope_problem(request, query) from None
 
-    def scope_problem(self, request: Request, query: Question) -> Problem:
+    def scope_problem(self, request: Request, query: Query) -> Problem:
         """The problem for a query without an organization that may be read; says nothing about other organizations."""
         if query.organization_id or request.state.organization_id or self.store().organization_id:
             detail = "organization_id: this is not an organization you may see; choose another one."

@@ -26,11 +26,11 @@ from usage_explore.comparison import Comparison, compare
 from usage_explore.db import cancellation
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.store import Choice, Store, connect
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Source:
         """Every dimension key in the organization's events, most frequent first; up to ten minutes old."""
         return _dimension_keys(self.store, self.store.organization_id)
 
-    def values(self, group: str, within: Question) -> tuple[Choice, ...]:
+    def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
 
@@ -183,13 +183,13 @@ def _dimension_keys(_store: Store, organization_id: UUID | None) -> tuple[str, .
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner="Counting values", hash_funcs=_KEYS)
-def _values(_store: Store, organization_id: UUID | None, group: str, within: Question) -> tuple[Choice, ...]:
+def _values(_store: Store, organization_id: UUID | None, group: str, within: Query) -> tuple[Choice, ...]:
     with logged_work("values", organization_id, within, group=group):
         return tuple(_store.values(group, within))
 
 
 @contextmanager
-def logged_work(what: str, organization_id: UUID | None, query: Question | None = None, **more: str) -> Iterator[None]:
+def logged_work(what: str, organization_id: UUID | None, query: Query | None = None, **more: str) -> Iterator[None]:
     """Log the work on the database within, and cancel it when the server stops."""
     fields = {
         "asks": what,

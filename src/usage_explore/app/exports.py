@@ -11,7 +11,7 @@ from usage_explore import formatting
 from usage_explore.app import markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import page_url
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results import formulas
 
@@ -47,7 +47,7 @@ def snippets(query: AggregateQuery | EventQuery, then: str, source: Source) -> N
     st.code(source.sql(query), language="sql", wrap_lines=True)  # a block that scrolls has no keyboard focus
 
 
-def python_code(query: Question) -> str:
+def python_code(query: Query) -> str:
     """The query's repr, with one parameter per line if it is long."""
     text = repr(query)
     if len(text) <= _MAX_LINE:

@@ -20,7 +20,7 @@ from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -75,7 +75,7 @@ def chips(view: View, source: Source) -> None:
             )
 
 
-def dimension_hints(query: Question, source: Source) -> None:
+def dimension_hints(query: Query, source: Source) -> None:
     """Warn of the query's dimensions that no event of the organization has, with similar ones."""
     groups = {item.group for item in query_edits.filters(query)}
     if isinstance(query, AggregateQuery):

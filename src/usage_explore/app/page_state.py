@@ -14,7 +14,7 @@ from uuid import UUID
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import START, Question
+from usage_explore.query.base import START, Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import SeriesKind
 
@@ -72,7 +72,7 @@ class ExploreView:
         """The same view in another time zone."""
         return self.with_query(self.query.replace(timezone=timezone))
 
-    def with_query(self, query: Question) -> ExploreView:
+    def with_query(self, query: Query) -> ExploreView:
         """The view of another `AggregateQuery`. The selected span stays; the selected series if the grouping stays.
 
         The view of another organization has no selection.
@@ -126,7 +126,7 @@ class EventsView:
         """The same view in another time zone."""
         return self.replace(timezone=timezone)
 
-    def with_query(self, query: Question) -> EventsView:
+    def with_query(self, query: Query) -> EventsView:
         """The first page of another `EventQuery`."""
         return EventsView(cast("EventQuery", query).replace(cursor=None), self.timezone)
 
@@ -156,7 +156,7 @@ def _split(pairs: Pairs, names: tuple[str, ...]) -> tuple[Pairs, dict[str, str],
     return tuple(pair for pair in pairs if pair[0] not in names), own, faults
 
 
-def _query(model: type[Question], pairs: Pairs, faults: list[Fault]) -> Question:
+def _query(model: type[Query], pairs: Pairs, faults: list[Fault]) -> Query:
     try:
         query = model.from_params(pairs)
     except QueryError as error:

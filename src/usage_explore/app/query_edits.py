@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeVar
 
 from usage_explore.answers import Aggregate
 from usage_explore.query import buckets
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group, dimension_key
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 Test = Literal["is", "is not", "is missing", "is not missing"]
 TESTS: tuple[Test, ...] = ("is", "is not", "is missing", "is not missing")
@@ -65,7 +65,7 @@ def named_value(value: str) -> str:
     return f'"{value}"' if value == "(empty)" else value or "(empty)"
 
 
-def filters(query: Question) -> list[Filter]:
+def filters(query: Query) -> list[Filter]:
     """Every filter of the query, in the order of `describe`."""
     result = []
     for name in (*ID_COLUMNS, *TEXT_COLUMNS):
@@ -135,9 +135,9 @@ def without_group(query: _Q, group: str) -> _Q:
 def narrowed(answer: Aggregate, query: AggregateQuery, series: Series) -> AggregateQuery:
     """The query filtered to the events of one series, which may be Other; its window stays relative if it is."""
     behind = answer.events_at(series)
-    names = [name for name in Question.model_fields if name != "organization_id"]
+    names = [name for name in Query.model_fields if name != "organization_id"]
     changes: dict[str, Any] = {name: getattr(behind, name) for name in names}
-    fields = Question.model_fields
+    fields = Query.model_fields
     return query.replace(**{name: None if value == fields[name].default else value for name, value in changes.items()})
 
 

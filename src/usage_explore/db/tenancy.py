@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import NotSupportedError
 
 from usage_explore.errors import ScopeError
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.sql import filters, hints
 
-_Q = TypeVar("_Q", bound=Question)
+_Q = TypeVar("_Q", bound=Query)
 
 _CACHE_SECONDS = 60
 """Time for which the result that an organization has events is cached."""
@@ -37,7 +37,7 @@ class Scope:
         own = self.organization_id in (None, organization_id)
         return own and (self.allowed is None or organization_id in self.allowed)
 
-    def check(self, query: Question) -> None:
+    def check(self, query: Query) -> None:
         """Raise `ScopeError` for an organization that is not visible.
 
         The database is not queried, so the time does not reveal whether it exists.

@@ -88,7 +88,7 @@ _START_PATHS = {"AggregateQuery": ("", "explore"), "Period": ("validate",)}
 
 _EXAMPLE_ID = "0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11"
 
-_Q = TypeVar("_Q", bound="Question")
+_Q = TypeVar("_Q", bound="Query")
 
 
 class _OwnNamesFirst(ModelMetaclass):
@@ -99,7 +99,7 @@ class _OwnNamesFirst(ModelMetaclass):
         return sorted(name for name in own if not name.startswith("_"))
 
 
-class Question(BaseModel, metaclass=_OwnNamesFirst):
+class Query(BaseModel, metaclass=_OwnNamesFirst):
     """Organization, filters and `as_of`, which all queries have. All filters AND together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -211,9 +211,7 @@ class Question(BaseModel, metaclass=_OwnNamesFirst):
     def _owner(cls, names: Iterable[str]) -> str:
         """The name of the other class of query that has most of the parameters, blank if none has any."""
         names = {*names} - {*cls.model_fields}
-        classes = [
-            other for other in (*Question.__subclasses__(), *Windowed.__subclasses__()) if other.__name__ in _PAGES
-        ]
+        classes = [other for other in (*Query.__subclasses__(), *Windowed.__subclasses__()) if other.__name__ in _PAGES]
         known = {
             other.__name__: len(names & {*other.model_fields, *other.VIEW}) for other in classes if other is not cls
         }
@@ -307,7 +305,7 @@ _TIME_HELP = (
 )
 
 
-class Windowed(Question):
+class Windowed(Query):
     """A query of a half-open window of time `[since, until)`, with a time zone."""
 
     since: Annotated[_moment, InPython(f"Window start, inclusive: {_TIME_HELP}")] = Field(
@@ -406,7 +404,7 @@ class Windowed(Question):
 def expect(model: type[_Q], value: object) -> _Q:
     """The value, which must be a query of that class. Raises `QueryError`."""
     if not isinstance(value, model):
-        actual = type(value).__name__ if isinstance(value, Question) else validators.shorten(value)
+        actual = type(value).__name__ if isinstance(value, Query) else validators.shorten(value)
         raise QueryError([Fault("query", f"needs {model.__name__}, not {actual}; make one with the same filters")])
     return value
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from usage_explore.formatting import data_value, date_and_time, printable, span
-from usage_explore.query.base import Question, Windowed, expect
+from usage_explore.query.base import Query, Windowed, expect
 from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
@@ -16,12 +16,12 @@ _FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
 
 
-def describe(query: Question, *, whole_seconds: bool = False) -> str:
+def describe(query: Query, *, whole_seconds: bool = False) -> str:
     """The query in words: "Quantity per day by model, 1–30 Sep 2026, Europe/Berlin".
 
     `whole_seconds` leaves out fractions of seconds, for a title. Raises `QueryError` for anything but a query.
     """
-    expect(Question, query)
+    expect(Query, query)
     shown: Callable[[str], str] = partial(_FRACTION.sub, "") if whole_seconds else str
     match query:
         case AggregateQuery():
@@ -49,7 +49,7 @@ def group_name(group: str) -> str:
     return _KEYED_GROUPS.get(group) or group.removesuffix("_id").replace("_", " ")
 
 
-def filter_words(query: Question) -> list[str]:
+def filter_words(query: Query) -> list[str]:
     """The filters in words, such as "model is large or small"."""
     columns = ((name, value) for name in GROUPS if (value := getattr(query, name)))
     words = [

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from usage_explore.errors import Fault
 from usage_explore.query import buckets, validators
-from usage_explore.query.base import Question, Windowed, optional_instant
+from usage_explore.query.base import Query, Windowed, optional_instant
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.filters import GROUPS, group
 from usage_explore.query.limits import MAX_TOP
@@ -22,7 +22,7 @@ METRICS: dict[str, str] = {"count": "events", "sum_quantity": "quantity"}
 """The measures, and their names in `describe`."""
 
 
-class EventQuery(Question):
+class EventQuery(Query):
     """Raw events, newest first: ordered by `timestamp` and `id`, both descending.
 
     `EventQuery(metric_key="tokens_in", dimensions={"model": "large"}, limit=100)`. Raises `QueryError` with all

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Table, select, text
 
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.sql.buckets import has_metric_keys
 from usage_explore.sql.filters import scope
@@ -75,13 +75,13 @@ def aggregate_paths(
     return (first if isinstance(first, str) else serving(query, edges, now, found, metrics=True)), None
 
 
-def choices_path(connection: Connection, table: Table, query: Question, group: str, now: datetime) -> Serving | str:
+def choices_path(connection: Connection, table: Table, query: Query, group: str, now: datetime) -> Serving | str:
     """The same for how many of the question's events have each value of a group, or each dimension key (`keys`)."""
     found = kept(connection, table, query)
     return found if isinstance(found, str) else serving_choices(query, group, now, found)
 
 
-def kept(connection: Connection, table: Table, query: Question) -> dict[str, Kept] | str:
+def kept(connection: Connection, table: Table, query: Query) -> dict[str, Kept] | str:
     """What the rollup keeps of the question's organization, by dimension, else why this role is answered without it."""
     catalogue, rows = kept_table(table), rollup_table(table)
     names = {

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table
 
 from usage_explore.errors import NotExact
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.results.series import series
 from usage_explore.results.types import Series, Served
@@ -63,7 +63,7 @@ class Paths:
         return found
 
     def choices(
-        self, query: Question, group: str, most: int | None, events: Callable[[Table, Question], Select[Any]]
+        self, query: Query, group: str, most: int | None, events: Callable[[Table, Query], Select[Any]]
     ) -> list[tuple[str, int]]:
         """(value, events) of a group, most frequent first; `events` is the statement where the rollup cannot serve."""
         serving = self._serving(query, group)
@@ -77,7 +77,7 @@ class Paths:
         rows = self.connection.execute(aggregation.aggregate(self.table, query, serving, metrics)).all()
         return series(rows, query, edges, min(self.now, query.as_of or self.now)), rows[0].metrics
 
-    def _serving(self, query: Question, group: str) -> Serving | None:
+    def _serving(self, query: Query, group: str) -> Serving | None:
         if not self.rollup:
             return None
         path = lookup.choices_path(self.connection, self.table, query, group, self.now)

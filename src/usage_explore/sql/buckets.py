@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.expression import CTE, CompoundSelect
 from sqlalchemy.types import UserDefinedType
 
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Metric
 from usage_explore.sql.filters import conditions, expression, filters, object_keys, scope, within_bounds
 from usage_explore.sql.rollup_plan import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots
@@ -133,7 +133,7 @@ def metric_points(
     )
 
 
-def rollup_choices(table: Table, query: Question, group: str, most: int | None, serving: Serving) -> Select[Any]:
+def rollup_choices(table: Table, query: Query, group: str, most: int | None, serving: Serving) -> Select[Any]:
     """`filters.values`, or `filters.dimension_keys` for the group `keys`, from the rollup."""
     pieces = _pieces(table, query, serving, _Measure(group, "count")).subquery("pieces")
     events = func.sum(pieces.c.events)
@@ -174,7 +174,7 @@ def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[An
     return select(func.coalesce(func.sum(pieces.c.events), 0).cast(BigInteger))
 
 
-def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) -> CompoundSelect[Any]:
+def _pieces(table: Table, query: Query, serving: Serving, measure: _Measure) -> CompoundSelect[Any]:
     """The pieces of the answer, to be summed.
 
     Columns: `bucket` if there are edges, `key` if there is a group, `metric_key` if the measure is by metric key,
@@ -188,7 +188,7 @@ def _pieces(table: Table, query: Question, serving: Serving, measure: _Measure) 
     )
 
 
-def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure: _Measure) -> Select[Any]:
+def _whole(rows: Table, query: Query, slots: Slots, known: datetime, measure: _Measure) -> Select[Any]:
     """Rows of the rollup."""
     c = rows.c
 
@@ -206,7 +206,7 @@ def _whole(rows: Table, query: Question, slots: Slots, known: datetime, measure:
     )
 
 
-def _within_slots(slot: ColumnElement[datetime], query: Question, slots: Slots) -> list[ColumnElement[bool]]:
+def _within_slots(slot: ColumnElement[datetime], query: Query, slots: Slots) -> list[ColumnElement[bool]]:
     """The whole slots: as a range, or one by one for a filtered query, which can use the index then."""
     first, last, grain = slots.first, slots.last, slots.grain
     some = bool(query.dimensions) or any(getattr(query, name) for name in COLUMNS)
@@ -216,9 +216,7 @@ def _within_slots(slot: ColumnElement[datetime], query: Question, slots: Slots) 
     return within_bounds(slot, first, last)
 
 
-def _piece(
-    table: Table, query: Question, condition: ColumnElement[bool], measure: _Measure, sign: int = 1
-) -> Select[Any]:
+def _piece(table: Table, query: Query, condition: ColumnElement[bool], measure: _Measure, sign: int = 1) -> Select[Any]:
     """Events that satisfy a condition, added (`sign` 1) or subtracted (-1)."""
     source: FromClause = table
     key = _key(partial(expression, table), measure.group)
@@ -234,7 +232,7 @@ def _piece(
     )
 
 
-def _within(query: Question, edge: Edge) -> Question:
+def _within(query: Query, edge: Edge) -> Query:
     if isinstance(query, AggregateQuery):
         return query.replace(since=edge.since, until=edge.until, as_of=None)
     return query.replace(occurred_after=edge.since, occurred_before=edge.until, as_of=None)

@@ -40,7 +40,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.errors import ScopeError
-from usage_explore.query.base import Question, Windowed
+from usage_explore.query.base import Query, Windowed
 from usage_explore.query.cursor import Position
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.query.queries import EventQuery
@@ -56,7 +56,7 @@ _SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]{0,131071})(\.[0-9]{1,16383})?"
 """Texts of JSON booleans and numbers, up to the digits that PostgreSQL's numeric holds."""
 
 
-def conditions(table: Table, query: Question) -> list[ColumnElement[bool]]:
+def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
     """The query's organization, filters and window as SQL conditions.
 
     Raises `ScopeError` if the query names no organization, `ValueError` for a relative window.
@@ -88,14 +88,14 @@ def outside_bounds(table: Table) -> ColumnElement[bool]:
     return or_(*(or_(time < EARLIEST, time >= LATEST, time.is_(None)) for time in times))
 
 
-def scope(organization: ColumnElement[UUID], query: Question) -> ColumnElement[bool]:
+def scope(organization: ColumnElement[UUID], query: Query) -> ColumnElement[bool]:
     """The condition that restricts a statement to the query's organization. Raises `ScopeError` if it names none."""
     if query.organization_id is None:
         raise ScopeError("organization_id: a query needs an organization; name one")
     return organization == query.organization_id
 
 
-def filters(column: Callable[[str], ColumnElement[Any]], query: Question) -> list[ColumnElement[bool]]:
+def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[ColumnElement[bool]]:
     """The query's filters without its times; `column` gives the SQL column of a group."""
     result: list[ColumnElement[bool]] = []
     for name in ID_COLUMNS:
@@ -161,14 +161,14 @@ def first(table: Table, query: EventQuery) -> Select[datetime | None]:
     return select(func.min(table.c.timestamp)).where(*conditions(table, query))
 
 
-def known(table: Table, query: Question, since: datetime | None, until: datetime) -> Select[datetime]:
+def known(table: Table, query: Query, since: datetime | None, until: datetime) -> Select[datetime]:
     """The latest `ingested_at` of the organization from `since` to `until`, both inclusive."""
     arrived = table.c.ingested_at
     arrivals = [*within_bounds(arrived, since), arrived <= until]
     return select(func.max(arrived)).where(scope(table.c.organization_id, query), *arrivals)
 
 
-def values(table: Table, query: Question, group: str, max_values: int) -> Select[str, int]:
+def values(table: Table, query: Query, group: str, max_values: int) -> Select[str, int]:
     """The values of a group with their number of events, most frequent first, without absent ones.
 
     Columns: `value` text, `events` bigint.
@@ -184,7 +184,7 @@ def values(table: Table, query: Question, group: str, max_values: int) -> Select
     )
 
 
-def dimension_keys(table: Table, query: Question) -> Select[Any]:
+def dimension_keys(table: Table, query: Query) -> Select[Any]:
     """The dimension keys with their number of events, most frequent first, without the empty key.
 
     Columns: `value` text, `events` bigint.
@@ -250,7 +250,7 @@ def to_sql(statement: Select[Any]) -> str:
     return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
-def _window(timestamp: Column[datetime], query: Question) -> list[ColumnElement[bool]]:
+def _window(timestamp: Column[datetime], query: Query) -> list[ColumnElement[bool]]:
     since: datetime | None
     until: datetime | None
     match query:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from usage_explore.errors import Fault, QueryError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened
 from usage_explore.query import validators
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, Texts, dimension_group
 from usage_explore.sql import filters
 
@@ -59,7 +59,7 @@ def warn(message: str) -> None:
     warnings.warn_explicit(message, HintWarning, frame.f_code.co_filename, frame.f_lineno)
 
 
-def check_commas(connection: Connection, table: Table, query: Question, *, empty: bool, escaped: bool) -> None:
+def check_commas(connection: Connection, table: Table, query: Query, *, empty: bool, escaped: bool) -> None:
     """Raise `QueryError` for a list that was written as one value, and for a metric key that was split at its comma.
 
     That is: no event has the value, but some have a part of it between commas; or no event has any of the metric keys,
@@ -82,7 +82,7 @@ def check_commas(connection: Connection, table: Table, query: Question, *, empty
         raise QueryError(faults)
 
 
-def _list_as_value(connection: Connection, table: Table, query: Question, group: str, value: str) -> str:
+def _list_as_value(connection: Connection, table: Table, query: Query, group: str, value: str) -> str:
     """The fault of a value that is a list, such as `price_key="p1,p2"`; blank for others."""
     parts = tuple(dict.fromkeys(part for item in value.split(",") if (part := item.strip())))
     if "," not in value or not parts or _exist(connection, table, query, group, (value,)):
@@ -95,7 +95,7 @@ def _list_as_value(connection: Connection, table: Table, query: Question, group:
     )
 
 
-def _value_as_list(connection: Connection, table: Table, query: Question, values: Texts) -> str:
+def _value_as_list(connection: Connection, table: Table, query: Query, values: Texts) -> str:
     """The fault of metric keys that are one with commas, such as `metric_key=a,b` in a link; blank for others."""
     if len(values) > _MAX_JOINED_VALUES or _exist(connection, table, query, "metric_key", values):
         return ""
@@ -110,7 +110,7 @@ def _value_as_list(connection: Connection, table: Table, query: Question, values
     return ""
 
 
-def suspicious(connection: Connection, table: Table, query: Question, group_by: str, *, empty: bool) -> list[str]:
+def suspicious(connection: Connection, table: Table, query: Query, group_by: str, *, empty: bool) -> list[str]:
     """Warnings about names that none of the newest events has, blank without any.
 
     - Values of filters, if a similar or longer value exists: of exclusions, and if the answer is `empty` of all.
@@ -133,7 +133,7 @@ def suspicious(connection: Connection, table: Table, query: Question, group_by: 
         return []
 
 
-def _text_filters(query: Question) -> Iterator[_TextFilter]:
+def _text_filters(query: Query) -> Iterator[_TextFilter]:
     for name in TEXT_COLUMNS:
         if values := getattr(query, name):
             yield _TextFilter(name, name, values)
@@ -144,22 +144,22 @@ def _text_filters(query: Question) -> Iterator[_TextFilter]:
             yield _TextFilter(NOT + name, name, values)
 
 
-def _exist(connection: Connection, table: Table, query: Question, group: str, values: Texts) -> bool:
+def _exist(connection: Connection, table: Table, query: Query, group: str, values: Texts) -> bool:
     """Whether the query's organization has an event with one of the values."""
     filter_ = {"dimensions": {group: values}} if group.startswith(DIMENSION) else {group: values}
-    of_organization = Question(organization_id=query.organization_id, **filter_)
+    of_organization = Query(organization_id=query.organization_id, **filter_)
     statement = select(select(table.c.id).where(*filters.conditions(table, of_organization)).exists())
     return bool(connection.execute(statement).scalar_one())
 
 
-def _sample(table: Table, query: Question) -> Subquery:
+def _sample(table: Table, query: Query) -> Subquery:
     """The organization's newest events."""
     of_organization = filters.scope(table.c.organization_id, query)
     newest = select(table).where(of_organization).order_by(table.c.timestamp.desc(), table.c.id.desc())
     return newest.limit(SAMPLE_EVENTS).subquery()
 
 
-def _unknown_dimensions(connection: Connection, table: Table, query: Question, groups: set[str]) -> Iterator[str]:
+def _unknown_dimensions(connection: Connection, table: Table, query: Query, groups: set[str]) -> Iterator[str]:
     if not groups:
         return
     sample = _sample(table, query)
@@ -171,9 +171,7 @@ def _unknown_dimensions(connection: Connection, table: Table, query: Question, g
         yield f"{validators.named(group)}: none of the newest {SAMPLE_EVENTS:,} events has it{similar}"
 
 
-def _misspelled(
-    connection: Connection, table: Table, query: Question, text_filters: list[_TextFilter]
-) -> Iterator[str]:
+def _misspelled(connection: Connection, table: Table, query: Query, text_filters: list[_TextFilter]) -> Iterator[str]:
     """Values that no event of the sample has, if it has a similar one, or one that contains it."""
     sample = _sample(table, query)
     for parameter, group, values in text_filters:

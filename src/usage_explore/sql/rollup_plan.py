@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from usage_explore.query.base import Question, Windowed
+from usage_explore.query.base import Query, Windowed
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import AggregateQuery, EventQuery
 
@@ -121,7 +121,7 @@ def serving(
     return _pieces(query, *query.span, now, found, coarse)
 
 
-def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[str, Kept]) -> Serving | str:
+def serving_choices(query: Query, group: str, now: datetime, kept: Mapping[str, Kept]) -> Serving | str:
     """The same for how many of the question's events have each value of a group, or each dimension key (`keys`)."""
     found = _kept(query, group, kept)
     if isinstance(found, str):
@@ -136,7 +136,7 @@ def serving_choices(query: Question, group: str, now: datetime, kept: Mapping[st
             return _pieces(query, None, None, now, found, coarse)
 
 
-def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
+def _kept(query: Query, group: str, kept: Mapping[str, Kept]) -> Kept | str:
     named = dimensions(query, group)
     if len(named) > 1:
         return f"{' and '.join(named)} are asked for together, and the rollup keeps one dimension at a time"
@@ -145,7 +145,7 @@ def _kept(query: Question, group: str, kept: Mapping[str, Kept]) -> Kept | str:
 
 
 def _pieces(
-    query: Question, since: datetime | None, until: datetime | None, now: datetime, kept: Kept, coarse: bool
+    query: Query, since: datetime | None, until: datetime | None, now: datetime, kept: Kept, coarse: bool
 ) -> Serving | str:
     """The pieces of a window; `coarse` where the summary suffices for the question."""
     known = kept.known(query.as_of)
@@ -176,12 +176,12 @@ def _summarized(slots: Slots) -> tuple[Slots, ...]:
     return (days, *(each for each in rest if each.first != each.last))
 
 
-def dimensions(query: Question, group: str) -> tuple[str, ...]:
+def dimensions(query: Query, group: str) -> tuple[str, ...]:
     """What the question filters by, and a group; without the metric key, which is part of every row."""
     return tuple(sorted(_named(query, group) - {"metric_key", NONE}))
 
 
-def _named(query: Question, group: str) -> set[str]:
+def _named(query: Query, group: str) -> set[str]:
     named = {group, *query.missing}
     named |= {name for name in GROUPS if getattr(query, name)}
     named |= {dimension_group(key) for key, _ in query.dimensions}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import Connection, Select, Table
 
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.rollup.routing import Paths
 from usage_explore.validation.finding import Finding
@@ -137,4 +137,4 @@ class Examination:
 
     @property
     def _shared(self) -> dict[str, Any]:
-        return self.period.shared_with(Question)
+        return self.period.shared_with(Query)

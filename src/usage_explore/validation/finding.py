@@ -12,7 +12,7 @@ from uuid import UUID
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.formatting import counted
 from usage_explore.query import buckets
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -88,7 +88,7 @@ class Finding:
         end = min(self.until + margin, max(self.until, period.as_of or now), LATEST)
         whole = buckets.floor(end, bucket, period.zone)
         return AggregateQuery(
-            **self.question.shared_with(Question),
+            **self.question.shared_with(Query),
             since=since,
             until=whole if whole >= self.until else end,
             timezone=period.timezone,

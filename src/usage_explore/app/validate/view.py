@@ -13,7 +13,7 @@ from usage_explore.app.page_state import Pairs, explicit, started
 from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
-from usage_explore.query.base import START, Question
+from usage_explore.query.base import START, Query
 from usage_explore.query.queries import Period
 from usage_explore.validation import SEVERITIES, Finding
 from usage_explore.validation.finding import SUBJECTS
@@ -69,7 +69,7 @@ class ValidateView:
         """The same view in another time zone."""
         return self.with_query(self.query.replace(timezone=timezone))
 
-    def with_query(self, query: Question) -> ValidateView:
+    def with_query(self, query: Query) -> ValidateView:
         """The view of another `Period`, without the open finding and the list's filters on customers and metrics."""
         return ValidateView(cast("Period", query), self.severities, self.checks)
 

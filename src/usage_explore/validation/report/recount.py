@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from usage_explore import formatting
 from usage_explore.decimals import Number, total
 from usage_explore.errors import UsageExploreError
-from usage_explore.query.base import Question
+from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_AGGREGATE_BUCKETS
 from usage_explore.query.queries import METRICS, AggregateQuery
 from usage_explore.validation.report import wording
@@ -89,7 +89,7 @@ def _query(validation: Validation, measure: str) -> AggregateQuery:
     period = validation.period
     since, until = period.span
     return AggregateQuery(
-        **period.shared_with(Question),
+        **period.shared_with(Query),
         since=since,
         until=until,
         timezone=period.timezone,
