@@ -33,7 +33,7 @@ SLOW_PATHS = (
     *(
         "access/test_bind_check.py",
         "api/test_openapi.py",
-        "app/test_guard.py",
+        "app/test_middleware.py",
         "app/validate/test_run.py",
         "query/test_queries_in_python.py",
     ),
