@@ -75,11 +75,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         y_max=1.0,
         width=shape_width,
     )
-    rounded = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
-    if not fits and rounded.shown:  # without it the digits themselves are on screen
-        rounded.config["help"] = "Long totals are rounded here; a copy has every digit"
     ratios = {
-        "total": rounded,
         "share": grid.ratios(
             "Share",
             [float(Decimal(part) / Decimal(total)) if total > 0 else None for part in totals],
@@ -97,7 +93,14 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
     }
     labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
     others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
-    name_width = max(_MIN_NAME_PIXELS, min(grid.width(name, labels), _MAX_NAME_PIXELS, _PHONE_TABLE_PIXELS - others))
+    total_column = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
+    whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
+    if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
+        fits, total_column = False, grid.numbers("Total", totals, formatting.short)
+    if not fits and total_column.shown:  # without it the digits themselves are on screen
+        total_column.config["help"] = "Long totals are rounded here; a copy has every digit"
+    others += total_column.width
+    name_width = max(_MIN_NAME_PIXELS, whole_name)
     button = st.column_config.ButtonColumn(
         name,
         key=key,
@@ -112,6 +115,7 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
         # a heading without a text fails WCAG
         "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
         "name": grid.Column(pd.Series(labels, dtype="object"), button),
+        "total": total_column,
         **ratios,
         "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
     }
