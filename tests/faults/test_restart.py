@@ -101,7 +101,7 @@ def test_an_export_half_way_says_that_it_is_not_whole(
                 received.extend(iter(answer.iter_bytes()))
     sound, mark, said = b"".join(received).rpartition(b"# error: ")
     assert mark
-    assert b"not whole" in said
+    assert b"not complete" in said
     assert len(sound) > 1_000
     assert whole.startswith(sound)
     server.start()

@@ -101,7 +101,7 @@ def test_an_answer_from_another_process_cannot_be_pinned(store: Store) -> None:
     again = pickle.loads(pickle.dumps(answer))
     assert again == answer
     assert again.url() == answer.url()
-    with pytest.raises(ConfigurationError, match="ask the question again"):
+    with pytest.raises(ConfigurationError, match="run its query again"):
         again.url(pinned=True)
 
 

@@ -134,7 +134,7 @@ def test_connections_leave_when_their_time_is_over(events_database_url: str, mon
             return {_process(opened) for _ in range(3)}
 
     assert len(processes()) == 1
-    monkeypatch.setattr(engine, "_KEPT", (0, 0))
+    monkeypatch.setattr(engine, "_CONNECTION_LIFETIME_SECONDS", (0, 0))
     assert len(processes()) == 3
 
 

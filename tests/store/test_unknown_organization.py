@@ -92,7 +92,7 @@ def test_http_refuses_it_as_it_refuses_another_ones(filled: str, tmp_path: Path,
     sent = {"Authorization": f"Bearer {key}"} if door != "server" else {}
     params = {"organization_id": str(UNKNOWN)} if door == "claim" else {}
     with connect(filled, UNKNOWN if door == "server" else None) as store:
-        options = {} if door == "server" else {"scope": access}
+        options = {} if door == "server" else {"access": access}
         with asking(store, **options) as client:
             for path in (EVENTS, AGGREGATE, EXPORT, f"{AGGREGATE}.svg"):
                 answer = client.get(path, params=params, headers=sent)
