@@ -196,9 +196,9 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
-            found = self._paths(connection, _now(connection)).count(scoped)
-            self._hint(connection, scoped, empty=not found)
-            return found
+            events = self._paths(connection, _now(connection)).count(scoped)
+            self._hint(connection, scoped, empty=not events)
+            return events
 
     def extent(self) -> tuple[datetime, datetime] | None:
         """The times of the organization's first and last event, None without events."""
@@ -409,8 +409,8 @@ class Store:
         requested = expect(Query, EventQuery() if within is None else within)
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
-            found = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
-        return [Choice(*row) for row in found]
+            rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
+        return [Choice(*row) for row in rows]
 
     @contextmanager
     def _transaction(

@@ -94,16 +94,16 @@ def _metrics(
 ) -> ColumnElement[int]:
     """The number of metrics: from the points if they tell it, else from the rollup, else from `measured`."""
     if query.group_by == "metric_key":
-        found = select(points.c.key).distinct()
+        metric_keys = select(points.c.key).distinct()
     elif has_metric_keys(query):
-        found = select(literal(1)).select_from(points).limit(1)
+        metric_keys = select(literal(1)).select_from(points).limit(1)
     elif metrics:
-        found = rollup_choices(table, query, "metric_key", None, metrics)
+        metric_keys = rollup_choices(table, query, "metric_key", None, metrics)
     else:
-        found = select(measured.c.metric_key).group_by(measured.c.metric_key)
+        metric_keys = select(measured.c.metric_key).group_by(measured.c.metric_key)
         if "events" in measured.c:  # rows of the rollup that other rows subtract again
-            found = found.having(func.sum(measured.c.events) != 0)
-    return select(func.count()).select_from(found.subquery()).scalar_subquery()
+            metric_keys = metric_keys.having(func.sum(measured.c.events) != 0)
+    return select(func.count()).select_from(metric_keys.subquery()).scalar_subquery()
 
 
 def metric_points(
