@@ -127,9 +127,9 @@ def duration(length: timedelta) -> str:
 def elapsed(length: timedelta) -> str:
     """A measured time: `3 ms`, `1.24 s`, `2 min 5 s`."""
     seconds = length.total_seconds()
-    if seconds < 1:
+    if seconds < 0.9995:  # the unit is chosen after rounding
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.2f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{seconds:.2f} s" if seconds < 59.995 else f"{round(seconds) // 60} min {round(seconds) % 60} s"
 
 
 def date(moment: datetime) -> str:

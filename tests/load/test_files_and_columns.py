@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pandas as pd
@@ -13,6 +15,8 @@ import pytest
 
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError, TableMismatch
+from usage_explore.files.parquet_source import ParquetSource
+from usage_explore.files.values import Unreadable
 from usage_explore.load import load_files
 
 HEADER = "customer_id,metric_key,quantity,timestamp,idempotency_key"
@@ -312,3 +316,33 @@ def test_parquet_values_are_taken_exactly(load):
         ("2", "0.0000001", None, '{"tags": {}}'),
     ]
     assert load.rows("timestamp")[0][0].timestamp() == stamp / 1e6
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([{"price": 0.1}, None], pa.struct([("price", pa.float32())])), [{"price": 0.1}, None]),
+        (pa.array([[0.1, None]], pa.list_(pa.float16())), [[0.1, None]]),
+        (pa.array([[("a", 0.7)]], pa.map_(pa.string(), pa.float32())), [{"a": 0.7}]),
+    ],
+)
+def test_a_float_inside_a_column_is_its_shortest_text_too(tmp_path: Path, column: pa.Array, expected: Any) -> None:
+    pq.write_table(pa.table({"x": column}), tmp_path / "floats.parquet")
+    assert [record["x"] for _, record, _ in ParquetSource(tmp_path / "floats.parquet")] == expected
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([10**15, 0], pa.timestamp("ms", "UTC")),
+        pa.array([2**30, 0], pa.date32()),
+        pa.array([b"\xff\xfe", b"text"], pa.binary()).view(pa.string()),
+        pa.array([[({"a": 1}, 1)], []], pa.map_(pa.struct([("a", pa.int64())]), pa.int64())),
+    ],
+)
+def test_a_cell_that_python_cannot_hold_spares_the_other_rows(tmp_path: Path, column: pa.Array) -> None:
+    pq.write_table(pa.table({"x": column}), tmp_path / "odd.parquet")
+    first, second = (record["x"] for _, record, _ in ParquetSource(tmp_path / "odd.parquet"))
+    assert isinstance(first, Unreadable)
+    assert first.reason.startswith("cannot be read: ")
+    assert not isinstance(second, Unreadable)

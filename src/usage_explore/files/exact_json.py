@@ -87,6 +87,8 @@ def _dumps(value: object, *, sort: bool) -> str:
     if isinstance(value, float):
         return str(check_size(repr(value)))
     if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise Bad("has a key that is not text")
         items = sorted(value.items()) if sort else value.items()
         return "{" + ",".join(f"{_string(k)}:{_dumps(v, sort=sort)}" for k, v in items) + "}"
     if isinstance(value, (list, tuple)):

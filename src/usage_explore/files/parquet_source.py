@@ -85,11 +85,11 @@ class ParquetSource(Source):
             self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
             schema = self._file.schema
             leaves = [schema.column(index) for index in range(min(len(schema.names), MAX_COLUMNS + 1))]
-        except (pa.ArrowException, OSError) as error:
+            self.names = tuple(self._file.schema_arrow.names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise LoadError(f"{path}: is not a Parquet file: {error}") from error
         self._leaves = leaves
         self._check_widths()
-        self.names = tuple(self._file.schema_arrow.names)
         self.length = self._file.metadata.num_rows
         self._row = 0
         self._times: frozenset[str] = frozenset()
@@ -179,6 +179,8 @@ class ParquetSource(Source):
                 ]
                 for values in zip(*columns, strict=True):
                     self._row += 1
+                    if self._row > self.length:
+                        raise LoadError(f"{self.path}: has more rows than the {self.length:,} that it names")
                     yield self._row, dict(zip(names, values, strict=True)), None
         except (pa.ArrowException, OSError, KeyError) as error:
             raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
@@ -238,10 +240,53 @@ def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[
         texts = [str(number) for number in numbers.astype(np.float16 if kind == pa.float16() else np.float32)]
         valid = column.is_valid().to_pylist()
         return [text if there else None for text, there in zip(texts, valid, strict=True)]
-    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except (ValueError, OverflowError, TypeError):  # the text of one cell is not UTF-8, its date beyond 9999, …
+        values = [_value(cell) for cell in column]
+    if _has_short_floats(kind):
+        values = [_with_short_floats(value, kind) for value in values]
     if pa.types.is_struct(kind):
-        return [value and {key: item for key, item in value.items() if item is not None} for value in values]
+        return [
+            {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+            for value in values
+        ]
     return values
+
+
+def _value(cell: Any) -> Any:
+    """One cell as a Python value, `Unreadable` where Python has none."""
+    try:
+        return cell.as_py(maps_as_pydicts="strict")
+    except (ValueError, OverflowError, TypeError) as error:
+        return Unreadable(f"cannot be read: {error}")
+
+
+def _inner_types(kind: Any) -> list[Any]:
+    if pa.types.is_map(kind):
+        return [kind.key_type, kind.item_type]
+    if pa.types.is_nested(kind):
+        return [kind.field(index).type for index in range(kind.num_fields)]
+    return [kind.value_type] if pa.types.is_dictionary(kind) else []
+
+
+def _has_short_floats(kind: Any) -> bool:
+    """Whether the type has floats of 16 or 32 bits inside."""
+    return kind in (pa.float16(), pa.float32()) or any(map(_has_short_floats, _inner_types(kind)))
+
+
+def _with_short_floats(value: Any, kind: Any) -> Any:
+    """The value with each float of 16 or 32 bits as the double of its shortest decimal text: 0.1, not 0.10000000149."""
+    if value is None or isinstance(value, Unreadable):
+        return value
+    if kind in (pa.float16(), pa.float32()):
+        return float(str((np.float16 if kind == pa.float16() else np.float32)(value)))
+    if pa.types.is_map(kind):
+        return {key: _with_short_floats(item, kind.item_type) for key, item in value.items()}
+    if pa.types.is_struct(kind):
+        return {field.name: _with_short_floats(value[field.name], field.type) for field in kind}
+    inner = _inner_types(kind)
+    return [_with_short_floats(item, inner[0]) for item in value] if isinstance(value, list) and inner else value
 
 
 _MICROSECONDS_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}

@@ -273,6 +273,18 @@ def test_a_period_of_zeros_is_not_learned_from(
     assert "the quantity is zero" in finding.sentence
 
 
+def test_a_period_of_zeros_of_all_customers_is_not_taken_for_usual(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = [row for customer in (1, 2, 3) for row in sparse(customer, since=-60, until=31)]
+    rows = [Row(**{**vars(row), "quantity": Decimal(0)}) if row.timestamp >= SINCE else row for row in rows]
+    store = store_of(events_connection, events_database_url, rows)
+    found = findings(store)
+    store.close()
+    assert {finding.customer_id for finding in found} == {UUID(int=1), UUID(int=2), UUID(int=3)}
+    assert all("the quantity is zero" in finding.sentence for finding in found)
+
+
 def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_database_url: str) -> None:
     rows = [
         row

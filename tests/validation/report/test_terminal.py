@@ -79,7 +79,10 @@ def test_shares(part: str, written: str) -> None:
     assert formatting.percent(Decimal(part)) == written
 
 
-@pytest.mark.parametrize(("seconds", "written"), [(0.0031, "3 ms"), (1.2345, "1.23 s"), (125.4, "2 min 5 s")])
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.0031, "3 ms"), (0.9996, "1.00 s"), (1.2345, "1.23 s"), (59.996, "1 min 0 s"), (125.4, "2 min 5 s")],
+)
 def test_durations(seconds: float, written: str) -> None:
     assert formatting.elapsed(timedelta(seconds=seconds)) == written
 

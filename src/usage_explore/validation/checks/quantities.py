@@ -141,7 +141,15 @@ def statement(table: Table, period: Period) -> Select[Any]:
             c.customer_id,
             c.metric_key,
             func.count().label("events"),
+            func.sum(func.count()).over(partition_by=c.metric_key).cast(Double).label("metric_events"),
             *(func.count().filter(holds).label(kind) for kind, holds in kinds(table).items()),
+            *(
+                func.sum(func.count().filter(holds))
+                .over(partition_by=c.metric_key)
+                .cast(Double)
+                .label(f"metric_{kind}")
+                for kind, holds in kinds(table).items()
+            ),
         )
         .where(*(conditions(table, before) if before else [false()]), c.customer_id.in_(suspects))
         .group_by(c.customer_id, c.metric_key)
@@ -179,7 +187,9 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS))
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
     is_unusual_day = k.events > case((expected == 0, 0.0), else_=_bound(expected))
-    before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), other_rate)
+    # of others too before the period: a fault of all customers is not taken for usual
+    other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
+    before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), func.coalesce(other_rate_before, 0.0))
     is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS, k.whole > _bound(k.whole_events * before_rate))
     return (
         select(
@@ -318,7 +328,7 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
             f", up to {plain(size.largest)}: {short(size.times)} times the largest of {size.whose}, {plain(size.usual)}"
         )
     else:
-        usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f}"
+        usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
         words += f", where {usual} would be usual"
         if unusual.quantity:
             left = usage[unusual.customer_id, unusual.metric_key][1]
