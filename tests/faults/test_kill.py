@@ -101,7 +101,7 @@ def test_an_embedded_server_that_stands_still_is_not_waited_for_for_ever(
     filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "_MAX_START_SECONDS", 1)
-    monkeypatch.setattr(embedded, "_TRY", 2)
+    monkeypatch.setattr(embedded, "_CONNECT_SECONDS", 2)
     with connect(home=filled, organization_id=generated_events.ORGANIZATION) as store:
         os.kill(postmaster(filled), signal.SIGSTOP)
         try:

@@ -104,7 +104,7 @@ def account() -> None:
     if not People(config.settings().people).required:
         return
     with st.popover("Account", icon=":material/person:"):
-        st.caption(f"Signed in as {markdown.plain(_name())}")
+        st.text(f"Signed in as {_name()}")  # no Markdown: an address is copied as it is
         st.button("Sign out", on_click=st.logout, key="sign_out")
 
 
