@@ -17,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from usage_explore.answers import Aggregate, AggregateSource
-from usage_explore.decimals import Number, exact_sum, ratio
+from usage_explore.decimals import Number, difference, exact_sum, ratio
 from usage_explore.errors import QueryError
 from usage_explore.formatting import counted, date_and_time, duration
 from usage_explore.query import buckets, relative_time, validators
@@ -41,7 +41,7 @@ class Change:
 
 
 def _change(now: Decimal, before: Decimal) -> Decimal:
-    return ratio(exact_sum((now, before.copy_negate()), 0), before.copy_abs())
+    return ratio(difference(now, before), before.copy_abs())
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def organizations() -> tuple[UUID, ...]:
     if not visible:
         _organizations.clear()
     if not visible and not granted.every:
-        raise ScopeError("There are no events here that you may see; ask whoever runs this server.")
+        raise ScopeError("There are no events here that you may see; ask the administrator.")
     return visible
 
 

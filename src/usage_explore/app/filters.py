@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -117,6 +117,21 @@ def time_input(
         on_change=changed(key, lambda picked: moved(picked and picked.replace(tzinfo=zone))),
         width=210,
         help=help,
+    )
+
+
+def preset_input(
+    label: str, presets: Mapping[str, str], picked: str | None, key: str, with_preset: Callable[[str], View], view: View
+) -> None:
+    """Draw the windows to choose from, by name and label; the view stays if none is chosen."""
+    key = follow(key, picked)
+    st.segmented_control(
+        label,
+        tuple(presets),
+        key=key,
+        format_func=presets.__getitem__,
+        wrap=True,
+        on_change=changed(key, lambda name: with_preset(name) if name else view),
     )
 
 

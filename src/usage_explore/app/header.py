@@ -83,6 +83,14 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
     return ExploreView(AggregateQuery(**query.shared_with(AggregateQuery), group_by="metric_key")), events, view
 
 
+def closable_heading(text: str, key: str, closed: Callable[[], View]) -> None:
+    """Draw the heading of an opened row, `text` in Markdown, with a button that goes to the view without it."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(text, width="content")
+        st.space("stretch")
+        st.button("Close", type="tertiary", icon=":material/close:", key=key, on_click=lambda: go(closed))
+
+
 def headline_number(value: str, meaning: str, help: str) -> None:
     """Draw a large number with its meaning in small print; `value` is Markdown."""
     st.subheader(f"{value} :small[:gray[{markdown.plain(meaning)}]]", anchor=False, width="content", help=help)

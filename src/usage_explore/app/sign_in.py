@@ -43,7 +43,7 @@ def grant() -> Grant:
     _check_sign_in(people)
     granted = _granted(people, _user())
     if granted is None:
-        raise ScopeError("Nothing here is yours to see; sign in, or ask whoever runs this server.")
+        raise ScopeError("Nothing here is yours to see; sign in, or ask the administrator.")
     return granted
 
 
@@ -76,7 +76,7 @@ def admitted() -> bool:
     if _granted(people, _user()) is None:
         st.info(
             f"You are signed in as {markdown.plain(_name())}, and no organization here is shown to you; "
-            "ask whoever runs this server.",
+            "ask the administrator.",
             icon=":material/info:",
         )
         st.button("Sign out", on_click=st.logout, key="sign_out")

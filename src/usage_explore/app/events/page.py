@@ -19,7 +19,7 @@ from usage_explore.app.cache import Source
 from usage_explore.app.events.table import cells, counted, events_table
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
-from usage_explore.app.header import header, opened_view
+from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
@@ -233,16 +233,7 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     if view.event is None:
         return
     event = _find(*view.event, view.query, source, page)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown("**Event in full**", width="content")
-        st.space("stretch")
-        st.button(
-            "Close",
-            type="tertiary",
-            icon=":material/close:",
-            key="close_event",
-            on_click=lambda: go(lambda: view.replace(event=None)),
-        )
+    closable_heading("**Event in full**", "close_event", lambda: view.replace(event=None))
     if event is None:
         st.info("This event is not among the events shown; widen the window or remove a filter.")
         return

@@ -17,7 +17,15 @@ from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.explore.chart import chart
 from usage_explore.app.explore.ranking import ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
-from usage_explore.app.filters import chips, dimension_hints, group_label, groups, reset_button, window_inputs
+from usage_explore.app.filters import (
+    chips,
+    dimension_hints,
+    group_label,
+    groups,
+    preset_input,
+    reset_button,
+    window_inputs,
+)
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
@@ -154,16 +162,13 @@ def _controls(view: ExploreView, source: Source) -> None:
             required=True,
             on_change=changed(key, lambda picked: view.with_query(with_bucket(query, picked))),
         )
-        key = follow("preset", preset(query))
-        st.segmented_control(
+        preset_input(
             "for",
-            tuple(PRESETS),
-            key=key,
-            format_func=PRESETS.__getitem__,
-            wrap=True,
-            on_change=changed(
-                key, lambda picked: view.with_query(with_preset(query, picked, source.now)) if picked else view
-            ),
+            PRESETS,
+            preset(query),
+            "preset",
+            lambda name: view.with_query(with_preset(query, name, source.now)),
+            view,
         )
     if preset(query) == "custom":
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):

@@ -15,6 +15,7 @@ from usage_explore.app import grid, markdown, navigation
 from usage_explore.app.cache import Source
 from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
+from usage_explore.app.header import closable_heading
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import sentence, shown
@@ -187,16 +188,8 @@ def clean(validation: Validation) -> str:
 def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: Validation, finding: Finding) -> None:
     """Draw the finding; a part that fails shows its error in its place."""
     check = CHECKS[finding.check]
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{markdown.plain(check.title)}** :gray[{finding.severity}]", width="content")
-        st.space("stretch")
-        st.button(
-            "Close",
-            type="tertiary",
-            icon=":material/close:",
-            key="close_finding",
-            on_click=lambda: go(lambda: view.replace(finding=None)),
-        )
+    heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
+    closable_heading(heading, "close_finding", lambda: view.replace(finding=None))
     st.markdown(markdown.plain(finding.sentence))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")

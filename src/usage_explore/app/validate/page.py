@@ -16,9 +16,9 @@ from usage_explore import decimals, formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, prepared_download, python_code
-from usage_explore.app.filters import chips, dimension_hints, reset_button, time_input, window_inputs
+from usage_explore.app.filters import chips, dimension_hints, preset_input, reset_button, time_input, window_inputs
 from usage_explore.app.header import header, headline_number, opened_view
-from usage_explore.app.navigation import Pages, changed, follow, go, notice
+from usage_explore.app.navigation import Pages, go, notice
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
@@ -126,16 +126,13 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
 def _controls(view: ValidateView, source: Source) -> None:
     query, now = view.query, source.now
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="period"):
-        key = follow("period_preset", _preset(query))
-        st.segmented_control(
+        preset_input(
             "Billing period",
-            tuple(_PRESETS),
-            key=key,
-            format_func=_PRESETS.__getitem__,
-            wrap=True,
-            on_change=changed(
-                key, lambda picked: view.with_query(_with_preset(query, picked, now)) if picked else view
-            ),
+            _PRESETS,
+            _preset(query),
+            "period_preset",
+            lambda name: view.with_query(_with_preset(query, name, now)),
+            view,
         )
         if _preset(query) == "custom":
             window_inputs(

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from usage_explore import formatting
-from usage_explore.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total
 from usage_explore.errors import NotExact
 from usage_explore.formatting import counted, data_value, exact, listed
 from usage_explore.query import buckets, validators
@@ -97,7 +97,7 @@ def _sums(examination: Examination, incident: Incident) -> _Sums:
     if len(incident.metrics) == 1:
         with suppress(NotExact):
             sums = _series(examination, incident, "sum_quantity", "week", since, until)
-            quantity = Decimal(exact_sum((each.total for each in sums), Decimal(0)))
+            quantity = total(Decimal(each.total) for each in sums)
     return _Sums(_actual(examination, incident), int(events), quantity)
 
 
