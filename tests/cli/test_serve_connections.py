@@ -151,6 +151,15 @@ def test_an_idle_connection_stays_for_the_next_request(serve: Serve) -> None:
             time.sleep(2.5)  # longer than what is half sent may take
 
 
+def test_a_connection_accepted_while_the_server_stops_ends_with_its_answer(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = serve(9)
+    monkeypatch.setattr(Connections, "closing", property(lambda _: True, lambda *_: None), raising=False)
+    with _opened(address, WHOLE) as late:
+        assert b"".join(iter(lambda: late.recv(4096), b"")).startswith(b"HTTP/1.1 200")
+
+
 def test_at_the_limit_who_waited_longest_makes_room(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

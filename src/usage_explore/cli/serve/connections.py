@@ -31,6 +31,7 @@ class Connections(ServerState):
     """The connections of one server: at most `MAX_CONNECTIONS`, or two fifths of the files that it may open.
 
     The event loop may accept as many again before `admit` is called; the rest is for files and the database.
+    While `closing`, a connection answers the request that it has and ends.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -38,6 +39,7 @@ class Connections(ServerState):
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         allowed = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files * 2 // 5)
         self.limit = max(allowed if limit is None else limit, 2)
+        self.closing = False
         self._closed: Counter[str] = Counter()
         self._logged_at = float("-inf")
 
@@ -92,6 +94,12 @@ class TimedConnection(H11Protocol):
         """Accept the connection, perhaps in place of another one."""
         super().connection_made(transport)
         self._server.admit(self)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or end: uvicorn does not see connections that it accepts while it stops."""
+        super().on_response_complete()
+        if self._server.closing and not self.transport.is_closing():
+            self.shutdown()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the server writes."""

@@ -149,6 +149,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let running requests end; cancel them after the grace time."""
+        self._connections.closing = True
         over = asyncio.get_running_loop().call_later(_GRACE_SECONDS, service.stopping().set)
         try:
             await super().shutdown(sockets)
