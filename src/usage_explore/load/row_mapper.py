@@ -172,8 +172,8 @@ class DocumentedMapper(RowMapper):
             )
         unknown = [name for name in present if name not in self._known]
         if unknown and not self._dimensions:
-            source = self.mapping.get(unknown[0])
-            hint = f" ({unknown[0]} is mapped from {source!r})" if source else _like(unknown[0], COLUMNS)
+            mapped = self.mapping.get(unknown[0])
+            hint = f" ({unknown[0]} is mapped from {mapped!r})" if mapped else _like(unknown[0], COLUMNS)
             raise LoadError(
                 f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}{hint}; "
                 "keep them as dimensions with --dimensions, or name their meaning with --map column=source"
