@@ -50,7 +50,7 @@ def test_streamlit_told_to_listen_everywhere_lets_nobody_in(site: Site, page: Pa
     try:
         eventually(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/_stcore/health"))
         page.goto(f"http://127.0.0.1:{port}{NUMBERS}")
-        expect(page.get_by_text("nothing keeps them out")).to_be_visible()
+        expect(page.get_by_text("which other machines can reach, without sign-in")).to_be_visible()
         assert not page.locator(CHART).count()
     finally:
         process.terminate()

@@ -109,7 +109,7 @@ def test_people_see_their_own_and_never_each_others(arrive: Callable[..., Page],
     expect(ana.locator(CHART)).to_be_visible()
     people.write_text(TABLE.replace("ana@", "anna@"))
     ana.reload()
-    expect(ana.get_by_text("no organization here is shown to you")).to_be_visible()
+    expect(ana.get_by_text("No organization here is shown to you")).to_be_visible()
     assert not ana.locator(CHART).count()
 
 
@@ -177,7 +177,7 @@ def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
 )
 def test_who_is_granted_nothing_is_told_so(arrive: Callable[..., Page], claims: dict[str, object]) -> None:
     page = arrive(**claims)
-    expect(page.get_by_text("no organization here is shown to you")).to_be_visible()
+    expect(page.get_by_text("No organization here is shown to you")).to_be_visible()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 

@@ -17,12 +17,11 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import (
-    Bad,
-    code_words,
-    key_words,
-    metric_words,
+    InvalidValue,
+    code_text,
+    idempotency_key_text,
+    metric_key_text,
     number_text,
-    quantity_text,
     time_text,
     uuid_text,
 )
@@ -63,15 +62,15 @@ READERS: Mapping[str, Reader] = {
     "customer_id": Reader("uuid", uuid_text, required=True),
     "product_id": Reader("uuid", uuid_text),
     "subscription_id": Reader("uuid", uuid_text),
-    "metric_key": Reader("text", metric_words, required=True),
-    "price_key": Reader("text", code_words),
-    "quantity": Reader("number", quantity_text, required=True),
+    "metric_key": Reader("text", metric_key_text, required=True),
+    "price_key": Reader("text", code_text),
+    "quantity": Reader("number", number_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("text", key_words),
+    "idempotency_key": Reader("text", idempotency_key_text),
     "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("text", code_words),
-    "wallet_currency": Reader("text", code_words),
+    "external_cost_currency": Reader("text", code_text),
+    "wallet_currency": Reader("text", code_text),
     "dimensions": Reader("object", _dimensions),
 }
 """The documented columns, in order."""
@@ -102,7 +101,7 @@ class RowMapper(ABC):
 
     @abstractmethod
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad` when a value cannot be loaded."""
+        """The row. Raises `InvalidValue` when a value cannot be loaded."""
 
     @abstractmethod
     def problems(self, record: Mapping[str, Any]) -> Problems:
@@ -159,22 +158,29 @@ class DocumentedMapper(RowMapper):
             column for column in REQUIRED if column != "organization_id" and self._source.get(column) not in present
         ]
         if missing:
-            options = (shlex.quote(f"{column}={_synonym(column, present) or 'COLUMN'}") for column in missing)
+            free = [name for name in present if name not in self._known]
+            options = (shlex.quote(f"{column}={_synonym(column, free) or 'COLUMN'}") for column in missing)
+            taken = [
+                f"; its column {column} is mapped to {target}"
+                for target, column in self.mapping.items()
+                if column in missing and column in present
+            ]
             raise LoadError(
                 f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
                 f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {_list(present)}"
+                f"--map {' --map '.join(options)}; the file has {_list(present)}{''.join(taken)}"
             )
         unknown = [name for name in present if name not in self._known]
         if unknown and not self._dimensions:
+            mapped = self.mapping.get(unknown[0])
+            hint = f" ({unknown[0]} is mapped from {mapped!r})" if mapped else _like(unknown[0], COLUMNS)
             raise LoadError(
-                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}"
-                f"{_like(unknown[0], COLUMNS)}; "
+                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}{hint}; "
                 "keep them as dimensions with --dimensions, or name their meaning with --map column=source"
             )
 
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad`."""
+        """The row. Raises `InvalidValue`."""
         get = record.get
         row: Row = []
         for source, _, read, text in self._fields:
@@ -184,7 +190,7 @@ class DocumentedMapper(RowMapper):
             row[self._organization_index] = self._organization
         for index in self._required:
             if row[index] is None:
-                raise Bad("is missing")
+                raise InvalidValue("is missing")
         if not self._known.issuperset(record):
             row[self._dimensions_index] = self._merged(record)
         elif row[self._dimensions_index] is None:
@@ -200,7 +206,7 @@ class DocumentedMapper(RowMapper):
         given = loads_object(raw)
         for name, value in further.items():
             if name in given and given[name] != value:
-                raise Bad(f"has {name!r} too, with another value than the column {name!r}")
+                raise InvalidValue(f"has {name!r} too, with another value than the column {name!r}")
         return dumps({**given, **further})
 
     def problems(self, record: Mapping[str, Any]) -> Problems:
@@ -215,13 +221,13 @@ class DocumentedMapper(RowMapper):
                 continue
             try:
                 read(raw)
-            except Bad as bad:
-                problems.append((self._label(column), str(bad)))
+            except InvalidValue as error:
+                problems.append((self._label(column), str(error)))
         if not problems:
             try:
                 self._merged(record)
-            except Bad as bad:
-                problems.append(("dimensions", str(bad)))
+            except InvalidValue as error:
+                problems.append(("dimensions", str(error)))
         return problems
 
     def _label(self, column: str) -> str:

@@ -102,7 +102,9 @@ def _nothing(view: EventsView, source: Source) -> None:
     sentence(" ".join([*sentences, f"This organization's events lie between {first} and {last}, {view.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):
         if unbounded != view.query:
-            st.button("Show all times", key="show_extent", on_click=lambda: go(lambda: view.with_query(unbounded)))
+            st.button(
+                "Show all times", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(unbounded))
+            )
         reset_button(view)
 
 
@@ -114,19 +116,19 @@ def _pager(view: EventsView, page: EventPage) -> None:
         sorted({*_PAGE_SIZES, query.limit}),
         key=key,
         format_func=lambda limit: f"{limit} a page",
-        on_change=changed(key, lambda limit: view.with_query(query.replace(limit=limit))),
+        on_change=changed(key, view, lambda limit: view.with_query(query.replace(limit=limit))),
         label_visibility="collapsed",
         width=130,
     )
     first = query.cursor is None
     at = partial(_at, view)
-    st.button("Newest", key="newest", disabled=first, on_click=lambda: go(lambda: at(None)))
+    st.button("Newest", key="newest", disabled=first, on_click=lambda: go(view, lambda: at(None)))
     st.button(
         "Newer",
         key="newer",
         icon=":material/chevron_left:",
         disabled=first,
-        on_click=lambda: go(lambda: at(_before(page))),
+        on_click=lambda: go(view, lambda: at(_before(page))),
     )
     st.button(
         "Older",
@@ -134,7 +136,7 @@ def _pager(view: EventsView, page: EventPage) -> None:
         icon=":material/chevron_right:",
         icon_position="right",
         disabled=page.cursor is None,
-        on_click=lambda: go(lambda: at(page.cursor)),
+        on_click=lambda: go(view, lambda: at(page.cursor)),
     )
 
 
@@ -162,7 +164,7 @@ def _at(view: EventsView, cursor: str | None) -> EventsView:
 
 def _select(view: EventsView, page: EventPage, row: int | None) -> None:
     event = None if row is None else page.events[row]
-    go(lambda: view.replace(event=event and (event.timestamp, event.id)))
+    go(view, lambda: view.replace(event=event and (event.timestamp, event.id)))
 
 
 def _window(view: EventsView) -> None:
@@ -233,7 +235,7 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     if view.event is None:
         return
     event = _find(*view.event, view.query, source, page)
-    closable_heading("**Event in full**", "close_event", lambda: view.replace(event=None))
+    closable_heading("**Event in full**", "close_event", view, lambda: view.replace(event=None))
     if event is None:
         st.info("This event is not among the events shown; widen the window or remove a filter.")
         return
@@ -251,7 +253,7 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
         key="around",
         type="tertiary",
         icon=":material/person_search:",
-        on_click=lambda: go(lambda: EventsView(around, view.timezone)),
+        on_click=lambda: go(view, lambda: EventsView(around, view.timezone)),
     )
     st.page_link(
         pages.explore,

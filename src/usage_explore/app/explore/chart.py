@@ -103,7 +103,7 @@ def _select(view: ExploreView, answer: Aggregate, key: str) -> None:
         span = start, answer.edges[answer.edges.index(start) + 1]
     picked = ((series.kind, series.key) if series else None), span
     st.session_state["chart_shown"] = _shown(view, answer, *picked)
-    go(lambda: view.replace(series=picked[0], span=picked[1]))
+    go(view, lambda: view.replace(series=picked[0], span=picked[1]))
 
 
 def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:

@@ -33,7 +33,7 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.charts.labels import names
 from usage_explore.comparison import Comparison
-from usage_explore.query.describe import describe, file_dates, group_name
+from usage_explore.query.describe import describe, file_dates, group_name, measure_name
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import METRICS
 from usage_explore.results import frames
@@ -96,7 +96,7 @@ def _is_empty(answer: Aggregate, source: Source) -> bool:
 
 def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
     # another selected series has no events in the narrowed query
-    go(lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
+    go(view, lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
 
 
 def _nothing(view: ExploreView, source: Source) -> None:
@@ -117,7 +117,7 @@ def _nothing(view: ExploreView, source: Source) -> None:
     sentence(" ".join([*sentences, f"This organization's events lie within {days}, {query.timezone}."]))
     with st.container(horizontal=True, gap="small", key="nothing"):
         if is_wider:
-            st.button(f"Show {days}", key="show_extent", on_click=lambda: go(lambda: view.with_query(wide)))
+            st.button(f"Show {days}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(wide)))
         reset_button(view)
 
 
@@ -132,7 +132,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             key=key,
             format_func=METRICS.__getitem__,
             required=True,
-            on_change=changed(key, lambda picked: view.with_query(query.replace(metric=picked))),
+            on_change=changed(key, view, lambda picked: view.with_query(query.replace(metric=picked))),
         )
         key = follow("group_by", query.group_by)
         st.selectbox(
@@ -140,7 +140,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             groups(source, query.group_by),
             key=key,
             format_func=group_label,
-            on_change=changed(key, lambda picked: view.with_query(query.replace(group_by=picked))),
+            on_change=changed(key, view, lambda picked: view.with_query(query.replace(group_by=picked))),
             width=170,
         )
         if query.group_by != "none":
@@ -150,7 +150,7 @@ def _controls(view: ExploreView, source: Source) -> None:
                 sorted({*_TOP_CHOICES, query.top}, key=lambda top: (top == 0, top)),
                 key=key,
                 format_func=lambda top: f"top {top}" if top else "all",
-                on_change=changed(key, lambda picked: view.with_query(query.replace(top=picked))),
+                on_change=changed(key, view, lambda picked: view.with_query(query.replace(top=picked))),
                 width=100,
                 help="The largest series are drawn on their own, the rest as one series called Other.",
             )
@@ -160,7 +160,7 @@ def _controls(view: ExploreView, source: Source) -> None:
             ("hour", "day", "week"),
             key=key,
             required=True,
-            on_change=changed(key, lambda picked: view.with_query(with_bucket(query, picked))),
+            on_change=changed(key, view, lambda picked: view.with_query(with_bucket(query, picked))),
         )
         preset_input(
             "for",
@@ -188,13 +188,13 @@ def _chart_kind(view: ExploreView) -> None:
         key=key,
         required=True,
         label_visibility="collapsed",
-        on_change=changed(key, lambda picked: view.replace(chart=picked)),
+        on_change=changed(key, view, lambda picked: view.replace(chart=picked)),
     )
 
 
 def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """The headline numbers, exact in their tooltips. A `comparison` as text is the reason why there is none."""
-    unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
+    unit = measure_name(answer.query.metric, answer.total)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         exactly = formatting.typographic(f"Exactly {formatting.exact(answer.total)} {unit}.")
         if answer.adds:
@@ -327,7 +327,7 @@ def _clear(view: ExploreView) -> None:
         type="tertiary",
         icon=":material/close:",
         key="clear_selection",
-        on_click=lambda: go(lambda: view.replace(series=None, span=None)),
+        on_click=lambda: go(view, lambda: view.replace(series=None, span=None)),
     )
 
 

@@ -85,7 +85,7 @@ def _filters(view: ValidateView, all_findings: Sequence[Finding]) -> None:
             selection_mode="multi",
             key=key,
             format_func=lambda name: f"{name.capitalize()} {severities[name]:,}",
-            on_change=changed(key, lambda picked: view.replace(severities=tuple(picked), finding=None)),
+            on_change=changed(key, view, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
         checks = Counter(finding.check for finding in all_findings)
         customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
@@ -103,7 +103,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         [*options, *(value for value in picked if value not in options)],
         key=key,
         format_func=lambda value: f"{options.get(value, value)}  ·  {counts[value]:,}",
-        on_change=changed(key, lambda values: view.replace(**{field: tuple(values), "finding": None})),
+        on_change=changed(key, view, lambda values: view.replace(**{field: tuple(values), "finding": None})),
         select_all=False,
         placeholder="any",
         width=180,
@@ -173,7 +173,7 @@ def _severity(severity: str) -> str:
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
-    go(lambda: view.replace(finding=None if row is None else identity(listed[row])))
+    go(view, lambda: view.replace(finding=None if row is None else identity(listed[row])))
 
 
 def clean(validation: Validation) -> str:
@@ -189,7 +189,7 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     """Draw the finding; a part that fails shows its error in its place."""
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
-    closable_heading(heading, "close_finding", lambda: view.replace(finding=None))
+    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
     st.markdown(markdown.plain(finding.sentence))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")

@@ -119,7 +119,9 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     newest = with_window(view.query, source.now, window=None, since=month[0], until=month[1])
     with st.container(horizontal=True, gap="small", key="nothing"):
         if newest.resolve(source.now).span != validation.period.span:
-            st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.with_query(newest)))
+            st.button(
+                f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(newest))
+            )
         reset_button(view)
 
 

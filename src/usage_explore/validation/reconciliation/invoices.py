@@ -35,12 +35,11 @@ from uuid import UUID
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import (
     MAX_KEY_BYTES,
-    Bad,
-    check_size,
-    code_words,
-    metric_words,
+    InvalidValue,
+    code_text,
+    metric_key_text,
     number_text,
-    shown,
+    quoted,
     uuid_text,
 )
 from usage_explore.query import validators
@@ -60,9 +59,6 @@ MAX_LINES = 250_000
 
 MAX_FAULTY_LINES = 1_000
 """Faulty lines after which reading stops."""
-
-MAX_DIGITS = 1_000
-"""Digits of a quantity or an amount before its decimal point, and after it."""
 
 KEY_COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
 """Columns that usage may be recomputed by, beside the customer."""
@@ -129,7 +125,7 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
 def _tolerance(value: object) -> Decimal:
     try:
         tolerance = _exact_decimal(value)
-    except Bad as error:
+    except InvalidValue as error:
         raise QueryError([Fault("tolerance", str(error))]) from None
     if tolerance < 0:
         raise QueryError([Fault("tolerance", "is negative; give how far quantities may differ, 0 for not at all")])
@@ -155,33 +151,25 @@ def _period_edge(raw: object) -> PeriodEdge:
         try:
             return date.fromisoformat(text)
         except ValueError:
-            raise Bad(f"{shown(text)} is not a date that exists") from None
+            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
     try:
         return validators.instant(text)
     except ValueError as error:
-        raise Bad(str(error)) from None
+        raise InvalidValue(str(error)) from None
 
 
 def _exact_decimal(raw: object) -> Decimal:
-    """The number digit for digit; `Bad` for a float, and for more than `MAX_DIGITS` before or after the point."""
+    """The number digit for digit. Raises `InvalidValue` for a float, too."""
     if isinstance(raw, float):
-        raise Bad(f"{shown(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    text = number_text(raw)
-    too_long = Bad(f"{shown(text)} has more than {MAX_DIGITS:,} digits before or after its point")
-    if len(text) > 2 * MAX_DIGITS + 20:
-        raise too_long
-    number = check_size(text)
-    exponent = number.as_tuple().exponent
-    if number.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
-        raise too_long
-    return number
+        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
+    return Decimal(number_text(raw))
 
 
 def _key(raw: object) -> str:
-    """A price key or a currency; `Bad` if blank or longer than 4,096 bytes."""
-    text = code_words(raw)
+    """A price key or a currency; `InvalidValue` if blank or longer than 4,096 bytes."""
+    text = code_text(raw)
     if len(text) > MAX_KEY_BYTES // 4 and len(text.encode()) > MAX_KEY_BYTES:
-        raise Bad(f"{shown(text)} is longer than {MAX_KEY_BYTES:,} bytes")
+        raise InvalidValue(f"{quoted(text)} is longer than {MAX_KEY_BYTES:,} bytes")
     return text
 
 
@@ -192,7 +180,7 @@ def _uuid(raw: object) -> UUID:
 _COLUMNS: Mapping[str, _Column] = {
     "customer_id": _Column(_uuid, "customer"),
     "subscription_id": _Column(_uuid, "subscription"),
-    "metric_key": _Column(metric_words, "metric"),
+    "metric_key": _Column(metric_key_text, "metric"),
     "price_key": _Column(_key, "price"),
     "wallet_currency": _Column(_key, "wallet"),
     "period_start": _Column(_period_edge),
@@ -285,7 +273,7 @@ def _values(
         raw = None if source is None else record.get(source)
         try:
             values[name] = None if _is_blank(raw) else read(raw)
-        except Bad as error:
+        except InvalidValue as error:
             errors.append(f"{name}: {error}")
             values[name] = raw
     errors += [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
