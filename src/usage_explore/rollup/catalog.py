@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
-from usage_explore.db import citus
+from usage_explore.db import ddl
 from usage_explore.db.catalog import check_instants, relation
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
@@ -134,9 +134,9 @@ def create(connection: Connection, events: Table) -> None:
             for statement in made:
                 connection.execute(str(statement.compile(dialect=postgresql.dialect())).encode())  # type: ignore[no-untyped-call]
             found = relation(connection, events.fullname)
-            if found and found.distributed == citus.COLUMN:
+            if found and found.distributed == ddl.DISTRIBUTION_COLUMN:
                 for table in (rows, kept_table(events)):
-                    citus.distribute_beside(connection, identifier(table), identifier(events))
+                    ddl.distribute_beside(connection, identifier(table), identifier(events))
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{rows.fullname}: this role may not create it ({error.diag.message_primary}); run "

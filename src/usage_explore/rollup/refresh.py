@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.db.error_mapping import server_message
+from usage_explore.db.engine import server_message
 from usage_explore.errors import TableMismatch
 from usage_explore.rollup import preconditions
 from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock

@@ -12,7 +12,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import Justify, table
-from usage_explore.db import citus, timescale
+from usage_explore.db.catalog import table_size
 from usage_explore.db.ddl import Connection
 from usage_explore.formatting import size
 from usage_explore.rollup.catalog import Entry, entries
@@ -58,10 +58,7 @@ def overview(connection: Connection, events: Table) -> Overview:
         counted = connection.execute(
             sql.SQL("SELECT organization_id, dimension, count(*) FROM {} GROUP BY 1, 2").format(rows)
         ).fetchall()
-        sizes = [
-            timescale.size(connection, name) or citus.size(connection, name)
-            for name in (rows, kept, identifier(events))
-        ]
+        sizes = [table_size(connection, name) for name in (rows, kept, identifier(events))]
         return Overview(
             entries=tuple(entries(connection, events)),
             rows=_with_summaries(counted),
