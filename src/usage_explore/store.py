@@ -35,7 +35,7 @@ from usage_explore.results.types import Event
 from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
-from usage_explore.sql import hints, keyset
+from usage_explore.sql import hints
 from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Store:
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
-            rows = keyset.rows_after(connection, self.table, query, query.limit + 1, after)
+            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
                 self._hint(connection, query, empty=not rows)
         return self._page(query, [_event(row) for row in rows])
@@ -186,7 +186,7 @@ class Store:
             return None
         after = cursor.decode(query.cursor, query)
         with self._transaction(query) as (connection, query):
-            rows = keyset.rows_before(connection, self.table, query, query.limit + 1, after)
+            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the last row before the previous page

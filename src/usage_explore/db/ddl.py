@@ -34,7 +34,7 @@ from usage_explore.db.schema import INDEX_BYTES, events_table, indexes
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import kept_table, rollup_table
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

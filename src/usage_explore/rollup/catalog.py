@@ -22,8 +22,7 @@ from usage_explore.errors import TableMismatch
 from usage_explore.rollup.fill_sql import summarize
 from usage_explore.sql import filters
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import SUMMARY, Kept
-from usage_explore.sql.rollup_tables import kept_table, rollup_index, rollup_table
+from usage_explore.sql.rollup_plan import SUMMARY, Kept, kept_table, rollup_index, rollup_table
 
 EVERY = UUID(int=0)
 """Whose line of the catalogue says what a person wants of every organization, those to come included."""

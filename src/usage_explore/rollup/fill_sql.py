@@ -13,8 +13,7 @@ from sqlalchemy import Table
 
 from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import COLUMNS as DIMENSIONS
-from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, KEYS, SUMMARY, Kept, kept_table, rollup_table
 
 _OWN_COLUMNS = " ".join(f"WHEN '{name}' THEN e.{name}::text" for name in DIMENSIONS)
 

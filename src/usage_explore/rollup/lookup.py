@@ -8,11 +8,10 @@ from sqlalchemy import Connection, Table, select, text
 
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery
-from usage_explore.sql.buckets import has_metric_keys
+from usage_explore.sql.aggregate import has_metric_keys
 from usage_explore.sql.filters import scope
 from usage_explore.sql.identifiers import quoted
-from usage_explore.sql.rollup_plan import NONE, Kept, Serving, serving, serving_choices
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import NONE, Kept, Serving, kept_table, rollup_table, serving, serving_choices
 
 _UNUSABLE = text("""
 SELECT CASE

@@ -22,8 +22,7 @@ from usage_explore.rollup import preconditions
 from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock
 from usage_explore.rollup.fill_sql import Piece, empty, fill, merge, parameters, piece_of
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, floor
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, floor, kept_table, rollup_table
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where a step began, how far the rows reach then, and how far they shall."""

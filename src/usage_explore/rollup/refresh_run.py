@@ -15,8 +15,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.rollup import catalog, choose_dimensions, preconditions, watermark
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, KEYS, NONE, floor
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, KEYS, NONE, floor, kept_table, rollup_table
 
 LOOKED_BACK = 7 * DAY
 """How far behind the watermark each refresh compares counts with the events."""

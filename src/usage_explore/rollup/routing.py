@@ -16,12 +16,11 @@ from sqlalchemy import Connection, Select, Table
 from usage_explore.errors import NotExact
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.results.series import series
-from usage_explore.results.types import Series, Served
+from usage_explore.results.types import Series, Served, series
 from usage_explore.rollup import lookup
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
-from usage_explore.sql.buckets import rollup_choices, rollup_count
+from usage_explore.sql.aggregate import rollup_choices, rollup_count
 from usage_explore.sql.rollup_plan import NONE, Serving
 
 

@@ -20,8 +20,7 @@ from usage_explore.rollup import catalog, preconditions, watermark
 from usage_explore.rollup.fill_sql import fill, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import SUMMARY
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import SUMMARY, kept_table, rollup_table
 
 _PROCEDURE = """
 CREATE OR REPLACE PROCEDURE {procedure} (job_id integer, config jsonb) LANGUAGE plpgsql AS $procedure$

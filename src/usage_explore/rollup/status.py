@@ -17,8 +17,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.formatting import size
 from usage_explore.rollup.catalog import Entry, entries
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, SUMMARY, kept_table, rollup_table
 
 FEW = 5
 """Organizations that are shown one by one; more are summed."""

@@ -19,8 +19,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.rollup import catalog
 from usage_explore.rollup.fill_sql import COLUMNS, ROWS, Piece, parameters
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, SUMMARY
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, SUMMARY, kept_table, rollup_table
 
 SAMPLE = 10
 """Days of ingestion that are compared where not all are."""

@@ -37,7 +37,7 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import lookup
 from usage_explore.sql import filters
-from usage_explore.sql.buckets import metric_points
+from usage_explore.sql.aggregate import metric_points
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation.check import Examination
 
