@@ -12,7 +12,7 @@ from benchmarks.rows import organization
 from usage_explore.db import catalog
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
-from usage_explore.rollup.fill_sql import identifier
+from usage_explore.rollup.catalog import identifier
 from usage_explore.sql.rollup_plan import rollup_table
 
 TABLE = events_table()

@@ -26,7 +26,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, performance
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 
 UNCHANGED = StorageOptions()
 DAY = timedelta(days=1)

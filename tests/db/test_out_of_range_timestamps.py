@@ -22,7 +22,7 @@ from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.rollup import choose_dimensions, refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 from usage_explore.validation.checks import impossible_times
 
 OUTSIDE = (
