@@ -48,9 +48,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.errors import ScopeError
 from usage_explore.query.base import Query, Windowed
-from usage_explore.query.cursor import Position
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
-from usage_explore.query.queries import EventQuery
+from usage_explore.query.queries import EventQuery, Position
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import quoted
 
