@@ -79,7 +79,7 @@ def chart(
 
 
 def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:
-    found = []
+    result = []
     points = answer.series[0].points if answer.series else ()
     totals = labels.bucket_totals(answer) if answer.series else []
     for place, (point, total, (start, end)) in enumerate(zip(points, totals, pairwise(answer.edges), strict=True)):
@@ -99,8 +99,8 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
         }
         if expected:
             row |= _expectation(expected, place)
-        found.append(row)
-    return found
+        result.append(row)
+    return result
 
 
 def _expectation(expected: Expected, place: int) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def build_parts(
     zero: Number = 0 if query.metric == "count" else Decimal(0)
     sums = {(row.side, row.cell): _Sum(row.events, row.value, row) for row in rows}
     if not all(Decimal(total.value).is_finite() for total in sums.values()):
-        raise not_exact()
+        raise NotExact.not_finite()
     nothing = _Sum(0, zero, None)
     before, after = ([sums.get((side, number), nothing) for number in range(len(regions) + 1)] for side in (0, 1))
     earlier = _divided([total.value for total in before], expected, zero)
@@ -209,14 +209,6 @@ def build_parts(
         total=_part(whole.before, whole.after, change),
         cells=tuple(sorted(cells, key=lambda cell: Decimal(cell.contribution).copy_abs(), reverse=True)),
         rest=_part(exact_sum(rest_before, zero), exact_sum(rest_after, zero), change),
-    )
-
-
-def not_exact() -> NotExact:
-    """The error for quantities without an exact sum."""
-    return NotExact(
-        "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
-        "Counting (metric=count) still works."
     )
 
 

@@ -36,9 +36,9 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.errors import Fault, QueryError
+from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
-from usage_explore.explain.result import Explanation, Where, build_parts, not_exact
+from usage_explore.explain.result import Explanation, Where, build_parts
 from usage_explore.explain.search import choose_regions
 from usage_explore.explain.spans import Baseline, spans
 from usage_explore.formatting import date_and_time, duration
@@ -171,7 +171,7 @@ def _amounts(rows: Sequence[Any]) -> tuple[Floats, Floats, Decimal]:
     """The amounts of the rows before and after as multiples of the largest, as floats have bounds; and the largest."""
     values = [Decimal(row.value) for row in rows]
     if not all(value.is_finite() for value in values):
-        raise not_exact()
+        raise NotExact.not_finite()
     largest = max((value.copy_abs() for value in values), default=Decimal(0)) or Decimal(1)
     amounts = np.array([float(value / largest) for value in values])
     later = np.array([row.side == 1 for row in rows], dtype=bool)

@@ -179,10 +179,7 @@ def series(
         if row.kind is None:
             continue
         if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
-            raise NotExact(
-                "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
-                "Counting (metric=count) still works."
-            )
+            raise NotExact.not_finite()
         points = tuple(
             Point(
                 start=start,
