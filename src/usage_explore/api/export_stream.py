@@ -22,7 +22,7 @@ from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.request_query import Csv, pairs, parse
 from usage_explore.api.responses import CSV, negotiated
 from usage_explore.api.service import ClientGone, Service
-from usage_explore.db.cancellation import Work, working
+from usage_explore.db.timeouts import HeldConnections, cancellable
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import EventQuery
 
@@ -80,7 +80,7 @@ class _ChunkReader:
 
     def __init__(self, chunks: Generator[bytes]) -> None:
         self._chunks = chunks
-        self._work = Work()
+        self._connections = HeldConnections()
 
     async def next(self, disconnected: asyncio.Future[None]) -> bytes | None:
         """The next chunk, None after the last.
@@ -99,14 +99,14 @@ class _ChunkReader:
             return reading.result()
         finally:
             stopped.cancel()
-            await service.cancel_until_done(reading, self._work)
+            await service.cancel_until_done(reading, self._connections)
 
     async def close(self) -> None:
         """Return the connection to the pool."""
         await self._in_thread(self._chunks.close)
 
     def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        with working(self._work):
+        with cancellable(self._connections):
             return asyncio.ensure_future(to_thread.run_sync(work, limiter=service.thread_limiter()))
 
 

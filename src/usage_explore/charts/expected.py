@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
-from usage_explore.charts import axes, labels, layers
-from usage_explore.charts.axes import millis
-from usage_explore.charts.palette import Palette, theme
+from usage_explore.charts import labels, layers, style
 from usage_explore.charts.picture import Drawn
+from usage_explore.charts.style import Palette, millis, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.formatting import exact, short
 from usage_explore.query.describe import describe
@@ -61,7 +60,7 @@ def chart(
         raise QueryError([Fault("metric", reason)])
     look = theme(dark)
     rows = _rows(answer, since, until, expected)
-    channels = {"x": axes.time_axis(answer), "y": axes.value_axis(answer)}
+    channels = {"x": style.time_axis(answer), "y": style.value_axis(answer)}
     marked = [row for row in rows if row["marked"]]
     drawn = _band(look, channels) if expected else []
     drawn += [*_bars(look, channels, rows), _tooltips(channels, expected is not None)]
@@ -74,13 +73,13 @@ def chart(
         notes.append("Shaded: the finding")
     if expected:
         notes.append("Grey band: expected")
-    title = axes.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
+    title = style.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
     chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
-    return axes.configured(chart, look)
+    return style.configured(chart, look)
 
 
 def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:
-    found = []
+    result = []
     points = answer.series[0].points if answer.series else ()
     totals = labels.bucket_totals(answer) if answer.series else []
     for place, (point, total, (start, end)) in enumerate(zip(points, totals, pairwise(answer.edges), strict=True)):
@@ -100,8 +99,8 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
         }
         if expected:
             row |= _expectation(expected, place)
-        found.append(row)
-    return found
+        result.append(row)
+    return result
 
 
 def _expectation(expected: Expected, place: int) -> dict[str, Any]:

@@ -1,18 +1,26 @@
-"""The layers of an aggregate's chart: the legend, the marks, and transparent marks for tooltips and clicks."""
+"""The layers of an aggregate's chart: their rows, the legend, the marks, and transparent marks for tooltips and clicks.
+
+Floats are for drawing only; texts are made from the exact numbers.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from usage_explore.charts.palette import Palette
-from usage_explore.charts.rows import Line, Row, split_tooltip
-from usage_explore.charts.selection import highlight, selections
+from usage_explore.charts import labels
+from usage_explore.charts.style import Palette, millis
+from usage_explore.decimals import Number, exact_sum
+from usage_explore.formatting import exact
+
+if TYPE_CHECKING:
+    from usage_explore.results.types import AggregateData
 
 MAX_SPACED_BUCKETS = 60
 """Buckets up to which bars have gaps and lines have dots."""
@@ -27,6 +35,155 @@ _DASH = [3, 2]
 """Pixels of dashes and gaps."""
 
 _ESCAPED = re.compile(r"[\\\n\r\u2028\u2029]")
+
+Row = dict[str, Any]
+
+MAX_DRAWN_SERIES = 40
+"""Series of a chart; the smaller ones beyond are drawn as one."""
+
+MAX_TOOLTIP_SERIES = 20
+"""Series of a tooltip; it has the sum of those beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series as drawn: its value in each bucket, and its index in the aggregate, -1 for several series as one."""
+
+    name: str
+    kind: str
+    position: int
+    values: tuple[Number, ...]
+
+
+def lines(answer: AggregateData, names: Sequence[str]) -> tuple[Line, ...]:
+    """The series in drawing order; beyond `MAX_DRAWN_SERIES` the smallest ones as one line, before Other."""
+    result = [
+        Line(name, series.kind, position, tuple(point.value for point in series.points))
+        for position, (name, series) in enumerate(zip(names, answer.series, strict=True))
+    ]
+    if len(result) <= MAX_DRAWN_SERIES:
+        return tuple(result)
+    other = [line for line in result if line.kind == "other"]
+    kept = result[: MAX_DRAWN_SERIES - 1 - len(other)]
+    rest = result[len(kept) : len(result) - len(other)]
+    return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _sums(rest)), *other)
+
+
+def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zeros: bool) -> list[Row]:
+    """One row per point: `low` and `high` on the value axis; stacked, negatives go down from zero.
+
+    Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`.
+    """
+    result = []
+    for index, point in enumerate(answer.series[0].points):
+        up = down = 0.0
+        for line in drawn:
+            value = line.values[index]
+            if labels.has_not_begun(answer, point, value):
+                continue
+            size = float(value)
+            base = 0.0
+            if stack:
+                base = down if size < 0 else up
+                if size < 0:
+                    down += size
+                else:
+                    up += size
+            if value or zeros:
+                result.append(
+                    {
+                        "start": millis(point.start),
+                        "middle": (millis(point.start) + millis(point.end)) // 2,
+                        "end": millis(point.end),
+                        "index": index,
+                        "series": line.name,
+                        "position": line.position,
+                        "low": base,
+                        "high": base + size,
+                        "complete": point.complete,
+                    }
+                )
+    return result
+
+
+def slim(points: list[Row], *, clickable: bool) -> list[Row]:
+    """The points with the fields that their layers read; without `clickable`, also without those that clicks read."""
+    dropped = {"index"} if clickable else {"index", "start", "end", "position"}
+    return [{name: value for name, value in row.items() if name not in dropped} for row in points]
+
+
+def ends(points: list[Row]) -> list[Row]:
+    """The unfinished parts of lines and areas: incomplete points with their neighbours, in runs without a gap.
+
+    `run` is the same for all points of a run, and differs between the runs of a series.
+    """
+    result: list[Row] = []
+    for rows in _by_series(points):
+        joined = [
+            row
+            for place, row in enumerate(rows)
+            if not row["complete"] or any(not near["complete"] for near in _neighbours(rows, place))
+        ]
+        # before and after the complete points are separate runs
+        for run, members in groupby(enumerate(joined), key=lambda pair: pair[1]["index"] - pair[0]):
+            result += [{**row, "run": run} for _, row in members]
+    return result
+
+
+def lonely(points: list[Row]) -> list[Row]:
+    """The points without a neighbour in their series, which are in no line."""
+    return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
+
+
+def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
+    """One row per bucket that has begun or has a value: its texts, and `v0`, `v1`, … of the tooltip's series."""
+    shown, hidden = split_tooltip(drawn)
+    result = []
+    for index, (point, total) in enumerate(zip(answer.series[0].points, labels.bucket_totals(answer), strict=True)):
+        if labels.has_not_begun(answer, point, total) and not any(line.values[index] for line in drawn):
+            continue
+        row: Row = {
+            "start": millis(point.start),
+            "end": millis(point.end),
+            "position": -1,
+            "when": labels.bucket_label(answer, point),
+            "state": labels.state(answer, point),
+            "total": exact(total),
+            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(shown)},
+        }
+        if hidden:
+            row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
+        result.append(row)
+    return result
+
+
+def split_tooltip(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """The series in a tooltip, and those of which it has the sum."""
+    if len(drawn) <= MAX_TOOLTIP_SERIES:
+        return drawn, ()
+    other = tuple(line for line in drawn if line.kind == "other")
+    kept = drawn[: MAX_TOOLTIP_SERIES - len(other)]
+    return kept + other, drawn[len(kept) : len(drawn) - len(other)]
+
+
+def _by_series(points: list[Row]) -> list[list[Row]]:
+    result: dict[str, list[Row]] = {}
+    for row in points:
+        result.setdefault(row["series"], []).append(row)
+    return list(result.values())
+
+
+def _neighbours(rows: list[Row], place: int) -> list[Row]:
+    return [
+        rows[near]
+        for near in (place - 1, place + 1)
+        if 0 <= near < len(rows) and abs(rows[near]["index"] - rows[place]["index"]) == 1
+    ]
+
+
+def _sums(several: list[Line]) -> tuple[Number, ...]:
+    zero = several[0].values[0] * 0
+    return tuple(exact_sum(column, zero) for column in zip(*(line.values for line in several), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +246,19 @@ class Canvas:
 
     def _scale(self, values: list[Any]) -> alt.Scale:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
+
+
+def highlight() -> alt.Parameter:
+    """The selection `legend`: the series whose legend entries are clicked."""
+    return alt.selection_point(name="legend", fields=["series"], bind="legend")
+
+
+def selections() -> tuple[alt.Parameter, ...]:
+    """The selections `pick` and `brush`, for one layer of a chart."""
+    return (
+        alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
+        alt.selection_interval(name="brush", encodings=["x"]),
+    )
 
 
 def inline(rows: list[Row], name: str) -> alt.InlineData:

@@ -34,7 +34,7 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
     there change only where an option asks for it.
     """
     from usage_explore.db import StorageOptions, catalog, ddl
-    from usage_explore.db.migrate import migrate_table
+    from usage_explore.db.ddl import migrate_table
 
     options = StorageOptions(
         events_per_day=events_per_day,

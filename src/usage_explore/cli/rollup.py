@@ -73,11 +73,13 @@ def rollup(
     --forget change that for good, for every organization or with --organization-id for one. It is safe to run at any
     time, several times at once, and to interrupt.
     """
-    from usage_explore.rollup import overrides
-    from usage_explore.rollup.verify import SAMPLE
+    from usage_explore.rollup import refresh_run
+    from usage_explore.rollup.status import SAMPLE
 
-    wanted = dict(map(overrides.grain, keep)) | {overrides.dimension(each, "--leave-out"): None for each in leave_out}
-    forgotten = [overrides.dimension(each, "--forget") for each in forget]
+    wanted = dict(map(refresh_run.parse_keep, keep)) | {
+        refresh_run.parse_dimension(each, "--leave-out"): None for each in leave_out
+    }
+    forgotten = [refresh_run.parse_dimension(each, "--forget") for each in forget]
     _check_choice(wanted, forgotten, keep, leave_out)
     _check_together(
         {
@@ -185,7 +187,7 @@ def _change(
     forgotten: list[str],
 ) -> None:
     """Store which dimensions to keep or to forget, and create a missing rollup. Raises `ScopeError`."""
-    from usage_explore.rollup import catalog, overrides
+    from usage_explore.rollup import catalog, refresh_run
 
     if not (wanted or forgotten):
         return
@@ -193,9 +195,9 @@ def _change(
         table = catalog.placed(connection, table)
     catalog.create(connection, table)
     if wanted:
-        overrides.wish(connection, table, wanted, settings.organization_id)
+        refresh_run.set_overrides(connection, table, wanted, settings.organization_id)
     if forgotten:
-        overrides.forget(connection, table, forgotten, settings.organization_id)
+        refresh_run.forget_overrides(connection, table, forgotten, settings.organization_id)
 
 
 def _refresh(connection: Connection, table: Table, settings: Settings, *, again: bool, showing: bool) -> None:
@@ -225,7 +227,7 @@ def _show(connection: Connection, table: Table) -> None:
 
 def _verify(connection: Connection, table: Table, sample: int | None) -> None:
     """Compare a sample of days, or all for None, with the events; exit code 1 on differences."""
-    from usage_explore.rollup import verify as comparison
+    from usage_explore.rollup import status as comparison
 
     table = _table_with_rollup(connection, table)
     with progress_bar("verify", "parts", shown=sys.stderr.isatty()) as progress:

@@ -14,8 +14,7 @@ from usage_explore.query import buckets
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.catalog import Entry
 from usage_explore.sql.identifiers import quoted
-from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, span
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, kept_table, rollup_table, span
 
 _MIN_ROWS = 100_000
 """Events in the table below which a rollup is not recommended."""

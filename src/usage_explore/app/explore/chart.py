@@ -14,7 +14,7 @@ from usage_explore.app import markdown
 from usage_explore.app.navigation import go
 from usage_explore.app.page_state import ChartKind, ExploreView, Span
 from usage_explore.app.problems import sentence
-from usage_explore.charts.axes import millis
+from usage_explore.charts.style import millis
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series, SeriesKind
 

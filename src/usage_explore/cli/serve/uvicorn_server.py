@@ -33,7 +33,7 @@ from usage_explore.api.middleware import RequestLog
 from usage_explore.api.problems import handlers
 from usage_explore.cli.serve.connections import Connections, TimedConnection
 from usage_explore.config import Settings
-from usage_explore.db import cancellation
+from usage_explore.db import timeouts
 from usage_explore.store import connect, opened
 
 _GRACE_SECONDS = 10
@@ -108,7 +108,7 @@ def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bo
         **options,
     )
     _Server(served, connections, started).run()
-    cancellation.cancel_everything(_CANCEL_SECONDS)
+    timeouts.cancel_all(_CANCEL_SECONDS)
 
 
 def _return_free_memory() -> None:
@@ -143,7 +143,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop with exit code 0, not by the signal as uvicorn does."""
         if self.should_exit:
-            cancellation.cancel_everything(_SECOND_SIGNAL_CANCEL_SECONDS)
+            timeouts.cancel_all(_SECOND_SIGNAL_CANCEL_SECONDS)
             os._exit(128 + sig)
         self.should_exit = True
 

@@ -1,11 +1,15 @@
-"""New levels: where the values before and after a step differ lastingly, and the series with these steps removed."""
+"""Breaks in the usual usage: new levels, which are removed, and silences, from which nothing is learned.
+
+A new level is a step before and after which the values differ lastingly. A silence is a run of steps without usage that
+says nothing about usual usage: before the first use, and where regular usage stayed away.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.detector.ordering import Floats, Ordered, before
+from usage_explore.detector.ordering import Floats, Ordered, before, runs
 
 Shifts = npt.NDArray[np.int8]
 
@@ -18,6 +22,18 @@ MIN_LEVEL_SCORE = 0.4
 _EDGE_WEIGHT, _MAX_EDGE = 0.5, 3.0  # among steps that could all start a level, the one with the sharpest edge does
 _MAX_SEASONS_COMPARED = 3  # seasons on either side of a new level that say how high it is
 _MIN_LEVEL_CHANGE = 0.5  # of the relative half band: levels that differ by less are the same level
+
+Flags = npt.NDArray[np.bool_]
+
+MIN_SILENCE_DAYS = 3
+"""Days without usage, at least, that are a silence; weekends are shorter."""
+
+HISTORY_DAYS, MIN_KNOWN_DAYS, REGULAR_DAY_SHARE = 28, 14, 0.64
+"""Usage is regular if, in the 28 days before, at least 14 days are known and 64 % of the known days have usage. Less
+frequent usage on the same weekdays of all these weeks is regular too; its silence lasts at least a week."""
+
+LONG_SILENCE_WEEKS = 2
+"""Weeks without usage from which a silence is not judged as usage below its band: the usage has stopped."""
 
 
 def new_levels(score_before: Floats, score_after: Floats, season: int) -> Shifts:
@@ -89,3 +105,52 @@ def _ratio(old: Floats, new: Floats, season: int) -> float:
 def _median(bands: Floats) -> float:
     known = bands[~np.isnan(bands)]
     return float(np.median(known)) if len(known) else 0.0
+
+
+def silences(values: Floats, season: int) -> Flags:
+    """The steps in a silence, or before the first usage. `season` is the number of steps in a week."""
+    silent = np.zeros(values.shape, np.bool_)
+    day = max(1, season // 7)
+    for row, start, end in runs(values == 0):
+        if end - start < MIN_SILENCE_DAYS * day:
+            continue
+        if not np.nan_to_num(values[row, :start]).any():
+            silent[row, :end] = True
+            continue
+        since = max(start % day, start - HISTORY_DAYS * day)
+        before = np.where(silent[row, since:start], np.nan, values[row, since:start]).reshape(-1, day)
+        known = np.count_nonzero(~np.isnan(before).all(axis=1))
+        used: Flags = (np.nan_to_num(before) != 0).any(axis=1)
+        weeks = used[len(used) % 7 :].reshape(-1, 7)
+        weekly = end - start >= season and bool((weeks == weeks[:1]).all())
+        regular = weekly or np.count_nonzero(used) >= REGULAR_DAY_SHARE * known
+        silent[row, start:end] = known >= MIN_KNOWN_DAYS and regular
+    return silent
+
+
+def filled(values: Floats, silent: Flags, season: int) -> Floats:
+    """The values with silences replaced by usual values: the median of the same phases in the weeks before, or NaN."""
+    usual = np.where(silent, np.nan, values)
+    for row, start, end in runs(silent):
+        for step in range(start, end) if start else ():
+            before = usual[row, step % season : step : season][-HISTORY_DAYS // 7 :]
+            known = before[~np.isnan(before)]
+            if len(known):
+                usual[row, step] = np.median(known)
+    return usual
+
+
+def long_silences(silent: Flags, season: int) -> Flags:
+    """The silent steps in silences of `LONG_SILENCE_WEEKS` weeks or more."""
+    long = np.zeros_like(silent)
+    for row, start, end in runs(silent):
+        long[row, start:end] = end - start >= LONG_SILENCE_WEEKS * season
+    return long
+
+
+def while_away(values: Floats, season: int) -> Floats:
+    """The values with silences that ended filled with usual values; a silence that lasts to the end is kept."""
+    silent = silences(values, season)
+    later = np.logical_or.accumulate(np.nan_to_num(values[:, ::-1]) != 0, axis=1)[:, ::-1]
+    usual = filled(values, silent & later, season)
+    return np.where(np.isnan(usual), values, usual)
