@@ -28,8 +28,8 @@ from usage_explore.access import logs
 from usage_explore.access.allow_list import People
 from usage_explore.access.api_keys import Keyring
 from usage_explore.api import PREFIX, create_app, service
+from usage_explore.api.application import RequestLog
 from usage_explore.api.auth import Access
-from usage_explore.api.middleware import RequestLog
 from usage_explore.api.problems import handlers
 from usage_explore.cli.serve.connections import Connections, TimedConnection
 from usage_explore.config import Settings
