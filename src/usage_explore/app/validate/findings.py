@@ -17,11 +17,10 @@ from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
 from usage_explore.app.header import closable_heading
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
-from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
