@@ -13,8 +13,8 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown, navigation
 from usage_explore.app.cache import Source
-from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
+from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import closable_heading
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
 from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
