@@ -90,7 +90,7 @@ def validate(
 
     period = _period(query, given)
     chosen = len(run.chosen(checks or None))
-    _check_paths(report, json_, [each for each in (invoices, wallets) if each])
+    _check_paths(report, json_, [path for path in (invoices, wallets) if path])
     with on_sigterm(lambda _: KeyboardInterrupt()), ExitStack() as opened_here:
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
@@ -124,12 +124,12 @@ def validate(
 
 def _period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
-    asked = url_params.pairs(query)
+    pairs = url_params.pairs(query)
     for name, value in given.items():
-        asked += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
-    if not {"since", "until", "window"} & {name for name, _ in asked}:
-        asked.append(("window", "last_month"))
-    return Period.from_params(asked)
+        pairs += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
+    if not {"since", "until", "window"} & {name for name, _ in pairs}:
+        pairs.append(("window", "last_month"))
+    return Period.from_params(pairs)
 
 
 def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> None:

@@ -246,7 +246,7 @@ def statistics(connection: Connection, relation: Relation) -> list[Finding]:
         )
     missing = indexed.missing_statistics(connection, relation)
     if missing:
-        statements = [f"{each.as_string(connection)};" for each in indexed.create_statistics(relation, missing)]
+        statements = [f"{create.as_string(connection)};" for create in indexed.create_statistics(relation, missing)]
         findings.append(
             Finding(
                 "statistics",

@@ -320,7 +320,7 @@ class _Mapping:
         if name == "timestamp":
             return "'1970-01-01 00:00:00+00'::timestamptz", "no column found: name the time of the event here"
         if name == "ingested_at":
-            return self.line("timestamp", type_, False)[0], "no column found: late events cannot be told"
+            return self.line("timestamp", type_, False)[0], "no column found: late events cannot be recognized"
         if name == "idempotency_key":
             return f"({self.line('id', 'uuid', False)[0]})::text", "no column found: the id"
         if name == "dimensions":

@@ -153,7 +153,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         return columns
     titles = [CHECKS[finding.check].title if finding.check in CHECKS else finding.check for finding in listed]
     columns |= {
-        "Affected of": grid.texts("Affected of", [each.share_of or None for each in listed]),
+        "Affected of": grid.texts("Affected of", [finding.share_of or None for finding in listed]),
         "Check": grid.texts("Check", titles),
         "Events": grid.numbers("Events", [finding.events for finding in listed]),
         "Quantity": grid.numbers("Quantity", [finding.quantity for finding in listed]),
