@@ -23,7 +23,7 @@ from usage_explore.db import ddl, timeouts
 from usage_explore.errors import UsageExploreError
 
 GRACE = (
-    "import sys; from usage_explore.cli import main; from usage_explore.cli.serve import uvicorn_server;"
+    "import sys; from usage_explore.cli import main; from usage_explore.cli import uvicorn_server;"
     " uvicorn_server._GRACE_SECONDS = {}; sys.argv[0] = 'x'; main.main()"
 )
 

@@ -17,7 +17,7 @@ from support.app_pages import MAIN, opened
 from support.demo_database import ACME, BIRCH, CEDAR, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import connect
-from usage_explore.app.validate.view import identity
+from usage_explore.app.page_state import identity
 from usage_explore.query.queries import Period
 
 ADDRESS = "https://usage.example/oauth2callback"

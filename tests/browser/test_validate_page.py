@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from support.browser_pages import CHART, address, examined, parameters, picture, settled
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
-from usage_explore.app.validate.view import identity
+from usage_explore.app.page_state import identity
 from usage_explore.query.queries import Period
 
 Visit = Callable[..., Page]

@@ -15,9 +15,8 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import View, changed, follow, go
-from usage_explore.app.page_state import ExploreView
+from usage_explore.app.page_state import ExploreView, ValidateView
 from usage_explore.app.query_edits import TESTS, Filter, Test
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Query

@@ -14,10 +14,9 @@ from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period

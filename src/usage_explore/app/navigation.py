@@ -13,8 +13,7 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore.app import markdown
-from usage_explore.app.page_state import EventsView, ExploreView, Pairs
-from usage_explore.app.validate.view import ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, Pairs, ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import url_params
 from usage_explore.query.url_params import query_string

@@ -244,7 +244,7 @@ def statistics(connection: Connection, relation: Relation) -> list[Finding]:
         )
     missing = catalog.missing_statistics(connection, relation)
     if missing:
-        statements = [f"{each.as_string(connection)};" for each in catalog.create_statistics(relation, missing)]
+        statements = [f"{create.as_string(connection)};" for create in catalog.create_statistics(relation, missing)]
         findings.append(
             Finding(
                 "statistics",

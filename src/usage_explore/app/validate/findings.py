@@ -13,15 +13,14 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown, navigation
 from usage_explore.app.cache import Source
-from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
+from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import closable_heading
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
-from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
@@ -154,7 +153,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         return columns
     titles = [CHECKS[finding.check].title if finding.check in CHECKS else finding.check for finding in listed]
     columns |= {
-        "Affected of": grid.texts("Affected of", [each.share_of or None for each in listed]),
+        "Affected of": grid.texts("Affected of", [finding.share_of or None for finding in listed]),
         "Check": grid.texts("Check", titles),
         "Events": grid.numbers("Events", [finding.events for finding in listed]),
         "Quantity": grid.numbers("Quantity", [finding.quantity for finding in listed]),

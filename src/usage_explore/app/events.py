@@ -16,9 +16,9 @@ from usage_explore import formatting
 from usage_explore.answers import EventPage
 from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.events.table import cells, counted, events_table
 from usage_explore.app.exports import escape_checkbox, prepared_download, snippets
 from usage_explore.app.filters import FROM, UP_TO, chips, dimension_hints, reset_button, time_input
+from usage_explore.app.grid import cells, counted, events_table
 from usage_explore.app.header import closable_heading, header, opened_view
 from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView

@@ -13,9 +13,7 @@ from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
 from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
-from usage_explore.app.events.table import counted, events_table
-from usage_explore.app.explore.chart import chart
-from usage_explore.app.explore.ranking import ranking
+from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
 from usage_explore.app.filters import (
     chips,
@@ -26,6 +24,7 @@ from usage_explore.app.filters import (
     reset_button,
     window_inputs,
 )
+from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
