@@ -163,7 +163,7 @@ def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit,
         choice(page, name).click()
         page.wait_for_url(lambda url, default=default: default not in url)
         settled(page)
-    complete = '[aria-label*="series: eu-central;"][aria-label*="State: complete"]'
+    complete = '[aria-label*="series: eu-central;"][aria-label*="state: complete"]'
     expect(page.locator(f"{CHART} {complete}").nth(9)).to_be_visible()
     bar = bars(page, "eu-central")[9]
     page.mouse.click(bar.x, bar.y)

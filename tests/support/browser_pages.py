@@ -84,11 +84,11 @@ class Bar:
 def bars(page: Page, series: str) -> list[Bar]:
     """The finished bars of a series, as their accessible labels tell them."""
     found = []
-    for each in page.locator(f'{CHART} [aria-label*="series: {series};"][aria-label*="State: complete"]').all():
+    for each in page.locator(f'{CHART} [aria-label*="series: {series};"][aria-label*="state: complete"]').all():
         told = dict(part.split(": ", 1) for part in (each.get_attribute("aria-label") or "").split("; "))
         box = each.bounding_box()
         assert box
-        value = float(told["high"]) - float(told["low"])
+        value = float(told["value"].replace(",", ""))
         found.append(Bar(value, box["x"] + box["width"] / 2, box["y"] + box["height"] / 2))
     return found
 
