@@ -184,7 +184,7 @@ def test_doctor_fails_where_there_are_faults(run: Run) -> None:
     result = run("doctor")
     assert result.exit_code == 1
     assert "FAULT    table: usage_events does not exist" in result.output
-    assert "1 faults" in result.output
+    assert "1 fault, 0 warnings in 3 checks." in result.output
 
 
 def test_table_name_that_cannot_be_one(run: Run) -> None:
