@@ -196,7 +196,6 @@ def examine(examination: Examination) -> Outcome:
         sentence=sentence,
         stray_sentence=stray_sentence,
         stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN) else "low",
-        joined_gap=STEADY_GAP,
     )
     rows = [
         row
