@@ -25,7 +25,7 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_codes, part
 from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
 
 _Key = TypeVar("_Key")
@@ -146,13 +146,14 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
     batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[each.name] for each in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
+    currency = currency_codes(n.external_cost_currency)
     return (
         select(
             n.kind,
             n.customer_id,
             n.batch,
             n.metric_key,
-            n.external_cost_currency.label("currency"),
+            currency.label("currency"),
             func.count().label("events"),
             func.sum(n.quantity).label("quantity"),
             func.sum(n.external_cost_amount).label("cost"),
@@ -163,7 +164,7 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
         )
-        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, n.external_cost_currency)
+        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, currency)
         .order_by(n.kind, n.customer_id, n.batch)
     )
 

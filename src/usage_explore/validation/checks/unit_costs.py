@@ -29,6 +29,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, earlier
+from usage_explore.validation.totals import currency_codes
 from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
@@ -260,7 +261,7 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
 def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
     c = table.c
     values = (key_value(table, keys, index).label(name) for index, name in enumerate(_KEY_COLUMNS))
-    return c.metric_key, c.external_cost_currency.label("currency"), *values
+    return c.metric_key, currency_codes(c.external_cost_currency).label("currency"), *values
 
 
 def _with_cost(table: Table, period: Period) -> list[Any]:
