@@ -46,6 +46,9 @@ MIN_TWIN_CELLS, MIN_TWIN_SHARE = 20, 0.9
 """Different contents of one time, at least, and the share of them that there are exactly two events of, from which
 every event was sent twice."""
 
+MIN_JUDGED_TIMES = 4
+"""Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing does."""
+
 MIN_IRREGULAR_SHARE = 0.9
 """Share of times off the minute, or off the second, from which times are not on a grid."""
 
@@ -240,7 +243,7 @@ def _judged(days: dict[datetime, Counts]) -> dict[datetime, Verdict]:
     whole.contents = max(each.contents for each in days.values())
     whole.offsets = max(each.offsets for each in days.values())
     equal = {start: counts for start, counts in days.items() if counts.superfluous}
-    uneven = {start for start in equal if _is_uneven(start, days)}
+    uneven = {start for start in equal if whole.times < MIN_JUDGED_TIMES or _is_uneven(start, days)}
     copies = {start for start, counts in equal.items() if _are_copies(counts, start in uneven)}
     if _are_copies(whole, False) and (not copies or 2 * whole.equal >= whole.pairs):
         copies = set(equal)
