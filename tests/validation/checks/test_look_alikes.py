@@ -255,3 +255,13 @@ def test_copies_of_equal_quantities_off_the_grid_are_found(
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     assert (finding.severity, finding.events) == ("high", 200)
     store.close()
+
+
+def test_two_events_of_one_millisecond_are_undecided(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    time = SINCE + timedelta(milliseconds=1)
+    store = store_of(events_connection, events_database_url, [event(time, quantity=Decimal(1)) for _ in range(2)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("low", 1)

@@ -255,7 +255,7 @@ def _judged(days: dict[datetime, Counts]) -> dict[datetime, Verdict]:
 def _are_copies(counts: Counts, is_uneven: bool) -> bool:
     if counts.agree_beyond_chance:
         return True
-    if 2 * counts.equal < counts.pairs:
+    if counts.times < MIN_JUDGED_TIMES or 2 * counts.equal < counts.pairs:
         return False
     if counts.off_second >= MIN_IRREGULAR_SHARE * counts.times:
         return counts.share_times_beyond_chance(3_600_000)
