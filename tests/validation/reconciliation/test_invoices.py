@@ -216,7 +216,8 @@ def test_values_have_a_longest_length_in_bytes(tmp_path: Path, column: str, limi
     for length, character in ((limit, "k"), (limit // 2, "é")):
         longest = {**given, column: character * length}
         (line,) = read_invoices(pd.DataFrame([longest], dtype="str")).lines
-        assert getattr(line, column) == longest[column]
+        text = longest[column]
+        assert getattr(line, column) == (text.replace("k", "K") if column == "currency" else text)
         longest[column] += "k"
         pq.write_table(
             pa.table({name: [given.get(name), text] for name, text in longest.items()}), tmp_path / "invoices.parquet"
