@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from support import generated_events
-from support.database_servers import fresh_database, kind, remove_server, short_folder
+from support.database_servers import forgo_durability, fresh_database, kind, remove_server, short_folder
 from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.timescale_layouts import LAYOUTS, insert_in_layout
@@ -83,7 +83,9 @@ def server_url() -> Iterator[str]:
         yield given
         return
     folder = short_folder()
-    yield embedded.start(folder)
+    url = embedded.start(folder)
+    forgo_durability(url)
+    yield url
     remove_server(folder)
 
 
