@@ -43,6 +43,12 @@ SLOW_PATHS = (
 """Files and folders under tests/ that start processes, compile charts or try many values: marker `slow`."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto` is one worker more than processors: tests wait for processes, time limits and a browser."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the markers by fixture and by folder; a test sets one itself where neither says it."""

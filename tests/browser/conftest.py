@@ -86,11 +86,11 @@ def new_page(kept_pages: KeptPages) -> Iterator[Callable[..., Page]]:
 
 @pytest.fixture
 def visit(new_page: Callable[..., Page], site: Site) -> Visit:
-    """Open an address of the app as in a fresh browser."""
+    """Open an address of the app as in a fresh browser; later `page.goto(address)` loads another one."""
 
     def open_page(address: str, **options: Any) -> Page:
-        page = new_page(**options)
-        page.goto(address if address.startswith("http") else site.url + address)
+        page = new_page(base_url=site.url, **options)
+        page.goto(address)
         return page
 
     return open_page
