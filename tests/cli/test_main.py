@@ -90,7 +90,7 @@ def test_load_then_doctor_then_export(loaded: Run, tmp_path: Path) -> None:
     exported = loaded(
         "export", str(tmp_path / "out.csv"), "--organization-id", OWNERS[1], "--query", "metric_key=tokens"
     )
-    assert exported.output == f"Wrote 1 events to {tmp_path / 'out.csv'}.\n"
+    assert exported.output == f"Wrote 1 event to {tmp_path / 'out.csv'}.\n"
     assert OWNERS[1] in (tmp_path / "out.csv").read_text()
     assert OWNERS[0] not in (tmp_path / "out.csv").read_text()
 

@@ -18,6 +18,7 @@ from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import counted
+from usage_explore.formatting import counted
 from usage_explore.query import validators
 from usage_explore.results import formulas
 
@@ -295,7 +296,7 @@ def export(file: Path, query: str, escape_formulas: bool) -> None:
     events = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
-    say(f"Wrote {report.events:,} events to {report.path}.")
+    say(f"Wrote {counted(report.events, 'event')} to {report.path}.")
 
 
 @main.command()
