@@ -18,7 +18,6 @@ from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import counted
-from usage_explore.formatting import counted
 from usage_explore.query import validators
 from usage_explore.results import formulas
 
