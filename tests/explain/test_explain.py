@@ -21,6 +21,7 @@ from usage_explore.charts import image
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact, QueryError
 from usage_explore.explain import Cell, Explanation
+from usage_explore.explain.run import number as parsed_expected
 from usage_explore.explain.spans import spans
 
 DAY = timedelta(days=1)
@@ -199,6 +200,14 @@ def test_an_expected_number_takes_the_place_of_the_window_before(explained: Any)
     assert "61.5 expected" in explanation.sentence
 
 
+def test_one_event_is_singular_and_times_have_no_fractions(explained: Any) -> None:
+    query = AggregateQuery(since=utc(2026, 6, 10), until=utc(2026, 6, 11, 12) + timedelta(seconds=1, microseconds=250))
+    explanation = explained([event(utc(2026, 6, 10, 9))], query, bucket=None)
+    assert explanation.total.after == 1
+    assert explanation.sentence.startswith("1 event in 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
+    assert ".00025" not in repr(explanation)
+
+
 def test_an_unfinished_month_is_compared_over_equal_lengths() -> None:
     march = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1))
     windows = spans(march, utc(2026, 3, 31, 5), None, None)
@@ -311,3 +320,9 @@ def test_a_day_is_compared_with_the_same_weekday_a_week_before(store: Store) -> 
         datetime(2026, 10, 17, 22, tzinfo=UTC),
         datetime(2026, 10, 18, 22, tzinfo=UTC),
     )
+
+
+@pytest.mark.parametrize("number", [Decimal("1E+99999"), 10**5_000], ids=["Decimal", "int"])
+def test_an_expected_number_of_too_many_digits_is_refused(number):
+    with pytest.raises(QueryError, match=r"expected: .* has more than 1,000 digits before its decimal point"):
+        parsed_expected(number)
