@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from usage_explore.demo import Incident
     from usage_explore.store import Store
 
-_FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
+_FORMATS = ("auto", "csv", "parquet", "jsonl", "json", "xlsx", "focus")
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
 
 

@@ -34,19 +34,21 @@ class Measure:
 class ColumnMapping:
     """How a file's columns become events.
 
-    `columns` and `constants` give documented columns. `measures` gives an event for each of the named number columns of
-    a row that is not empty and, unless `keep_zero`, not zero; `measure_members` does so for each number in a JSON
-    object, with a metric of "metric_key.member". The first event of a row carries its cost, so that costs add up.
-    `key` are the columns that together identify a row. `names` are the columns with a readable name for an id. `tags`
-    are JSON objects whose members become dimensions with a prefix. `cost_factors` are number columns, or numbers, whose
-    product is the cost. `last_line_wins`: of several rows with one key, only the last is loaded. `explode` is a JSON list whose items are the rows.
-    `only_with` are columns that a row has if it is usage; other rows are skipped. `defaults` are for rows without a
-    value. Other columns become dimensions if `dimensions`, but for those in `ignore`.
+    `columns` and `constants` give documented columns; `defaults` are for rows without a value. `measures` gives an event
+    for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero; `measure_members`
+    does so for each number in a JSON object, with a metric of "metric_key.member". The first event of a row carries its
+    cost, so that costs add up. `cost_factors` are number columns, or numbers, whose product is the cost.
+
+    `key` are the columns that together identify a row; with `last_line_wins` only the last row of a key is loaded.
+    `names` are the columns with a readable name for an id. `tags` are JSON objects whose members become dimensions with
+    a prefix. `explode` is a JSON list whose items are the rows. `only_with` are columns that every row of usage has;
+    other rows are skipped. Other columns become dimensions if `dimensions`, but for those in `ignore`.
 
     `timezone` is that of times without an offset and of dates; `time_format` is Python's (`%d.%m.%Y %H:%M`). `decimal`
     is the decimal mark, "." or ","; None refuses thousands separators. `null` are words for no value in a number
     column, `null_text` in any column. `scope` are the columns that name source and period for `--replace`.
-    `ids_by_column`: a UUID is made of the file's column and text, not of the kind of id and text.
+    `ids_by_column`: a UUID is made of the file's column and text, not of the kind of id and text. `stated` are the
+    columns and measures that options name, which the file must have.
     """
 
     columns: Chains = field(default_factory=dict)
@@ -71,6 +73,7 @@ class ColumnMapping:
     null_text: frozenset[str] = frozenset()
     scope: tuple[str, ...] = ()
     ids_by_column: bool = False
+    stated: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for names and values that cannot be."""
@@ -112,7 +115,7 @@ class ColumnMapping:
         for column, sources in chosen.items():
             constants.pop(column, None)
             columns[column] = sources
-        measures = given.pop("measures", {})
+        measures = stated = given.pop("measures", {})
         members = self.measure_members
         if measures:
             members = ""
@@ -130,6 +133,7 @@ class ColumnMapping:
             columns=columns,
             constants=constants,
             measures=measures,
+            stated=frozenset(chosen) | frozenset(stated),
             measure_members=members,
             null=self.null | frozenset(given.pop("null", ())),
             **{name: value for name, value in given.items() if value is not None},
@@ -169,7 +173,7 @@ def presets() -> tuple[Preset, ...]:
     return tuple(parse_preset(entry.read_text("utf-8"), entry.name.removesuffix(".toml")) for entry in files)
 
 
-def preset(name: str) -> Preset:
+def preset_named(name: str) -> Preset:
     """The preset of a name, or of a TOML file (`./mine.toml`). Raises `ConfigurationError`."""
     for known in presets():
         if known.name == name:
@@ -178,13 +182,15 @@ def preset(name: str) -> Preset:
     if path.suffix != ".toml":
         names = [known.name for known in presets()]
         raise ConfigurationError(
-            f"preset: there is no preset {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}, or a file of"
-            " your own such as ./mine.toml"
+            f"preset: there is no preset {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}, or a file"
+            " of your own such as ./mine.toml"
         )
     try:
         return parse_preset(path.read_text("utf-8"), path.stem)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"preset: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigurationError(
+            f"preset: {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def recognized(names: Sequence[str]) -> Preset | None:

@@ -75,7 +75,7 @@ def number_reader(decimal: str | None, read: Callable[[object], str] = number_te
         except InvalidValue:
             text = plain(raw)
             if text == raw.strip():
-                if decimal is None and any(mark.fullmatch(text) for mark in _GROUPED.values()) or _comma(text):
+                if (decimal is None and any(mark.fullmatch(text) for mark in _GROUPED.values())) or _comma(text):
                     raise InvalidValue(
                         f"{quoted(raw)} has thousands separators or a decimal comma; name the decimal mark with"
                         " --decimal , or --decimal ."
@@ -192,8 +192,9 @@ class TimeReader:
         digits = (fraction or "").rstrip("0")
         if len(digits) > 6:
             counters.append("truncated")
-        moment = datetime(
-            *map(int, day), int(hour or 0), int(minute or 0), int(second or 0), int(digits[:6].ljust(6, "0"))
+        moment = datetime.combine(
+            date(int(day[0]), int(day[1]), int(day[2])),
+            time(int(hour or 0), int(minute or 0), int(second or 0), int(digits[:6].ljust(6, "0"))),
         )
         if hour is None and offset is None:
             counters.append("dates")

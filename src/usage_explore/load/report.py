@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 from usage_explore.formatting import counted, duration
 
@@ -68,6 +69,10 @@ class FileReport:
     restated: int = 0
     changed: int = 0
     superseded: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    organizations: tuple[UUID, ...] = ()
+    customers: int = 0
 
     @property
     def rows(self) -> int:

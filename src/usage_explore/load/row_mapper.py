@@ -25,7 +25,6 @@ from usage_explore.files.values import (
     metric_key_text,
     number_text,
     plain_text,
-    quantity_text,
     time_text,
     uuid_text,
 )
@@ -77,7 +76,7 @@ READERS: Mapping[str, Reader] = {
     "subscription_id": Reader("uuid", uuid_text),
     "metric_key": Reader("text", metric_key_text, required=True),
     "price_key": Reader("text", code_text),
-    "quantity": Reader("number", quantity_text, required=True),
+    "quantity": Reader("number", number_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
     "idempotency_key": Reader("text", idempotency_key_text),
@@ -105,12 +104,15 @@ _REQUIRED = tuple(column for column, reader in READERS.items() if reader.require
 
 _ABSENT = object()
 
+_MAX_PATH_DEPTH = 4
+"""Objects within each other whose members' paths are taken for columns."""
+
 
 class Field(NamedTuple):
     """A documented column of the events: its sources in the file and the function that reads a value."""
 
     column: str
-    index: int
+    place: int
     sources: tuple[str, ...]
     read: Callable[[object], str]
     keeps_empty_text: bool
@@ -132,7 +134,7 @@ class RowMapper:
         self._organization = str(organization) if organization else None
         self._times = TimeReader(zone(mapping.timezone) if mapping.timezone else None, mapping.time_format)
         self._number = number_reader(mapping.decimal)
-        quantity = number_reader(mapping.decimal, quantity_text)
+        quantity = number_reader(mapping.decimal, number_text)
         self._quantity = self._number_or_null(quantity)
         taken = {source for sources in mapping.columns.values() for source in sources}
         self.fields: list[Field] = []
@@ -140,7 +142,9 @@ class RowMapper:
         for column, reader in READERS.items():
             if column in mapping.constants:
                 continue
-            sources = self._resolved(mapping.columns.get(column, (column,) if column not in taken else ()))
+            sources = self._resolved(mapping.columns.get(column, ()))
+            if column not in mapping.columns and column in names and column not in taken:
+                sources = (column,)
             self.sources[column] = sources
             if not sources:
                 continue
@@ -158,7 +162,7 @@ class RowMapper:
         self.measures = {
             self.resolve(source) or source: measure
             for source, measure in mapping.measures.items()
-            if self.resolve(source) or not mapping.columns
+            if self.resolve(source) or source in mapping.stated
         }
         self._measure_sources = {
             source: Measure(metric_key=measure.metric_key, minus=self._resolved(measure.minus))
@@ -171,7 +175,7 @@ class RowMapper:
         self._cost_factors = [self.resolve(factor) or factor for factor in mapping.cost_factors]
         self._null = mapping.null
         self._null_text = mapping.null_text
-        used = {source for sources in self.sources.values() for source in sources}
+        used = {sources[0] for sources in self.sources.values() if sources}  # fallbacks are dimensions too
         used |= {*self.measures, *self._tags, *self._only_with}
         for measure in self._measure_sources.values():
             used.update(measure.minus)
@@ -179,8 +183,15 @@ class RowMapper:
         if mapping.measure_members:
             paths.add(mapping.measure_members + ".")
         self._flattened = {path.split(".", 1)[0] for path in paths}
-        shown = {source for column in ID_COLUMNS for source in self.sources.get(column, ()) if column in mapping.columns}
-        self._consumed = frozenset((used - shown) | set(mapping.ignore) | ({mapping.explode} if mapping.explode else set()))
+        shown = {
+            source
+            for column in ID_COLUMNS
+            for source in self.sources.get(column, ())
+            if column in mapping.columns and source != column
+        }
+        self._consumed = frozenset(
+            (used - shown) | set(mapping.ignore) | ({mapping.explode} if mapping.explode else set())
+        )
         self._known = self._consumed | {source for source in shown if not mapping.dimensions}
         self._constant = self._constants()
 
@@ -215,15 +226,14 @@ class RowMapper:
         `sampled`: the columns are those of the first rows only (JSON).
         """
         present = dict.fromkeys(self.names)
-        needs = {column: sources for column, sources in self.mapping.columns.items() if column in READERS}
-        for column, sources in needs.items():
-            if sources and not self.sources[column] and not sampled and len(sources) == 1:
+        for column, sources in self.mapping.columns.items():
+            if column in self.mapping.stated and not self.sources[column] and not sampled:
                 raise LoadError(
                     f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
                     f"it has {_list(present)}"
                 )
         for source in self.mapping.measures:
-            if self.resolve(source) is None and not self.mapping.columns:
+            if source in self.mapping.stated and self.resolve(source) is None and not sampled:
                 raise LoadError(
                     f"{path}: has no column {source!r} to measure{like(source, present)}; it has {_list(present)}"
                 )
@@ -263,7 +273,7 @@ class RowMapper:
         if not self.mapping.explode:
             yield record
             return
-        items = self._get(record, self.mapping.explode)
+        items = member(record, self.mapping.explode)
         rest = {name: value for name, value in record.items() if name != self.mapping.explode}
         for item in items if isinstance(items, list) else ():
             if isinstance(item, Mapping):
@@ -273,7 +283,7 @@ class RowMapper:
         """The events of a record; none for a record that is not usage. Raises `InvalidValue`."""
         rows: list[Row] = []
         for single in self.records(record):
-            if any(self._get(single, source) in (None, "") for source in self._only_with):
+            if any(member(single, source) in (None, "") for source in self._only_with):
                 self.counts["skipped"] += 1
                 continue
             row = self._row(single)
@@ -289,7 +299,7 @@ class RowMapper:
             for source in sources:
                 raw = record.get(source, _ABSENT)
                 if raw is _ABSENT and "." in source:
-                    raw = self._get(record, source)
+                    raw = member(record, source)
                 if raw is None or raw is _ABSENT or (raw == "" and not keeps_empty_text):
                     continue
                 if type(raw) is str and (raw in self._null_text or (index in (_QUANTITY, _COST) and raw in self._null)):
@@ -306,7 +316,7 @@ class RowMapper:
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
         """Set what needs several columns: key, cost, names, dimensions, and the organization and customer of all."""
         if self._key and row[_KEY] is None:
-            parts = [self._get(record, source) for source in self._key]
+            parts = [member(record, source) for source in self._key]
             if all(part not in (None, "") for part in parts):
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
         if row[_ORGANIZATION] is None:
@@ -318,7 +328,7 @@ class RowMapper:
             row[_COST] = self._product(record)
         for column, sources in self._names.items():
             id_ = row[_INDEX[column]]
-            name = next((raw for source in sources if (raw := self._get(record, source)) not in (None, "")), None)
+            name = next((raw for source in sources if (raw := member(record, source)) not in (None, "")), None)
             if id_ is not None and isinstance(name, str) and name not in self._null_text:
                 self.readable[column.removesuffix("_id"), id_] = name
         for column in _REQUIRED:
@@ -336,7 +346,7 @@ class RowMapper:
         product = Decimal(1)
         with decimal_context():
             for factor in self._cost_factors:
-                raw = self._get(record, factor)
+                raw = member(record, factor)
                 if raw is None and factor[:1].isdigit():
                     raw = factor
                 if raw in (None, "") or (isinstance(raw, str) and raw in self._null):
@@ -353,7 +363,7 @@ class RowMapper:
         if self.mapping.measure_members:
             measures = list(self._members(record, row))
         kept = [(metric, text) for metric, text in measures if text and (self.mapping.keep_zero or Decimal(text) != 0)]
-        if not kept and row[_COST] is not None and Decimal(row[_COST]) != 0:
+        if not kept and Decimal(row[_COST] or 0) != 0:
             kept = [(measures[0][0], "0")] if measures else []
         if not kept:
             self.counts["nothing measured"] += 1
@@ -367,19 +377,19 @@ class RowMapper:
             yield event
 
     def _measure(self, record: Mapping[str, Any], source: str, measure: Measure) -> str | None:
-        text = self._quantity(self._get(record, source))
+        text = self._quantity(member(record, source))
         for other in measure.minus if text else ():
-            if less := self._quantity(self._get(record, other)):
+            if less := self._quantity(member(record, other)):
                 with decimal_context():
                     text = plain(Decimal(text or 0) - Decimal(less))
         return text
 
     def _members(self, record: Mapping[str, Any], row: Row) -> Iterator[tuple[str, str | None]]:
-        members = self._get(record, self.mapping.measure_members)
+        members = member(record, self.mapping.measure_members)
         numbers = []
         for name, raw in members.items() if isinstance(members, Mapping) else ():
             try:
-                numbers.append((f"{row[_METRIC]}.{name}", quantity_text(raw)))
+                numbers.append((f"{row[_METRIC]}.{name}", number_text(raw)))
             except InvalidValue:
                 continue
         yield from numbers or [(str(row[_METRIC]), "1")]
@@ -391,23 +401,6 @@ class RowMapper:
             return read(raw)
 
         return number
-
-    def _get(self, record: Mapping[str, Any], source: str) -> Any:
-        """The value of a column, or of a dotted path into its JSON; None where there is none."""
-        if source in record:
-            return record[source]
-        name, dot, rest = source.partition(".")
-        value = record.get(name) if dot else None
-        while dot:
-            if isinstance(value, str) and value.lstrip().startswith("{"):
-                value = loads_object(value)
-            if not isinstance(value, Mapping):
-                return None
-            if rest in value:
-                return value[rest]
-            name, dot, rest = rest.partition(".")
-            value = value.get(name)
-        return value
 
     def _id_reader(self, column: str) -> Callable[[object], str]:
         source = (self.sources.get(column) or (column,))[0]
@@ -448,7 +441,7 @@ class RowMapper:
                 further[name] = value
         for source, prefix in self._tags.items():
             further.update(self._tag_members(record, source, prefix))
-        own = next((self._get(record, source) for source in self.sources.get("dimensions", ())), None)
+        own = next((member(record, source) for source in self.sources.get("dimensions", ())), None)
         if own is None or own == "":
             return dumps(further)
         given = loads_object(own)
@@ -470,7 +463,7 @@ class RowMapper:
                 yield path, member
 
     def _tag_members(self, record: Mapping[str, Any], source: str, prefix: str) -> Iterator[tuple[str, Any]]:
-        tags = self._get(record, source)
+        tags = member(record, source)
         if tags is None or tags == "" or (type(tags) is str and tags in self._null_text):
             return
         if type(tags) is str and not tags.lstrip().startswith("{"):
@@ -492,7 +485,7 @@ class RowMapper:
                     (
                         (source, raw)
                         for source in sources
-                        if (raw := self._get(single, source)) is not None
+                        if (raw := member(single, source)) is not None
                         and (raw != "" or keeps_empty_text)
                         and not (type(raw) is str and (raw in self._null_text or raw in self._null))
                     ),
@@ -510,9 +503,9 @@ class RowMapper:
                 sources = self.sources.get(column, ())
                 if self._is_given(column) and not (sources and column not in self.mapping.constants):
                     continue
-                if all(self._get(single, source) in (None, "", *self._null_text) for source in sources):
-                    if column not in self.mapping.defaults:
-                        problems.append((self._label(column, sources[0] if len(sources) == 1 else ""), "is missing"))
+                absent = all(member(single, source) in (None, "", *self._null_text) for source in sources)
+                if absent and column not in self.mapping.defaults:
+                    problems.append((self._label(column, sources[0] if len(sources) == 1 else ""), "is missing"))
         if not problems:
             try:
                 for single in self.records(record):
@@ -524,7 +517,7 @@ class RowMapper:
     def _label(self, column: str, source: str) -> str:
         return f"{column} (from {source!r})" if source and source != column else column
 
-    def decide_order(self, path: Path, values: Callable[[str], Iterator[tuple[int, object]]]) -> None:
+    def decide_order(self, path: Path, values: Callable[[tuple[str, ...]], Iterator[tuple[int, object]]]) -> None:
         """Find out from all rows whether the day or the month is first in times such as 03/04/2026.
 
         `values` gives (line, value) of a column. Raises `LoadError` where no row decides, or rows contradict.
@@ -534,7 +527,9 @@ class RowMapper:
                 continue
             deciding: dict[bool, tuple[int, object]] = {}
             first: tuple[int, object] | None = None
-            for line, raw in values(field.sources[0]):
+            for line, raw in values(field.sources):
+                if raw is not None and first is None and not self._times.is_open(raw):
+                    break  # decided by the first value: ISO times are not read twice
                 if not self._times.is_open(raw):
                     continue
                 first = first or (line, raw)
@@ -549,7 +544,7 @@ class RowMapper:
             )
             if len(deciding) != 1:
                 why = lines or (
-                    f"no line decides (line {first[0]:,}: {first[1]!r}); a number above 12 in one of the two places would"
+                    f"no line decides (line {first[0]:,}: {first[1]!r}); a number above 12 in either place would"
                 )
                 raise LoadError(
                     f"{path}: {field.column}: is the day or the month first? {why}. Say the form with --time-format,"
@@ -561,8 +556,7 @@ class RowMapper:
     def notes(self) -> list[str]:
         """Sentences for the report on what was decided for the rows read."""
         counts, times, notes = self.counts, self._times, []
-        for key in [key for key in counts if key.startswith("order ")]:
-            notes.append(f"times with the {key.removeprefix('order ')}")
+        notes += [f"times with the {key.removeprefix('order ')}" for key in counts if key.startswith("order ")]
         if times.dates:
             notes.append(f"{counted(times.dates, 'date')} read as midnight in {times.timezone}")
         if times.local_times:
@@ -592,9 +586,44 @@ class RowMapper:
         return notes
 
 
+def member(record: Mapping[str, Any], path: str) -> Any:
+    """The value of a column, or of a dotted path into its JSON; None where there is none."""
+    if path in record:
+        return record[path]
+    name, dot, rest = path.partition(".")
+    value = record.get(name) if dot else None
+    while dot:
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = loads_object(value)
+        if not isinstance(value, Mapping):
+            return None
+        if rest in value:
+            return value[rest]
+        name, dot, rest = rest.partition(".")
+        value = value.get(name)
+    return value
+
+
+def sample_names(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The columns of records without a header: the names of their members, and the paths of nested ones."""
+    names: dict[str, None] = {}
+
+    def add(value: Mapping[str, Any], prefix: str) -> None:
+        for name, item in value.items():
+            names[prefix + name] = None
+            if isinstance(item, Mapping) and prefix.count(".") < _MAX_PATH_DEPTH:
+                add(item, f"{prefix}{name}.")
+            elif isinstance(item, list) and item and isinstance(item[0], Mapping) and not prefix:
+                add(item[0], "")
+
+    for record in records:
+        add(record, "")
+    return tuple(names)
+
+
 def _is_number(raw: object) -> bool:
     try:
-        quantity_text(raw)
+        number_text(raw)
     except InvalidValue:
         return False
     return True

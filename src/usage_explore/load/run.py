@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -13,8 +16,9 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
+from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.schema import COLUMNS, split_name
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -27,16 +31,19 @@ from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
-from usage_explore.load.focus import FocusMapper, incomplete, looks_like_focus, missing_sources
-from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
+from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
+from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection, rejection_lines
-from usage_explore.load.row_mapper import DocumentedMapper, RowMapper, row_hash
+from usage_explore.load.row_mapper import LOCAL_ORGANIZATION, RowMapper, member, row_hash, sample_names
 from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.sql.identifiers import identifier
 
-FORMATS = ("csv", "jsonl", "parquet", "focus")
+FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 
 _KEY = COLUMNS.index("idempotency_key")
+_SAMPLED_ROWS = 100
+"""Rows of a file without a header whose members are taken for its columns."""
+
 _PROGRESS_ROWS = 1_000
 """Rows between two updates of the progress bar."""
 
@@ -47,103 +54,214 @@ _ANALYZE_FROM_ROWS = 10_000
 """Loaded rows from which the table's planner statistics are updated at once."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How files are read, with the names of the options of `usage-explore load`.
+
+    `format` is "csv", "jsonl", "json", "parquet" or "xlsx", or "focus" for the preset of that name; None goes by the
+    content. `preset` names a preset or a TOML file; "none" uses none; None recognizes the file by its columns.
+    `mapping` names the file's column, or a dotted path into its JSON, for a documented column; `constants` gives the
+    text of a documented column. `measures` names number columns, as "column" or "column=metric_key", each of which
+    becomes an event of its own. The other options are those of `ColumnMapping`.
+    """
+
+    format: str | None = None
+    preset: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    measures: Sequence[str] = ()
+    keep_zero: bool = False
+    dimensions: bool = True
+    timezone: str | None = None
+    time_format: str | None = None
+    decimal: str | None = None
+    null: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for an unknown format and for options that exclude each other."""
+        if self.format is not None and self.format not in FORMATS:
+            raise ConfigurationError(f"format: {self.format!r} is none of {', '.join(FORMATS)}")
+        self.applied_to(ColumnMapping())
+
+    @property
+    def kind(self) -> str | None:
+        """The format of the file itself."""
+        return None if self.format == "focus" else self.format
+
+    def open(self, path: Path) -> Source:
+        """The file as a stream of records."""
+        return open_source(path, self.kind)
+
+    def chosen_preset(self, names: Sequence[str]) -> Preset | None:
+        """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
+        if name := self.preset or ("focus" if self.format == "focus" else None):
+            return None if name == "none" else preset_named(name)
+        given = {*self.mapping, *self.constants, *names, *(("quantity", "metric_key") if self.measures else ())}
+        return None if given.issuperset(("customer_id", "metric_key", "quantity", "timestamp")) else recognized(names)
+
+    def applied_to(self, mapping: ColumnMapping) -> ColumnMapping:
+        """The mapping, with these options in place of its own."""
+        measures = {text.partition("=")[0]: text.partition("=")[2] or text for text in self.measures}
+        return mapping.with_options(
+            columns={column: (source,) for column, source in self.mapping.items()},
+            constants=self.constants,
+            measures={source: Measure(metric_key=metric) for source, metric in measures.items()},
+            keep_zero=self.keep_zero or None,
+            dimensions=None if self.dimensions else False,
+            timezone=self.timezone,
+            time_format=self.time_format,
+            decimal=self.decimal,
+            null=self.null,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A file that was looked into: its columns, the preset and the mapping that fit it."""
+
+    path: Path
+    names: tuple[str, ...]
+    sampled: bool
+    preset: Preset | None
+    mapping: ColumnMapping
+    options: LoadOptions
+
+    def mapper(self, organization: UUID | None) -> RowMapper:
+        """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
+        mapper = RowMapper(self.mapping, self.names, organization)
+        mapper.check(self.path, sampled=self.sampled)
+        mapper.decide_order(self.path, self.values)
+        return mapper
+
+    def values(self, path: tuple[str, ...]) -> Iterator[tuple[int, object]]:
+        """(line, value) of the first of the columns, or paths into nested JSON, that has one, for each row."""
+        with self.options.open(self.path) as source:
+            for line, record, _ in source:
+                value = next((value for name in path if (value := member(record or {}, name)) is not None), None)
+                yield line, value
+
+
+def prepare(path: Path, options: LoadOptions) -> Prepared:
+    """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
+    with options.open(path) as source:
+        names = source.names
+    if names is None:
+        with options.open(path) as source:
+            names = sample_names(record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
+        sampled = True
+    else:
+        sampled = False
+    preset = options.chosen_preset(names)
+    mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
+    return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
+
+
 def load_files(
     connection: Connection,
     table: Table,
     paths: Iterable[Path | str],
     *,
-    format: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    dimensions: bool = False,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
     replace: bool = False,
     replace_by: Sequence[str] = (),
     progress: bool = False,
     settle: timedelta = timedelta(minutes=5),
+    **options: Any,
 ) -> list[FileReport]:
-    """Load CSV, JSON Lines and Parquet files into the events table, which is made where it is missing.
+    """Load files into the events table, which is made where it is missing.
 
-    `format` is "csv", "jsonl", "parquet" or "focus" (a FOCUS 1.0 export, CSV or Parquet); None goes by the file's name.
-    `mapping` names the file's column for a documented column. `dimensions` loads unknown columns as dimensions, which
-    are an error otherwise. `organization_id` is the organization of rows that name none. `skip_bad` loads a file
-    without its rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
+    `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
+    belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
+    rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
-    columns or dimensions; `FOCUS_SCOPE` by default in a FOCUS export) and, unless `BillingPeriodStart` is one of them,
-    the calendar months of its events in UTC.
+    columns or dimensions; by default those of the preset) and, unless one of them names a billing period, the calendar
+    months of its events in UTC.
 
     Returns a report for each file, in order. Each file is one transaction, committed when the file is done: the
     connection must not be in one. Raises `LoadError` for a file that cannot be loaded, of which nothing is written
     then; files before it stay loaded and are named; `TableMismatch` when the table cannot be written;
     `DatabaseUnavailable` when the connection breaks.
     """
-    if format is not None and format not in FORMATS:
-        raise ConfigurationError(f"format: {format!r} is none of {', '.join(FORMATS)}")
-    mapper: RowMapper = (
-        FocusMapper(mapping or {}, organization_id=organization_id)
-        if format == "focus"
-        else DocumentedMapper(mapping or {}, dimensions=dimensions, organization_id=organization_id)
-    )
-    kind = None if format == "focus" else format
-    files = [Path(path) for path in paths]
+    try:
+        given = LoadOptions(**options)
+    except TypeError as error:
+        raise ConfigurationError(f"load: {error}") from None
+    files = [prepare(Path(path), given) for path in paths]
     scope: tuple[str, ...] = ()
-    for path in files:
-        with open_source(path, kind) as source:
-            _check(source, mapper)
-            if replace or replace_by:
-                scope = _scope(source, replace_by, format, len(files))
+    if replace or replace_by:
+        for file in files:
+            scope = _scope(file, replace_by, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
+    organization = organization_id
+    mappers = [_mapper(connection, name, file, organization) for file in files]
     reports: list[FileReport] = []
-    for path in files:
+    for file, mapper in zip(files, mappers, strict=True):
         try:
-            with _mapped_errors(path, name):
+            with _mapped_errors(file.path, name):
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
-                with open_source(path, kind) as source, connection.transaction():
-                    _check(source, mapper)
-                    reports.append(_load(connection, table, source, mapper, scope, skip_bad, progress, settle))
+                with given.open(file.path) as source, connection.transaction():
+                    source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
+                    reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
-                raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
+                raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
-        with _mapped_errors(files[-1], name):
+        with _mapped_errors(files[-1].path, name):
             connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
 
 
-def _check(source: Source, mapper: RowMapper) -> None:
-    if source.names is not None:
-        _check_names(source, mapper, source.names)
-        source.expect(mapper.sources(source.names), assume_utc=mapper.assume_utc)
+def _mapper(connection: Connection, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
+    """The mapper for a file, whose rows without an organization belong to `organization`, else to the local one."""
+    with _mapped_errors(file.path, name):
+        relation_ = relation(connection, name)
+        others = other_organizations(connection, name) if organization is None and relation_ is not None else []
+        connection.rollback()
+    if organization is None and len(others) < 2:
+        organization = LOCAL_ORGANIZATION
+    return file.mapper(organization)
 
 
-def _check_names(source: Source, mapper: RowMapper, names: Sequence[str]) -> None:
-    if isinstance(mapper, DocumentedMapper) and not mapper.mapping and looks_like_focus(names):
-        if missing := missing_sources(names):
-            raise LoadError(f"{source.path}: {incomplete(missing)}")
-        raise LoadError(f"{source.path}: this looks like a FOCUS export; load it with --format focus")
-    mapper.check(source.path, names)
+def other_organizations(connection: Connection, name: str) -> list[UUID]:
+    """Up to two organizations of the table, none if the local one is there: its files may be loaded beside others."""
+    schema, table = split_name(name)
+    target = sql.Identifier(*filter(None, (schema, table)))
+    row = connection.execute(
+        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE organization_id = %s)").format(target), [LOCAL_ORGANIZATION]
+    ).fetchone()
+    if row and row[0]:
+        return []
+    others: list[UUID] = []
+    while len(others) < 2:
+        row = connection.execute(
+            sql.SQL("SELECT organization_id FROM {} WHERE organization_id <> ALL (%s) LIMIT 1").format(target), [others]
+        ).fetchone()
+        if row is None:
+            break
+        others.append(row[0])
+    return others
 
 
-def _scope(source: Source, replace_by: Sequence[str], format: str | None, files: int) -> tuple[str, ...]:
+def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, ...]:
     """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
     if files > 1:
         raise ConfigurationError(
             "replace: takes one file, because each would supersede the rows of the one before; join the parts of an"
             " export"
         )
-    names = source.names
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
-        if names is not None and column not in names and column not in COLUMNS:
-            raise LoadError(f"{source.path}: has no column {column!r} to replace by")
-    if not columns and format == "focus":
-        columns = tuple(column for column in FOCUS_SCOPE if names is None or column in names)
+        if not file.sampled and column not in file.names and column not in COLUMNS:
+            raise LoadError(f"{file.path}: has no column {column!r} to replace by")
+    if not columns:
+        columns = tuple(column for column in file.mapping.scope if file.sampled or column in file.names)
     if PERIOD_COLUMNS.issuperset(columns):
         raise ConfigurationError(
             "replace: which stored events does the file supersede? Name the columns whose values identify its source"
@@ -157,6 +275,7 @@ def _load(
     connection: Connection,
     table: Table,
     source: Source,
+    file: Prepared,
     mapper: RowMapper,
     scope: Sequence[str],
     skip_bad: bool,
@@ -164,15 +283,15 @@ def _load(
     settle: timedelta,
 ) -> FileReport:
     rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)
-    stage = Stage(connection, table)
+    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for line, row in _rows(source, mapper, rejected, show):
+            for ordinal, (line, row) in enumerate(_rows(source, mapper, rejected, show)):
                 if skip_bad or not rejected.rows:
                     keyed = row[_KEY] is not None
                     if not keyed:
                         row[_KEY] = row_hash(row)
-                    copy.write_row((line, keyed, *row))
+                    copy.write_row((ordinal, line, keyed, *row))
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
@@ -209,7 +328,11 @@ def _load(
         settle=settle,
         writing=written.writing,
         rejections=tuple(rejected.first),
-        notes=tuple(mapper.notes()),
+        notes=(*_preset_note(file), *mapper.notes()),
+        first=stage.first,
+        last=stage.last,
+        organizations=stage.organizations,
+        customers=stage.customers,
         restated=written.restated,
         changed=changed,
         superseded=superseded,
@@ -249,8 +372,7 @@ class _Rejected:
 def _rows(
     source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
 ) -> Iterator[tuple[int, list[str | None]]]:
-    """(line, row) of each row that can be loaded; the others are added to `rejected`."""
-    seen: set[str] = set(source.names or ())
+    """(line, row) of each event that can be loaded; the rows of the file that cannot are added to `rejected`."""
     for number, (line, record, reason) in enumerate(source, 1):
         if number % _PROGRESS_ROWS == 0:
             show(source.position, source.length)
@@ -259,19 +381,22 @@ def _rows(
             if rejected.is_enough:
                 return
             continue
-        if source.names is None and not seen.issuperset(record):
-            seen.update(record)
         try:
-            row = mapper.row(record)
+            rows = mapper.rows(record)
         except InvalidValue as error:
             rejected.add(line, mapper.problems(record) or [("", str(error))])
             if rejected.is_enough:
                 return
             continue
-        yield line, row
+        for row in rows:
+            yield line, row
     show(source.position, source.length)
-    if source.names is None and seen:
-        _check_names(source, mapper, sorted(seen))
+
+
+def _preset_note(file: Prepared) -> Iterator[str]:
+    if file.preset is not None:
+        named = file.options.preset or file.options.format == "focus"
+        yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
 
 
 @contextmanager
