@@ -35,8 +35,8 @@ class ColumnMapping:
     """How a file's columns become events.
 
     `columns` and `constants` give documented columns; `defaults` are for rows without a value. `measures` gives an
-    event for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero; `measure_members`
-    does so for each number in a JSON object, with a metric of "metric_key.member". The first event of a row carries its
+    event for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero;
+    `measure_members` does so for each number in a JSON object, with a metric of "metric_key.member". The first event of a row carries its
     cost, so that costs add up. `cost_factors` are number columns, or numbers, whose product is the cost.
 
     `key` are the columns that together identify a row; with `last_line_wins` only the last row of a key is loaded.

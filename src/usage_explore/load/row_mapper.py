@@ -295,7 +295,7 @@ class RowMapper:
 
     def _row(self, record: Mapping[str, Any]) -> Row:
         row = self._constant.copy()
-        for column, index, sources, read, keeps_empty_text in self.fields:
+        for _, index, sources, read, keeps_empty_text in self.fields:
             for source in sources:
                 raw = record.get(source, _ABSENT)
                 if raw is _ABSENT and "." in source:
@@ -306,10 +306,10 @@ class RowMapper:
                     continue
                 row[index] = read(raw)
                 break
-            else:
-                if column in self.mapping.defaults:
-                    row[index] = self.mapping.defaults[column]
-                    self.counts[f"default {column}"] += 1
+        for column, text in self.mapping.defaults.items():
+            if row[_INDEX[column]] is None:
+                row[_INDEX[column]] = text
+                self.counts[f"default {column}"] += 1
         self._complete(record, row)
         return row
 
