@@ -15,7 +15,12 @@ import pytest
 
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load import FOCUS_ORGANIZATION
-from usage_explore.load.focus import identifier
+from usage_explore.load.identifiers import Identifiers
+
+
+def identifier(column: str, text: str) -> str:
+    return Identifiers(by_column=True).made("customer_id", column, text)
+
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "focus_sample.csv"
 

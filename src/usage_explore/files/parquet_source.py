@@ -59,6 +59,10 @@ FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda kind: _text(kind) or kind == pa.uuid() or kind == pa.binary(16),
         "make it text or a UUID",
     ),
+    "id": (
+        lambda kind: FITS["uuid"][0](kind) or FITS["text"][0](kind),
+        "make it text or a UUID",
+    ),
     "text": (
         lambda kind: _text(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind),
         "make it text",
@@ -289,9 +293,12 @@ _MICROSECONDS_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "
 
 
 def _instants(column: Any) -> list[Any]:
-    """UTC datetimes. A timestamp without a zone, which `expect` allows for FOCUS only, is UTC."""
+    """Datetimes in UTC; without a zone where the column has none."""
     factor, divisor = _MICROSECONDS_PER_UNIT[column.type.unit]
-    return [_instant(ticks, factor, divisor) for ticks in column.cast(pa.int64()).to_pylist()]
+    instants = [_instant(ticks, factor, divisor) for ticks in column.cast(pa.int64()).to_pylist()]
+    if column.type.tz is None:
+        return [at.replace(tzinfo=None) if isinstance(at, datetime) else at for at in instants]
+    return instants
 
 
 def _instant(ticks: int | None, factor: int, divisor: int) -> datetime | Unreadable | None:

@@ -1,7 +1,7 @@
 """Bring your own events: files as people export them, into the events table, exactly."""
 
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.report import FileReport, Rejection
-from usage_explore.load.row_mapper import LOCAL_ORGANIZATION
 from usage_explore.load.run import FORMATS, LoadOptions, load_files
 
 FOCUS_ORGANIZATION = LOCAL_ORGANIZATION

@@ -36,8 +36,9 @@ class ColumnMapping:
 
     `columns` and `constants` give documented columns; `defaults` are for rows without a value. `measures` gives an
     event for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero;
-    `measure_members` does so for each number in a JSON object, with a metric of "metric_key.member". The first event of a row carries its
-    cost, so that costs add up. `cost_factors` are number columns, or numbers, whose product is the cost.
+    `measure_members` does so for each number in a JSON object, with a metric of "metric_key.member". The first event of
+    a row carries its cost, so that costs add up, and the key of each is the row's, a colon and the metric.
+    `cost_factors` are number columns, or numbers, whose product is the cost.
 
     `key` are the columns that together identify a row; with `last_line_wins` only the last row of a key is loaded.
     `names` are the columns with a readable name for an id. `tags` are JSON objects whose members become dimensions with

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,12 +9,12 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import decimal_context, plain
+from usage_explore.decimals import difference, exact_product, plain
 from usage_explore.errors import LoadError
-from usage_explore.files.exact_json import dumps, loads, loads_object
+from usage_explore.files.exact_json import dumps, loads_object
 from usage_explore.files.values import (
     InvalidValue,
     code_text,
@@ -29,26 +26,18 @@ from usage_explore.files.values import (
     uuid_text,
 )
 from usage_explore.formatting import counted, listed
+from usage_explore.load.column_names import like, listed_columns, synonym
+from usage_explore.load.dimensions import DimensionReader
+from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
-from usage_explore.load.readers import TimeReader, number_reader
+from usage_explore.load.paths import exploded, member
+from usage_explore.load.readers import TimeReader, is_number, number_reader
 
 Row = list[str | None]
 """Text for every documented column in order; None is null, in id, ingested_at and idempotency_key the default."""
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-MAX_LISTED_COLUMNS = 20
-"""Columns of a file that an error names."""
-
-NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
-"""Namespace of the UUIDv5s made from ids that are text. Stored ids and links depend on it: do not change it."""
-
-LOCAL_ORGANIZATION = uuid5(NAMESPACE, "organization")
-"""Organization of the events when none is given; its name is "local"."""
-
-LOCAL_NAME = "local"
-"""Name of that organization, and of the one customer of a file without a customer column."""
 
 
 class Reader(NamedTuple):
@@ -70,10 +59,10 @@ def _dimensions_text(text: str) -> str:
 
 READERS: Mapping[str, Reader] = {
     "id": Reader("uuid", uuid_text),
-    "organization_id": Reader("uuid", uuid_text, required=True),
-    "customer_id": Reader("uuid", uuid_text, required=True),
-    "product_id": Reader("uuid", uuid_text),
-    "subscription_id": Reader("uuid", uuid_text),
+    "organization_id": Reader("id", uuid_text, required=True),
+    "customer_id": Reader("id", uuid_text, required=True),
+    "product_id": Reader("id", uuid_text),
+    "subscription_id": Reader("id", uuid_text),
     "metric_key": Reader("text", metric_key_text, required=True),
     "price_key": Reader("text", code_text),
     "quantity": Reader("number", number_text, required=True),
@@ -87,9 +76,9 @@ READERS: Mapping[str, Reader] = {
 }
 """The documented columns, in order."""
 
-_INDEX = {column: index for index, column in enumerate(COLUMNS)}
+_PLACES = {column: place for place, column in enumerate(COLUMNS)}
 _METRIC, _QUANTITY, _KEY, _COST, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
-    _INDEX[column]
+    _PLACES[column]
     for column in (
         "metric_key",
         "quantity",
@@ -102,578 +91,464 @@ _METRIC, _QUANTITY, _KEY, _COST, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
 )
 _REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
 
-_ABSENT = object()
-
-_MAX_PATH_DEPTH = 4
-"""Objects within each other whose members' paths are taken for columns."""
-
 
 class Field(NamedTuple):
-    """A documented column of the events: its sources in the file and the function that reads a value."""
+    """A documented column of the events: its sources in the file, each with the function that reads its values.
+
+    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
+    """
 
     column: str
     place: int
-    sources: tuple[str, ...]
-    read: Callable[[object], str]
+    readers: tuple[tuple[str, Callable[[object], str]], ...]
     keeps_empty_text: bool
+    null: frozenset[str]
+
+    def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
+        """The first of the sources that has a value in the record, with its reader and the value."""
+        for source, read in self.readers:
+            raw = record.get(source)
+            if raw is None and ("." not in source or (raw := member(record, source)) is None):
+                continue
+            if raw == "" and not self.keeps_empty_text:
+                continue
+            if self.null and type(raw) is str and raw.strip() in self.null:
+                continue
+            return source, read, raw
+        return None
 
 
 class RowMapper:
     """Makes rows of the records of a file that has the columns `names` (paths for nested JSON).
 
-    `organization` is the id for rows that name none. After the rows, `ids` has the id of every text that is no UUID, by
-    (kind, text), `readable` their readable name by (kind, id), and `notes` the sentences for the report.
+    `sampled`: the names are those of the first rows only, so later rows may have other columns. `organization` is the
+    id for rows that name none; `is_local` says that it is the default, so a row of a file with a column for it must
+    name one. After the rows, `ids.texts` has the text of ids that are made, `readable` the readable name by (kind, id).
     """
 
-    def __init__(self, mapping: ColumnMapping, names: Sequence[str], organization: UUID | None) -> None:
+    def __init__(
+        self,
+        mapping: ColumnMapping,
+        names: Sequence[str],
+        organization: UUID | None,
+        *,
+        is_local: bool = False,
+        sampled: bool = False,
+    ) -> None:
         self.mapping = mapping
         self.names = names
-        self.ids: dict[tuple[str, str], str] = {}
+        self.sampled = sampled
+        self.ids = Identifiers(by_column=mapping.ids_by_column)
         self.readable: dict[tuple[str, str], str] = {}
         self.counts: Counter[str] = Counter()
+        self.times: dict[str, TimeReader] = {}
         self._organization = str(organization) if organization else None
-        self._times = TimeReader(zone(mapping.timezone) if mapping.timezone else None, mapping.time_format)
+        self._is_local = is_local
         self._number = number_reader(mapping.decimal)
-        quantity = number_reader(mapping.decimal, number_text)
-        self._quantity = self._number_or_null(quantity)
-        taken = {source for sources in mapping.columns.values() for source in sources}
-        self.fields: list[Field] = []
-        self.sources: dict[str, tuple[str, ...]] = {}
-        for column, reader in READERS.items():
-            if column in mapping.constants:
-                continue
-            sources = self._resolved(mapping.columns.get(column, ()))
-            if column not in mapping.columns and column in names and column not in taken:
-                sources = (column,)
-            self.sources[column] = sources
-            if not sources:
-                continue
-            read = reader.read
-            if column in ID_COLUMNS:
-                read = self._id_reader(column)
-            elif reader.kind == "time":
-                read = self._times.read
-            elif column == "quantity":
-                read = quantity
-            elif reader.kind == "number":
-                read = self._number
-            chained = column in mapping.columns and (len(mapping.columns[column]) > 1 or bool(mapping.null_text))
-            self.fields.append(Field(column, _INDEX[column], sources, read, reader.kind == "text" and not chained))
+        self.sources = {column: self._sources(column) for column in READERS if column not in mapping.constants}
+        self.fields = [self._field(column, sources) for column, sources in self.sources.items() if sources]
         self.measures = {
-            self.resolve(source) or source: measure
+            self.resolve(source) or source: Measure(metric_key=measure.metric_key, minus=self._resolved(measure.minus))
             for source, measure in mapping.measures.items()
-            if self.resolve(source) or source in mapping.stated
+            if self.resolve(source)
         }
-        self._measure_sources = {
-            source: Measure(metric_key=measure.metric_key, minus=self._resolved(measure.minus))
-            for source, measure in self.measures.items()
-        }
+        self.is_measured = bool(mapping.measures or mapping.measure_members)
+        """Whether a record becomes several events, each with the row's key and its metric as key."""
         self._key = self._resolved(mapping.key)
-        self._tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
-        self._names = {column: self._resolved(sources) for column, sources in mapping.names.items()}
+        self._readable = {column: self._resolved(sources) for column, sources in mapping.names.items()}
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
-        self._cost_factors = [self.resolve(factor) or factor for factor in mapping.cost_factors]
-        self._null = mapping.null
-        self._null_text = mapping.null_text
-        used = {sources[0] for sources in self.sources.values() if sources}  # fallbacks are dimensions too
-        used |= {*self.measures, *self._tags, *self._only_with}
-        for measure in self._measure_sources.values():
-            used.update(measure.minus)
-        paths = {source for source in used if source not in names and "." in source}
-        if mapping.measure_members:
-            paths.add(mapping.measure_members + ".")
-        self._flattened = {path.split(".", 1)[0] for path in paths}
-        shown = {
-            source
-            for column in ID_COLUMNS
-            for source in self.sources.get(column, ())
-            if column in mapping.columns and source != column
-        }
-        self._consumed = frozenset(
-            (used - shown) | set(mapping.ignore) | ({mapping.explode} if mapping.explode else set())
+        self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
+        self._constant = self._row_of(mapping.constants, "set")
+        self._defaults = [
+            (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
+            for column, text in mapping.defaults.items()
+        ]
+        self._dimensions = self._dimension_reader()
+        self._required = [
+            (column, _PLACES[column])
+            for column in _REQUIRED
+            if not (self.is_measured and column in ("quantity", "metric_key"))
+        ]
+        self._is_simple = not (
+            self._defaults or self._key or self._readable or self._cost_factors or self._only_with or mapping.explode
         )
-        self._known = self._consumed | {source for source in shown if not mapping.dimensions}
-        self._constant = self._constants()
+        self._has_customers = self._must_name("customer_id") or "customer_id" in mapping.constants
+
+    def _sources(self, column: str) -> tuple[str, ...]:
+        mapping = self.mapping
+        if column in mapping.columns:
+            return self._resolved(mapping.columns[column])
+        taken = {source for sources in mapping.columns.values() for source in sources} | mapping.measures.keys()
+        return (column,) if column not in taken and (column in self.names or self.sampled) else ()
+
+    def _field(self, column: str, sources: tuple[str, ...]) -> Field:
+        mapping, reader = self.mapping, READERS[column]
+        read = reader.read
+        if reader.kind == "time":
+            timezone = zone(mapping.timezone) if mapping.timezone else None
+            self.times[column] = TimeReader(timezone, mapping.time_format)
+            read = self.times[column].read
+        elif reader.kind == "number":
+            read = self._number
+        readers = tuple(
+            (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
+        )
+        null = mapping.null_text | mapping.null if reader.kind == "number" else mapping.null_text
+        is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
+        return Field(column, _PLACES[column], readers, reader.kind == "text" and not is_chain, null)
 
     def resolve(self, source: str) -> str | None:
-        """The file's spelling of a column or path: exact, else the only one that differs in case; None for none."""
-        if not self.names or source in self.names:
+        """The file's spelling of a column or path: exact, else the only one that differs in case; None for none.
+
+        A name that the first rows of a sampled file lack is taken as it is, as later rows may have it.
+        """
+        if source in self.names:
             return source
         same = [name for name in self.names if name.lower() == source.lower()]
         if len(same) == 1:
             return same[0]
         top, dot, _ = source.partition(".")
-        return source if dot and top in self.names else None
+        return source if self.sampled or (dot and top in self.names) else None
 
     def _resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
-        return tuple(found for source in sources if (found := self.resolve(source)) is not None)
+        return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
 
-    def _constants(self) -> Row:
+    def _factor(self, factor: str) -> str | Decimal:
+        source = self.resolve(factor)
+        if is_number(factor) and factor not in self.names:
+            return Decimal(factor)
+        return source or factor
+
+    def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
-        for column, text in self.mapping.constants.items():
-            if column in ID_COLUMNS:
-                row[_INDEX[column]] = self._identifier(column, column, text)
-            else:
-                try:
-                    row[_INDEX[column]] = READERS[column].read(text)
-                except InvalidValue as error:
-                    raise LoadError(f"set: {column}: {error}") from None
+        for column, text in constants.items():
+            try:
+                if column in ID_COLUMNS:
+                    row[_PLACES[column]] = self.ids.made(column, column, text)
+                elif READERS[column].kind == "time":
+                    timezone = zone(self.mapping.timezone) if self.mapping.timezone else None
+                    row[_PLACES[column]] = TimeReader(timezone, None).read(text)
+                else:
+                    row[_PLACES[column]] = READERS[column].read(text)
+            except InvalidValue as error:
+                raise LoadError(f"{option}: {column}: {error}") from None
         return row
 
-    def check(self, path: Path, *, sampled: bool) -> None:
-        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping.
+    def _dimension_reader(self) -> DimensionReader:
+        mapping = self.mapping
+        tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
+        used = {sources[0] for sources in self.sources.values() if sources}  # fallbacks are dimensions too
+        used |= {*self.measures, *tags, *self._only_with}
+        for measure in self.measures.values():
+            used.update(measure.minus)
+        paths = {source for source in used if source not in self.names and "." in source}
+        measured = mapping.measure_members
+        flattened = {path.split(".", 1)[0] for path in paths} | ({measured.split(".", 1)[0]} if measured else set())
+        texts_of_ids = {
+            source
+            for column in ID_COLUMNS
+            if column in mapping.columns
+            for source in self.sources.get(column, ())[:1]
+            if source != column
+        }
+        if mapping.dimensions:
+            used -= texts_of_ids
+        used |= {*mapping.ignore, *([mapping.explode] if mapping.explode else [])}
+        if not mapping.dimensions and not tags:
+            used |= set(self.names)
+        return DimensionReader(
+            frozenset(used),
+            frozenset(flattened),
+            tags=tags,
+            measured=measured,
+            keep=mapping.dimensions,
+            null=mapping.null_text,
+        )
 
-        `sampled`: the columns are those of the first rows only (JSON).
-        """
+    def _must_name(self, column: str) -> bool:
+        """Whether every row has to name an id, as the file has a column of that name or an option names one."""
+        return bool(self.sources.get(column)) and (
+            column in self.mapping.stated or (column not in self.mapping.columns and column in self.names)
+        )
+
+    def check(self, path: Path) -> None:
+        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
         present = dict.fromkeys(self.names)
         for column, sources in self.mapping.columns.items():
-            if column in self.mapping.stated and not self.sources[column] and not sampled:
+            if column in self.mapping.stated and not self._is_present(column, sources):
                 raise LoadError(
                     f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
-                    f"it has {_list(present)}"
+                    f"it has {listed_columns(present)}"
                 )
         for source in self.mapping.measures:
-            if source in self.mapping.stated and self.resolve(source) is None and not sampled:
+            if source in self.mapping.stated and self.resolve(source) is None:
                 raise LoadError(
-                    f"{path}: has no column {source!r} to measure{like(source, present)}; it has {_list(present)}"
+                    f"{path}: has no column {source!r} to measure{like(source, present)}; "
+                    f"it has {listed_columns(present)}"
                 )
-        missing = [column for column in _REQUIRED if not self._is_given(column)]
-        if "organization_id" in missing and self._organization is not None:
-            missing.remove("organization_id")
-        if missing:
-            options = (shlex.quote(f"{column}={synonym(column, present) or 'COLUMN'}") for column in missing)
+        if missing := self.missing():
+            free = [name for name in present if name not in self.taken()]
+            options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
             raise LoadError(
                 f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
                 f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {_list(present)}; --check proposes options"
+                f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
+                f"{self._misused(missing)}; --check proposes options"
             )
+
+    def _is_present(self, column: str, sources: Iterable[str]) -> bool:
+        if self.sampled and not READERS[column].required:
+            return True
+        return any(self._in_names(source) for source in sources)
+
+    def _in_names(self, source: str) -> bool:
+        spelled = self.resolve(source)
+        return spelled is not None and (spelled in self.names or (not self.sampled and "." in spelled))
+
+    def taken(self) -> set[str]:
+        """The columns of the file that are mapped or measured."""
+        return {source for sources in self.sources.values() for source in sources} | self.measures.keys()
+
+    def _misused(self, missing: Sequence[str]) -> str:
+        """For a missing column that the file has, but mapped to another: a clause that says to which."""
+        return "".join(
+            f"; its column {column} is mapped to {other}"
+            for column in missing
+            for other, sources in self.sources.items()
+            if column in sources
+        )
+
+    @property
+    def names_organization(self) -> bool:
+        """Whether a column of the file or an option names the organization."""
+        column = "organization_id"
+        return bool(self.sources.get(column)) or column in self.mapping.constants or column in self.mapping.defaults
+
+    def missing(self) -> list[str]:
+        """The required columns that nothing gives."""
+        return [column for column in _REQUIRED if not self._is_given(column)]
 
     def _is_given(self, column: str) -> bool:
         mapping = self.mapping
-        if column in mapping.constants or column in mapping.defaults or self.sources.get(column):
+        if column in mapping.constants or column in mapping.defaults:
+            return True
+        if any(self._in_names(source) for source in self.sources.get(column, ())):
             return True
         if column == "quantity":
-            return bool(mapping.measures or mapping.measure_members)
+            return bool(self.measures or mapping.measure_members)
         if column == "metric_key":
-            return bool(mapping.measures)
+            return bool(self.measures)
+        if column == "organization_id":
+            return self._organization is not None
         return column == "customer_id" and bool(mapping.measures or mapping.columns)
 
     def kinds(self) -> dict[str, str]:
         """Column of the file -> kind of value that it has to give, for sources with types."""
-        loose = {"uuid": "text"}
-        return {
-            source: READERS[field.column].kind if field.column == "id" else loose.get(kind, kind)
-            for field in self.fields
-            for source in field.sources
-            if (kind := READERS[field.column].kind) and source in self.names
-        } | dict.fromkeys(self.measures, "number")
-
-    def records(self, record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The record, or a record for each item of the list that `explode` names."""
-        if not self.mapping.explode:
-            yield record
-            return
-        items = member(record, self.mapping.explode)
-        rest = {name: value for name, value in record.items() if name != self.mapping.explode}
-        for item in items if isinstance(items, list) else ():
-            if isinstance(item, Mapping):
-                yield {**rest, **item}
+        kinds = {source: READERS[field.column].kind for field in self.fields for source, _ in field.readers}
+        kinds |= dict.fromkeys(self.measures, "number")
+        return {source: kind for source, kind in kinds.items() if source in self.names}
 
     def rows(self, record: Mapping[str, Any]) -> list[Row]:
         """The events of a record; none for a record that is not usage. Raises `InvalidValue`."""
+        if self._is_simple and not self.is_measured:
+            return [self._row(record)]
         rows: list[Row] = []
-        for single in self.records(record):
-            if any(member(single, source) in (None, "") for source in self._only_with):
+        for single in exploded(record, self.mapping.explode):
+            if self._only_with and any(self._is_empty(member(single, source)) for source in self._only_with):
                 self.counts["skipped"] += 1
-                continue
-            row = self._row(single)
-            if self.mapping.measures or self.mapping.measure_members:
-                rows.extend(self._measured(single, row))
+            elif self.is_measured:
+                rows.extend(self._measured(single, self._row(single)))
             else:
-                rows.append(row)
+                rows.append(self._row(single))
         return rows
+
+    def _is_empty(self, raw: object) -> bool:
+        return raw is None or raw == "" or (type(raw) is str and raw in self.mapping.null_text)
 
     def _row(self, record: Mapping[str, Any]) -> Row:
         row = self._constant.copy()
-        for _, index, sources, read, keeps_empty_text in self.fields:
-            for source in sources:
-                raw = record.get(source, _ABSENT)
-                if raw is _ABSENT and "." in source:
-                    raw = member(record, source)
-                if raw is None or raw is _ABSENT or (raw == "" and not keeps_empty_text):
-                    continue
-                if type(raw) is str and (raw in self._null_text or (index in (_QUANTITY, _COST) and raw in self._null)):
-                    continue
-                row[index] = read(raw)
-                break
-        for column, text in self.mapping.defaults.items():
-            if row[_INDEX[column]] is None:
-                row[_INDEX[column]] = text
-                self.counts[f"default {column}"] += 1
-        self._complete(record, row)
+        for field in self.fields:
+            value = field.first(record)
+            if value is not None:
+                row[field.place] = value[1](value[2])
+        if not self._is_simple:
+            self._complete(record, row)
+        if row[_ORGANIZATION] is None and not (self._is_local and self._must_name("organization_id")):
+            row[_ORGANIZATION] = self._organization
+            self.counts["without organization"] += self._is_local
+        if row[_CUSTOMER] is None and not self._has_customers and (self.mapping.columns or self.mapping.measures):
+            row[_CUSTOMER] = self.ids.made("customer_id", "customer_id", LOCAL_NAME)
+            self.counts["without customer"] += 1
+        for _, place in self._required:
+            if row[place] is None:
+                raise InvalidValue("is missing")
+        row[_DIMENSIONS] = self._dimensions.text(record, row[_DIMENSIONS])
         return row
 
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
-        """Set what needs several columns: key, cost, names, dimensions, and the organization and customer of all."""
+        """Set what needs several columns: defaults, key, cost and readable names."""
+        for column, place, text in self._defaults:
+            if row[place] is None:
+                row[place] = text
+                self.counts[f"default {column}"] += 1
         if self._key and row[_KEY] is None:
             parts = [member(record, source) for source in self._key]
-            if all(part not in (None, "") for part in parts):
+            if not any(map(self._is_empty, parts)):
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
-        if row[_ORGANIZATION] is None:
-            row[_ORGANIZATION] = self._organization
-        if row[_CUSTOMER] is None and (self.mapping.columns or self.mapping.measures):
-            row[_CUSTOMER] = self._identifier("customer_id", "customer_id", LOCAL_NAME)
-            self.counts["without customer"] += 1
         if self._cost_factors and row[_COST] is None:
             row[_COST] = self._product(record)
-        for column, sources in self._names.items():
-            id_ = row[_INDEX[column]]
-            name = next((raw for source in sources if (raw := member(record, source)) not in (None, "")), None)
-            if id_ is not None and isinstance(name, str) and name not in self._null_text:
-                self.readable[column.removesuffix("_id"), id_] = name
-        for column in _REQUIRED:
-            if row[_INDEX[column]] is None and not (
-                column in ("quantity", "metric_key") and (self.mapping.measures or self.mapping.measure_members)
-            ):
-                raise InvalidValue("is missing")
-        if self._known.issuperset(record):
-            if row[_DIMENSIONS] is None:
-                row[_DIMENSIONS] = "{}"
-        else:
-            row[_DIMENSIONS] = self._merged(record)
+        for column, sources in self._readable.items():
+            id_ = row[_PLACES[column]]
+            name = next((raw for source in sources if not self._is_empty(raw := member(record, source))), None)
+            if id_ is not None and isinstance(name, str):
+                self.readable[kind_of(column), id_] = name
 
     def _product(self, record: Mapping[str, Any]) -> str | None:
-        product = Decimal(1)
-        with decimal_context():
-            for factor in self._cost_factors:
-                raw = member(record, factor)
-                if raw is None and factor[:1].isdigit():
-                    raw = factor
-                if raw in (None, "") or (isinstance(raw, str) and raw in self._null):
-                    return None
-                product *= Decimal(self._number(raw))
-        return plain(product)
+        factors = []
+        for factor in self._cost_factors:
+            text = self._number_or_none(member(record, factor)) if isinstance(factor, str) else factor
+            if text is None:
+                return None
+            factors.append(Decimal(text))
+        return plain(exact_product(factors))
 
     def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
         """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
-        measures = [
-            (measure.metric_key, self._measure(record, source, measure))
-            for source, measure in self._measure_sources.items()
-        ]
         if self.mapping.measure_members:
             measures = list(self._members(record, row))
+        else:
+            measures = [
+                (measure.metric_key, self._measure(record, source, measure))
+                for source, measure in self.measures.items()
+            ]
         kept = [(metric, text) for metric, text in measures if text and (self.mapping.keep_zero or Decimal(text) != 0)]
-        if not kept and Decimal(row[_COST] or 0) != 0:
-            kept = [(measures[0][0], "0")] if measures else []
+        if not kept and measures and Decimal(row[_COST] or 0) != 0:
+            kept = [(measures[0][0], "0")]
         if not kept:
             self.counts["nothing measured"] += 1
         for number, (metric, text) in enumerate(kept):
             event = row.copy()
             event[_METRIC], event[_QUANTITY] = metric_key_text(metric), text
-            if row[_KEY] is not None and len(self._measure_sources) != 1:
+            if row[_KEY] is not None:
                 event[_KEY] = f"{row[_KEY]}:{metric}"
             if number:
                 event[_COST] = None
             yield event
 
     def _measure(self, record: Mapping[str, Any], source: str, measure: Measure) -> str | None:
-        text = self._quantity(member(record, source))
-        for other in measure.minus if text else ():
-            if less := self._quantity(member(record, other)):
-                with decimal_context():
-                    text = plain(Decimal(text or 0) - Decimal(less))
+        try:
+            text = self._number_or_none(member(record, source))
+            for other in measure.minus if text else ():
+                if less := self._number_or_none(member(record, other)):
+                    text = plain(Decimal(difference(Decimal(text or 0), Decimal(less))))
+        except InvalidValue as error:
+            raise InvalidValue(f"(from {source!r}) {error}") from None
         return text
 
     def _members(self, record: Mapping[str, Any], row: Row) -> Iterator[tuple[str, str | None]]:
         members = member(record, self.mapping.measure_members)
-        numbers = []
-        for name, raw in members.items() if isinstance(members, Mapping) else ():
-            try:
-                numbers.append((f"{row[_METRIC]}.{name}", number_text(raw)))
-            except InvalidValue:
-                continue
-        yield from numbers or [(str(row[_METRIC]), "1")]
+        if isinstance(members, str) and members.lstrip().startswith("{"):
+            members = loads_object(members)
+        numbers = {name: raw for name, raw in members.items() if is_number(raw)} if isinstance(members, Mapping) else {}
+        if row[_METRIC] is None:
+            raise InvalidValue("is missing")
+        for name, raw in numbers.items():
+            yield f"{row[_METRIC]}.{name}", number_text(raw)
+        if not numbers:
+            yield str(row[_METRIC]), "1"
 
-    def _number_or_null(self, read: Callable[[object], str]) -> Callable[[object], str | None]:
-        def number(raw: object) -> str | None:
-            if raw is None or raw == "" or (type(raw) is str and (raw in self._null or raw in self._null_text)):
-                return None
-            return read(raw)
-
-        return number
-
-    def _id_reader(self, column: str) -> Callable[[object], str]:
-        source = (self.sources.get(column) or (column,))[0]
-        chain = self.sources.get(column) or ()
-
-        def read(raw: object) -> str:
-            if type(raw) is str and (known := self.ids.get((kind, raw))):
-                return known
-            return self._identifier(column, source, raw)
-
-        kind = column.removesuffix("_id")
-        if self.mapping.ids_by_column and len(chain) > 1:
-            return lambda raw: self._identifier(column, source, raw)
-        return read
-
-    def _identifier(self, column: str, source: str, raw: object) -> str:
-        """The UUID itself, or a UUIDv5 of kind (or column of the file) and text."""
-        kind = column.removesuffix("_id")
-        try:
-            return uuid_text(raw)
-        except InvalidValue:
-            text = plain_text(raw).strip()
-        if not text:
-            raise InvalidValue("is the empty text")
-        made = str(uuid5(NAMESPACE, f"{source if self.mapping.ids_by_column else kind}={text}"))
-        self.ids[kind, text] = made
-        return made
-
-    def _merged(self, record: Mapping[str, Any]) -> str:
-        """The dimensions, including the further columns of the record."""
-        further: dict[str, Any] = {}
-        for name, value in record.items():
-            if value is None or name in self._known or (type(value) is str and value in self._null_text):
-                continue
-            if name in self._flattened and isinstance(value, Mapping):
-                further.update(self._leaves(value, name + "."))
-            elif self.mapping.dimensions:
-                further[name] = value
-        for source, prefix in self._tags.items():
-            further.update(self._tag_members(record, source, prefix))
-        own = next((member(record, source) for source in self.sources.get("dimensions", ())), None)
-        if own is None or own == "":
-            return dumps(further)
-        given = loads_object(own)
-        for name, value in further.items():
-            if name in given and given[name] != value:
-                raise InvalidValue(f"has {name!r} too, with another value than the column {name!r}")
-        return dumps({**given, **further})
-
-    def _leaves(self, value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        """The members of an object of which the mapping reads some, but for those, by their path."""
-        measured = self.mapping.measure_members and prefix == self.mapping.measure_members + "."
-        for name, member in value.items():
-            path = prefix + name
-            if member is None or path in self._known or not self.mapping.dimensions:
-                continue
-            if isinstance(member, Mapping):
-                yield from self._leaves(member, path + ".")
-            elif not (measured and _is_number(member)):
-                yield path, member
-
-    def _tag_members(self, record: Mapping[str, Any], source: str, prefix: str) -> Iterator[tuple[str, Any]]:
-        tags = member(record, source)
-        if tags is None or tags == "" or (type(tags) is str and tags in self._null_text):
-            return
-        if type(tags) is str and not tags.lstrip().startswith("{"):
-            tags = f"{{{tags}}}"
-        try:
-            members = loads_object(tags)
-        except InvalidValue as error:
-            raise InvalidValue(f"{source} {error}") from None
-        for key, value in members.items():
-            if value is not None:
-                yield prefix + key, value
+    def _number_or_none(self, raw: object) -> str | None:
+        if self._is_empty(raw) or (type(raw) is str and raw.strip() in self.mapping.null):
+            return None
+        return self._number(raw)
 
     def problems(self, record: Mapping[str, Any]) -> Problems:
-        """All problems of a record for which `rows` raised."""
+        """All problems of a record for which `rows` raised. Counts for the report do not change."""
+        counted = [self.counts, *(times.counts for times in self.times.values())]
+        before = [counts.copy() for counts in counted]
+        try:
+            problems: Problems = []
+            for single in exploded(record, self.mapping.explode):
+                problems += self._problems(single)
+        except InvalidValue as error:
+            problems = [("", str(error))]
+        for counts, earlier in zip(counted, before, strict=True):
+            counts.clear()
+            counts.update(earlier)
+        return problems
+
+    def _problems(self, record: Mapping[str, Any]) -> Problems:
         problems: Problems = []
-        for single in self.records(record):
-            for column, _, sources, read, keeps_empty_text in self.fields:
-                source, raw = next(
-                    (
-                        (source, raw)
-                        for source in sources
-                        if (raw := member(single, source)) is not None
-                        and (raw != "" or keeps_empty_text)
-                        and not (type(raw) is str and (raw in self._null_text or raw in self._null))
-                    ),
-                    (None, None),
-                )
-                if source is None:
-                    continue
-                try:
-                    read(raw)
-                except InvalidValue as error:
-                    problems.append((self._label(column, source), str(error)))
-            for column in _REQUIRED:
-                if column == "organization_id" and self._organization:
-                    continue
-                sources = self.sources.get(column, ())
-                if self._is_given(column) and not (sources and column not in self.mapping.constants):
-                    continue
-                absent = all(member(single, source) in (None, "", *self._null_text) for source in sources)
-                if absent and column not in self.mapping.defaults:
-                    problems.append((self._label(column, sources[0] if len(sources) == 1 else ""), "is missing"))
+        values = {field.column: field.first(record) for field in self.fields}
+        for column, value in values.items():
+            try:
+                if value is not None:
+                    value[1](value[2])
+            except InvalidValue as error:
+                problems.append((_label(column, value[0] if value else ""), str(error)))
+        for column, _ in self._required:
+            if values.get(column) is None and not self._has_fallback(column):
+                problems.append((_label(column, (*self.sources.get(column, ()), "")[0]), "is missing"))
+        for source, measure in self.measures.items():
+            try:
+                self._measure(record, source, measure)
+            except InvalidValue as error:
+                problems.append((_label("quantity", source), str(error).removeprefix(f"(from {source!r}) ")))
         if not problems:
             try:
-                for single in self.records(record):
-                    self._merged(single)
+                list(self.rows(record))
             except InvalidValue as error:
                 problems.append(("dimensions", str(error)))
         return problems
 
-    def _label(self, column: str, source: str) -> str:
-        return f"{column} (from {source!r})" if source and source != column else column
-
-    def decide_order(self, path: Path, values: Callable[[tuple[str, ...]], Iterator[tuple[int, object]]]) -> None:
-        """Find out from all rows whether the day or the month is first in times such as 03/04/2026.
-
-        `values` gives (line, value) of a column. Raises `LoadError` where no row decides, or rows contradict.
-        """
-        for field in self.fields:
-            if READERS[field.column].kind != "time":
-                continue
-            deciding: dict[bool, tuple[int, object]] = {}
-            first: tuple[int, object] | None = None
-            for line, raw in values(field.sources):
-                if raw is not None and first is None and not self._times.is_open(raw):
-                    break  # decided by the first value: ISO times are not read twice
-                if not self._times.is_open(raw):
-                    continue
-                first = first or (line, raw)
-                order = self._times.shows_order(raw)
-                if order is not None:
-                    deciding.setdefault(order, (line, raw))
-            if first is None:
-                continue
-            lines = "; ".join(
-                f"line {line:,}, {raw!r}, has the {'day' if order else 'month'} first"
-                for order, (line, raw) in sorted(deciding.items(), reverse=True)
-            )
-            if len(deciding) != 1:
-                why = lines or (
-                    f"no line decides (line {first[0]:,}: {first[1]!r}); a number above 12 in either place would"
-                )
-                raise LoadError(
-                    f"{path}: {field.column}: is the day or the month first? {why}. Say the form with --time-format,"
-                    " such as --time-format %m/%d/%Y or --time-format '%d/%m/%Y %H:%M'"
-                )
-            ((self._times.day_first, (line, raw)),) = deciding.items()
-            self.counts[f"order {'day' if self._times.day_first else 'month'} first, by line {line:,}: {raw!r}"] += 1
+    def _has_fallback(self, column: str) -> bool:
+        if column in self.mapping.constants or column in self.mapping.defaults:
+            return True
+        if column == "organization_id":
+            return self._organization is not None and not (self._is_local and self._must_name(column))
+        mapped = bool(self.mapping.columns or self.mapping.measures)
+        return column == "customer_id" and not self._has_customers and mapped
 
     def notes(self) -> list[str]:
         """Sentences for the report on what was decided for the rows read."""
-        counts, times, notes = self.counts, self._times, []
-        notes += [f"times with the {key.removeprefix('order ')}" for key in counts if key.startswith("order ")]
-        if times.dates:
-            notes.append(f"{counted(times.dates, 'date')} read as midnight in {times.timezone}")
-        if times.local_times:
-            notes.append(f"{counted(times.local_times, 'time')} without an offset read in {times.timezone}")
-        if times.repeated:
-            notes.append(
-                f"{counted(times.repeated, 'time')} that the clock of {times.timezone} shows twice or skips; the first"
-                " is taken"
+        return list(_notes(self))
+
+
+def _label(column: str, source: str) -> str:
+    return f"{column} (from {source!r})" if source and source != column else column
+
+
+def _notes(mapper: RowMapper) -> Iterator[str]:
+    counts, mapping = mapper.counts, mapper.mapping
+    for column, times in mapper.times.items():
+        if times.decided_by:
+            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
+        if number := times.counts["dates"]:
+            yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
+        if number := times.counts["local_times"]:
+            yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
+        if number := times.counts["ambiguous"]:
+            yield (
+                f"{counted(number, 'time')} in {column} that the clock of {times.timezone} shows twice or skips, read"
+                " with the offset before the change"
             )
-        if times.truncated:
-            notes.append(f"{counted(times.truncated, 'time')} finer than a microsecond; further digits are left out")
-        for column in self.mapping.defaults:
-            if rows := counts[f"default {column}"]:
-                sources = " or ".join(self.mapping.columns.get(column, (column,)))
-                notes.append(
-                    f"{counted(rows, 'row')} without a value in {sources}: {column} {self.mapping.defaults[column]}"
-                )
-        if rows := counts["skipped"]:
-            notes.append(f"{counted(rows, 'row')} without {listed(self.mapping.only_with)} skipped, as no usage")
-        if rows := counts["nothing measured"]:
-            notes.append(f"{counted(rows, 'row')} in which every measure is empty or zero")
-        if rows := counts["without customer"]:
-            notes.append(
-                f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
-                " --map customer_id=COLUMN"
-            )
-        return notes
-
-
-def member(record: Mapping[str, Any], path: str) -> Any:
-    """The value of a column, or of a dotted path into its JSON; None where there is none."""
-    if path in record:
-        return record[path]
-    name, dot, rest = path.partition(".")
-    value = record.get(name) if dot else None
-    while dot:
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            value = loads_object(value)
-        if not isinstance(value, Mapping):
-            return None
-        if rest in value:
-            return value[rest]
-        name, dot, rest = rest.partition(".")
-        value = value.get(name)
-    return value
-
-
-def sample_names(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The columns of records without a header: the names of their members, and the paths of nested ones."""
-    names: dict[str, None] = {}
-
-    def add(value: Mapping[str, Any], prefix: str) -> None:
-        for name, item in value.items():
-            names[prefix + name] = None
-            if isinstance(item, Mapping) and prefix.count(".") < _MAX_PATH_DEPTH:
-                add(item, f"{prefix}{name}.")
-            elif isinstance(item, list) and item and isinstance(item[0], Mapping) and not prefix:
-                add(item[0], "")
-
-    for record in records:
-        add(record, "")
-    return tuple(names)
-
-
-def _is_number(raw: object) -> bool:
-    try:
-        number_text(raw)
-    except InvalidValue:
-        return False
-    return True
-
-
-def row_hash(row: Row) -> str:
-    """The idempotency key of a row without one: equal for equal content in any file format and order of columns."""
-    parts = [
-        value if value is None or READERS[column].kind in {"uuid", "text", "time"} else _canonical(column, value)
-        for column, value in zip(COLUMNS, row, strict=True)
-    ]
-    return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
-
-
-def _canonical(column: str, value: str) -> str:
-    if READERS[column].kind == "object":
-        return "{}" if value == "{}" else dumps(loads(value), sort=True)
-    sign = "-" if value.startswith("-") else ""
-    mantissa, _, exponent = value.lstrip("+-").lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    power = int(exponent or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
-    digits = digits.rstrip("0")
-    return f"{sign}{digits}e{power}" if digits else "0"
-
-
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "customer_id": ("customer", "customeruuid", "customername", "account", "accountid", "client", "tenant", "user"),
-    "metric_key": ("metric", "metricname", "meter", "metername", "sku", "eventname", "product", "service"),
-    "quantity": ("qty", "usage", "usagequantity", "usageamount", "amount", "value", "count", "units"),
-    "timestamp": ("time", "datetime", "eventtime", "occurredat", "date", "when", "createdat", "startdate", "starttime"),
-}
-"""Required column -> names in other systems that mean the same, in lower case without spaces and punctuation."""
-
-
-def synonym(column: str, names: Iterable[str]) -> str | None:
-    """The first of the names that means the column, by `SYNONYMS`; a similar spelling does not count."""
-    meanings = {column.replace("_", ""), *SYNONYMS.get(column, ())}
-    return next((name for name in names if re.sub(r"[\W_]", "", name).lower() in meanings), None)
-
-
-def like(name: str, choices: Iterable[str]) -> str:
-    """` (did you mean x?)` for the most similar choice, blank if none is."""
-    near = difflib.get_close_matches(name.lower(), {choice.lower(): choice for choice in choices}, n=1)
-    if not near:
-        return ""
-    return f" (did you mean {next(choice for choice in choices if choice.lower() == near[0])}?)"
-
-
-def _list(names: Iterable[str]) -> str:
-    quoted = [name if name.isidentifier() else repr(name) for name in names]
-    more = len(quoted) - MAX_LISTED_COLUMNS
-    return ", ".join(quoted[:MAX_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")
+        if number := times.counts["truncated"]:
+            yield f"{counted(number, 'time')} in {column} finer than a microsecond; further digits are left out"
+    for column, text in mapping.defaults.items():
+        if rows := counts[f"default {column}"]:
+            sources = " or ".join(mapping.columns.get(column, (column,)))
+            yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"
+    if rows := counts["skipped"]:
+        yield f"{counted(rows, 'row')} without {listed(mapping.only_with)} skipped, as no usage"
+    if rows := counts["nothing measured"]:
+        yield f"{counted(rows, 'row')} in which every measure is empty or zero"
+    if rows := counts["without organization"]:
+        yield (
+            f"{counted(rows, 'row')} without an organization belong to the organization {LOCAL_NAME!r}; name another"
+            " with --organization-id UUID or --set organization_id=NAME"
+        )
+    if rows := counts["without customer"]:
+        yield (
+            f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
+            " --map customer_id=COLUMN"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
-from usage_explore.db.schema import COLUMNS, split_name
+from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -31,11 +31,17 @@ from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
+from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
+from usage_explore.load.paths import exploded, sample_names
+from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection, rejection_lines
-from usage_explore.load.row_mapper import LOCAL_ORGANIZATION, RowMapper, member, row_hash, sample_names
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
+from usage_explore.load.row_hash import row_hash
+from usage_explore.load.row_mapper import Field, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage
+from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
 
 FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
@@ -50,6 +56,9 @@ _PROGRESS_ROWS = 1_000
 _MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
 
+_MAX_LISTED_ORGANIZATIONS = 10
+"""Organizations that an error names."""
+
 _ANALYZE_FROM_ROWS = 10_000
 """Loaded rows from which the table's planner statistics are updated at once."""
 
@@ -62,7 +71,8 @@ class LoadOptions:
     content. `preset` names a preset or a TOML file; "none" uses none; None recognizes the file by its columns.
     `mapping` names the file's column, or a dotted path into its JSON, for a documented column; `constants` gives the
     text of a documented column. `measures` names number columns, as "column" or "column=metric_key", each of which
-    becomes an event of its own. The other options are those of `ColumnMapping`.
+    becomes an event of its own. `delimiter`, `encoding` and `sheet` say how the file is written, where that is not
+    detected. The other options are those of `ColumnMapping`.
     """
 
     format: str | None = None
@@ -76,6 +86,9 @@ class LoadOptions:
     time_format: str | None = None
     decimal: str | None = None
     null: Sequence[str] = ()
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for an unknown format and for options that exclude each other."""
@@ -90,7 +103,10 @@ class LoadOptions:
 
     def open(self, path: Path) -> Source:
         """The file as a stream of records."""
-        return open_source(path, self.kind)
+        given = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
+        open_: Any = open_source
+        source: Source = open_(path, self.kind, **{name: value for name, value in given.items() if value is not None})
+        return source
 
     def chosen_preset(self, names: Sequence[str]) -> Preset | None:
         """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
@@ -126,34 +142,49 @@ class Prepared:
     mapping: ColumnMapping
     options: LoadOptions
 
-    def mapper(self, organization: UUID | None) -> RowMapper:
+    def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
         """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
-        mapper = RowMapper(self.mapping, self.names, organization)
-        mapper.check(self.path, sampled=self.sampled)
-        mapper.decide_order(self.path, self.values)
+        mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
+        mapper.check(self.path)
+        for given in mapper.fields:
+            if times := mapper.times.get(given.column):
+                decide_order(self.path, given.column, times, self.values(given))
         return mapper
 
-    def values(self, path: tuple[str, ...]) -> Iterator[tuple[int, object]]:
-        """(line, value) of the first of the columns, or paths into nested JSON, that has one, for each row."""
+    def values(self, given: Field) -> Iterator[tuple[int, object]]:
+        """(line, value) of the column for each row that can be read."""
         with self.options.open(self.path) as source:
             for line, record, _ in source:
-                value = next((value for name in path if (value := member(record or {}, name)) is not None), None)
-                yield line, value
+                with suppress(InvalidValue):
+                    for single in exploded(record or {}, self.mapping.explode):
+                        value = given.first(single)
+                        yield line, value[2] if value else None
 
 
 def prepare(path: Path, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
     with options.open(path) as source:
         names = source.names
+    sampled = names is None
     if names is None:
-        with options.open(path) as source:
-            names = sample_names(record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
-        sampled = True
-    else:
-        sampled = False
+        names = sample_names(_first_records(path, options))
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
+    if mapping.explode:
+        names = sample_names(_exploded(_first_records(path, options), mapping.explode))
+        sampled = True
     return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
+
+
+def _first_records(path: Path, options: LoadOptions) -> Iterator[Mapping[str, Any]]:
+    with options.open(path) as source:
+        yield from (record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
+
+
+def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
+    for record in records:
+        with suppress(InvalidValue):
+            yield from exploded(record, path)
 
 
 def load_files(
@@ -195,8 +226,7 @@ def load_files(
         for file in files:
             scope = _scope(file, replace_by, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
-    organization = organization_id
-    mappers = [_mapper(connection, name, file, organization) for file in files]
+    mappers = [_mapper(connection, table, name, file, organization_id) for file in files]
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
@@ -218,35 +248,27 @@ def load_files(
     return reports
 
 
-def _mapper(connection: Connection, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
-    """The mapper for a file, whose rows without an organization belong to `organization`, else to the local one."""
+def _mapper(connection: Connection, table: Table, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
+    """The mapper for a file. Rows without an organization belong to `organization`, else to the local one.
+
+    Raises `LoadError` where that would be a guess, as the table holds several other organizations.
+    """
+    if organization is not None:
+        return file.mapper(organization)
+    mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     with _mapped_errors(file.path, name):
-        relation_ = relation(connection, name)
-        others = other_organizations(connection, name) if organization is None and relation_ is not None else []
+        there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
-    if organization is None and len(others) < 2:
-        organization = LOCAL_ORGANIZATION
-    return file.mapper(organization)
-
-
-def other_organizations(connection: Connection, name: str) -> list[UUID]:
-    """Up to two organizations of the table, none if the local one is there: its files may be loaded beside others."""
-    schema, table = split_name(name)
-    target = sql.Identifier(*filter(None, (schema, table)))
-    row = connection.execute(
-        sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE organization_id = %s)").format(target), [LOCAL_ORGANIZATION]
-    ).fetchone()
-    if row and row[0]:
-        return []
-    others: list[UUID] = []
-    while len(others) < 2:
-        row = connection.execute(
-            sql.SQL("SELECT organization_id FROM {} WHERE organization_id <> ALL (%s) LIMIT 1").format(target), [others]
-        ).fetchone()
-        if row is None:
-            break
-        others.append(row[0])
-    return others
+    if len(there) < 2 or LOCAL_ORGANIZATION in there:
+        return mapper
+    if mapper.names_organization:
+        return file.mapper(None)
+    ids = ", ".join(map(str, there[:_MAX_LISTED_ORGANIZATIONS]))
+    more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
+    raise LoadError(
+        f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
+        f" organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
+    )
 
 
 def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, ...]:
@@ -283,7 +305,7 @@ def _load(
     settle: timedelta,
 ) -> FileReport:
     rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)
-    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins)
+    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
             for ordinal, (line, row) in enumerate(_rows(source, mapper, rejected, show)):
@@ -328,7 +350,9 @@ def _load(
         settle=settle,
         writing=written.writing,
         rejections=tuple(rejected.first),
-        notes=(*_preset_note(file), *mapper.notes()),
+        faults=rejected.faults,
+        read=rejected.read,
+        notes=(*_preset_note(file), *mapper.notes(), *stage.notes()),
         first=stage.first,
         last=stage.last,
         organizations=stage.organizations,
@@ -340,20 +364,30 @@ def _load(
 
 
 class _Rejected:
-    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops."""
+    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops.
+
+    `read` is the number of rows that were read.
+    """
 
     def __init__(self, source: Source, max_rows: int | None) -> None:
         self._max_rows = max_rows
         self._path = source.path
         self._unit = source.unit
+        self._counter = FaultCounter(source.path, source.unit)
         self.rows = 0
+        self.read = 0
         self.first: list[Rejection] = []
 
     def add(self, line: int, reasons: Sequence[tuple[str, str]]) -> None:
         self.rows += 1
         for column, reason in reasons:
+            self._counter.add(line, column, reason)
             if len(self.first) < MAX_KEPT_REJECTIONS:
                 self.first.append(Rejection(self._path, self._unit, line, column, reason))
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return self._counter.faults(self.read)
 
     @property
     def is_enough(self) -> bool:
@@ -361,7 +395,7 @@ class _Rejected:
         return self._max_rows is not None and self.rows >= self._max_rows
 
     def error(self) -> LoadError:
-        lines = "\n".join(rejection_lines(self.first, self.rows))
+        lines = "\n".join(fault_lines(self.faults, self.rows))
         stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
             f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
@@ -374,22 +408,22 @@ def _rows(
 ) -> Iterator[tuple[int, list[str | None]]]:
     """(line, row) of each event that can be loaded; the rows of the file that cannot are added to `rejected`."""
     for number, (line, record, reason) in enumerate(source, 1):
+        rejected.read = number
         if number % _PROGRESS_ROWS == 0:
             show(source.position, source.length)
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
-            if rejected.is_enough:
-                return
-            continue
-        try:
-            rows = mapper.rows(record)
-        except InvalidValue as error:
-            rejected.add(line, mapper.problems(record) or [("", str(error))])
-            if rejected.is_enough:
-                return
-            continue
-        for row in rows:
-            yield line, row
+        else:
+            try:
+                rows = mapper.rows(record)
+            except InvalidValue as error:
+                rejected.add(line, mapper.problems(record) or [("", str(error))])
+            else:
+                for row in rows:
+                    yield line, row
+                continue
+        if rejected.is_enough:
+            return
     show(source.position, source.length)
 
 

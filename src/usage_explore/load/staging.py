@@ -6,7 +6,7 @@ repetitions are loaded and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
@@ -17,6 +17,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.schema import COLUMNS
+from usage_explore.formatting import counted
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.rollup import catalog, refresh
@@ -52,10 +53,16 @@ WHERE n.ordinal = s.ordinal AND n.occurrence > 1
 
 _EARLIER_LINES = """
 DELETE FROM {stage} s
-USING (SELECT organization_id, idempotency_key, max(line) AS line FROM {stage} WHERE keyed GROUP BY 1, 2) last
-WHERE s.keyed AND s.organization_id = last.organization_id AND s.idempotency_key = last.idempotency_key
-  AND s.line < last.line
+USING (
+    SELECT organization_id, {row_key} AS key, max(line) AS line FROM {stage} s WHERE keyed GROUP BY 1, 2) last
+WHERE s.keyed AND s.organization_id = last.organization_id AND {row_key} = last.key AND s.line < last.line
 """
+
+_ROW_KEYS: dict[bool, LiteralString] = {
+    False: "s.idempotency_key",
+    True: "left(s.idempotency_key, -1 - length(s.metric_key))",
+}
+"""Whether the events are measures, whose key ends with the metric -> SQL for the key of their row in the file."""
 
 _KNOWN = """
 CREATE TEMP TABLE usage_explore_known ON COMMIT DROP AS
@@ -149,9 +156,13 @@ class Written:
 class Stage:
     """The temporary table of one file's load. Needs an open transaction, at whose end the table is dropped."""
 
-    def __init__(self, connection: Connection, table: Table, *, last_line_wins: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, table: Table, *, last_line_wins: bool = False, measured: bool = False
+    ) -> None:
         self._connection = connection
         self._last_line_wins = last_line_wins
+        self._row_key = sql.SQL(_ROW_KEYS[measured])
+        self._earlier_lines = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.organizations: tuple[UUID, ...] = ()
@@ -187,7 +198,8 @@ class Stage:
         each other, so that two concurrent loads of the same file add it once.
         """
         if self._last_line_wins:
-            self._run(_EARLIER_LINES)
+            statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
+            self._earlier_lines = self._connection.execute(statement).rowcount
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
         self._connection.execute(
@@ -211,6 +223,11 @@ class Stage:
             "DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_known)"
         ).rowcount
         return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
+
+    def notes(self) -> Iterator[str]:
+        """Sentences for the report."""
+        if self._earlier_lines:
+            yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
         """Rows whose id another row has at the same time: their number, and (line, reason) of the first 1,000.
