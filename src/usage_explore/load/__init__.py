@@ -1,5 +1,6 @@
 """Bring your own events: files as people export them, into the events table, exactly."""
 
+from usage_explore.load.check import FileCheck, check_file
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.report import FileReport, Rejection
 from usage_explore.load.run import FORMATS, LoadOptions, load_files
@@ -11,8 +12,10 @@ __all__ = [
     "FOCUS_ORGANIZATION",
     "FORMATS",
     "LOCAL_ORGANIZATION",
+    "FileCheck",
     "FileReport",
     "LoadOptions",
     "Rejection",
+    "check_file",
     "load_files",
 ]

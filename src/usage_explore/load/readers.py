@@ -291,9 +291,7 @@ def _hour(hour: str | None, half: str | None) -> str | None:
 
 def _epoch(number: Decimal, raw: object, counters: list[str]) -> datetime:
     if not _FIRST_EPOCH <= number < _EPOCH_UNITS[-1][0]:
-        raise InvalidValue(
-            f"{quoted(raw)} is not a time; an epoch time has the seconds, or their fractions, since 1970"
-        )
+        raise InvalidValue(f"{quoted(raw)} is not a time; an epoch time has the seconds or milliseconds since 1970")
     units = next(units for above, units in _EPOCH_UNITS if number < above)
     with decimal_context():
         microseconds = number * 10**6 / units

@@ -177,7 +177,9 @@ class RowMapper:
     def _sources(self, column: str) -> tuple[str, ...]:
         mapping = self.mapping
         if column in mapping.columns:
-            return self._resolved(mapping.columns[column])
+            sources = self._resolved(mapping.columns[column])
+            if sources or column in mapping.stated:
+                return sources
         taken = {source for sources in mapping.columns.values() for source in sources} | mapping.measures.keys()
         return (column,) if column not in taken and (column in self.names or self.sampled) else ()
 
@@ -307,7 +309,8 @@ class RowMapper:
 
     def taken(self) -> set[str]:
         """The columns of the file that are mapped or measured."""
-        return {source for sources in self.sources.values() for source in sources} | self.measures.keys()
+        sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
+        return sources.intersection(self.names)
 
     def _misused(self, missing: Sequence[str]) -> str:
         """For a missing column that the file has, but mapped to another: a clause that says to which."""
@@ -315,7 +318,7 @@ class RowMapper:
             f"; its column {column} is mapped to {other}"
             for column in missing
             for other, sources in self.sources.items()
-            if column in sources
+            if column in sources and column in self.names
         )
 
     @property

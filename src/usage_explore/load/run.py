@@ -153,12 +153,18 @@ class Prepared:
 
     def values(self, given: Field) -> Iterator[tuple[int, object]]:
         """(line, value) of the column for each row that can be read."""
+        for line, record in self.records():
+            with suppress(InvalidValue):
+                value = given.first(record)
+                yield line, value[2] if value else None
+
+    def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """(line, record) for each row that can be read."""
         with self.options.open(self.path) as source:
             for line, record, _ in source:
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
-                        value = given.first(single)
-                        yield line, value[2] if value else None
+                        yield line, single
 
 
 def prepare(path: Path, options: LoadOptions) -> Prepared:
