@@ -168,7 +168,7 @@ def load(
         _check(paths, options)
         return
     from usage_explore.db.schema import events_table
-    from usage_explore.load import load_files
+    from usage_explore.load import app_links, load_files
 
     with connected() as (connection, settings):
         reports = load_files(
@@ -186,6 +186,8 @@ def load(
         refresh_rollup(connection, settings, sum(report.loaded for report in reports))
     for report in reports:
         say(report)
+    for url in app_links(reports, settings.app_url, options["timezone"] or "UTC"):
+        say(f"In the app: {url}")
 
 
 def _options(format_: str, pairs: tuple[str, ...], constants: tuple[str, ...], **others: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from usage_explore.load.check import FileCheck, check_file
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
-from usage_explore.load.report import FileReport, Rejection
+from usage_explore.load.report import FileReport, Rejection, app_links
 from usage_explore.load.run import FORMATS, LoadOptions, load_files
 
 FOCUS_ORGANIZATION = LOCAL_ORGANIZATION
@@ -16,6 +16,7 @@ __all__ = [
     "FileReport",
     "LoadOptions",
     "Rejection",
+    "app_links",
     "check_file",
     "load_files",
 ]

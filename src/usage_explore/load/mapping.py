@@ -107,8 +107,8 @@ class ColumnMapping:
         A column that `columns`, `constants` or `measures` give replaces what the preset has for it.
         """
         columns, constants = dict(self.columns), dict(self.constants)
-        chosen = {**given.pop("columns", {})}
-        for column, text in given.pop("constants", {}).items():
+        chosen, fixed = {**given.pop("columns", {})}, {**given.pop("constants", {})}
+        for column, text in fixed.items():
             columns.pop(column, None)
             constants[column] = text
             if column in chosen:
@@ -120,15 +120,13 @@ class ColumnMapping:
         members = self.measure_members
         if measures:
             members = ""
-            for column in ("quantity", "metric_key"):
+            for column in {"quantity", "metric_key"} - chosen.keys() - fixed.keys():
                 columns.pop(column, None)
                 constants.pop(column, None)
-        elif "quantity" in chosen:
+        elif "quantity" in chosen or "quantity" in fixed:
             members = ""
         else:
             measures = self.measures
-        if "quantity" in chosen or "quantity" in given.get("constants", {}):
-            measures = {}
         return replace(
             self,
             columns=columns,

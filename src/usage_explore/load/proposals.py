@@ -314,7 +314,8 @@ class _Finder:
             if (commas > 0) != (points > 0):
                 self.options = replace(self.options, decimal="," if commas else ".")
                 self.reasons["decimal"] = f"numbers have a decimal {'comma' if commas else 'point'}"
-        null = [word for one in numbers for word in one.other_words if word not in mapping.null]
+        unread = [word.strip() for one in numbers for word in one.other_words if not re.search(r"\d", word)]
+        null = [word for word in unread if word not in mapping.null]
         if null := [word for word in dict.fromkeys(null) if word not in options.null]:
             self.options = replace(self.options, null=(*options.null, *null))
             self.reasons["null"] = "columns of numbers have these words"

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from usage_explore.formatting import counted, duration
+from usage_explore.formatting import counted, duration, zoned
 from usage_explore.load.faults import Fault, fault_lines
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.url_params import link
+
+MAX_LISTED_ORGANIZATIONS = 3
+"""Organizations that a report names."""
+
+_UTC = ZoneInfo("UTC")
 
 MAX_KEPT_REJECTIONS = 1_000
 """Rejected values that `FileReport.rejections` holds; the rows of further ones are counted."""
@@ -89,6 +97,13 @@ class FileReport:
             f"{self.path}: loaded {counted(self.loaded, 'event')} "
             f"({self.already_there:,} already there, {self.rejected:,} rejected)"
         )
+        if self.first and self.last:
+            organizations = ", ".join(map(str, self.organizations[:MAX_LISTED_ORGANIZATIONS]))
+            yield (
+                f"  from {zoned(self.first, _UTC)} to {zoned(self.last, _UTC)}, "
+                f"{counted(self.customers, 'customer')}, {_plural(len(self.organizations), 'organization')} "
+                f"{organizations}{' …' * (len(self.organizations) > MAX_LISTED_ORGANIZATIONS)}"
+            )
         if not self.read:
             yield "  the file has no rows"
         elif self.rows and self.already_there == self.rows:
@@ -127,6 +142,27 @@ class FileReport:
                 f"  warning: writing took longer than the settle time of {duration(self.settle)}: "
                 "links pinned meanwhile (as_of) will show these rows too; load smaller files or raise the settle time"
             )
+
+
+def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> list[str]:
+    """The app's links to the events of the files, one for each of the first few organizations."""
+    links = []
+    for organization in dict.fromkeys(one for report in reports for one in report.organizations):
+        spans = [report for report in reports if organization in report.organizations]
+        first = min(report.first for report in spans if report.first)
+        last = max(report.last for report in spans if report.last)
+        query = AggregateQuery(
+            organization_id=organization,
+            since=first.replace(second=0, microsecond=0),
+            until=last.replace(second=0, microsecond=0) + timedelta(minutes=1),
+            timezone=timezone,
+        )
+        links.append(link(app_url, "", query))
+    return links[:MAX_LISTED_ORGANIZATIONS]
+
+
+def _plural(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{number:,} {noun}s"
 
 
 def _rows(number: int, verb: str) -> str:

@@ -243,9 +243,9 @@ class RowMapper:
         used |= {*self.measures, *tags, *self._only_with}
         for measure in self.measures.values():
             used.update(measure.minus)
-        paths = {source for source in used if source not in self.names and "." in source}
         measured = mapping.measure_members
-        flattened = {path.split(".", 1)[0] for path in paths} | ({measured.split(".", 1)[0]} if measured else set())
+        paths = {source for source in used | {measured} if "." in source and (self.sampled or source not in self.names)}
+        flattened = {path.split(".", 1)[0] for path in paths | {measured}}
         texts_of_ids = {
             source
             for column in ID_COLUMNS

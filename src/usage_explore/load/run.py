@@ -34,7 +34,7 @@ from usage_explore.formatting import counted
 from usage_explore.load.faults import Fault, FaultCounter, fault_lines
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
-from usage_explore.load.paths import exploded, sample_names
+from usage_explore.load.paths import exploded, member, sample_names
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
@@ -177,6 +177,11 @@ def prepare(path: Path, options: LoadOptions) -> Prepared:
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
     if mapping.explode:
+        if not any(member(record, mapping.explode) is not None for record in _first_records(path, options)):
+            raise LoadError(
+                f"{path}: has no list {mapping.explode!r}, whose items are the rows (preset"
+                f" {preset.name if preset else 'none'})"
+            )
         names = sample_names(_exploded(_first_records(path, options), mapping.explode))
         sampled = True
     return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
