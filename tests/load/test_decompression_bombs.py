@@ -18,7 +18,7 @@ from usage_explore.files import parquet_source, sources
 from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.text_sources import CsvSource
-from usage_explore.files.values import Bad
+from usage_explore.files.values import InvalidValue
 from usage_explore.validation.reconciliation.invoices import read_invoices
 from usage_explore.validation.wallet_preferences import read_preferences
 
@@ -275,7 +275,7 @@ def test_many_escaped_quotes_in_one_field_are_counted_once(tmp_path: Path) -> No
 
 def test_a_key_that_stands_twice_among_many_is_found_in_linear_time() -> None:
     keys = [f'"k{place}": 1' for place in range(200_000)]
-    with pytest.raises(Bad, match="'k199999' stands twice"):
+    with pytest.raises(InvalidValue, match="'k199999' stands twice"):
         loads("{" + ", ".join([*keys, '"k199999": 2']) + "}")
 
 

@@ -11,14 +11,14 @@ from json.encoder import encode_basestring
 from typing import Any
 from uuid import UUID
 
-from usage_explore.files.values import Bad, Unreadable, check_size, shown
+from usage_explore.files.values import InvalidValue, Unreadable, check_size, quoted
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         (repeated, _) = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise Bad(f"the key {shown(repeated)} stands twice in one object")
+        raise InvalidValue(f"the key {quoted(repeated)} stands twice in one object")
     return value
 
 
@@ -27,51 +27,52 @@ def _number(text: str) -> Decimal:
 
 
 def _constant(text: str) -> Any:
-    raise Bad(f"{text} is not finite; NaN and infinite numbers have no exact sum")
+    raise InvalidValue(f"{text} is not finite; NaN and infinite numbers have no exact sum")
 
 
 _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object)
 
 
 def loads(text: str) -> Any:
-    """The JSON value, numbers as `Decimal`. Raises `Bad` for text that is not JSON, and for repeated keys."""
+    """The JSON value, numbers as `Decimal`. Raises `InvalidValue` for text that is not JSON, and for repeated keys."""
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise Bad(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+        raise InvalidValue(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise Bad("is nested too deeply") from None
+        raise InvalidValue("is nested too deeply") from None
 
 
 def loads_object(raw: object) -> Mapping[str, Any]:
-    """A JSON object from its text, or as it is. Raises `Bad` for any other value."""
+    """A JSON object from its text, or as it is. Raises `InvalidValue` for any other value."""
     value = loads(raw) if isinstance(raw, str) else raw
     if isinstance(value, Unreadable):
-        raise Bad(value.reason)
+        raise InvalidValue(value.reason)
     if not isinstance(value, Mapping):
-        raise Bad(f'{shown(raw)} is not a JSON object; write it like {{"model": "small"}}')
+        raise InvalidValue(f'{quoted(raw)} is not a JSON object; write it like {{"model": "small"}}')
     return value
 
 
 def dumps(value: object, *, sort: bool = False) -> str:
     """JSON text that PostgreSQL's jsonb accepts, numbers digit for digit; `sort` sorts the keys of objects.
 
-    Dates, times and UUIDs are written as text. Raises `Bad` for other types, NUL characters and half surrogate pairs.
+    Dates, times and UUIDs are written as text. Raises `InvalidValue` for other types, NUL characters and half
+    surrogate pairs.
     """
     try:
         text = _dumps(value, sort=sort)
         if not text.isascii():
             text.encode()
     except UnicodeEncodeError:
-        raise Bad("has half a surrogate pair in it, which is not text") from None
+        raise InvalidValue("has half a surrogate pair in it, which is not text") from None
     except RecursionError:
-        raise Bad("is nested too deeply") from None
+        raise InvalidValue("is nested too deeply") from None
     return text
 
 
 def _string(value: str) -> str:
     if "\0" in value:
-        raise Bad("has a NUL character in it, which PostgreSQL cannot keep")
+        raise InvalidValue("has a NUL character in it, which PostgreSQL cannot keep")
     return encode_basestring(value)
 
 
@@ -88,7 +89,7 @@ def _dumps(value: object, *, sort: bool) -> str:
         return str(check_size(repr(value)))
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            raise Bad("has a key that is not text")
+            raise InvalidValue("has a key that is not text")
         items = sorted(value.items()) if sort else value.items()
         return "{" + ",".join(f"{_string(k)}:{_dumps(v, sort=sort)}" for k, v in items) + "}"
     if isinstance(value, (list, tuple)):
@@ -98,5 +99,5 @@ def _dumps(value: object, *, sort: bool) -> str:
     if isinstance(value, (UUID, timedelta)):
         return _string(str(value))
     if isinstance(value, Unreadable):
-        raise Bad(value.reason)
-    raise Bad(f"{shown(value)} cannot be written as JSON")
+        raise InvalidValue(value.reason)
+    raise InvalidValue(f"{quoted(value)} cannot be written as JSON")

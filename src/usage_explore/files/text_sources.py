@@ -13,7 +13,7 @@ from typing import IO, cast
 from usage_explore.errors import LoadError
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source
-from usage_explore.files.values import Bad
+from usage_explore.files.values import InvalidValue
 
 _QUOTED_EMPTY_FIELD = re.compile(r'(?:^|(?<=,))""(?=,|\r?\n|\r?$)')
 _FIELD = re.compile(r'(?:"[^"]*(?:"|\Z))*[^,]*(?:,|\Z)')
@@ -206,8 +206,8 @@ class JsonLinesSource(TextSource):
                 continue
             try:
                 value = loads(text)
-            except Bad as bad:
-                yield self.line_number, None, str(bad)
+            except InvalidValue as invalid:
+                yield self.line_number, None, str(invalid)
                 continue
             if isinstance(value, dict):
                 yield self.line_number, value, None

@@ -1,7 +1,7 @@
 """Values from files as text that PostgreSQL parses, without loss of digits.
 
 A raw value is text (CSV), a JSON value with `Decimal` for numbers, or the Python value of an Arrow type. A float, which
-only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. The readers raise `Bad`.
+only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. The readers raise `InvalidValue`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-class Bad(ValueError):
+class InvalidValue(ValueError):
     """A value cannot be loaded. The message is the reason and follows the column's name: "'x' is not a UUID"."""
 
 
 class Unreadable:
-    """In a record, a value that its source could not read; every reader raises `Bad` with its `reason`."""
+    """In a record, a value that its source could not read; every reader raises `InvalidValue` with its `reason`."""
 
     __slots__ = ("reason",)
 
@@ -44,16 +44,16 @@ class Unreadable:
         self.reason = reason
 
 
-def shown(raw: object) -> str:
+def quoted(raw: object) -> str:
     """The value in an error message: one line of at most 60 characters, text in quotes."""
     text = repr(raw) if isinstance(raw, str) else str(raw)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _refuse(raw: object, expected: str) -> Bad:
+def _refuse(raw: object, expected: str) -> InvalidValue:
     if isinstance(raw, Unreadable):
-        return Bad(raw.reason)
-    return Bad(f"{shown(raw)} is {expected}")
+        return InvalidValue(raw.reason)
+    return InvalidValue(f"{quoted(raw)} is {expected}")
 
 
 def uuid_text(raw: object) -> str:
@@ -81,7 +81,7 @@ def utc_time_text(raw: object) -> str:
 
 def _in_range(instant: datetime, raw: object) -> str:
     if not EARLIEST <= instant < LATEST:
-        raise Bad(f"{shown(raw)} is outside 1970-01-01 to 2200-01-01")
+        raise InvalidValue(f"{quoted(raw)} is outside 1970-01-01 to 2200-01-01")
     return instant.astimezone(UTC).isoformat()
 
 
@@ -97,7 +97,7 @@ def _instant(raw: object, *, assume_utc: bool) -> datetime:
     if match is None:
         if _DAY.fullmatch(text):
             if not assume_utc:
-                raise Bad(f"{shown(raw)} is a date; write a time with an offset, like {text}T00:00:00Z")
+                raise InvalidValue(f"{quoted(raw)} is a date; write a time with an offset, like {text}T00:00:00Z")
             text += "T00:00:00Z"
         else:
             raise _refuse(raw, "not a time; write it like 2026-01-31T08:00:00Z")
@@ -105,16 +105,16 @@ def _instant(raw: object, *, assume_utc: bool) -> datetime:
         _, fraction, offset = match.groups()
         if fraction and len(fraction) > 6:
             if fraction[6:].strip("0"):
-                raise Bad(f"{shown(raw)} is finer than a microsecond; round it to 6 decimals")
+                raise InvalidValue(f"{quoted(raw)} is finer than a microsecond; round it to 6 decimals")
             text = text.replace(fraction, fraction[:6], 1)
         if offset is None:
             if not assume_utc:
-                raise Bad(f"{shown(raw)} has no offset; add Z for UTC, or an offset like +02:00")
+                raise InvalidValue(f"{quoted(raw)} has no offset; add Z for UTC, or an offset like +02:00")
             text += "Z"
     try:
         return datetime.fromisoformat(text.upper().replace(" UTC", "Z"))
     except ValueError as error:
-        raise Bad(f"{shown(raw)} is not a time: {error}") from None
+        raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
 
 
 def number_text(raw: object) -> str:
@@ -134,27 +134,29 @@ def number_text(raw: object) -> str:
     return text
 
 
-def _number_error(raw: object, text: str) -> Bad:
+def _number_error(raw: object, text: str) -> InvalidValue:
     if text.strip("+-").lower() in {"nan", "snan", "inf", "infinity"}:
-        return Bad(f"{shown(raw)} is not finite; NaN and infinite numbers have no exact sum")
+        return InvalidValue(f"{quoted(raw)} is not finite; NaN and infinite numbers have no exact sum")
     if "," in text:
-        return Bad(f"{shown(raw)} has a comma; write no thousands separators and a decimal point, like 1234.5")
-    return Bad(f"{shown(raw)} is not a decimal number")
+        return InvalidValue(
+            f"{quoted(raw)} has a comma; write no thousands separators and a decimal point, like 1234.5"
+        )
+    return InvalidValue(f"{quoted(raw)} is not a decimal number")
 
 
 def check_size(text: str) -> Decimal:
-    """The decimal. Raises `Bad` where it has more digits than PostgreSQL's numeric."""
+    """The decimal. Raises `InvalidValue` where it has more digits than PostgreSQL's numeric."""
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise Bad(f"{shown(text)} is not a decimal number") from None
+        raise InvalidValue(f"{quoted(text)} is not a decimal number") from None
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
         raise _number_error(text, text)
     if value.adjusted() >= MAX_DIGITS_BEFORE_POINT:
-        raise Bad(f"{shown(text)} is too large; {MAX_DIGITS_BEFORE_POINT:,} digits before the point at most")
+        raise InvalidValue(f"{quoted(text)} is too large; {MAX_DIGITS_BEFORE_POINT:,} digits before the point at most")
     if -exponent > MAX_DIGITS_AFTER_POINT:
-        raise Bad(f"{shown(text)} is too fine; {MAX_DIGITS_AFTER_POINT:,} decimals at most")
+        raise InvalidValue(f"{quoted(text)} is too fine; {MAX_DIGITS_AFTER_POINT:,} decimals at most")
     return value
 
 
@@ -162,17 +164,17 @@ def quantity_text(raw: object) -> str:
     """Like `number_text`, of at most 2,000 digits."""
     text = number_text(raw)
     if len(text) > MAX_QUANTITY_DIGITS and sum(map(str.isdigit, text)) > MAX_QUANTITY_DIGITS:
-        raise Bad(f"{shown(text)} has more than {MAX_QUANTITY_DIGITS:,} digits")
+        raise InvalidValue(f"{quoted(text)} has more than {MAX_QUANTITY_DIGITS:,} digits")
     return text
 
 
-def words(raw: object) -> str:
+def plain_text(raw: object) -> str:
     """Text as it is in the file; an integer, decimal or UUID as text."""
     if type(raw) is str:
         if not raw.isascii():
             _check_unicode(raw)
         if "\0" in raw:
-            raise Bad(f"{shown(raw)} has a NUL character, which PostgreSQL cannot keep")
+            raise InvalidValue(f"{quoted(raw)} has a NUL character, which PostgreSQL cannot keep")
         return raw
     if isinstance(raw, Decimal):
         return f"{raw:f}"
@@ -185,30 +187,30 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Bad(f"{shown(ascii(text))} has half a surrogate pair, which is not text") from None
+        raise InvalidValue(f"{quoted(ascii(text))} has half a surrogate pair, which is not text") from None
 
 
-def key_words(raw: object) -> str:
+def idempotency_key_text(raw: object) -> str:
     """Text that is not empty: an idempotency key."""
-    text = words(raw)
+    text = plain_text(raw)
     if not text:
-        raise Bad("is the empty text; give a key, or leave it out and the row's own hash is taken")
+        raise InvalidValue("is the empty text; give a key, or leave it out and the row's own hash is taken")
     return text
 
 
-def code_words(raw: object) -> str:
+def code_text(raw: object) -> str:
     """Text that is not empty: a price key or a currency."""
-    text = words(raw)
+    text = plain_text(raw)
     if not text:
-        raise Bad("is the empty text; leave it out where there is none")
+        raise InvalidValue("is the empty text; leave it out where there is none")
     return text
 
 
-def metric_words(raw: object) -> str:
+def metric_key_text(raw: object) -> str:
     """Text that is not empty, of at most 1,024 bytes: a metric key."""
-    text = words(raw)
+    text = plain_text(raw)
     if not text:
-        raise Bad("is the empty text; say what was metered")
+        raise InvalidValue("is the empty text; say what was metered")
     if len(text) > MAX_METRIC_BYTES // 4 and len(text.encode()) > MAX_METRIC_BYTES:
-        raise Bad(f"{shown(text)} is longer than {MAX_METRIC_BYTES:,} bytes")
+        raise InvalidValue(f"{quoted(text)} is longer than {MAX_METRIC_BYTES:,} bytes")
     return text

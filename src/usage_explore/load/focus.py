@@ -27,7 +27,7 @@ from uuid import UUID, uuid5
 
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads_object
-from usage_explore.files.values import Bad, utc_time_text, uuid_text, words
+from usage_explore.files.values import InvalidValue, plain_text, utc_time_text, uuid_text
 from usage_explore.formatting import counted
 from usage_explore.load.row_mapper import READERS, Problems, Row, RowMapper, check_mapping
 
@@ -82,7 +82,7 @@ def identifier(column: str, text: str) -> str:
     """The UUID for a FOCUS id: the id itself when it is a UUID, else a UUIDv5 of column and text."""
     try:
         return uuid_text(text)
-    except Bad:
+    except InvalidValue:
         return str(uuid5(NAMESPACE, f"{column}={text}"))
 
 
@@ -133,7 +133,7 @@ class FocusMapper(RowMapper):
             )
 
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad`."""
+        """The row. Raises `InvalidValue`."""
         values = _present(record)
         row = [self._value(column, values) for column in READERS]
         self._without_quantity += self._first("quantity", values) is None
@@ -152,9 +152,9 @@ class FocusMapper(RowMapper):
         for column in READERS:
             try:
                 self._value(column, values)
-            except Bad as bad:
+            except InvalidValue as error:
                 source = self._first(column, values)
-                problems.append((f"{column} (from {source})" if source else column, str(bad)))
+                problems.append((f"{column} (from {source})" if source else column, str(error)))
         return problems
 
     def _first(self, column: str, values: Mapping[str, Any]) -> str | None:
@@ -173,7 +173,7 @@ class FocusMapper(RowMapper):
             return self._absent(column)
         reader = READERS[column]
         if reader.kind == "uuid":
-            return identifier(source, words(values[source]))
+            return identifier(source, plain_text(values[source]))
         read: Callable[[object], str] = utc_time_text if reader.kind == "time" else reader.read
         return read(values[source])
 
@@ -183,7 +183,7 @@ class FocusMapper(RowMapper):
         if column == "quantity":
             return "0"
         if READERS[column].required:
-            raise Bad(f"is missing; there is no value in {' or '.join(self._from[column])}")
+            raise InvalidValue(f"is missing; there is no value in {' or '.join(self._from[column])}")
         return None
 
     def _dimensions(self, values: Mapping[str, Any]) -> str:
@@ -192,8 +192,8 @@ class FocusMapper(RowMapper):
         if tags is not None and tags != "":
             try:
                 given = loads_object(tags)
-            except Bad as bad:
-                raise Bad(f"Tags {bad}") from None
+            except InvalidValue as error:
+                raise InvalidValue(f"Tags {error}") from None
             for key, value in given.items():
                 if value is not None:
                     dimensions[TAG_PREFIX + key] = value

@@ -17,10 +17,10 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import (
-    Bad,
-    code_words,
-    key_words,
-    metric_words,
+    InvalidValue,
+    code_text,
+    idempotency_key_text,
+    metric_key_text,
     number_text,
     quantity_text,
     time_text,
@@ -63,15 +63,15 @@ READERS: Mapping[str, Reader] = {
     "customer_id": Reader("uuid", uuid_text, required=True),
     "product_id": Reader("uuid", uuid_text),
     "subscription_id": Reader("uuid", uuid_text),
-    "metric_key": Reader("text", metric_words, required=True),
-    "price_key": Reader("text", code_words),
+    "metric_key": Reader("text", metric_key_text, required=True),
+    "price_key": Reader("text", code_text),
     "quantity": Reader("number", quantity_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("text", key_words),
+    "idempotency_key": Reader("text", idempotency_key_text),
     "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("text", code_words),
-    "wallet_currency": Reader("text", code_words),
+    "external_cost_currency": Reader("text", code_text),
+    "wallet_currency": Reader("text", code_text),
     "dimensions": Reader("object", _dimensions),
 }
 """The documented columns, in order."""
@@ -102,7 +102,7 @@ class RowMapper(ABC):
 
     @abstractmethod
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad` when a value cannot be loaded."""
+        """The row. Raises `InvalidValue` when a value cannot be loaded."""
 
     @abstractmethod
     def problems(self, record: Mapping[str, Any]) -> Problems:
@@ -174,7 +174,7 @@ class DocumentedMapper(RowMapper):
             )
 
     def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `Bad`."""
+        """The row. Raises `InvalidValue`."""
         get = record.get
         row: Row = []
         for source, _, read, text in self._fields:
@@ -184,7 +184,7 @@ class DocumentedMapper(RowMapper):
             row[self._organization_index] = self._organization
         for index in self._required:
             if row[index] is None:
-                raise Bad("is missing")
+                raise InvalidValue("is missing")
         if not self._known.issuperset(record):
             row[self._dimensions_index] = self._merged(record)
         elif row[self._dimensions_index] is None:
@@ -200,7 +200,7 @@ class DocumentedMapper(RowMapper):
         given = loads_object(raw)
         for name, value in further.items():
             if name in given and given[name] != value:
-                raise Bad(f"has {name!r} too, with another value than the column {name!r}")
+                raise InvalidValue(f"has {name!r} too, with another value than the column {name!r}")
         return dumps({**given, **further})
 
     def problems(self, record: Mapping[str, Any]) -> Problems:
@@ -215,13 +215,13 @@ class DocumentedMapper(RowMapper):
                 continue
             try:
                 read(raw)
-            except Bad as bad:
-                problems.append((self._label(column), str(bad)))
+            except InvalidValue as error:
+                problems.append((self._label(column), str(error)))
         if not problems:
             try:
                 self._merged(record)
-            except Bad as bad:
-                problems.append(("dimensions", str(bad)))
+            except InvalidValue as error:
+                problems.append(("dimensions", str(error)))
         return problems
 
     def _label(self, column: str) -> str:

@@ -25,7 +25,7 @@ from usage_explore.errors import (
 )
 from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
-from usage_explore.files.values import Bad
+from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.focus import FocusMapper, incomplete, looks_like_focus, missing_sources
 from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
@@ -263,8 +263,8 @@ def _rows(
             seen.update(record)
         try:
             row = mapper.row(record)
-        except Bad as bad:
-            rejected.add(line, mapper.problems(record) or [("", str(bad))])
+        except InvalidValue as error:
+            rejected.add(line, mapper.problems(record) or [("", str(error))])
             if rejected.is_enough:
                 return
             continue

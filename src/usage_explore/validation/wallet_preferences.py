@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
-from usage_explore.files.values import Bad, uuid_text
+from usage_explore.files.values import InvalidValue, uuid_text
 from usage_explore.query import validators
 from usage_explore.validation.records import opened
 
@@ -85,7 +85,7 @@ def read_preferences(source: PreferenceSource) -> Preferences:
         return _read(
             records.unit,
             (
-                (line, None, Bad(unreadable or "cannot be read"))
+                (line, None, InvalidValue(unreadable or "cannot be read"))
                 if record is None
                 else (line, record.get(owner), record.get(currency))
                 for line, record, unreadable in records.rows
@@ -95,31 +95,32 @@ def read_preferences(source: PreferenceSource) -> Preferences:
 
 
 def _read(unit: str, entries: Iterable[tuple[int, object, object]]) -> Preferences:
-    """The preferences of (line, customer, currency); a currency that is `Bad` says why the line cannot be read."""
-    found: dict[UUID | None, str] = {}
+    """The preferences of (line, customer, currency); an `InvalidValue` as currency is why the line cannot be read."""
+    currencies: dict[UUID | None, str] = {}
     lines: dict[UUID | None, int] = {}
     faults: list[Fault] = []
     for line, owner, raw in entries:
-        if len(found) == MAX_PREFERENCES:
+        if len(currencies) == MAX_PREFERENCES:
             raise QueryError([_fault(f"there are more than {MAX_PREFERENCES:,} of them")])
         try:
-            if isinstance(raw, Bad):
+            if isinstance(raw, InvalidValue):
                 raise raw
             whose = _owner(owner)
-            if whose in found:
+            if whose in currencies:
                 who = "the organization's default" if whose is None else f"customer {whose}"
-                raise Bad(f"{who} is given again, after {unit} {lines[whose]:,}; keep one")
-            found[whose], lines[whose] = _currency(raw), line
-        except Bad as error:
+                raise InvalidValue(f"{who} is given again, after {unit} {lines[whose]:,}; keep one")
+            currencies[whose], lines[whose] = _currency(raw), line
+        except InvalidValue as error:
             faults.append(_fault(f"{unit} {line:,}: {error}"))
             if len(faults) == 10 * MAX_FAULTS:
                 raise QueryError([_fault(f"nothing after {unit} {line:,} was read"), *faults]) from None
     if faults:
         raise QueryError(faults)
-    if not found:
+    if not currencies:
         raise QueryError([_fault("there are none; give a customer_id and a currency each, or leave them out")])
     return Preferences(
-        customers={whose: currency for whose, currency in found.items() if whose is not None}, default=found.get(None)
+        customers={whose: currency for whose, currency in currencies.items() if whose is not None},
+        default=currencies.get(None),
     )
 
 
@@ -146,17 +147,17 @@ def _owner(raw: object) -> UUID | None:
         return None
     try:
         return UUID(uuid_text(raw))
-    except Bad as error:
-        raise Bad(f"customer_id {error}") from None
+    except InvalidValue as error:
+        raise InvalidValue(f"customer_id {error}") from None
 
 
 def _currency(raw: object) -> str:
     if _is_blank(raw):
-        raise Bad("currency is blank; name the wallet's currency")
+        raise InvalidValue("currency is blank; name the wallet's currency")
     try:
         return validators.text(raw.strip() if isinstance(raw, str) else raw)
     except ValueError as error:
-        raise Bad(f"currency {error}") from None
+        raise InvalidValue(f"currency {error}") from None
 
 
 def _is_blank(raw: object) -> bool:

@@ -35,12 +35,12 @@ from uuid import UUID
 from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import (
     MAX_KEY_BYTES,
-    Bad,
+    InvalidValue,
     check_size,
-    code_words,
-    metric_words,
+    code_text,
+    metric_key_text,
     number_text,
-    shown,
+    quoted,
     uuid_text,
 )
 from usage_explore.query import validators
@@ -129,7 +129,7 @@ def read_invoices(source: InvoiceSource, tolerance: Decimal | int | str = 0) -> 
 def _tolerance(value: object) -> Decimal:
     try:
         tolerance = _exact_decimal(value)
-    except Bad as error:
+    except InvalidValue as error:
         raise QueryError([Fault("tolerance", str(error))]) from None
     if tolerance < 0:
         raise QueryError([Fault("tolerance", "is negative; give how far quantities may differ, 0 for not at all")])
@@ -155,19 +155,19 @@ def _period_edge(raw: object) -> PeriodEdge:
         try:
             return date.fromisoformat(text)
         except ValueError:
-            raise Bad(f"{shown(text)} is not a date that exists") from None
+            raise InvalidValue(f"{quoted(text)} is not a date that exists") from None
     try:
         return validators.instant(text)
     except ValueError as error:
-        raise Bad(str(error)) from None
+        raise InvalidValue(str(error)) from None
 
 
 def _exact_decimal(raw: object) -> Decimal:
-    """The number digit for digit; `Bad` for a float, and for more than `MAX_DIGITS` before or after the point."""
+    """The number digit for digit. Raises `InvalidValue` for a float and for more than `MAX_DIGITS`."""
     if isinstance(raw, float):
-        raise Bad(f"{shown(raw)} is a float, which is not exact; give a decimal, an integer or text")
+        raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
     text = number_text(raw)
-    too_long = Bad(f"{shown(text)} has more than {MAX_DIGITS:,} digits before or after its point")
+    too_long = InvalidValue(f"{quoted(text)} has more than {MAX_DIGITS:,} digits before or after its point")
     if len(text) > 2 * MAX_DIGITS + 20:
         raise too_long
     number = check_size(text)
@@ -178,10 +178,10 @@ def _exact_decimal(raw: object) -> Decimal:
 
 
 def _key(raw: object) -> str:
-    """A price key or a currency; `Bad` if blank or longer than 4,096 bytes."""
-    text = code_words(raw)
+    """A price key or a currency; `InvalidValue` if blank or longer than 4,096 bytes."""
+    text = code_text(raw)
     if len(text) > MAX_KEY_BYTES // 4 and len(text.encode()) > MAX_KEY_BYTES:
-        raise Bad(f"{shown(text)} is longer than {MAX_KEY_BYTES:,} bytes")
+        raise InvalidValue(f"{quoted(text)} is longer than {MAX_KEY_BYTES:,} bytes")
     return text
 
 
@@ -192,7 +192,7 @@ def _uuid(raw: object) -> UUID:
 _COLUMNS: Mapping[str, _Column] = {
     "customer_id": _Column(_uuid, "customer"),
     "subscription_id": _Column(_uuid, "subscription"),
-    "metric_key": _Column(metric_words, "metric"),
+    "metric_key": _Column(metric_key_text, "metric"),
     "price_key": _Column(_key, "price"),
     "wallet_currency": _Column(_key, "wallet"),
     "period_start": _Column(_period_edge),
@@ -285,7 +285,7 @@ def _values(
         raw = None if source is None else record.get(source)
         try:
             values[name] = None if _is_blank(raw) else read(raw)
-        except Bad as error:
+        except InvalidValue as error:
             errors.append(f"{name}: {error}")
             values[name] = raw
     errors += [f"{name}: is blank; each line needs one" for name in ("customer_id", "quantity") if values[name] is None]
