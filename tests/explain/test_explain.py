@@ -21,6 +21,7 @@ from usage_explore.charts import image
 from usage_explore.db import ddl
 from usage_explore.errors import NotExact, QueryError
 from usage_explore.explain import Cell, Explanation
+from usage_explore.explain.run import number as parsed_expected
 from usage_explore.explain.spans import spans
 
 DAY = timedelta(days=1)
@@ -311,3 +312,9 @@ def test_a_day_is_compared_with_the_same_weekday_a_week_before(store: Store) -> 
         datetime(2026, 10, 17, 22, tzinfo=UTC),
         datetime(2026, 10, 18, 22, tzinfo=UTC),
     )
+
+
+@pytest.mark.parametrize("number", [Decimal("1E+99999"), 10**5_000], ids=["Decimal", "int"])
+def test_an_expected_number_of_too_many_digits_is_refused(number):
+    with pytest.raises(QueryError, match=r"expected: .* has more than 1,000 digits before its decimal point"):
+        parsed_expected(number)

@@ -23,6 +23,7 @@ from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
 from usage_explore.explain.result import Explanation
 from usage_explore.explain.search import choose_regions
 from usage_explore.explain.spans import Baseline, spans
+from usage_explore.files.values import InvalidValue, number_text
 from usage_explore.formatting import date_and_time, duration
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
@@ -132,12 +133,15 @@ def _values(
 
 
 def number(expected: object) -> Decimal | None:
-    """The expected number, exact. Raises `QueryError` unless it is a finite `Decimal` or `int`."""
+    """The expected number, exact. Raises `QueryError` unless it is a finite `Decimal` or `int` of few enough digits."""
     if expected is None:
         return None
     if isinstance(expected, bool) or not isinstance(expected, int | Decimal) or not Decimal(expected).is_finite():
         raise QueryError([Fault("expected", f"{validators.shorten(expected)} is not a finite Decimal or int")])
-    return Decimal(expected)
+    try:
+        return Decimal(number_text(expected))
+    except InvalidValue as error:
+        raise QueryError([Fault("expected", str(error))]) from None
 
 
 def _is_group(key: str) -> bool:

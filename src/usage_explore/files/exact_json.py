@@ -22,8 +22,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _number(text: str) -> Decimal:
-    return check_size(text) if len(text) > 300 or "e" in text or "E" in text else Decimal(text)
+def _number(text: str) -> Decimal | Unreadable:
+    if len(text) <= 300 and "e" not in text and "E" not in text:
+        return Decimal(text)
+    try:
+        return check_size(text)
+    except InvalidValue as error:
+        return Unreadable(str(error))  # raised by the reader of its column, whose name the error has
 
 
 def _constant(text: str) -> Any:
@@ -34,7 +39,10 @@ _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_consta
 
 
 def loads(text: str) -> Any:
-    """The JSON value, numbers as `Decimal`. Raises `InvalidValue` for text that is not JSON, and for repeated keys."""
+    """The JSON value, numbers as `Decimal`, `Unreadable` if they have too many digits.
+
+    Raises `InvalidValue` for text that is not JSON, and for repeated keys.
+    """
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:

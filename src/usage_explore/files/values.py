@@ -14,13 +14,11 @@ from uuid import UUID
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 """Bounds of an event's times; LATEST is excluded."""
 
-MAX_DIGITS_BEFORE_POINT = 131_072
-MAX_DIGITS_AFTER_POINT = 16_383
-"""Digits of PostgreSQL's numeric."""
+MAX_DIGITS = 1_000
+"""Digits of a decimal before its point, and after it, written without an exponent: 1e1000 has 1,001 before it."""
 
-MAX_QUANTITY_DIGITS = 2_000
 MAX_METRIC_BYTES = 1_024
-"""Digits of a quantity and bytes of a metric key, so that both fit in an entry of the covering index (2,704 bytes)."""
+"""Bytes of a metric key, so that it and a quantity fit in an entry of the covering index (2,704 bytes)."""
 
 MAX_KEY_BYTES = 4_096
 """Bytes of a text in a file of which only keys and numbers are read, which are kept in memory."""
@@ -46,7 +44,10 @@ class Unreadable:
 
 def quoted(raw: object) -> str:
     """The value in an error message: one line of at most 60 characters, text in quotes."""
-    text = repr(raw) if isinstance(raw, str) else str(raw)
+    try:
+        text = repr(raw) if isinstance(raw, str) else str(raw)
+    except ValueError:  # an integer of more than 4,300 digits
+        return f"this {type(raw).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -118,10 +119,14 @@ def _instant(raw: object, *, assume_utc: bool) -> datetime:
 
 
 def number_text(raw: object) -> str:
-    """A finite decimal number, digit for digit as the file has it."""
+    """A finite decimal number, digit for digit as the file has it, within `MAX_DIGITS`."""
     if type(raw) is str:
         text = raw.strip()
-    elif isinstance(raw, Decimal) or (isinstance(raw, int) and not isinstance(raw, bool)):
+    elif isinstance(raw, Decimal):
+        text = str(raw)
+    elif isinstance(raw, int) and not isinstance(raw, bool):
+        if abs(raw) >= 10**MAX_DIGITS:
+            raise _too_long(raw, "before")
         text = str(raw)
     elif isinstance(raw, float):
         text = repr(raw)
@@ -145,7 +150,7 @@ def _number_error(raw: object, text: str) -> InvalidValue:
 
 
 def check_size(text: str) -> Decimal:
-    """The decimal. Raises `InvalidValue` where it has more digits than PostgreSQL's numeric."""
+    """The decimal. Raises `InvalidValue` if it has more than `MAX_DIGITS` before or after its point."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -153,19 +158,15 @@ def check_size(text: str) -> Decimal:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
         raise _number_error(text, text)
-    if value.adjusted() >= MAX_DIGITS_BEFORE_POINT:
-        raise InvalidValue(f"{quoted(text)} is too large; {MAX_DIGITS_BEFORE_POINT:,} digits before the point at most")
-    if -exponent > MAX_DIGITS_AFTER_POINT:
-        raise InvalidValue(f"{quoted(text)} is too fine; {MAX_DIGITS_AFTER_POINT:,} decimals at most")
+    if value.adjusted() >= MAX_DIGITS:
+        raise _too_long(text, "before")
+    if -exponent > MAX_DIGITS:
+        raise _too_long(text, "after")
     return value
 
 
-def quantity_text(raw: object) -> str:
-    """Like `number_text`, of at most 2,000 digits."""
-    text = number_text(raw)
-    if len(text) > MAX_QUANTITY_DIGITS and sum(map(str.isdigit, text)) > MAX_QUANTITY_DIGITS:
-        raise InvalidValue(f"{quoted(text)} has more than {MAX_QUANTITY_DIGITS:,} digits")
-    return text
+def _too_long(raw: object, side: str) -> InvalidValue:
+    return InvalidValue(f"{quoted(raw)} has more than {MAX_DIGITS:,} digits {side} its decimal point")
 
 
 def plain_text(raw: object) -> str:

@@ -22,7 +22,6 @@ from usage_explore.files.values import (
     idempotency_key_text,
     metric_key_text,
     number_text,
-    quantity_text,
     time_text,
     uuid_text,
 )
@@ -65,7 +64,7 @@ READERS: Mapping[str, Reader] = {
     "subscription_id": Reader("uuid", uuid_text),
     "metric_key": Reader("text", metric_key_text, required=True),
     "price_key": Reader("text", code_text),
-    "quantity": Reader("number", quantity_text, required=True),
+    "quantity": Reader("number", number_text, required=True),
     "timestamp": Reader("time", time_text, required=True),
     "ingested_at": Reader("time", time_text),
     "idempotency_key": Reader("text", idempotency_key_text),

@@ -169,7 +169,7 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     found = faults(written(tmp_path, text))
     expected = [
         "line 2: quantity: 'NaN' is not finite",
-        "line 2: amount: '1e999999' is too large",
+        "line 2: amount: '1e999999' has more than 1,000 digits before its decimal point",
         "line 3: customer_id: 'nobody' is not a UUID",
         "line 3: period_start: '2026-02-30' is not a date that exists",
         "line 3: quantity: '1,5' has a comma",
@@ -186,6 +186,25 @@ def test_every_fault_of_every_line_is_named(tmp_path: Path) -> None:
     for message, beginning in zip(found, expected, strict=True):
         assert message.startswith(beginning), message
     assert all(len(message) < 200 for message in found)
+
+
+@pytest.mark.parametrize(
+    ("number", "side"),
+    [
+        *((number, "before") for number in ("1e99999", "1" * 1_001, Decimal("-1E+1000"), 10**1_000, 10**5_000)),
+        *((number, "after") for number in ("0." + "1" * 1_001, Decimal("1E-1001"))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_number_of_more_than_a_thousand_digits_is_refused(number: object, side: str) -> None:
+    given = {"customer_id": [str(CUSTOMER)] * 2, "metric_key": ["m"] * 2}
+    frame = pd.DataFrame({**given, "quantity": pd.Series(["1", number], dtype="object")})
+    (message,) = faults(frame)
+    assert message.startswith("row 2: quantity: ")
+    reason = f"has more than 1,000 digits {side} its decimal point"
+    assert reason in message
+    with pytest.raises(QueryError, match=rf"tolerance: .*{reason}"):
+        read_invoices(pd.DataFrame({"customer_id": []}), tolerance=number)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,6 @@ from usage_explore.errors import MAX_FAULTS, Fault, QueryError
 from usage_explore.files.values import (
     MAX_KEY_BYTES,
     InvalidValue,
-    check_size,
     code_text,
     metric_key_text,
     number_text,
@@ -60,9 +59,6 @@ MAX_LINES = 250_000
 
 MAX_FAULTY_LINES = 1_000
 """Faulty lines after which reading stops."""
-
-MAX_DIGITS = 1_000
-"""Digits of a quantity or an amount before its decimal point, and after it."""
 
 KEY_COLUMNS = ("subscription_id", "metric_key", "price_key", "wallet_currency")
 """Columns that usage may be recomputed by, beside the customer."""
@@ -163,18 +159,10 @@ def _period_edge(raw: object) -> PeriodEdge:
 
 
 def _exact_decimal(raw: object) -> Decimal:
-    """The number digit for digit. Raises `InvalidValue` for a float and for more than `MAX_DIGITS`."""
+    """The number digit for digit. Raises `InvalidValue` for a float, too."""
     if isinstance(raw, float):
         raise InvalidValue(f"{quoted(raw)} is a float, which is not exact; give a decimal, an integer or text")
-    text = number_text(raw)
-    too_long = InvalidValue(f"{quoted(text)} has more than {MAX_DIGITS:,} digits before or after its point")
-    if len(text) > 2 * MAX_DIGITS + 20:
-        raise too_long
-    number = check_size(text)
-    exponent = number.as_tuple().exponent
-    if number.adjusted() >= MAX_DIGITS or (isinstance(exponent, int) and exponent < -MAX_DIGITS):
-        raise too_long
-    return number
+    return Decimal(number_text(raw))
 
 
 def _key(raw: object) -> str:
