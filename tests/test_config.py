@@ -147,9 +147,31 @@ def test_embedded_server_is_the_default(home: Path) -> None:
         "postgresql://u:s3cr3t%zz@127.0.0.1:1/db",
         "postgresql://u:s3cr3t@[::1/db",
         "postgresql://u:p@s3cr3t@127.0.0.1/db",
+        "postgresql://u:s3cr3t/p@127.0.0.1/db",
+        "postgres://u:12/s3cr3t@127.0.0.1/db",
+        "postgresql://u:s3cr3t#/p@127.0.0.1/db",
+        "postgresql://u:s3cr3t?/p@127.0.0.1/db",
+        "postgresql://u:p@s3cr3t/p@127.0.0.1/db",
+        "postgresql://u:@/s3cr3t@127.0.0.1/db",
+        "postgresql://u:s3cr3t/127.0.0.1",
     ],
 )
 def test_an_unreadable_address_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="database_url: is not a readable address") as raised:
         settings(database_url=url)
     assert "s3cr3t" not in str(raised.value)
+    assert "percent-encode special characters" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:a%2Fb%40c%23d%3Fe%25@host:5432/db",
+        "postgresql://u:a#b?c@host/db",  # libpq reads both as parts of the password
+        "postgresql://u:p@host1:5432,host2/db?target_session_attrs=any",
+        "postgresql://u:p@[::1]:5432/db",
+        "postgresql:///db?host=/run/a@b&password=a/b@c",
+    ],
+)
+def test_an_address_that_libpq_reads_is_taken_as_it_is(url: str) -> None:
+    assert settings(database_url=url).database_url == url

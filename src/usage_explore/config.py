@@ -46,15 +46,20 @@ def _postgresql_url(value: Any) -> str:
 
 
 def _readable(url: str) -> str:
-    """The address if libpq can split it; the error shows no part of it, as any part may be the password."""
+    """The address if libpq can split it; the error shows no part of it, as any part may be the password.
+
+    libpq ends the password of `postgresql://user:pass/word@host/database` at the slash: its host is `user`.
+    """
     try:
-        parts = conninfo_to_dict(url)
+        port = str(conninfo_to_dict(url).get("port") or "")
     except psycopg.ProgrammingError:
-        parts = {"host": "@"}
-    if "@" in str(parts.get("host") or ""):
+        port = "none"
+    authority, _, path = url.removeprefix("postgresql://").partition("?")[0].partition("/")
+    if authority.count("@") > 1 or "@" in path or not all(digits.isdecimal() for digits in port.split(",") if digits):
         raise ConfigurationError(
             "database_url: is not a readable address; write postgresql://user:password@host:5432/database and"
-            " percent-encode special characters of user and password, % as %25 and @ as %40"
+            " percent-encode special characters of user, password and database: % as %25, / as %2F, @ as %40, # as %23"
+            " and ? as %3F, so the password a/b is postgresql://user:a%2Fb@host:5432/database"
             " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
         )
     return url
