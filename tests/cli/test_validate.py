@@ -318,3 +318,27 @@ def test_the_store_gives_the_same(run: Run, seen: list[Period], events_database_
         validation = store.validate(seen[0])
     for name, value in json.loads(json.dumps(validation.to_dict())).items():
         assert name == "checks" or told[name] == value
+
+
+def test_the_tolerance_of_invoices_is_an_option(run: Run, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.csv"
+    lines.write_text(f"customer_id,metric_key,quantity\n{generated_events.CUSTOMERS[0]},unknown,0.02\n", "utf-8")
+    period = (*WINDOW, "--check", "reconciliation", "--customer-id", str(generated_events.CUSTOMERS[0]))
+    statuses = {}
+    for tolerance in (None, "0.019", "0.02", "2e-2"):
+        given = () if tolerance is None else ("--tolerance", tolerance)
+        result = run(*period, "--metric-key", "unknown", "--invoices", str(lines), "--json", "-", *given)
+        (examined,) = json.loads(result.stdout)["checks"]
+        statuses[tolerance] = examined["findings"]
+    assert statuses == {None: 1, "0.019": 1, "0.02": 0, "2e-2": 0}
+    for tolerance, reason in (
+        ("-1", "tolerance: is negative"),
+        ("", "tolerance: '' is not a decimal number"),
+        ("1,5", "tolerance: '1,5' has a comma"),
+        ("NaN", "tolerance: 'NaN' is not finite"),
+        ("1e1000", "tolerance: '1e1000' has more than 1,000 digits before its decimal point"),
+    ):
+        result = run(*period, "--invoices", str(lines), f"--tolerance={tolerance}")
+        assert (result.exit_code, reason in result.stderr) == (2, True), result.stderr
+    result = run(*period, "--tolerance", "1")
+    assert (result.exit_code, "--tolerance: is for invoice lines" in result.stderr) == (1, True)

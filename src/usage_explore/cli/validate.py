@@ -57,6 +57,12 @@ def _period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check; repeatable.")
 @click.option("--invoices", type=click.Path(path_type=Path), metavar="FILE", help="Invoice lines, .csv or .parquet.")
+@click.option(
+    "--tolerance",
+    metavar="NUMBER",
+    help="Largest difference of invoiced and used quantity that still matches, such as 0.01. Needs --invoices.  "
+    "[default: 0]",
+)
 @click.option("--wallets", type=click.Path(path_type=Path), metavar="FILE", help="Preferred currencies, likewise.")
 @click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write a report: one .html file.")
 @click.option(
@@ -70,6 +76,7 @@ def validate(
     query: str,
     checks: tuple[str, ...],
     invoices: Path | None,
+    tolerance: str | None,
     wallets: Path | None,
     report: Path | None,
     json_: Path | None,
@@ -87,10 +94,13 @@ def validate(
     from usage_explore.store import opened
     from usage_explore.validation import report as reports
     from usage_explore.validation import run
+    from usage_explore.validation.reconciliation.invoices import read_invoices
 
     period = _period(query, given)
     chosen = len(run.chosen(checks or None))
-    _check_paths(report, json_, [each for each in (invoices, wallets) if each])
+    if tolerance is not None and invoices is None:
+        raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
+    _check_paths(report, json_, [path for path in (invoices, wallets) if path])
     with on_sigterm(lambda _: KeyboardInterrupt()), ExitStack() as opened_here:
         parts = {
             path: opened_here.enter_context(whole_file(path)) for path in (report, json_) if path and path != _STDOUT
@@ -98,7 +108,11 @@ def validate(
         store = replace(opened_here.enter_context(opened(settings_in_force())), escaped_commas=True)
         with _progress(chosen) as show:
             validation = store.validate(
-                period, invoices=invoices, wallets=wallets, checks=checks or None, progress=show
+                period,
+                invoices=None if invoices is None else read_invoices(invoices, "0" if tolerance is None else tolerance),
+                wallets=wallets,
+                checks=checks or None,
+                progress=show,
             )
         reconciled = reports.statements(store, validation)
         if report:

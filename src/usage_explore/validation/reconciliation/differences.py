@@ -291,7 +291,8 @@ class Differences:
             return ""
         return (
             f"; no total of lines differs from its usage by {plain(bound)}, one unit of the invoices' last decimal per"
-            f" line, or more: if their quantities are rounded, use read_invoices(…, tolerance={plain(bound)})"
+            f" line, or more: if their quantities are rounded, use --tolerance {plain(bound)}, in Python"
+            f" read_invoices(…, tolerance={plain(bound)})"
         )
 
     @cached_property
