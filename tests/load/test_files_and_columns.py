@@ -29,6 +29,27 @@ EVENT = {
 }
 CUSTOMER = UUID(EVENT["customer_id"])
 ROW = ",".join(EVENT.values())
+TABLE = pa.table({name: [text] for name, text in EVENT.items()})
+
+
+def _arrow() -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    return sink.getvalue().to_pybytes()
+
+
+def _arrow_stream() -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    return sink.getvalue().to_pybytes()
+
+
+def _parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(TABLE, sink)
+    return sink.getvalue().to_pybytes()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +61,16 @@ ROW = ",".join(EVENT.values())
         ("events.csv.gz", "plain text", "cannot be read after line 0"),
         ("events.xlsx", "x", "cannot tell what kind of file this is by its name"),
         ("events.json", "[]", "a JSON array has to become one object per line"),
+        ("arrow.json", _arrow, "is an Arrow IPC (Feather) file; write it as Parquet (pyarrow.parquet.write_table)"),
+        ("events.parquet", _arrow, "is an Arrow IPC (Feather) file, not parquet; write it as Parquet"),
+        ("events.csv", _arrow_stream, "is an Arrow IPC stream, not csv; write it as Parquet"),
+        ("events.jsonl", _parquet, "is a Parquet file, not jsonl; name it .parquet"),
+        ("events.json", _parquet, "is a Parquet file; name it .parquet"),
+        ("events.csv", gzip.compress(b"a"), "is compressed with gzip, not csv; name it .csv.gz"),
+        ("events.parquet", gzip.compress(b"a"), "is compressed with gzip, not parquet; decompress it"),
+        ("events.xlsx", b"PK\x03\x04", "is a ZIP archive or a spreadsheet; save its contents as CSV"),
+        ("events.csv", "PAR1,ARROW1\n", "the columns customer_id, metric_key, quantity, timestamp are missing"),
+        ("EVENTS.CSV.GZ", gzip.compress(b"a,b\n"), "the columns customer_id, metric_key"),
         ("events.csv", "\n", "there is no header line"),
         ("events.csv", HEADER.replace(",", ";"), "separated by ';'; save the file with commas"),
         ("events.csv", f",{HEADER}\n", "column 1 has no name (pandas: to_csv(index=False))"),
@@ -53,7 +84,7 @@ ROW = ",".join(EVENT.values())
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(load, name, content, said):
-    path = load.file(name, content)
+    path = load.file(name, content() if callable(content) else content)
     with pytest.raises(LoadError, match="^" + str(path)) as refused:
         load(path)
     assert said in str(refused.value)
@@ -161,6 +192,13 @@ def test_faulty_mappings_name_the_cure(load):
         load.csv(text, mapping={"metric_key": "Metric_key"})
     with pytest.raises(LoadError, match="no column 'Usage' to map to quantity"):
         load(load.file("events.jsonl", json.dumps(EVENT)), mapping={"quantity": "Usage"})
+    with pytest.raises(LoadError) as taken:
+        load.csv(text, mapping={"quantity": "metric_key"})
+    assert "the column metric_key is missing" in str(taken.value)
+    assert "--map metric_key=COLUMN;" in str(taken.value)
+    assert "; its column metric_key is mapped to quantity" in str(taken.value)
+    with pytest.raises(LoadError, match=r"unknown column metric_key \(metric_key is mapped from 'idempotency_key'\);"):
+        load.csv(text, mapping={"metric_key": "idempotency_key"})
     with pytest.raises(ConfigurationError, match="format: 'xml' is none of csv, jsonl, parquet, focus"):
         load.csv(text, format="xml")
 
@@ -322,6 +360,8 @@ def test_parquet_values_are_taken_exactly(load):
     ("column", "expected"),
     [
         (pa.array([{"price": 0.1}, None], pa.struct([("price", pa.float32())])), [{"price": 0.1}, None]),
+        (pa.array([0.1, None], pa.float32()), [0.1, None]),
+        (pa.array([0.1, None], pa.float16()), [0.1, None]),
         (pa.array([[0.1, None]], pa.list_(pa.float16())), [[0.1, None]]),
         (pa.array([[("a", 0.7)]], pa.map_(pa.string(), pa.float32())), [{"a": 0.7}]),
     ],
@@ -346,3 +386,11 @@ def test_a_cell_that_python_cannot_hold_spares_the_other_rows(tmp_path: Path, co
     assert isinstance(first, Unreadable)
     assert first.reason.startswith("cannot be read: ")
     assert not isinstance(second, Unreadable)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+def test_a_binary_dimension_is_a_fault_of_its_row(load, kind):
+    path = load.folder / "events.parquet"
+    pq.write_table(TABLE.append_column("payload", pa.array([b"x"], kind)), path)
+    with pytest.raises(LoadError, match="row 1, dimensions: has binary data in it, which JSON cannot hold; make it"):
+        load(path, dimensions=True)

@@ -98,7 +98,7 @@ class Explanation:
         return pd.DataFrame(columns)
 
     def __repr__(self) -> str:
-        return f"<Explanation: {self.sentence} {describe(self.query)}>"
+        return f"<Explanation: {self.sentence} {describe(self.query, whole_seconds=True)}>"
 
     def _repr_html_(self) -> str:
         texts = self.frame.assign(

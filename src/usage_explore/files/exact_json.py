@@ -108,4 +108,6 @@ def _dumps(value: object, *, sort: bool) -> str:
         return _string(str(value))
     if isinstance(value, Unreadable):
         raise InvalidValue(value.reason)
+    if isinstance(value, bytes):
+        raise InvalidValue("has binary data in it, which JSON cannot hold; make it text")
     raise InvalidValue(f"{quoted(value)} cannot be written as JSON")

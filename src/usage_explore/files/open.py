@@ -20,6 +20,15 @@ SUFFIXES = {
     ".ndjson.gz": "jsonl",
 }
 
+_SIGNATURES = {
+    # first bytes of a file -> what it is; a CSV file may begin with a column named PAR1 or ARROW1
+    b"ARROW1\0": "an Arrow IPC (Feather) file",
+    b"\xff\xff\xff\xff": "an Arrow IPC stream",
+    b"PK\x03\x04": "a ZIP archive or a spreadsheet",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "compressed with gzip",
+}
+
 
 def open_source(path: Path, kind: str | None) -> Source:
     """The file as a stream of records. `kind` is "csv", "jsonl" or "parquet"; None goes by the file's name.
@@ -33,6 +42,7 @@ def open_source(path: Path, kind: str | None) -> Source:
             raise LoadError(f"{path}: there is no such file")
         if not path.is_file():
             raise LoadError(f"{path}: is not a file that can be read twice; save it as a file first")
+        _check_signature(path, kind or _kind_by_name(path))
         kind = kind or _kind(path)
         if not path.stat().st_size:
             raise LoadError(f"{path}: is empty")
@@ -41,12 +51,40 @@ def open_source(path: Path, kind: str | None) -> Source:
         raise LoadError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _kind(path: Path) -> str:
+def _kind_by_name(path: Path) -> str | None:
     name = path.name.lower()
-    for suffix, kind in SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
-    hint = "; a JSON array has to become one object per line" if name.endswith(".json") else ""
+    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def _check_signature(path: Path, kind: str | None) -> None:
+    """Raise `LoadError` for a file whose first bytes are those of another format than its name or `--format` says."""
+    with path.open("rb") as file:
+        start = file.read(max(map(len, _SIGNATURES)))
+        file.seek(max(0, path.stat().st_size - 4))
+        end = file.read()
+    content = next((name for signature, name in _SIGNATURES.items() if start.startswith(signature)), None)
+    match content:
+        case None:
+            return
+        case "a Parquet file":
+            if kind == "parquet" or end != b"PAR1":
+                return
+            fix = "say --format parquet" if _kind_by_name(path) == "parquet" else "name it .parquet"
+        case "compressed with gzip":
+            if path.name.lower().endswith(".gz") and kind != "parquet":
+                return
+            fix = f"name it .{kind}.gz" if kind in ("csv", "jsonl") else "decompress it"
+        case "a ZIP archive or a spreadsheet":
+            fix = "save its contents as CSV"
+        case _:
+            fix = "write it as Parquet (pyarrow.parquet.write_table)"
+    raise LoadError(f"{path}: is {content}{f', not {kind}' if kind else ''}; {fix}")
+
+
+def _kind(path: Path) -> str:
+    if kind := _kind_by_name(path):
+        return kind
+    hint = "; a JSON array has to become one object per line" if path.name.lower().endswith(".json") else ""
     raise LoadError(
         f"{path}: cannot tell what kind of file this is by its name; "
         f"name it {', '.join(SUFFIXES)}, or say --format csv, jsonl or parquet{hint}"

@@ -144,6 +144,8 @@ def _plain(kind: Any) -> Any:
     """The type without dictionaries and views, which pyarrow cannot cast to each other; also inside nested types."""
     if pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_struct(kind):

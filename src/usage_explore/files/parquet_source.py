@@ -235,11 +235,6 @@ def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[
     kind = column.type
     if instants and pa.types.is_timestamp(kind):
         return _instants(column)
-    if pa.types.is_floating(kind) and kind != pa.float64():
-        numbers = column.to_numpy(zero_copy_only=False)
-        texts = [str(number) for number in numbers.astype(np.float16 if kind == pa.float16() else np.float32)]
-        valid = column.is_valid().to_pylist()
-        return [text if there else None for text, there in zip(texts, valid, strict=True)]
     try:
         values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError, TypeError):  # the text of one cell is not UTF-8, its date beyond 9999, …
@@ -271,7 +266,7 @@ def _inner_types(kind: Any) -> list[Any]:
 
 
 def _has_short_floats(kind: Any) -> bool:
-    """Whether the type has floats of 16 or 32 bits inside."""
+    """Whether the type is, or contains, floats of 16 or 32 bits."""
     return kind in (pa.float16(), pa.float32()) or any(map(_has_short_floats, _inner_types(kind)))
 
 

@@ -30,7 +30,7 @@ class TextSource(Source):
         self._raw = path.open("rb")
         self._file: IO[bytes] = self._raw
         self.length = path.stat().st_size
-        if path.name.endswith(".gz"):
+        if path.name.lower().endswith(".gz"):
             self._file = cast("IO[bytes]", gzip.GzipFile(fileobj=self._raw, mode="rb"))
 
     @property

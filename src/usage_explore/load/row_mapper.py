@@ -158,17 +158,24 @@ class DocumentedMapper(RowMapper):
             column for column in REQUIRED if column != "organization_id" and self._source.get(column) not in present
         ]
         if missing:
-            options = (shlex.quote(f"{column}={_synonym(column, present) or 'COLUMN'}") for column in missing)
+            free = [name for name in present if name not in self._known]
+            options = (shlex.quote(f"{column}={_synonym(column, free) or 'COLUMN'}") for column in missing)
+            taken = [
+                f"; its column {column} is mapped to {target}"
+                for target, column in self.mapping.items()
+                if column in missing and column in present
+            ]
             raise LoadError(
                 f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
                 f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {_list(present)}"
+                f"--map {' --map '.join(options)}; the file has {_list(present)}{''.join(taken)}"
             )
         unknown = [name for name in present if name not in self._known]
         if unknown and not self._dimensions:
+            source = self.mapping.get(unknown[0])
+            hint = f" ({unknown[0]} is mapped from {source!r})" if source else _like(unknown[0], COLUMNS)
             raise LoadError(
-                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}"
-                f"{_like(unknown[0], COLUMNS)}; "
+                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}{hint}; "
                 "keep them as dimensions with --dimensions, or name their meaning with --map column=source"
             )
 

@@ -84,7 +84,9 @@ def dimension_group(key: str) -> str:
 
 def texts(value: object) -> Texts:
     """One text or several; the empty text only in a list, such as `[""]`, where it cannot mean "any"."""
-    return tuple(sorted({validators.text(item, blank=not isinstance(value, str)) for item in _items(value)}))
+    if isinstance(value, str) and not value:
+        raise ValueError('is blank; give a value, leave the parameter out, or write [""] for the empty text')
+    return tuple(sorted({validators.text(item, blank=True) for item in _items(value)}))
 
 
 def groups(value: object) -> Texts:
