@@ -31,6 +31,7 @@ _SIZES = ((9, "GB"), (6, "MB"), (3, "kB"))
 _FOUR_DIGITS = Context(prec=4, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _MIN_PERCENT = Decimal("0.000001")
 _THOUSAND = Decimal("999.95")  # 1,000 with one decimal
+_FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _MINUTE = timedelta(minutes=1)
 _MICROSECOND = timedelta(microseconds=1)
 _UUID = re.compile(r"([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -141,6 +142,11 @@ def date_and_time(moment: datetime) -> str:
     """A wall-clock time: `5 Nov 2026 14:30`; seconds if any, the offset where the zone's clock shows it twice."""
     clock = f"{moment:%H:%M:%S}" if moment.second or moment.microsecond else f"{moment:%H:%M}"
     return f"{date(moment)} {clock}{_fraction(moment)}{_offset_if_ambiguous(moment)}"
+
+
+def without_fractions(text: str) -> str:
+    """A text of `date_and_time` without the fractions of its seconds."""
+    return _FRACTION.sub("", text)
 
 
 def timestamp(moment: datetime, zone: ZoneInfo) -> str:

@@ -200,6 +200,14 @@ def test_an_expected_number_takes_the_place_of_the_window_before(explained: Any)
     assert "61.5 expected" in explanation.sentence
 
 
+def test_one_event_is_singular_and_times_have_no_fractions(explained: Any) -> None:
+    query = AggregateQuery(since=utc(2026, 6, 10), until=utc(2026, 6, 11, 12) + timedelta(seconds=1, microseconds=250))
+    explanation = explained([event(utc(2026, 6, 10, 9))], query, bucket=None)
+    assert explanation.total.after == 1
+    assert explanation.sentence.startswith("1 event in 10 Jun 2026 00:00 to 11 Jun 2026 12:00:01 against ")
+    assert ".00025" not in repr(explanation)
+
+
 def test_an_unfinished_month_is_compared_over_equal_lengths() -> None:
     march = AggregateQuery(since=utc(2026, 3, 1), until=utc(2026, 4, 1))
     windows = spans(march, utc(2026, 3, 31, 5), None, None)

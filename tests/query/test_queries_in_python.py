@@ -290,3 +290,13 @@ def test_every_question_in_the_documents_can_be_asked() -> None:
     assert len(found) >= 3
     for call in found:
         assert isinstance(eval(call), Query), call
+
+
+@pytest.mark.parametrize("name", ["metric_key", "price_key", "wallet_currency"])
+def test_the_error_of_a_blank_text_names_the_list_that_holds_it(name: str) -> None:
+    for values in ({name: ""}, {"exclude": {name: ""}}):
+        with pytest.raises(
+            QueryError, match=r'is blank; give a value, leave the parameter out, or write \[""\] for the'
+        ):
+            EventQuery(**values)
+    assert getattr(EventQuery(**{name: [""]}), name) == ("",)

@@ -19,6 +19,7 @@ from usage_explore.cli.rollup import refresh_rollup, rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
+from usage_explore.formatting import counted
 from usage_explore.query import validators
 from usage_explore.results import formulas
 
@@ -226,7 +227,7 @@ def doctor(zones: tuple[str, ...]) -> None:
             say(f"           {line}")
     faults = sum(finding.state == "fault" for finding in findings)
     warnings = sum(finding.state == "warning" for finding in findings)
-    click.echo(f"\n{faults} faults, {warnings} warnings in {len(findings)} checks.")
+    click.echo(f"\n{counted(faults, 'fault')}, {counted(warnings, 'warning')} in {counted(len(findings), 'check')}.")
     if faults:
         sys.exit(1)
 

@@ -14,8 +14,8 @@ from usage_explore.decimals import Number, decimal_context, plain, ratio, rfc333
 from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, numbers_dict
 from usage_explore.explain.spans import Span, words
 from usage_explore.formatting import counted, exact, percent, signed
-from usage_explore.query.describe import describe
-from usage_explore.query.queries import METRICS, AggregateQuery
+from usage_explore.query.describe import describe, measure_name
+from usage_explore.query.queries import AggregateQuery
 
 if TYPE_CHECKING:
     import altair as alt
@@ -56,7 +56,7 @@ class Explanation:
     @decimal_context()
     def sentence(self) -> str:
         """The change and the parts that account for it, in one sentence."""
-        unit = METRICS[self.query.metric]
+        unit = measure_name(self.query.metric, self.total.after)
         now, then = exact(self.total.after), exact(self.total.before)
         against = f"{then} expected" if self.expected is not None else f"{then} {words(self.before, self.query)}"
         change = f"{now} {unit} {words(self.after, self.query)} against {against}"

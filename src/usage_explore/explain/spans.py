@@ -73,9 +73,9 @@ def spans(
 
 
 def words(span: Span, query: AggregateQuery) -> str:
-    """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026"."""
+    """The window in the query's time zone: "on Wed 16 Sep 2026", "in 1–30 Sep 2026", without fractions of seconds."""
     since, until = (edge.astimezone(query.zone) for edge in (span.since, span.until))
-    text = formatting.span(since, until)
+    text = formatting.without_fractions(formatting.span(since, until))
     return f"on {since:%a} {text}" if (until - _MICROSECOND).date() == since.date() else f"in {text}"
 
 

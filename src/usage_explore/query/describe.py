@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 
-from usage_explore.formatting import data_value, date_and_time, printable, span
+from usage_explore.decimals import Number
+from usage_explore.formatting import data_value, date_and_time, printable, span, without_fractions
 from usage_explore.query.base import Query, Windowed, expect
 from usage_explore.query.filters import DIMENSION, GROUPS, dimension_group
 from usage_explore.query.queries import METRICS, AggregateQuery, EventQuery
 
-_FRACTION = re.compile(r"(?<=:\d\d:\d\d)\.\d+")
 _KEYED_GROUPS = {"metric_key": "metric", "price_key": "price"}
 
 
@@ -22,7 +20,7 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
     `whole_seconds` leaves out fractions of seconds, for a title. Raises `QueryError` for anything but a query.
     """
     expect(Query, query)
-    shown: Callable[[str], str] = partial(_FRACTION.sub, "") if whole_seconds else str
+    shown: Callable[[str], str] = without_fractions if whole_seconds else str
     match query:
         case AggregateQuery():
             words = f"{METRICS[query.metric].capitalize()} per {query.bucket}"
@@ -40,6 +38,11 @@ def describe(query: Query, *, whole_seconds: bool = False) -> str:
         known = query.as_of.astimezone(query.zone) if isinstance(query, Windowed) else query.as_of
         parts.append(f"as known at {shown(date_and_time(known))}" + ("" if isinstance(query, Windowed) else " UTC"))
     return ", ".join(part for part in parts if part)
+
+
+def measure_name(metric: str, value: Number) -> str:
+    """The name of a measure after its value: `event` after 1, else `events`; `quantity`."""
+    return "event" if metric == "count" and value == 1 else METRICS[metric]
 
 
 def group_name(group: str) -> str:

@@ -33,7 +33,7 @@ from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
 from usage_explore.charts.labels import names
 from usage_explore.comparison import Comparison
-from usage_explore.query.describe import describe, file_dates, group_name
+from usage_explore.query.describe import describe, file_dates, group_name, measure_name
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import METRICS
 from usage_explore.results import frames
@@ -194,7 +194,7 @@ def _chart_kind(view: ExploreView) -> None:
 
 def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
     """The headline numbers, exact in their tooltips. A `comparison` as text is the reason why there is none."""
-    unit = "event" if answer.query.metric == "count" and answer.total == 1 else METRICS[answer.query.metric]
+    unit = measure_name(answer.query.metric, answer.total)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
         exactly = formatting.typographic(f"Exactly {formatting.exact(answer.total)} {unit}.")
         if answer.adds:
