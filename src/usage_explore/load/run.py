@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -147,7 +147,7 @@ class Prepared:
         mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
         mapper.check(self.path)
         for given in mapper.fields:
-            if times := mapper.times.get(given.column):
+            if (times := mapper.times.get(given.column)) and times.day_first is None:
                 decide_order(self.path, given.column, times, self.values(given))
         return mapper
 
@@ -176,6 +176,8 @@ def prepare(path: Path, options: LoadOptions) -> Prepared:
         names = sample_names(_first_records(path, options))
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
+    if mapping.explode and not sampled and mapping.explode not in names:
+        mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
     if mapping.explode:
         if not any(member(record, mapping.explode) is not None for record in _first_records(path, options)):
             raise LoadError(
