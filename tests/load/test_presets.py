@@ -261,7 +261,6 @@ def test_azure_dates_have_the_month_first(load_again, date):
     [
         ('titel = "x"', "unknown key 'titel'"),
         ('[columns]\ncost = ["Cost"]', "'cost' is not a column of the events table"),
-        ('key = "Id"', "write a list of texts"),
         ('measure_names = "("', "is no pattern"),
         ("[measures]\na = { metric = 'b' }", "measures: a measure has no metric_key"),
     ],

@@ -19,6 +19,18 @@ from usage_explore.query.validators import did_you_mean
 ID_COLUMNS = ("organization_id", "customer_id", "product_id", "subscription_id")
 """Columns whose text becomes a UUID where it is none."""
 
+_LISTS = (
+    "key",
+    "only_with",
+    "ignore",
+    "keep",
+    "scope",
+    "cost_factors",
+    "cost_plus",
+    "measure_members",
+)
+"""Fields that are lists of columns; a preset may have a single one as text."""
+
 Chains = Mapping[str, tuple[str, ...]]
 """Documented column -> columns of the file, or dotted paths into their JSON; the first that has a value gives it."""
 
@@ -259,21 +271,11 @@ def _value(key: str, value: Any) -> Any:
         }
     if key in ("constants", "defaults", "tags", "tag_columns"):
         return {column: str(text) for column, text in value.items()}
+    if isinstance(value, str) and key in _LISTS:
+        value = [value]
     if key == "key":
-        if isinstance(value, str):
-            raise TypeError("is a text; write a list of texts")
         return (tuple(value),) if all(isinstance(column, str) for column in value) else tuple(map(tuple, value))
-    if key in (
-        "only_with",
-        "ignore",
-        "keep",
-        "scope",
-        "cost_factors",
-        "cost_plus",
-        "measure_members",
-    ):
-        if isinstance(value, str):
-            raise TypeError("is a text; write a list of texts")
+    if key in _LISTS:
         return tuple(value)
     if key in ("null", "null_text"):
         return frozenset(value)
