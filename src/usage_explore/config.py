@@ -29,6 +29,7 @@ DEFAULT_APP_URL = "http://127.0.0.1:8501"
 
 _URL_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _MAX_DURATION = timedelta(days=1)
+_SWITCH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def _variable(field: str | None) -> str:
@@ -116,6 +117,15 @@ def _app_url(value: Any) -> str:
     return str(value).rstrip("/")
 
 
+def _switch(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in _SWITCH:
+        raise ConfigurationError(
+            f"app_load: {validators.shorten(value)} is neither true nor false (USAGE_EXPLORE_APP_LOAD)"
+        )
+    return _SWITCH[text]
+
+
 def _networks(value: Any) -> tuple[str, ...]:
     try:
         addresses = value.split(",") if isinstance(value, str) else value
@@ -161,6 +171,8 @@ class Settings(BaseSettings):
     """File of the API keys."""
     people: _PathSetting = Field(default_factory=lambda validated: validated["home"] / "people.toml")
     """File of the organizations that each person may see in the app."""
+    app_load: Annotated[bool, BeforeValidator(_switch)] | None = None
+    """Whether the app loads files; None: only on a server that is not shared."""
     statement_timeout: _Timeout = DEFAULT_STATEMENT_TIMEOUT
     """Bound of each statement."""
     long_statement_timeout: _Timeout = DEFAULT_LONG_STATEMENT_TIMEOUT
@@ -204,6 +216,8 @@ def _text(value: Any) -> str:
         return f"{value.total_seconds():g}"
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return "" if value is None else str(value)
 
 

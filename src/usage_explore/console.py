@@ -19,11 +19,17 @@ _BAR_COLUMNS = 20
 
 
 @contextmanager
-def progress_bar(title: str, unit: str = "", *, shown: bool, transient: bool = False) -> Iterator[ShowProgress]:
+def progress_bar(
+    title: str, unit: str = "", *, shown: bool | ShowProgress, transient: bool = False
+) -> Iterator[ShowProgress]:
     """A progress bar on stderr, a widget in a notebook. Where stderr is no terminal, one plain line at the end.
 
-    With a `unit`, the amounts are shown too: "1,500 of 2,000 rows". A transient bar disappears at the end.
+    With a `unit`, the amounts are shown too: "1,500 of 2,000 rows". A transient bar disappears at the end. A function
+    given as `shown` is called in place of a bar.
     """
+    if callable(shown):
+        yield shown
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 

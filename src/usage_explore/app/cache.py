@@ -117,6 +117,15 @@ def source(organization_id: UUID) -> Source:
     return Source(scoped, scoped.now().replace(second=0, microsecond=0))
 
 
+def forget() -> None:
+    """Forget the results of queries, after events were loaded."""
+    for cached in (
+        *(_organizations, _aggregate, _comparison, _page, _count, _sql),
+        *(_extent, _known, _dimension_keys, _values),
+    ):
+        cached.clear()
+
+
 def wake() -> None:
     """Query the database's time, which starts an embedded server that stopped. Raises `DatabaseError`."""
     store().now()

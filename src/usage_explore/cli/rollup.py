@@ -13,7 +13,7 @@ import click
 
 from usage_explore.cli.options import common, connected, instant, on_sigterm, organization, say, span
 from usage_explore.console import progress_bar
-from usage_explore.errors import ConfigurationError, DatabaseError, TableMismatch
+from usage_explore.errors import ConfigurationError, DatabaseError
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _MAX_RETRY_SECONDS = 60.0
 """Seconds between two attempts to reach a database that does not answer, at most."""
-
-_REMEASURED_FROM_EVENTS = 10_000
-"""Added events from which the dimensions of the rollup are chosen again."""
 
 
 @click.command()
@@ -141,25 +138,20 @@ def _check_together(tasks: dict[str, bool], *, changing: bool) -> None:
 
 def refresh_rollup(connection: Connection, settings: Settings, added: int) -> None:
     """Refresh the rollup after a number of events was added; say on stderr if this role may not."""
-    import psycopg
-
     from usage_explore.db.schema import events_table
     from usage_explore.rollup import refresh_run
 
-    connection.commit()
-    _allow_long_statements(connection, settings)
-    try:
-        with _progress("rollup") as progress:
-            refresh_run.refresh(
-                connection,
-                events_table(settings.table),
-                settle=settings.settle_time,
-                progress=progress,
-                choose_again=added >= _REMEASURED_FROM_EVENTS,
-            )
-    except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
-        words = " ".join(str(error).split())
-        say(f"The rollup was left as it is, to be refreshed by the role that owns it: {words}", err=True)
+    with _progress("rollup") as progress:
+        refused = refresh_run.refresh_after_loading(
+            connection,
+            events_table(settings.table),
+            added,
+            settle=settings.settle_time,
+            timeout=settings.long_statement_timeout,
+            progress=progress,
+        )
+    if refused:
+        say(refused, err=True)
 
 
 def _allow_long_statements(connection: Connection, settings: Settings) -> None:

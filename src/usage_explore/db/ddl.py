@@ -30,7 +30,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from usage_explore.db import DEFAULT_STORAGE, StorageOptions, catalog, timeouts, timescale
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.engine import translated
-from usage_explore.db.schema import INDEX_BYTES, events_table, indexes
+from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, split_name
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
 from usage_explore.sql.identifiers import identifier
@@ -39,6 +39,15 @@ from usage_explore.sql.rollup_plan import kept_table, rollup_table
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
+
+_MAY_LOAD = """
+SELECT has_database_privilege(current_database(), 'TEMPORARY'),
+       CASE WHEN %(table)s::oid IS NOT NULL
+            THEN has_table_privilege(%(table)s::oid, 'SELECT') AND has_table_privilege(%(table)s::oid, 'INSERT')
+            WHEN to_regnamespace(coalesce(quote_ident(%(schema)s), quote_ident(current_schema()))) IS NOT NULL
+            THEN has_schema_privilege(coalesce(%(schema)s, current_schema()), 'CREATE')
+            ELSE has_database_privilege(current_database(), 'CREATE') END
+"""
 
 _Say = Callable[[str], object]
 
@@ -102,6 +111,25 @@ def _check_writable(connection: Connection) -> None:
             f"database_url: this database is read-only ({'a replica' if replica else 'its default'}), so nothing can be"
             " written to it; name the primary with --database-url or USAGE_EXPLORE_DATABASE_URL. Reading works here."
         )
+
+
+def check_loadable(connection: Connection, table_name: str) -> None:
+    """Raise `TableMismatch` or `ConfigurationError` if this role cannot load events into the table, or create it."""
+    with connection.transaction():
+        _check_writable(connection)
+        existing = relation(connection, table_name)
+        if existing is not None:
+            _check(existing, table_name)
+        oid = None if existing is None else existing.oid
+        schema = split_name(table_name)[0]
+        row = connection.execute(_MAY_LOAD, {"table": oid, "schema": schema}).fetchone()
+        if not (row and all(row)):
+            raise TableMismatch(
+                f"{table_name}: this database role may only read; loading needs SELECT and INSERT on the table and"
+                " TEMPORARY on the database"
+                if existing
+                else f"{table_name}: there is no such table, and this database role may not create it"
+            )
 
 
 def is_hypertable(connection: Connection, table_name: str) -> bool:

@@ -3,7 +3,9 @@
 openpyxl keeps the workbook's shared texts in memory, and a few kilobytes can hold gigabytes of them. The operating
 system therefore bounds the memory, as for Parquet (`parquet_decoder`).
 
-Run by its path, so that nothing else of the package is loaded. Input: the arguments of `decode` as a JSON object.
+Run by its path, so that nothing else of the package is loaded. Input: the arguments of `decode` as a JSON object, or
+{"path": …} for the names of all sheets (`sheet_names`).
+
 Output: lines of JSON, first {"sheet": name, "rows": number or null}, then for each row with values [number, [values]].
 A value is null, text, true, a number with its digits, or an object with one of the keys "datetime", "time", "seconds"
 and "unreadable". The exit status says how it ended (`REFUSED`, `UNREADABLE`, `OUT_OF_MEMORY`), the standard error why.
@@ -167,6 +169,13 @@ def decode(path: str, sheet: str | None, max_columns: int, max_row_bytes: int, o
         )
 
 
+def sheet_names(path: str, output: TextIO) -> None:
+    """Write the names of the workbook's sheets to `output`, as a list in JSON."""
+    with Path(path).open("rb") as file:
+        book = load_workbook(file, read_only=True, data_only=True, keep_links=False)
+        output.write(json.dumps([sheet.title for sheet in book.worksheets]) + "\n")
+
+
 def _decode(book: Any, sheet: str | None, max_columns: int, max_row_bytes: int, output: TextIO) -> None:
     chosen = _chosen(book, sheet)
     rows = chosen.max_row
@@ -239,7 +248,7 @@ def main() -> int:
         memory += int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     try:
-        decode(**request, output=sys.stdout)
+        (sheet_names if request.keys() == {"path"} else decode)(**request, output=sys.stdout)
     except Refused as refused:
         status, reason = REFUSED, str(refused)
     except MemoryError:

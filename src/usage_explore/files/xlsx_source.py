@@ -6,8 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,31 @@ MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
 
 MAX_DECODER_BYTES = 512 * 1024 * 1024
 """Memory in bytes of the process that decodes, beside the interpreter and its libraries; enforced on Linux."""
+
+
+_MAX_SECONDS_FOR_NAMES = 20
+"""Time in seconds that reading the names of a workbook's sheets may take."""
+
+
+def sheet_names(path: Path) -> tuple[str, ...]:
+    """The names of a workbook's sheets, in order; none for other files and where it cannot be read."""
+    with suppress(LoadError, OSError, subprocess.TimeoutExpired):
+        if not zipfile.is_zipfile(path):
+            return ()
+        with path.open("rb") as raw:
+            members = directory(raw, path)
+        if not is_workbook(members, path) or sum(member.file_size for member in members) > MAX_UNCOMPRESSED_BYTES:
+            return ()
+        request = json.dumps({"path": str(path), "max_memory_bytes": MAX_DECODER_BYTES})
+        ended = subprocess.run(  # noqa: S603 - our own script in our own Python
+            [sys.executable, "-I", xlsx_decoder.__file__],
+            input=request.encode(),
+            capture_output=True,
+            timeout=_MAX_SECONDS_FOR_NAMES,
+            check=False,
+        )
+        return tuple(json.loads(ended.stdout)) if ended.returncode == 0 else ()
+    return ()
 
 
 class XlsxSource(Source):

@@ -2,7 +2,7 @@
 
 from usage_explore.load.check import FileCheck, check_file
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
-from usage_explore.load.report import FileReport, Rejection, app_links
+from usage_explore.load.report import FileReport, Rejection, app_links, loaded_queries
 from usage_explore.load.run import FORMATS, LoadOptions, load_files
 
 FOCUS_ORGANIZATION = LOCAL_ORGANIZATION
@@ -19,4 +19,5 @@ __all__ = [
     "app_links",
     "check_file",
     "load_files",
+    "loaded_queries",
 ]

@@ -99,9 +99,13 @@ class FileCheck:
 
 
 def check_file(
-    path: Path | str, options: LoadOptions | None = None, *, show: ShowProgress = lambda *_: None
+    path: Path | str,
+    options: LoadOptions | None = None,
+    *,
+    proposals: bool = True,
+    show: ShowProgress = lambda *_: None,
 ) -> FileCheck:
-    """Read a file as `load_files` would with the options, and propose options where columns are missing.
+    """Read a file as `load_files` would with the options, and with `proposals` propose more where columns are missing.
 
     `show(done, total)` is called now and then. Raises `LoadError` for a file that cannot be read, and
     `ConfigurationError` for faulty options.
@@ -109,7 +113,7 @@ def check_file(
     path, given = Path(path), options or LoadOptions()
     file = prepare(path, given)
     mapper = _mapper(file)
-    proposal = _proposal(file, mapper)
+    proposal = _proposal(file, mapper) if proposals else Proposal(options=given, reasons={})
     if proposal.reasons:
         file = prepare(path, proposal.options)
         mapper = _mapper(file)

@@ -146,7 +146,12 @@ class FileReport:
 
 def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> list[str]:
     """The app's links to the events of the files, one for each of the first few organizations."""
-    links = []
+    return [link(app_url, "", query) for query in loaded_queries(reports, timezone)]
+
+
+def loaded_queries(reports: Sequence[FileReport], timezone: str) -> list[AggregateQuery]:
+    """The query of exactly the minutes of the files' events, one for each of the first few organizations."""
+    queries = []
     for organization in dict.fromkeys(one for report in reports for one in report.organizations):
         spans = [report for report in reports if organization in report.organizations]
         first = min(report.first for report in spans if report.first)
@@ -157,8 +162,8 @@ def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> lis
             until=last.replace(second=0, microsecond=0) + timedelta(minutes=1),
             timezone=timezone,
         )
-        links.append(link(app_url, "", query))
-    return links[:MAX_LISTED_ORGANIZATIONS]
+        queries.append(query)
+    return queries[:MAX_LISTED_ORGANIZATIONS]
 
 
 def _plural(number: int, noun: str) -> str:

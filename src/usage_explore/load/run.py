@@ -151,6 +151,11 @@ class Prepared:
                 decide_order(self.path, given.column, times, self.values(given))
         return mapper
 
+    @property
+    def names_organization(self) -> bool:
+        """Whether a column of the file or an option names the organization."""
+        return RowMapper(self.mapping, self.names, None, sampled=self.sampled).names_organization
+
     def values(self, given: Field) -> Iterator[tuple[int, object]]:
         """(line, value) of the column for each row that can be read."""
         for line, record in self.records():
@@ -209,7 +214,7 @@ def load_files(
     skip_bad: bool = False,
     replace: bool = False,
     replace_by: Sequence[str] = (),
-    progress: bool = False,
+    progress: bool | ShowProgress = False,
     settle: timedelta = timedelta(minutes=5),
     **options: Any,
 ) -> list[FileReport]:
@@ -218,6 +223,7 @@ def load_files(
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
     rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
+    `progress` draws a bar on stderr, or is called in its place; an exception that it raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
@@ -314,7 +320,7 @@ def _load(
     mapper: RowMapper,
     scope: Sequence[str],
     skip_bad: bool,
-    progress: bool,
+    progress: bool | ShowProgress,
     settle: timedelta,
 ) -> FileReport:
     rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)

@@ -15,12 +15,15 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.errors import ConfigurationError, ScopeError
+from usage_explore.errors import ConfigurationError, ScopeError, TableMismatch
 from usage_explore.query import filters, validators
 from usage_explore.rollup import catalog, choose_dimensions, watermark
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import DAY, HOUR, KEYS, NONE, floor, kept_table, rollup_table
+
+_REMEASURED_FROM_EVENTS = 10_000
+"""Added events from which the dimensions of the rollup are chosen again."""
 
 LOOKED_BACK = 7 * DAY
 """How far behind the watermark each refresh compares counts with the events."""
@@ -111,6 +114,31 @@ def refresh(
     mended = _mend(connection, events)
     rows = advance(connection, events, safe.until, progress).rows if safe.until else 0
     return Report(rows=rows, safe=safe, chosen=chosen, unfit=len(_unfit(connection, events) - before), mended=mended)
+
+
+def refresh_after_loading(
+    connection: Connection,
+    events: Table,
+    added: int,
+    *,
+    settle: timedelta,
+    timeout: timedelta,
+    progress: Progress | None = None,
+) -> str:
+    """`refresh` after a number of events was added, each statement bounded by `timeout`.
+
+    Returns "", or why this role may not refresh the rollup, which is left as it is.
+    """
+    connection.commit()
+    milliseconds = int(timeout.total_seconds() * 1000)
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(milliseconds)])
+    connection.commit()
+    try:
+        refresh(connection, events, settle=settle, progress=progress, choose_again=added >= _REMEASURED_FROM_EVENTS)
+    except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
+        reason = " ".join(str(error).split())
+        return f"The rollup was left as it is, to be refreshed by the role that owns it: {reason}"
+    return ""
 
 
 def choose(

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from support.demo_database import ACME, WINDOW
 from usage_explore import Store
+from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
-from usage_explore.app.validate.run import File
 from usage_explore.db import timeouts
 from usage_explore.db.schema import events_table
 from usage_explore.query.queries import Period

@@ -19,8 +19,9 @@ from usage_explore import formatting
 from usage_explore.app import grid, markdown
 from usage_explore.app.cache import Source
 from usage_explore.app.problems import sentence
+from usage_explore.app.uploads import File
 from usage_explore.app.validate import run
-from usage_explore.app.validate.run import File, Progress
+from usage_explore.app.validate.run import Progress
 from usage_explore.decimals import plain
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import group_name

@@ -10,14 +10,11 @@ organization and the period. Access is checked before every look into the cache.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -26,6 +23,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
+from usage_explore.app.uploads import File, private_copy
 from usage_explore.db import timeouts
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
@@ -44,19 +42,6 @@ Show = Callable[[dict[str, float], float], None]
 _SESSION_KEY = "validation"  # session state: the last (requested period, validation)
 _CACHE_SECONDS, _MAX_CACHED = 3_600, 20
 _REFRESH_SECONDS = 0.25  # between two updates of the progress
-
-
-@dataclass(frozen=True)
-class File:
-    """An uploaded file."""
-
-    name: str
-    content: bytes = field(repr=False)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of its name and content."""
-        return hashlib.sha256(self.name.encode() + b"\0" + self.content).hexdigest()
 
 
 class _NotCached(Exception):
@@ -102,9 +87,7 @@ def with_file(source: Source, validation: Validation, check: str, argument: str,
     organization_id = source.store.organization_id
 
     def work_on_file(note: Note) -> Validation:
-        with tempfile.TemporaryDirectory(prefix="usage-explore-") as folder:
-            path = Path(folder) / f"given{Path(file.name).suffix.lower()}"
-            path.write_bytes(file.content)
+        with private_copy(file) as path:
             more = {argument: path}
             try:
                 return source.store.validate(validation.period, checks=[check], progress=note, **more)
@@ -154,6 +137,13 @@ def watched(task: Callable[[Note], _T], show: Show) -> _T:
             while not wait((future,), timeout=_REFRESH_SECONDS).done:
                 connections.cancel()
         return future.result()
+
+
+def forget() -> None:
+    """Forget the cached validations, after events were loaded."""
+    _cached.clear()
+    _cached_with_file.clear()
+    st.session_state.pop(_SESSION_KEY, None)
 
 
 def _not_cached() -> Validation:
