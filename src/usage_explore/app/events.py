@@ -38,7 +38,7 @@ _NULL = ":gray[NULL]"
 
 def draw(pages: Pages) -> None:
     """Draw the page of the address bar. Raises `UsageExploreError`."""
-    opened = opened_view(EventsView)
+    opened = opened_view(EventsView, pages)
     if opened is None:
         return
     view, source = opened
@@ -54,7 +54,7 @@ def draw(pages: Pages) -> None:
 def _page(pages: Pages, view: EventsView, source: Source) -> None:
     page = source.page(view.query)
     if not page.events:
-        _nothing(view, source)
+        _nothing(pages, view, source)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="pager"):
         # before the heading: Streamlit's toolbar over a table's right corner must not cover a button
@@ -88,11 +88,11 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             snippets(view.query, "page = store.events(query)\npage.frame", source)
 
 
-def _nothing(view: EventsView, source: Source) -> None:
+def _nothing(pages: Pages, view: EventsView, source: Source) -> None:
     """Say that no event matches, and when the organization has events."""
     extent, zone = source.extent(), ZoneInfo(view.timezone)
     if extent is None:
-        no_events("No events match. This organization has no events.")
+        no_events(pages.load, "No events match. This organization has no events.")
         return
     unbounded = view.query.replace(occurred_after=None, occurred_before=None)
     sentences = ["No events match."]

@@ -45,7 +45,7 @@ _MAX_DATA_ROWS = 20_000
 
 def draw(pages: Pages) -> None:
     """Draw the page of the address bar. Raises `UsageExploreError`."""
-    opened = opened_view(ExploreView)
+    opened = opened_view(ExploreView, pages)
     if opened is None:
         return
     view, source = opened
@@ -70,7 +70,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     answer = source.aggregate(view.query)
     comparison = source.comparison(answer)
     if _is_empty(answer, source):
-        _nothing(view, source)
+        _nothing(pages, view, source)
         return
     _headline(answer, comparison)
     dark = st.context.theme.type == "dark"
@@ -98,14 +98,14 @@ def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
     go(view, lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
 
 
-def _nothing(view: ExploreView, source: Source) -> None:
+def _nothing(pages: Pages, view: ExploreView, source: Source) -> None:
     """Say that no event matches, and when the organization has events."""
     query = view.query
     resolved = query.resolve(source.now)
     sentences = [f"No events match: {describe(resolved)}."]
     extent = source.extent()
     if extent is None:
-        no_events(" ".join([*sentences, "This organization has no events."]))
+        no_events(pages.load, " ".join([*sentences, "This organization has no events."]))
         return
     first, last = (moment.astimezone(query.zone) for moment in extent)
     wide = query_edits.with_extent(query, first, last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -13,8 +13,9 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
+from usage_explore.app.load import permission
 from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
-from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, LoadView, Pairs, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
 from usage_explore.demo import ORGANIZATIONS
@@ -30,13 +31,15 @@ MAX_ORGANIZATION_BUTTONS = 12
 def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinned: Callable[[], View]) -> None:
     """Draw the header. `known_at` is the database's time of the numbers, `pinned` makes the view of the shared link."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
-        st.markdown("**usage-explore**", width="content")
-        links = (linked.to_params() for linked in linked_views(view, source.now))
-        for page, pairs in zip(pages, links, strict=True):
-            st.page_link(page, query_params=pairs)
+        links = [linked.to_params() for linked in linked_views(view, source.now)]
+        page_links(pages, links, LoadView(view.query.organization_id))
         _organization_picker(view)
         if view.query.organization_id in ORGANIZATIONS:
-            st.badge("Demo data", color="gray", help="Made up. Load your own events with `usage-explore load FILE`.")
+            st.badge(
+                "Demo data",
+                color="gray",
+                help="Made up. Load your own events on the page Load, or with `usage-explore load FILE`.",
+            )
         st.space("stretch")
         zone = ZoneInfo(view.timezone)
         known = min(known_at, view.query.as_of or known_at).astimezone(zone)
@@ -44,7 +47,7 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
         key = follow("timezone", view.timezone)
         st.selectbox(
             "Time zone",
-            _timezones(),
+            timezones(),
             key=key,
             on_change=changed(key, view, view.in_timezone),
             label_visibility="collapsed",
@@ -59,6 +62,15 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
         with st.popover("Share", icon=":material/share:"):
             _share(pinned(), source.store.app_url)
         sign_in.account()
+
+
+def page_links(pages: Pages, links: Sequence[Pairs], load: LoadView) -> None:
+    """Draw the name and the links to the pages: Explore, Events and Validate by `links`, Load where it is offered."""
+    st.markdown("**usage-explore**", width="content")
+    for page, pairs in zip((pages.explore, pages.events, pages.validate), links, strict=True):
+        st.page_link(page, query_params=pairs)
+    if permission.is_offered():
+        st.page_link(pages.load, query_params=load.to_params())
 
 
 def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, ValidateView]:
@@ -96,7 +108,7 @@ def headline_number(value: str, meaning: str, help: str) -> None:
 
 
 @st.cache_data(show_spinner=False)
-def _timezones() -> tuple[str, ...]:
+def timezones() -> tuple[str, ...]:
     """IANA names: UTC first, then those with a region such as Europe/Berlin, then the others."""
     names = sorted(available_timezones() - {"localtime", "Factory", "UTC"})
     return ("UTC", *(name for name in names if "/" in name), *(name for name in names if "/" not in name))
@@ -114,7 +126,7 @@ def _share(pinned: View, app_url: str) -> None:
     )
 
 
-def opened_view(kind: type[_View]) -> tuple[_View, Source] | None:
+def opened_view(kind: type[_View], pages: Pages) -> tuple[_View, Source] | None:
     """The view of the address bar with its organization, and the `Source` of that organization's events.
 
     None after drawing a choice of organization, or how to load events. Raises `UsageExploreError`.
@@ -122,27 +134,27 @@ def opened_view(kind: type[_View]) -> tuple[_View, Source] | None:
     forget_old_url()
     pairs = read_url()
     view = kind.from_params(pairs)
-    organization_id = _chosen(view)
+    organization_id = _chosen(view, pages)
     if organization_id is None:
         return None
     view = view.replace(query=view.query.replace(organization_id=organization_id))
     try:
         source = cache.source(organization_id)
     except ScopeError as error:
-        _refused(view, error)
+        _refused(view, pages, error)
         return None
     if "organization_id" not in dict(pairs):  # every other link stays as it was typed
         write_url(view.to_params())
     return view, source
 
 
-def _chosen(view: View) -> UUID | None:
+def _chosen(view: View, pages: Pages) -> UUID | None:
     """The organization to show; None after drawing a choice or how to load events. Raises `ScopeError`."""
     if view.query.organization_id:
         return view.query.organization_id
     visible = cache.organizations()
     if not visible:
-        no_events()
+        no_events(pages.load)
         return None
     if len(visible) > 1:
         _choice(view, visible)
@@ -181,11 +193,11 @@ def _with_organization(view: View, organization_id: UUID) -> View:
     return view.with_query(without_filters(query).replace(organization_id=organization_id))
 
 
-def _refused(view: View, error: ScopeError) -> None:
+def _refused(view: View, pages: Pages, error: ScopeError) -> None:
     """Say that the link's organization does not exist or is not visible to the user, and offer the visible ones."""
     visible = cache.organizations()
     if not visible:
-        no_events()
+        no_events(pages.load)
         return
     st.error(markdown.prose(str(error)), icon=":material/link_off:")
     _choice(view, visible)

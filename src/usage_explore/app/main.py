@@ -1,10 +1,11 @@
-"""The script that Streamlit runs: page configuration, style, and the three pages."""
+"""The script that Streamlit runs: page configuration, style, and the pages."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from usage_explore.app import events, explore, sign_in
+from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
 from usage_explore.app.validate import page as validate
@@ -49,7 +50,12 @@ def run(first: str = "explore") -> None:
             if sign_in.admitted():
                 validate.draw(pages)
 
-    drawn = {"explore": explore_page, "events": events_page, "validate": validate_page}
+    def load_page() -> None:
+        with shown():
+            if sign_in.admitted():
+                load.draw(pages)
+
+    drawn = {"explore": explore_page, "events": events_page, "validate": validate_page, "load": load_page}
     pages = Pages(
         **{
             name: st.Page(page, title=name.capitalize(), url_path="" if name == first else name, default=name == first)

@@ -37,6 +37,7 @@ class Pages(NamedTuple):
     explore: Page
     events: Page
     validate: Page
+    load: Page
 
 
 def follow(key: str, value: object) -> str:

@@ -199,6 +199,27 @@ class ValidateView:
         )
 
 
+@dataclass(frozen=True)
+class LoadView:
+    """The Load page, with the organization of its links to the other pages; a file is in no link."""
+
+    path: ClassVar[str] = "load"
+    organization_id: UUID | None = None
+
+    @classmethod
+    def from_params(cls, pairs: Pairs) -> Self:
+        """The view of a link. Raises `QueryError`."""
+        others, values, faults = _split(pairs, {"organization_id": validators.uuid})
+        faults += [Fault(name, "is not a parameter of this page; it has organization_id") for name, _ in others]
+        if faults:
+            raise QueryError(faults)
+        return cls(**values)
+
+    def to_params(self) -> Pairs:
+        """The view as URL parameters."""
+        return (("organization_id", str(self.organization_id)),) if self.organization_id else ()
+
+
 def identity(finding: Finding) -> str:
     """Twelve hexadecimal digits that identify a finding in a link, the same in every later validation."""
     parts = [

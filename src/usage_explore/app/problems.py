@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from streamlit.navigation.page import Page
 
 from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.load import permission
 from usage_explore.errors import DatabaseUnavailable, QueryError, ScopeError, UsageExploreError
 
 _log = logging.getLogger(__name__)
@@ -43,12 +45,18 @@ def sentence(text: str, icon: str = ":material/info:") -> None:
     st.info(markdown.prose(text), icon=icon)
 
 
-def no_events(text: str = "There are no events yet, or row-level security hides them.") -> None:
-    """Draw how to load events, and a button to look again."""
+def no_events(load: Page, text: str = "There are no events yet, or row-level security hides them.") -> None:
+    """Draw how to load events, a link to the page `load` where it is offered, and a button to look again."""
+    is_offered = permission.is_offered()
     sentence(
-        f"{text} In a terminal, load yours with `usage-explore load FILE`, or make some with `usage-explore demo`."
+        f"{text} "
+        + ("Load a file here, or in a terminal " if is_offered else "In a terminal, load yours ")
+        + "with `usage-explore load FILE`, or make some with `usage-explore demo`."
     )
-    st.button("Look again", key="look_again", icon=":material/refresh:")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="no_events"):
+        if is_offered and st.button("Load a file", key="load_a_file", icon=":material/upload_file:", type="primary"):
+            st.switch_page(load)
+        st.button("Look again", key="look_again", icon=":material/refresh:")
 
 
 def _bad_link(error: QueryError) -> None:

@@ -64,11 +64,11 @@ class FileCheck:
     """What a file would become. `str()` is a report of several lines.
 
     `format` says what the file is. `options` are those given and, where columns or values needed more, proposed ones;
-    `is_proposed` says so, and `command` is the command line with them. `missing` are required columns that neither
-    gives; `problem` is the error that keeps all rows from being read, "" for none. Without either, `examples` has the
-    events of the first rows as (line, columns), and the numbers are those of the whole file: `read` rows, of which
-    `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first` to `last`; `customers` counts
-    different ones; `totals` are the quantities by metric, `costs` the costs by currency.
+    `is_proposed` says so, `reasons` why by column or option, and `command` is the command line with them. `missing` are
+    required columns that neither gives; `problem` is the error that keeps all rows from being read, "" for none.
+    Without either, `examples` has the events of the first rows as (line, columns), and the numbers are those of the
+    whole file: `read` rows, of which `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first`
+    to `last`; `customers` counts different ones; `totals` are the quantities by metric, `costs` the costs by currency.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class FileCheck:
     mapping: tuple[MappedColumn, ...]
     dimensions: tuple[str, ...]
     options: LoadOptions
-    is_proposed: bool
+    reasons: Mapping[str, str]
     command: str
     missing: tuple[str, ...] = ()
     problem: str = ""
@@ -93,6 +93,11 @@ class FileCheck:
     costs: tuple[Total, ...] = ()
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_proposed(self) -> bool:
+        """Whether the options have proposed ones."""
+        return bool(self.reasons)
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -129,7 +134,7 @@ def check_file(
         mapping=tuple(_mapped(file, mapper, given, proposal.reasons)),
         dimensions=_dimensions(file, mapper),
         options=file.options,
-        is_proposed=bool(proposal.reasons),
+        reasons=proposal.reasons,
         command=" ".join([command(path, file.options), *placeholders]),
         missing=missing,
     )

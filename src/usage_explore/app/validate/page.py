@@ -41,7 +41,7 @@ _COLORS: dict[Severity, str] = {"high": "red", "medium": "orange", "low": "gray"
 
 def draw(pages: Pages) -> None:
     """Draw the page of the address bar. Raises `UsageExploreError`."""
-    opened = opened_view(ValidateView)
+    opened = opened_view(ValidateView, pages)
     if opened is None:
         return
     view, source = opened
@@ -74,7 +74,7 @@ def _answer(pages: Pages, view: ValidateView, source: Source, validation: Valida
     if with_files.validation.totals.events:
         _tabs(pages, view, source, with_files)
     else:
-        _nothing(view, source, with_files.validation)
+        _nothing(pages, view, source, with_files.validation)
 
 
 def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
@@ -103,14 +103,14 @@ def _not_yet(view: ValidateView, source: Source) -> None:
     _run_button("Run checks", type="primary", icon=":material/play_arrow:")
 
 
-def _nothing(view: ValidateView, source: Source, validation: Validation) -> None:
+def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
     """Say that there was nothing to check, which is not clean, and when the organization has events."""
     text = f"No events match, so nothing was checked: {describe(validation.period)}."
     if validation.unexamined:
         text = f"Nothing was checked: {unexamined(validation)}"
     extent, zone = source.extent(), view.query.zone
     if extent is None:
-        no_events(f"{text} This organization has no events.")
+        no_events(pages.load, f"{text} This organization has no events.")
         return
     first, last = (formatting.timestamp(moment, zone) for moment in extent)
     sentence(f"{text} This organization's events lie between {first} and {last}, {view.query.timezone}.")

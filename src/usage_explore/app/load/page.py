@@ -1,0 +1,190 @@
+"""The Load page: a file is dropped, checked as by `load --check`, mapped with pickers, and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from usage_explore import config
+from usage_explore.app import markdown, sign_in
+from usage_explore.app.header import page_links
+from usage_explore.app.load import permission, pickers, work
+from usage_explore.app.load.pickers import LABELS
+from usage_explore.app.load.result import outcome_lines, show_check
+from usage_explore.app.load.work import Outcome
+from usage_explore.app.navigation import Pages, read_url
+from usage_explore.app.page_state import LoadView
+from usage_explore.app.problems import sentence
+from usage_explore.app.uploads import File
+from usage_explore.errors import DatabaseUnavailable, UsageExploreError
+from usage_explore.formatting import counted, size
+from usage_explore.load import FileCheck, LoadOptions, loaded_queries
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+
+_NUMBER = "load number"
+"""Session state: how many files were loaded and put aside; each has an upload widget of its own."""
+
+_OUTCOME = "load outcome"
+"""Session state: the digest of the file that was loaded, and its `Outcome`."""
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page of the address bar. Raises `UsageExploreError`."""
+    view = LoadView.from_params(read_url())
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
+        page_links(pages, (view.to_params(),) * 3, view)
+        st.space("stretch")
+        sign_in.account()
+    st.subheader("Load a file", anchor=False)
+    if reason := permission.refusal():
+        sentence(reason, icon=":material/lock:")
+        return
+    file = _dropped()
+    if file is None:
+        work.forget_checks()
+        return
+    digest, outcome = st.session_state.get(_OUTCOME, ("", None))
+    if digest == file.digest and outcome.report is not None:
+        _loaded(pages, outcome)
+        return
+    _mapped(file, view)
+
+
+def _dropped() -> File | None:
+    """Draw the upload widget; the file in it."""
+    number = st.session_state.setdefault(_NUMBER, 0)
+    left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
+    with left:
+        uploaded = st.file_uploader(
+            "CSV, JSON, Parquet or Excel, also in .gz or .zip",
+            key=f"file {number}",
+            max_upload_size=MAX_UPLOAD_MEGABYTES,
+        )
+    with right:
+        st.caption(
+            "The file is checked first; nothing is written until you load it, and then all of its rows or none. It is"
+            f" kept for this session alone and then deleted. Larger than {MAX_UPLOAD_MEGABYTES} MB? Load it in a"
+            " terminal:"
+        )
+        st.code("usage-explore load FILE", language=None)
+    # the browser reports a file that is too large; this is for requests past the browser
+    if uploaded is None or uploaded.size > MAX_UPLOAD_MEGABYTES * 2**20:
+        return None
+    return File(uploaded.name, uploaded.getvalue())
+
+
+def _mapped(file: File, view: LoadView) -> None:
+    """Draw the pickers, the check, and the button that loads."""
+    key = f"{st.session_state[_NUMBER]} {file.digest[:12]}"
+    heading = st.empty()
+    heading.markdown(f"**{markdown.plain(work.shown_name(file))}**")
+    first = st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="file_options")
+    with first:
+        look = work.looked(file, LoadOptions())
+        sheet = pickers.sheet(look.sheets, key)
+        look = work.looked(file, LoadOptions(sheet=sheet))
+        given = LoadOptions(sheet=sheet, preset=pickers.preset(look, f"{key} {sheet}"))
+        look = work.looked(file, given)
+        owner = pickers.organization(look, config.settings(), view.organization_id, key)
+    if look.problem:
+        _problem(look.problem)
+        return
+    if owner == "":
+        sentence("Choose whose events these are.")
+        return
+    try:
+        given = replace(given, constants={"organization_id": owner} if owner else {})
+        base = work.checked(file, given, proposals=True)
+        check = _checked_with_picks(file, base, f"{key} {given.preset} {given.sheet}")
+    except UsageExploreError as error:
+        _problem(str(error))
+        return
+    what = f"{size(len(file.content))}, {check.format}, {counted(len(check.names), 'column')}"
+    heading.markdown(f"**{markdown.plain(work.shown_name(file))}** :gray[{markdown.plain(what)}]")
+    _check_and_load(file, check)
+
+
+def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
+    """Draw the pickers of columns and values; the check of what they hold."""
+    is_clear = base.preset is not None and not base.is_proposed and not base.missing and not base.rejected
+    with st.expander("Columns and values", expanded=not is_clear, key=f"columns {key}"):
+        if base.is_proposed:
+            st.caption("Proposed from names and values; change what is not right.")
+        elif base.preset is not None:
+            st.caption(markdown.plain(f"As the preset {base.preset.name} has it; change what is not right."))
+        options = pickers.columns_and_values(base, key)
+    return base if options == base.options else work.checked(file, options, proposals=False)
+
+
+def _check_and_load(file: File, check: FileCheck) -> None:
+    if check.missing:
+        columns = " and ".join(LABELS.get(column, column) for column in check.missing)
+        _problem(f"Still missing: {columns}. Choose a column, or type a value for all rows.")
+        return
+    if check.problem:
+        _problem(check.problem)
+        return
+    show_check(check)
+    skip_bad = False
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="load_row"):
+        if check.rejected and check.events:
+            skip_bad = st.checkbox(
+                f"Leave out {counted(check.rejected, 'rejected row')}", key=f"skip_bad {file.digest[:12]}"
+            )
+        is_ready = check.events > 0 and (skip_bad or not check.rejected)
+        is_clicked = st.button(
+            f"Load {counted(check.events, 'event')}",
+            key="load_file",
+            type="primary",
+            icon=":material/upload:",
+            disabled=not is_ready,
+        )
+        if check.rejected and not skip_bad:
+            st.caption("Rejected rows refuse the whole file.", width="content")
+    if is_clicked and is_ready:
+        _load(file, check.options, skip_bad=skip_bad)
+    with st.expander("The same in a terminal", key="terminal"):
+        st.code(f"{check.command}{' --skip-bad' if skip_bad else ''}", language="bash", wrap_lines=True)
+
+
+def _load(file: File, options: LoadOptions, *, skip_bad: bool) -> None:
+    outcome = Outcome(timezone=options.timezone or "UTC")
+    st.session_state[_OUTCOME] = file.digest, outcome  # before the load: an interrupted run still leaves its report
+    try:
+        work.load(file, options, outcome, skip_bad=skip_bad)
+    except UsageExploreError as error:
+        _problem(error.public if isinstance(error, DatabaseUnavailable) and not sign_in.is_alone() else str(error))
+        return
+    st.rerun()
+
+
+def _loaded(pages: Pages, outcome: Outcome) -> None:
+    """Draw the report of the load, and the way to its events in Explore."""
+    report = outcome.report
+    if report is None:
+        return
+    outcome_lines(report, outcome.notes)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="loaded"):
+        for number, query in enumerate(loaded_queries([report], outcome.timezone)):
+            of_several = f" ({query.organization_id})" if len(report.organizations) > 1 else ""
+            if st.button(
+                f"Open in Explore{of_several}",
+                key=f"open_{number}",
+                type="secondary" if number else "primary",
+                icon=":material/bar_chart:",
+            ):
+                st.switch_page(pages.explore, query_params=query.to_params())
+        st.button("Load another file", key="another", on_click=_another)
+
+
+def _another() -> None:
+    st.session_state[_NUMBER] += 1
+    st.session_state.pop(_OUTCOME, None)
+    work.forget_checks()
+
+
+def _problem(text: str) -> None:
+    """Draw an error of one or several lines."""
+    lines = text.split("\n")
+    st.error("  \n".join(map(markdown.prose, lines)), icon=":material/error:")

@@ -1,0 +1,296 @@
+"""The pickers that map a file: what a check proposes is preselected, and what they hold becomes `LoadOptions`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import streamlit as st
+
+from usage_explore import formatting
+from usage_explore.app import cache, markdown, sign_in
+from usage_explore.app.header import timezones
+from usage_explore.app.load.work import Look
+from usage_explore.config import Settings
+from usage_explore.demo import ORGANIZATIONS
+from usage_explore.errors import ScopeError, UsageExploreError
+from usage_explore.load import FileCheck, LoadOptions
+from usage_explore.load.identifiers import LOCAL_NAME, LOCAL_ORGANIZATION
+from usage_explore.load.mapping import presets
+
+IN_A_ROW = 4
+"""Pickers side by side on a wide screen."""
+
+NO_PRESET = "none"
+
+_AS_IN_FILE = "as in the file"
+_CONSTANT = "= "
+"""Start of a choice that is one value for all rows."""
+
+_DECIMALS = {".": "point: 1,234.50", ",": "comma: 1.234,50"}
+
+_MAX_LABEL_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of the events: its name, its label, and what it means."""
+
+    column: str
+    label: str
+    meaning: str
+
+
+REQUIRED = (
+    Field("timestamp", "Time", "When the usage occurred."),
+    Field("customer_id", "Customer", "Whose usage it is: any id or name."),
+    Field("metric_key", "Metric", "What was metered, such as tokens_in."),
+    Field("quantity", "Quantity", "How much was used."),
+)
+OPTIONAL = (
+    Field("external_cost_amount", "Cost", "What the event cost you."),
+    Field("external_cost_currency", "Cost currency", "Its currency, such as USD."),
+    Field("product_id", "Product", "The product that was used: any id or name."),
+    Field("subscription_id", "Subscription", "The customer's subscription: any id or name."),
+    Field("price_key", "Price", "The price that will rate the event."),
+    Field("wallet_currency", "Wallet", "Currency of the wallet that pays for the event."),
+    Field("idempotency_key", "Idempotency key", "Identifies a row, so that it is loaded once."),
+    Field("ingested_at", "Ingested", "When the event was recorded; without it, now."),
+)
+LABELS = {one.column: one.label for one in (*REQUIRED, *OPTIONAL)} | {
+    "organization_id": "Organization",
+    "id": "Event id",
+}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The choices of one picker. `automatic` is that of the preset, or of a column of the same name; "" for none."""
+
+    automatic: str
+    chosen: str | None
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, base: FileCheck, column: str) -> _Source:
+        """The choices for a column of the events; what the check proposes or found is chosen."""
+        if source := base.options.mapping.get(column):
+            return cls("", source, base.names)
+        if column in base.options.constants:
+            return cls("", f"{_CONSTANT}{base.options.constants[column]}", base.names)
+        sources = [mapped.source for mapped in base.mapping if mapped.column == column]
+        automatic = "" if base.options.measures and column == "quantity" else ", ".join(sources)
+        return cls(automatic, automatic or None, base.names)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What can be picked, each once."""
+        return tuple(dict.fromkeys([*filter(None, (self.automatic, self.chosen)), *self.names]))
+
+    def meant(self, picked: str | None) -> tuple[str, str] | None:
+        """What a choice means, ("map", column of the file) or ("set", text); None for the automatic one and none."""
+        if picked is None or not picked.strip() or picked == self.automatic:
+            return None
+        if picked in self.names:
+            return "map", picked
+        return "set", picked.removeprefix(_CONSTANT).strip()
+
+
+def sheet(names: Sequence[str], key: str) -> str | None:
+    """Draw the picker of the sheet where a workbook has several; None takes the only one with values."""
+    if len(names) < 2:
+        return None
+    return st.selectbox(
+        "Sheet", names, index=None, placeholder="the only one with values", key=f"sheet {key}", width=240
+    )
+
+
+def preset(look: Look, key: str) -> str | None:
+    """Draw the picker of the preset; None recognizes it by the columns."""
+    known = {one.name: one.title for one in presets()}
+    recognized = f"recognized: {known[look.preset]}" if look.preset in known else "none is recognized"
+    labels = {"": recognized, **known, NO_PRESET: "use none"}
+    picked = st.selectbox(
+        "Preset",
+        tuple(labels),
+        format_func=labels.__getitem__,
+        key=f"preset {key}",
+        width=320,
+        help="The columns of a known export. Without one, columns are proposed from their names and values.",
+    )
+    return picked or None
+
+
+def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> str | None:
+    """Draw the picker of the organization; its text for `organization_id`, None where the rows name their own.
+
+    A person who may see only some organizations loads into one of these. Raises `ScopeError`.
+    """
+    granted = sign_in.grant()
+    own = settings.organization_id
+    try:
+        visible = cache.organizations()
+    except UsageExploreError:  # without a table, or without events that the person may see
+        visible = ()
+    ids = [one for one in (linked, *visible) if one and one not in (LOCAL_ORGANIZATION, *ORGANIZATIONS)]
+    is_free = granted.every and own is None
+    if own is not None:
+        ids = [own]
+    elif not granted.every:
+        ids = sorted(granted.organizations)
+    choices = tuple(dict.fromkeys([*([LOCAL_NAME] if is_free else []), *map(str, ids)]))
+    if is_free and look.names_organization:
+        choices = (_AS_IN_FILE, *choices)
+    index: int | None = 0
+    if is_free and linked in ids and not look.names_organization:
+        index = choices.index(str(linked))
+    elif not is_free and (len(choices) > 1 or look.names_organization):
+        index = None
+    picked = st.selectbox(
+        "Organization",
+        choices,
+        index=index,
+        placeholder="Choose whose events these are",
+        key=f"organization of {key}",
+        accept_new_options=is_free,
+        width=320,
+        help="Whose events these are. " + ("Type any name or id for another one." if is_free else ""),
+    )
+    if not is_free and picked is not None and picked not in choices:
+        raise ScopeError("organization_id: choose an organization that you may see")
+    if picked is None:
+        return ""
+    return None if picked == _AS_IN_FILE else picked.strip()
+
+
+def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
+    """Draw the pickers of columns and values; the options they hold, those of the check where nothing was changed."""
+    names = _shown_names(base.names)
+    measures = _measures(base, key)
+    not_both = {"metric_key", "quantity"} if measures else set()
+    meant = _pickers(REQUIRED, base, names, key, disabled=not_both)
+    proposed = {one.column: _Source.of(base, one.column) for one in OPTIONAL}
+    is_open = any(source.chosen for source in proposed.values())
+    if st.toggle("More columns: cost, product, price, keys", value=is_open, key=f"more {key}"):
+        meant |= _pickers(OPTIONAL, base, names, key)
+    else:
+        meant |= {column: source.meant(source.chosen) for column, source in proposed.items()}
+    kept = [column for column in ("organization_id", "id") if column not in meant]
+    return replace(
+        base.options,
+        mapping={column: base.options.mapping[column] for column in kept if column in base.options.mapping}
+        | {column: one[1] for column, one in meant.items() if one and one[0] == "map"},
+        constants={column: base.options.constants[column] for column in kept if column in base.options.constants}
+        | {column: one[1] for column, one in meant.items() if one and one[0] == "set"},
+        measures=measures,
+        **_values(base, key),
+    )
+
+
+def _measures(base: FileCheck, key: str) -> tuple[str, ...]:
+    proposed = tuple(base.options.measures)
+    by_preset = [mapped.source for mapped in base.mapping if mapped.column == "quantity"]
+    picked = st.multiselect(
+        "Measures: several quantities in a row",
+        tuple(dict.fromkeys([*proposed, *base.names])),
+        default=proposed,
+        key=f"measures {key}",
+        accept_new_options=True,
+        placeholder=f"by the preset: {', '.join(by_preset)}" if len(by_preset) > 1 and not proposed else "none",
+        help="Each becomes an event of its own, with the column's name as its metric. Type COLUMN=METRIC for another"
+        " metric. They take the place of Metric and Quantity.",
+    )
+    if proposed and tuple(picked) == proposed:
+        st.caption(markdown.plain(f"Proposed: {base.reasons.get('measures')}."))
+    return tuple(picked)
+
+
+def _pickers(
+    fields: Sequence[Field], base: FileCheck, names: Mapping[str, str], key: str, disabled: set[str] | None = None
+) -> dict[str, tuple[str, str] | None]:
+    """Draw the pickers; what each of them means by its column, without those that are disabled."""
+    taken: dict[str, tuple[str, str] | None] = {}
+    for start in range(0, len(fields), IN_A_ROW):
+        for place, one in zip(st.columns(IN_A_ROW), fields[start : start + IN_A_ROW], strict=False):
+            source = _Source.of(base, one.column)
+            is_measured = one.column == "metric_key" and not source.chosen and _is_measured(base)
+            is_disabled = one.column in (disabled or ())
+            with place:
+                picked = st.selectbox(
+                    one.label,
+                    source.options,
+                    index=None if source.chosen is None else source.options.index(source.chosen),
+                    key=f"{one.column} {key}",
+                    format_func=lambda text: names.get(text, formatting.shortened(text, _MAX_LABEL_CHARACTERS)),
+                    placeholder="by the measures" if is_disabled or is_measured else "not in the file",
+                    disabled=is_disabled,
+                    accept_new_options=True,
+                    help=f"{one.meaning} A column of the file, or type a value for all rows.",
+                )
+                if picked and picked == source.chosen and not is_disabled and (reason := base.reasons.get(one.column)):
+                    st.caption(markdown.plain(reason))
+            if is_disabled:
+                continue
+            taken[one.column] = source.meant(picked)
+    return taken
+
+
+def _values(base: FileCheck, key: str) -> dict[str, Any]:
+    """Draw the pickers of the zone, the decimal mark and the words for no value."""
+    mapping = base.preset.mapping if base.preset else None
+    zone, mark, words, dimensions = st.columns(IN_A_ROW)
+    options, proposed = timezones(), base.options
+    with zone:
+        timezone = st.selectbox(
+            "Time zone of the times",
+            options,
+            index=options.index(proposed.timezone) if proposed.timezone in options else None,
+            placeholder=f"{mapping.timezone}, by the preset" if mapping and mapping.timezone else "in each time",
+            key=f"timezone of {key}",
+            help="Zone of dates, and of times without an offset.",
+        )
+        if timezone == proposed.timezone and (reason := base.reasons.get("timezone")):
+            st.caption(markdown.plain(reason))
+    with mark:
+        decimal = st.selectbox(
+            "Decimal mark",
+            tuple(_DECIMALS),
+            index=tuple(_DECIMALS).index(proposed.decimal) if proposed.decimal else None,
+            format_func=_DECIMALS.__getitem__,
+            placeholder="plain numbers",
+            key=f"decimal {key}",
+            help="Allows thousands separators.",
+        )
+        if decimal == proposed.decimal and (reason := base.reasons.get("decimal")):
+            st.caption(markdown.plain(reason))
+    with words:
+        null = st.multiselect(
+            "Words for no value",
+            tuple(proposed.null),
+            default=tuple(proposed.null),
+            key=f"null {key}",
+            accept_new_options=True,
+            placeholder="none",
+            help="In columns of numbers, such as - or n/a.",
+        )
+    with dimensions:
+        keep = st.selectbox(
+            "Other columns",
+            (True, False),
+            format_func=lambda kept: "become dimensions" if kept else "are left out",
+            key=f"dimensions {key}",
+        )
+    return {"timezone": timezone, "decimal": decimal, "null": tuple(null), "dimensions": keep}
+
+
+def _is_measured(base: FileCheck) -> bool:
+    """Whether the file has measures, each with its metric, by the preset or as proposed."""
+    return sum(mapped.column == "quantity" for mapped in base.mapping) > 1
+
+
+def _shown_names(names: Sequence[str]) -> dict[str, str]:
+    """The columns' names as printable lines, where these are different from each other."""
+    lines = {name: formatting.shortened(name, _MAX_LABEL_CHARACTERS) for name in names}
+    return lines if len(set(lines.values())) == len(lines) else {name: name for name in names}
