@@ -11,7 +11,7 @@ from usage_explore.app import markdown, sign_in
 from usage_explore.app.header import page_links
 from usage_explore.app.load import permission, pickers, work
 from usage_explore.app.load.pickers import LABELS
-from usage_explore.app.load.result import outcome_lines, show_check
+from usage_explore.app.load.result import for_pickers, outcome_lines, show_check
 from usage_explore.app.load.work import Outcome
 from usage_explore.app.navigation import Pages, read_url
 from usage_explore.app.page_state import LoadView
@@ -57,7 +57,7 @@ def _dropped() -> File | None:
     left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
     with left:
         uploaded = st.file_uploader(
-            "CSV, JSON, Parquet or Excel, also in .gz or .zip",
+            "Drop a file: CSV, JSON, Parquet or Excel, also in .gz or .zip",
             key=f"file {number}",
             max_upload_size=MAX_UPLOAD_MEGABYTES,
         )
@@ -69,7 +69,10 @@ def _dropped() -> File | None:
         )
         st.code("usage-explore load FILE", language=None)
     # the browser reports a file that is too large; this is for requests past the browser
-    if uploaded is None or uploaded.size > MAX_UPLOAD_MEGABYTES * 2**20:
+    if uploaded is not None and uploaded.size > MAX_UPLOAD_MEGABYTES * 2**20:
+        _problem(f"The file is larger than {MAX_UPLOAD_MEGABYTES} MB; load it with `usage-explore load FILE`.")
+        return None
+    if uploaded is None:
         return None
     return File(uploaded.name, uploaded.getvalue())
 
@@ -83,10 +86,13 @@ def _mapped(file: File, view: LoadView) -> None:
     with first:
         look = work.looked(file, LoadOptions())
         sheet = pickers.sheet(look.sheets, key)
-        look = work.looked(file, LoadOptions(sheet=sheet))
-        given = LoadOptions(sheet=sheet, preset=pickers.preset(look, f"{key} {sheet}"))
+        encoding = st.session_state.get(pickers.encoding_key(key))  # of the last picker in the row
+        given = LoadOptions(sheet=sheet, encoding=encoding)
+        preset = pickers.preset(work.looked(file, given), f"{key} {sheet} {encoding}")
+        given = replace(given, preset=preset)
         look = work.looked(file, given)
         owner = pickers.organization(look, config.settings(), view.organization_id, key)
+        pickers.encoding(file, look, key)
     if look.problem:
         _problem(look.problem)
         return
@@ -96,7 +102,7 @@ def _mapped(file: File, view: LoadView) -> None:
     try:
         given = replace(given, constants={"organization_id": owner} if owner else {})
         base = work.checked(file, given, proposals=True)
-        check = _checked_with_picks(file, base, f"{key} {given.preset} {given.sheet}")
+        check = _checked_with_picks(file, base, f"{key} {preset} {sheet} {encoding}")
     except UsageExploreError as error:
         _problem(str(error))
         return
@@ -185,6 +191,6 @@ def _another() -> None:
 
 
 def _problem(text: str) -> None:
-    """Draw an error of one or several lines."""
-    lines = text.split("\n")
+    """Draw an error of one or several lines, with the pickers' labels for the options of the command."""
+    lines = for_pickers(text).split("\n")
     st.error("  \n".join(map(markdown.prose, lines)), icon=":material/error:")

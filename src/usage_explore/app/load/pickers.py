@@ -13,6 +13,7 @@ from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.header import timezones
 from usage_explore.app.load.work import Look
+from usage_explore.app.uploads import File
 from usage_explore.config import Settings
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError, UsageExploreError
@@ -29,7 +30,24 @@ _AS_IN_FILE = "as in the file"
 _CONSTANT = "= "
 """Start of a choice that is one value for all rows."""
 
+SHEET, ENCODING, TIME_ZONE, FORM_OF_TIMES = "Sheet", "Encoding", "Time zone of the times", "Form of the times"
+DECIMAL_MARK, NO_VALUE = "Decimal mark", "Words for no value"
+
+IN_PLACE_OF = {
+    # option of the command in messages -> the picker's label
+    "--sheet": SHEET,
+    "--encoding": ENCODING,
+    "--timezone": TIME_ZONE,
+    "--time-format": FORM_OF_TIMES,
+    "--decimal": DECIMAL_MARK,
+    "--null": NO_VALUE,
+}
+
+_ENCODINGS = ("cp1252", "latin-1", "cp1250", "cp1251", "shift_jis", "gb18030", "utf-16-le")
+_TIME_FORMATS = ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y %H:%M", "%Y-%m-%d %H:%M:%S")
 _DECIMALS = {".": "point: 1,234.50", ",": "comma: 1.234,50"}
+
+_PARQUET = b"PAR1"
 
 _MAX_LABEL_CHARACTERS = 200
 
@@ -102,8 +120,27 @@ def sheet(names: Sequence[str], key: str) -> str | None:
     """Draw the picker of the sheet where a workbook has several; None takes the only one with values."""
     if len(names) < 2:
         return None
-    return st.selectbox(
-        "Sheet", names, index=None, placeholder="the only one with values", key=f"sheet {key}", width=240
+    return st.selectbox(SHEET, names, index=None, placeholder="the only one with values", key=f"sheet {key}", width=240)
+
+
+def encoding_key(key: str) -> str:
+    """The session state's key of the encoding, None where it is detected."""
+    return f"encoding {key}"
+
+
+def encoding(file: File, look: Look, key: str) -> None:
+    """Draw the picker of the encoding, of files that are text."""
+    if look.sheets or file.content.startswith(_PARQUET):
+        return
+    st.selectbox(
+        ENCODING,
+        _ENCODINGS,
+        index=None,
+        placeholder="detected",
+        key=encoding_key(key),
+        accept_new_options=True,
+        width=160,
+        help="Of text that is not UTF-8: cp1252 is Windows in Western Europe.",
     )
 
 
@@ -168,12 +205,17 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
 def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
     """Draw the pickers of columns and values; the options they hold, those of the check where nothing was changed."""
     names = _shown_names(base.names)
+    required = st.container()  # drawn last, above the measures, which decide about two of its pickers
     measures = _measures(base, key)
     not_both = {"metric_key", "quantity"} if measures else set()
-    meant = _pickers(REQUIRED, base, names, key, disabled=not_both)
+    with required:
+        meant = _pickers(REQUIRED, base, names, key, disabled=not_both)
     proposed = {one.column: _Source.of(base, one.column) for one in OPTIONAL}
     is_open = any(source.chosen for source in proposed.values())
-    if st.toggle("More columns: cost, product, price, keys", value=is_open, key=f"more {key}"):
+    with st.container(horizontal=True, gap="medium", key="toggles"):
+        is_open = st.toggle("More columns: cost, product, price, keys", value=is_open, key=f"more {key}")
+        dimensions = st.toggle("Keep the other columns as dimensions", value=True, key=f"dimensions {key}")
+    if is_open:
         meant |= _pickers(OPTIONAL, base, names, key)
     else:
         meant |= {column: source.meant(source.chosen) for column, source in proposed.items()}
@@ -185,6 +227,7 @@ def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
         constants={column: base.options.constants[column] for column in kept if column in base.options.constants}
         | {column: one[1] for column, one in meant.items() if one and one[0] == "set"},
         measures=measures,
+        dimensions=dimensions,
         **_values(base, key),
     )
 
@@ -240,11 +283,11 @@ def _pickers(
 def _values(base: FileCheck, key: str) -> dict[str, Any]:
     """Draw the pickers of the zone, the decimal mark and the words for no value."""
     mapping = base.preset.mapping if base.preset else None
-    zone, mark, words, dimensions = st.columns(IN_A_ROW)
+    zone, form, mark, words = st.columns(IN_A_ROW)
     options, proposed = timezones(), base.options
     with zone:
         timezone = st.selectbox(
-            "Time zone of the times",
+            TIME_ZONE,
             options,
             index=options.index(proposed.timezone) if proposed.timezone in options else None,
             placeholder=f"{mapping.timezone}, by the preset" if mapping and mapping.timezone else "in each time",
@@ -253,9 +296,19 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
         )
         if timezone == proposed.timezone and (reason := base.reasons.get("timezone")):
             st.caption(markdown.plain(reason))
+    with form:
+        time_format = st.selectbox(
+            FORM_OF_TIMES,
+            tuple(dict.fromkeys([*filter(None, (proposed.time_format,)), *_TIME_FORMATS])),
+            index=0 if proposed.time_format else None,
+            placeholder="recognized",
+            key=f"time_format {key}",
+            accept_new_options=True,
+            help="As in Python's strptime; %d is the day, %m the month. Type another form.",
+        )
     with mark:
         decimal = st.selectbox(
-            "Decimal mark",
+            DECIMAL_MARK,
             tuple(_DECIMALS),
             index=tuple(_DECIMALS).index(proposed.decimal) if proposed.decimal else None,
             format_func=_DECIMALS.__getitem__,
@@ -267,7 +320,7 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
             st.caption(markdown.plain(reason))
     with words:
         null = st.multiselect(
-            "Words for no value",
+            NO_VALUE,
             tuple(proposed.null),
             default=tuple(proposed.null),
             key=f"null {key}",
@@ -275,14 +328,7 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
             placeholder="none",
             help="In columns of numbers, such as - or n/a.",
         )
-    with dimensions:
-        keep = st.selectbox(
-            "Other columns",
-            (True, False),
-            format_func=lambda kept: "become dimensions" if kept else "are left out",
-            key=f"dimensions {key}",
-        )
-    return {"timezone": timezone, "decimal": decimal, "null": tuple(null), "dimensions": keep}
+    return {"timezone": timezone, "time_format": time_format or None, "decimal": decimal, "null": tuple(null)}
 
 
 def _is_measured(base: FileCheck) -> bool:

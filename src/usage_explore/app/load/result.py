@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -12,11 +13,13 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown
 from usage_explore.app.header import headline_number
+from usage_explore.app.load.pickers import IN_PLACE_OF
 from usage_explore.formatting import counted
 from usage_explore.load import FileCheck, FileReport
 from usage_explore.load.check import MAX_LISTED_METRICS
 from usage_explore.load.faults import MAX_LISTED_FAULTS, Fault
 
+_OPTION = re.compile(rf"(?<!\S)(?:{'|'.join(IN_PLACE_OF)})(?![\w-])")
 _MAX_LINE_CHARACTERS = 600
 """Characters of a fault or note that are shown."""
 
@@ -114,7 +117,12 @@ def _faults(faults: Sequence[Fault], rejected: int, read: int) -> None:
 
 def _fault(fault: Fault) -> str:
     """The fault's sentence, without the name of the file."""
-    return formatting.shortened(str(fault).removeprefix(f"{fault.path}, "), _MAX_LINE_CHARACTERS)
+    return formatting.shortened(for_pickers(str(fault).removeprefix(f"{fault.path}, ")), _MAX_LINE_CHARACTERS)
+
+
+def for_pickers(text: str) -> str:
+    """A message of the command with the labels of pickers in place of its options."""
+    return _OPTION.sub(lambda option: f"“{IN_PLACE_OF[option[0]]}”", text)
 
 
 def outcome_lines(report: FileReport, notes: Sequence[str]) -> None:
