@@ -116,6 +116,13 @@ class _Source:
         return "set", picked.removeprefix(_CONSTANT).strip()
 
 
+def clearable(key: str, value: str | None) -> str:
+    """Preselect a value, once, in a picker that can be cleared: one with an `index` cannot; returns the key."""
+    if value is not None:
+        st.session_state.setdefault(key, value)
+    return key
+
+
 def sheet(names: Sequence[str], key: str) -> str | None:
     """Draw the picker of the sheet where a workbook has several; None takes the only one with values."""
     if len(names) < 2:
@@ -264,8 +271,8 @@ def _pickers(
                 picked = st.selectbox(
                     one.label,
                     source.options,
-                    index=None if source.chosen is None else source.options.index(source.chosen),
-                    key=f"{one.column} {key}",
+                    index=0 if source.automatic else None,
+                    key=clearable(f"{one.column} {key}", None if source.automatic else source.chosen),
                     format_func=lambda text: names.get(text, formatting.shortened(text, _MAX_LABEL_CHARACTERS)),
                     placeholder="by the measures" if is_disabled or is_measured else "not in the file",
                     disabled=is_disabled,
@@ -289,9 +296,9 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
         timezone = st.selectbox(
             TIME_ZONE,
             options,
-            index=options.index(proposed.timezone) if proposed.timezone in options else None,
+            index=None,
             placeholder=f"{mapping.timezone}, by the preset" if mapping and mapping.timezone else "in each time",
-            key=f"timezone of {key}",
+            key=clearable(f"timezone of {key}", proposed.timezone),
             help="Zone of dates, and of times without an offset.",
         )
         if timezone == proposed.timezone and (reason := base.reasons.get("timezone")):
@@ -299,8 +306,8 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
     with form:
         time_format = st.selectbox(
             FORM_OF_TIMES,
-            tuple(dict.fromkeys([*filter(None, (proposed.time_format,)), *_TIME_FORMATS])),
-            index=0 if proposed.time_format else None,
+            _TIME_FORMATS,
+            index=None,
             placeholder="recognized",
             key=f"time_format {key}",
             accept_new_options=True,
@@ -310,10 +317,10 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
         decimal = st.selectbox(
             DECIMAL_MARK,
             tuple(_DECIMALS),
-            index=tuple(_DECIMALS).index(proposed.decimal) if proposed.decimal else None,
+            index=None,
             format_func=_DECIMALS.__getitem__,
             placeholder="plain numbers",
-            key=f"decimal {key}",
+            key=clearable(f"decimal {key}", proposed.decimal),
             help="Allows thousands separators.",
         )
         if decimal == proposed.decimal and (reason := base.reasons.get("decimal")):

@@ -1,0 +1,454 @@
+"""The Load page: what a dropped file becomes, the pickers, what is loaded, and where files are refused."""
+
+from __future__ import annotations
+
+import io
+import stat
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from uuid import UUID, uuid4
+
+import openpyxl
+import psycopg
+import pytest
+from psycopg import sql
+from streamlit import config as streamlit_config
+from streamlit.testing.v1 import AppTest
+
+from support.app_pages import opened
+from support.waiting import PATIENCE
+from usage_explore import config
+from usage_explore.access.api_keys import Keyring
+from usage_explore.app.load import permission
+from usage_explore.app.uploads import File, private_copy
+from usage_explore.load import LOCAL_ORGANIZATION, app_links, load_files, loaded_queries
+from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
+
+SAMPLES = Path(__file__).parents[1] / "load" / "samples"
+EXPECTED = tomllib.loads((SAMPLES / "expected.toml").read_text("utf-8"))
+SEMICOLONS = """customer;metric;quantity;when
+Müller GmbH;seats;1.234,50;01.10.2026 08:00
+Société É;seats;7,25;02.10.2026 09:30
+"""
+PLAIN = """timestamp,customer_id,metric_key,quantity,idempotency_key
+2026-10-01T00:00:00Z,acme,calls,1,a
+2026-10-02T00:00:00Z,acme,calls,many,b
+2026-10-03T00:00:00Z,acme,calls,lots,c
+2026-10-04T00:00:00Z,acme,calls,4,d
+"""
+ORGANIZATION = UUID("00000000-0000-4000-8000-0000000000aa")
+OTHER = UUID("00000000-0000-4000-8000-0000000000bb")
+
+OpenLoad = Callable[..., AppTest]
+
+
+@pytest.fixture
+def load(use: Callable[..., None], events_database_url: str, tmp_path: Path) -> OpenLoad:
+    """Open the Load page of an empty table in a session of its own; settings are given as keywords in capitals."""
+
+    def open_page(**settings: str) -> AppTest:
+        use(events_database_url, HOME=str(tmp_path), **settings)
+        return opened(AppTest.from_function(_load_page, default_timeout=PATIENCE), {})
+
+    return open_page
+
+
+def _load_page() -> None:
+    from usage_explore.app.main import run
+
+    run("load")
+
+
+def drop(app: AppTest, content: str | bytes, name: str = "usage.csv") -> AppTest:
+    data = content if isinstance(content, bytes) else content.encode()
+    app.file_uploader[0].set_value((name, data, "application/octet-stream")).run()
+    return unbroken(app)
+
+
+def unbroken(app: AppTest) -> AppTest:
+    assert not app.exception, [error.value for error in app.exception]
+    assert not any("not foreseen" in error.value for error in app.error)
+    return app
+
+
+def picker(app: AppTest, label: str) -> Any:
+    return next(widget for widget in (*app.selectbox, *app.multiselect, *app.toggle) if widget.label == label)
+
+
+def button(app: AppTest, key: str) -> Any:
+    return next((widget for widget in app.button if widget.key == key), None)
+
+
+def click(app: AppTest, key: str = "load_file") -> AppTest:
+    button(app, key).click().run()
+    return unbroken(app)
+
+
+def said(app: AppTest) -> str:
+    parts = (*app.success, *app.info, *app.warning, *app.error, *app.markdown, *app.caption, *app.subheader)
+    return "\n".join(part.value.replace("\\", "") for part in parts)
+
+
+def stored(url: str, columns: str = "metric_key, quantity, timestamp") -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        return connection.execute(f"SELECT {columns} FROM usage_events ORDER BY timestamp, metric_key").fetchall()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aws-cur_2.csv", "cursor_team.csv", "litellm.json", "openai-usage_completions.json", "stripe-meter-events.jsonl"],
+)
+def test_a_recognized_file_is_loaded_with_one_click(load: OpenLoad, events_database_url: str, name: str) -> None:
+    app = drop(load(), (SAMPLES / name).read_bytes(), name)
+    assert f"Load {EXPECTED[name]['events']:,} event" in button(app, "load_file").label
+    click(app)
+    totals: dict[str, Decimal] = {}
+    for metric, quantity, _ in stored(events_database_url):
+        totals[metric] = totals.get(metric, Decimal(0)) + quantity
+    assert totals == {metric: Decimal(text) for metric, text in EXPECTED[name]["quantity"].items()}
+    assert f"loaded {EXPECTED[name]['events']:,} event" in app.success[0].value.replace("\\", "")
+    assert button(app, "open_0").label == "Open in Explore"
+    assert set(stored(events_database_url, "organization_id")) == {(LOCAL_ORGANIZATION,)}
+
+
+def test_proposals_are_preselected_and_can_be_changed(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), SEMICOLONS)
+    chosen = {label: picker(app, label).value for label in ("Time", "Customer", "Metric", "Quantity", "Decimal mark")}
+    assert chosen == {
+        "Time": "when",
+        "Customer": "customer",
+        "Metric": "metric",
+        "Quantity": "quantity",
+        "Decimal mark": ",",
+    }
+    assert "UTC is a guess" in said(app)
+    unbroken(picker(app, "Time zone of the times").set_value("Europe/Berlin").run())
+    unbroken(picker(app, "Metric").set_value("customer").run())
+    command = next(code.value for code in app.code if "--map" in code.value)
+    assert "--timezone Europe/Berlin" in command
+    assert "--map metric_key=customer" in command
+    click(app)
+    assert [(metric, quantity, moment.isoformat()) for metric, quantity, moment in stored(events_database_url)] == [
+        ("Müller GmbH", Decimal("1234.50"), "2026-10-01T06:00:00+00:00"),
+        ("Société É", Decimal("7.25"), "2026-10-02T07:30:00+00:00"),
+    ]
+
+
+def test_the_command_on_the_page_loads_the_same(
+    load: OpenLoad, events_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from click.testing import CliRunner
+
+    from usage_explore.cli.main import main
+
+    app = drop(load(), SEMICOLONS)
+    command = next(code.value for code in app.code if "--map" in code.value)
+    click(app)
+    (tmp_path / "usage.csv").write_text(SEMICOLONS)
+    monkeypatch.chdir(tmp_path)
+    ran = CliRunner().invoke(main, command.split()[1:])
+    assert ran.exit_code == 0, ran.output
+    assert "loaded 0 events (2 already there, 0 rejected)" in ran.output
+    assert len(stored(events_database_url)) == 2
+
+
+def test_a_column_that_is_cleared_is_not_proposed_again(load: OpenLoad) -> None:
+    app = drop(load(), SEMICOLONS)
+    unbroken(picker(app, "Time").set_value(None).run())
+    assert "Still missing: Time." in said(app)
+    assert button(app, "load_file") is None
+
+
+def test_measures_take_the_place_of_metric_and_quantity(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), "when,user,in,out\n2026-10-01T00:00:00Z,a,5,7\n2026-10-02T00:00:00Z,b,6,0\n")
+    assert picker(app, "Measures: several quantities in a row").value == ["in", "out"]
+    assert picker(app, "Quantity").disabled
+    unbroken(picker(app, "Measures: several quantities in a row").set_value(["in"]).run())
+    click(app)
+    assert [row[:2] for row in stored(events_database_url)] == [("in", 5), ("in", 6)]
+
+
+def test_loading_twice_adds_nothing_and_says_so(load: OpenLoad, events_database_url: str) -> None:
+    app = click(drop(load(), SEMICOLONS))
+    click(app, "another")
+    click(drop(app, SEMICOLONS))
+    assert not app.success
+    assert "loaded 0 events (2 already there" in said(app)
+    assert "nothing was added" in said(app)
+    assert len(stored(events_database_url)) == 2
+
+
+def test_faults_are_shown_once_by_column_and_refuse_the_file(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), PLAIN)
+    unbroken(picker(app, "Words for no value").set_value([]).run())
+    (fault,) = [error.value.replace("\\", "") for error in app.error]
+    assert fault.startswith("2 of 4 rows cannot be loaded:")
+    assert fault.count("\n- ") == 1
+    assert "quantity, 2 of 4 rows: 'many' is not a decimal number (line 3), 'lots' (line 4)" in fault
+    assert button(app, "load_file").disabled
+    assert stored(events_database_url) == []
+    unbroken(app.checkbox[0].set_value(True).run())
+    click(app)
+    assert [row[1] for row in stored(events_database_url)] == [1, 4]
+
+
+def test_the_sheet_of_a_workbook_is_picked(load: OpenLoad, events_database_url: str) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["note"])
+    book.active.append(["x"])
+    sheet = book.create_sheet("October <b>_1_")
+    sheet.append(["timestamp", "customer_id", "metric_key", "quantity"])
+    sheet.append(["2026-10-01T00:00:00Z", "a", "calls", 3])
+    content = io.BytesIO()
+    book.save(content)
+    app = drop(load(), content.getvalue(), "book.xlsx")
+    assert "choose one with “Sheet”" in said(app)
+    unbroken(picker(app, "Sheet").set_value("October <b>_1_").run())
+    click(app)
+    assert [row[:2] for row in stored(events_database_url)] == [("calls", 3)]
+
+
+def test_the_encoding_and_the_form_of_times_are_picked(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), "when,customer,calls\n01/02/2026,Müller,3\n02/03/2026,Zoë,4\n".encode("cp1252"))
+    unbroken(picker(app, "Encoding").set_value("cp1252").run())
+    assert "is the day or the month first?" in said(app)
+    unbroken(picker(app, "Form of the times").set_value("%d/%m/%Y").run())
+    click(app)
+    assert [moment.date().isoformat() for _, _, moment in stored(events_database_url)] == ["2026-02-01", "2026-03-02"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x01", b"PAR1 no parquet", b"PK\x03\x04", b"{", b"a\n", b"%PDF-1"])
+def test_a_file_that_cannot_be_read_is_named_by_its_name(load: OpenLoad, content: bytes) -> None:
+    app = drop(load(), content, "my file.bin")
+    assert app.error
+    assert button(app, "load_file") is None
+    assert tempfile.gettempdir() not in said(app)
+    assert "given" not in said(app)
+
+
+def test_a_larger_file_is_refused_with_the_command(load: OpenLoad) -> None:
+    app = drop(load(), b"x" * (MAX_UPLOAD_MEGABYTES * 2**20 + 1))
+    assert "larger than 20 MB; load it with `usage-explore load FILE`" in said(app)
+
+
+def test_hostile_names_and_values_are_shown_as_text(load: OpenLoad, events_database_url: str) -> None:
+    name = "../<script>alert(1) **b** [x](javascript:1) $x$ :bug:\u202e\n.csv"
+    header = '"**when**","<img src=x>","[m](javascript:1)","quantity"'
+    app = drop(load(), f'{header}\n2026-10-01T00:00:00Z,"=1+1","**bold** :bug:",1\n', name)
+    unbroken(picker(app, "Time").set_value("**when**").run())
+    unbroken(picker(app, "Customer").set_value("<img src=x>").run())
+    unbroken(picker(app, "Metric").set_value("[m](javascript:1)").run())
+    click(app)
+    assert stored(events_database_url)[0][:2] == ("**bold** :bug:", 1)
+    shown = [part.value for part in (*app.markdown, *app.success, *app.caption, *app.info)]
+    assert not [text for text in shown if "<script>" in text or "](javascript" in text or "\u202e" in text]
+    assert any(r"\<script\>" in text for text in shown)
+
+
+def test_copies_are_private_and_deleted(load: OpenLoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with private_copy(File("../../x.CSV.gz", b"abc")) as path:
+        assert path.name == "given.csv.gz"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert path.read_bytes() == b"abc"
+    app = drop(load(), SEMICOLONS)
+    assert list(folder.iterdir()) == []
+    click(app)
+    assert list(folder.iterdir()) == []
+
+
+def test_two_sessions_load_files_of_their_own(load: OpenLoad, events_database_url: str) -> None:
+    first = drop(load(), SEMICOLONS)
+    second = opened(AppTest.from_function(_load_page, default_timeout=PATIENCE), {})
+    drop(second, SEMICOLONS.replace("seats", "desks"))
+    click(first)
+    assert {row[0] for row in stored(events_database_url)} == {"seats"}
+    click(second)
+    assert [row[0] for row in stored(events_database_url)].count("desks") == 2
+
+
+def test_explore_has_the_events_at_once(load: OpenLoad, explore_page: Callable[..., AppTest]) -> None:
+    app = load()
+    assert "There are no events yet" in said(explore_page())
+    click(drop(app, SEMICOLONS))
+    shown = explore_page(
+        organization_id=str(LOCAL_ORGANIZATION), since="2026-10-01T00:00:00Z", until="2026-10-03T00:00:00Z"
+    )
+    assert len(shown.get("vega_lite_chart")) == 1
+
+
+@pytest.fixture
+def explore_page() -> Callable[..., AppTest]:
+    def open_page(**parameters: str) -> AppTest:
+        def page() -> None:
+            from usage_explore.app.main import run
+
+            run("explore")
+
+        return opened(AppTest.from_function(page, default_timeout=PATIENCE), parameters)
+
+    return open_page
+
+
+def test_the_empty_page_leads_to_the_load_page(load: OpenLoad, explore_page: Callable[..., AppTest]) -> None:
+    load()
+    assert button(explore_page(), "load_a_file") is not None
+    load(APP_LOAD="false")
+    app = explore_page()
+    assert button(app, "load_a_file") is None
+    assert "In a terminal, load yours with `usage-explore load FILE`" in said(app)
+
+
+def test_the_link_is_that_of_the_report(events_database_url: str, tmp_path: Path) -> None:
+    from usage_explore.db import ddl
+    from usage_explore.db.schema import events_table
+
+    path = tmp_path / "usage.csv"
+    path.write_text(SEMICOLONS)
+    options = {"mapping": {"timestamp": "when", "customer_id": "customer", "metric_key": "metric"}}
+    with ddl.connect(events_database_url) as connection:
+        reports = load_files(connection, events_table(), [path], timezone="UTC", decimal=",", **options)
+    (query,) = loaded_queries(reports, "Europe/Berlin")
+    (link,) = app_links(reports, "http://127.0.0.1:1", "Europe/Berlin")
+    assert tuple(parse_qsl(urlsplit(link).query)) == query.to_params()
+
+
+# where files are refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"APP_URL": "https://usage.example"}, "its address is usage.example"),
+        ({"TRUSTED_PROXIES": "10.0.0.1"}, "it is behind a proxy"),
+        ({"APP_LOAD": "false"}, "USAGE_EXPLORE_APP_LOAD=false"),
+    ],
+)
+def test_a_shared_server_takes_no_files(load: OpenLoad, settings: dict[str, str], reason: str) -> None:
+    app = load(**settings)
+    assert reason in said(app)
+    assert not app.file_uploader
+    assert "Load" not in [link.proto.label for link in app.get("page_link")]
+
+
+def test_a_server_with_api_keys_takes_no_files_unless_it_is_allowed(load: OpenLoad, tmp_path: Path) -> None:
+    Keyring(tmp_path / "keys.json").create(ORGANIZATION, "bot")
+    assert "it has API keys" in said(load())
+    assert load(APP_LOAD="true").file_uploader
+
+
+def test_a_server_that_others_reach_takes_no_files(
+    use: Callable[..., None], events_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(events_database_url, HOME=str(tmp_path))
+    assert permission.refusal() == ""
+    before = streamlit_config.get_option("server.address")
+    streamlit_config.set_option("server.address", "0.0.0.0")
+    try:
+        assert "it listens at 0.0.0.0" in permission.refusal()
+    finally:
+        streamlit_config.set_option("server.address", before)
+
+
+@pytest.fixture
+def reader(events_database_url: str) -> Iterator[str]:
+    """The URL for a role that may SELECT from the events, and nothing more."""
+    role = f"reader_{uuid4().hex[:8]}"
+    with psycopg.connect(events_database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("GRANT SELECT ON usage_events TO {}").format(sql.Identifier(role)))
+    parts = urlsplit(events_database_url)
+    yield urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+    with psycopg.connect(events_database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+def test_a_role_that_only_reads_gets_a_sentence(use: Callable[..., None], reader: str, tmp_path: Path) -> None:
+    use(reader, HOME=str(tmp_path))
+    app = opened(AppTest.from_function(_load_page, default_timeout=PATIENCE), {})
+    assert "this database role may only read; loading needs SELECT and INSERT on the table" in said(app)
+    assert not app.file_uploader
+    assert "Load" not in [link.proto.label for link in app.get("page_link")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("ALTER TABLE usage_events RENAME TO old; CREATE VIEW usage_events AS SELECT * FROM old", "is a view"),
+        ("ALTER TABLE usage_events DROP COLUMN quantity", "exists with other columns"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(
+    load: OpenLoad, events_database_url: str, statement: str, reason: str
+) -> None:
+    with psycopg.connect(events_database_url, autocommit=True) as admin:
+        admin.execute(statement)
+    assert reason in said(load())
+
+
+def test_without_a_table_the_first_file_makes_it(use: Callable[..., None], database_url: str, tmp_path: Path) -> None:
+    use(database_url, HOME=str(tmp_path))
+    app = opened(AppTest.from_function(_load_page, default_timeout=PATIENCE), {})
+    click(drop(app, SEMICOLONS))
+    assert len(stored(database_url)) == 2
+
+
+def test_a_person_loads_only_into_organizations_they_may_see(
+    use: Callable[..., None], events_database_url: str, tmp_path: Path
+) -> None:
+    secrets = {
+        "redirect_uri": "https://usage.example/oauth2callback",
+        "cookie_secret": "c" * 32,
+        "client_id": "usage",
+        "client_secret": "shared",
+        "server_metadata_url": "https://login.example/.well-known/openid-configuration",
+    }
+    people = tmp_path / "people.toml"
+    people.write_text(f'["ana@example.com"]\norganizations = ["{ORGANIZATION}"]\n')
+    use(events_database_url, HOME=str(tmp_path), PEOPLE=str(people), APP_LOAD="true")
+    app = AppTest.from_function(_load_page, default_timeout=PATIENCE)
+    app.secrets = {"auth": secrets}
+    app.user = {"is_logged_in": True, "email": "ana@example.com", "email_verified": True}
+    opened(app, {})
+    header, *rows = PLAIN.replace("many", "2").replace("lots", "3").splitlines()
+    content = "\n".join([f"organization_id,{header}", *(f"{OTHER},{row}" for row in rows)])
+    drop(app, content)
+    assert picker(app, "Organization").options == [str(ORGANIZATION)]
+    assert picker(app, "Organization").value is None
+    assert button(app, "load_file") is None
+    unbroken(picker(app, "Organization").set_value(str(ORGANIZATION)).run())
+    click(app)
+    assert set(stored(events_database_url, "organization_id")) == {(ORGANIZATION,)}
+
+
+def test_the_setting_is_a_switch() -> None:
+    assert config.settings(app_load="true").environment()["USAGE_EXPLORE_APP_LOAD"] == "true"
+    assert config.settings(app_load=False).environment()["USAGE_EXPLORE_APP_LOAD"] == "false"
+    assert "USAGE_EXPLORE_APP_LOAD" not in config.settings().environment()
+    with pytest.raises(Exception, match="app_load: 'maybe' is neither true nor false"):
+        config.settings(app_load="maybe")
+
+
+def test_an_interrupted_load_leaves_nothing(events_database_url: str, tmp_path: Path) -> None:
+    from usage_explore.db import ddl
+    from usage_explore.db.schema import events_table
+
+    path = tmp_path / "usage.csv"
+    path.write_text(PLAIN.replace("many", "2").replace("lots", "3"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with ddl.connect(events_database_url) as connection, pytest.raises(KeyboardInterrupt):
+        load_files(connection, events_table(), [path], progress=interrupt)
+    assert stored(events_database_url) == []
