@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,31 @@ expect.set_options(timeout=PATIENCE * 1_000)
 
 @pytest.fixture(scope="session")
 def site(demo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("app")
+    with _serving(demo_url, tmp_path_factory.mktemp("app")) as served:
+        yield served
+
+
+@pytest.fixture
+def empty_site(events_database_url: str, tmp_path: Path) -> Iterator[Site]:
+    """A server of its own on an empty table, which may be written to."""
+    with _serving(events_database_url, tmp_path) as served:
+        yield served
+
+
+@contextmanager
+def _serving(database_url: str, folder: Path) -> Iterator[Site]:
     log = folder / "log"
     with log.open("wb") as output:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        settings = config.settings(database_url=demo_url, app_url=url)
+        settings = config.settings(database_url=database_url, app_url=url)
         environment = {**settings.environment(), "PYTHONWARNINGS": "ignore"}
         # outside the checkout, as users start it
         process = subprocess.Popen(command("app", port), env=environment, stdout=output, stderr=output, cwd=folder)
         try:
             eventually(lambda: process.poll() is not None or answers(f"{url}/_stcore/health"))
             assert process.poll() is None, log.read_text()
-            yield Site(url, demo_url)
+            yield Site(url, database_url)
         finally:
             process.terminate()
             process.wait(PATIENCE)

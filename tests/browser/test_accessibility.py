@@ -76,6 +76,21 @@ def test_validate(visit: Visit, store: Store, scheme: str) -> None:
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_load(visit: Visit, scheme: str, width: int) -> None:
+    page = visit("/load", color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 1200})
+    expect(page.get_by_role("heading", name="Load a file")).to_be_visible()
+    assert violations(at_rest(page)) == []
+    text = "when;user;in;out\n2026-10-01 10:00;a;1,5;n/a\n2026-10-02 11:00;b;x;4\n"
+    file = {"name": "a <b> file.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    page.locator('input[type="file"]').set_input_files([file])
+    page.locator(".st-key-load_file button").wait_for()
+    for name in ("More columns", "The same in a terminal"):
+        page.get_by_text(name).click()
+        assert violations(at_rest(page)) == []
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

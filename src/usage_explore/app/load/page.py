@@ -26,7 +26,7 @@ _NUMBER = "load number"
 """Session state: how many files were loaded and put aside; each has an upload widget of its own."""
 
 _OUTCOME = "load outcome"
-"""Session state: the digest of the file that was loaded, and its `Outcome`."""
+"""Session state: the id of the upload that was loaded, and its `Outcome`."""
 
 
 def draw(pages: Pages) -> None:
@@ -40,19 +40,20 @@ def draw(pages: Pages) -> None:
     if reason := permission.refusal():
         sentence(reason, icon=":material/lock:")
         return
-    file = _dropped()
-    if file is None:
+    dropped = _dropped()
+    if dropped is None:
         work.forget_checks()
         return
-    digest, outcome = st.session_state.get(_OUTCOME, ("", None))
-    if digest == file.digest and outcome.report is not None:
+    upload_id, file = dropped
+    loaded_id, outcome = st.session_state.get(_OUTCOME, ("", None))
+    if loaded_id == upload_id and outcome.report is not None:
         _loaded(pages, outcome)
         return
-    _mapped(file, view)
+    _mapped(upload_id, file, view)
 
 
-def _dropped() -> File | None:
-    """Draw the upload widget; the file in it."""
+def _dropped() -> tuple[str, File] | None:
+    """Draw the upload widget; the id and the file of the upload in it."""
     number = st.session_state.setdefault(_NUMBER, 0)
     left, right = st.columns([3, 4], gap="medium", vertical_alignment="center")
     with left:
@@ -74,10 +75,10 @@ def _dropped() -> File | None:
         return None
     if uploaded is None:
         return None
-    return File(uploaded.name, uploaded.getvalue())
+    return uploaded.file_id, File(uploaded.name, uploaded.getvalue())
 
 
-def _mapped(file: File, view: LoadView) -> None:
+def _mapped(upload_id: str, file: File, view: LoadView) -> None:
     """Draw the pickers, the check, and the button that loads."""
     key = f"{st.session_state[_NUMBER]} {file.digest[:12]}"
     heading = st.empty()
@@ -108,7 +109,7 @@ def _mapped(file: File, view: LoadView) -> None:
         return
     what = f"{size(len(file.content))}, {check.format}, {counted(len(check.names), 'column')}"
     heading.markdown(f"**{markdown.plain(work.shown_name(file))}** :gray[{markdown.plain(what)}]")
-    _check_and_load(file, check)
+    _check_and_load(upload_id, file, check)
 
 
 def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
@@ -123,7 +124,7 @@ def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
     return base if options == base.options else work.checked(file, options, proposals=False)
 
 
-def _check_and_load(file: File, check: FileCheck) -> None:
+def _check_and_load(upload_id: str, file: File, check: FileCheck) -> None:
     if check.missing:
         columns = " and ".join(LABELS.get(column, column) for column in check.missing)
         _problem(f"Still missing: {columns}. Choose a column, or type a value for all rows.")
@@ -149,14 +150,14 @@ def _check_and_load(file: File, check: FileCheck) -> None:
         if check.rejected and not skip_bad:
             st.caption("Rejected rows refuse the whole file.", width="content")
     if is_clicked and is_ready:
-        _load(file, check.options, skip_bad=skip_bad)
+        _load(upload_id, file, check.options, skip_bad=skip_bad)
     with st.expander("The same in a terminal", key="terminal"):
         st.code(f"{check.command}{' --skip-bad' if skip_bad else ''}", language="bash", wrap_lines=True)
 
 
-def _load(file: File, options: LoadOptions, *, skip_bad: bool) -> None:
+def _load(upload_id: str, file: File, options: LoadOptions, *, skip_bad: bool) -> None:
     outcome = Outcome(timezone=options.timezone or "UTC")
-    st.session_state[_OUTCOME] = file.digest, outcome  # before the load: an interrupted run still leaves its report
+    st.session_state[_OUTCOME] = upload_id, outcome  # before the load: an interrupted run still leaves its report
     try:
         work.load(file, options, outcome, skip_bad=skip_bad)
     except UsageExploreError as error:

@@ -1,0 +1,77 @@
+"""A file dropped in a real browser, mapped with pickers, loaded, and seen in Explore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+from playwright.sync_api import Page, expect
+
+from support.browser_pages import CHART, Site, at_rest, parameters, settled
+from usage_explore.load import LOCAL_ORGANIZATION
+
+SAMPLES = Path(__file__).parents[1] / "load" / "samples"
+SEMICOLONS = """customer;metric;quantity;when
+M\u00fcller GmbH;seats;1.234,50;01.10.2026 08:00
+Soci\u00e9t\u00e9 \u00c9;seats;7,25;02.10.2026 09:30
+"""
+
+NewPage = Callable[..., Page]
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    page.locator('input[type="file"]').set_input_files([{"name": name, "mimeType": "text/csv", "buffer": content}])
+    expect(page.locator(".st-key-load_file button")).to_be_enabled()
+    at_rest(page)
+
+
+def pick(page: Page, label: str, text: str, option: str | None = None) -> None:
+    """Type into a picker and choose what it offers, by default the typed text."""
+    box = page.get_by_role("combobox", name=label).first
+    box.fill(text)
+    page.get_by_role("option", name=option or text).first.click()
+    at_rest(page)
+
+
+def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, empty_site: Site) -> None:
+    page = new_page(base_url=empty_site.url)
+    page.goto("/")
+    page.get_by_role("button", name="Load a file").click()
+    drop(page, "semicolon_decimal_comma.csv", SEMICOLONS.encode())
+    assert urlsplit(page.url).path == "/load"
+    pick(page, "Time zone of the times", "Europe/Berlin")
+    pick(page, "Metric", "= licences")
+    page.get_by_text("The same in a terminal").click()
+    expect(page.get_by_text("--set metric_key=licences")).to_be_visible()
+    page.get_by_role("button", name="Load 2 events").click()
+    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.locator(CHART)).to_be_visible()
+    settled(page)
+    assert parameters(page) == {
+        "organization_id": [str(LOCAL_ORGANIZATION)],
+        "since": ["2026-10-01T06:00:00Z"],
+        "until": ["2026-10-02T07:31:00Z"],
+        "timezone": ["Europe/Berlin"],
+    }
+    page.goto(f"{page.url}&metric=sum_quantity&bucket=hour")
+    settled(page)
+    assert "1,241.75" in page.content()
+    with psycopg.connect(empty_site.database_url) as connection:
+        rows = connection.execute("SELECT metric_key, sum(quantity)::text FROM usage_events GROUP BY 1").fetchall()
+    assert rows == [("licences", "1241.75")]
+
+
+def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site) -> None:
+    page = new_page(base_url=empty_site.url)
+    page.goto("/load")
+    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
+    page.get_by_role("button", name="Load 5 events").click()
+    page.get_by_role("button", name="Open in Explore").click()
+    expect(page.locator(CHART)).to_be_visible()
+    expect(page.get_by_text("5 events").first).to_be_visible()
+    page.get_by_role("link", name="Load", exact=True).click()
+    drop(page, "aws.csv", (SAMPLES / "aws-cur_2.csv").read_bytes())
+    page.get_by_role("button", name="Load 5 events").click()
+    expect(page.get_by_text("nothing was added")).to_be_visible()
