@@ -150,7 +150,7 @@ _HOST = click.option(
 def app(port: int | None, host: str, no_demo: bool) -> None:
     """Open the app in a local server; Ctrl-C ends it.
 
-    An embedded database without events gets the demo's first; a database of yours is never written to.
+    An embedded database without events gets the demo's first; a database of yours never does.
     """
     from usage_explore import config
     from usage_explore.access import bind_check
