@@ -214,9 +214,9 @@ def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
     names = _shown_names(base.names)
     required = st.container()  # drawn last, above the measures, which decide about two of its pickers
     measures = _measures(base, key)
-    not_both = {"metric_key", "quantity"} if measures else set()
     with required:
-        meant = _pickers(REQUIRED, base, names, key, disabled=not_both)
+        fields = [one for one in REQUIRED if not (measures and one.column in ("metric_key", "quantity"))]
+        meant = _pickers(fields, base, names, key)
     proposed = {one.column: _Source.of(base, one.column) for one in OPTIONAL}
     is_open = any(source.chosen for source in proposed.values())
     with st.container(horizontal=True, gap="medium", key="toggles"):
@@ -258,15 +258,14 @@ def _measures(base: FileCheck, key: str) -> tuple[str, ...]:
 
 
 def _pickers(
-    fields: Sequence[Field], base: FileCheck, names: Mapping[str, str], key: str, disabled: set[str] | None = None
+    fields: Sequence[Field], base: FileCheck, names: Mapping[str, str], key: str
 ) -> dict[str, tuple[str, str] | None]:
-    """Draw the pickers; what each of them means by its column, without those that are disabled."""
+    """Draw the pickers; what each of them means by its column."""
     taken: dict[str, tuple[str, str] | None] = {}
     for start in range(0, len(fields), IN_A_ROW):
         for place, one in zip(st.columns(IN_A_ROW), fields[start : start + IN_A_ROW], strict=False):
             source = _Source.of(base, one.column)
             is_measured = one.column == "metric_key" and not source.chosen and _is_measured(base)
-            is_disabled = one.column in (disabled or ())
             with place:
                 picked = st.selectbox(
                     one.label,
@@ -274,15 +273,12 @@ def _pickers(
                     index=0 if source.automatic else None,
                     key=clearable(f"{one.column} {key}", None if source.automatic else source.chosen),
                     format_func=lambda text: names.get(text, formatting.shortened(text, _MAX_LABEL_CHARACTERS)),
-                    placeholder="by the measures" if is_disabled or is_measured else "not in the file",
-                    disabled=is_disabled,
+                    placeholder="by the measures" if is_measured else "not in the file",
                     accept_new_options=True,
                     help=f"{one.meaning} A column of the file, or type a value for all rows.",
                 )
-                if picked and picked == source.chosen and not is_disabled and (reason := base.reasons.get(one.column)):
+                if picked and picked == source.chosen and (reason := base.reasons.get(one.column)):
                     st.caption(markdown.plain(reason))
-            if is_disabled:
-                continue
             taken[one.column] = source.meant(picked)
     return taken
 
