@@ -22,16 +22,19 @@ from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
+from usage_explore.db import names as directory
 from usage_explore.db.catalog import check_instants
-from usage_explore.db.schema import events_table
+from usage_explore.db.names import Entry
+from usage_explore.db.schema import events_table, names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
-from usage_explore.results.types import Event
+from usage_explore.results.types import Event, event_ids, named_events, named_series
 from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
@@ -54,10 +57,11 @@ _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 
 
 class Choice(NamedTuple):
-    """A value and its number of events."""
+    """A value, its number of events, and the name of an id, None if unknown."""
 
     value: str
     events: int
+    name: str | None = None
 
 
 def connect(
@@ -65,13 +69,15 @@ def connect(
     organization_id: UUID | str | None = None,
     *,
     table: str | None = None,
+    names_table: str | None = None,
     home: Path | str | None = None,
     statement_timeout: timedelta | float | None = None,
 ) -> Store:
     """A store on the database at `url`, else the configured one, else the embedded one.
 
     `organization_id` defaults to the configured one, else the only one in the table. `table` is a table or view, `name`
-    or `schema.name`; `statement_timeout` is a timedelta or seconds, default 30.
+    or `schema.name`, `names_table` that of customers' and other names; `statement_timeout` is a timedelta or seconds,
+    default 30.
 
     Raises `ConfigurationError` for an invalid value. The first query connects to the database.
 
@@ -82,6 +88,7 @@ def connect(
         database_url=url,
         organization_id=organization_id,
         table=table,
+        names_table=names_table,
         home=home,
         statement_timeout=statement_timeout,
     )
@@ -99,6 +106,7 @@ def opened(settings: config.Settings) -> Store:
         settle=settings.settle_time,
         app_url=settings.app_url,
         long_statement_timeout=settings.long_statement_timeout,
+        names_table=settings.names_table,
     )
 
 
@@ -109,6 +117,7 @@ class Store:
     `allowed` has the organizations that the caller may see, None for all. `rollup` False answers every query from the
     events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
     metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
+    `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
 
     engine: Engine
@@ -121,6 +130,7 @@ class Store:
     hints: bool = True
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
+    names_table: str | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -159,6 +169,29 @@ class Store:
         with db_engine.transaction(self.engine) as connection:
             return self._scope.organizations(connection, self.table)
 
+    def organization_names(self) -> Names:
+        """The own names of the organizations to choose from."""
+        with db_engine.transaction(self.engine) as connection:
+            visible = self._scope.organizations(connection, self.table)
+            return directory.of_organizations(connection, self._directory, visible)
+
+    def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of some (column, id) of the organization, such as `query.ids()`.
+
+        >>> store.names([("customer_id", "0a7f…")]).name("customer_id", "0a7f…")  # doctest: +SKIP
+        """
+        with self._transaction(EventQuery()) as (connection, scoped):
+            return self._names(connection, scoped, ids)
+
+    def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
+        """At most `most` customers, products and subscriptions with the text in name, external id or id, in any case.
+
+        `column` is `customer_id`, `product_id` or `subscription_id` for one kind only. Names that begin with the text
+        come first, then other names, then ids.
+        """
+        with self._transaction(EventQuery()) as (connection, scoped):
+            return directory.search(connection, self._directory, _organization(scoped), text, column, most)
+
     def now(self) -> datetime:
         """The database's clock."""
         with db_engine.transaction(self.engine) as connection:
@@ -175,7 +208,9 @@ class Store:
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
                 self._hint(connection, query, empty=not rows)
-        return self._page(query, [_event(row) for row in rows])
+            events = [_event(row) for row in rows]
+            names = self._names(connection, query, event_ids(events))
+        return self._page(query, events, names)
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None if it is the first."""
@@ -248,11 +283,14 @@ class Store:
             now = _now(connection)
             resolved, capped = _in_effect(scoped, now)
             series, metrics, served = self._paths(connection, now).aggregate(resolved)
+            keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
+            names = self._names(connection, resolved, ((resolved.group_by, key) for key in keys))
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
         return Aggregate(
             query=resolved,
-            series=series,
+            series=named_series(series, resolved, names),
+            names=names,
             edges=resolved.edges(),
             now=now,
             capped=capped,
@@ -295,7 +333,13 @@ class Store:
             if scoped.as_of is not None:  # as given, even if it is more recent than the settle time
                 settled = settled.replace(as_of=min(scoped.as_of, now))
             settle = self.settle if scoped.as_of is None else None
-            return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress, settle)
+            if plan.lacks_preferences:
+                organization = _organization(scoped)
+                plan = plan.preferring(directory.preferred_currencies(connection, self._directory, organization))
+            validation = plan.validation(
+                connection, self.table, settled, now, self.rollup, self.app_url, progress, settle
+            )
+            return validation.named(self._names(connection, scoped, validation.ids()))
 
     @decimal_context()
     def explain(
@@ -323,7 +367,8 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             resolved, _ = _in_effect(scoped, now)
-            return explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            return dataclasses.replace(explanation, names=self._names(connection, resolved, explanation.ids()))
 
     def export(
         self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
@@ -341,7 +386,8 @@ class Store:
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
-            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas)
+            names_of = self._names_of(connection, scoped)
+            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas, names_of)
             self._hint(connection, scoped, empty=not written.events)
             return written
 
@@ -351,12 +397,15 @@ class Store:
         Raises `QueryError`, `ScopeError` and `DatabaseError` while it is iterated.
         """
         with self._transaction(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas)
+            names_of = self._names_of(connection, scoped)
+            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas, names_of)
 
     def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
-            page, following = csv_page(connection, self.table, scoped, _position(scoped), escape_formulas)
+            names_of = self._names_of(connection, scoped)
+            after = _position(scoped)
+            page, following = csv_page(connection, self.table, scoped, after, escape_formulas, names_of)
         return page, encode_cursor(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
@@ -410,7 +459,9 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
-        return [Choice(*row) for row in rows]
+            named = group in filters.ID_COLUMNS
+            names = self._names(connection, scoped, ((group, value) for value, _ in rows)) if named else NO_NAMES
+        return [Choice(value, events, names.name(group, value)) for value, events in rows]
 
     @contextmanager
     def _transaction(
@@ -464,13 +515,31 @@ class Store:
     def _paths(self, connection: Connection, now: datetime) -> Paths:
         return Paths(connection, self.table, now, self.rollup)
 
-    def _page(self, query: EventQuery, events: list[Event]) -> EventPage:
+    @property
+    def _directory(self) -> Table:
+        return names_table(self.names_table, self.table)
+
+    def _names(self, connection: Connection, query: Query, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of the organization, of these ids and of those in the query's filters."""
+        organization = _organization(query)
+        return directory.read(
+            connection, self._directory, organization, [("organization", organization), *query.ids(), *ids]
+        )
+
+    def _names_of(self, connection: Connection, query: Query) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
+        """The function with which an export reads the names of a page; None for an organization without names."""
+        organization = _organization(query)
+        if not directory.has_names(connection, self._directory, organization):
+            return None
+        return lambda ids: directory.read(connection, self._directory, organization, ids)
+
+    def _page(self, query: EventQuery, events: list[Event], names: Names) -> EventPage:
         more = len(events) > query.limit
         events = events[: query.limit]
         following = None
         if more:
             following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
-        return EventPage(query=query, events=tuple(events), cursor=following, store=self)
+        return EventPage(query=query, events=named_events(events, names), cursor=following, store=self, names=names)
 
 
 def _position(query: EventQuery) -> Position | None:
@@ -491,3 +560,10 @@ def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bo
 
 def _event(row: Any) -> Event:
     return Event(**row._mapping)
+
+
+def _organization(query: Query) -> UUID:
+    """The organization of a query that is scoped to one."""
+    if query.organization_id is None:
+        raise ScopeError("organization_id: is missing")
+    return query.organization_id

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
 from usage_explore.cli.rollup import refresh_rollup, rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import counted
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
 from usage_explore.query import validators
 from usage_explore.results import formulas
 
@@ -44,6 +45,7 @@ def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
 
 
+main.add_command(names)
 main.add_command(rollup)
 main.add_command(validate)
 
@@ -67,7 +69,7 @@ main.add_command(validate)
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
 @common
 def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
-    """Create the events table, or give an existing one the indexes and statistics that it lacks.
+    """Create the events table, or give an existing one the indexes and statistics that it lacks; and the names' table.
 
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
@@ -82,7 +84,7 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         distribute=distribute,
     )
     with connected() as (connection, settings):
-        created = ddl.ensure_schema(connection, settings.table, options)
+        created = ddl.ensure_schema(connection, settings.table, options, settings.names_table)
         connection.commit()
         if not created:
             migrate_table(connection, settings.table, options, click.echo)
@@ -115,7 +117,7 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
-        ddl.ensure_schema(connection, settings.table)
+        ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
         table = schema.events_table(settings.table)
         progress = sys.stderr.isatty()
         report = demo.append(connection, table, seed=seed, until=until, days=days, progress=progress, force=force)
@@ -221,7 +223,7 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         with ddl.connect(url) as connection:
             new = catalog.relation(connection, settings.table) is None
             if new:
-                ddl.ensure_schema(connection, settings.table)
+                ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
@@ -301,9 +303,12 @@ def export(file: Path, query: str, escape_formulas: bool) -> None:
 @main.command()
 @common
 def organizations() -> None:
-    """List the organizations in the table, one UUID per line."""
+    """List the organizations in the table, one UUID per line, followed by its name if it has one."""
     with _reading() as store:
-        click.echo("".join(f"{organization_id}\n" for organization_id in store.organizations()), nl=False)
+        names = store.organization_names()
+        for organization_id in store.organizations():
+            name = names.name("organization", organization_id)
+            say(f"{organization_id}  {shortened(name, MAX_VALUE_CHARACTERS)}" if name else organization_id)
 
 
 @main.group()

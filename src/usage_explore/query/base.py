@@ -28,6 +28,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
     DIMENSION,
+    ID_COLUMNS,
     Exclusions,
     FilterFaults,
     Texts,
@@ -152,6 +153,11 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         explain(cls)
+
+    def ids(self) -> list[tuple[str, str]]:
+        """(column, id) of every customer, product and subscription in the filters."""
+        chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(self, name))]
+        return chosen + [(name, value) for name, values in self.exclude if name in ID_COLUMNS for value in values]
 
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields

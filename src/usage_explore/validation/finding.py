@@ -11,10 +11,12 @@ from uuid import UUID
 
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.formatting import counted
+from usage_explore.names import NO_NAMES, Names, kind_of
 from usage_explore.query import buckets
 from usage_explore.query.base import Query
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.describe import describe
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
@@ -96,8 +98,8 @@ class Finding:
             metric="count" if self.quantity is None else "sum_quantity",
         )
 
-    def to_dict(self, app_url: str) -> dict[str, Any]:
-        """The finding as JSON carries it: ids, times and decimals as text, nulls kept."""
+    def to_dict(self, app_url: str, names: Names = NO_NAMES) -> dict[str, Any]:
+        """The finding as JSON carries it: ids, times and decimals as text, nulls kept; beside each id its name."""
         return {
             "check": self.check,
             "severity": self.severity,
@@ -110,6 +112,7 @@ class Finding:
             "share": plain(self.share),
             "share_of": self.share_of or None,
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
+            **{f"{kind_of(name)}_name": names.name(name, getattr(self, name)) for name in ID_COLUMNS},
             "facts": dict(self.facts),
             "question": describe(self.question),
             "url": self.url(app_url),

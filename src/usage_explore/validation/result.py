@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from usage_explore.decimals import plain, rfc3339
+from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names, ids_in, kind_of
 from usage_explore.query.describe import describe
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import Period
 from usage_explore.query.url_params import link
 from usage_explore.validation.check import Check, Outcome
@@ -48,7 +50,8 @@ class Validation:
     """The answer to `store.validate`: every check's result on one snapshot of one period.
 
     `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
-    `unexamined` counts the period's events that arrived after it, None where there are none.
+    `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
+    the ids in filters, findings and sheets.
     """
 
     period: Period
@@ -57,6 +60,7 @@ class Validation:
     results: tuple[Result, ...]
     app_url: str
     unexamined: Unexamined | None = None
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
@@ -75,11 +79,51 @@ class Validation:
         return {each: sum(finding.severity == each for finding in self.findings) for each in SEVERITIES}
 
     def sheet(self, check: str) -> pd.DataFrame | None:
-        """The table a check made, None where it makes none, did not run, or is not in this validation."""
+        """The table a check made, None where it makes none, did not run, or is not in this validation.
+
+        After a column of ids of which one has a name is that of the names: `customer_name` after `customer_id`.
+        """
         for result in self.results:
             if result.check.name == check and result.outcome is not None:
-                return result.outcome.sheet
+                return self._with_names(result.outcome.sheet)
         return None
+
+    def _with_names(self, sheet: pd.DataFrame | None) -> pd.DataFrame | None:
+        import pandas as pd
+
+        if sheet is None or not self.names:
+            return sheet
+        for heading, column in NAME_COLUMNS.items():
+            if column not in sheet.columns or heading in sheet.columns:
+                continue
+            names = [None if pd.isna(id_) else self.names.name(column, id_) for id_ in sheet[column]]
+            if any(names):
+                columns = list(sheet.columns)
+                position = columns.index(column) + 1
+                sheet = sheet.assign(**{heading: pd.Series(names, dtype="str", index=sheet.index)})
+                sheet = sheet[[*columns[:position], heading, *columns[position:]]]
+        return sheet
+
+    def ids(self) -> Iterator[tuple[str, str]]:
+        """(column, id) of every id in the filters, findings and sheets; of an unknown kind in sentences: of all."""
+        yield from self.period.ids()
+        for finding in self.findings:
+            for column in ID_COLUMNS:
+                if (value := getattr(finding, column)) is not None:
+                    yield column, str(value)
+        sentences = (
+            text for finding in self.findings for text in (finding.sentence, *(text for _, text in finding.facts))
+        )
+        yield from ((column, id_) for id_ in sorted(ids_in(sentences)) for column in ID_COLUMNS)
+        for result in self.results:
+            sheet = result.outcome.sheet if result.outcome else None
+            if sheet is not None:
+                for column in set(ID_COLUMNS).intersection(sheet.columns):
+                    yield from ((column, str(id_)) for id_ in sheet[column].dropna().unique())
+
+    def named(self, names: Names) -> Validation:
+        """The validation with names for its ids."""
+        return replace(self, names=names)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -88,7 +132,8 @@ class Validation:
         Columns: `check`, `severity`, `sentence` (str), `since`, `until` (datetime64[us, zone]), `events` (int64),
         `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), `share_of` (str:
         what the share is of), the subjects `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`,
-        `wallet_currency` (str), `url` (str).
+        `wallet_currency` (str), `url` (str). If an id has a name, `customer_name` (str) follows `customer_id`, likewise
+        for products and subscriptions.
         """
         import pandas as pd
 
@@ -109,6 +154,9 @@ class Validation:
         for name in SUBJECTS:
             texts = [None if getattr(each, name) is None else str(getattr(each, name)) for each in found]
             columns[name] = pd.Series(texts, dtype="str")
+            known = [text and self.names.name(name, text) for text in texts]
+            if any(known):
+                columns[f"{kind_of(name)}_name"] = pd.Series(known, dtype="str")
         columns["url"] = pd.Series([each.url(self.app_url) for each in found], dtype="str")
         return pd.DataFrame(columns)
 
@@ -122,6 +170,7 @@ class Validation:
         as_of, finalized = self.period.as_of, self.period.finalized_at
         return {
             "organization_id": str(self.period.organization_id),
+            "organization_name": self.names.name("organization", self.period.organization_id),
             "period": describe(self.period),
             "since": rfc3339(since),
             "until": rfc3339(until),
@@ -163,7 +212,7 @@ class Validation:
                 }
                 for result in self.results
             ],
-            "findings": [finding.to_dict(self.app_url) for finding in self.findings],
+            "findings": [finding.to_dict(self.app_url, self.names) for finding in self.findings],
         }
 
     def __repr__(self) -> str:
@@ -171,7 +220,8 @@ class Validation:
         among = f"{self.totals.events:,} events"
         if self.unexamined:
             among += f", {self.unexamined.events:,} more not examined"
-        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {describe(self.period)}>"
+        period = self.names.in_text(describe(self.period))
+        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {period}>"
 
     def _repr_html_(self) -> str:
         from html import escape

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from uuid import UUID
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -102,6 +103,18 @@ class Plan:
     checks: tuple[Check, ...]
     invoices: Invoices | None
     preferences: Preferences | None
+
+    @property
+    def lacks_preferences(self) -> bool:
+        """Whether a check could use preferred currencies, and none were given."""
+        return self.preferences is None and any(check.name == "wallets" for check in self.checks)
+
+    def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
+        """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""
+        if not currencies:
+            return self
+        customers = {customer: currency for customer, currency in currencies.items() if customer is not None}
+        return replace(self, preferences=Preferences(customers=customers, default=currencies.get(None)))
 
     def validation(
         self,
