@@ -120,7 +120,10 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
         ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
         table = schema.events_table(settings.table)
         progress = sys.stderr.isatty()
-        report = demo.append(connection, table, seed=seed, until=until, days=days, progress=progress, force=force)
+        names = schema.names_table(settings.names_table, table)
+        report = demo.append(
+            connection, table, seed=seed, until=until, days=days, progress=progress, force=force, names=names
+        )
         refresh_rollup(connection, settings, report.events)
     click.echo(str(report))
 

@@ -224,7 +224,7 @@ def remember(
     connection: psycopg.Connection[Any],
     table: Table,
     organization_id: UUID,
-    entries: Iterable[tuple[str, UUID | str, str | None, str | None]],
+    entries: Iterable[Entry | tuple[str, UUID | str, str | None, str | None]],
 ) -> int | None:
     """Keep the (kind, id, external id, name) of a load, in its transaction: the number of ids; None if it cannot.
 
@@ -233,7 +233,7 @@ def remember(
     """
     rows = (
         Entry(kind_of(kind), id_ if isinstance(id_, UUID) else UUID(id_), external_id, name)
-        for kind, id_, external_id, name in entries
+        for kind, id_, external_id, name, *_ in entries
     )
     try:
         return upsert(connection, table, organization_id, rows)[0]

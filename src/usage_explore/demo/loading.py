@@ -21,9 +21,11 @@ from sqlalchemy import Table
 
 from usage_explore.console import progress_bar
 from usage_explore.db.ddl import Connection
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.names import remember
+from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.demo.business import ORGANIZATIONS, TENANTS
 from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
+from usage_explore.demo.names import entries
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalog
@@ -126,13 +128,15 @@ def append(
     progress: bool = False,
     force: bool = False,
     per_day: int | None = None,
+    names: Table | None = None,
 ) -> DemoReport:
     """Append the demo events with an `ingested_at` up to `until` (default: the database's clock) that are missing.
 
     The first run begins `days` whole days (1 to 3,660) before the day of `until` in UTC; later runs continue from there
     and ignore `days`. Running up to s and then up to t leaves the same rows as running up to t at once; an `until`
     before the end of what is loaded adds nothing. `seed` and `per_day`, the events of an average day, are by default
-    those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`.
+    those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The names of organizations, customers and
+    products are written to `names`, by default `usage_names` beside the table, if it exists.
 
     Each day of a first run is one transaction. A later run is one transaction as a whole, so that a link that is pinned
     meanwhile shows either none of its rows or all. The connection is committed.
@@ -157,6 +161,8 @@ def append(
             per_day=_chosen("per_day", per_day, stored and stored[1], EVENTS_PER_DAY),
         )
         before = _loaded(connection, demo.key)
+        for tenant, organization in enumerate(TENANTS):
+            remember(connection, names_table(None, table) if names is None else names, organization.id, entries(tenant))
     first = min(before, default=reach.date() - timedelta(days=days))
     span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
     missing = [day for day in span if _is_missing(before.get(day), day, reach)]
