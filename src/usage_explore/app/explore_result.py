@@ -236,10 +236,11 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
 
 
 def _label(answer: Aggregate, series: Series, name: str) -> str:
-    """The legend's name of the series; ids by their first eight digits, Other with its number of values."""
+    """The legend's name of the series; ids without a name by their first eight digits, Other with its number."""
     if series.kind == "other" and series.members:
         return f"{name} ({series.members:,})"
-    if answer.query.group_by in ID_COLUMNS and series.key:
+    group = answer.query.group_by
+    if group in ID_COLUMNS and series.key and not answer.names.known(group, series.key):
         return formatting.short_ids(series.key)
     return name
 

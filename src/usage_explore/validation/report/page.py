@@ -30,7 +30,9 @@ from usage_explore.charts import DARK, LIGHT
 from usage_explore.charts.style import millis
 from usage_explore.decimals import decimal_context, total
 from usage_explore.errors import DrawingError, UsageExploreError
+from usage_explore.names import Names
 from usage_explore.query.describe import describe
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
 from usage_explore.validation.finding import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
@@ -136,7 +138,8 @@ def html(
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         validation=validation,
         period=validation.period,
-        title=describe(validation.period.replace(as_of=None)),
+        title=validation.names.in_text(describe(validation.period.replace(as_of=None))),
+        organization=validation.names.full("organization", str(validation.period.organization_id)),
         severities=SEVERITIES,
         entries=entries,
         drawn=MAX_CHARTS,
@@ -172,7 +175,8 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "picture": lambda drawn: Markup(drawn.svg),  # noqa: S704 - `inert` leaves shapes and text only
         "seconds": formatting.elapsed,
         "share": formatting.percent,
-        "subjects": _subjects,
+        "subjects": partial(_subjects, names=validation.names),
+        "named": validation.names.in_text,
         "unexamined": wording.unexamined,
         "verdict": wording.verdict,
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),
@@ -181,11 +185,16 @@ def _environment(validation: Validation) -> jinja2.Environment:
     return environment
 
 
-def _subjects(finding: Finding) -> list[tuple[str, str]]:
+def _subjects(finding: Finding, names: Names) -> list[tuple[str, str]]:
     """The customer, product, subscription, metric, price and wallet of a finding: name and value."""
     values = ((name, getattr(finding, name)) for name in SUBJECTS)
     return [
-        (name.removesuffix("_id").replace("_", " "), wording.text(value)) for name, value in values if value is not None
+        (
+            name.removesuffix("_id").replace("_", " "),
+            wording.text(names.full(name, value) if name in ID_COLUMNS else value),
+        )
+        for name, value in values
+        if value is not None
     ]
 
 
@@ -203,7 +212,8 @@ def picture(store: AggregateSource, validation: Validation, finding: Finding) ->
     try:
         answer = store.aggregate(finding.chart_query(validation.period, validation.now))
         chart = charts.chart(answer, width=CHART_WIDTH, height=CHART_HEIGHT, interactive=False)
-        caption = [f"{describe(answer.query.replace(as_of=None))}.", *(chart.title.to_dict().get("subtitle", []))]
+        words = answer.names.in_text(describe(answer.query.replace(as_of=None)))
+        caption = [f"{words}.", *(chart.title.to_dict().get("subtitle", []))]
         chart.title = alt.Undefined
         if shaded := _shaded(answer, finding):
             chart.layer.insert(0, _band(chart, shaded))
