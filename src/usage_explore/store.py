@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -56,12 +56,21 @@ _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
 
 
-class Choice(NamedTuple):
-    """A value, its number of events, and the name of an id, None if unknown."""
-
+class _ValueAndEvents(NamedTuple):
     value: str
     events: int
-    name: str | None = None
+
+
+class Choice(_ValueAndEvents):
+    """A value and its number of events, a pair; `name` is that of an id, None if unknown, and not part of the pair."""
+
+    name: str | None
+
+    def __new__(cls, value: str, events: int, name: str | None = None) -> Self:
+        """The pair, with its name."""
+        pair = super().__new__(cls, value, events)
+        pair.name = name
+        return pair
 
 
 def connect(

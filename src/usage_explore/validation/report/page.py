@@ -177,6 +177,7 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "share": formatting.percent,
         "subjects": partial(_subjects, names=validation.names),
         "named": validation.names.in_text,
+        "with_names": partial(validation.names.in_text, ids=True),
         "unexamined": wording.unexamined,
         "verdict": wording.verdict,
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),
