@@ -35,7 +35,7 @@ _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 
 _MAX_EXACT_DIGITS = 13  # longer totals are rounded
 _MAX_SHAPE_POINTS = 200  # the newest buckets
-_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 124, 72, 120
+_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
 """Column widths."""
 
 _PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
