@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -22,9 +22,8 @@ from usage_explore import config
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
-from usage_explore.db import names as directory
 from usage_explore.db.catalog import check_instants
-from usage_explore.db.names import Entry
+from usage_explore.db.names import Directory, Entry, of_organizations
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
@@ -34,7 +33,7 @@ from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
-from usage_explore.results.types import Event, event_ids, named_events, named_series
+from usage_explore.results.types import Choice, Event, event_ids, named_events, named_series
 from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
@@ -54,23 +53,6 @@ _MAX_CHOICES = 100_000
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
-
-
-class _ValueAndEvents(NamedTuple):
-    value: str
-    events: int
-
-
-class Choice(_ValueAndEvents):
-    """A value and its number of events, a pair; `name` is that of an id, None if unknown, and not part of the pair."""
-
-    name: str | None
-
-    def __new__(cls, value: str, events: int, name: str | None = None) -> Self:
-        """The pair, with its name."""
-        pair = super().__new__(cls, value, events)
-        pair.name = name
-        return pair
 
 
 def connect(
@@ -182,7 +164,7 @@ class Store:
         """The own names of the organizations to choose from."""
         with db_engine.transaction(self.engine) as connection:
             visible = self._scope.organizations(connection, self.table)
-            return directory.of_organizations(connection, self._directory, visible)
+            return of_organizations(connection, names_table(self.names_table, self.table), visible)
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of some (column, id) of the organization, such as `query.ids()`.
@@ -190,7 +172,7 @@ class Store:
         >>> store.names([("customer_id", "0a7f…")]).name("customer_id", "0a7f…")  # doctest: +SKIP
         """
         with self._transaction(EventQuery()) as (connection, scoped):
-            return self._names(connection, scoped, ids)
+            return self._directory(connection, scoped).names(ids)
 
     def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` customers, products and subscriptions with the text in name, external id or id, in any case.
@@ -199,7 +181,7 @@ class Store:
         come first, then other names, then ids.
         """
         with self._transaction(EventQuery()) as (connection, scoped):
-            return directory.search(connection, self._directory, _organization(scoped), text, column, most)
+            return self._directory(connection, scoped).search(text, column, most)
 
     def now(self) -> datetime:
         """The database's clock."""
@@ -218,7 +200,7 @@ class Store:
             if after is None:
                 self._hint(connection, query, empty=not rows)
             events = [_event(row) for row in rows]
-            names = self._names(connection, query, event_ids(events))
+            names = self._directory(connection, query).names(event_ids(events))
         return self._page(query, events, names)
 
     def events_before(self, page: EventPage) -> EventPage | None:
@@ -293,7 +275,7 @@ class Store:
             resolved, capped = _in_effect(scoped, now)
             series, metrics, served = self._paths(connection, now).aggregate(resolved)
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
-            names = self._names(connection, resolved, ((resolved.group_by, key) for key in keys))
+            names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
         return Aggregate(
@@ -343,12 +325,11 @@ class Store:
                 settled = settled.replace(as_of=min(scoped.as_of, now))
             settle = self.settle if scoped.as_of is None else None
             if plan.lacks_preferences:
-                organization = _organization(scoped)
-                plan = plan.preferring(directory.preferred_currencies(connection, self._directory, organization))
+                plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
             validation = plan.validation(
                 connection, self.table, settled, now, self.rollup, self.app_url, progress, settle
             )
-            return validation.named(self._names(connection, scoped, validation.ids()))
+            return validation.named(self._directory(connection, scoped).names(validation.ids()))
 
     @decimal_context()
     def explain(
@@ -377,7 +358,8 @@ class Store:
             now = _now(connection)
             resolved, _ = _in_effect(scoped, now)
             explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
-            return dataclasses.replace(explanation, names=self._names(connection, resolved, explanation.ids()))
+            names = self._directory(connection, resolved).names(explanation.ids())
+            return dataclasses.replace(explanation, names=names)
 
     def export(
         self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
@@ -395,7 +377,7 @@ class Store:
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
-            names_of = self._names_of(connection, scoped)
+            names_of = self._directory(connection, scoped).reader()
             written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas, names_of)
             self._hint(connection, scoped, empty=not written.events)
             return written
@@ -406,13 +388,13 @@ class Store:
         Raises `QueryError`, `ScopeError` and `DatabaseError` while it is iterated.
         """
         with self._transaction(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            names_of = self._names_of(connection, scoped)
+            names_of = self._directory(connection, scoped).reader()
             yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas, names_of)
 
     def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
-            names_of = self._names_of(connection, scoped)
+            names_of = self._directory(connection, scoped).reader()
             after = _position(scoped)
             page, following = csv_page(connection, self.table, scoped, after, escape_formulas, names_of)
         return page, encode_cursor(following, scoped) if following else None
@@ -468,8 +450,8 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
-            named = group in filters.ID_COLUMNS
-            names = self._names(connection, scoped, ((group, value) for value, _ in rows)) if named else NO_NAMES
+            ids = [(group, value) for value, _ in rows] if group in filters.ID_COLUMNS else []
+            names = self._directory(connection, scoped).names(ids) if ids else NO_NAMES
         return [Choice(value, events, names.name(group, value)) for value, events in rows]
 
     @contextmanager
@@ -524,23 +506,8 @@ class Store:
     def _paths(self, connection: Connection, now: datetime) -> Paths:
         return Paths(connection, self.table, now, self.rollup)
 
-    @property
-    def _directory(self) -> Table:
-        return names_table(self.names_table, self.table)
-
-    def _names(self, connection: Connection, query: Query, ids: Iterable[tuple[str, UUID | str]]) -> Names:
-        """The names of the organization, of these ids and of those in the query's filters."""
-        organization = _organization(query)
-        return directory.read(
-            connection, self._directory, organization, [("organization", organization), *query.ids(), *ids]
-        )
-
-    def _names_of(self, connection: Connection, query: Query) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
-        """The function with which an export reads the names of a page; None for an organization without names."""
-        organization = _organization(query)
-        if not directory.has_names(connection, self._directory, organization):
-            return None
-        return lambda ids: directory.read(connection, self._directory, organization, ids)
+    def _directory(self, connection: Connection, query: Query) -> Directory:
+        return Directory(connection, names_table(self.names_table, self.table), query)
 
     def _page(self, query: EventQuery, events: list[Event], names: Names) -> EventPage:
         more = len(events) > query.limit
@@ -569,10 +536,3 @@ def _in_effect(query: AggregateQuery, now: datetime) -> tuple[AggregateQuery, bo
 
 def _event(row: Any) -> Event:
     return Event(**row._mapping)
-
-
-def _organization(query: Query) -> UUID:
-    """The organization of a query that is scoped to one."""
-    if query.organization_id is None:
-        raise ScopeError("organization_id: is missing")
-    return query.organization_id

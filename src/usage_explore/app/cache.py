@@ -30,7 +30,8 @@ from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.base import Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
-from usage_explore.store import Choice, Store, connect
+from usage_explore.results.types import Choice
+from usage_explore.store import Store, connect
 
 _Q = TypeVar("_Q", bound=Query)
 

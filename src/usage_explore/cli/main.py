@@ -267,7 +267,8 @@ def doctor(zones: tuple[str, ...]) -> None:
             validators.zone_name(zone)
         except ValueError as error:
             raise ConfigurationError(f"--timezone: {error}") from None
-    findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout, zones)
+    url = config.database_url(settings)
+    findings = doctor.examine(url, settings.table, settings.statement_timeout, zones, settings.names_table)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)

@@ -7,7 +7,9 @@ transaction of the answer, one bounded statement for each; writing on a read-wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -30,8 +32,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.errors import TableMismatch
+from usage_explore.errors import ScopeError, TableMismatch
 from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
+from usage_explore.query.base import Query
 from usage_explore.sql.identifiers import identifier
 
 MAX_NAMED_IDS = 100_000
@@ -82,31 +85,6 @@ def is_readable(connection: psycopg.Connection[Any], table: Table) -> bool:
     return bool(row and row[0])
 
 
-def has_names(connection: Connection, table: Table, organization_id: UUID) -> bool:
-    """Whether the directory has a row of this organization."""
-    if not _is_readable(connection, table):
-        return False
-    return bool(connection.execute(select(exists().where(table.c.organization_id == organization_id))).scalar_one())
-
-
-def read(connection: Connection, table: Table, organization_id: UUID, ids: Iterable[tuple[str, UUID | str]]) -> Names:
-    """The names of these (kind, id), of at most `MAX_NAMED_IDS` of them; a kind may be written as its column."""
-    by_kind: dict[str, set[UUID]] = {}
-    for number, (kind, id_) in enumerate(dict.fromkeys(ids)):
-        if number == MAX_NAMED_IDS:
-            break
-        by_kind.setdefault(kind_of(kind), set()).add(id_ if isinstance(id_, UUID) else UUID(id_))
-    if not by_kind or not _is_readable(connection, table):
-        return NO_NAMES
-    wanted = [and_(table.c.kind == kind, _is_one_of(table, ids)) for kind, ids in by_kind.items()]
-    return _names(connection, table, table.c.organization_id == organization_id, or_(*wanted))
-
-
-def read_texts(connection: Connection, table: Table, organization_id: UUID, ids: Iterable[str]) -> Names:
-    """The names of ids whose kind is unknown, as they are written in sentences."""
-    return read(connection, table, organization_id, ((kind, id_) for id_ in ids for kind in KINDS))
-
-
 def of_organizations(connection: Connection, table: Table, organization_ids: Sequence[UUID]) -> Names:
     """The own names of these organizations, which the caller may see."""
     if not organization_ids or not _is_readable(connection, table):
@@ -118,48 +96,81 @@ def of_organizations(connection: Connection, table: Table, organization_ids: Seq
     return Names({("organization", str(id_)): name for id_, name in reversed(rows) if name})
 
 
-def search(
-    connection: Connection, table: Table, organization_id: UUID, text: str, kind: str | None = None, most: int = 50
-) -> list[Entry]:
-    """At most `most` rows whose name, external id or id contains the text, in any case.
+@dataclass(frozen=True)
+class Directory:
+    """The directory as a query of one organization reads it, in the query's transaction."""
 
-    Names that begin with the text come first, then other names, then ids; each by name. All rows for an empty text.
-    """
-    if not _is_readable(connection, table):
-        return []
-    c = table.c
-    part = text.lower()
-    name = func.lower(_shown(table))
-    hits = or_(
-        name.contains(part, autoescape=True),
-        func.lower(c.external_id).contains(part, autoescape=True),
-        c.id.cast(Text).contains(part, autoescape=True),
-    )
-    rank = case(
-        (name.startswith(part, autoescape=True), 0),
-        (name.contains(part, autoescape=True), 1),
-        else_=2,
-    )
-    statement = select(c.kind, c.id, c.external_id, c.name, c.preferred_currency).where(
-        c.organization_id == organization_id, c.kind.in_([kind_of(kind)] if kind else KINDS), hits
-    )
-    statement = statement.order_by(rank, name, c.kind, c.id).limit(most)
-    return [Entry(*row) for row in connection.execute(statement)]
+    connection: Connection
+    table: Table
+    query: Query
 
+    def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of the ids in the query's filters, and of these (column, id)."""
+        return self._read([*self.query.ids(), *ids])
 
-def preferred_currencies(connection: Connection, table: Table, organization_id: UUID) -> dict[UUID | None, str]:
-    """The preferred currency of each customer that has one, and under None that of the organization."""
-    if not _is_readable(connection, table):
-        return {}
-    c = table.c
-    own = and_(c.kind == "organization", c.id == c.organization_id)
-    statement = select(c.kind, c.id, func.min(c.preferred_currency)).where(
-        c.organization_id == organization_id,
-        or_(c.kind == "customer", own),
-        func.btrim(c.preferred_currency) != "",
-    )
-    rows = connection.execute(statement.group_by(c.kind, c.id)).all()
-    return {None if kind == "organization" else id_: currency for kind, id_, currency in rows}
+    def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
+        """The function with which an export reads the names of a page's ids; None if the organization has no names."""
+        if not self._is_readable:
+            return None
+        any_row = select(exists().where(self.table.c.organization_id == self._organization))
+        return self._read if self.connection.execute(any_row).scalar_one() else None
+
+    def search(self, text: str, kind: str | None = None, most: int = 50) -> list[Entry]:
+        """At most `most` rows whose name, external id or id contains the text, in any case; all for an empty text.
+
+        Names that begin with the text come first, then other names, then ids; each by name.
+        """
+        if not self._is_readable:
+            return []
+        c, part = self.table.c, text.lower()
+        name = func.lower(_shown(self.table))
+        hits = or_(
+            name.contains(part, autoescape=True),
+            func.lower(c.external_id).contains(part, autoescape=True),
+            c.id.cast(Text).contains(part, autoescape=True),
+        )
+        starts, contains = name.startswith(part, autoescape=True), name.contains(part, autoescape=True)
+        statement = select(c.kind, c.id, c.external_id, c.name, c.preferred_currency).where(
+            c.organization_id == self._organization, c.kind.in_([kind_of(kind)] if kind else KINDS), hits
+        )
+        rank = case((starts, 0), (contains, 1), else_=2)
+        rows = self.connection.execute(statement.order_by(rank, name, c.kind, c.id).limit(most))
+        return [Entry(*row) for row in rows]
+
+    def preferred_currencies(self) -> dict[UUID | None, str]:
+        """The preferred currency of each customer that has one, and under None that of the organization."""
+        if not self._is_readable:
+            return {}
+        c = self.table.c
+        own = and_(c.kind == "organization", c.id == c.organization_id)
+        statement = select(c.kind, c.id, func.min(c.preferred_currency)).where(
+            c.organization_id == self._organization,
+            or_(c.kind == "customer", own),
+            func.btrim(c.preferred_currency) != "",
+        )
+        rows = self.connection.execute(statement.group_by(c.kind, c.id)).all()
+        return {None if kind == "organization" else id_: currency for kind, id_, currency in rows}
+
+    @property
+    def _organization(self) -> UUID:
+        if self.query.organization_id is None:
+            raise ScopeError("organization_id: is missing")
+        return self.query.organization_id
+
+    @property
+    def _is_readable(self) -> bool:
+        return _is_readable(self.connection, self.table)
+
+    def _read(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of at most `MAX_NAMED_IDS` of these (column, id)."""
+        by_kind: dict[str, set[UUID]] = {}
+        for kind, id_ in islice(dict.fromkeys(ids), MAX_NAMED_IDS):
+            by_kind.setdefault(kind_of(kind), set()).add(id_ if isinstance(id_, UUID) else UUID(id_))
+        if not by_kind or not self._is_readable:
+            return NO_NAMES
+        wanted = [and_(self.table.c.kind == kind, _is_one_of(self.table, ids)) for kind, ids in by_kind.items()]
+        own = self.table.c.organization_id == self._organization
+        return _names(self.connection, self.table, own, or_(*wanted))
 
 
 def ids_by_external_id(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339
@@ -87,6 +87,23 @@ class Series:
         if self.kind == "value":
             return self.key or "(empty)"
         return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
+
+
+class _ValueAndEvents(NamedTuple):
+    value: str
+    events: int
+
+
+class Choice(_ValueAndEvents):
+    """A value and its number of events, a pair; `name` is that of an id, None if unknown, and not part of the pair."""
+
+    name: str | None
+
+    def __new__(cls, value: str, events: int, name: str | None = None) -> Self:
+        """The pair, with its name."""
+        pair = super().__new__(cls, value, events)
+        pair.name = name
+        return pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Validation:
 
     def ids(self) -> Iterator[tuple[str, str]]:
         """(column, id) of every id in the filters, findings and sheets; of an unknown kind in sentences: of all."""
-        yield from self.period.ids()
+        yield "organization_id", str(self.period.organization_id)
         for finding in self.findings:
             for column in ID_COLUMNS:
                 if (value := getattr(finding, column)) is not None:
