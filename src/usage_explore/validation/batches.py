@@ -24,8 +24,7 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import INSTANT, currency_codes, part
 from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
 
 _Key = TypeVar("_Key")

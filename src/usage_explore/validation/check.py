@@ -1,21 +1,25 @@
-"""What a check is: a row of the registry, and what it is given to work with."""
+"""A check: its row of the registry, the period that it examines, and its result in a validation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import Connection, Select, Table
+from sqlalchemy import Connection, Select, Table, select
 
+from usage_explore.decimals import plain, rfc3339
 from usage_explore.query.base import Query
+from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.url_params import link
 from usage_explore.rollup.routing import Paths
-from usage_explore.validation.finding import Finding
-from usage_explore.validation.totals import Totals, part
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.finding import SEVERITIES, SUBJECTS, Finding, Severity, by_impact
+from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a check found, among how many things it looked at (`looked_at`, of what `Check.unit` says).
+    """The findings of a check, and the number of items that it examined (`looked_at`, in `Check.unit`).
 
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
     decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
@@ -107,6 +111,12 @@ class Examination:
         }
         return given[need] is not None
 
+    def has_column(self, name: str, period: Period | None = None) -> bool:
+        """Whether any event of the period has the column; by default any event of the organization at any time."""
+        where = conditions(self.table, period or organization_period(self.period))
+        statement = select(self.table.c[name]).where(*where, self.table.c[name].is_not(None)).limit(1)
+        return self.connection.execute(statement).first() is not None
+
     def rows(self, statement: Select[Any]) -> Iterator[Any]:
         """The statement's rows, which must be few beside the events: they are held here, made Python's one by one.
 
@@ -138,3 +148,164 @@ class Examination:
     @property
     def _shared(self) -> dict[str, Any]:
         return self.period.shared_with(Query)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
+    the events lack, `failed` what went wrong.
+    """
+
+    check: Check
+    outcome: Outcome | None
+    took: timedelta
+    skipped: str = ""
+    failed: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it ran, had something to examine, and has no finding."""
+        return self.outcome is not None and not self.outcome.findings and self.outcome.looked_at > 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it left usage unjudged, such as series of too few events; the note says how much and why."""
+        return self.outcome is not None and self.outcome.is_partial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The answer to `store.validate`: every check's result on one snapshot of one period.
+
+    `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
+    `unexamined` counts the period's events that arrived after it, None where there are none.
+    """
+
+    period: Period
+    now: datetime
+    totals: Totals
+    results: tuple[Result, ...]
+    app_url: str
+    unexamined: Unexamined | None = None
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of all checks, by impact."""
+        return by_impact(
+            finding for result in self.results if result.outcome is not None for finding in result.outcome.findings
+        )
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The checks that could not be run to their end: what they look for was not looked for."""
+        return tuple(result for result in self.results if result.failed)
+
+    def counts(self) -> Mapping[Severity, int]:
+        """How many findings there are of each severity, the gravest first."""
+        return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
+
+    def sheet(self, check: str) -> pd.DataFrame | None:
+        """The table a check made, None where it makes none, did not run, or is not in this validation."""
+        for result in self.results:
+            if result.check.name == check and result.outcome is not None:
+                return result.outcome.sheet
+        return None
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per finding, by impact.
+
+        Columns: `check`, `severity`, `sentence` (str), `since`, `until` (datetime64[us, zone]), `events` (int64),
+        `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), `share_of` (str:
+        what the share is of), the subjects `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`,
+        `wallet_currency` (str), `url` (str).
+        """
+        import pandas as pd
+
+        def column(name: str, dtype: str) -> pd.Series[Any]:
+            return pd.Series([getattr(finding, name) for finding in self.findings], dtype=dtype)
+
+        instant, zone = "datetime64[us, UTC]", self.period.zone
+        columns: dict[str, Any] = {
+            "check": column("check", "str"),
+            "severity": column("severity", "str"),
+            "sentence": column("sentence", "str"),
+            "since": column("since", instant).dt.tz_convert(zone),
+            "until": column("until", instant).dt.tz_convert(zone),
+            "events": column("events", "int64"),
+            "quantity": column("quantity", "object"),
+            "amounts": column("amounts", "object").map(dict),
+            "share": column("share", "object"),
+            "share_of": column("share_of", "str"),
+        }
+        for name in SUBJECTS:
+            subjects = (getattr(finding, name) for finding in self.findings)
+            columns[name] = pd.Series([None if subject is None else str(subject) for subject in subjects], dtype="str")
+        columns["url"] = pd.Series([finding.url(self.app_url) for finding in self.findings], dtype="str")
+        return pd.DataFrame(columns)
+
+    def url(self) -> str:
+        """The link that opens this very period in the app."""
+        return link(self.app_url, "validate", self.period)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The validation as JSON carries it: decimals and times as text."""
+        since, until = self.period.span
+        as_of, finalized = self.period.as_of, self.period.finalized_at
+        return {
+            "organization_id": str(self.period.organization_id),
+            "period": describe(self.period),
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "timezone": self.period.timezone,
+            "as_of": rfc3339(as_of) if as_of else None,
+            "finalized_at": rfc3339(finalized) if finalized else None,
+            "url": self.url(),
+            "totals": {
+                "events": self.totals.events,
+                "quantities": {
+                    metric: {"events": events, "quantity": plain(quantity)}
+                    for metric, (events, quantity) in sorted(self.totals.metrics.items())
+                },
+                "costs": [
+                    {"currency": currency, "amount": plain(amount)}
+                    for currency, amount in sorted(self.totals.costs.items(), key=lambda item: item[0] or "")
+                ],
+            },
+            "unexamined": {
+                "events": self.unexamined.events,
+                "latest_ingested_at": rfc3339(self.unexamined.latest),
+                "settled_at": rfc3339(self.unexamined.settled_at) if self.unexamined.settled_at else None,
+            }
+            if self.unexamined
+            else None,
+            "findings_by_severity": dict(self.counts()),
+            "checks": [
+                {
+                    "check": result.check.name,
+                    "title": result.check.title,
+                    "skipped": result.skipped or None,
+                    "failed": result.failed or None,
+                    "looked_at": result.outcome.looked_at if result.outcome else None,
+                    "unit": result.check.unit,
+                    "note": result.outcome.note if result.outcome else "",
+                    "partial": result.is_partial,
+                    "findings": len(result.outcome.findings) if result.outcome else None,
+                    "milliseconds": round(result.took.total_seconds() * 1000, 1),
+                }
+                for result in self.results
+            ],
+            "findings": [finding.to_dict(self.app_url) for finding in self.findings],
+        }
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
+        among = f"{self.totals.events:,} events"
+        if self.unexamined:
+            among += f", {self.unexamined.events:,} more not examined"
+        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {describe(self.period)}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=30)}"

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Select, Table, Text, case, cast, func, litera
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
-from usage_explore.validation.totals import currency_codes
+from usage_explore.validation.periods import currency_codes
 
 SAMPLE_EVENTS = 30_000
 """Events of a sample, between this and twice as many."""

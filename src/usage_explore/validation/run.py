@@ -15,11 +15,10 @@ from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
-from usage_explore.validation.check import Check, Examination
+from usage_explore.validation.check import Check, Examination, Result, Validation
+from usage_explore.validation.periods import totals, unexamined
 from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.result import Result, Validation
-from usage_explore.validation.totals import totals, unexamined
 from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences
 
 _TOO_LONG = (

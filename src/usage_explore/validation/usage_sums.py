@@ -18,8 +18,7 @@ from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import INSTANT, currency_codes, part
 
 _Key = TypeVar("_Key")
 

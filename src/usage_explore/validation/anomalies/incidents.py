@@ -12,7 +12,7 @@ from usage_explore.validation.anomalies.deviations import Deviation
 from usage_explore.validation.anomalies.series import Step
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import SEVERITIES, Severity
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import part
 
 HIGH_SPIKE_SHARE, HIGH_SPIKE_RATIO = 0.2, 3.0
 """Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value."""

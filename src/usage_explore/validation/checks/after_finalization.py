@@ -23,8 +23,7 @@ from usage_explore.validation.arrivals import BulkLoads, bulk_loads, in_loads, o
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,

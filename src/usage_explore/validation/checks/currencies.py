@@ -25,8 +25,7 @@ from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
-from usage_explore.validation.periods import preceding
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import currency_codes, part, preceding
 from usage_explore.validation.usage_sums import (
     UsageSum,
     add_row,

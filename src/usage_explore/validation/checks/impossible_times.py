@@ -38,8 +38,7 @@ from usage_explore.validation.batches import (
 )
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)

@@ -41,8 +41,7 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.impossible_times import MAX_AGE
 from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.periods import INSTANT, preceding
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import INSTANT, part, preceding
 from usage_explore.validation.usage_sums import UsageSum
 
 if TYPE_CHECKING:

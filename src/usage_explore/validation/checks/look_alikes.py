@@ -52,7 +52,7 @@ from usage_explore.validation.batches import (
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks import coincidences
 from usage_explore.validation.finding import Severity
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]

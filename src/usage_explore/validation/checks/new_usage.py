@@ -15,8 +15,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, closed, earlier, has_column
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import joined, sum_of_query, valid_filters
 
 NAME = "new_usage"
@@ -69,7 +68,7 @@ def examine(examination: Examination) -> Outcome:
     rows = list(examination.rows(statement(examination.table, period)))
     if not rows:
         return Outcome()
-    if not any(row.subscribed for row in rows) and not has_column(examination, "subscription_id"):
+    if not any(row.subscribed for row in rows) and not examination.has_column("subscription_id"):
         return Outcome(
             skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
         )

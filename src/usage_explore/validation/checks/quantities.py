@@ -44,8 +44,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, day_edges, day_number, preceding
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part, preceding
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     OwnUsage,

@@ -21,8 +21,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import has_column, preceding
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import part, preceding
 from usage_explore.validation.usage_sums import UsageSum, joined, sum_of_query, valid_filters
 
 NAME = "unrated"
@@ -70,7 +69,7 @@ def examine(examination: Examination) -> Outcome:
             continue
         usages = [Usage.of(row, name) for row in rows]
         if usages and all(each.missing == each.events for each in usages):
-            if not has_column(examination, name):
+            if not examination.has_column(name):
                 absent.append(COLUMNS[name])
                 continue
             if gone := _gone(examination, name):
@@ -91,7 +90,7 @@ def _gone(examination: Examination, name: str) -> Finding | None:
     """That no event of the period has what events before it have, or None where those have none either."""
     period = examination.period
     before = preceding(period)
-    if before is None or not has_column(examination, name, before):
+    if before is None or not examination.has_column(name, before):
         return None
     question = examination.events_question(missing=examination.missing(name))
     found = _there(sum_of_query(examination, question))

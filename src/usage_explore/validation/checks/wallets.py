@@ -20,8 +20,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited_findings
-from usage_explore.validation.periods import has_column
-from usage_explore.validation.totals import currency_code, part
+from usage_explore.validation.periods import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
@@ -123,7 +122,7 @@ def examine(examination: Examination) -> Outcome:
     unknown = (
         examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     )
-    if unknown and not has_column(examination, "wallet_currency"):
+    if unknown and not examination.has_column("wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
     customers = {row.customer_id for row, _, _ in shown.rows}
     findings: list[Finding] = []

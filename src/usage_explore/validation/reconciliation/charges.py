@@ -26,6 +26,7 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
@@ -34,7 +35,6 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.totals import part
 from usage_explore.validation.wallet_preferences import NOBODY, Preferences
 
 DOUBLED_FACTOR = 2

@@ -17,8 +17,8 @@ from usage_explore.formatting import counted, data_value, listed, percent, span_
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.check import Examination
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
-from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"

@@ -43,8 +43,8 @@ from usage_explore.files.values import (
     uuid_text,
 )
 from usage_explore.query import validators
+from usage_explore.validation.periods import currency_code
 from usage_explore.validation.records import Records, opened
-from usage_explore.validation.totals import currency_code
 
 if TYPE_CHECKING:
     from usage_explore.validation.records import RecordSource
