@@ -1,6 +1,6 @@
 """Validation of billing: is a period right, and if not, which events are to blame and what are they worth.
 
-One check is one small module, one row of `registry.CHECKS`. `Store.validate` runs them on one snapshot.
+One check is one small module, one row of `run.CHECKS`. `Store.validate` runs them on one snapshot.
 """
 
 from usage_explore.validation.check import Result, Validation

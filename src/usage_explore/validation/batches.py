@@ -1,15 +1,21 @@
-"""Batches: a customer's events of one kind that are close in time, such as duplicates, and the findings they make.
+"""Batches: events that belong together since they are close in time, such as duplicates, or were loaded together.
 
-Events of one kind and customer that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
+A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
 `STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
 sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
 its own finding if they are a large share of its usage; else one finding reports them together with those of other
 customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
 memory here.
+
+A bulk load has events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival:
+`load` stores it where a file has no `ingested_at`, as does one `INSERT` of a history. Events of several days share one
+`ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
+the latest, so that what is not late by it is not late; how late the others were is unknown.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -18,14 +24,32 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, or_, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    DateTime,
+    Interval,
+    Select,
+    Table,
+    any_,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, currency_codes, part
-from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
+from usage_explore.validation.periods import INSTANT, currency_codes, organization_period, part
+from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage, sum_of_query
 
 _Key = TypeVar("_Key")
 
@@ -43,6 +67,21 @@ MAX_OPEN_INCIDENTS = 10
 
 MAX_SMALL_CUSTOMERS = 10
 """Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
+
+MIN_LATE_LAG = timedelta(hours=24)
+"""Time from an event to its arrival above which it may be late."""
+
+MAX_LOAD_DURATION = timedelta(hours=2)
+"""Time within which files that are loaded are one load."""
+
+MIN_LOADED_DAYS = 2
+"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
+
+MAX_LOAD_TIMES = 1_000
+"""Arrival times that are examined, those with the most late events."""
+
+_DAY = timedelta(days=1)
+_TIMES = ARRAY(DateTime(timezone=True))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -316,3 +355,88 @@ def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
         if events >= MIN_BATCH_EVENTS
     ]
     return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLoads:
+    """The values of `ingested_at` that bulk loads have, in order, and what of the period came with them, if any did."""
+
+    times: tuple[datetime, ...] = ()
+    found: UsageSum | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events of the period came with them."""
+        return self.found.events if self.found else 0
+
+
+def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
+    """Whether an event came with the loads of these times."""
+    return ingested_at == any_(cast(literal(list(times), _TIMES), _TIMES))
+
+
+def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
+    """The conditions that leave out what came with the loads of these times; none without any."""
+    return [~in_loads(ingested_at, times)] if times else []
+
+
+def bulk_loads(examination: Examination) -> BulkLoads:
+    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
+    times = load_times(examination, examination.period)
+    if not times:
+        return BulkLoads()
+    found = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
+    return BulkLoads(times, found) if found else BulkLoads()
+
+
+def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
+    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
+    table = examination.table
+    every = organization_period(period, *period.span)
+    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
+    if not suspects:
+        return ()
+    days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
+    for row in examination.rows(by_day(table, every, suspects)):
+        days[row.day][row.ingested_at] = row.events
+    return tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
+
+
+def shared_times(table: Table, period: Period) -> Select[Any]:
+    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
+    c = table.c
+    events = func.count()
+    return (
+        select(c.ingested_at, events.label("events"))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
+        .group_by(c.ingested_at)
+        .having(events > 1)
+        .order_by(events.desc(), c.ingested_at)
+        .limit(MAX_LOAD_TIMES)
+    )
+
+
+def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[Any]:
+    """The period's `events` by `day` of 24 hours and, for these times, `ingested_at` (else NULL)."""
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
+    arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
+    found = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
+    return found.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
+
+
+def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
+    """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
+    found: list[list[datetime]] = []
+    for time in times:
+        if found and time - found[-1][0] <= MAX_LOAD_DURATION:
+            found[-1].append(time)
+        else:
+            found.append([time])
+    return found
+
+
+def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
+    filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
+    return filled >= min(MIN_LOADED_DAYS, len(days))

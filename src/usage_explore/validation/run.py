@@ -1,4 +1,4 @@
-"""Run checks: which ones, on what, each with its result."""
+"""Every check, in the order in which they run and are reported, and their run on one snapshot of a period."""
 
 from __future__ import annotations
 
@@ -15,11 +15,48 @@ from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
+from usage_explore.validation.anomalies import check as shifts
 from usage_explore.validation.check import Check, Examination, Result, Validation
+from usage_explore.validation.checks import (
+    after_finalization,
+    currencies,
+    duplicates,
+    impossible_times,
+    late_arrivals,
+    look_alikes,
+    new_usage,
+    quantities,
+    silence,
+    unit_costs,
+    unit_errors,
+    unrated,
+    wallets,
+)
 from usage_explore.validation.periods import totals, unexamined
+from usage_explore.validation.reconciliation import check as reconciliation
 from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
-from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences
+
+_ALL: tuple[Check, ...] = (
+    duplicates.CHECK,
+    look_alikes.CHECK,
+    late_arrivals.CHECK,
+    after_finalization.CHECK,
+    impossible_times.CHECK,
+    quantities.CHECK,
+    unit_errors.CHECK,
+    shifts.CHECK,
+    silence.CHECK,
+    new_usage.CHECK,
+    unrated.CHECK,
+    currencies.CHECK,
+    unit_costs.CHECK,
+    wallets.CHECK,
+    reconciliation.CHECK,
+)
+
+CHECKS = {check.name: check for check in _ALL}
+"""The checks by name."""
 
 _TOO_LONG = (
     "a statement took longer than it may; shorten the period, add a filter, or raise the bound"

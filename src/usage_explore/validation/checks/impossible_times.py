@@ -24,7 +24,6 @@ from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, dimension, expression, filters, outside_bounds, scope, within_bounds
-from usage_explore.validation.arrivals import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.batches import (
     BATCH_GAP,
     MIN_BATCH_EVENTS,
@@ -32,9 +31,12 @@ from usage_explore.validation.batches import (
     STEADY_GAP,
     Batch,
     BatchWording,
+    BulkLoads,
     batch_columns,
     batched,
+    bulk_loads,
     outcome,
+    outside_loads,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import Finding, Severity, limited

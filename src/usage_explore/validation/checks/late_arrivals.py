@@ -18,25 +18,23 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.arrivals import (
+from usage_explore.validation.batches import (
+    BATCH_GAP,
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
     MIN_LOADED_DAYS,
-    BulkLoads,
-    bulk_loads,
-    load_times,
-    outside_loads,
-)
-from usage_explore.validation.batches import (
-    BATCH_GAP,
     SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
+    BulkLoads,
     batch_columns,
     batched,
+    bulk_loads,
     is_soon,
+    load_times,
     outcome,
+    outside_loads,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.checks.impossible_times import MAX_AGE
