@@ -284,10 +284,10 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.validation import run
+        from usage_explore.validation import registry
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        plan = run.plan(checks, invoices, wallets)
+        plan = registry.plan(checks, invoices, wallets)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = _now(connection)

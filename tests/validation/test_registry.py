@@ -12,7 +12,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
 from usage_explore.sql.filters import to_sql
 from usage_explore.validation.check import Check
-from usage_explore.validation.run import CHECKS
+from usage_explore.validation.registry import CHECKS
 
 PERIOD = Period(
     organization_id=generated_events.ORGANIZATION,

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from support import generated_events
 from usage_explore import Period, QueryError, Store
 from usage_explore.errors import DatabaseUnavailable, NotExact
-from usage_explore.validation import run
+from usage_explore.validation import registry
 from usage_explore.validation.check import Check, Examination, Outcome
 
 PERIOD = Period(since="2020-01-01T00:00:00Z", until="2030-01-01T00:00:00Z")
 
 
 def check(name: str, examine: object) -> Check:
-    duplicates = run.CHECKS["duplicates"]
+    duplicates = registry.CHECKS["duplicates"]
     return replace(duplicates, name=name, examine=examine, needs=None)  # type: ignore[arg-type]
 
 
@@ -43,7 +43,7 @@ def cancelled(examination: Examination) -> Outcome:
 def test_what_one_check_cannot_do_leaves_the_others_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {"slow": slow, "inexact": inexact, "counting": counting}
     for name, examine in checks.items():
-        monkeypatch.setitem(run.CHECKS, name, check(name, examine))
+        monkeypatch.setitem(registry.CHECKS, name, check(name, examine))
     hasty = replace(store, long_statement_timeout=timedelta(seconds=1))
     validation = hasty.validate(PERIOD, checks=list(checks))
     slow_one, inexact_one, counted = validation.results
@@ -59,7 +59,7 @@ def test_what_one_check_cannot_do_leaves_the_others_alone(store: Store, monkeypa
 
 
 def test_a_database_that_is_gone_ends_the_validation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run.CHECKS, "cancelled", check("cancelled", cancelled))
+    monkeypatch.setitem(registry.CHECKS, "cancelled", check("cancelled", cancelled))
     with pytest.raises(DatabaseUnavailable):
         store.validate(PERIOD, checks=["cancelled"])
 

@@ -1,9 +1,8 @@
 """Validation of billing: is a period right, and if not, which events are to blame and what are they worth.
 
-One check is one small module, one row of `run.CHECKS`. `Store.validate` runs them on one snapshot.
+One check is one small module, one row of `registry.CHECKS`. `Store.validate` runs them on one snapshot.
 """
 
-from usage_explore.validation.check import Result, Validation
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.check import SEVERITIES, Finding, Result, Severity, Validation
 
 __all__ = ["SEVERITIES", "Finding", "Result", "Severity", "Validation"]

@@ -46,8 +46,7 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Examination, Outcome
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, currency_codes, organization_period, part
 from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage, sum_of_query
 

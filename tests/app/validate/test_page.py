@@ -28,7 +28,7 @@ from usage_explore.query.queries import Period
 from usage_explore.sql import filters
 from usage_explore.validation import Finding, Validation
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.run import CHECKS
+from usage_explore.validation.registry import CHECKS
 
 LINK = {"organization_id": ACME, **WINDOW, "as_of": "2026-10-05T00:00:00Z"}
 HOSTILE = "".join(hostile_values.WORST[2:5])

@@ -16,7 +16,7 @@ from usage_explore.db import timeouts
 from usage_explore.db.schema import events_table
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
-from usage_explore.validation.run import CHECKS
+from usage_explore.validation.registry import CHECKS
 
 
 class Gone(BaseException):

@@ -14,7 +14,7 @@ from usage_explore import EventQuery, QueryError
 from usage_explore.app.page_state import ValidateView, identity
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
-from usage_explore.validation.run import CHECKS
+from usage_explore.validation.registry import CHECKS
 
 START = datetime(2026, 9, 1, tzinfo=UTC)
 CUSTOMER = UUID("0a7f3c52-5f0e-4c57-9a35-8d1f2f0c6b11")

@@ -28,8 +28,8 @@ from usage_explore.query.filters import GROUPS, ID_COLUMNS
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.recount import sheet_totals
-from usage_explore.validation.run import CHECKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
-from usage_explore.validation.run import CHECKS
+from usage_explore.validation.registry import CHECKS
 
 _TIME = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _NEEDS = {

@@ -30,8 +30,8 @@ from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
 from usage_explore.results import frames
 from usage_explore.validation import SEVERITIES, Severity, Validation, report
+from usage_explore.validation.registry import CHECKS
 from usage_explore.validation.report.wording import unexamined
-from usage_explore.validation.run import CHECKS
 
 _PRESETS = {"this_month": "This month", "last_month": "Last month", "30d": "30 d", "custom": "Custom"}
 _THIRTY_DAYS = "-30d/d"

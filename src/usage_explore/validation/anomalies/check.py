@@ -49,8 +49,7 @@ from usage_explore.validation.anomalies.deviations import (
     with_sums,
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Finding, limited
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
 from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"

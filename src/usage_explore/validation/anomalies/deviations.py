@@ -22,8 +22,7 @@ from usage_explore.detector.anomalies import figure
 from usage_explore.detector.breaks import filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
-from usage_explore.validation.check import Examination
-from usage_explore.validation.finding import SEVERITIES, Severity
+from usage_explore.validation.check import SEVERITIES, Examination, Severity
 from usage_explore.validation.periods import part
 
 MIN_EVENTS = 30

@@ -20,8 +20,7 @@ from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import MIN_BATCH_EVENTS, BulkLoads, bulk_loads, in_loads, outside_loads
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,

@@ -22,9 +22,17 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+    limited_findings,
+)
 from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
 from usage_explore.validation.periods import currency_codes, part, preceding
 from usage_explore.validation.usage_sums import (
     UsageSum,

@@ -25,8 +25,7 @@ from usage_explore.validation.batches import (
     batched,
     outcome,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Severity
+from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.periods import surroundings
 
 KEY_MARGIN = timedelta(days=7)

@@ -38,8 +38,7 @@ from usage_explore.validation.batches import (
     outcome,
     outside_loads,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Finding, Severity, limited
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 

@@ -36,9 +36,8 @@ from usage_explore.validation.batches import (
     outcome,
     outside_loads,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.checks.impossible_times import MAX_AGE
-from usage_explore.validation.finding import Finding, Severity
 from usage_explore.validation.periods import INSTANT, part, preceding
 from usage_explore.validation.usage_sums import UsageSum
 

@@ -49,9 +49,8 @@ from usage_explore.validation.batches import (
     batched,
     outcome,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
-from usage_explore.validation.finding import Severity
 from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 

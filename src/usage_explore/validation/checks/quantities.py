@@ -40,10 +40,9 @@ from usage_explore.formatting import counted, data_value, percent, short, span_i
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part, preceding
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,

@@ -39,8 +39,15 @@ from usage_explore.formatting import counted, data_value, duration, percent, spa
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
 from usage_explore.validation.periods import INSTANT, closed, earlier, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
 

@@ -25,9 +25,16 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
 from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, currency_codes, earlier
 from usage_explore.validation.usage_sums import joined, valid_filters
 

@@ -27,8 +27,16 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    SEVERITIES,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, earlier, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,

@@ -19,8 +19,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
 from usage_explore.validation.periods import part, preceding
 from usage_explore.validation.usage_sums import UsageSum, joined, sum_of_query, valid_filters
 

@@ -18,8 +18,15 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited_findings
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited_findings,
+)
 from usage_explore.validation.periods import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,

@@ -25,7 +25,7 @@ from uuid import UUID
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
 from usage_explore.validation.reconciliation.differences import (

@@ -15,8 +15,7 @@ from uuid import UUID
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, percent, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.check import Examination
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS

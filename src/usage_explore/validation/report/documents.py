@@ -32,7 +32,7 @@ from usage_explore.decimals import decimal_context, plain, rfc3339, total
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.query.describe import describe
 from usage_explore.sql import filters as statements
-from usage_explore.validation.finding import SEVERITIES, SUBJECTS
+from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
 from usage_explore.validation.report.recount import Statement
 

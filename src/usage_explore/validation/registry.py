@@ -1,4 +1,4 @@
-"""Every check, in the order in which they run and are reported, and their run on one snapshot of a period."""
+"""The registry of checks, in the order in which they run and are reported, and their run on a snapshot of a period."""
 
 from __future__ import annotations
 
