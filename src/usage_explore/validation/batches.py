@@ -33,22 +33,29 @@ from sqlalchemy import (
     Table,
     any_,
     case,
-    cast,
     func,
     literal,
     null,
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.periods import INSTANT, currency_codes, organization_period, part
-from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage, sum_of_query
+from usage_explore.validation.periods import INSTANT, organization_period, part
+from usage_explore.validation.usage_sums import (
+    LARGE_SHARE,
+    OwnUsage,
+    UsageSum,
+    metrics_query,
+    own_usage,
+    sum_keys,
+    sum_measures,
+    sum_of_query,
+)
 
 _Key = TypeVar("_Key")
 
@@ -80,7 +87,6 @@ MAX_LOAD_TIMES = 1_000
 """Arrival times that are examined, those with the most late events."""
 
 _DAY = timedelta(days=1)
-_TIMES = ARRAY(DateTime(timezone=True))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,14 +133,15 @@ class Batch(UsageSum):
 class BatchWording:
     """The severities and sentences of a check's batches.
 
-    `severity` is given the batch's share of the customer's own usage (see `_own_share`), `sentence` also the time in
-    words. `stray` is for batches that are reported together.
+    `severity` is given the batch's share of the customer's own usage (see `_own_share`). `predicate` follows the
+    number, customers, metrics and time of the events in a sentence, such as `: their keys had arrived before`. `stray`
+    is for batches that are reported together; by default the predicate is the same.
     """
 
     check: str
     severity: Callable[[Batch, Decimal], Severity]
-    sentence: Callable[[Batch, Decimal, str], str]
-    stray_sentence: Callable[[Batch, str], str]
+    predicate: Callable[[Batch], str]
+    stray_predicate: Callable[[Batch], str] | None = None
     stray_severity: Callable[[Batch], Severity] = lambda stray: "low"
     facts: Callable[[Batch], Iterable[tuple[str, str]]] = lambda batch: ()
     continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
@@ -180,41 +187,34 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
         apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
     m = marked.c
-    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[each.name] for each in order])
+    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[column.name] for column in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
-    currency = currency_codes(n.external_cost_currency)
     return (
         select(
             n.kind,
-            n.customer_id,
             n.batch,
-            n.metric_key,
-            currency.label("currency"),
-            func.count().label("events"),
-            func.sum(n.quantity).label("quantity"),
-            func.sum(n.external_cost_amount).label("cost"),
-            func.min(n.timestamp).label("first"),
-            func.max(n.timestamp).label("last"),
+            *sum_keys(numbered),
+            *sum_measures(numbered),
             func.min(n.ingested_at).label("first_arrival"),
             func.max(n.ingested_at).label("last_arrival"),
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
         )
-        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, currency)
+        .group_by(n.kind, n.batch, *sum_keys(numbered))
         .order_by(n.kind, n.customer_id, n.batch)
     )
 
 
 def batches(rows: Iterable[Any]) -> list[Batch]:
     """The rows of `batched` as batches, in order."""
-    found: list[Batch] = []
+    result: list[Batch] = []
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
         first, *others = map(Batch.of_row, members)
         for other in others:
             first.include(other)
-        found.append(first)
-    return found
+        result.append(first)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +228,6 @@ class _Judged:
 
 def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording, looked_at: int) -> Outcome:
     """The findings on the rows of `batched`."""
-
-    def when(batch: Batch) -> str:
-        return span_in(batch.since, batch.until, examination.period.zone)
-
     every = batches(rows)
     usage = own_usage(examination, {batch.customer for batch in every})
     judged: list[_Judged] = []
@@ -258,16 +254,8 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
                 _include(stray, (member.batch.kind, member.severity), member.batch)
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
-    findings = [
-        _finding(
-            examination, wording, item.batch, item.severity, wording.sentence(item.batch, item.own, when(item.batch))
-        )
-        for item in shown
-    ]
-    findings += [
-        _finding(examination, wording, batch, severity, wording.stray_sentence(batch, when(batch)))
-        for (_, severity), batch in stray.items()
-    ]
+    findings = [_finding(examination, wording, item.batch, item.severity, item.own) for item in shown]
+    findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
 
@@ -282,7 +270,7 @@ def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -
     latest: dict[tuple[str, UUID, bool], list[list[_Judged]]] = {}
     for item in judged:
         mine = latest.setdefault((item.batch.kind, item.batch.customer, item.severity == "high"), [])
-        group = next((each for each in reversed(mine) if _follows(each[0].batch, item.batch, wording)), None)
+        group = next((group for group in reversed(mine) if _follows(group[0].batch, item.batch, wording)), None)
         if group is None:
             groups.append([item])
             mine.append(groups[-1])
@@ -290,14 +278,14 @@ def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -
         else:
             group[0].batch.include(item.batch)
             group.append(item)
-    found = []
+    joined = []
     for first, *others in groups:
         if others:
             again = _judged(first.batch, wording, usage)
-            severity = min((each.severity for each in (first, *others, again)), key=list(SEVERITIES).index)
+            severity = min((item.severity for item in (first, *others, again)), key=list(SEVERITIES).index)
             first = _Judged(severity, again.own, first.batch)
-        found.append(first)
-    return found
+        joined.append(first)
+    return joined
 
 
 def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
@@ -310,11 +298,11 @@ def is_soon(until: datetime, since: datetime) -> bool:
     return since - until <= STEADY_GAP
 
 
-def _include(found: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
-    if key in found:
-        found[key].include(batch)
+def _include(batches: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
+    if key in batches:
+        batches[key].include(batch)
     else:
-        found[key] = batch
+        batches[key] = batch
 
 
 def _size(rest: Sequence[Batch]) -> str:
@@ -327,9 +315,19 @@ def _size(rest: Sequence[Batch]) -> str:
 
 
 def _finding(
-    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, sentence: str
+    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, own: Decimal | None = None
 ) -> Finding:
+    """The finding on a customer's batch; on batches that are reported together, without their `own` share."""
     who = {} if batch.customer_id is None else {"customer_id": batch.customer_id}
+    events, when = counted(batch.events, "event"), span_in(batch.since, batch.until, examination.period.zone)
+    if own is None:
+        predicate = (wording.stray_predicate or wording.predicate)(batch)
+        sentence = f"{events} of {batch.metric_words}, {when}, {batch.scattered}{predicate}."
+    else:
+        sentence = (
+            f"{events} of customer {batch.customer_id}, {batch.metric_words}, {when}{wording.predicate(batch)}; up to"
+            f" {percent(own)} of the customer's usage of a metric."
+        )
     return Finding(
         check=wording.check,
         severity=severity,
@@ -371,7 +369,7 @@ class BulkLoads:
 
 def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
     """Whether an event came with the loads of these times."""
-    return ingested_at == any_(cast(literal(list(times), _TIMES), _TIMES))
+    return ingested_at == any_(array(times, DateTime(timezone=True)))
 
 
 def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:

@@ -10,13 +10,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, DateTime, Integer, Table, Text, cast, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Column, ColumnElement, Connection, DateTime, Integer, Table, Text, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 
 INSTANT = timedelta(microseconds=1)
 """The resolution of times: from the last event of a span to the span's end."""
@@ -68,8 +67,7 @@ def day_edges(period: Period) -> tuple[datetime, ...]:
 
 def day_number(timestamp: Column[datetime], edges: tuple[datetime, ...]) -> ColumnElement[int]:
     """The day of these edges that an event lies in, from 0."""
-    times = ARRAY(DateTime(timezone=True))
-    number: ColumnElement[int] = func.width_bucket(timestamp, cast(literal(list(edges), times), times), type_=Integer())
+    number: ColumnElement[int] = func.width_bucket(timestamp, array(edges, DateTime(timezone=True)), type_=Integer())
     return number - 1
 
 

@@ -31,13 +31,13 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import routing
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import metric_points
+from usage_explore.sql.filters import array
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation.check import Examination
 
@@ -210,7 +210,7 @@ def _query(examination: Examination, grid: Grid, group: Group) -> AggregateQuery
 
 def _texts(customers: Sequence[UUID]) -> ColumnElement[Any]:
     """The customers as texts: the largest ones' events are read faster with all others than one by one by an index."""
-    return literal([str(customer) for customer in customers], ARRAY(Text)).cast(ARRAY(Text))
+    return array(map(str, customers), Text())
 
 
 def as_float(exact: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -16,14 +16,22 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, Text, and_, any_, case, cast, func, literal, or_, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Select, Table, Text, and_, any_, case, func, literal, or_, select, true
 
 from usage_explore.formatting import counted, data_value, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions, dimension, expression, filters, outside_bounds, scope, within_bounds
+from usage_explore.sql.filters import (
+    array,
+    conditions,
+    dimension,
+    expression,
+    filters,
+    outside_bounds,
+    scope,
+    within_bounds,
+)
 from usage_explore.validation.batches import (
     BATCH_GAP,
     MIN_BATCH_EVENTS,
@@ -133,7 +141,7 @@ def _sent(table: Table, period: Period, customers: list[UUID]) -> Select[Any]:
     """How many events each sender of the customers sent in the period."""
     c = table.c
     sender = dimension(table, SENDER_DIMENSION)
-    whose = c.customer_id == any_(cast(literal(customers, ARRAY(c.customer_id.type)), ARRAY(c.customer_id.type)))
+    whose = c.customer_id == any_(array(customers, c.customer_id.type))
     return (
         select(c.customer_id, sender.label("sender"), func.count().label("events"))
         .where(*conditions(table, period), whose)
@@ -150,23 +158,10 @@ def examine(examination: Examination) -> Outcome:
             return "high" if own >= HIGH_SHARE and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
-    def sentence(batch: Batch, own: Decimal, when: str) -> str:
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
-            f" {_reason(batch, period)}; up to {percent(own)} of the customer's usage of a metric."
-        )
-
-    def stray_sentence(stray: Batch, when: str) -> str:
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}:"
-            f" {_reason(stray, period)}."
-        )
-
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=lambda batch: f": {_reason(batch, period)}",
         stray_severity=lambda stray: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, cast, func, literal, select
+from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.batches import (
     BATCH_GAP,
     MAX_LOAD_DURATION,
@@ -74,7 +74,7 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     """
     c = table.c
     lag = c.ingested_at - c.timestamp
-    quantiles = func.percentile_disc(cast(literal(list(_LAG_QUANTILES), ARRAY(Float)), ARRAY(Float)))
+    quantiles = func.percentile_disc(array(_LAG_QUANTILES, Float()))
     return (
         select(
             c.metric_key,
@@ -94,8 +94,8 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
     c = table.c
     bound = (
         func.unnest(
-            cast(literal(list(bounds), ARRAY(Text)), ARRAY(Text)),
-            cast(literal(list(bounds.values()), ARRAY(Interval)), ARRAY(Interval)),
+            array(bounds, Text()),
+            array(bounds.values(), Interval()),
         )
         .table_valued("metric_key", "bound")
         .render_derived(name="bounds")
@@ -150,19 +150,6 @@ def examine(examination: Examination) -> Outcome:
     def severity(batch: Batch, own: Decimal) -> Severity:
         return "medium" if own >= MEDIUM_SHARE else "low"
 
-    def sentence(batch: Batch, own: Decimal, spell: str) -> str:
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {spell}, arrived"
-            f" {_longest(batch)} late, {span_in(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage"
-            " of a metric."
-        )
-
-    def stray_sentence(stray: Batch, spell: str) -> str:
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, {stray.scattered}, arrived"
-            f" {_longest(stray)} late."
-        )
-
     def facts(affected: Batch) -> tuple[tuple[str, str], ...]:
         bound = min(bounds[metric] for metric in affected.metrics)
         return (*affected.arrival(zone), ("late is later than", duration(bound)))
@@ -170,8 +157,8 @@ def examine(examination: Examination) -> Outcome:
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=lambda batch: f", arrived {_longest(batch)} late, {span_in(*batch.arrived, zone)}",
+        stray_predicate=lambda stray: f", arrived {_longest(stray)} late",
         facts=facts,
         continues=_continues,
     )

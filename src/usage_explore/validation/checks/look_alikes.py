@@ -34,11 +34,11 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore.formatting import counted, duration, percent
+from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions, count
+from usage_explore.sql.filters import array, conditions, count
 from usage_explore.validation.batches import (
     BATCH_GAP,
     SMALL_BATCHES,
@@ -107,10 +107,10 @@ def statement(table: Table, period: Period, found: Verdicts | None = None) -> Se
     kinds: list[str] = [COPIES if verdict == "copies" else UNDECIDED for verdict in found.values()]
     judged = (
         func.unnest(
-            cast(literal([customer for customer, _, _ in found], ARRAY(Uuid())), ARRAY(Uuid())),
-            cast(literal([metric for _, metric, _ in found], ARRAY(Text)), ARRAY(Text)),
-            cast(literal([day for _, _, day in found], ARRAY(instant)), ARRAY(instant)),
-            cast(literal(kinds, ARRAY(Text)), ARRAY(Text)),
+            array((customer for customer, _, _ in found), Uuid()),
+            array((metric for _, metric, _ in found), Text()),
+            array((day for _, _, day in found), instant),
+            array(kinds, Text()),
         )
         .table_valued("customer", "metric", "day", "verdict")
         .render_derived(name="judged")
@@ -210,31 +210,14 @@ def examine(examination: Examination) -> Outcome:
         around = examination.connection.execute(count(examination.table, question)).scalar_one()
         return "high" if part(batch.events, around) >= LARGE_SHARE else "medium"
 
-    def sentence(batch: Batch, own: Decimal, when: str) -> str:
-        if batch.kind == RESTATED:
-            return (
-                f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
-                f" {_RESTATED}; up to {percent(own)} of the customer's usage of a metric."
-            )
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: each is"
-            f" {_LIKE}; up to {percent(own)} of the customer's usage of a metric."
-        )
-
-    def stray_sentence(stray: Batch, when: str) -> str:
-        if stray.kind == RESTATED:
-            of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
-            return f"{of}: {_RESTATED}."
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is {_LIKE}"
-            f"{_CHANCE.get(stray.kind, '')}."
-        )
+    def predicate(batch: Batch) -> str:
+        return f": {_RESTATED}" if batch.kind == RESTATED else f": each is {_LIKE}"
 
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=predicate,
+        stray_predicate=lambda stray: predicate(stray) + _CHANCE.get(stray.kind, ""),
         stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period

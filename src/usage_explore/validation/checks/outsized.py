@@ -28,16 +28,14 @@ from sqlalchemy import (
     Uuid,
     and_,
     case,
-    cast,
     func,
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import day_edges, day_number, earlier
 
@@ -128,9 +126,9 @@ def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> S
     c = table.c
     bound = (
         func.unnest(
-            _array([each.customer_id for each in thresholds], Uuid()),
-            _array([each.metric_key for each in thresholds], Text()),
-            _array([each.threshold for each in thresholds], Numeric()),
+            array([each.customer_id for each in thresholds], Uuid()),
+            array([each.metric_key for each in thresholds], Text()),
+            array([each.threshold for each in thresholds], Numeric()),
         )
         .table_valued("customer_id", "metric_key", "threshold")
         .render_derived(name="thresholds")
@@ -148,10 +146,6 @@ def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> S
         .group_by(c.customer_id, c.metric_key, day)
         .order_by(c.customer_id, c.metric_key, day)
     )
-
-
-def _array(values: Sequence[Any], kind: Any) -> ColumnElement[Any]:
-    return cast(literal(list(values), ARRAY(kind)), ARRAY(kind))
 
 
 def countable(table: Table) -> list[ColumnElement[bool]]:
