@@ -356,15 +356,15 @@ def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class BulkLoads:
-    """The values of `ingested_at` that bulk loads have, in order, and what of the period came with them, if any did."""
+    """The values of `ingested_at` of bulk loads, in order, and the period's usage that came with them, if any."""
 
     times: tuple[datetime, ...] = ()
-    found: UsageSum | None = None
+    usage: UsageSum | None = None
 
     @property
     def events(self) -> int:
         """How many events of the period came with them."""
-        return self.found.events if self.found else 0
+        return self.usage.events if self.usage else 0
 
 
 def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
@@ -382,8 +382,8 @@ def bulk_loads(examination: Examination) -> BulkLoads:
     times = load_times(examination, examination.period)
     if not times:
         return BulkLoads()
-    found = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
-    return BulkLoads(times, found) if found else BulkLoads()
+    usage = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
+    return BulkLoads(times, usage) if usage else BulkLoads()
 
 
 def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
@@ -419,19 +419,19 @@ def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[An
     instant = DateTime(timezone=True)
     day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
     arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
-    found = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
-    return found.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
+    statement = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
+    return statement.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
 
 
 def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
     """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
-    found: list[list[datetime]] = []
+    loads: list[list[datetime]] = []
     for time in times:
-        if found and time - found[-1][0] <= MAX_LOAD_DURATION:
-            found[-1].append(time)
+        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION:
+            loads[-1].append(time)
         else:
-            found.append([time])
-    return found
+            loads.append([time])
+    return loads
 
 
 def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:

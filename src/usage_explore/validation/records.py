@@ -1,7 +1,7 @@
-"""Where invoice lines come from: a CSV or Parquet file, a pandas frame or an Arrow table, as a stream of records.
+"""Records of a table of invoice lines or wallet preferences: a CSV or Parquet file, a pandas frame or an Arrow table.
 
-A record is what `load.sources` calls one: its line, its values by column, or the reason why it cannot be read. A
-number that only exists as a float is refused: which decimal it once was, nobody knows.
+A record is that of `files.sources`: its line, its values by column, or the reason why it cannot be read. Columns of
+floats are named, so that they can be refused: a float has lost the decimal that it was written as.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def opened(source: RecordSource, parameter: str) -> Iterator[Records]:
     """The records of a source, to be read within. Raises `QueryError` on `parameter` for what cannot be read at all."""
     try:
         if isinstance(source, Path | str):
-            with _file(Path(source)) as found:
-                yield found
+            with _file(Path(source)) as records:
+                yield records
         else:
             yield _columns(source)
     except LoadError as error:
-        said = str(error)
+        message = str(error)
         if isinstance(source, Path | str):  # a file's name may be anything
-            said = said.replace(str(source), validators.named(str(source)))
-        raise QueryError([Fault(parameter, said)]) from None
+            message = message.replace(str(source), validators.named(str(source)))
+        raise QueryError([Fault(parameter, message)]) from None
 
 
 @contextmanager
@@ -63,15 +63,15 @@ def _file(path: Path) -> Iterator[Records]:
     kind = next((kind for suffix, kind in kinds.items() if path.name.lower().endswith(suffix)), None)
     if kind is None:
         raise LoadError(f"{path}: is not named as a file that can be read; save it as {', '.join(kinds)}")
-    with open_source(path, kind) as found:
+    with open_source(path, kind) as file:
         floats = frozenset[str]()
         if kind == "parquet":
-            if found.length > _MAX_ROWS:
-                raise LoadError(f"{path}: has {found.length:,} rows; at most {_MAX_ROWS:,} can be read")
+            if file.length > _MAX_ROWS:
+                raise LoadError(f"{path}: has {file.length:,} rows; at most {_MAX_ROWS:,} can be read")
             import pyarrow.parquet as pq
 
             floats = _floats(pq.read_schema(path))
-        yield Records(found.unit, found.names or (), floats, found, found.only)
+        yield Records(file.unit, file.names or (), floats, file, file.only)
 
 
 def _columns(source: pd.DataFrame | pa.Table) -> Records:
@@ -81,7 +81,7 @@ def _columns(source: pd.DataFrame | pa.Table) -> Records:
     if isinstance(source, pd.DataFrame):
         names = tuple(str(name) for name in source.columns)
         rows = _frame_rows(source, names)
-        floats = frozenset(name for place, name in enumerate(names) if _is_float(source.iloc[:, place]))
+        floats = frozenset(name for index, name in enumerate(names) if _is_float(source.iloc[:, index]))
     elif isinstance(source, pa.Table):
         names = tuple(source.column_names)
         rows = _table_rows(source)
@@ -99,11 +99,11 @@ def _frame_rows(frame: pd.DataFrame, names: tuple[str, ...]) -> Iterator[Record]
 
     for start in range(0, len(frame), _BATCH):
         part = frame.iloc[start : start + _BATCH]
-        columns = [part.iloc[:, place] for place in range(len(names))]
-        there = [pd.notna(column).tolist() for column in columns]
+        columns = [part.iloc[:, index] for index in range(len(names))]
+        present = [pd.notna(column).tolist() for column in columns]
         values = [column.astype(object).tolist() for column in columns]
         for at in range(len(part)):
-            row = {name: values[place][at] for place, name in enumerate(names) if there[place][at]}
+            row = {name: values[index][at] for index, name in enumerate(names) if present[index][at]}
             yield start + at + 1, row, None
 
 
@@ -122,7 +122,7 @@ def _floats(schema: pa.Schema) -> frozenset[str]:
 
 
 def _is_float(column: pd.Series[Any]) -> bool:
-    """Whether a column holds floats; one without any value is of floats only because nobody said of what."""
+    """Whether a column holds floats; not one without any value, which pandas makes float64 by default."""
     import pandas as pd
 
     return bool(pd.api.types.is_float_dtype(column.dtype) and column.notna().any())

@@ -190,6 +190,13 @@ def sum_of_query(examination: Examination, query: EventQuery, *further: ColumnEl
     return UsageSum.of(examination.rows(statement))
 
 
+def sum_of_counted(examination: Examination, query: EventQuery, *further: ColumnElement[bool]) -> UsageSum:
+    """As `sum_of_query`, of events that were counted in the same snapshot. Raises `LookupError` without events."""
+    if usage := sum_of_query(examination, query, *further):
+        return usage
+    raise LookupError("events that were counted are gone")
+
+
 def quantity_share(examination: Examination, quantities: Mapping[str, Decimal]) -> dict[str, Any]:
     """The `share` and `share_of` of a finding: the largest share of what one of the metrics came to in the period."""
     whole = examination.totals.metrics

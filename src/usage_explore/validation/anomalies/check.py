@@ -84,11 +84,10 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
-    found, looked_at, sparse = _deviations(examination)
-    found_incidents = incidents(examination, found)
+    deviating, looked_at, sparse = _deviations(examination)
     findings = []
     shown, smaller = limited(
-        found_incidents,
+        incidents(examination, deviating),
         "incidents",
         lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}",
         MAX_INCIDENTS,
@@ -110,7 +109,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
     days, hours = series.grid(examination, "day"), series.grid(examination, "hour")
     if days is None or hours is None:
         return [], 0, ""
-    found: list[Deviation] = []
+    result: list[Deviation] = []
     events: dict[UUID, float] = {}
     first = _first(days, examination)
     used = enough = dense = 0
@@ -121,7 +120,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
         used += len(counts)
         enough += int(np.count_nonzero(counts >= MIN_EVENTS))
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
-        found += deviations(block, days, first)
+        result += deviations(block, days, first)
         whole = block
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
@@ -132,17 +131,17 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
     first = _first(hours, examination)
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
-            found += deviations(block, hours, first)
+            result += deviations(block, hours, first)
     if whole is not None:
         for block in series.blocks(examination, hours, "none"):
-            found += deviations(hourly(block, hours, whole, days), hours, first)
+            result += deviations(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
     sparse = (
         f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
         f" judged, and of {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events a day only the number of"
         " events was"
     )
-    return found, enough, sparse if dense < used else ""
+    return result, enough, sparse if dense < used else ""
 
 
 def _first(grid: Grid, examination: Examination) -> int:
@@ -210,12 +209,12 @@ class _Sums:
 def _sums(examination: Examination, incident: Incident) -> _Sums:
     since, until = incident.span
     # by weeks, of which even the longest period has no more than an answer may have
-    events = exact_sum((each.total for each in _series(examination, incident, "count", "week", since, until)), 0)
+    events = exact_sum((item.total for item in _series(examination, incident, "count", "week", since, until)), 0)
     quantity: Decimal | None = None
     if len(incident.metrics) == 1:
         with suppress(NotExact):
             sums = _series(examination, incident, "sum_quantity", "week", since, until)
-            quantity = total(Decimal(each.total) for each in sums)
+            quantity = total(Decimal(item.total) for item in sums)
     return _Sums(_actual(examination, incident), int(events), quantity)
 
 
@@ -223,10 +222,10 @@ def _actual(examination: Examination, incident: Incident) -> Number | None:
     lead, zone = incident.lead, examination.period.zone
     end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
     try:
-        found = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
+        series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
     except NotExact:
         return None
-    values = sorted(point.value for each in found if each.key == lead.metric_key for point in each.points)
+    values = sorted(point.value for one in series_list if one.key == lead.metric_key for point in one.points)
     return values[(len(values) - 1) // 2] if values else 0
 
 
@@ -234,7 +233,7 @@ def _series(
     examination: Examination, incident: Incident, metric: Metric, bucket: Bucket, since: datetime, until: datetime
 ) -> list[Series]:
     """The incident's metrics in the window, exact."""
-    found, *_ = examination.paths.aggregate(
+    all_series, *_ = examination.paths.aggregate(
         examination.aggregate_question(
             since=since,
             until=until,
@@ -246,7 +245,7 @@ def _series(
             **_whose(incident),
         )
     )
-    return [each for each in found if each.key in incident.metrics]
+    return [one for one in all_series if one.key in incident.metrics]
 
 
 def _whose(incident: Incident) -> dict[str, Any]:
@@ -301,7 +300,7 @@ def _hours(examination: Examination, incident: Incident, events: int) -> str:
     if lead.step != "day" or lead.lasts or not lead.rises or until - since > _MAX_HOURS_SPAN:
         return ""
     counts = _series(examination, incident, "count", "hour", since, until)
-    sums = [sum(int(point.value) for point in points) for points in zip(*(each.points for each in counts), strict=True)]
+    sums = [sum(int(point.value) for point in points) for points in zip(*(one.points for one in counts), strict=True)]
     first, last = _shortest(sums, events * _NEARLY_ALL)
     if not counts or last - first > _MAX_HOURS:
         return ""

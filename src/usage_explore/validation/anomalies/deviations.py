@@ -216,7 +216,7 @@ def _farthest(detection: Detection, row: int, start: int, end: int) -> _Band:
     place = int(np.nanargmax(np.abs(detection.score[row, start:end])))
     at = row, start + place
     value, expected, low, high = (
-        float(each[at]) for each in (detection.values, detection.expected, detection.low, detection.high)
+        float(values_of[at]) for values_of in (detection.values, detection.expected, detection.low, detection.high)
     )
     return _Band(place, value, expected, low, high)
 
@@ -255,8 +255,8 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
         yield Block(
             customers=(None,) * len(sums),
             metrics=tuple(sums),
-            values={measure: np.stack([each[measure].known for each in sums.values()]) for measure in MEASURES},
-            learnt={measure: np.stack([each[measure].learnt for each in sums.values()]) for measure in MEASURES},
+            values={measure: np.stack([sums_of[measure].known for sums_of in sums.values()]) for measure in MEASURES},
+            learnt={measure: np.stack([sums_of[measure].learnt for sums_of in sums.values()]) for measure in MEASURES},
         )
 
 
@@ -286,13 +286,15 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
     columns = {start: column for column, start in enumerate(days.starts) if start is not None}
     starts = sorted(columns)
     of_day = [bisect_right(starts, start) - 1 if start is not None else -1 for start in hours.starts]
-    column = np.array([columns[starts[place]] if place >= 0 else 0 for place in of_day], np.intp)
+    column = np.array([columns[starts[index]] if index >= 0 else 0 for index in of_day], np.intp)
     # a metric whose first event lies in the unfinished day has hours, but no days to learn from
     order = [rows.get(metric, len(rows)) for metric in block.metrics]
     unknown = np.full((1, len(days.starts)), np.nan)
     values, learnt = {}, {}
     for measure in MEASURES:
-        by_day, usual = (np.vstack([each[measure], unknown])[order][:, column] for each in (whole.values, whole.learnt))
+        by_day, usual = (
+            np.vstack([by_measure[measure], unknown])[order][:, column] for by_measure in (whole.values, whole.learnt)
+        )
         silent = usual - np.nan_to_num(by_day) > MIN_CHANGE / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
@@ -323,18 +325,24 @@ class Incident:
         return min(deviation.since for deviation in shown), max(deviation.until for deviation in shown)
 
 
-def incidents(examination: Examination, found: Iterable[Deviation]) -> list[Incident]:
+def incidents(examination: Examination, candidates: Iterable[Deviation]) -> list[Incident]:
     """The incidents, the gravest first and within a severity the largest share."""
-    worth = [deviation for deviation in found if deviation.part >= MIN_OWN_SHARE]
+    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
     made = [_incident(examination, group) for group in _groups(_without_repeats(worth))]
     return sorted(
-        made, key=lambda each: (_GRAVITY[each.severity], -each.share, each.span, str(each.lead.customer_id or ""))
+        made,
+        key=lambda incident: (
+            _GRAVITY[incident.severity],
+            -incident.share,
+            incident.span,
+            str(incident.lead.customer_id or ""),
+        ),
     )
 
 
 def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Incident:
     weighed = [(_share(examination, deviation), deviation) for deviation in group]
-    share, lead = max(weighed, key=lambda each: (each[0], each[1].step, each[1].metric_key))
+    share, lead = max(weighed, key=lambda pair: (pair[0], pair[1].step, pair[1].metric_key))
     severity = min((_severity(deviation, part) for part, deviation in weighed), key=_GRAVITY.__getitem__)
     return Incident(lead, group, share, severity)
 
@@ -360,14 +368,14 @@ def _severity(deviation: Deviation, share: Decimal) -> Severity:
     return "medium"
 
 
-def _without_repeats(found: list[Deviation]) -> list[Deviation]:
+def _without_repeats(candidates: list[Deviation]) -> list[Deviation]:
     """The deviations without those that another one reports.
 
     A metric's deviation over all customers is left out if one customer makes half of it. Else it is reported, and the
     customers with the same deviation, by no more than twice its part, are left out.
     """
-    kept = [deviation for deviation in found if deviation.customer_id is not None]
-    for whole in (deviation for deviation in found if deviation.customer_id is None):
+    kept = [deviation for deviation in candidates if deviation.customer_id is not None]
+    for whole in (deviation for deviation in candidates if deviation.customer_id is None):
         along = [deviation for deviation in kept if _alike(deviation, whole) and _near(deviation, whole)]
         if any(abs(deviation.excess) >= abs(whole.excess) / 2 for deviation in along):
             continue
@@ -393,13 +401,13 @@ def _near(one: Deviation, other: Deviation) -> bool:
     return one.since <= other.until + apart and other.since <= one.until + apart
 
 
-def _groups(found: Iterable[Deviation]) -> Iterator[tuple[Deviation, ...]]:
+def _groups(candidates: Iterable[Deviation]) -> Iterator[tuple[Deviation, ...]]:
     """The same customer, to the same side, at the same time."""
 
     def who(deviation: Deviation) -> tuple[str, bool, bool]:
         return str(deviation.customer_id or ""), deviation.rises, deviation.lasts
 
-    for _, mine in groupby(sorted(found, key=lambda deviation: (*who(deviation), deviation.since)), key=who):
+    for _, mine in groupby(sorted(candidates, key=lambda deviation: (*who(deviation), deviation.since)), key=who):
         joined: list[list[Deviation]] = []
         for deviation in mine:
             near = [group for group in joined if any(_near(deviation, other) for other in group)]

@@ -97,11 +97,11 @@ class Grid:
 
     def lay_out(self, places: Sequence[int], values: Sequence[float | None]) -> Floats:
         """Values of some buckets, numbered from 1, by column: 0 where there are none, NaN where nothing is known."""
-        found = np.zeros(len(self.starts))
-        found[self.unknown] = np.nan
+        row = np.zeros(len(self.starts))
+        row[self.unknown] = np.nan
         at = self.column[np.array(places, np.intp) - 1]
-        found[at[at >= 0]] = np.array(values, np.float64)[at >= 0]
-        return found
+        row[at[at >= 0]] = np.array(values, np.float64)[at >= 0]
+        return row
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,10 +106,10 @@ def beyond(table: Table, period: Period) -> Select[Any]:
         c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + MAX_LOOKAHEAD, validators.LATEST)
     )
     to_come = c.timestamp > (period.as_of or until) + MAX_CLOCK_DIFFERENCE
-    found = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
+    events = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
         *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE), or_(arrived, to_come)
     )
-    return batched(found.cte("beyond"))
+    return batched(events.cte("beyond"))
 
 
 def skewed(table: Table, period: Period) -> Select[Any]:
@@ -171,13 +171,13 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.rows(statement(examination.table, period, loads.times)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
-    found = outcome(examination, rows, wording, examination.totals.events)
+    result = outcome(examination, rows, wording, examination.totals.events)
     senders, more_senders = _fast_clocks(examination)
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
-    notes = [unjudged if loads.events else "", found.note, more_senders]
+    notes = [unjudged if loads.events else "", result.note, more_senders]
     return Outcome(
-        findings=_out_of_bounds_findings(NAME, examination) + found.findings + senders,
-        looked_at=found.looked_at,
+        findings=_out_of_bounds_findings(NAME, examination) + result.findings + senders,
+        looked_at=result.looked_at,
         note="; ".join(filter(None, notes)),
     )
 
@@ -185,12 +185,12 @@ def examine(examination: Examination) -> Outcome:
 def _reason(affected: Batch, period: Period) -> str:
     if affected.kind == PAST:
         return f"occurred up to {duration(affected.lags[1])} before they arrived"
-    found = f"occurred up to {duration(-affected.lags[0])} after they arrived"
+    occurred = f"occurred up to {duration(-affected.lags[0])} after they arrived"
     if affected.kind == BEYOND:
-        return f"{found}: they lie after the period, and its invoice does not have them; their time is wrong"
+        return f"{occurred}: they lie after the period, and its invoice does not have them; their time is wrong"
     if affected.arrived[1] < period.span[0]:
-        return f"{found}, which was before the period began: they belong to an earlier one"
-    return f"{found}, though nothing can; their time, and so their period, may be wrong"
+        return f"{occurred}, which was before the period began: they belong to an earlier one"
+    return f"{occurred}, though nothing can; their time, and so their period, may be wrong"
 
 
 def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:

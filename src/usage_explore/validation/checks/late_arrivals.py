@@ -101,7 +101,7 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
         .render_derived(name="bounds")
     )
     lag = c.ingested_at - c.timestamp
-    found = (
+    events = (
         select(
             literal(NAME).label("kind"),
             *batch_columns(table),
@@ -115,7 +115,7 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
         )
         .cte("late")
     )
-    return batched(_clustered(found), "ingested_at", "cluster")
+    return batched(_clustered(events), "ingested_at", "cluster")
 
 
 def _clustered(late_events: CTE) -> CTE:
@@ -137,9 +137,9 @@ def examine(examination: Examination) -> Outcome:
     """
     lags = list(examination.rows(statement(examination.table, examination.period)))
     loads = bulk_loads(examination) if any(row.late for row in lags) else BulkLoads()
-    if loads.found and loads.events == examination.totals.events:
+    if loads.usage and loads.events == examination.totals.events:
         return Outcome(
-            skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.found)}"
+            skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.usage)}"
         )
     if loads.times:
         lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
@@ -163,10 +163,10 @@ def examine(examination: Examination) -> Outcome:
         continues=_continues,
     )
     rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
-    found = outcome(examination, rows, wording, examination.totals.events - loads.events)
-    bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
-    note = "; ".join(filter(None, (found.note, unknown)))
-    return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=note)
+    result = outcome(examination, rows, wording, examination.totals.events - loads.events)
+    bulk = (_bulk(examination, loads, loads.usage),) if loads.usage else ()
+    note = "; ".join(filter(None, (result.note, unknown)))
+    return Outcome(findings=result.findings + bulk, looked_at=result.looked_at, sheet=sheet(lags), note=note)
 
 
 def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[str, timedelta], str]:
@@ -197,24 +197,24 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     return usual, f"{note} events in the {duration(HISTORY)} before" if unknown else ""
 
 
-def _bulk(examination: Examination, loads: BulkLoads, found: UsageSum) -> Finding:
+def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Finding:
     """That events came with bulk loads, in_loads others whose arrival is known."""
-    share = part(found.events, examination.totals.events)
+    share = part(usage.events, examination.totals.events)
     return Finding(
         check=NAME,
         severity="low" if share >= USUAL_LOAD_SHARE else "medium",
-        sentence=f"{_together(examination, loads, found)}; {percent(share)} of the period's events."
+        sentence=f"{_together(examination, loads, usage)}; {percent(share)} of the period's events."
         " Arrival times unknown, lateness not judged.",
-        question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
-        facts=found.facts(),
-        **found.fields(examination),
+        question=examination.events_question(occurred_after=usage.since, occurred_before=usage.until),
+        facts=usage.facts(),
+        **usage.fields(examination),
     )
 
 
-def _together(examination: Examination, loads: BulkLoads, found: UsageSum) -> str:
+def _together(examination: Examination, loads: BulkLoads, usage: UsageSum) -> str:
     spell = span_in(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
     return (
-        f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} share their ingested_at,"
+        f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} share their ingested_at,"
         f" {spell}, as when a history or a file without ingested_at is loaded"
     )
 

@@ -203,7 +203,7 @@ def _may_be_doubled(line: _Bounds, price: _Bounds, sign: int) -> bool:
     if not sign:
         return False
     if sign < 0:
-        line, price = (_Bounds(each.high.copy_negate(), each.low.copy_negate()) for each in (line, price))
+        line, price = (_Bounds(bounds.high.copy_negate(), bounds.low.copy_negate()) for bounds in (line, price))
     if line.high < 0:
         return True
     unit = _FINE.divide(_FINE.subtract(line.high, line.low), 2)
