@@ -41,8 +41,8 @@ from usage_explore.sql.rollup_plan import KEYS
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
     from usage_explore.validation.check import Validation
+    from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
-    from usage_explore.validation.wallet_preferences import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 

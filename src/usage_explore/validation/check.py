@@ -28,8 +28,8 @@ from usage_explore.validation.periods import Totals, Unexamined, organization_pe
 if TYPE_CHECKING:
     import pandas as pd
 
+    from usage_explore.validation.input_tables import Preferences
     from usage_explore.validation.reconciliation.invoices import Invoices
-    from usage_explore.validation.wallet_preferences import Preferences
 
 
 Severity = Literal["high", "medium", "low"]

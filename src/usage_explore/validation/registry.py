@@ -32,10 +32,10 @@ from usage_explore.validation.checks import (
     unrated,
     wallets,
 )
+from usage_explore.validation.input_tables import Preferences, PreferenceSource, read_preferences
 from usage_explore.validation.periods import totals, unexamined
 from usage_explore.validation.reconciliation import check as reconciliation
 from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
-from usage_explore.validation.wallet_preferences import Preferences, PreferenceSource, read_preferences
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,

@@ -27,6 +27,7 @@ from usage_explore.validation.check import (
     Severity,
     limited_findings,
 )
+from usage_explore.validation.input_tables import HOW, NO_PREFERENCES, How, Preferences
 from usage_explore.validation.periods import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
@@ -38,7 +39,6 @@ from usage_explore.validation.usage_sums import (
     usage_share,
     valid_filters,
 )
-from usage_explore.validation.wallet_preferences import HOW, NOBODY, How, Preferences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def sheet(shown: Preview) -> pd.DataFrame:
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     shown = preview(
-        examination.rows(statement(examination.table, examination.period)), examination.preferences or NOBODY
+        examination.rows(statement(examination.table, examination.period)), examination.preferences or NO_PREFERENCES
     )
     unknown = (
         examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)

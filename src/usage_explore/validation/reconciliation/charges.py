@@ -26,6 +26,7 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
 from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
 from usage_explore.validation.reconciliation.differences import (
@@ -35,7 +36,6 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.wallet_preferences import NOBODY, Preferences
 
 DOUBLED_FACTOR = 2
 """A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of the lines
@@ -278,7 +278,7 @@ def currency_findings(differences: Differences) -> list[Finding]:
 
 def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     columns = differences.columns
-    preferences = differences.examination.preferences or NOBODY
+    preferences = differences.examination.preferences or NO_PREFERENCES
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(differences.rows)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_price: dict[str | None, Counter[str]] = {}

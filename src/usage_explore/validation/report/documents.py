@@ -34,7 +34,7 @@ from usage_explore.query.describe import describe
 from usage_explore.sql import filters as statements
 from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
-from usage_explore.validation.report.recount import Statement
+from usage_explore.validation.report.wording import Statement
 
 if TYPE_CHECKING:
     import pandas as pd
