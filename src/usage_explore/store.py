@@ -41,9 +41,9 @@ from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.check import Validation
+    from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
-    from usage_explore.validation.result import Validation
-    from usage_explore.validation.wallet_preferences import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -285,10 +285,10 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.validation import run
+        from usage_explore.validation import registry
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        plan = run.plan(checks, invoices, wallets)
+        plan = registry.plan(checks, invoices, wallets)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = _now(connection)

@@ -1,7 +1,7 @@
-"""A validation as one self-contained HTML file: no script, no network, no other file.
+"""A validation as a document: one self-contained HTML file, or JSON with every sheet whole.
 
-The page's Content-Security-Policy forbids everything but its one inline style, which it names by hash. Every value from
-the data is escaped; charts are SVG of shapes and text only.
+The HTML file needs no script, no network and no other file. Its Content-Security-Policy forbids everything but its one
+inline style, which it names by hash. Every value from the data is escaped; charts are SVG of shapes and text only.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from usage_explore import charts, formatting
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.charts.style import millis
-from usage_explore.decimals import decimal_context, total
+from usage_explore.decimals import decimal_context, plain, rfc3339, total
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.query.describe import describe
 from usage_explore.sql import filters as statements
-from usage_explore.validation.finding import SEVERITIES, SUBJECTS
+from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
-from usage_explore.validation.report.recount import Statement
+from usage_explore.validation.report.wording import Statement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -315,3 +315,37 @@ def _sheet(anchor: str, check: str, title: str, frame: pd.DataFrame, zone: ZoneI
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def document(validation: Validation, reconciled: Sequence[Statement]) -> dict[str, Any]:
+    """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text."""
+    return {
+        **validation.to_dict(),
+        "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
+        "sheets": {
+            result.check.name: [
+                {name: _json(value) for name, value in zip(sheet.columns.astype(str), row, strict=True)}
+                for row in sheet.itertuples(index=False, name=None)
+            ]
+            for result in validation.results
+            if (sheet := validation.sheet(result.check.name)) is not None
+        },
+    }
+
+
+def _json(value: Any) -> Any:
+    if wording.is_missing(value):
+        return None
+    match value:
+        case bool() | int() | str():
+            return value
+        case Decimal():
+            return plain(value) if value.is_finite() else str(value)
+        case datetime():
+            return rfc3339(value)
+        case dict():
+            return {str(key): _json(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_json(member) for member in value]
+        case _:
+            return str(value)
