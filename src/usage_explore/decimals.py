@@ -45,6 +45,11 @@ def exact_sum(values: Iterable[Number], zero: Number) -> Number:
     return reduce(lambda a, b: a + b if isinstance(a, int) and isinstance(b, int) else _EXACT.add(a, b), values, zero)
 
 
+def exact_product(values: Iterable[Decimal]) -> Decimal:
+    """The product to the last digit, 1 of none."""
+    return reduce(_EXACT.multiply, values, Decimal(1))
+
+
 def total(values: Iterable[Decimal]) -> Decimal:
     """The exact sum of decimals, 0 of none; NaN where opposite infinities meet."""
     return Decimal(exact_sum(values, Decimal(0)))

@@ -29,6 +29,7 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
+from usage_explore.formatting import zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
@@ -42,9 +43,9 @@ from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.check import Validation
+    from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
-    from usage_explore.validation.result import Validation
-    from usage_explore.validation.wallet_preferences import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -313,10 +314,10 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.validation import run
+        from usage_explore.validation import registry
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        plan = run.plan(checks, invoices, wallets)
+        plan = registry.plan(checks, invoices, wallets)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = _now(connection)
@@ -329,7 +330,8 @@ class Store:
             validation = plan.validation(
                 connection, self.table, settled, now, self.rollup, self.app_url, progress, settle
             )
-            return validation.named(self._directory(connection, scoped).names(validation.ids()))
+            names = self._directory(connection, scoped).names(validation.ids())
+            return dataclasses.replace(validation, names=names)
 
     @decimal_context()
     def explain(
@@ -477,6 +479,20 @@ class Store:
             group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
             for message in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(message)
+            if empty and isinstance(query, AggregateQuery) and (message := self._outside(connection, query)):
+                hints.warn(message)
+
+    def _outside(self, connection: Connection, query: AggregateQuery) -> str:
+        """For a window in which the organization has no events: a sentence that says when it has; else blank."""
+        everything = EventQuery(organization_id=query.organization_id)
+        first, last = connection.execute(statements.extent(self.table, everything)).one()
+        since, until = query.span
+        if first is None or (first < until and last >= since):
+            return ""
+        return (
+            f"There are no events from {zoned(since, query.zone)} to {zoned(until, query.zone)}; this organization's"
+            f" events lie between {zoned(first, query.zone)} and {zoned(last, query.zone)}: pass since and until"
+        )
 
     def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)

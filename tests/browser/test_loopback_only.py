@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 import usage_explore.app
 from support.browser_pages import CHART, Site, address
@@ -22,11 +22,8 @@ NUMBERS = address("explore", **WINDOW, organization_id=ACME)
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context()
-    context.set_default_timeout(PATIENCE * 1_000)
-    yield context.new_page()
-    context.close()
+def page(new_page: Callable[..., Page]) -> Page:
+    return new_page()
 
 
 @pytest.mark.parametrize(("host", "answered"), [("localhost", True), ("rebound.localhost", False)])

@@ -239,11 +239,33 @@ def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
 def test_any_name_is_told_as_it_is(kind: charts.SeriesKind) -> None:
     odd = ["a\nb", "a\\", '\\"', '"a', "\u2028", "\t", "__proto__", "constructor", "404", "${x}"]
     asked = answer([("value", key) for key in odd])
-    found = svg(charts.chart(asked, kind=kind))
+    spec = charts.chart(asked, kind=kind, width=900).to_dict()
+    for layer in spec["layer"]:
+        layer["encoding"].pop("description", None)  # Vega says the tooltip then
+    found = vl_convert.vegalite_to_svg(spec)
     spoken = [html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', found) if "State: " in label]
     assert spoken
     for label in spoken:
         assert re.search(".*".join(re.escape(f"; \u2060{name}: ") for name in labels.names(asked)), label, re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_is_read_out_with_its_time_and_exact_value(kind: charts.SeriesKind) -> None:
+    odd = ["a\nb", "a\\", '\\"', '"a', "__proto__", "constructor", "404", "${x}"]
+    asked = answer([("value", key) for key in odd], value=lambda rank, index: Decimal(f"1234567.{rank}{index}1"))
+    spoken = {
+        html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', svg(charts.chart(asked, kind=kind)))
+    }
+    assert not [label for label in spoken if "e+" in label]
+    for name, series in zip(labels.names(asked), asked.series, strict=True):
+        for point in series.points:
+            if point.start < NOW:
+                when, state = labels.bucket_label(asked, point), labels.state(asked, point)
+                said = f"time: {when}; series: {name}; value: {formatting.exact(point.value)}; state: {state}"
+                assert said in spoken
+    assert any(re.fullmatch(r"time: [^;]+; total: [\d,.]+; state: complete", label) for label in spoken)
+    for label in re.findall(r'aria-label="([^"]*)"', svg(expected.chart(asked, NOW - timedelta(days=3), NOW))):
+        assert "start: " not in label
 
 
 def test_an_unfinished_bucket_says_why() -> None:
@@ -593,7 +615,7 @@ def test_a_saved_chart_has_a_width(marked: bool, tmp_path: Path) -> None:
     header = (tmp_path / "chart.png").read_bytes()[16:24]
     assert int.from_bytes(header[:4]) == 960
     svg = (tmp_path / "chart.svg").read_text()
-    bars = [float(x) for x in re.findall(r'aria-label="start: [^"]* high: [^"]*"[^>]* d="M([\d.]+)', svg)]
+    bars = [float(x) for x in re.findall(r'aria-label="time: [^"]* series: [^"]*"[^>]* d="M([\d.]+)', svg)]
     assert max(bars) - min(bars) > 500, "the plot, beside axis and legend"
     assert json.loads((tmp_path / "chart.json").read_text())["width"] == 960
     assert '"width": 960' in (tmp_path / "chart.html").read_text()
@@ -630,8 +652,9 @@ def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     parts = [each.chart(width=500, interactive=interactive) for each in (one, two, one)]
 
     def drawn(chart: Any) -> list[tuple[str, str]]:
-        """What each bar says and its colour; sizes are those of the chart around the plot, or of the plot."""
-        svg = charts.image(chart, "svg").decode()
+        """The numbers of each bar, which Vega says of marks that it describes, and its colour."""
+        described = json.dumps(chart.to_dict()).replace('"aria": false', '"aria": true')
+        svg = vl_convert.vegalite_to_svg(described)
         return re.findall(r'aria-label="(start: [^"]* high: [^"]*)"[^>]* fill="(#[^"]*)"', svg)
 
     alone = [drawn(part) for part in parts]

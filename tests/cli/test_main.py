@@ -90,7 +90,7 @@ def test_load_then_doctor_then_export(loaded: Run, tmp_path: Path) -> None:
     exported = loaded(
         "export", str(tmp_path / "out.csv"), "--organization-id", OWNERS[1], "--query", "metric_key=tokens"
     )
-    assert exported.output == f"Wrote 1 events to {tmp_path / 'out.csv'}.\n"
+    assert exported.output == f"Wrote 1 event to {tmp_path / 'out.csv'}.\n"
     assert OWNERS[1] in (tmp_path / "out.csv").read_text()
     assert OWNERS[0] not in (tmp_path / "out.csv").read_text()
 
@@ -184,7 +184,7 @@ def test_doctor_fails_where_there_are_faults(run: Run) -> None:
     result = run("doctor")
     assert result.exit_code == 1
     assert "FAULT    table: usage_events does not exist" in result.output
-    assert "1 faults" in result.output
+    assert "1 fault, 0 warnings in 3 checks." in result.output
 
 
 def test_table_name_that_cannot_be_one(run: Run) -> None:

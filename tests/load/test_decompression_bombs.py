@@ -19,8 +19,8 @@ from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
+from usage_explore.validation.input_tables import read_preferences
 from usage_explore.validation.reconciliation.invoices import read_invoices
-from usage_explore.validation.wallet_preferences import read_preferences
 
 ROWS, HUGE = 5_000, "x" * 3_000_000
 
@@ -282,7 +282,7 @@ def test_a_key_that_stands_twice_among_many_is_found_in_linear_time() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "zeros.jsonl.gz"
-    block = gzip.compress(b"\0" * 100_000_000)
+    block = gzip.compress(b"0" * 100_000_000)
     with path.open("wb") as file:
         for _ in range(20):  # gzip members one after the other: 2 GB from 2 MB
             file.write(block)

@@ -13,9 +13,14 @@ from uuid import UUID
 import pandas as pd
 import pytest
 
-from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.errors import LoadError
 from usage_explore.load import FOCUS_ORGANIZATION
-from usage_explore.load.focus import identifier
+from usage_explore.load.identifiers import Identifiers
+
+
+def identifier(column: str, text: str) -> str:
+    return Identifiers(by_column=True).made("customer_id", column, text)
+
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "focus_sample.csv"
 
@@ -81,14 +86,14 @@ def test_the_sample_is_loaded_to_the_last_digit(load, sample):
 
 def test_the_sample_keeps_every_column(load, sample):
     load(SAMPLE, format="focus", organization_id=None)
-    named = {"SkuId", "SkuPriceId", "ConsumedQuantity", "BilledCost", "BillingCurrency", "ChargePeriodStart", "Id"}
+    named = {"SkuPriceId", "ConsumedQuantity", "BilledCost", "BillingCurrency", "ChargePeriodStart", "Id"}
     dimensions = dict(load.rows("idempotency_key", "dimensions"))
     for row in sample:
         tags = {} if row["Tags"] == "NULL" else json.loads(row["Tags"])
         expected = {k: v for k, v in row.items() if v != "NULL" and k not in named | {"Tags"}}
         assert dimensions[row["Id"]] == expected | {f"tag:{key}": value for key, value in tags.items()}
     metrics = Counter(key for (key,) in load.rows("metric_key"))
-    assert metrics == Counter(row["SkuId"] for row in sample)
+    assert metrics == Counter(row["ServiceName"] for row in sample)
     customers = {row[0] for row in load.rows("customer_id")}
     assert len(customers) == len({row["SubAccountId"] for row in sample})
     times = {row[0] for row in load.rows("timestamp")}
@@ -112,7 +117,7 @@ def test_one_row_in_full(load):
         UUID(identifier("SubAccountId", "123")),
         UUID(identifier("ServiceName", "Queue")),
         None,
-        "SKU1",
+        "Queue",
         "SKU1.P1",
         "2.000000000000000",
         "-0.00000080000",
@@ -121,6 +126,7 @@ def test_one_row_in_full(load):
         {
             "SubAccountId": "123",
             "ServiceName": "Queue",
+            "SkuId": "SKU1",
             "PricingQuantity": "3",
             "ChargeCategory": "Usage",
             "RegionId": "us-west-2",
@@ -152,8 +158,8 @@ def test_nulls_fall_back(load, null):
     cost = Decimal("-0.00000080000")
     assert sorted(found, key=str) == sorted(
         [
-            (Decimal(3), "SKU1", "SKU1.P1", False, cost),
-            (Decimal(0), "SKU1", "SKU1.P1", False, cost),
+            (Decimal(3), "Queue", "SKU1.P1", False, cost),
+            (Decimal(0), "Queue", "SKU1.P1", False, cost),
             (Decimal(2), "Usage", None, True, None),
         ],
         key=str,
@@ -174,7 +180,7 @@ def test_without_an_id_equal_rows_stay_distinct_and_reloading_adds_nothing(load)
 
 
 def test_focus_in_parquet(load):
-    frame = pd.DataFrame([ROW | {"SkuId": None}])
+    frame = pd.DataFrame([ROW | {"ServiceName": None, "SkuId": None}])
     frame["ChargePeriodStart"] = pd.to_datetime(frame["ChargePeriodStart"])
     frame["BilledCost"] = frame["BilledCost"].map(Decimal)
     path = load.folder / "focus.parquet"
@@ -190,18 +196,15 @@ def test_another_source_may_be_named(load):
     [(metric, dimensions)] = load.rows("metric_key", "dimensions")
     assert metric == "us-west-2"
     assert dimensions["SkuId"] == "SKU1"
-    with pytest.raises(ConfigurationError, match="map: dimensions of a FOCUS export are"):
-        focus(load, mapping={"dimensions": "Tags"})
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"BilledCost": "free"}, r"line 2, external_cost_amount \(from BilledCost\): 'free' is not a decimal number"),
-        ({"ChargePeriodStart": "09/18/2024"}, r"timestamp \(from ChargePeriodStart\): '09/18/2024' is not a time"),
-        ({"ChargePeriodStart": "NULL"}, "timestamp: is missing; there is no value in ChargePeriodStart"),
+        ({"BilledCost": "free"}, r"line 2, external_cost_amount \(from 'BilledCost'\): 'free' is not a decimal number"),
+        ({"ChargePeriodStart": "18.9."}, r"timestamp \(from 'ChargePeriodStart'\): '18.9.' is not a time"),
+        ({"ChargePeriodStart": "NULL"}, r"timestamp \(from 'ChargePeriodStart'\): is missing"),
         ({"Tags": "{"}, "dimensions: Tags is not JSON"),
-        ({"SubAccountId": "NULL"}, "customer_id: is missing"),
     ],
 )
 def test_faults_name_the_focus_column(load, changes, said):
@@ -209,28 +212,37 @@ def test_faults_name_the_focus_column(load, changes, said):
         focus(load, {**ROW, **changes})
 
 
-def test_an_export_without_the_format_is_recognised(load):
-    path = load.file("focus.csv", ",".join(ROW))
-    with pytest.raises(LoadError, match="this looks like a FOCUS export; load it with --format focus"):
-        load(path)
+def test_an_export_without_the_format_is_recognized(load):
+    path = load.folder / "focus.csv"
+    focus(load)
+    again = load(path, organization_id=None)
+    assert (again.loaded, again.already_there) == (0, 1)
+    assert "preset focus (FOCUS cost and usage), recognized by its columns" in str(again)
 
 
-@pytest.mark.parametrize("format", [None, "focus"])
-def test_a_focus_export_without_needed_columns_names_them(load, format):
-    path = load.file(
-        "vantage.csv", "ChargeCategory,ChargePeriodStart,BilledCost,ServiceName\nUsage,2026-10-01,1,Compute\n"
-    )
-    with pytest.raises(LoadError) as refused:
-        load(path, format=format)
-    assert str(refused.value) == (
-        f"{path}: is a FOCUS export without BillingCurrency and without SubAccountId or BillingAccountId, which a load "
-        "needs; export it again with these columns, or add them to the file"
-    )
+def test_a_minimal_export_needs_neither_currency_nor_account(load):
+    text = "ChargeCategory,ChargePeriodStart,BilledCost,ServiceName\nUsage,2026-10-01,10.25,Compute\n"
+    report = load(load.file("vantage.csv", text), organization_id=None)
+    assert load.rows("metric_key", "external_cost_amount", "external_cost_currency", "quantity", "timestamp") == [
+        ("Compute", Decimal("10.25"), None, 0, datetime(2026, 10, 1, tzinfo=UTC))
+    ]
+    assert "1 row without a customer belong to the customer 'local'" in str(report)
+    assert "1 date in timestamp read as midnight in UTC" in str(report)
+
+
+def test_a_billing_account_stands_in_and_has_the_id_of_its_own_column(load):
+    """Ids of version 0.1.0: a UUID is made of the column that has the text."""
+    names = [name for name in ROW if name != "SubAccountId"]
+    line = [ROW[name] for name in names if name != "Tags"]
+    header = ["BillingAccountId", *(name for name in names if name != "Tags")]
+    load(load.file("focus.csv", f"{','.join(header)}\n{','.join(['123', *line])}\n"), organization_id=None)
+    assert load.rows("customer_id") == [(UUID(identifier("BillingAccountId", "123")),)]
+    assert identifier("BillingAccountId", "123") != identifier("SubAccountId", "123")
 
 
 def test_a_file_that_is_no_focus_export_is_refused(load):
     path = load.file("events.csv", "quantity,timestamp\n1,2026-01-31T08:00:00Z\n")
-    with pytest.raises(LoadError, match="is not a FOCUS export: it has no ChargePeriodStart, no BilledCost"):
+    with pytest.raises(LoadError, match="the column metric_key is missing"):
         load(path, format="focus")
 
 
@@ -242,20 +254,20 @@ def test_a_mapped_column_replaces_the_usual_sources(load):
         {**ROW, "SkuId": "SKU3", "PricingQuantity": None},
         mapping={"quantity": "PricingQuantity"},
     )
-    assert sorted(load.rows("metric_key", "quantity")) == [("SKU1", 7), ("SKU2", 0), ("SKU3", 0)]
+    assert sorted(load.rows("dimensions ->> 'SkuId'", "quantity")) == [("SKU1", 7), ("SKU2", 0), ("SKU3", 0)]
     assert "2 rows without a value in PricingQuantity: quantity 0" in str(report)
     assert [row["ConsumedQuantity"] for (row,) in load.rows("dimensions")] == ["2.000000000000000"] * 3
 
 
 def test_rows_without_any_quantity_are_counted(load):
     report = focus(load, ROW, {**ROW, "SkuId": "SKU2", "ConsumedQuantity": "NULL", "PricingQuantity": "NULL"})
-    assert sorted(load.rows("metric_key", "quantity")) == [("SKU1", 2), ("SKU2", 0)]
+    assert sorted(load.rows("dimensions ->> 'SkuId'", "quantity")) == [("SKU1", 2), ("SKU2", 0)]
     assert "1 row without a value in ConsumedQuantity or PricingQuantity: quantity 0" in str(report)
     assert "quantity 0" not in str(focus(load, {**ROW, "SkuId": "SKU4"}))
 
 
 def test_a_required_column_mapped_to_an_empty_one_is_rejected(load):
-    with pytest.raises(LoadError, match=r"metric_key.* no value in RegionId"):
+    with pytest.raises(LoadError, match=r"metric_key \(from 'RegionId'\): is missing"):
         focus(load, {**ROW, "RegionId": None}, mapping={"metric_key": "RegionId"})
 
 

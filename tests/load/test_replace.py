@@ -29,7 +29,7 @@ def row(sku: str, cost: str, *, account: str = "A1", period: str = SEPTEMBER, **
         "ChargePeriodStart": period,
         "SubAccountId": "S1",
         "ServiceName": "Compute",
-        "SkuId": sku,
+        "SkuMeter": sku,
         "ConsumedQuantity": "1",
         "BilledCost": cost,
         "EffectiveCost": cost,

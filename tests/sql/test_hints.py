@@ -234,3 +234,14 @@ def test_what_comes_back_can_be_pickled(store: Store) -> None:
     explanation = store.explain(AggregateQuery(**WINDOW), since="2026-03-01", until="2026-04-01")
     for value in (answer, validation, explanation):
         assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
+
+
+def test_an_empty_window_says_when_there_are_events(store: Store) -> None:
+    with pytest.warns(HintWarning, match=r"no events from 2190-01-01 .* events lie between .*: pass") as hints:
+        assert store.aggregate(AggregateQuery(since="2190-01-01T00:00:00Z", until="2190-02-01T00:00:00Z")).total == 0
+    first, last = store.extent() or (None, None)
+    assert f"{first:%Y-%m-%d %H:%M}" in str(hints[0].message)
+    assert f"{last:%Y-%m-%d %H:%M}" in str(hints[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HintWarning)
+        store.aggregate(AggregateQuery(**WINDOW))

@@ -118,7 +118,7 @@ def _expectation(expected: Expected, place: int) -> dict[str, Any]:
 
 def _mark(marked: Sequence[dict[str, Any]], look: Palette, channels: dict[str, Any]) -> alt.Chart:
     row = {"start": marked[0]["start"], "end": marked[-1]["end"]}
-    base = alt.Chart(layers.inline([row], "marked")).mark_rect(color=look.hues[7], opacity=0.13)
+    base = alt.Chart(layers.inline([row], "marked")).mark_rect(color=look.hues[7], opacity=0.13, aria=False)
     encoded: alt.Chart = base.encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q")
     return encoded
 
@@ -127,8 +127,10 @@ def _band(look: Palette, channels: dict[str, Any]) -> list[alt.Chart]:
     base = alt.Chart(alt.NamedData(name=_BUCKETS)).transform_filter("isValid(datum.low)")
     x = alt.X("middle:Q", **channels["x"])
     return [
-        base.mark_area(color=look.other, opacity=0.28).encode(x=x, y=alt.Y("low:Q", **channels["y"]), y2="high:Q"),
-        base.mark_line(color=look.soft, strokeWidth=1.5, strokeDash=[4, 3]).encode(
+        base.mark_area(color=look.other, opacity=0.28, aria=False).encode(
+            x=x, y=alt.Y("low:Q", **channels["y"]), y2="high:Q"
+        ),
+        base.mark_line(color=look.soft, strokeWidth=1.5, strokeDash=[4, 3], aria=False).encode(
             x=x, y=alt.Y("expected:Q", **channels["y"])
         ),
     ]
@@ -142,9 +144,9 @@ def _bars(look: Palette, channels: dict[str, Any], rows: list[dict[str, Any]]) -
     )
     return layers.by_state(
         rows,
-        base.transform_filter("datum.complete").mark_bar(xOffset=gap, x2Offset=-gap, opacity=0.85),
+        base.transform_filter("datum.complete").mark_bar(xOffset=gap, x2Offset=-gap, opacity=0.85, aria=False),
         base.transform_filter("!datum.complete")
-        .mark_bar(xOffset=gap, x2Offset=-gap, fillOpacity=0.25, strokeWidth=1, strokeDash=[3, 2])
+        .mark_bar(xOffset=gap, x2Offset=-gap, fillOpacity=0.25, strokeWidth=1, strokeDash=[3, 2], aria=False)
         .encode(stroke=paint),
     )
 
@@ -158,9 +160,10 @@ def _tooltips(channels: dict[str, Any], expected: bool) -> alt.Chart:
     ]
     if expected:
         tips.append(alt.Tooltip("usual:N", title="Expected"))
+    spoken = "'; value: ' + datum.exact" + (" + '; expected: ' + datum.usual" if expected else "")
     encoded: alt.Chart = (
         alt.Chart(alt.NamedData(name=_BUCKETS))
         .mark_rect(opacity=0)
-        .encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q", tooltip=tips)
+        .encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q", tooltip=tips, description=layers.spoken(spoken))
     )
     return encoded

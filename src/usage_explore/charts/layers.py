@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from usage_explore.charts import labels
-from usage_explore.charts.style import Palette, millis
+from usage_explore.charts.style import SHORT_NUMBER, Palette, millis
 from usage_explore.decimals import Number, exact_sum
 from usage_explore.formatting import exact
 
@@ -269,14 +269,16 @@ def inline(rows: list[Row], name: str) -> alt.InlineData:
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
-    encoded: alt.Chart = band.encode(x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines))
+    encoded: alt.Chart = band.encode(
+        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines), description=_SPOKEN_BUCKET
+    )
     return encoded
 
 
 def key(canvas: Canvas) -> alt.Chart:
     """The legend alone, as the first layer: Vega-Lite binds a selection to the legend of that only."""
     names = [{"series": line.name} for line in canvas.lines]
-    point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1)
+    point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1, aria=False)
     encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
     return encoded.add_params(highlight()) if canvas.interactive else encoded
 
@@ -285,8 +287,10 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
     """The part of the window that has not begun: shaded, so that it is not taken for zero."""
     base = alt.Chart(inline([{"start": start, "end": end, "middle": (start + end) // 2}], "not_yet"))
     return [
-        base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2=alt.X2("end:Q")),
-        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8).encode(
+        base.mark_rect(color=canvas.palette.grid, opacity=0.55, aria=False).encode(
+            x=canvas.place(), x2=alt.X2("end:Q")
+        ),
+        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8, aria=False).encode(
             x=canvas.place("middle")
         ),
     ]
@@ -313,13 +317,13 @@ def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     return by_state(
         rows,
         base.transform_filter("datum.complete")
-        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap)
+        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap, aria=False)
         .encode(
             fillOpacity=canvas.fill(),
             strokeOpacity=alt.StrokeOpacityValue(0, condition={"test": canvas.is_missing(), "value": 1}),
         ),
         base.transform_filter("!datum.complete")
-        .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap)
+        .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap, aria=False)
         .encode(fillOpacity=canvas.pale()),
     )
 
@@ -335,10 +339,12 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_area().encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
-        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1).encode(**shared),
-        end.mark_area().encode(**shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()),
-        end.mark_line(strokeWidth=1.5, strokeDash=_DASH).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_area(aria=False).encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
+        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1, aria=False).encode(**shared),
+        end.mark_area(aria=False).encode(
+            **shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()
+        ),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -362,8 +368,8 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
-        end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False).encode(**shared, strokeDash=dashes),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -374,9 +380,11 @@ def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     return by_state(
         rows,
         base.transform_filter("datum.complete")
-        .mark_point(filled=True, size=22, opacity=1)
+        .mark_point(filled=True, size=22, opacity=1, aria=False)
         .encode(color=canvas.color()),
-        base.transform_filter("!datum.complete").mark_point(size=26, **hollow).encode(stroke=canvas.stroke()),
+        base.transform_filter("!datum.complete")
+        .mark_point(size=26, aria=False, **hollow)
+        .encode(stroke=canvas.stroke()),
     )
 
 
@@ -388,7 +396,12 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
             lookup="start",
             from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
         )
-        .encode(color=canvas.color(), y=canvas.value(), tooltip=tooltip(canvas.lines))
+        .encode(
+            color=canvas.color(),
+            y=canvas.value(),
+            tooltip=tooltip(canvas.lines),
+            description=_spoken_point(canvas.lines),
+        )
     )
     if kind == "lines":
         marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
@@ -401,7 +414,14 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """Transparent marks for a chart with very many points: one per bucket, where a click selects the bucket."""
     base = alt.Chart(inline(rows, "buckets")).mark_rect(fillOpacity=0)
     return _selectable(
-        base.encode(x=canvas.place(), x2=alt.X2("end:Q"), color=canvas.color(), tooltip=tooltip(canvas.lines)), canvas
+        base.encode(
+            x=canvas.place(),
+            x2=alt.X2("end:Q"),
+            color=canvas.color(),
+            tooltip=tooltip(canvas.lines),
+            description=_SPOKEN_BUCKET,
+        ),
+        canvas,
     )
 
 
@@ -422,6 +442,26 @@ def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
     if hidden:
         entries.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
     return entries
+
+
+def _spoken_point(drawn: tuple[Line, ...]) -> alt.DescriptionValue:
+    """What a screen reader says of a point: its time, series, exact value and state; of the least series a rounded one.
+
+    The tooltip's texts, by the same look-up, so no data are added.
+    """
+    shown, _ = split_tooltip(drawn)
+    values = ", ".join(f"datum.v{index}" for index in range(len(shown)))
+    place = f"indexof({json.dumps([line.name for line in shown])}, datum.series)"
+    rounded = SHORT_NUMBER.replace("datum.value", "(datum.high - datum.low)")
+    return spoken(f"'; series: ' + datum.series + '; value: ' + ([{values}][{place}] || ({rounded}))")
+
+
+def spoken(between: str) -> alt.DescriptionValue:
+    """What a screen reader says of a mark: its time, a Vega expression for what is between, and its state."""
+    return alt.DescriptionValue(alt.ExprRef(f"'time: ' + datum.when + {between} + '; state: ' + datum.state"))
+
+
+_SPOKEN_BUCKET = spoken("'; total: ' + datum.total")
 
 
 def _property(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
 from usage_explore.cli.rollup import refresh_rollup, rollup
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from usage_explore.demo import Incident
     from usage_explore.store import Store
 
-_FORMATS = ("auto", "csv", "parquet", "jsonl", "focus")
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault": ("FAULT  ", "red")}
 
 
@@ -45,6 +45,7 @@ def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
 
 
+main.add_command(load)
 main.add_command(names)
 main.add_command(rollup)
 main.add_command(validate)
@@ -126,62 +127,6 @@ def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, f
         )
         refresh_rollup(connection, settings, report.events)
     click.echo(str(report))
-
-
-@main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), default="auto")
-@click.option("--map", "pairs", multiple=True, metavar="COLUMN=SOURCE", help="The file's name of a column; repeatable.")
-@click.option("--dimensions", is_flag=True, help="Keep unknown columns as dimensions.")
-@click.option("--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
-@click.option(
-    "--replace",
-    is_flag=True,
-    help="Supersede stored events of the file's source and period that it no longer holds.",
-)
-@click.option(
-    "--replace-by",
-    multiple=True,
-    metavar="COLUMN",
-    help="Column whose values identify the source to replace; repeatable, implies --replace.",
-)
-@organization
-@common
-def load(
-    files: tuple[Path, ...],
-    format_: str,
-    pairs: tuple[str, ...],
-    dimensions: bool,
-    skip_bad: bool,
-    replace: bool,
-    replace_by: tuple[str, ...],
-) -> None:
-    """Load events from CSV, Parquet, JSON Lines or FOCUS files; all rows of a file or none.
-
-    Loading the same file twice adds nothing the second time.
-    """
-    from usage_explore.db.schema import events_table
-    from usage_explore.load import load_files
-
-    mapping = _mapping(pairs)
-    with connected() as (connection, settings):
-        reports = load_files(
-            connection,
-            events_table(settings.table),
-            files,
-            format=None if format_ == "auto" else format_,
-            mapping=mapping,
-            dimensions=dimensions,
-            organization_id=settings.organization_id,
-            skip_bad=skip_bad,
-            replace=replace,
-            replace_by=replace_by,
-            progress=sys.stderr.isatty(),
-            settle=settings.settle_time,
-        )
-        refresh_rollup(connection, settings, sum(report.loaded for report in reports))
-    for report in reports:
-        say(report)
 
 
 def _port(first: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -301,7 +246,7 @@ def export(file: Path, query: str, escape_formulas: bool) -> None:
     events = EventQuery.from_params(query.rpartition("?")[2])
     with _reading() as store:
         report = store.export(events, file, sys.stderr.isatty(), escape_formulas=escape_formulas)
-    say(f"Wrote {report.events:,} events to {report.path}.")
+    say(f"Wrote {counted(report.events, 'event')} to {report.path}.")
 
 
 @main.command()
@@ -368,18 +313,6 @@ def stop() -> None:
 
     home = settings_in_force().home
     say(f"Stopped the embedded PostgreSQL under {home}." if embedded.stop(home) else f"None runs under {home}.")
-
-
-def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        column, equals, source = pair.partition("=")
-        if not (column and equals and source):
-            raise ConfigurationError(f"--map: {pair!r} is not COLUMN=SOURCE, such as timestamp=occurred_at")
-        if column in mapping:
-            raise ConfigurationError(f"--map: {column} is given twice; keep one")
-        mapping[column] = source
-    return mapping
 
 
 def _print_incidents(planted: list[Incident]) -> None:

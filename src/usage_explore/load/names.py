@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import Table
@@ -18,13 +18,10 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, uuid_text
 from usage_explore.formatting import counted
-from usage_explore.load.focus import NAMESPACE
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION, Identifiers
 from usage_explore.names import KINDS, Key
 from usage_explore.query import validators
 from usage_explore.sql.identifiers import identifier
-
-LOCAL_ORGANIZATION = uuid5(NAMESPACE, "organization")
-"""Organization of names and events when none is given and the table holds no events."""
 
 MAX_NAMES = 1_000_000
 """Rows of a file of names."""
@@ -58,11 +55,6 @@ class _Row(NamedTuple):
     external_id: str | None
     name: str | None
     preferred_currency: str | None
-
-
-def text_id(kind: str, text: str) -> UUID:
-    """The id that `load` makes of an id that is text."""
-    return uuid5(NAMESPACE, f"{kind}={text}")
 
 
 def load_names(
@@ -178,7 +170,7 @@ def _row(line: int, values: Mapping[str, str], organization: UUID) -> _Row:
 
 def _id(row: _Row, stored: Mapping[Key, UUID]) -> UUID:
     text = row.external_id or ""
-    return stored.get((row.kind, text)) or _uuid(text) or text_id(row.kind, text)
+    return stored.get((row.kind, text)) or UUID(Identifiers().made(f"{row.kind}_id", "", text))
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -21,10 +21,7 @@ from usage_explore.rollup import catalog, refresh
 from usage_explore.sql.identifiers import identifier
 from usage_explore.sql.rollup_plan import INSTANT
 
-FOCUS_SCOPE = ("ProviderName", "BillingAccountId", "BillingPeriodStart")
-"""FOCUS columns that name source and period of an export. The scope are those of them that the file has."""
-
-PERIOD_COLUMNS = frozenset({"BillingPeriodStart"})
+PERIOD_COLUMNS = frozenset({"BillingPeriodStart", "bill/BillingPeriodStartDate", "bill_billing_period_start_date"})
 """Scope columns that name a period, so that the calendar month is not needed."""
 
 STORED_ID = (

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from usage_explore.formatting import counted, duration
+from usage_explore.formatting import counted, duration, zoned
+from usage_explore.load.faults import Fault, fault_lines
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.url_params import link
 
-MAX_LISTED_REJECTIONS = 20
-"""Rejected values that a report or an error message lists."""
+MAX_LISTED_ORGANIZATIONS = 3
+"""Organizations that a report names."""
+
+_UTC = ZoneInfo("UTC")
 
 MAX_KEPT_REJECTIONS = 1_000
 """Rejected values that `FileReport.rejections` holds; the rows of further ones are counted."""
@@ -36,9 +43,10 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileReport:
-    """The result of loading one file. Every row is in exactly one of `loaded`, `already_there` and `rejected`.
+    """The result of loading one file. Every event is in exactly one of `loaded` and `already_there`.
 
-    Of the loaded rows:
+    A row is an event, or several with measures; `read` counts the rows of the file, `rejected` those that cannot be
+    loaded; `notes` has those that are no usage. Of the loaded events:
     `repeats` have the organization, time and idempotency key of an earlier row of the file;
     `identical` have no key and equal an earlier row;
     `generated_keys` had no key and got a hash of the row as one;
@@ -47,9 +55,10 @@ class FileReport:
 
     `other_times` counts idempotency keys of loaded rows that the table has at more than one time. `changed` counts rows
     already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
-    because the file no longer has them (`replace`). `rejections` has the first 1,000 rejected values. `notes` are
-    sentences about values that the file lacks. `writing` is how long the table was written. `str()` has one line for
-    each of these.
+    because the file no longer has them (`replace`). `rejections` has the first 1,000 rejected values, `faults` their
+    kinds. `notes` are sentences about what was decided for the rows. `first`, `last`, `organizations` and `customers`
+    (their number) are those of all events of the file. `writing` is how long the table was written. `str()` has one
+    line for each of these.
     """
 
     path: Path
@@ -68,10 +77,16 @@ class FileReport:
     restated: int = 0
     changed: int = 0
     superseded: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    organizations: tuple[UUID, ...] = ()
+    customers: int = 0
+    read: int = 0
+    faults: tuple[Fault, ...] = ()
 
     @property
     def rows(self) -> int:
-        """Rows read from the file."""
+        """Events of the file, and rejected rows."""
         return self.loaded + self.already_there + self.rejected
 
     def __str__(self) -> str:
@@ -82,9 +97,16 @@ class FileReport:
             f"{self.path}: loaded {counted(self.loaded, 'event')} "
             f"({self.already_there:,} already there, {self.rejected:,} rejected)"
         )
-        if not self.rows:
+        if self.first and self.last:
+            organizations = ", ".join(map(str, self.organizations[:MAX_LISTED_ORGANIZATIONS]))
+            yield (
+                f"  from {zoned(self.first, _UTC)} to {zoned(self.last, _UTC)}, "
+                f"{counted(self.customers, 'customer')}, {_plural(len(self.organizations), 'organization')} "
+                f"{organizations}{' …' * (len(self.organizations) > MAX_LISTED_ORGANIZATIONS)}"
+            )
+        if not self.read:
             yield "  the file has no rows"
-        elif self.already_there == self.rows:
+        elif self.rows and self.already_there == self.rows:
             yield "  every row was in the table already; nothing was added"
         if self.repeats:
             yield f"  {_rows(self.repeats, 'repeat')} an idempotency key and time of the same file; loaded"
@@ -109,7 +131,7 @@ class FileReport:
                 " loaded: load the file again with --replace if it restates an earlier export"
             )
         if self.rejected:
-            yield from (f"  {line}" for line in rejection_lines(self.rejections, self.rejected))
+            yield from (f"  {line}" for line in fault_lines(self.faults, self.rejected))
         if self.backdated:
             yield (
                 f"  warning: {_rows(self.backdated, 'say')} ingested_at more than {duration(self.settle)} ago: "
@@ -122,13 +144,26 @@ class FileReport:
             )
 
 
+def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> list[str]:
+    """The app's links to the events of the files, one for each of the first few organizations."""
+    links = []
+    for organization in dict.fromkeys(one for report in reports for one in report.organizations):
+        spans = [report for report in reports if organization in report.organizations]
+        first = min(report.first for report in spans if report.first)
+        last = max(report.last for report in spans if report.last)
+        query = AggregateQuery(
+            organization_id=organization,
+            since=first.replace(second=0, microsecond=0),
+            until=last.replace(second=0, microsecond=0) + timedelta(minutes=1),
+            timezone=timezone,
+        )
+        links.append(link(app_url, "", query))
+    return links[:MAX_LISTED_ORGANIZATIONS]
+
+
+def _plural(number: int, noun: str) -> str:
+    return noun if number == 1 else f"{number:,} {noun}s"
+
+
 def _rows(number: int, verb: str) -> str:
     return f"1 row {verb}s" if number == 1 else f"{number:,} rows {verb}"
-
-
-def rejection_lines(rejections: Sequence[Rejection], rows: int) -> Iterator[str]:
-    """The first rejections, one in a line, and how many rows are rejected where not all are listed."""
-    yield from map(str, rejections[:MAX_LISTED_REJECTIONS])
-    if max(rows, len(rejections)) > MAX_LISTED_REJECTIONS:
-        number = min(MAX_LISTED_REJECTIONS, len(rejections))
-        yield f"… the first {number} are shown; {rows:,} rows are rejected in all"

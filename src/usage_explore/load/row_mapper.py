@@ -1,42 +1,48 @@
-"""Rows of the events table from records of a file, by documented column names or `--map column=source`."""
+"""Rows of the events table from the records of a file, by a `ColumnMapping`."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import re
 import shlex
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.files.exact_json import dumps, loads, loads_object
+from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.errors import LoadError
+from usage_explore.files.exact_json import dumps, loads_object
 from usage_explore.files.values import (
     InvalidValue,
     code_text,
     idempotency_key_text,
     metric_key_text,
     number_text,
+    plain_text,
     time_text,
     uuid_text,
 )
+from usage_explore.formatting import counted, listed
+from usage_explore.load.column_names import like, listed_columns, synonym
+from usage_explore.load.dimensions import DimensionReader
+from usage_explore.load.identifiers import LOCAL_NAME, Identifiers
+from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
+from usage_explore.load.paths import amounts, exploded, is_total, member
+from usage_explore.load.readers import TimeReader, is_number, number_reader
+from usage_explore.names import kind_of
 
 Row = list[str | None]
 """Text for every documented column in order; None is null, in id, ingested_at and idempotency_key the default."""
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-MAX_LISTED_COLUMNS = 20
-"""Columns of a file that an error names."""
-
-_NO_SOURCE = "\0"
-"""Source of a column that has none, because its own name is mapped to another column."""
 
 
 class Reader(NamedTuple):
@@ -58,10 +64,10 @@ def _dimensions_text(text: str) -> str:
 
 READERS: Mapping[str, Reader] = {
     "id": Reader("uuid", uuid_text),
-    "organization_id": Reader("uuid", uuid_text, required=True),
-    "customer_id": Reader("uuid", uuid_text, required=True),
-    "product_id": Reader("uuid", uuid_text),
-    "subscription_id": Reader("uuid", uuid_text),
+    "organization_id": Reader("id", uuid_text, required=True),
+    "customer_id": Reader("id", uuid_text, required=True),
+    "product_id": Reader("id", uuid_text),
+    "subscription_id": Reader("id", uuid_text),
     "metric_key": Reader("text", metric_key_text, required=True),
     "price_key": Reader("text", code_text),
     "quantity": Reader("number", number_text, required=True),
@@ -75,211 +81,554 @@ READERS: Mapping[str, Reader] = {
 }
 """The documented columns, in order."""
 
-SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "customer_id": ("customer", "customeruuid"),
-    "metric_key": ("metric", "metricname", "meter", "metername"),
-    "quantity": ("qty", "usage", "usagequantity", "usageamount"),
-    "timestamp": ("time", "datetime", "eventtime", "occurredat"),
-}
-"""Required column -> names in other systems that mean the same, in lower case without spaces and punctuation."""
 
-REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
+def _currency(raw: object) -> str:
+    """A currency code in capitals, as some APIs write usd."""
+    return code_text(raw).strip().upper()
 
 
-class RowMapper(ABC):
-    """How the records of one file become rows."""
-
-    assume_utc = False
-
-    @abstractmethod
-    def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """Column of the file -> kind of the documented column that it gives."""
-
-    @abstractmethod
-    def check(self, path: Path, names: Iterable[str]) -> None:
-        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded this way."""
-
-    @abstractmethod
-    def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `InvalidValue` when a value cannot be loaded."""
-
-    @abstractmethod
-    def problems(self, record: Mapping[str, Any]) -> Problems:
-        """All problems of a record for which `row` raised."""
-
-    def notes(self) -> list[str]:
-        """Sentences for the report on values that rows read since the last call lack."""
-        return []
+_PLACES = {column: place for place, column in enumerate(COLUMNS)}
+_METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
+    _PLACES[column]
+    for column in (
+        "metric_key",
+        "quantity",
+        "idempotency_key",
+        "external_cost_amount",
+        "external_cost_currency",
+        "dimensions",
+        "customer_id",
+        "organization_id",
+    )
+)
+_REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
 
 
-class DocumentedMapper(RowMapper):
-    """Rows by documented column names; `mapping` (documented column -> column of the file) gives other names.
+class Field(NamedTuple):
+    """A documented column of the events: its sources in the file, each with the function that reads its values.
 
-    Further columns are loaded as dimensions if `dimensions`, else they are an error. Empty text is null in a column
-    that is not text. `organization_id` is the organization of rows that name none.
+    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
     """
 
-    def __init__(self, mapping: Mapping[str, str], *, dimensions: bool, organization_id: UUID | None) -> None:
-        check_mapping(mapping)
-        self.mapping = dict(mapping)
-        self._dimensions = dimensions
-        self._organization = str(organization_id) if organization_id else None
-        taken = set(self.mapping.values())
-        self._source: dict[str, str] = {column: column for column in COLUMNS if column not in taken} | self.mapping
-        self._known = frozenset(self._source.values())
-        self._fields = [
-            (self._source.get(column, _NO_SOURCE), column, reader.read, reader.kind == "text")
-            for column, reader in READERS.items()
-        ]
-        self._required = [list(READERS).index(column) for column in REQUIRED]
-        self._dimensions_index = list(READERS).index("dimensions")
-        self._organization_index = list(READERS).index("organization_id")
+    column: str
+    place: int
+    readers: tuple[tuple[str, Callable[[object], str]], ...]
+    keeps_empty_text: bool
+    null: frozenset[str]
 
-    def sources(self, names: Iterable[str]) -> dict[str, str]:
-        """Source column -> kind of value it must have."""
-        present = set(names)
-        return {source: READERS[column].kind for column, source in self._source.items() if source in present}
+    def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
+        """The first of the sources that has a value in the record, with its reader and the value."""
+        for source, read in self.readers:
+            raw = record.get(source)
+            if raw is None and ("." not in source or (raw := member(record, source)) is None):
+                continue
+            if raw == "" and not self.keeps_empty_text:
+                continue
+            if self.null and type(raw) is str and raw.strip() in self.null:
+                continue
+            return source, read, raw
+        return None
 
-    def check(self, path: Path, names: Iterable[str]) -> None:
-        """Raise `LoadError` when columns are missing, unknown or not what is mapped."""
-        present = dict.fromkeys(names)
-        for column, source in self.mapping.items():
-            if source not in present:
-                raise LoadError(
-                    f"{path}: has no column {source!r} to map to {column}{_like(source, present)}; "
-                    f"it has {_list(present)}"
-                )
-        if self._source.get("organization_id") not in present and self._organization is None:
-            raise LoadError(
-                f"{path}: whose events are these? Give --organization-id UUID, "
-                "or a column organization_id (--map organization_id=COLUMN)"
+
+class RowMapper:
+    """Makes rows of the records of a file that has the columns `names` (paths for nested JSON).
+
+    `sampled`: the names are those of the first rows only, so later rows may have other columns. `organization` is the
+    id for rows that name none; `is_local` says that it is the default, so a row of a file with a column for it must
+    name one. After the rows, `ids.texts` has the text of ids that are made, `readable` the readable name by (kind, id).
+    """
+
+    def __init__(
+        self,
+        mapping: ColumnMapping,
+        names: Sequence[str],
+        organization: UUID | None,
+        *,
+        is_local: bool = False,
+        sampled: bool = False,
+    ) -> None:
+        self.mapping = mapping
+        self.names = names
+        self.sampled = sampled
+        self.ids = Identifiers(by_column=mapping.ids_by_column)
+        self.readable: dict[tuple[str, str], str] = {}
+        self.counts: Counter[str] = Counter()
+        self.times: dict[str, TimeReader] = {}
+        self._organization = str(organization) if organization else None
+        self._is_local = is_local
+        self._number = number_reader(mapping.decimal)
+        self.sources = {column: self._sources(column) for column in READERS if column not in mapping.constants}
+        self.fields = [self._field(column, sources) for column, sources in self.sources.items() if sources]
+        self.is_measured = any(
+            source in mapping.stated or self._in_names(source)
+            for source in (*mapping.measures, *mapping.measure_members)
+        )
+        """Whether a record becomes several events, each with the row's key and its metric as key."""
+        self.measures = {
+            self.resolve(source) or source: replace(
+                measure, minus=self.resolved(measure.minus), without=self.resolve(measure.without) or ""
             )
-        missing = [
-            column for column in REQUIRED if column != "organization_id" and self._source.get(column) not in present
+            for source, measure in mapping.measures.items()
+            if self.is_measured and self.resolve(source)
+        }
+        self._measure_members = self.resolved(mapping.measure_members) if self.is_measured else ()
+        self._measure_name = re.compile(mapping.measure_names)
+        self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
+        self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
+        self._only_with = [self.resolve(source) or source for source in mapping.only_with]
+        self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
+        self._cost_plus = self.resolved(mapping.cost_plus)
+        self._constant = self._row_of(mapping.constants, "set")
+        self._defaults = [
+            (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
+            for column, text in mapping.defaults.items()
+            if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
-        if missing:
-            free = [name for name in present if name not in self._known]
-            options = (shlex.quote(f"{column}={_synonym(column, free) or 'COLUMN'}") for column in missing)
-            taken = [
-                f"; its column {column} is mapped to {target}"
-                for target, column in self.mapping.items()
-                if column in missing and column in present
-            ]
+        self._dimensions = self._dimension_reader()
+        self._required = [
+            (column, _PLACES[column])
+            for column in _REQUIRED
+            if not (self.is_measured and column in ("quantity", "metric_key"))
+        ]
+        self._is_simple = not (
+            self._defaults
+            or self._key
+            or self._readable
+            or self._cost_factors
+            or self._cost_plus
+            or self._only_with
+            or mapping.explode
+            or "external_cost_currency" in mapping.constants
+        )
+        self._has_customers = self._must_name("customer_id") or "customer_id" in mapping.constants
+
+    def _sources(self, column: str) -> tuple[str, ...]:
+        mapping = self.mapping
+        if column in mapping.columns:
+            sources = self.resolved(mapping.columns[column])
+            if sources or column in mapping.stated:
+                return sources
+        taken = {source for sources in mapping.columns.values() for source in sources} | mapping.measures.keys()
+        taken |= {*chain.from_iterable(mapping.key), *mapping.keep, *mapping.ignore}
+        return (column,) if column not in taken and (column in self.names or self.sampled) else ()
+
+    def _field(self, column: str, sources: tuple[str, ...]) -> Field:
+        mapping, reader = self.mapping, READERS[column]
+        read = reader.read
+        if reader.kind == "time":
+            timezone = zone(mapping.timezone) if mapping.timezone else None
+            self.times[column] = TimeReader(timezone, mapping.time_format)
+            self.times[column].day_first = mapping.day_first
+            read = self.times[column].read
+        elif reader.kind == "number":
+            read = self._number
+        elif column == "external_cost_currency" and column in mapping.columns:
+            read = _currency
+        readers = tuple(
+            (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
+        )
+        null = mapping.null_text | mapping.null if reader.kind == "number" else mapping.null_text
+        is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
+        return Field(column, _PLACES[column], readers, reader.kind == "text" and not is_chain, null)
+
+    def resolve(self, source: str) -> str | None:
+        """The file's spelling of a column or path: exact, else the only one that differs in case; None for none.
+
+        A name that the first rows of a sampled file lack is taken as it is, as later rows may have it.
+        """
+        if source in self.names:
+            return source
+        same = [name for name in self.names if name.lower() == source.lower()]
+        if len(same) == 1:
+            return same[0]
+        if "*" in source:
+            mapped = {name for sources in self.mapping.columns.values() for name in sources}
+            fits = [name for name in self.names if fnmatchcase(name, source) and name not in mapped]
+            return fits[0] if len(fits) == 1 else None
+        top, dot, _ = source.partition(".")
+        return source if self.sampled or (dot and top in self.names) else None
+
+    def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
+        """The file's spelling of the sources that it has."""
+        return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
+
+    def _factor(self, factor: str) -> str | Decimal:
+        source = self.resolve(factor)
+        if is_number(factor) and factor not in self.names:
+            return Decimal(factor)
+        return source or factor
+
+    def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
+        row: Row = [None] * len(COLUMNS)
+        for column, text in constants.items():
+            try:
+                if column in ID_COLUMNS:
+                    row[_PLACES[column]] = self.ids.made(column, column, text)
+                elif READERS[column].kind == "time":
+                    timezone = zone(self.mapping.timezone) if self.mapping.timezone else None
+                    row[_PLACES[column]] = TimeReader(timezone, None).read(text)
+                else:
+                    row[_PLACES[column]] = READERS[column].read(text)
+            except InvalidValue as error:
+                raise LoadError(f"{option}: {column}: {error}") from None
+        return row
+
+    def _dimension_reader(self) -> DimensionReader:
+        mapping = self.mapping
+        tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
+        first = {column: self._first_present(sources) for column, sources in self.sources.items() if sources}
+        used = set(first.values())  # fallbacks are dimensions too
+        used |= {*self.measures, *tags, *self._only_with}
+        for measure in self.measures.values():
+            used.update(measure.minus)
+        paths = [source for source in used if "." in source] + [f"{source}." for source in self._measure_members]
+        flattened = {top for path in paths if (top := path.split(".", 1)[0]) in self.names or self.sampled}
+        texts_of_ids = {
+            source
+            for column, source in first.items()
+            if column in ID_COLUMNS and column in mapping.columns and source != column
+        }
+        if mapping.dimensions:
+            used -= texts_of_ids
+        used |= {self.resolve(name) or name for name in mapping.ignore}
+        used |= {mapping.explode} if mapping.explode else set()
+        if not mapping.dimensions and not tags:
+            used |= set(self.names)
+        return DimensionReader(
+            frozenset(used),
+            frozenset(flattened),
+            tags=tags,
+            tag_columns=mapping.tag_columns,
+            measured=self._measure_members,
+            measure_name=self._measure_name,
+            all_columns=mapping.dimensions and not mapping.keep,
+            keep=self.resolved(mapping.keep) if mapping.dimensions else (),
+            flatten=mapping.flatten,
+            null=mapping.null_text,
+        )
+
+    def _first_present(self, sources: Sequence[str]) -> str:
+        """The first source that the file has; of sampled rows some source may come only later."""
+        return next((source for source in sources if self._in_names(source)), sources[0])
+
+    def _must_name(self, column: str) -> bool:
+        """Whether every row has to name an id, as the file has a column of that name or an option names one."""
+        return bool(self.sources.get(column)) and (
+            column in self.mapping.stated or (column not in self.mapping.columns and column in self.names)
+        )
+
+    def check(self, path: Path) -> None:
+        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
+        present = dict.fromkeys(self.names)
+        for column, sources in self.mapping.columns.items():
+            if column in self.mapping.stated and not self._is_present(column, sources):
+                raise LoadError(
+                    f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
+                    f"it has {listed_columns(present)}"
+                )
+        for source in self.mapping.measures:
+            if source in self.mapping.stated and self.resolve(source) is None:
+                raise LoadError(
+                    f"{path}: has no column {source!r} to measure{like(source, present)}; "
+                    f"it has {listed_columns(present)}"
+                )
+        if missing := self.missing():
+            free = [name for name in present if name not in self.taken()]
+            options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
             raise LoadError(
                 f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
                 f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {_list(present)}{''.join(taken)}"
-            )
-        unknown = [name for name in present if name not in self._known]
-        if unknown and not self._dimensions:
-            mapped = self.mapping.get(unknown[0])
-            hint = f" ({unknown[0]} is mapped from {mapped!r})" if mapped else _like(unknown[0], COLUMNS)
-            raise LoadError(
-                f"{path}: unknown column{'s' if len(unknown) > 1 else ''} {_list(unknown)}{hint}; "
-                "keep them as dimensions with --dimensions, or name their meaning with --map column=source"
+                f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
+                f"{self._misused(missing)}; --check proposes options"
             )
 
-    def row(self, record: Mapping[str, Any]) -> Row:
-        """The row. Raises `InvalidValue`."""
-        get = record.get
-        row: Row = []
-        for source, _, read, text in self._fields:
-            raw = get(source)
-            row.append(None if raw is None or (raw == "" and not text) else read(raw))
-        if row[self._organization_index] is None:
-            row[self._organization_index] = self._organization
-        for index in self._required:
-            if row[index] is None:
+    def _is_present(self, column: str, sources: Iterable[str]) -> bool:
+        if self.sampled and not READERS[column].required:
+            return True
+        return any(self._in_names(source) for source in sources)
+
+    def _in_names(self, source: str) -> bool:
+        spelled = self.resolve(source)
+        return spelled is not None and (spelled in self.names or (not self.sampled and "." in spelled))
+
+    def measures_member(self, path: str) -> bool:
+        """Whether a number at the path is a measure, as its object's members are."""
+        source, _, name = path.rpartition(".")
+        return source in self._measure_members and self._measure_name.fullmatch(name) is not None
+
+    def taken(self) -> set[str]:
+        """The columns of the file that are mapped or measured."""
+        sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
+        return sources.intersection(self.names)
+
+    def _misused(self, missing: Sequence[str]) -> str:
+        """For a missing column that the file has, but mapped to another: a clause that says to which."""
+        return "".join(
+            f"; its column {column} is mapped to {other}"
+            for column in missing
+            for other, sources in self.sources.items()
+            if column in sources and column in self.names
+        )
+
+    @property
+    def names_organization(self) -> bool:
+        """Whether a column of the file or an option names the organization."""
+        column = "organization_id"
+        return bool(self.sources.get(column)) or column in self.mapping.constants or column in self.mapping.defaults
+
+    def missing(self) -> list[str]:
+        """The required columns that nothing gives."""
+        return [column for column in _REQUIRED if not self._is_given(column)]
+
+    def _is_given(self, column: str) -> bool:
+        mapping = self.mapping
+        if column in mapping.constants or column in mapping.defaults:
+            return True
+        if any(self._in_names(source) for source in self.sources.get(column, ())):
+            return True
+        if column in ("quantity", "metric_key") and self.is_measured:
+            return True
+        if column == "organization_id":
+            return self._organization is not None
+        return column == "customer_id" and (self.is_measured or bool(mapping.columns))
+
+    def kinds(self) -> dict[str, str]:
+        """Column of the file -> kind of value that it has to give, for sources with types."""
+        kinds = {source: READERS[field.column].kind for field in self.fields for source, _ in field.readers}
+        kinds |= dict.fromkeys(self.measures, "number")
+        return {source: kind for source, kind in kinds.items() if source in self.names}
+
+    def rows(self, record: Mapping[str, Any]) -> list[Row]:
+        """The events of a record; none for a record that is not usage. Raises `InvalidValue`."""
+        if self._is_simple and not self.is_measured:
+            return [self._row(record)]
+        rows: list[Row] = []
+        for single in exploded(record, self.mapping.explode):
+            if self._only_with and all(self._is_empty(member(single, source)) for source in self._only_with):
+                self.counts["skipped"] += 1
+            elif self.is_measured:
+                rows.extend(self._measured(single, self._row(single)))
+            else:
+                rows.append(self._row(single))
+        return rows
+
+    def _is_empty(self, raw: object) -> bool:
+        return raw is None or raw == "" or (type(raw) is str and raw in self.mapping.null_text)
+
+    def _row(self, record: Mapping[str, Any]) -> Row:
+        row = self._constant.copy()
+        for field in self.fields:
+            value = field.first(record)
+            if value is not None:
+                row[field.place] = value[1](value[2])
+        if not self._is_simple:
+            self._complete(record, row)
+        if row[_ORGANIZATION] is None and not (self._is_local and self._must_name("organization_id")):
+            row[_ORGANIZATION] = self._organization
+            self.counts["without organization"] += self._is_local
+        if row[_CUSTOMER] is None and not self._has_customers and (self.mapping.columns or self.is_measured):
+            row[_CUSTOMER] = self.ids.made("customer_id", "customer_id", LOCAL_NAME)
+            self.counts["without customer"] += 1
+        for _, place in self._required:
+            if row[place] is None:
                 raise InvalidValue("is missing")
-        if not self._known.issuperset(record):
-            row[self._dimensions_index] = self._merged(record)
-        elif row[self._dimensions_index] is None:
-            row[self._dimensions_index] = "{}"
+        row[_DIMENSIONS] = self._dimensions.text(record, row[_DIMENSIONS])
         return row
 
-    def _merged(self, record: Mapping[str, Any]) -> str | None:
-        """The dimensions, including the further columns of the record."""
-        further = {name: value for name, value in record.items() if value is not None and name not in self._known}
-        raw = record.get(self._source.get("dimensions", _NO_SOURCE))
-        if raw is None or raw == "":
-            return dumps(further)
-        given = loads_object(raw)
-        for name, value in further.items():
-            if name in given and given[name] != value:
-                raise InvalidValue(f"has {name!r} too, with another value than the column {name!r}")
-        return dumps({**given, **further})
+    def _complete(self, record: Mapping[str, Any], row: Row) -> None:
+        """Set what needs several columns: defaults, key, cost and readable names."""
+        for column, place, text in self._defaults:
+            if row[place] is None and place != _CURRENCY:
+                row[place] = text
+                self.counts[f"default {column}"] += 1
+        if self._key and row[_KEY] is None:
+            parts = [member(record, source) for source in self._key]
+            if not any(map(self._is_empty, parts)):
+                row[_KEY] = "/".join(plain_text(part) for part in parts)
+        if self._cost_factors and row[_COST] is None:
+            row[_COST] = self._product(record)
+        if self._cost_plus:
+            row[_COST] = self._sum(row[_COST], record)
+        self._set_currency(row)
+        for column, sources in self._readable.items():
+            id_ = row[_PLACES[column]]
+            name = next((raw for source in sources if not self._is_empty(raw := member(record, source))), None)
+            if id_ is not None and isinstance(name, str):
+                self.readable[kind_of(column), id_] = name
+
+    def _set_currency(self, row: Row) -> None:
+        """Leave out a constant currency of a row without a cost, and set the default one of a row with a cost."""
+        if row[_COST] is None:
+            if "external_cost_currency" in self.mapping.constants:
+                row[_CURRENCY] = None
+        elif row[_CURRENCY] is None and (currency := self.mapping.defaults.get("external_cost_currency")):
+            row[_CURRENCY] = currency
+            self.counts["default external_cost_currency"] += 1
+
+    def _sum(self, cost: str | None, record: Mapping[str, Any]) -> str | None:
+        """The cost and what is added to it, such as credits in a list."""
+        parts = [Decimal(text) for source in self._cost_plus for text in map(self._number, amounts(record, source))]
+        if cost is None and not parts:
+            return None
+        return plain(total([Decimal(cost or 0), *parts]))
+
+    def _product(self, record: Mapping[str, Any]) -> str | None:
+        factors = []
+        for factor in self._cost_factors:
+            text = self._number_or_none(member(record, factor)) if isinstance(factor, str) else factor
+            if text is None:
+                return None
+            factors.append(Decimal(text))
+        return plain(exact_product(factors))
+
+    def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
+        """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
+        measures = list(self._members(record, row))
+        if not measures:
+            measures = [
+                (measure.metric_key, self._measure(record, source, measure))
+                for source, measure in self.measures.items()
+                if not (measure.without and self._number_or_none(member(record, measure.without)))
+            ]
+        kept = [(metric, text) for metric, text in measures if text and (self.mapping.keep_zero or Decimal(text) != 0)]
+        if not kept and measures and Decimal(row[_COST] or 0) != 0:
+            kept = [(measures[0][0], "0")]
+        if not kept:
+            self.counts["nothing measured"] += 1
+        for number, (metric, text) in enumerate(kept):
+            event = row.copy()
+            event[_METRIC], event[_QUANTITY] = metric_key_text(metric), text
+            if row[_KEY] is not None:
+                event[_KEY] = f"{row[_KEY]}:{metric}"
+            if number:
+                event[_COST] = event[_CURRENCY] = None
+            yield event
+
+    def _measure(self, record: Mapping[str, Any], source: str, measure: Measure) -> str | None:
+        try:
+            text = self._number_or_none(member(record, source))
+            for other in measure.minus if text else ():
+                if less := self._number_or_none(member(record, other)):
+                    text = plain(Decimal(difference(Decimal(text or 0), Decimal(less))))
+        except InvalidValue as error:
+            raise InvalidValue(f"(from {source!r}) {error}") from None
+        return text
+
+    def _members(self, record: Mapping[str, Any], row: Row) -> Iterator[tuple[str, str | None]]:
+        """(metric, number) of the measured members of the record's objects, or a count of 1 of its metric_key."""
+        metric, is_measured = row[_METRIC], False
+        for source in self._measure_members:
+            members = member(record, source)
+            if isinstance(members, str) and members.lstrip().startswith("{"):
+                members = loads_object(members)
+            if not isinstance(members, Mapping):
+                continue
+            numbers = {
+                name: number_text(raw)
+                for name, raw in members.items()
+                if self._measure_name.fullmatch(name) and is_number(raw)
+            }
+            for name, number in numbers.items():
+                is_measured = True
+                if not is_total(name, numbers):
+                    yield (f"{metric}.{name}" if metric else name, number)
+        if self._measure_members and metric and not is_measured:
+            yield metric, "1"
+
+    def _number_or_none(self, raw: object) -> str | None:
+        if self._is_empty(raw) or (type(raw) is str and raw.strip() in self.mapping.null):
+            return None
+        return self._number(raw)
 
     def problems(self, record: Mapping[str, Any]) -> Problems:
-        """All problems of the record."""
+        """All problems of a record for which `rows` raised. Counts for the report do not change."""
+        counted = [self.counts, *(times.counts for times in self.times.values())]
+        before = [counts.copy() for counts in counted]
+        try:
+            problems: Problems = []
+            for single in exploded(record, self.mapping.explode):
+                problems += self._problems(single)
+        except InvalidValue as error:
+            problems = [("", str(error))]
+        for counts, earlier in zip(counted, before, strict=True):
+            counts.clear()
+            counts.update(earlier)
+        return problems
+
+    def _problems(self, record: Mapping[str, Any]) -> Problems:
         problems: Problems = []
-        for source, column, read, text in self._fields:
-            raw = record.get(source)
-            if raw is None or (raw == "" and not text):
-                own = column != "organization_id" or self._organization is None
-                if READERS[column].required and own:
-                    problems.append((self._label(column), "is missing"))
-                continue
+        values = {field.column: field.first(record) for field in self.fields}
+        for column, value in values.items():
             try:
-                read(raw)
+                if value is not None:
+                    value[1](value[2])
             except InvalidValue as error:
-                problems.append((self._label(column), str(error)))
+                problems.append((_label(column, value[0] if value else ""), str(error)))
+        for column, _ in self._required:
+            if values.get(column) is None and not self._has_fallback(column):
+                problems.append((_label(column, (*self.sources.get(column, ()), "")[0]), "is missing"))
+        for source, measure in self.measures.items():
+            try:
+                self._measure(record, source, measure)
+            except InvalidValue as error:
+                problems.append((_label("quantity", source), str(error).removeprefix(f"(from {source!r}) ")))
         if not problems:
             try:
-                self._merged(record)
+                list(self.rows(record))
             except InvalidValue as error:
                 problems.append(("dimensions", str(error)))
         return problems
 
-    def _label(self, column: str) -> str:
-        source = self.mapping.get(column)
-        return f"{column} (from {source!r})" if source else column
+    def _has_fallback(self, column: str) -> bool:
+        if column in self.mapping.constants or column in self.mapping.defaults:
+            return True
+        if column == "organization_id":
+            return self._organization is not None and not (self._is_local and self._must_name(column))
+        mapped = bool(self.mapping.columns or self.mapping.measures)
+        return column == "customer_id" and not self._has_customers and mapped
+
+    def notes(self) -> list[str]:
+        """Sentences for the report on what was decided for the rows read."""
+        return list(_notes(self))
 
 
-def check_mapping(mapping: Mapping[str, str]) -> None:
-    """Raise `ConfigurationError` for a mapping to something that is not a documented column."""
-    for column in mapping:
-        if column not in READERS:
-            raise ConfigurationError(
-                f"map: {column!r} is not a column of the events table{_like(column, COLUMNS)}; "
-                f"there are {', '.join(COLUMNS)}"
+def _label(column: str, source: str) -> str:
+    return f"{column} (from {source!r})" if source and source != column else column
+
+
+def _notes(mapper: RowMapper) -> Iterator[str]:
+    counts, mapping = mapper.counts, mapper.mapping
+    for column, times in mapper.times.items():
+        if times.decided_by:
+            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
+        if number := times.counts["dates"]:
+            yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
+        if number := times.counts["local_times"]:
+            yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
+        if number := times.counts["ambiguous"]:
+            yield (
+                f"{counted(number, 'time')} in {column} that the clock of {times.timezone} shows twice or skips, read"
+                " with the offset before the change"
             )
-
-
-def row_hash(row: Row) -> str:
-    """The idempotency key of a row without one: equal for equal content in any file format and order of columns."""
-    parts = [
-        value if value is None or READERS[column].kind in {"uuid", "text", "time"} else _canonical(column, value)
-        for column, value in zip(COLUMNS, row, strict=True)
-    ]
-    return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
-
-
-def _canonical(column: str, value: str) -> str:
-    if READERS[column].kind == "object":
-        return "{}" if value == "{}" else dumps(loads(value), sort=True)
-    sign = "-" if value.startswith("-") else ""
-    mantissa, _, exponent = value.lstrip("+-").lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    power = int(exponent or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
-    digits = digits.rstrip("0")
-    return f"{sign}{digits}e{power}" if digits else "0"
-
-
-def _like(name: str, choices: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), {choice.lower(): choice for choice in choices}, n=1)
-    if not near:
-        return ""
-    return f" (did you mean {next(choice for choice in choices if choice.lower() == near[0])}?)"
-
-
-def _synonym(column: str, names: Iterable[str]) -> str | None:
-    """The first of the names that means the column, by `SYNONYMS`; a similar spelling does not count."""
-    meanings = {column.replace("_", ""), *SYNONYMS.get(column, ())}
-    return next((name for name in names if re.sub(r"[\W_]", "", name).lower() in meanings), None)
-
-
-def _list(names: Iterable[str]) -> str:
-    quoted = [name if name.isidentifier() else repr(name) for name in names]
-    more = len(quoted) - MAX_LISTED_COLUMNS
-    return ", ".join(quoted[:MAX_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")
+        if number := times.counts["truncated"]:
+            yield f"{counted(number, 'time')} in {column} finer than a microsecond; further digits are left out"
+    for column, text in mapping.defaults.items():
+        if column in ("product_id", "metric_key") and not mapper.sources.get(column):
+            continue  # the same for all rows of the file
+        if rows := counts[f"default {column}"]:
+            sources = " or ".join(mapping.columns.get(column, (column,)))
+            yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"
+    if rows := counts["skipped"]:
+        yield f"{counted(rows, 'row')} without {listed(mapping.only_with)} skipped, as no usage"
+    if rows := counts["nothing measured"]:
+        yield f"{counted(rows, 'row')} in which every measure is empty or zero"
+    if rows := counts["without organization"]:
+        yield (
+            f"{counted(rows, 'row')} without an organization belong to the organization {LOCAL_NAME!r}; name another"
+            " with --organization-id UUID or --set organization_id=NAME"
+        )
+    if rows := counts["without customer"]:
+        yield (
+            f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
+            " --map customer_id=COLUMN"
+        )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -13,6 +16,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
+from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
@@ -27,24 +31,173 @@ from usage_explore.files.open import open_source
 from usage_explore.files.sources import Source
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
-from usage_explore.load.focus import FocusMapper, incomplete, looks_like_focus, missing_sources
-from usage_explore.load.replace import FOCUS_SCOPE, PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection, rejection_lines
-from usage_explore.load.row_mapper import DocumentedMapper, RowMapper, row_hash
+from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION
+from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
+from usage_explore.load.paths import exploded, member, sample_names
+from usage_explore.load.readers import decide_order
+from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
+from usage_explore.load.row_hash import row_hash
+from usage_explore.load.row_mapper import Field, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage
+from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
 
-FORMATS = ("csv", "jsonl", "parquet", "focus")
+FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 
 _KEY = COLUMNS.index("idempotency_key")
+_SAMPLED_ROWS = 100
+"""Rows of a file without a header whose members are taken for its columns."""
+
 _PROGRESS_ROWS = 1_000
 """Rows between two updates of the progress bar."""
 
 _MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
 
+_MAX_LISTED_ORGANIZATIONS = 10
+"""Organizations that an error names."""
+
 _ANALYZE_FROM_ROWS = 10_000
 """Loaded rows from which the table's planner statistics are updated at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """How files are read, with the names of the options of `usage-explore load`.
+
+    `format` is "csv", "jsonl", "json", "parquet" or "xlsx", or "focus" for the preset of that name; None goes by the
+    content. `preset` names a preset or a TOML file; "none" uses none; None recognizes the file by its columns.
+    `mapping` names the file's column, or a dotted path into its JSON, for a documented column; `constants` gives the
+    text of a documented column. `measures` names number columns, as "column" or "column=metric_key", each of which
+    becomes an event of its own. `delimiter`, `encoding` and `sheet` say how the file is written, where that is not
+    detected. The other options are those of `ColumnMapping`.
+    """
+
+    format: str | None = None
+    preset: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    measures: Sequence[str] = ()
+    keep_zero: bool = False
+    dimensions: bool = True
+    timezone: str | None = None
+    time_format: str | None = None
+    decimal: str | None = None
+    null: Sequence[str] = ()
+    delimiter: str | None = None
+    encoding: str | None = None
+    sheet: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` for an unknown format and for options that exclude each other."""
+        if self.format is not None and self.format not in FORMATS:
+            raise ConfigurationError(f"format: {self.format!r} is none of {', '.join(FORMATS)}")
+        self.applied_to(ColumnMapping())
+
+    @property
+    def kind(self) -> str | None:
+        """The format of the file itself."""
+        return None if self.format == "focus" else self.format
+
+    def open(self, path: Path) -> Source:
+        """The file as a stream of records."""
+        given = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
+        open_: Any = open_source
+        source: Source = open_(path, self.kind, **{name: value for name, value in given.items() if value is not None})
+        return source
+
+    def chosen_preset(self, names: Sequence[str]) -> Preset | None:
+        """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
+        if name := self.preset or ("focus" if self.format == "focus" else None):
+            return None if name == "none" else preset_named(name)
+        given = {*self.mapping, *self.constants, *names, *(("quantity", "metric_key") if self.measures else ())}
+        return None if given.issuperset(("customer_id", "metric_key", "quantity", "timestamp")) else recognized(names)
+
+    def applied_to(self, mapping: ColumnMapping) -> ColumnMapping:
+        """The mapping, with these options in place of its own."""
+        measures = {text.partition("=")[0]: text.partition("=")[2] or text for text in self.measures}
+        return mapping.with_options(
+            columns={column: (source,) for column, source in self.mapping.items()},
+            constants=self.constants,
+            measures={source: Measure(metric_key=metric) for source, metric in measures.items()},
+            keep_zero=self.keep_zero or None,
+            dimensions=None if self.dimensions else False,
+            timezone=self.timezone,
+            time_format=self.time_format,
+            decimal=self.decimal,
+            null=self.null,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A file that was looked into: its columns, the preset and the mapping that fit it."""
+
+    path: Path
+    names: tuple[str, ...]
+    sampled: bool
+    preset: Preset | None
+    mapping: ColumnMapping
+    options: LoadOptions
+
+    def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
+        """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
+        mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
+        mapper.check(self.path)
+        for given in mapper.fields:
+            if (times := mapper.times.get(given.column)) and times.day_first is None:
+                decide_order(self.path, given.column, times, self.values(given))
+        return mapper
+
+    def values(self, given: Field) -> Iterator[tuple[int, object]]:
+        """(line, value) of the column for each row that can be read."""
+        for line, record in self.records():
+            with suppress(InvalidValue):
+                value = given.first(record)
+                yield line, value[2] if value else None
+
+    def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """(line, record) for each row that can be read."""
+        with self.options.open(self.path) as source:
+            for line, record, _ in source:
+                with suppress(InvalidValue):
+                    for single in exploded(record or {}, self.mapping.explode):
+                        yield line, single
+
+
+def prepare(path: Path, options: LoadOptions) -> Prepared:
+    """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
+    with options.open(path) as source:
+        names = source.names
+    sampled = names is None
+    if names is None:
+        names = sample_names(_first_records(path, options))
+    preset = options.chosen_preset(names)
+    mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
+    if mapping.explode and not sampled and mapping.explode not in names:
+        mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
+    if mapping.explode:
+        if not any(member(record, mapping.explode) is not None for record in _first_records(path, options)):
+            raise LoadError(
+                f"{path}: has no list {mapping.explode!r}, whose items are the rows (preset"
+                f" {preset.name if preset else 'none'})"
+            )
+        names = sample_names(_exploded(_first_records(path, options), mapping.explode))
+        sampled = True
+    return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
+
+
+def _first_records(path: Path, options: LoadOptions) -> Iterator[Mapping[str, Any]]:
+    with options.open(path) as source:
+        yield from (record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
+
+
+def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
+    for record in records:
+        with suppress(InvalidValue):
+            yield from exploded(record, path)
 
 
 def load_files(
@@ -52,98 +205,98 @@ def load_files(
     table: Table,
     paths: Iterable[Path | str],
     *,
-    format: str | None = None,
-    mapping: Mapping[str, str] | None = None,
-    dimensions: bool = False,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
     replace: bool = False,
     replace_by: Sequence[str] = (),
     progress: bool = False,
     settle: timedelta = timedelta(minutes=5),
+    **options: Any,
 ) -> list[FileReport]:
-    """Load CSV, JSON Lines and Parquet files into the events table, which is made where it is missing.
+    """Load files into the events table, which is made where it is missing.
 
-    `format` is "csv", "jsonl", "parquet" or "focus" (a FOCUS 1.0 export, CSV or Parquet); None goes by the file's name.
-    `mapping` names the file's column for a documented column. `dimensions` loads unknown columns as dimensions, which
-    are an error otherwise. `organization_id` is the organization of rows that name none. `skip_bad` loads a file
-    without its rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
+    `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
+    belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
+    rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
-    columns or dimensions; `FOCUS_SCOPE` by default in a FOCUS export) and, unless `BillingPeriodStart` is one of them,
-    the calendar months of its events in UTC.
+    columns or dimensions; by default those of the preset) and, unless one of them names a billing period, the calendar
+    months of its events in UTC.
 
     Returns a report for each file, in order. Each file is one transaction, committed when the file is done: the
     connection must not be in one. Raises `LoadError` for a file that cannot be loaded, of which nothing is written
     then; files before it stay loaded and are named; `TableMismatch` when the table cannot be written;
     `DatabaseUnavailable` when the connection breaks.
     """
-    if format is not None and format not in FORMATS:
-        raise ConfigurationError(f"format: {format!r} is none of {', '.join(FORMATS)}")
-    mapper: RowMapper = (
-        FocusMapper(mapping or {}, organization_id=organization_id)
-        if format == "focus"
-        else DocumentedMapper(mapping or {}, dimensions=dimensions, organization_id=organization_id)
-    )
-    kind = None if format == "focus" else format
-    files = [Path(path) for path in paths]
+    try:
+        given = LoadOptions(**options)
+    except TypeError as error:
+        raise ConfigurationError(f"load: {error}") from None
+    files = [prepare(Path(path), given) for path in paths]
     scope: tuple[str, ...] = ()
-    for path in files:
-        with open_source(path, kind) as source:
-            _check(source, mapper)
-            if replace or replace_by:
-                scope = _scope(source, replace_by, format, len(files))
+    if replace or replace_by:
+        for file in files:
+            scope = _scope(file, replace_by, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
+    mappers = [_mapper(connection, table, name, file, organization_id) for file in files]
     reports: list[FileReport] = []
-    for path in files:
+    for file, mapper in zip(files, mappers, strict=True):
         try:
-            with _mapped_errors(path, name):
+            with _mapped_errors(file.path, name):
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
-                with open_source(path, kind) as source, connection.transaction():
-                    _check(source, mapper)
-                    reports.append(_load(connection, table, source, mapper, scope, skip_bad, progress, settle))
+                with given.open(file.path) as source, connection.transaction():
+                    source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
+                    reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
-                raise type(error)(f"{error}\n{_so_far(reports, files)}") from error
+                raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
-        with _mapped_errors(files[-1], name):
+        with _mapped_errors(files[-1].path, name):
             connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
 
 
-def _check(source: Source, mapper: RowMapper) -> None:
-    if source.names is not None:
-        _check_names(source, mapper, source.names)
-        source.expect(mapper.sources(source.names), assume_utc=mapper.assume_utc)
+def _mapper(connection: Connection, table: Table, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
+    """The mapper for a file. Rows without an organization belong to `organization`, else to the local one.
+
+    Raises `LoadError` where that would be a guess, as the table holds several other organizations.
+    """
+    if organization is not None:
+        return file.mapper(organization)
+    mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+    with _mapped_errors(file.path, name):
+        there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
+        connection.rollback()
+    if len(there) < 2 or LOCAL_ORGANIZATION in there:
+        return mapper
+    if mapper.names_organization:
+        return file.mapper(None)
+    ids = ", ".join(map(str, there[:_MAX_LISTED_ORGANIZATIONS]))
+    more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
+    raise LoadError(
+        f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
+        f" organization_id=NAME; the table holds {counted(len(there), 'organization')}: {ids}{more}"
+    )
 
 
-def _check_names(source: Source, mapper: RowMapper, names: Sequence[str]) -> None:
-    if isinstance(mapper, DocumentedMapper) and not mapper.mapping and looks_like_focus(names):
-        if missing := missing_sources(names):
-            raise LoadError(f"{source.path}: {incomplete(missing)}")
-        raise LoadError(f"{source.path}: this looks like a FOCUS export; load it with --format focus")
-    mapper.check(source.path, names)
-
-
-def _scope(source: Source, replace_by: Sequence[str], format: str | None, files: int) -> tuple[str, ...]:
+def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, ...]:
     """The columns that name source and period of a file that replaces. Raises `LoadError`, `ConfigurationError`."""
     if files > 1:
         raise ConfigurationError(
             "replace: takes one file, because each would supersede the rows of the one before; join the parts of an"
             " export"
         )
-    names = source.names
     columns = tuple(dict.fromkeys(replace_by))
     for column in columns:
-        if names is not None and column not in names and column not in COLUMNS:
-            raise LoadError(f"{source.path}: has no column {column!r} to replace by")
-    if not columns and format == "focus":
-        columns = tuple(column for column in FOCUS_SCOPE if names is None or column in names)
+        if not file.sampled and column not in file.names and column not in COLUMNS:
+            raise LoadError(f"{file.path}: has no column {column!r} to replace by")
+    if not columns:
+        columns = tuple(column for column in file.mapping.scope if file.sampled or column in file.names)
     if PERIOD_COLUMNS.issuperset(columns):
         raise ConfigurationError(
             "replace: which stored events does the file supersede? Name the columns whose values identify its source"
@@ -157,6 +310,7 @@ def _load(
     connection: Connection,
     table: Table,
     source: Source,
+    file: Prepared,
     mapper: RowMapper,
     scope: Sequence[str],
     skip_bad: bool,
@@ -164,15 +318,15 @@ def _load(
     settle: timedelta,
 ) -> FileReport:
     rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)
-    stage = Stage(connection, table)
+    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for line, row in _rows(source, mapper, rejected, show):
+            for ordinal, (line, row) in enumerate(_rows(source, mapper, rejected, show)):
                 if skip_bad or not rejected.rows:
                     keyed = row[_KEY] is not None
                     if not keyed:
                         row[_KEY] = row_hash(row)
-                    copy.write_row((line, keyed, *row))
+                    copy.write_row((ordinal, line, keyed, *row))
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
@@ -209,7 +363,13 @@ def _load(
         settle=settle,
         writing=written.writing,
         rejections=tuple(rejected.first),
-        notes=tuple(mapper.notes()),
+        faults=rejected.faults,
+        read=rejected.read,
+        notes=(*_preset_note(file), *mapper.notes(), *stage.notes()),
+        first=stage.first,
+        last=stage.last,
+        organizations=stage.organizations,
+        customers=stage.customers,
         restated=written.restated,
         changed=changed,
         superseded=superseded,
@@ -217,20 +377,30 @@ def _load(
 
 
 class _Rejected:
-    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops."""
+    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops.
+
+    `read` is the number of rows that were read.
+    """
 
     def __init__(self, source: Source, max_rows: int | None) -> None:
         self._max_rows = max_rows
         self._path = source.path
         self._unit = source.unit
+        self._counter = FaultCounter(source.path, source.unit)
         self.rows = 0
+        self.read = 0
         self.first: list[Rejection] = []
 
     def add(self, line: int, reasons: Sequence[tuple[str, str]]) -> None:
         self.rows += 1
         for column, reason in reasons:
+            self._counter.add(line, column, reason)
             if len(self.first) < MAX_KEPT_REJECTIONS:
                 self.first.append(Rejection(self._path, self._unit, line, column, reason))
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return self._counter.faults(self.read)
 
     @property
     def is_enough(self) -> bool:
@@ -238,7 +408,7 @@ class _Rejected:
         return self._max_rows is not None and self.rows >= self._max_rows
 
     def error(self) -> LoadError:
-        lines = "\n".join(rejection_lines(self.first, self.rows))
+        lines = "\n".join(fault_lines(self.faults, self.rows))
         stopped = " and the rest not read" if self.is_enough else ""
         return LoadError(
             f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
@@ -249,29 +419,31 @@ class _Rejected:
 def _rows(
     source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
 ) -> Iterator[tuple[int, list[str | None]]]:
-    """(line, row) of each row that can be loaded; the others are added to `rejected`."""
-    seen: set[str] = set(source.names or ())
+    """(line, row) of each event that can be loaded; the rows of the file that cannot are added to `rejected`."""
     for number, (line, record, reason) in enumerate(source, 1):
+        rejected.read = number
         if number % _PROGRESS_ROWS == 0:
             show(source.position, source.length)
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
-            if rejected.is_enough:
-                return
-            continue
-        if source.names is None and not seen.issuperset(record):
-            seen.update(record)
-        try:
-            row = mapper.row(record)
-        except InvalidValue as error:
-            rejected.add(line, mapper.problems(record) or [("", str(error))])
-            if rejected.is_enough:
-                return
-            continue
-        yield line, row
+        else:
+            try:
+                rows = mapper.rows(record)
+            except InvalidValue as error:
+                rejected.add(line, mapper.problems(record) or [("", str(error))])
+            else:
+                for row in rows:
+                    yield line, row
+                continue
+        if rejected.is_enough:
+            return
     show(source.position, source.length)
-    if source.names is None and seen:
-        _check_names(source, mapper, sorted(seen))
+
+
+def _preset_note(file: Prepared) -> Iterator[str]:
+    if file.preset is not None:
+        named = file.options.preset or file.options.format == "focus"
+        yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
 
 
 @contextmanager

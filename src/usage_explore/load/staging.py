@@ -6,16 +6,18 @@ repetitions are loaded and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.schema import COLUMNS
+from usage_explore.formatting import counted
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.rollup import catalog, refresh
@@ -43,15 +45,28 @@ UPDATE {stage} s
 SET occurrence = n.occurrence,
     idempotency_key = CASE WHEN keyed THEN idempotency_key ELSE idempotency_key || '#' || n.occurrence END
 FROM (
-    SELECT line, row_number() OVER (
-        PARTITION BY organization_id, timestamp, idempotency_key COLLATE "C" ORDER BY line) AS occurrence
+    SELECT ordinal, row_number() OVER (
+        PARTITION BY organization_id, timestamp, idempotency_key COLLATE "C" ORDER BY ordinal) AS occurrence
     FROM {stage}) n
-WHERE n.line = s.line AND n.occurrence > 1
+WHERE n.ordinal = s.ordinal AND n.occurrence > 1
 """
+
+_EARLIER_LINES = """
+DELETE FROM {stage} s
+USING (
+    SELECT organization_id, {row_key} AS key, max(line) AS line FROM {stage} s WHERE keyed GROUP BY 1, 2) last
+WHERE s.keyed AND s.organization_id = last.organization_id AND {row_key} = last.key AND s.line < last.line
+"""
+
+_ROW_KEYS: dict[bool, LiteralString] = {
+    False: "s.idempotency_key",
+    True: "left(s.idempotency_key, -1 - length(s.metric_key))",
+}
+"""Whether the events are measures, whose key ends with the metric -> SQL for the key of their row in the file."""
 
 _KNOWN = """
 CREATE TEMP TABLE usage_explore_known ON COMMIT DROP AS
-SELECT s.line, t.organization_id, t.timestamp, t.id,
+SELECT s.ordinal, t.organization_id, t.timestamp, t.id,
        (s.quantity, s.external_cost_amount) IS DISTINCT FROM (t.quantity, t.external_cost_amount) AS changed
 FROM {stage} s JOIN {table} t
   ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
@@ -61,11 +76,11 @@ FROM {stage} s JOIN {table} t
 """
 
 _CHANGED = """
-SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY line HAVING bool_and(changed)) AS lines
+SELECT count(*) FROM (SELECT FROM pg_temp.usage_explore_known GROUP BY ordinal HAVING bool_and(changed)) AS events
 """
 
 _RESTATED = """
-SELECT count(DISTINCT s.line)
+SELECT count(DISTINCT s.ordinal)
 FROM {stage} s JOIN {table} t
   ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp
  AND t.metric_key = s.metric_key AND t.customer_id = s.customer_id
@@ -87,17 +102,17 @@ that are numbers), where one of the two has no key of its own. Stored rows that 
 _NUMBER = r"^-?[0-9]+([.][0-9]+)?$"
 
 _TAKEN_IDS = """
-SELECT s.line, s.id, bool_or(t.id IS NOT NULL)
+SELECT s.ordinal, s.line, s.id, bool_or(t.id IS NOT NULL)
 FROM (
-    SELECT line, id, organization_id, timestamp, row_number() OVER (
-        PARTITION BY organization_id, timestamp, id ORDER BY line) AS place
+    SELECT ordinal, line, id, organization_id, timestamp, row_number() OVER (
+        PARTITION BY organization_id, timestamp, id ORDER BY ordinal) AS place
     FROM {stage} WHERE id IS NOT NULL) s
 LEFT JOIN {table} t
   ON t.organization_id = s.organization_id AND t.timestamp = s.timestamp AND t.id = s.id
  AND t.timestamp BETWEEN %(first)s AND %(last)s
 WHERE t.id IS NOT NULL OR s.place > 1
-GROUP BY s.line, s.id
-ORDER BY s.line
+GROUP BY s.ordinal, s.line, s.id
+ORDER BY s.ordinal
 """
 
 _COUNTS = """
@@ -141,8 +156,17 @@ class Written:
 class Stage:
     """The temporary table of one file's load. Needs an open transaction, at whose end the table is dropped."""
 
-    def __init__(self, connection: Connection, table: Table) -> None:
+    def __init__(
+        self, connection: Connection, table: Table, *, last_line_wins: bool = False, measured: bool = False
+    ) -> None:
         self._connection = connection
+        self._last_line_wins = last_line_wins
+        self._row_key = sql.SQL(_ROW_KEYS[measured])
+        self._earlier_lines = 0
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self.organizations: tuple[UUID, ...] = ()
+        self.customers = 0
         self._events = catalog.placed(connection, table)
         self._table = identifier(table)
         self._name = self._table.as_string(connection)
@@ -155,14 +179,14 @@ class Stage:
         self._run("DROP TABLE IF EXISTS {stage}")
         connection.execute(
             sql.SQL(
-                "CREATE TEMP TABLE {} (line bigint NOT NULL, keyed boolean NOT NULL, "
+                "CREATE TEMP TABLE {} (ordinal bigint NOT NULL, line bigint NOT NULL, keyed boolean NOT NULL, "
                 "occurrence bigint NOT NULL DEFAULT 1, {}) ON COMMIT DROP"
             ).format(sql.Identifier("usage_explore_load"), columns)
         )
 
     def copy_statement(self) -> sql.Composed:
-        """COPY of (line, keyed, the documented columns in order)."""
-        return sql.SQL("COPY {} (line, keyed, {}) FROM STDIN (ENCODING 'UTF8')").format(
+        """COPY of (ordinal, line, keyed, the documented columns in order)."""
+        return sql.SQL("COPY {} (ordinal, line, keyed, {}) FROM STDIN (ENCODING 'UTF8')").format(
             STAGE, sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )
 
@@ -173,15 +197,20 @@ class Stage:
         the stored event. `replace` are the scope columns of `supersede`. From here on loads into one table wait for
         each other, so that two concurrent loads of the same file add it once.
         """
+        if self._last_line_wins:
+            statement = sql.SQL(_EARLIER_LINES).format(stage=STAGE, row_key=self._row_key)
+            self._earlier_lines = self._connection.execute(statement).rowcount
         self._run("ANALYZE {stage}")
         self._run(_NUMBER_OCCURRENCES)
         self._connection.execute(
             "SELECT pg_advisory_xact_lock(hashtext('usage-explore load ' || %s::regclass::oid))", [self._name]
         )
         row = self._run(
-            "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id) FROM {stage}"
+            "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id)"
+            " FROM {stage}"
         ).fetchone()
-        first, last, organizations = row or (None, None, None)
+        first, last, organizations, self.customers = row or (None, None, None, 0)
+        self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
             return 0, 0, 0
@@ -190,8 +219,15 @@ class Stage:
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
         self._connection.execute(sql.SQL(_KNOWN).format(stage=STAGE, table=self._table, same=sql.SQL(same)), self._span)
-        dropped = self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_known)").rowcount
+        dropped = self._run(
+            "DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_known)"
+        ).rowcount
         return superseded, dropped, int(self._scalar(_CHANGED)) if dropped else 0
+
+    def notes(self) -> Iterator[str]:
+        """Sentences for the report."""
+        if self._earlier_lines:
+            yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
         """Rows whose id another row has at the same time: their number, and (line, reason) of the first 1,000.
@@ -204,11 +240,12 @@ class Stage:
             return 0, []
         self._run("CREATE TEMP TABLE usage_explore_taken ON COMMIT DROP AS " + _TAKEN_IDS)
         first = self._run(
-            "SELECT * FROM pg_temp.usage_explore_taken AS taken (line, id, known) ORDER BY line LIMIT %(max_rows)s"
+            "SELECT line, id, known FROM pg_temp.usage_explore_taken AS taken (ordinal, line, id, known)"
+            " ORDER BY ordinal LIMIT %(max_rows)s"
         ).fetchall()
         number = int(self._scalar("SELECT count(*) FROM pg_temp.usage_explore_taken"))
         if drop and number:
-            self._run("DELETE FROM {stage} WHERE line IN (SELECT line FROM pg_temp.usage_explore_taken)")
+            self._run("DELETE FROM {stage} WHERE ordinal IN (SELECT ordinal FROM pg_temp.usage_explore_taken)")
         self._run("DROP TABLE pg_temp.usage_explore_taken")
         return number, [
             (

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from usage_explore.decimals import plain
-from usage_explore.names import NAME_COLUMNS
+from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
@@ -49,6 +49,21 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
             columns[field.name] = pd.Series(values, dtype="object")
         else:
             columns[field.name] = pd.Series(values, dtype="str")
+    return pd.DataFrame(columns)
+
+
+def with_names(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """The frame with a column of names (str) after each column of ids of which one has a name."""
+    if not names:
+        return frame
+    columns: dict[str, Any] = {}
+    headings = {column: heading for heading, column in NAME_COLUMNS.items()}
+    for column in frame.columns:
+        columns[column] = frame[column]
+        if column in headings and headings[column] not in frame.columns:
+            known = [None if pd.isna(id_) else names.name(column, id_) for id_ in frame[column]]
+            if any(known):
+                columns[headings[column]] = pd.Series(known, dtype="str", index=frame.index)
     return pd.DataFrame(columns)
 
 

@@ -1,13 +1,21 @@
-"""Batches: a customer's events of one kind that are close in time, such as duplicates, and the findings they make.
+"""Batches: events that belong together since they are close in time, such as duplicates, or were loaded together.
 
-Events of one kind and customer that lie less than `BATCH_GAP` apart are a batch. A customer's batches of fewer than
-`MIN_BATCH_EVENTS` events are added up: they are its own finding if they are a large share of its usage; else one
-finding reports them together with those of other customers, as it does for batches of low severity. The database groups
-events into batches, so that many events take no memory here.
+A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
+`STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
+sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
+its own finding if they are a large share of its usage; else one finding reports them together with those of other
+customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
+memory here.
+
+A bulk load has events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival:
+`load` stores it where a file has no `ingested_at`, as does one `INSERT` of a history. Events of several days share one
+`ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
+the latest, so that what is not late by it is not late; how late the others were is unknown.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -16,15 +24,38 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    DateTime,
+    Interval,
+    Select,
+    Table,
+    any_,
+    case,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
-from usage_explore.validation.check import Examination, Outcome
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
-from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.periods import INSTANT, organization_period, part
+from usage_explore.validation.usage_sums import (
+    LARGE_SHARE,
+    OwnUsage,
+    UsageSum,
+    metrics_query,
+    own_usage,
+    sum_keys,
+    sum_measures,
+    sum_of_query,
+)
 
 _Key = TypeVar("_Key")
 
@@ -32,13 +63,30 @@ BATCH_GAP = timedelta(hours=6)
 """Time without events that ends a batch."""
 
 STEADY_GAP = timedelta(days=3)
-"""Time between a customer's batches of a metric that are one finding: nights and weekends lie between."""
+"""Time between a customer's batches of a metric that are one incident: nights and weekends lie between."""
 
 MIN_BATCH_EVENTS = 10
 """Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage."""
 
+MAX_OPEN_INCIDENTS = 10
+"""Incidents of one kind and customer that a later batch may continue, the latest."""
+
 MAX_SMALL_CUSTOMERS = 10
 """Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
+
+MIN_LATE_LAG = timedelta(hours=24)
+"""Time from an event to its arrival above which it may be late."""
+
+MAX_LOAD_DURATION = timedelta(hours=2)
+"""Time within which files that are loaded are one load."""
+
+MIN_LOADED_DAYS = 2
+"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
+
+MAX_LOAD_TIMES = 1_000
+"""Arrival times that are examined, those with the most late events."""
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,18 +133,19 @@ class Batch(UsageSum):
 class BatchWording:
     """The severities and sentences of a check's batches.
 
-    `severity` is given the batch's share of the customer's own usage (see `_own_share`), `sentence` also the time in
-    words. `stray` is for batches that are reported together.
+    `severity` is given the batch's share of the customer's own usage (see `_own_share`). `predicate` follows the
+    number, customers, metrics and time of the events in a sentence, such as `: their keys had arrived before`. `stray`
+    is for batches that are reported together; by default the predicate is the same.
     """
 
     check: str
     severity: Callable[[Batch, Decimal], Severity]
-    sentence: Callable[[Batch, Decimal, str], str]
-    stray_sentence: Callable[[Batch, str], str]
+    predicate: Callable[[Batch], str]
+    stray_predicate: Callable[[Batch], str] | None = None
     stray_severity: Callable[[Batch], Severity] = lambda stray: "low"
     facts: Callable[[Batch], Iterable[tuple[str, str]]] = lambda batch: ()
-    joined_gap: timedelta = timedelta(0)
-    """Time between batches of a customer's metric that are one finding, such as `STEADY_GAP`."""
+    continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
+    """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
 
 
 SMALL_BATCHES = (
@@ -121,57 +170,51 @@ def batch_columns(table: Table) -> list[ColumnElement[Any]]:
     ]
 
 
-def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
+def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None) -> Select[Any]:
     """The suspects by kind, customer, batch, metric and currency, batches in order.
 
-    `suspects` has the `batch_columns` and `kind` text. `moment` is the time that the events of a batch are close in.
+    `suspects` has the `batch_columns` and `kind` text. `moment` is the time that the events of a batch are close in,
+    `cluster` a column of suspects whose values stay apart.
     Columns: `kind`, `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost`
     numeric, `first`, `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
     """
     c = suspects.c
     time = c[moment]
-    before = func.lag(time).over(partition_by=[c.kind, c.customer_id], order_by=time)
-    apart = time - before > literal(BATCH_GAP)
+    order = [time] if cluster is None else [c[cluster], time]
+    ordered: dict[str, Any] = {"partition_by": [c.kind, c.customer_id], "order_by": order}
+    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP)
+    if cluster is not None:
+        apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
     m = marked.c
-    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=m[moment])
+    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[column.name] for column in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
     return (
         select(
             n.kind,
-            n.customer_id,
             n.batch,
-            n.metric_key,
-            n.external_cost_currency.label("currency"),
-            func.count().label("events"),
-            func.sum(n.quantity).label("quantity"),
-            func.sum(n.external_cost_amount).label("cost"),
-            func.min(n.timestamp).label("first"),
-            func.max(n.timestamp).label("last"),
+            *sum_keys(numbered),
+            *sum_measures(numbered),
             func.min(n.ingested_at).label("first_arrival"),
             func.max(n.ingested_at).label("last_arrival"),
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
         )
-        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, n.external_cost_currency)
+        .group_by(n.kind, n.batch, *sum_keys(numbered))
         .order_by(n.kind, n.customer_id, n.batch)
     )
 
 
-def batches(rows: Iterable[Any]) -> tuple[list[Batch], list[Batch]]:
-    """The rows of `batched` as batches of at least `MIN_BATCH_EVENTS` events, and the others by kind and customer."""
-    large: list[Batch] = []
-    small: dict[tuple[str, UUID], Batch] = {}
+def batches(rows: Iterable[Any]) -> list[Batch]:
+    """The rows of `batched` as batches, in order."""
+    result: list[Batch] = []
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
         first, *others = map(Batch.of_row, members)
         for other in others:
             first.include(other)
-        if first.events >= MIN_BATCH_EVENTS:
-            large.append(first)
-        else:
-            _include(small, (first.kind, first.customer), first)
-    return large, list(small.values())
+        result.append(first)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,77 +228,81 @@ class _Judged:
 
 def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording, looked_at: int) -> Outcome:
     """The findings on the rows of `batched`."""
-
-    def when(batch: Batch) -> str:
-        return span_in(batch.since, batch.until, examination.period.zone)
-
-    large, small = batches(rows)
-    usage = own_usage(examination, {batch.customer for batch in (*large, *small)})
+    every = batches(rows)
+    usage = own_usage(examination, {batch.customer for batch in every})
     judged: list[_Judged] = []
     stray: dict[tuple[str, Severity], Batch] = {}
-    small_by_kind: dict[str, list[_Judged]] = {}
-    for batch, is_small in (*((batch, False) for batch in large), *((batch, True) for batch in small)):
-        own = _own_share(batch, usage)
-        severity = wording.severity(batch, own)
-        if severity == "low" or (is_small and own < LARGE_SHARE):
-            _include(stray, (batch.kind, wording.stray_severity(batch)), batch)
-        elif is_small:
-            small_by_kind.setdefault(batch.kind, []).append(_Judged(severity, own, batch))
+    small: dict[tuple[str, UUID], Batch] = {}
+    for item in _joined((_judged(batch, wording, usage) for batch in every), wording, usage):
+        if item.batch.events < MIN_BATCH_EVENTS:
+            _include(small, (item.batch.kind, item.batch.customer), item.batch)
+        elif item.severity == "low":
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
         else:
-            judged.append(_Judged(severity, own, batch))
+            judged.append(item)
+    small_by_kind: dict[str, list[_Judged]] = {}
+    for item in (_judged(batch, wording, usage) for batch in small.values()):
+        if item.severity == "low" or item.own < LARGE_SHARE:
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
+        else:
+            small_by_kind.setdefault(item.batch.kind, []).append(item)
     for members in small_by_kind.values():
         if len(members) <= MAX_SMALL_CUSTOMERS:
             judged += members
         else:
             for member in members:
                 _include(stray, (member.batch.kind, member.severity), member.batch)
-    judged = _joined(judged, wording, usage)
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
-    findings = [
-        _finding(
-            examination, wording, item.batch, item.severity, wording.sentence(item.batch, item.own, when(item.batch))
-        )
-        for item in shown
-    ]
-    findings += [
-        _finding(examination, wording, batch, severity, wording.stray_sentence(batch, when(batch)))
-        for (_, severity), batch in stray.items()
-    ]
+    findings = [_finding(examination, wording, item.batch, item.severity, item.own) for item in shown]
+    findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
 
+def _judged(batch: Batch, wording: BatchWording, usage: OwnUsage) -> _Judged:
+    own = _own_share(batch, usage)
+    return _Judged(wording.severity(batch, own), own, batch)
+
+
 def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -> list[_Judged]:
-    """The batches, in order, with those of one severity joined that follow each other; together they may be graver."""
+    """The batches, in order, with those of one incident joined, high ones apart; together they may be graver."""
     groups: list[list[_Judged]] = []
+    latest: dict[tuple[str, UUID, bool], list[list[_Judged]]] = {}
     for item in judged:
-        if groups and groups[-1][0].severity == item.severity and _follows(groups[-1][0].batch, item.batch, wording):
-            groups[-1][0].batch.include(item.batch)
-            groups[-1].append(item)
-        else:
+        mine = latest.setdefault((item.batch.kind, item.batch.customer, item.severity == "high"), [])
+        group = next((group for group in reversed(mine) if _follows(group[0].batch, item.batch, wording)), None)
+        if group is None:
             groups.append([item])
-    found = []
+            mine.append(groups[-1])
+            del mine[:-MAX_OPEN_INCIDENTS]
+        else:
+            group[0].batch.include(item.batch)
+            group.append(item)
+    joined = []
     for first, *others in groups:
         if others:
-            own = _own_share(first.batch, usage)
-            severity = min(first.severity, wording.severity(first.batch, own), key=list(SEVERITIES).index)
-            first = _Judged(severity, own, first.batch)
-        found.append(first)
-    return found
+            again = _judged(first.batch, wording, usage)
+            severity = min((item.severity for item in (first, *others, again)), key=list(SEVERITIES).index)
+            first = _Judged(severity, again.own, first.batch)
+        joined.append(first)
+    return joined
 
 
 def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
-    """Whether the later batch is of the same kind, customer and metric, and soon after."""
-    alike = (batch.kind, batch.customers) == (later.kind, later.customers)
-    shared = batch.metrics.keys() & later.metrics.keys()
-    return alike and bool(shared) and timedelta(0) < later.since - batch.until <= wording.joined_gap
+    """Whether the later batch is of the same incident: of a metric of the batch, and so for the check."""
+    return bool(batch.metrics.keys() & later.metrics.keys()) and wording.continues(batch, later)
 
 
-def _include(found: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
-    if key in found:
-        found[key].include(batch)
+def is_soon(until: datetime, since: datetime) -> bool:
+    """Whether a batch begins within `STEADY_GAP` of the end of one before."""
+    return since - until <= STEADY_GAP
+
+
+def _include(batches: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
+    if key in batches:
+        batches[key].include(batch)
     else:
-        found[key] = batch
+        batches[key] = batch
 
 
 def _size(rest: Sequence[Batch]) -> str:
@@ -268,9 +315,19 @@ def _size(rest: Sequence[Batch]) -> str:
 
 
 def _finding(
-    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, sentence: str
+    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, own: Decimal | None = None
 ) -> Finding:
+    """The finding on a customer's batch; on batches that are reported together, without their `own` share."""
     who = {} if batch.customer_id is None else {"customer_id": batch.customer_id}
+    events, when = counted(batch.events, "event"), span_in(batch.since, batch.until, examination.period.zone)
+    if own is None:
+        predicate = (wording.stray_predicate or wording.predicate)(batch)
+        sentence = f"{events} of {batch.metric_words}, {when}, {batch.scattered}{predicate}."
+    else:
+        sentence = (
+            f"{events} of customer {batch.customer_id}, {batch.metric_words}, {when}{wording.predicate(batch)}; up to"
+            f" {percent(own)} of the customer's usage of a metric."
+        )
     return Finding(
         check=wording.check,
         severity=severity,
@@ -295,3 +352,88 @@ def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
         if events >= MIN_BATCH_EVENTS
     ]
     return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLoads:
+    """The values of `ingested_at` of bulk loads, in order, and the period's usage that came with them, if any."""
+
+    times: tuple[datetime, ...] = ()
+    usage: UsageSum | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events of the period came with them."""
+        return self.usage.events if self.usage else 0
+
+
+def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
+    """Whether an event came with the loads of these times."""
+    return ingested_at == any_(array(times, DateTime(timezone=True)))
+
+
+def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
+    """The conditions that leave out what came with the loads of these times; none without any."""
+    return [~in_loads(ingested_at, times)] if times else []
+
+
+def bulk_loads(examination: Examination) -> BulkLoads:
+    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
+    times = load_times(examination, examination.period)
+    if not times:
+        return BulkLoads()
+    usage = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
+    return BulkLoads(times, usage) if usage else BulkLoads()
+
+
+def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
+    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
+    table = examination.table
+    every = organization_period(period, *period.span)
+    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
+    if not suspects:
+        return ()
+    days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
+    for row in examination.rows(by_day(table, every, suspects)):
+        days[row.day][row.ingested_at] = row.events
+    return tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
+
+
+def shared_times(table: Table, period: Period) -> Select[Any]:
+    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
+    c = table.c
+    events = func.count()
+    return (
+        select(c.ingested_at, events.label("events"))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
+        .group_by(c.ingested_at)
+        .having(events > 1)
+        .order_by(events.desc(), c.ingested_at)
+        .limit(MAX_LOAD_TIMES)
+    )
+
+
+def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[Any]:
+    """The period's `events` by `day` of 24 hours and, for these times, `ingested_at` (else NULL)."""
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
+    arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
+    statement = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
+    return statement.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
+
+
+def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
+    """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
+    loads: list[list[datetime]] = []
+    for time in times:
+        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION:
+            loads[-1].append(time)
+        else:
+            loads.append([time])
+    return loads
+
+
+def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
+    filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
+    return filled >= min(MIN_LOADED_DAYS, len(days))

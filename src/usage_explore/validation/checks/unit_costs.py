@@ -18,17 +18,31 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, earlier
+from usage_explore.sql.filters import array
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.cost_drivers import (
+    Keys,
+    best_keys,
+    key_value,
+    sample,
+    sampled,
+    unit_cost_spread,
+    with_cost,
+)
+from usage_explore.validation.periods import INSTANT, currency_codes, earlier
 from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
@@ -95,15 +109,13 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Events of an hour, a customer and a group outside the group's band. `values` are the group's keys and values.
+    """Events of an hour, a customer and a group outside the group's band: a row of `deviating_statement`.
 
-    `row` is one of `deviating_statement`; `usual` is the group's usual unit cost.
+    `keys` are the names of the band's values.
     """
 
-    metric: str
-    currency: str
-    values: tuple[tuple[str, str | None], ...]
-    usual: Decimal
+    band: Band
+    keys: Keys
     row: Any
 
 
@@ -140,8 +152,9 @@ class Incident:
     def values(self) -> dict[str, set[str | None]]:
         """The values of each key that the unit costs depend on."""
         values: dict[str, set[str | None]] = {}
-        for key, value in (pair for deviation in self.deviations for pair in deviation.values):
-            values.setdefault(key, set()).add(value)
+        for deviation in self.deviations:
+            for key, value in zip(deviation.keys, deviation.band.values, strict=False):
+                values.setdefault(key, set()).add(value)
         return values
 
     @cached_property
@@ -164,11 +177,11 @@ class Incident:
     def _sums(self, cost: str, quantity: str) -> dict[str, tuple[Decimal, Decimal]]:
         by_currency: dict[str, list[Deviation]] = {}
         for deviation in self.deviations:
-            by_currency.setdefault(deviation.currency, []).append(deviation)
+            by_currency.setdefault(deviation.band.currency, []).append(deviation)
         return {
             currency: (
-                total(getattr(each.row, cost) for each in deviations),
-                total(_EXACT.multiply(getattr(each.row, quantity), each.usual) for each in deviations),
+                total(getattr(deviation.row, cost) for deviation in deviations),
+                total(_EXACT.multiply(getattr(item.row, quantity), item.band.usual) for item in deviations),
             )
             for currency, deviations in by_currency.items()
         }
@@ -191,7 +204,7 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
             func.sum(func.abs(c.quantity)).label("quantity"),
             func.sum(func.abs(c.external_cost_amount)).label("cost"),
         )
-        .where(*_with_cost(table, period.replace(since=earlier(since, HISTORY))))
+        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY))))
         .group_by(*columns)
     )
 
@@ -206,11 +219,11 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
     metric, currency, *values = _group(table, keys)
     names = ("metric", "currency", *(f"value{index}" for index in range(MAX_KEYS)), "low", "high")
     listed = func.unnest(
-        _array(Text(), [band.metric for band in bands]),
-        _array(Text(), [band.currency for band in bands]),
-        *(_array(Text(), [band.values[index] for band in bands]) for index in range(MAX_KEYS)),
-        _array(Integer(), [band.low for band in bands]),
-        _array(Integer(), [band.high for band in bands]),
+        array([band.metric for band in bands], Text()),
+        array([band.currency for band in bands], Text()),
+        *(array([band.values[index] for band in bands], Text()) for index in range(MAX_KEYS)),
+        array([band.low for band in bands], Integer()),
+        array([band.high for band in bands], Integer()),
     ).table_valued(*names, with_ordinality="number")
     b = listed.render_derived(name="bands").c
     events = (
@@ -224,7 +237,7 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
             *values,
             _step(table).label("step"),
         )
-        .where(*_with_cost(table, period), c.metric_key.in_(sorted({band.metric for band in bands})))
+        .where(*with_cost(table, period), c.metric_key.in_(sorted({band.metric for band in bands})))
         .cte("with_cost")
     )
     e = events.c
@@ -257,12 +270,7 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
 def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
     c = table.c
     values = (key_value(table, keys, index).label(name) for index, name in enumerate(_KEY_COLUMNS))
-    return c.metric_key, c.external_cost_currency.label("currency"), *values
-
-
-def _with_cost(table: Table, period: Period) -> list[Any]:
-    c = table.c
-    return [*conditions(table, period), c.external_cost_currency.is_not(None), c.external_cost_amount.is_not(None)]
+    return c.metric_key, currency_codes(c.external_cost_currency).label("currency"), *values
 
 
 def _step(table: Table) -> Any:
@@ -275,10 +283,6 @@ def _step(table: Table) -> Any:
     unit_cost = cast(amount, Double) / cast(quantity, Double)
     step = cast(func.floor(func.ln(unit_cost) * STEPS_PER_E), Integer)
     return case((and_(*fit, (amount > 0) == (quantity > 0)), step))
-
-
-def _array(kind: Any, values: Sequence[Any]) -> Any:
-    return cast(literal(list(values), ARRAY(kind)), ARRAY(kind))
 
 
 def examine(examination: Examination) -> Outcome:
@@ -295,17 +299,10 @@ def examine(examination: Examination) -> Outcome:
     bands, left = bands_of(examination.rows(statement(table, closed, keys)))
     if not left:
         return Outcome(looked_at=len(bands))
-    deviations = [
-        Deviation(
-            band.metric,
-            band.currency,
-            tuple(zip(keys.get(band.metric, ()), band.values, strict=False)),
-            band.usual,
-            row,
-        )
-        for row in examination.rows(deviating_statement(table, closed, keys, left))
-        for band in (left[row.band - 1],)
-    ]
+    deviations = []
+    for row in examination.rows(deviating_statement(table, closed, keys, left)):
+        band = left[row.band - 1]
+        deviations.append(Deviation(band, keys.get(band.metric, ()), row))
     findings, note = _findings(examination, deviations)
     return Outcome(findings=findings, looked_at=len(bands), note=note)
 
@@ -345,13 +342,10 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
 def _quantile(rows: Sequence[Any], share: float) -> int:
     """The step up to which this share of the events lies."""
     left = share * sum(row.events for row in rows)
-    steps: dict[int, int] = {}
-    for row in rows:
-        steps[row.step] = steps.get(row.step, 0) + row.events
-    for step, events in sorted(steps.items()):
-        left -= events
+    for row in sorted(rows, key=lambda row: row.step):
+        left -= row.events
         if left <= 0:
-            return step
+            return int(row.step)
     raise LookupError("a group without events")
 
 
@@ -359,7 +353,7 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     """The incidents, and the events that are too few for one, added up by metric and direction."""
     series: dict[tuple[str, bool], list[Deviation]] = {}
     for deviation in deviations:
-        series.setdefault((deviation.metric, deviation.row.too_high), []).append(deviation)
+        series.setdefault((deviation.band.metric, deviation.row.too_high), []).append(deviation)
     large: list[Incident] = []
     small: list[Incident] = []
     for key, members in sorted(series.items()):
@@ -391,23 +385,21 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
     large, small = incidents(deviations)
     ranked = sorted(
         ((_share(examination, incident), incident) for incident in large),
-        key=lambda pair: (-pair[0], -pair[1].events, pair[1].metric, pair[1].span[0]),
+        key=lambda pair: (-pair[0][0], -pair[1].events, pair[1].metric, pair[1].span[0]),
     )
     shown, note = limited(
-        ranked,
-        "smaller incidents",
-        lambda rest: counted(sum(incident.events for _, incident in rest), "event"),
+        ranked, "smaller incidents", lambda rest: counted(sum(incident.events for _, incident in rest), "event")
     )
-    findings = [_finding(examination, incident, share, _severity(incident, share)) for share, incident in shown]
+    findings = [_finding(examination, incident, share, _severity(incident, share[0])) for share, incident in shown]
     for incident in small:
         share = _share(examination, incident)
-        findings.append(_finding(examination, incident, share, "medium" if share >= HIGH_SHARE else "low"))
+        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE else "low"))
     return tuple(findings), note
 
 
-def _share(examination: Examination, incident: Incident) -> Decimal:
-    """The largest share of the period's cost in a currency that the excess is."""
-    return max(examination.cost_share(currency, excess) for currency, excess in incident.excess.items())
+def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
+    """The largest share of the period's cost in a currency that the excess is, and that currency."""
+    return max((examination.cost_share(currency, excess), currency) for currency, excess in incident.excess.items())
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
@@ -415,7 +407,8 @@ def _severity(incident: Incident, share: Decimal) -> Severity:
     return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
 
 
-def _finding(examination: Examination, incident: Incident, share: Decimal, severity: Severity) -> Finding:
+def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
+    """The finding on an incident; `share` as `_share` gives it."""
     since, until = incident.span
     customers = incident.customers
     customer = next(iter(customers)) if len(customers) == 1 else None
@@ -455,7 +448,8 @@ def _finding(examination: Examination, incident: Incident, share: Decimal, sever
         ),
         quantity=incident.quantity,
         amounts=tuple(incident.excess.items()),
-        share=share,
+        share=share[0],
+        share_of=f"cost in {data_value(share[1])}",
         customer_id=customer,
         metric_key=incident.metric,
         price_key=price,
@@ -474,13 +468,9 @@ def _dimensions(examination: Examination, incident: Incident) -> dict[str, list[
     dimensions = {key: list(values) for key, values in examination.period.dimensions}
     for key in incident.values:
         name, value = dimension_key(key), _common_value(incident, key)
-        if (
-            key.startswith(DIMENSION)
-            and value is not None
-            and name not in dimensions
-            and valid_filters(name=name, value=value)
-        ):
-            dimensions[name] = [value]
+        is_filter = key.startswith(DIMENSION) and value is not None and name not in dimensions
+        if is_filter and valid_filters(name=name, value=value):
+            dimensions[name] = [str(value)]
     return dimensions
 
 

@@ -12,9 +12,9 @@ from usage_explore import formatting
 from usage_explore.console import Justify, table
 from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
-from usage_explore.validation.finding import Severity
+from usage_explore.validation.check import Severity
 from usage_explore.validation.report import wording
-from usage_explore.validation.report.recount import Statement
+from usage_explore.validation.report.wording import Statement
 
 if TYPE_CHECKING:
     from usage_explore.names import Names

@@ -1,0 +1,356 @@
+"""A look at a file before it is loaded: what it is, what its rows become, what is wrong with it.
+
+Nothing is written and no database is needed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+
+from usage_explore.console import ShowProgress, table
+from usage_explore.db.schema import COLUMNS
+from usage_explore.decimals import exact_sum, plain
+from usage_explore.errors import LoadError
+from usage_explore.files.values import InvalidValue
+from usage_explore.formatting import counted, listed
+from usage_explore.load.column_names import listed_columns
+from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION
+from usage_explore.load.mapping import ID_COLUMNS, Preset
+from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.row_mapper import Row, RowMapper
+from usage_explore.load.run import LoadOptions, Prepared, prepare
+
+MAX_EXAMPLE_ROWS = 3
+"""Rows of the file that are shown as the events they become."""
+
+MAX_LISTED_METRICS = 10
+"""Metrics whose total is shown."""
+
+_PROFILED_ROWS = 1_000
+"""First rows of a file whose values show what a column is."""
+
+_PROGRESS_ROWS = 1_000
+
+_PLACES = {column: place for place, column in enumerate(COLUMNS)}
+
+
+@dataclass(frozen=True, slots=True)
+class MappedColumn:
+    """A column of the events, where its values come from ("User", "'local'"), and why."""
+
+    column: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """An amount: of the quantities of a metric, or of the costs in a currency (None: without one)."""
+
+    name: str | None
+    amount: Decimal
+    events: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCheck:
+    """What a file would become. `str()` is a report of several lines.
+
+    `format` says what the file is. `options` are those given and, where columns or values needed more, proposed ones;
+    `is_proposed` says so, and `command` is the command line with them. `missing` are required columns that neither
+    gives; `problem` is the error that keeps all rows from being read, "" for none. Without either, `examples` has the
+    events of the first rows as (line, columns), and the numbers are those of the whole file: `read` rows, of which
+    `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first` to `last`; `customers` counts
+    different ones; `totals` are the quantities by metric, `costs` the costs by currency.
+    """
+
+    path: Path
+    format: str
+    preset: Preset | None
+    names: tuple[str, ...]
+    mapping: tuple[MappedColumn, ...]
+    dimensions: tuple[str, ...]
+    options: LoadOptions
+    is_proposed: bool
+    command: str
+    missing: tuple[str, ...] = ()
+    problem: str = ""
+    examples: tuple[tuple[int, Mapping[str, str | None]], ...] = ()
+    read: int = 0
+    rejected: int = 0
+    events: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    customers: int = 0
+    totals: tuple[Total, ...] = ()
+    costs: tuple[Total, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def check_file(
+    path: Path | str, options: LoadOptions | None = None, *, show: ShowProgress = lambda *_: None
+) -> FileCheck:
+    """Read a file as `load_files` would with the options, and propose options where columns are missing.
+
+    `show(done, total)` is called now and then. Raises `LoadError` for a file that cannot be read, and
+    `ConfigurationError` for faulty options.
+    """
+    path, given = Path(path), options or LoadOptions()
+    file = prepare(path, given)
+    mapper = _mapper(file)
+    proposal = _proposal(file, mapper)
+    if proposal.reasons:
+        file = prepare(path, proposal.options)
+        mapper = _mapper(file)
+    with file.options.open(path) as source:
+        format_ = getattr(source, "description", "") or type(source).__name__.removesuffix("Source")
+    missing = tuple(mapper.missing())
+    placeholders = [f"--map {column}=COLUMN" for column in missing]
+    checked = FileCheck(
+        path=path,
+        format=format_,
+        preset=file.preset,
+        names=file.names,
+        mapping=tuple(_mapped(file, mapper, given, proposal.reasons)),
+        dimensions=_dimensions(file, mapper),
+        options=file.options,
+        is_proposed=bool(proposal.reasons),
+        command=" ".join([command(path, file.options), *placeholders]),
+        missing=missing,
+    )
+    if missing:
+        return checked
+    try:
+        mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+    except LoadError as error:
+        return replace(checked, problem=str(error))
+    return _Count(file, mapper).result(checked, show)
+
+
+def command(path: Path, options: LoadOptions) -> str:
+    """The command line that loads the file with the options."""
+    arguments: list[str] = ["usage-explore", "load", str(path)]
+    arguments += [f"--map {shlex.quote(f'{column}={source}')}" for column, source in options.mapping.items()]
+    arguments += [f"--set {shlex.quote(f'{column}={text}')}" for column, text in options.constants.items()]
+    arguments += [f"--measure {shlex.quote(text)}" for text in options.measures]
+    arguments += [f"--null {shlex.quote(word)}" for word in options.null]
+    for name in ("format", "preset", "timezone", "time_format", "decimal", "delimiter", "encoding", "sheet"):
+        if (value := getattr(options, name)) is not None:
+            arguments.append(f"--{name.replace('_', '-')} {shlex.quote(value)}")
+    arguments += ["--keep-zero"] * options.keep_zero + ["--no-dimensions"] * (not options.dimensions)
+    return " ".join([*arguments[:2], shlex.quote(arguments[2]), *arguments[3:]])
+
+
+def _mapper(file: Prepared) -> RowMapper:
+    return RowMapper(file.mapping, file.names, LOCAL_ORGANIZATION, is_local=True, sampled=file.sampled)
+
+
+def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
+    records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
+    columns = profiles(file.names, records, file.mapping.null_text)
+    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns)
+
+
+def _mapped(
+    file: Prepared, mapper: RowMapper, given: LoadOptions, reasons: Mapping[str, str]
+) -> Iterator[MappedColumn]:
+    by_preset = f"preset {file.preset.name}" if file.preset else ""
+    for column in COLUMNS:
+        reason = reasons.get(column, "")
+        if column in mapper.mapping.constants:
+            text = mapper.mapping.constants[column]
+            by = reason or ("--set" if column in given.constants else by_preset)
+            yield MappedColumn(column, repr(text), by)
+        elif sources := [source for source in mapper.sources.get(column, ()) if source in file.names or "." in source]:
+            by = "--map" if column in given.mapping else by_preset if column in file.mapping.columns else "same name"
+            yield MappedColumn(column, ", else ".join(sources), reason or by)
+    for source, measure in mapper.measures.items():
+        if source in file.names:
+            reason = reasons.get("measures") or ("--measure" if given.measures else by_preset)
+            yield MappedColumn("quantity", source, f"{reason}; metric {measure.metric_key}")
+    for option in ("timezone", "decimal", "null"):
+        if option in reasons:
+            value = getattr(file.options, option)
+            text = value if isinstance(value, str) else " ".join(map(repr, value))
+            yield MappedColumn(f"--{option}", text, reasons[option])
+
+
+def _dimensions(file: Prepared, mapper: RowMapper) -> tuple[str, ...]:
+    """The columns, or paths in JSON, that are dimensions and no other column of the events."""
+    if not file.mapping.dimensions:
+        return ()
+    if keep := file.mapping.keep:
+        return tuple(name for source in keep if (name := mapper.resolve(source)) in file.names)
+    left_out = mapper.resolved((*file.mapping.ignore, *file.mapping.tags))
+    tops = {name.rpartition(".")[0] for name in file.names} if file.sampled else set()
+    return tuple(
+        name
+        for name in file.names
+        if name not in mapper.taken()
+        and name not in tops
+        and not mapper.measures_member(name)
+        and not any(name == source or name.startswith(f"{source}.") for source in left_out)
+    )
+
+
+class _Count:
+    """The numbers of a file's events."""
+
+    def __init__(self, file: Prepared, mapper: RowMapper) -> None:
+        self._file = file
+        self._mapper = mapper
+        self._sums: dict[tuple[str, str | None], tuple[Decimal, int]] = {}
+        self._customers: set[tuple[str | None, str | None]] = set()
+        self._first: str | None = None
+        self._last: str | None = None
+        self._events = 0
+        self._kept: dict[tuple[str | None, str], tuple[int, list[Row]]] = {}
+
+    def result(self, checked: FileCheck, show: ShowProgress) -> FileCheck:
+        """The check with the numbers of all rows."""
+        examples: list[tuple[int, Mapping[str, str | None]]] = []
+        shown: set[int] = set()
+        read = rejected = 0
+        with self._file.options.open(self._file.path) as source:
+            source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
+            faults = FaultCounter(source.path, source.unit)
+            for read, (line, record, reason) in enumerate(source, 1):
+                if read % _PROGRESS_ROWS == 0:
+                    show(source.position, source.length)
+                if record is None:
+                    rejected += 1
+                    faults.add(line, "", reason or "cannot be read")
+                    continue
+                try:
+                    rows = self._mapper.rows(record)
+                except InvalidValue as error:
+                    rejected += 1
+                    for column, why in self._mapper.problems(record) or [("", str(error))]:
+                        faults.add(line, column, why)
+                    continue
+                if rows and len(shown) < MAX_EXAMPLE_ROWS:
+                    shown.add(line)
+                    examples += [(line, self._readable(row)) for row in rows]
+                self._add(line, rows)
+            show(source.length, source.length)
+        for _, rows in self._kept.values():
+            self._count(rows)
+        return replace(
+            checked,
+            examples=tuple(examples),
+            read=read,
+            rejected=rejected,
+            events=self._events,
+            first=datetime.fromisoformat(self._first) if self._first else None,
+            last=datetime.fromisoformat(self._last) if self._last else None,
+            customers=len(self._customers),
+            totals=self._totals("quantity"),
+            costs=self._totals("cost"),
+            faults=faults.faults(read),
+            notes=tuple(self._mapper.notes()),
+        )
+
+    def _readable(self, row: Row) -> Mapping[str, str | None]:
+        """The columns of an event, ids by the text that the file has."""
+        event = dict(zip(COLUMNS, row, strict=True))
+        for column in ID_COLUMNS:
+            if id_ := event[column]:
+                event[column] = self._mapper.ids.texts.get((column.removesuffix("_id"), id_), id_)
+        return event
+
+    def _add(self, line: int, rows: list[Row]) -> None:
+        if not self._file.mapping.last_line_wins:
+            self._count(rows)
+            return
+        for row in rows:
+            key = row[_PLACES["idempotency_key"]]
+            if key is None:
+                self._count([row])
+                continue
+            if self._mapper.is_measured:
+                key = key[: -1 - len(row[_PLACES["metric_key"]] or "")]
+            place = row[_PLACES["organization_id"]], key
+            if place not in self._kept or self._kept[place][0] != line:
+                self._kept[place] = line, []
+            self._kept[place][1].append(row)
+
+    def _count(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._events += 1
+            self._customers.add((row[_PLACES["organization_id"]], row[_PLACES["customer_id"]]))
+            time = row[_PLACES["timestamp"]] or ""
+            self._first = time if self._first is None else min(self._first, time)
+            self._last = time if self._last is None else max(self._last, time)
+            self._sum("quantity", row[_PLACES["metric_key"]], row[_PLACES["quantity"]])
+            self._sum("cost", row[_PLACES["external_cost_currency"]], row[_PLACES["external_cost_amount"]])
+
+    def _sum(self, kind: str, name: str | None, text: str | None) -> None:
+        if text is not None:
+            amount, events = self._sums.get((kind, name), (Decimal(0), 0))
+            self._sums[kind, name] = Decimal(exact_sum((amount, Decimal(text)), Decimal(0))), events + 1
+
+    def _totals(self, kind: str) -> tuple[Total, ...]:
+        totals = [Total(name, *sums) for (of, name), sums in self._sums.items() if of == kind]
+        return tuple(sorted(totals, key=lambda total: -total.events))
+
+
+def _lines(checked: FileCheck) -> Iterator[str]:
+    yield f"{checked.path}: {checked.format}, {counted(len(checked.names), 'column')}"
+    if checked.preset:
+        yield f"preset {checked.preset.name}: {checked.preset.title}"
+    yield ""
+    yield from table(
+        [("column of the events", "left"), ("from", "left"), ("because", "left")],
+        [(one.column, one.source, one.reason) for one in checked.mapping],
+    )
+    if checked.dimensions:
+        yield f"dimensions: {listed_columns(checked.dimensions)}"
+    yield ""
+    if checked.missing:
+        yield f"missing: {listed(checked.missing)}, which no column clearly is"
+        yield f"the file has {listed_columns(checked.names)}"
+    elif checked.problem:
+        yield checked.problem
+    else:
+        yield from _numbers(checked)
+    yield ""
+    yield "Load it with" + (" (proposed; check the columns above):" if checked.is_proposed else ":")
+    yield f"  {checked.command}"
+
+
+def _numbers(checked: FileCheck) -> Iterator[str]:
+    shown = ["timestamp", "customer_id", "metric_key", "quantity"]
+    shown += [
+        column
+        for column in ("external_cost_amount", "external_cost_currency")
+        if any(event[column] for _, event in checked.examples)
+    ]
+    yield from table(
+        [("line", "right"), *((column, "right" if column == "quantity" else "left") for column in shown)],
+        [(f"{line:,}", *(event[column] or "" for column in shown)) for line, event in checked.examples],
+    )
+    yield ""
+    yield (
+        f"{counted(checked.read, 'row')}, {counted(checked.events, 'event')}, {checked.rejected:,} rejected"
+        + (f"; {checked.first.isoformat()} to {checked.last.isoformat()}" if checked.first and checked.last else "")
+    )
+    yield f"{counted(checked.customers, 'customer')}, {counted(len(checked.totals), 'metric')}"
+    for total in checked.totals[:MAX_LISTED_METRICS]:
+        yield f"  {total.name}: {plain(total.amount)} in {counted(total.events, 'event')}"
+    if len(checked.totals) > MAX_LISTED_METRICS:
+        yield f"  … and {len(checked.totals) - MAX_LISTED_METRICS:,} more metrics"
+    for total in checked.costs:
+        yield f"  cost: {plain(total.amount)} {total.name or 'without a currency'}"
+    yield from (f"  {note}" for note in checked.notes)
+    yield from fault_lines(checked.faults, checked.rejected)

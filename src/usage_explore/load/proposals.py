@@ -1,0 +1,321 @@
+"""Options for a file of unknown columns, from the meaning of their names and from their values.
+
+A proposal never rests on a similar spelling: a column whose values are times is the timestamp, one whose name has the
+word "customer" names the customer, columns of numbers are quantities unless their name says cost, price or id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.load.column_names import synonym
+from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.paths import member
+from usage_explore.load.readers import TimeReader, number_reader
+from usage_explore.load.run import LoadOptions
+
+MAX_PROPOSED_MEASURES = 12
+"""Columns of numbers that are proposed as measures."""
+
+_MAX_METRICS, _MAX_NULL_WORDS = 50, 3
+"""Different texts of a column that can name the metric; words for no value in a column of numbers."""
+
+_SHARE_OF_KIND = 0.95
+"""Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
+
+_CUSTOMER = (
+    "customer", "client", "tenant", "account", "user", "username", "email", "member", "subject", "owner", "team",
+    "workspace", "namespace", "project",
+)  # fmt: skip
+_METRIC = (
+    "metric", "meter", "sku", "event", "type", "product", "service", "feature", "operation", "action", "kind",
+    "category", "resource",
+)  # fmt: skip
+_QUANTITY = frozenset(("quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption"))
+_COST = frozenset(
+    ("cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "billed", "usd", "eur", "gbp")
+)
+_NO_MEASURE = frozenset((
+    "id", "year", "month", "week", "day", "hour", "number", "no", "code", "status", "version", "specversion", "port",
+    "zip", "price", "rate", "per", "percent", "ratio", "multiplier", "factor", "quota", "limit", "latitude",
+    "longitude", "index", "level", "priority", "discount", "tax",
+))  # fmt: skip
+_LATER_TIMES = frozenset((
+    "end", "ended", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
+))  # fmt: skip
+_TIME = ("time", "timestamp", "date", "datetime", "at", "when", "day", "start", "started", "created")
+"""Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
+
+
+def words(name: str) -> list[str]:
+    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part."""
+    last = re.split(r"[./]", name)[-1] or name
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", last)]
+
+
+@dataclass(kw_only=True)
+class Profile:
+    """What the first values of a column are: counts of times, numbers and words."""
+
+    name: str
+    values: int = 0
+    times: int = 0
+    local_times: int = 0
+    numbers: int = 0
+    commas: int = 0
+    points: int = 0
+    texts: Counter[str] = field(default_factory=Counter)
+    other_words: Counter[str] = field(default_factory=Counter)
+
+    def is_all(self, number: int) -> bool:
+        """Whether `number` are nearly all of the values."""
+        return self.values > 0 and number >= self.values * _SHARE_OF_KIND
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers, but for a few words for no value."""
+        if not self.numbers or self.is_time:
+            return False
+        return self.is_all(self.numbers) or len(self.other_words) <= _MAX_NULL_WORDS
+
+    @property
+    def is_time(self) -> bool:
+        """Whether the values are times; bare numbers are so only where the name says it."""
+        if not self.is_all(self.times):
+            return False
+        return not self.is_all(self.numbers) or bool({*words(self.name)} & {*_TIME})
+
+    @property
+    def can_be_metric(self) -> bool:
+        """Whether the values are a few texts that repeat."""
+        return 0 < len(self.texts) <= _MAX_METRICS and not self.is_number and not self.is_time
+
+
+def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: frozenset[str]) -> dict[str, Profile]:
+    """The profile of every column that has plain values; values in `null` do not count."""
+    times = TimeReader(ZoneInfo("UTC"), None)
+    times.day_first = True
+    month_first = TimeReader(ZoneInfo("UTC"), None)
+    month_first.day_first = False
+    point, comma = number_reader("."), number_reader(",")
+    found = {name: Profile(name=name) for name in names}
+    for record in records:
+        for name, profile in found.items():
+            raw = member(record, name)
+            if raw is None or raw == "" or isinstance(raw, (Mapping, list)) or (isinstance(raw, str) and raw in null):
+                continue
+            profile.values += 1
+            if _reads(times.read, raw) or _reads(month_first.read, raw):
+                profile.times += 1
+                profile.local_times += _is_local(raw)
+            is_point, is_comma = _reads(point, raw), _reads(comma, raw)
+            if is_point or is_comma:
+                profile.numbers += 1
+                profile.points += is_point and not is_comma and isinstance(raw, str) and "," in raw
+                profile.commas += is_comma and not is_point
+            elif len(profile.other_words) <= _MAX_NULL_WORDS:
+                profile.other_words[str(raw)] += 1
+            if len(profile.texts) <= _MAX_METRICS:
+                profile.texts[str(raw)] += 1
+    return {name: profile for name, profile in found.items() if profile.values}
+
+
+def _reads(read: Any, raw: object) -> bool:
+    try:
+        read(raw)
+    except InvalidValue:
+        return False
+    return True
+
+
+def _is_local(raw: object) -> bool:
+    """Whether a time has no offset."""
+    if isinstance(raw, datetime):
+        return raw.tzinfo is None
+    strict = TimeReader(None, None)
+    strict.day_first = True
+    return not _reads(strict.read, raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """Options with proposed ones, and for each proposed column or option the reason."""
+
+    options: LoadOptions
+    reasons: Mapping[str, str]
+
+
+def propose(
+    options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], taken: Iterable[str],
+    columns: Mapping[str, Profile],
+) -> Proposal:  # fmt: skip
+    """The options, with more for the `missing` columns, and for values that need a zone, mark or word."""
+    found = _Finder(options, mapping, missing, columns, frozenset(taken))
+    found.columns_of_events()
+    found.values()
+    return Proposal(options=found.options, reasons=found.reasons)
+
+
+class _Finder:
+    def __init__(
+        self,
+        options: LoadOptions,
+        mapping: ColumnMapping,
+        missing: Sequence[str],
+        columns: Mapping[str, Profile],
+        taken: frozenset[str],
+    ) -> None:
+        self.options = options
+        self.reasons: dict[str, str] = {}
+        self._mapping = mapping
+        self._missing = set(missing)
+        self._columns = columns
+        self._free = {name: one for name, one in columns.items() if name not in taken}
+
+    def columns_of_events(self) -> None:
+        """Propose columns for what is missing."""
+        if "timestamp" in self._missing:
+            self._timestamp()
+        self._key()
+        if "customer_id" in self._missing or not self._has("customer_id"):
+            self._customer()
+        if "quantity" in self._missing or "metric_key" in self._missing:
+            self._cost()
+            self._amounts()
+        if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
+            self._set("customer_id", "local", "the file names no customer")
+
+    def _has(self, column: str) -> bool:
+        mapping = self._mapping
+        return column in mapping.columns or column in mapping.constants or column not in self._missing
+
+    def _map(self, column: str, name: str, reason: str) -> None:
+        self.options = replace(self.options, mapping={**self.options.mapping, column: name})
+        self.reasons[column] = reason
+        self._free.pop(name, None)
+
+    def _set(self, column: str, text: str, reason: str) -> None:
+        self.options = replace(self.options, constants={**self.options.constants, column: text})
+        self.reasons[column] = reason
+
+    def _by_words(self, meanings: Sequence[str], names: Iterable[str]) -> str | None:
+        """The name with the first of the words that any has."""
+        names = list(names)
+        return next((name for word in meanings for name in names if word in words(name)), None)
+
+    def _key(self) -> None:
+        """A column `id` of texts that are no UUIDs identifies the row."""
+        profile = self._columns.get("id")
+        mapped = {"id", "idempotency_key"} & (self._mapping.columns.keys() | self._mapping.constants.keys())
+        if profile is None or mapped or self._mapping.key or "idempotency_key" in self._columns:
+            return
+        if not all(_reads(uuid_text, text) for text in profile.texts):
+            self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")
+
+    def _timestamp(self) -> None:
+        times = [one.name for one in self._free.values() if one.is_time]
+        early = [name for name in times if not {*words(name)} & _LATER_TIMES] or times
+        if early:
+            name = synonym("timestamp", early) or self._by_words(_TIME, early) or early[0]
+            self._map("timestamp", name, "its values are times")
+
+    def _customer(self) -> None:
+        names = [one.name for one in self._free.values() if not one.is_time]
+        texts = [name for name in names if not self._free[name].is_number or {*words(name)} & {"id", "account"}]
+        rows = max((one.values for one in self._columns.values()), default=0)
+        filled = [name for name in texts if self._free[name].values == rows]
+        name = next(
+            (
+                name
+                for names in (filled, texts)
+                if (name := synonym("customer_id", names) or self._by_words(_CUSTOMER, names))
+            ),
+            None,
+        )
+        if name is not None:
+            self._map("customer_id", name, "its name means a customer")
+
+    def _cost(self) -> None:
+        if self._mapping.columns.get("external_cost_amount") or "external_cost_amount" in self.options.mapping:
+            return
+        costs = [one.name for one in self._free.values() if one.is_number and {*words(one.name)} & _COST]
+        costs = [name for name in costs if not {*words(name)} & {"unit", "rate", "per", "price"}]
+        name = next((name for name in costs if "total" in words(name)), costs[0] if costs else None)
+        if name is None:
+            return
+        self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
+        for other in costs:
+            self._free.pop(other, None)
+        for one in [*self._free.values()]:
+            if "currency" in words(one.name) and all(re.fullmatch("[A-Z]{3}", text) for text in one.texts):
+                self._map("external_cost_currency", one.name, "its values are currencies")
+                return
+
+    def _amounts(self) -> None:
+        numbers = [one.name for one in self._free.values() if one.is_number and not {*words(one.name)} & _NO_MEASURE]
+        if "quantity" not in self._missing:
+            self._metric("")
+            return
+        if len(numbers) > 1:
+            numbers = [name for name in numbers if "total" not in words(name)] or numbers
+        named = [name for name in numbers if {*words(name)} & _QUANTITY]
+        quantity = synonym("quantity", numbers) or (named[0] if len(named) == 1 else None)
+        if "metric_key" not in self._missing:
+            quantity = quantity or (numbers[0] if numbers else None)
+            if quantity is None:
+                self._set("quantity", "1", "the file has no column of amounts, so each row counts as 1")
+            else:
+                self._map("quantity", quantity, "its values are numbers")
+            return
+        metrics = [one.name for one in self._free.values() if one.can_be_metric]
+        metric = synonym("metric_key", metrics) or self._by_words(_METRIC, metrics)
+        if metric is not None and (len(numbers) == 1 or quantity is not None):
+            self._map("quantity", quantity or numbers[0], "its values are numbers")
+            self._metric(metric)
+        elif numbers:
+            self.options = replace(self.options, measures=tuple(numbers[:MAX_PROPOSED_MEASURES]))
+            self.reasons["measures"] = "columns of numbers"
+        elif metric is not None:
+            self._set("quantity", "1", "the file has no column of amounts, so each row counts as 1")
+            self._metric(metric)
+
+    def _metric(self, name: str) -> None:
+        metrics = [one.name for one in self._free.values() if one.can_be_metric]
+        name = name or synonym("metric_key", metrics) or self._by_words(_METRIC, metrics) or ""
+        repeated = [name for name in metrics if self._free[name].values > len(self._free[name].texts)]
+        if name:
+            self._map("metric_key", name, "its name means a metric, its values are a few texts")
+        elif repeated:
+            self._map("metric_key", repeated[0], "its values are a few texts that repeat")
+        else:
+            self._set("metric_key", "usage", "no column names what was metered")
+
+    def values(self) -> None:
+        """Propose zone, decimal mark and words for no value, where the mapped columns need them."""
+        options, mapping, columns = self.options, self._mapping, self._columns
+        sources = {**{column: chain[0] for column, chain in mapping.columns.items() if chain}, **options.mapping}
+        times = columns.get(sources.get("timestamp", "timestamp"))
+        if times and times.local_times and not (options.timezone or mapping.timezone):
+            self.options = replace(self.options, timezone="UTC")
+            self.reasons["timezone"] = "times have no offset; UTC is a guess, name the zone they are in"
+        names = [sources.get(name, name) for name in ("quantity", "external_cost_amount")] + [
+            text.partition("=")[0] for text in options.measures
+        ]
+        numbers = [one for name in names if (one := columns.get(name)) and one.is_number]
+        if not (options.decimal or mapping.decimal):
+            commas, points = sum(one.commas for one in numbers), sum(one.points for one in numbers)
+            if (commas > 0) != (points > 0):
+                self.options = replace(self.options, decimal="," if commas else ".")
+                self.reasons["decimal"] = f"numbers have a decimal {'comma' if commas else 'point'}"
+        unread = [word.strip() for one in numbers for word in one.other_words if not re.search(r"\d", word)]
+        null = [word for word in unread if word not in mapping.null]
+        if null := [word for word in dict.fromkeys(null) if word not in options.null]:
+            self.options = replace(self.options, null=(*options.null, *null))
+            self.reasons["null"] = "columns of numbers have these words"

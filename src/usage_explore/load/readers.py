@@ -1,0 +1,342 @@
+"""Times and numbers as people export them: local times, dates, epoch seconds, decimal commas, currency signs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from usage_explore.decimals import decimal_context
+from usage_explore.errors import LoadError
+from usage_explore.files.values import EARLIEST, LATEST, InvalidValue, Unreadable, number_text, quoted
+
+_MAX_CACHED_TIMES = 65_536
+"""Texts of times whose instant is remembered, as many rows of an export have the same."""
+
+_EPOCH_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+"""(first number that is larger, units in a second): 1.8e9 is seconds, 1.8e12 milliseconds, 1.8e15 microseconds."""
+
+_FIRST_EPOCH = 10**8
+"""Smaller numbers are no epoch time: 20261001 is a date."""
+
+_ISO = re.compile(
+    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[Tt ](\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
+    r"\s*([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?(?: UTC| GMT)?)?)?",
+    re.ASCII,
+)
+_EXACT_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
+"""Times that `datetime.fromisoformat` reads exactly, and quickly."""
+
+_NUMERIC = re.compile(
+    r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})"
+    r"(?:,?[Tt ]\s*(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:\s*([AaPp])\.?[Mm]\.?)?)?\s*([Zz]|UTC|GMT)?",
+    re.ASCII,
+)
+_NAMED = re.compile(
+    r"(?:(?P<day>\d{1,2})[ -](?P<name>[A-Za-z]{3,9})|(?P<name2>[A-Za-z]{3,9}) (?P<day2>\d{1,2}),?)[ -](?P<year>\d{4})"
+    r"(?:,?\s+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?:\s*(?P<half>[AaPp])[Mm])?)?\s*(?P<zone>Z|UTC|GMT)?",
+    re.ASCII,
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_EPOCH = re.compile(r"\d{9,20}(?:\.\d+)?", re.ASCII)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
+
+_CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|\s*[$€£¥₹]$")
+_IN_PARENTHESES = re.compile(r"\(([^()]+)\)")
+_SEPARATED = {
+    ".": re.compile(r"[+-]?\d{1,3}(?:([, '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:\.\d+)?", re.ASCII),
+    ",": re.compile(r"[+-]?\d{1,3}(?:([. '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:,\d+)?", re.ASCII),
+}
+"""Decimal mark -> a number with thousands separators."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+
+
+def number_reader(decimal: str | None) -> Callable[[object], str]:
+    """A reader of numbers with the decimal mark "." or ","; with None, the mark is a point and nothing else is set.
+
+    A currency sign is left out, and a number in parentheses is negative. Thousands separators are left out where the
+    decimal mark is given; without it 1,234 may be 1234 or 1.234 and is refused. Raises `InvalidValue`.
+    """
+
+    def bare(text: str) -> str:
+        text = text.strip()
+        if match := _IN_PARENTHESES.fullmatch(text):
+            text = "-" + match[1].strip()
+        return _CURRENCY_SIGN.sub(r"\1\2", text)
+
+    def with_mark(raw: str, mark: str) -> str:
+        text = bare(raw)
+        if match := _SEPARATED[mark].fullmatch(text):
+            text = text.replace(match[1], "")
+        if mark == ".":
+            return text
+        if "." in text:
+            raise InvalidValue(f"{quoted(raw)} has a point where the decimal mark is a comma (--decimal ,)")
+        return text.replace(",", ".")
+
+    def number(raw: object) -> str:
+        if type(raw) is not str:
+            return number_text(raw)
+        if decimal != ",":
+            try:
+                return number_text(raw)
+            except InvalidValue:
+                if decimal is None and _is_ambiguous(text := bare(raw)):
+                    raise InvalidValue(
+                        f"{quoted(raw)} has a comma or thousands separators; name the decimal mark: --decimal . or"
+                        " --decimal ,"
+                    ) from None
+                text = with_mark(raw, ".")
+                if text == raw.strip():
+                    raise
+        else:
+            text = with_mark(raw, ",")
+        try:
+            return number_text(text)
+        except InvalidValue:
+            return number_text(raw)  # raises, with the text of the file
+
+    return number
+
+
+def _is_ambiguous(text: str) -> bool:
+    return _DECIMAL_COMMA.fullmatch(text) is not None or any(mark.fullmatch(text) for mark in _SEPARATED.values())
+
+
+def is_number(raw: object) -> bool:
+    """Whether the value is a number with a decimal point."""
+    try:
+        number_text(raw)
+    except InvalidValue:
+        return False
+    return True
+
+
+class TimeReader:
+    """Reads times; those without an offset, and dates, are in `timezone`. `str` results are UTC to the microsecond.
+
+    `format` is that of Python's strptime. `day_first` says what 03/04/2026 is; where it is None, such a time is an
+    error; `decided_by` is the line that shows it. `counts` has for the report: "dates", "local_times", "ambiguous" (a
+    clock shows the time twice, or not at all) and "truncated" (finer than a microsecond).
+    """
+
+    def __init__(self, timezone: ZoneInfo | None, format: str | None) -> None:
+        self.timezone = timezone
+        self._format = format
+        self.day_first: bool | None = None
+        self.decided_by = ""
+        self.counts: Counter[str] = Counter()
+        self._text = lru_cache(maxsize=_MAX_CACHED_TIMES)(self._read_text)
+
+    def read(self, raw: object) -> str:
+        """The instant as text. Raises `InvalidValue`."""
+        if type(raw) is str:
+            text, counters = self._text(raw)
+            if counters:
+                self.counts.update(counters)
+            return text
+        counters = []
+        try:
+            instant = self._instant(raw, counters)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, InvalidValue):
+                raise
+            raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
+        self.counts.update(counters)
+        return _in_range(instant, raw)
+
+    def _instant(self, raw: object, counters: list[str]) -> datetime:
+        if isinstance(raw, Decimal) or (isinstance(raw, (int, float)) and not isinstance(raw, bool)):
+            return _epoch(Decimal(str(raw)), raw, counters)
+        if isinstance(raw, datetime):
+            return raw if raw.tzinfo else self._local(raw, raw, counters)
+        if isinstance(raw, date):
+            counters.append("dates")
+            return self._local(datetime.combine(raw, time()), raw, counters)
+        if isinstance(raw, Unreadable):
+            raise InvalidValue(raw.reason)
+        raise InvalidValue(f"{quoted(raw)} is not a time; write it like 2026-01-31T08:00:00Z")
+
+    def _read_text(self, raw: str) -> tuple[str, list[str]]:
+        counters: list[str] = []
+        if self._format is None and _EXACT_ISO.fullmatch(raw):
+            try:
+                return _in_range(datetime.fromisoformat(raw), raw), counters
+            except (ValueError, OverflowError) as error:
+                if isinstance(error, InvalidValue):
+                    raise
+                raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
+        text = raw.strip()
+        try:
+            instant = self._by_format(text, raw, counters) if self._format else self._by_shape(text, raw, counters)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, InvalidValue):
+                raise
+            raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
+        return _in_range(instant, raw), counters
+
+    def _by_format(self, text: str, raw: str, counters: list[str]) -> datetime:
+        try:
+            moment = datetime.strptime(text, str(self._format))  # noqa: DTZ007 - the zone is set below
+        except ValueError:
+            raise InvalidValue(f"{quoted(raw)} does not have the form {self._format} (--time-format)") from None
+        if moment.tzinfo is not None:
+            return moment
+        if "%H" not in str(self._format) and "%I" not in str(self._format):
+            counters.append("dates")
+        return self._local(moment, raw, counters)
+
+    def _by_shape(self, text: str, raw: str, counters: list[str]) -> datetime:
+        if match := _ISO.fullmatch(text):
+            year, _, month, day, hour, minute, second, fraction, offset = match.groups()
+            return self._at((year, month, day), (hour, minute, second, fraction), offset, raw, counters)
+        if _EPOCH.fullmatch(text):
+            return _epoch(Decimal(text), raw, counters)
+        if match := _NUMERIC.fullmatch(text):
+            first, separator, second_number, year, hour, minute, second, fraction, half, offset = match.groups()
+            day, month = (first, second_number) if self._is_day_first(separator, raw) else (second_number, first)
+            return self._at((year, month, day), (_hour(hour, half), minute, second, fraction), offset, raw, counters)
+        if match := _NAMED.fullmatch(text):
+            name = (match["name"] or match["name2"])[:3].lower()
+            if name in _MONTHS:
+                day, month = match["day"] or match["day2"], str(_MONTHS.index(name) + 1)
+                hour = _hour(match["hour"], match["half"])
+                clock = (hour, match["minute"], match["second"], None)
+                return self._at((match["year"], month, day), clock, match["zone"], raw, counters)
+        if match := _COMPACT.fullmatch(text):
+            return self._at((match[1], match[2], match[3]), (None, None, None, None), None, raw, counters)
+        raise InvalidValue(
+            f"{quoted(raw)} is not a time; write it like 2026-01-31T08:00:00Z, or give its form with --time-format"
+        )
+
+    def _is_day_first(self, separator: str, raw: str) -> bool:
+        if separator == ".":
+            return True
+        if self.day_first is None:
+            raise InvalidValue(
+                f"{quoted(raw)} may have the day or the month first; give the form with --time-format, such as"
+                f" --time-format '%d{separator}%m{separator}%Y' for the day"
+            )
+        return self.day_first
+
+    def _at(
+        self,
+        day: tuple[str, str, str],
+        clock: tuple[str | None, str | None, str | None, str | None],
+        offset: str | None,
+        raw: str,
+        counters: list[str],
+    ) -> datetime:
+        hour, minute, second, fraction = clock
+        digits = (fraction or "").rstrip("0")
+        if len(digits) > 6:
+            counters.append("truncated")
+        moment = datetime.combine(
+            date(int(day[0]), int(day[1]), int(day[2])),
+            time(int(hour or 0), int(minute or 0), int(second or 0), int(digits[:6].ljust(6, "0"))),
+        )
+        if hour is None and offset is None:
+            counters.append("dates")
+        if offset is None:
+            return self._local(moment, raw, counters)
+        if offset.upper() in ("Z", "UTC", "GMT"):
+            return moment.replace(tzinfo=UTC)
+        offset = offset[:-4] if offset.endswith(("UTC", "GMT")) else offset
+        hours, minutes = int(offset[1:3]), int(offset[3:].lstrip(":") or 0)
+        if hours > 23 or minutes > 59:
+            raise InvalidValue(f"{quoted(raw)} is not a time: the offset is out of range")
+        shift = timedelta(hours=hours, minutes=minutes) * (-1 if offset[0] == "-" else 1)
+        return moment.replace(tzinfo=UTC) - shift
+
+    def _local(self, moment: datetime, raw: object, counters: list[str]) -> datetime:
+        if self.timezone is None:
+            raise InvalidValue(
+                f"{quoted(raw)} has no offset; name its zone with --timezone, such as --timezone UTC or --timezone"
+                " Europe/Berlin"
+            )
+        if "dates" not in counters:
+            counters.append("local_times")
+        local = moment.replace(tzinfo=self.timezone)
+        if local.utcoffset() != local.replace(fold=1).utcoffset():
+            counters.append("ambiguous")
+        return local.astimezone(UTC)
+
+    def shows_order(self, raw: object) -> bool | None:
+        """Whether a time such as 13/02/2026 has the day first (True) or the month (False); None where it is open."""
+        match = _NUMERIC.fullmatch(raw.strip()) if type(raw) is str else None
+        if match is None or match[2] == "." or self._format:
+            return None
+        if int(match[1]) > 12:
+            return True
+        return False if int(match[3]) > 12 else None
+
+    def is_open(self, raw: object) -> bool:
+        """Whether a time's order of day and month has to be known."""
+        match = _NUMERIC.fullmatch(raw.strip()) if type(raw) is str else None
+        return match is not None and match[2] != "." and not self._format
+
+
+def _hour(hour: str | None, half: str | None) -> str | None:
+    if hour is None or half is None:
+        return hour
+    if not 1 <= int(hour) <= 12:
+        raise ValueError("the hour must be 1 to 12 before AM or PM")
+    return str(int(hour) % 12 + (12 if half in "pP" else 0))
+
+
+def _epoch(number: Decimal, raw: object, counters: list[str]) -> datetime:
+    if not _FIRST_EPOCH <= number < _EPOCH_UNITS[-1][0]:
+        raise InvalidValue(f"{quoted(raw)} is not a time; an epoch time has the seconds or milliseconds since 1970")
+    units = next(units for above, units in _EPOCH_UNITS if number < above)
+    with decimal_context():
+        microseconds = number * 10**6 / units
+    if microseconds != int(microseconds):
+        counters.append("truncated")
+    return EARLIEST + timedelta(microseconds=int(microseconds))
+
+
+def _in_range(instant: datetime, raw: object) -> str:
+    if not EARLIEST <= instant < LATEST:
+        raise InvalidValue(f"{quoted(raw)} is outside 1970-01-01 to 2200-01-01")
+    return instant.astimezone(UTC).isoformat()
+
+
+def decide_order(path: Path, column: str, times: TimeReader, values: Iterable[tuple[int, object]]) -> None:
+    """Set from all rows whether the day or the month is first in times such as 03/04/2026.
+
+    `values` gives (line, value). Raises `LoadError` where no row decides, or rows contradict each other.
+    """
+    deciding: dict[bool, tuple[int, object]] = {}
+    first: tuple[int, object] | None = None
+    for line, raw in values:
+        if raw is None or raw == "":
+            continue
+        if not times.is_open(raw):
+            if first is None:
+                return  # ISO times are not read twice
+            continue
+        first = first or (line, raw)
+        order = times.shows_order(raw)
+        if order is not None and order not in deciding:
+            deciding[order] = line, raw
+            if len(deciding) == 2:
+                break
+    if first is None:
+        return
+    if len(deciding) != 1:
+        lines = "; ".join(
+            f"line {line:,}: {raw!r} has the {'day' if order else 'month'} first"
+            for order, (line, raw) in sorted(deciding.items(), reverse=True)
+        )
+        raise LoadError(
+            f"{path}: {column}: is the day or the month first? "
+            + (lines or f"no line decides, like line {first[0]:,}: {first[1]!r}; a number above 12 would")
+            + "; give the form with --time-format, such as --time-format %m/%d/%Y or --time-format '%d/%m/%Y %H:%M'"
+        )
+    ((times.day_first, (line, raw)),) = deciding.items()
+    times.decided_by = f"line {line:,}: {raw!r}"

@@ -1,0 +1,163 @@
+"""`load --check`: a look at a file that changes nothing, and the options it proposes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from usage_explore.cli.main import main
+from usage_explore.load import LoadOptions, check_file
+
+TIME = "2026-01-31T08:00:00Z"
+
+
+def check(folder: Path, text: str, name: str = "file.csv", **options):
+    path = folder / name
+    path.write_text(text)
+    return check_file(path, LoadOptions(**options))
+
+
+def test_what_a_file_would_become(tmp_path):
+    rows = "".join(f"c{n % 2},m{n % 3},{n}.10,2026-01-0{n + 1}T00:00:00Z,1,USD\n" for n in range(6))
+    found = check(
+        tmp_path,
+        "customer_id,metric_key,quantity,timestamp,external_cost_amount,external_cost_currency,region\n"
+        + rows.replace("USD\n", "USD,eu\n"),
+    )
+    assert (found.read, found.events, found.rejected, found.customers) == (6, 6, 0, 2)
+    assert [(total.name, total.amount, total.events) for total in found.totals] == [
+        ("m0", Decimal("3.20"), 2),
+        ("m1", Decimal("5.20"), 2),
+        ("m2", Decimal("7.20"), 2),
+    ]
+    assert [(cost.name, cost.amount) for cost in found.costs] == [("USD", Decimal(6))]
+    assert (found.first.day, found.last.day) == (1, 6)
+    assert found.dimensions == ("region",)
+    assert not found.is_proposed
+    assert [line for line, _ in found.examples] == [2, 3, 4]
+    assert found.examples[0][1]["customer_id"] == "c0"
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (
+            f"Who Pays,Stamp,Bytes Out,Region\na@x.org,{TIME},5,eu\n",
+            "--map timestamp=Stamp --measure 'Bytes Out'",
+        ),
+        (
+            f"account_email,created_at,ended_at,meter,units\na,{TIME},{TIME},x,5\n",
+            "--map timestamp=created_at --map customer_id=account_email --map quantity=units --map metric_key=meter",
+        ),
+        (
+            f"tenant,at,prompt_tokens,output_tokens,total_tokens,cost_usd\na,{TIME},1,2,3,0.5\n",
+            "--map timestamp=at --map customer_id=tenant --map external_cost_amount=cost_usd"
+            " --measure prompt_tokens --measure output_tokens",
+        ),
+        (
+            'customer,metric,quantity,when\nMüller,seats,"1.234,50",01.10.2026 08:00\n',
+            "--map timestamp=when --map customer_id=customer --map quantity=quantity --map metric_key=metric"
+            " --timezone UTC --decimal ,",
+        ),
+        (
+            f"user,event,time\na,login,{TIME}\nb,login,{TIME}\n",
+            "--map timestamp=time --map customer_id=user --set quantity=1 --map metric_key=event",
+        ),
+    ],
+)
+def test_proposals_rest_on_meaning_and_content(tmp_path, text, command):
+    found = check(tmp_path, text)
+    words = shlex.split(found.command)[3:]
+    options = shlex.split(command)
+    pairs = set(zip(options[::2], options[1::2], strict=True)) - {("--map", "quantity=quantity")}
+    assert set(zip(words[::2], words[1::2], strict=True)) == pairs
+    assert found.is_proposed
+    assert found.rejected == 0
+    assert not found.missing
+
+
+def test_a_similar_spelling_is_no_proposal(tmp_path):
+    found = check(tmp_path, "timestomp,quantily\nred,blue\ngreen,blue\n")
+    assert found.missing == ("metric_key", "timestamp") or "timestamp" in found.missing
+    assert "timestomp" not in found.command.replace(str(tmp_path), "")
+    assert "--map timestamp=COLUMN" in found.command
+
+
+def test_the_key_of_a_foreign_file_is_its_id(tmp_path):
+    event = {"id": "ev-1", "time": TIME, "subject": "a", "data": {"duration": "1.5"}}
+    found = check(tmp_path, json.dumps(event), "events.jsonl")
+    assert "--map idempotency_key=id" in found.command
+    assert (found.events, found.rejected) == (1, 0)
+    assert found.totals[0].amount == Decimal("1.5")
+
+
+def test_faults_are_shown_once_by_column(tmp_path):
+    rows = "".join(f"c,m,x{n},{TIME}\n" for n in range(50))
+    found = check(tmp_path, "customer_id,metric_key,quantity,timestamp\n" + rows)
+    assert (found.rejected, found.events) == (50, 0)
+    assert [str(fault) for fault in found.faults] == [
+        f"{tmp_path}/file.csv, quantity, all 50 rows: 'x0' is not a decimal number (line 2), 'x1' (line 3),"
+        " 'x2' (line 4)"
+    ]
+
+
+def test_an_open_order_of_day_and_month_is_a_problem(tmp_path):
+    found = check(tmp_path, "customer_id,metric_key,quantity,timestamp\nc,m,1,03/04/2026\n")
+    assert "is the day or the month first?" in found.problem
+    assert "is the day or the month first?" in str(found)
+    assert found.events == 0
+
+
+def test_the_last_line_of_a_key_counts_as_it_is_loaded(tmp_path):
+    preset = tmp_path / "mine.toml"
+    preset.write_text(
+        'last_line_wins = true\n[columns]\ntimestamp="at"\ncustomer_id="who"\nidempotency_key="id"\n[measures]\nn="n"\n'
+    )
+    found = check(tmp_path, f"id,at,who,n\nr,{TIME},a,1\nr,{TIME},a,10\n", preset=str(preset))
+    assert [(total.name, total.amount) for total in found.totals] == [("n", Decimal(10))]
+
+
+def test_the_numbers_are_those_of_the_load(tmp_path, load):
+    path = load.file("file.csv", f"who,at,a,b,cost\nx,{TIME},1,2,0.5\ny,{TIME},0,3,0.25\nz,{TIME},1x,1,1\n")
+    options = {
+        "mapping": {"customer_id": "who", "timestamp": "at", "external_cost_amount": "cost"},
+        "measures": ["a", "b"],
+    }
+    found = check_file(path, LoadOptions(**options))
+    report = load(path, skip_bad=True, organization_id=None, **options)
+    assert (report.loaded, report.rejected, report.read) == (found.events, found.rejected, found.read) == (3, 1, 3)
+    stored = load.connection.execute("SELECT metric_key, sum(quantity) FROM usage_events GROUP BY 1").fetchall()
+    assert dict(stored) == {total.name: total.amount for total in found.totals}
+    assert load.connection.execute("SELECT sum(external_cost_amount) FROM usage_events").fetchone() == (
+        found.costs[0].amount,
+    )
+    assert report.faults == found.faults
+
+
+def test_the_command_checks_without_a_database(tmp_path, monkeypatch):
+    monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    (tmp_path / "b.csv").write_text(f"customer_id,metric_key,quantity,timestamp\nc,m,1,{TIME}\n")
+    (tmp_path / "a.csv").write_text(f"customer_id,metric_key,quantity,timestamp\nc,m,2,{TIME}\n")
+    result = CliRunner().invoke(main, ["load", "--check", str(tmp_path / "*.csv")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.index("a.csv") < result.stdout.index("b.csv")
+    assert result.stdout.count("1 row, 1 event, 0 rejected") == 2
+    assert f"usage-explore load {tmp_path}/a.csv" in result.stdout
+    nothing = CliRunner().invoke(main, ["load", "--check", str(tmp_path / "*.tsv")])
+    assert nothing.exit_code == 1
+    assert "no file matches" in nothing.stderr
+
+
+def test_options_and_presets_are_listed():
+    shown = CliRunner().invoke(main, ["load", "--help"]).stdout
+    assert [shown.index(heading) for heading in ("Columns:", "Values:", "File:", "Loading:", "Database:")] == sorted(
+        shown.index(heading) for heading in ("Columns:", "Values:", "File:", "Loading:", "Database:")
+    )
+    assert "focus" in CliRunner().invoke(main, ["load", "--list-presets"]).stdout
+    wrong = CliRunner().invoke(main, ["load", "x.csv", "--set", "metric_key"])
+    assert "--set: 'metric_key' is not COLUMN=VALUE" in wrong.stderr

@@ -1,0 +1,153 @@
+"""Numbers and times as people write them: decimal commas, currency signs, zones, epochs, day and month."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from usage_explore.errors import LoadError
+from usage_explore.files.values import InvalidValue
+from usage_explore.load.readers import TimeReader, number_reader
+
+EVENT = "customer_id,metric_key,quantity,timestamp\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal", "number"),
+    [
+        ("$0.42", None, "0.42"),
+        ("-$0.42", None, "-0.42"),
+        ("($1.50)", None, "-1.50"),
+        ("0.5 €", None, "0.5"),
+        ("US$ 3", None, "3"),
+        ("1,234.50", ".", "1234.50"),
+        ("$1,234,567.8", ".", "1234567.8"),
+        ("1.234,50", ",", "1234.50"),
+        ("7,25", ",", "7.25"),
+        ("-1 234,5", ",", "-1234.5"),
+        ("1'234.5", ".", "1234.5"),
+        ("12", ",", "12"),
+        ("0.12345678901234567890123456789", ".", "0.12345678901234567890123456789"),
+    ],
+)
+def test_a_number_is_read_as_it_is_meant(text, decimal, number):
+    assert number_reader(decimal)(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "decimal", "reason"),
+    [
+        ("1,234", None, "name the decimal mark: --decimal . or --decimal ,"),
+        ("7,25", None, "name the decimal mark"),
+        ("$1,234.50", None, "name the decimal mark"),
+        ("7,25", ".", "has a comma"),
+        ("1.5", ",", "has a point where the decimal mark is a comma"),
+        ("12,34,567.8", ".", "has a comma"),
+        ("-", None, "is not a decimal number"),
+        ("", None, "is not a decimal number"),
+        ("()", None, "is not a decimal number"),
+    ],
+)
+def test_a_number_that_may_mean_two_things_is_refused(text, decimal, reason):
+    with pytest.raises(InvalidValue, match=reason):
+        number_reader(decimal)(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "instant", "counted"),
+    [
+        ("2026-07-01 10:00", "Europe/Berlin", "2026-07-01T08:00:00+00:00", ["local_times"]),
+        ("2026-01-01T10:00:00", "Asia/Kathmandu", "2026-01-01T04:15:00+00:00", ["local_times"]),
+        ("2026-01-01T10:00:00+05:45", None, "2026-01-01T04:15:00+00:00", []),
+        ("2026-01-01T10:00:00.1234567Z", None, "2026-01-01T10:00:00.123456+00:00", ["truncated"]),
+        ("2026-01-01T10:00:00.1234560Z", None, "2026-01-01T10:00:00.123456+00:00", []),
+        ("2026-10-01 12:00:00 +0000 UTC", None, "2026-10-01T12:00:00+00:00", []),
+        ("2026-07-01", "Europe/Berlin", "2026-06-30T22:00:00+00:00", ["dates"]),
+        ("2026/07/01 9:05", "UTC", "2026-07-01T09:05:00+00:00", ["local_times"]),
+        ("20260701", "UTC", "2026-07-01T00:00:00+00:00", ["dates"]),
+        ("01.07.2026 08:00", "UTC", "2026-07-01T08:00:00+00:00", ["local_times"]),
+        ("Jul 1, 2026 12:30 AM", "UTC", "2026-07-01T00:30:00+00:00", ["local_times"]),
+        ("1 July 2026", "UTC", "2026-07-01T00:00:00+00:00", ["dates"]),
+        ("01-Jul-2026 23:59:59", "UTC", "2026-07-01T23:59:59+00:00", ["local_times"]),
+        ("2026-03-29 02:30", "Europe/Berlin", "2026-03-29T01:30:00+00:00", ["local_times", "ambiguous"]),
+        ("2026-10-25 02:30", "Europe/Berlin", "2026-10-25T00:30:00+00:00", ["local_times", "ambiguous"]),
+        ("2026-10-25 03:30", "Europe/Berlin", "2026-10-25T02:30:00+00:00", ["local_times"]),
+        ("1769846400", None, "2026-01-31T08:00:00+00:00", []),
+        ("1769846400123", None, "2026-01-31T08:00:00.123000+00:00", []),
+        ("1769846400123456", None, "2026-01-31T08:00:00.123456+00:00", []),
+        ("1769846400123456789", None, "2026-01-31T08:00:00.123456+00:00", ["truncated"]),
+        ("1769846400.5", None, "2026-01-31T08:00:00.500000+00:00", []),
+        (Decimal(1769846400123), None, "2026-01-31T08:00:00.123000+00:00", []),
+        (datetime(2026, 7, 1, 10), "Europe/Berlin", "2026-07-01T08:00:00+00:00", ["local_times"]),  # noqa: DTZ001
+        (date(2026, 7, 1), "UTC", "2026-07-01T00:00:00+00:00", ["dates"]),
+    ],
+)
+def test_a_time_is_read_in_its_zone(text, zone, instant, counted):
+    times = TimeReader(ZoneInfo(zone) if zone else None, None)
+    assert times.read(text) == instant
+    assert sorted(times.counts) == sorted(counted)
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "reason"),
+    [
+        ("2026-07-01 10:00", None, "has no offset; name its zone with --timezone"),
+        ("03/04/2026 10:00", None, "may have the day or the month first"),
+        ("13:00 PM", None, "is not a time"),
+        ("Jul 1, 2026 13:00 PM", None, "the hour must be 1 to 12 before AM or PM"),
+        ("2026-07-01T10:00:00+24:00", None, "is not a time"),
+        ("2026-W01-1", None, "is not a time"),
+        ("7/1/2026", "%d.%m.%Y", "does not have the form %d.%m.%Y"),
+    ],
+)
+def test_a_time_that_is_none_or_may_be_several_is_refused(text, format, reason):
+    with pytest.raises(InvalidValue, match=reason):
+        TimeReader(None, format).read(text)
+
+
+def test_a_form_decides(load):
+    load.csv(EVENT + "a,m,1,03/04/2026 10h\n", time_format="%d/%m/%Y %Hh", timezone="UTC")
+    assert load.rows("timestamp")[0][0].isoformat() == "2026-04-03T10:00:00+00:00"
+
+
+def test_one_line_shows_whether_the_day_is_first(load):
+    report = load.csv(EVENT + "a,m,1,03/04/2026 10:00\na,m,1,13/04/2026 10:00\n", timezone="UTC")
+    assert [time.isoformat() for (time,) in load.rows("timestamp")] == [
+        "2026-04-03T10:00:00+00:00",
+        "2026-04-13T10:00:00+00:00",
+    ]
+    assert "timestamp: the day is first, by line 3: '13/04/2026 10:00'" in str(report)
+    again = load.csv(EVENT + "a,m,1,4/13/2026\n", timezone="UTC")
+    assert "the month is first, by line 2: '4/13/2026'" in str(again)
+
+
+def test_an_order_that_no_line_shows_or_two_contradict_is_refused(load):
+    with pytest.raises(LoadError) as refused:
+        load.csv(EVENT + "a,m,1,03/04/2026\na,m,1,05/06/2026\n", timezone="UTC")
+    assert "no line decides, like line 2: '03/04/2026'" in str(refused.value)
+    assert "--time-format" in str(refused.value)
+    with pytest.raises(LoadError) as refused:
+        load.csv(EVENT + "a,m,1,13/04/2026\na,m,1,04/14/2026\n", timezone="UTC")
+    assert "line 2: '13/04/2026' has the day first; line 3: '04/14/2026' has the month first" in str(refused.value)
+    assert load.count() == 0
+
+
+def test_what_was_decided_for_times_is_said(load):
+    text = EVENT + "a,m,1,2026-10-25 02:30\na,m,1,2026-10-25 12:00\na,m,2,2026-10-26\n"
+    report = load.csv(text, timezone="Europe/Berlin")
+    assert "1 date in timestamp read as midnight in Europe/Berlin" in str(report)
+    assert "1 time in timestamp that the clock of Europe/Berlin shows twice or skips" in str(report)
+    assert load.csv(text, timezone="Europe/Berlin").already_there == 3
+
+
+def test_words_for_no_value_are_none(load):
+    text = (
+        EVENT.strip() + ",external_cost_amount\na,m,1,2026-01-01T00:00:00Z,Included\nb,m,1,2026-01-01T00:00:00Z, - \n"
+    )
+    load.csv(text, null=["Included", "-"])
+    assert load.rows("external_cost_amount") == [(None,), (None,)]
+    with pytest.raises(LoadError, match="quantity: is missing"):
+        load.csv(EVENT + "a,m,-,2026-01-01T00:00:00Z\n", null=["-"])
