@@ -360,3 +360,21 @@ def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: dd
         add(events_connection)
     refresh_run.refresh(events_connection, events_table(), settle=timedelta(hours=9))
     assert only(about_the_rollup(filled)).fix == "usage-explore rollup --every 5m"
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "said"),
+    [
+        ("SELECT 1", None, None),
+        ("DROP TABLE usage_names", None, None),
+        ("DROP TABLE usage_names", "crm.people", "crm.people does not exist"),
+        ("ALTER TABLE usage_names DROP COLUMN name", None, "usage_names has other columns"),
+    ],
+)
+def test_a_directory_of_names_that_cannot_be_used_is_a_warning(
+    filled: str, events_connection: ddl.Connection, change: str, named: str | None, said: str | None
+) -> None:
+    events_connection.execute(change)
+    events_connection.commit()
+    findings = [finding for finding in examine(filled, "usage_events", TIMEOUT, (), named) if finding.name == "names"]
+    assert [finding.message.split(", so ids")[0] for finding in findings] == [said] * bool(said)
