@@ -168,10 +168,7 @@ class Store:
             return of_organizations(connection, names_table(self.names_table, self.table), visible)
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
-        """The names of some (column, id) of the organization, such as `query.ids()`.
-
-        >>> store.names([("customer_id", "0a7f…")]).name("customer_id", "0a7f…")  # doctest: +SKIP
-        """
+        """The names of some (column, id) of the organization, such as ("customer_id", event.customer_id)."""
         with self._transaction(EventQuery()) as (connection, scoped):
             return self._directory(connection, scoped).names(ids)
 

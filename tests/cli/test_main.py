@@ -246,6 +246,7 @@ def test_commands_are_the_documented_ones() -> None:
         "init",
         "keys",
         "load",
+        "names",
         "organizations",
         "rollup",
         "stop",

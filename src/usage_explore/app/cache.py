@@ -28,7 +28,7 @@ from usage_explore.db.names import Entry
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
-from usage_explore.query.base import Query
+from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Choice
 from usage_explore.store import Store, connect
@@ -90,7 +90,7 @@ class Source:
 
     def names(self, query: Query) -> Names:
         """The names of the ids in the query's filters; up to a minute old."""
-        ids = tuple(query.ids())
+        ids = tuple(filtered_ids(query))
         return _names(self.store, self.store.organization_id, ids) if ids else NO_NAMES
 
     def search(self, column: str, text: str) -> tuple[Entry, ...]:

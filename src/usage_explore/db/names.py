@@ -8,6 +8,7 @@ transaction of the answer, one bounded statement for each; writing on a read-wri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -34,7 +35,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.errors import ScopeError, TableMismatch
 from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
-from usage_explore.query.base import Query
+from usage_explore.query.base import Query, filtered_ids
 from usage_explore.sql.identifiers import identifier
 
 MAX_NAMED_IDS = 100_000
@@ -106,7 +107,7 @@ class Directory:
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of the ids in the query's filters, and of these (column, id)."""
-        return self._read([*self.query.ids(), *ids])
+        return self._read([*filtered_ids(self.query), *ids])
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""
@@ -165,7 +166,8 @@ class Directory:
         """The names of at most `MAX_NAMED_IDS` of these (column, id)."""
         by_kind: dict[str, set[UUID]] = {}
         for kind, id_ in islice(dict.fromkeys(ids), MAX_NAMED_IDS):
-            by_kind.setdefault(kind_of(kind), set()).add(id_ if isinstance(id_, UUID) else UUID(id_))
+            with suppress(ValueError):  # a check's table may have any text in a column of ids
+                by_kind.setdefault(kind_of(kind), set()).add(id_ if isinstance(id_, UUID) else UUID(id_))
         if not by_kind or not self._is_readable:
             return NO_NAMES
         wanted = [and_(self.table.c.kind == kind, _is_one_of(self.table, ids)) for kind, ids in by_kind.items()]

@@ -19,6 +19,7 @@ from usage_explore.errors import NotExact
 from usage_explore.explain.spans import Span, words
 from usage_explore.formatting import counted, data_value, exact, percent, signed
 from usage_explore.names import NO_NAMES, Names
+from usage_explore.query.base import filtered_ids
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -355,13 +356,12 @@ class Explanation:
         """The contributions as ranked bars; see `usage_explore.explain.chart.chart` for the options."""
         from usage_explore.explain import chart as explanation
 
-        labels = [self.names.in_text(cell.label) for cell in self.cells]
-        return explanation.chart(self.cells, labels, self.rest, self.query.metric, self.sentence, **options)
+        return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, names=self.names, **options)
 
     def ids(self) -> list[tuple[str, str]]:
         """(column, id) of every id in the cells and filters."""
         pairs = (pair for cell in self.cells for pair in (*cell.where, *cell.without, *cell.always))
-        return [*self.query.ids(), *((group, value) for group, value in pairs if group in ID_COLUMNS and value)]
+        return [*filtered_ids(self.query), *((group, value) for group, value in pairs if group in ID_COLUMNS and value)]
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation for JSON: decimals and times as text."""

@@ -154,11 +154,6 @@ class Query(BaseModel, metaclass=_OwnNamesFirst):
         super().__pydantic_init_subclass__(**kwargs)
         explain(cls)
 
-    def ids(self) -> list[tuple[str, str]]:
-        """(column, id) of every customer, product and subscription in the filters."""
-        chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(self, name))]
-        return chosen + [(name, value) for name, values in self.exclude if name in ID_COLUMNS for value in values]
-
     def __init__(self, **given: object) -> None:
         known = type(self).model_fields
         faults = []
@@ -428,3 +423,9 @@ def _faults(detail: Any) -> Iterable[Fault]:
     if isinstance(cause, FilterFaults):
         return cause.faults
     return [Fault(str(detail["loc"][0]), str(cause) if cause else detail["msg"])]
+
+
+def filtered_ids(query: Query) -> list[tuple[str, str]]:
+    """(column, id) of every customer, product and subscription in the query's filters."""
+    chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(query, name))]
+    return chosen + [(name, value) for name, values in query.exclude if name in ID_COLUMNS for value in values]
