@@ -19,6 +19,7 @@ from usage_explore.app.query_edits import Filter
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
 from usage_explore.db.schema import events_table, names_table
+from usage_explore.decimals import rfc3339
 from usage_explore.names import Names
 
 LINK = {"organization_id": ACME, **WINDOW, "group_by": "customer_id"}
@@ -56,6 +57,9 @@ def test_the_events_have_names_and_then_ids(events: Open, store: Store) -> None:
     assert table["Customer"].tolist() == [item.customer_name for item in page.events]
     assert table["Customer id"].tolist() == [str(item.customer_id) for item in page.events]
     assert "Subscription id" not in table  # none has a name
+    event = page.events[0]
+    app = events(organization_id=ACME, event=f"{rfc3339(event.timestamp)}/{event.id}")
+    assert app.table[0].value.iloc[:, 0]["customer_name"] == event.customer_name
 
 
 def test_the_picker_offers_names_and_takes_a_part_of_one(explore: Open, store: Store, largest: Any) -> None:

@@ -24,7 +24,7 @@ from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.decimals import json_text
-from usage_explore.names import NAME_COLUMNS, Names, kind_of
+from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets
 from usage_explore.query.describe import file_dates, filter_words
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -246,11 +246,13 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     headings = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
     rows = {headings.get(name, name): _NULL if text is None else markdown.plain(text) for name, text in texts.items()}
     rows["organization_id"] = str(event.organization_id)
-    for name, column in NAME_COLUMNS.items():
-        if known := getattr(event, name):
-            named = Names({(kind_of(column), str(getattr(event, column))): known})
-            rows[column] = markdown.plain(named.full(column, getattr(event, column)))
-    st.table(rows, border="horizontal")
+    names = {column: name for name, column in NAME_COLUMNS.items() if getattr(event, name)}
+    shown_rows: dict[str, str] = {}
+    for column, text in rows.items():
+        if name := names.get(column):  # in a row of its own, so that the id is copied alone
+            shown_rows[name] = markdown.plain(formatting.data_value(getattr(event, name)))
+        shown_rows[column] = text
+    st.table(shown_rows, border="horizontal")
     st.markdown("**dimensions**")
     st.code(json_text(event.dimensions, indent=2), language="json", wrap_lines=True)
     around = _around(event)
