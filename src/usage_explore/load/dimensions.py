@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from usage_explore.files.exact_json import dumps, loads_object
@@ -36,6 +36,10 @@ class DimensionReader:
         self._measured = measured + "." if measured else ""
         self._keep = keep
         self._null = null
+
+    def reads_none_of(self, names: Iterable[str]) -> bool:
+        """Whether none of the columns becomes a dimension."""
+        return not self._tags and self._used.issuperset(names)
 
     def text(self, record: Mapping[str, Any], own: str | None) -> str:
         """The dimensions as JSON text. `own` is that of the column `dimensions`. Raises `InvalidValue`."""
