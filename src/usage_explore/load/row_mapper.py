@@ -5,35 +5,32 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.errors import LoadError
-from usage_explore.files.exact_json import dumps, loads_object
+from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
     code_text,
-    idempotency_key_text,
     metric_key_text,
     number_text,
     plain_text,
-    time_text,
-    uuid_text,
 )
-from usage_explore.formatting import counted, listed
 from usage_explore.load.column_names import like, listed_columns, synonym
 from usage_explore.load.dimensions import DimensionReader
+from usage_explore.load.fields import READERS, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
+from usage_explore.load.notes import notes
 from usage_explore.load.paths import amounts, exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
 
@@ -42,43 +39,6 @@ Row = list[str | None]
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-
-class Reader(NamedTuple):
-    """How a documented column is read: the kind of value, the function that reads it, whether it is required."""
-
-    kind: str
-    read: Callable[[object], str]
-    required: bool = False
-
-
-def _dimensions(raw: object) -> str:
-    return _dimensions_text(raw) if type(raw) is str else dumps(loads_object(raw))
-
-
-@lru_cache(maxsize=4096)
-def _dimensions_text(text: str) -> str:
-    return dumps(loads_object(text))
-
-
-READERS: Mapping[str, Reader] = {
-    "id": Reader("uuid", uuid_text),
-    "organization_id": Reader("id", uuid_text, required=True),
-    "customer_id": Reader("id", uuid_text, required=True),
-    "product_id": Reader("id", uuid_text),
-    "subscription_id": Reader("id", uuid_text),
-    "metric_key": Reader("text", metric_key_text, required=True),
-    "price_key": Reader("text", code_text),
-    "quantity": Reader("number", number_text, required=True),
-    "timestamp": Reader("time", time_text, required=True),
-    "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("text", idempotency_key_text),
-    "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("text", code_text),
-    "wallet_currency": Reader("text", code_text),
-    "dimensions": Reader("object", _dimensions),
-}
-"""The documented columns, in order."""
 
 
 def _currency(raw: object) -> str:
@@ -101,32 +61,6 @@ _METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATIO
     )
 )
 _REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
-
-
-class Field(NamedTuple):
-    """A documented column of the events: its sources in the file, each with the function that reads its values.
-
-    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
-    """
-
-    column: str
-    place: int
-    readers: tuple[tuple[str, Callable[[object], str]], ...]
-    keeps_empty_text: bool
-    null: frozenset[str]
-
-    def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
-        """The first of the sources that has a value in the record, with its reader and the value."""
-        for source, read in self.readers:
-            raw = record.get(source)
-            if raw is None and ("." not in source or (raw := member(record, source)) is None):
-                continue
-            if raw == "" and not self.keeps_empty_text:
-                continue
-            if self.null and type(raw) is str and raw.strip() in self.null:
-                continue
-            return source, read, raw
-        return None
 
 
 class RowMapper:
@@ -177,13 +111,13 @@ class RowMapper:
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
         self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
         self._cost_plus = self.resolved(mapping.cost_plus)
-        self._constant = self._row_of(mapping.constants, "set")
+        self.constant = self._row_of(mapping.constants, "set")
         self._defaults = [
             (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
             for column, text in mapping.defaults.items()
             if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
-        self._dimensions = self._dimension_reader()
+        self.dimensions = self._dimension_reader()
         self._required = [
             (column, _PLACES[column])
             for column in _REQUIRED
@@ -397,6 +331,23 @@ class RowMapper:
         kinds |= dict.fromkeys(self.measures, "number")
         return {source: kind for source, kind in kinds.items() if source in self.names}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether each row of the file is an event whose columns come from one column of the file at most."""
+        plain_sources = all(len(field.readers) == 1 and field.readers[0][0] in self.names for field in self.fields)
+        return self._is_simple and not self.is_measured and not self.sampled and plain_sources
+
+    def fill(self, columns: list[list[str | None]]) -> bool:
+        """Set the organization of rows without one, as `rows` does; False where a row lacks a required value."""
+        for column, place in self._required:
+            if None not in columns[place]:
+                continue
+            if column != "organization_id" or self._organization is None or not self._has_fallback(column):
+                return False
+            self.counts["without organization"] += columns[place].count(None) * self._is_local
+            columns[place] = [value or self._organization for value in columns[place]]
+        return True
+
     def rows(self, record: Mapping[str, Any]) -> list[Row]:
         """The events of a record; none for a record that is not usage. Raises `InvalidValue`."""
         if self._is_simple and not self.is_measured:
@@ -415,7 +366,7 @@ class RowMapper:
         return raw is None or raw == "" or (type(raw) is str and raw in self.mapping.null_text)
 
     def _row(self, record: Mapping[str, Any]) -> Row:
-        row = self._constant.copy()
+        row = self.constant.copy()
         for field in self.fields:
             value = field.first(record)
             if value is not None:
@@ -431,7 +382,7 @@ class RowMapper:
         for _, place in self._required:
             if row[place] is None:
                 raise InvalidValue("is missing")
-        row[_DIMENSIONS] = self._dimensions.text(record, row[_DIMENSIONS])
+        row[_DIMENSIONS] = self.dimensions.text(record, row[_DIMENSIONS])
         return row
 
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
@@ -588,46 +539,8 @@ class RowMapper:
 
     def notes(self) -> list[str]:
         """Sentences for the report on what was decided for the rows read."""
-        return list(_notes(self))
+        return list(notes(self))
 
 
 def _label(column: str, source: str) -> str:
     return f"{column} (from {source!r})" if source and source != column else column
-
-
-def _notes(mapper: RowMapper) -> Iterator[str]:
-    counts, mapping = mapper.counts, mapper.mapping
-    for column, times in mapper.times.items():
-        if times.decided_by:
-            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
-        if number := times.counts["dates"]:
-            yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
-        if number := times.counts["local_times"]:
-            yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
-        if number := times.counts["ambiguous"]:
-            yield (
-                f"{counted(number, 'time')} in {column} that the clock of {times.timezone} shows twice or skips, read"
-                " with the offset before the change"
-            )
-        if number := times.counts["truncated"]:
-            yield f"{counted(number, 'time')} in {column} finer than a microsecond; further digits are left out"
-    for column, text in mapping.defaults.items():
-        if column in ("product_id", "metric_key") and not mapper.sources.get(column):
-            continue  # the same for all rows of the file
-        if rows := counts[f"default {column}"]:
-            sources = " or ".join(mapping.columns.get(column, (column,)))
-            yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"
-    if rows := counts["skipped"]:
-        yield f"{counted(rows, 'row')} without {listed(mapping.only_with)} skipped, as no usage"
-    if rows := counts["nothing measured"]:
-        yield f"{counted(rows, 'row')} in which every measure is empty or zero"
-    if rows := counts["without organization"]:
-        yield (
-            f"{counted(rows, 'row')} without an organization belong to the organization {LOCAL_NAME!r}; name another"
-            " with --organization-id UUID or --set organization_id=NAME"
-        )
-    if rows := counts["without customer"]:
-        yield (
-            f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
-            " --map customer_id=COLUMN"
-        )

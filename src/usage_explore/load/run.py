@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
@@ -22,16 +21,17 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
-    DatabaseUnavailable,
     LoadError,
-    TableMismatch,
-    UsageExploreError,
 )
 from usage_explore.files.open import open_source
-from usage_explore.files.sources import Source
+from usage_explore.files.sources import Record, Source
+from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
+from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
+from usage_explore.load.database_errors import mapped_errors
 from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.fields import Field
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member, sample_names
@@ -39,7 +39,7 @@ from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
 from usage_explore.load.row_hash import row_hash
-from usage_explore.load.row_mapper import Field, RowMapper
+from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage
 from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
@@ -49,9 +49,6 @@ FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 _KEY = COLUMNS.index("idempotency_key")
 _SAMPLED_ROWS = 100
 """Rows of a file without a header whose members are taken for its columns."""
-
-_PROGRESS_ROWS = 1_000
-"""Rows between two updates of the progress bar."""
 
 _MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
@@ -243,7 +240,7 @@ def load_files(
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
-            with _mapped_errors(file.path, name):
+            with mapped_errors(file.path, name):
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
@@ -255,7 +252,7 @@ def load_files(
                 raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
-        with _mapped_errors(files[-1].path, name):
+        with mapped_errors(files[-1].path, name):
             connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
@@ -269,7 +266,7 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
     if organization is not None:
         return file.mapper(organization)
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    with _mapped_errors(file.path, name):
+    with mapped_errors(file.path, name):
         there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
     if len(there) < 2 or LOCAL_ORGANIZATION in there:
@@ -321,12 +318,15 @@ def _load(
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for ordinal, (line, row) in enumerate(_rows(source, mapper, rejected, show)):
+            ordinal = 0
+            for lines, rows in _batches(source, mapper, rejected, show):
                 if skip_bad or not rejected.rows:
-                    keyed = row[_KEY] is not None
-                    if not keyed:
-                        row[_KEY] = row_hash(row)
-                    copy.write_row((ordinal, line, keyed, *row))
+                    keyed = [row[_KEY] is not None for row in rows]
+                    for row, has_key in zip(rows, keyed, strict=True):
+                        if not has_key:
+                            row[_KEY] = row_hash(row)
+                    copy.write(copy_text(ordinal, lines, keyed, rows))
+                    ordinal += len(rows)
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
@@ -343,10 +343,10 @@ def _load(
         if taken and not skip_bad:
             raise rejected.error()
         if rounded := stage.rounded():
-            column, type_, rows = rounded
+            column, type_, values = rounded
             raise LoadError(
-                f"{source.path}: {counted(rows, 'value')} of {column} would be rounded by the table, where the column "
-                f"is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
+                f"{source.path}: {counted(values, 'value')} of {column} would be rounded by the table, where the column"
+                f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
@@ -416,14 +416,34 @@ class _Rejected:
         )
 
 
-def _rows(
+def _batches(
     source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
-) -> Iterator[tuple[int, list[str | None]]]:
-    """(line, row) of each event that can be loaded; the rows of the file that cannot are added to `rejected`."""
-    for number, (line, record, reason) in enumerate(source, 1):
-        rejected.read = number
-        if number % _PROGRESS_ROWS == 0:
-            show(source.position, source.length)
+) -> Iterator[tuple[list[int], list[Row]]]:
+    """The lines and rows of the events that can be loaded, many at a time.
+
+    The rows of the file that cannot be loaded are added to `rejected`.
+    """
+    batch_mapper = BatchMapper(mapper) if isinstance(source, CsvSource) else None
+    records = iter(source)
+    while batch := list(islice(records, ROWS_PER_BATCH)):
+        show(source.position, source.length)
+        if batch_mapper and all(reason is None for _, _, reason in batch):
+            rows = batch_mapper.rows([record or {} for _, record, _ in batch])
+            if rows is not None:
+                rejected.read += len(batch)
+                yield [line for line, _, _ in batch], rows
+                continue
+        events = list(_rows(batch, mapper, rejected))
+        yield [line for line, _ in events], [row for _, row in events]
+        if rejected.is_enough:
+            return
+    show(source.position, source.length)
+
+
+def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: _Rejected) -> Iterator[tuple[int, Row]]:
+    """(line, row) of each event that can be loaded."""
+    for line, record, reason in batch:
+        rejected.read += 1
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
         else:
@@ -437,47 +457,12 @@ def _rows(
                 continue
         if rejected.is_enough:
             return
-    show(source.position, source.length)
 
 
 def _preset_note(file: Prepared) -> Iterator[str]:
     if file.preset is not None:
         named = file.options.preset or file.options.format == "focus"
         yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
-
-
-@contextmanager
-def _mapped_errors(path: Path, table_name: str) -> Iterator[None]:
-    """Raise the database's errors as the project's own, each a sentence that says what happened to the file."""
-    try:
-        yield
-    except UsageExploreError:
-        raise
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise TableMismatch(
-            f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
-            "on the table (DELETE to --replace), TEMPORARY on the database and, where there is a rollup, SELECT, "
-            "INSERT, UPDATE and DELETE on its two tables"
-        ) from error
-    except psycopg.errors.DiskFull as error:
-        raise LoadError(
-            f"{path}: the database server's disk is full, so nothing of the file was loaded "
-            f"({error.diag.message_primary}); make room there, then load it again"
-        ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
-            raise _refused(path, error) from error
-        raise DatabaseUnavailable(
-            f"{path}: the connection to the database broke, so nothing of the file was loaded; load it again"
-        ) from error
-    except psycopg.Error as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: psycopg.Error) -> LoadError:
-    message = error.diag.message_primary or str(error)
-    where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
-    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {message}{where}")
 
 
 def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
