@@ -69,6 +69,7 @@ _TEXT_ONLY_SIGNATURES = (b"ORC",)
 _WEB_PAGE = re.compile(r"\s*<(?:!doctype html|html)\b", re.IGNORECASE)
 _XML = re.compile(r"\s*<\?xml\b")
 _JSON = re.compile(r"""\s*(?:\{\s*(?:"|\}|\Z)|\[\s*(?:[{\[\]"]|\Z))""")
+_START_OF_LONG_LINE = 1_024
 _PARQUET, _ZIP = b"PAR1", b"PK\x03\x04"
 
 
@@ -156,7 +157,9 @@ def _checked_kind(content: Content, kind: str | None, encoding: str | None) -> s
         return binary or _text_kind(content, encoding)
     if binary and binary != kind:
         raise LoadError(f"{content.path}: is {KINDS[binary]}, not {kind}; name it .{binary}, without --format")
-    if not binary and kind in ("csv", "jsonl", "json"):
+    if kind == "xlsx" and not binary:
+        raise LoadError(f"{content.path}: is not an Excel workbook (.xlsx); leave out --format")
+    if kind in ("csv", "jsonl", "json"):
         _check_text(content, _start_text(content, encoding))
     return kind
 
@@ -227,7 +230,7 @@ def _json_kind(content: Content, encoding: str | None, *, is_named_lines: bool) 
         lines: Callable[[int], bytes] = as_utf_8(stream, detect(content.start, encoding)).readline
         try:
             first = _next_line(lines)
-            opening, is_whole = first[:1], len(first) < MAX_ROW_BYTES and _is_whole(first)
+            opening, is_whole = first[:1], _is_whole(first)
             if opening == "[" and not is_named_lines:
                 return "json"
             second = _next_line(lines)
@@ -241,8 +244,10 @@ def _json_kind(content: Content, encoding: str | None, *, is_named_lines: bool) 
 
 
 def _next_line(read_line: Callable[[int], bytes]) -> str:
-    """The next line that is not blank, without the space around it; "" at the end."""
+    """The next line that is not blank, without the space around it; "" at the end. Of a longer one, its beginning."""
     while line := read_line(MAX_ROW_BYTES):
+        if len(line) == MAX_ROW_BYTES:
+            line = line[:_START_OF_LONG_LINE]
         if text := line.decode(errors="replace").removeprefix("\ufeff").strip():
             return text
     return ""

@@ -124,7 +124,17 @@ def json_text(value: object) -> str:
 
 def decode(path: str, sheet: str | None, max_columns: int, max_row_bytes: int, output: TextIO) -> None:
     """Write the sheet's rows to `output`. Raises `Refused`, and many errors where the file is damaged."""
-    book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    with Path(path).open("rb") as file:  # openpyxl refuses names of other formats
+        _decode(
+            load_workbook(file, read_only=True, data_only=True, keep_links=False),
+            sheet,
+            max_columns,
+            max_row_bytes,
+            output,
+        )
+
+
+def _decode(book: Any, sheet: str | None, max_columns: int, max_row_bytes: int, output: TextIO) -> None:
     chosen = _chosen(book, sheet)
     rows = chosen.max_row
     head = {"sheet": chosen.title, "rows": rows if isinstance(rows, int) and 0 < rows <= MAX_ROWS else None}
