@@ -95,6 +95,7 @@ class ParquetSource(Source):
         self._leaves = leaves
         self._check_widths()
         self.length = self._file.metadata.num_rows
+        self.floats = frozenset(field.name for field in self._file.schema_arrow if pa.types.is_floating(field.type))
         self._row = 0
         self._times: frozenset[str] = frozenset()
         self._max_text_bytes: dict[str, int] = {}

@@ -33,12 +33,14 @@ class Source(ABC):
     `unit_of_length`; a length of 0 is unknown.
 
     `kind` is "csv", "jsonl", "json", "parquet" or "xlsx"; `description` says it in words: "CSV, semicolons, UTF-16".
+    `floats` are the columns that hold floats in a Parquet file.
     `delimiter` is that of a CSV file, `encoding` that of a text file ("utf-8", "utf-16-le", "cp1252"), else None.
     """
 
     kind: str
     unit = "line"
     names: tuple[str, ...] | None = None
+    floats: frozenset[str] = frozenset()
     length: int = 0
     unit_of_length = "bytes"
     delimiter: str | None = None

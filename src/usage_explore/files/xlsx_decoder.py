@@ -213,7 +213,8 @@ def main() -> int:
     except (zipfile.BadZipFile, OSError) as error:
         status, reason = UNREADABLE, str(error)
     except Exception as error:  # openpyxl raises what its XML parser and its descriptors raise
-        status, reason = UNREADABLE, f"{type(error).__name__}: {error}"
+        cause = error.__cause__ or error
+        status, reason = UNREADABLE, " ".join(f"{type(cause).__name__}: {cause}".split())
     else:
         return 0
     sys.stdout.flush()
