@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from openpyxl import load_workbook
-from openpyxl.utils.datetime import from_excel
-from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
+from openpyxl.cell.text import Text
+from openpyxl.utils import column_index_from_string
+from openpyxl.utils.datetime import from_excel, from_ISO8601
+from openpyxl.xml.constants import SHEET_MAIN_NS
+from openpyxl.xml.functions import iterparse
 
 REFUSED, UNREADABLE, OUT_OF_MEMORY = 3, 4, 5
 """Exit statuses: a sheet that is not there or too large, an error of openpyxl, too little memory."""
@@ -41,6 +44,9 @@ MAX_DOUBLE_DIGITS = 17
 """Digits that a double needs at most; a number with more was not written from one, and is taken as it is."""
 
 _LISTED_SHEETS = 20
+_DATA, _ROW, _CELL, _VALUE, _FORMULA, _INLINE = (
+    f"{{{SHEET_MAIN_NS}}}{tag}" for tag in ("sheetData", "row", "c", "v", "f", "is")
+)
 _NUMBER = re.compile(
     r"(?P<integer>[+-]?[0-9]{1,400})|[+-]?(?P<digits>[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII
 )
@@ -54,41 +60,70 @@ class _Unreadable(Exception):
     """A cell has no value that can be read; the message is the reason."""
 
 
-class SheetParser(WorkSheetParser):  # type: ignore[misc]  # openpyxl has no types
-    """openpyxl's parser, with numbers as the digits that the file has, and without values that are not there."""
+class _Cells:
+    """Reads the cells of a sheet as JSON text: numbers as the digits that the file has, and only values that are there.
 
-    def parse_cell(self, element: Any) -> dict[str, Any]:
-        """The cell; its value is JSON text."""
-        kind, formula = element.get("t", "n"), element.find(FORMULA_TAG)
+    openpyxl itself gives floats, and nothing at all for a formula without a stored result.
+    """
+
+    def __init__(self, book: Any, sheet: Any) -> None:
+        self._texts = sheet._shared_strings
+        self._epoch = book.epoch
+        self._dates, self._durations = book._date_formats, book._timedelta_formats
+        self._columns: dict[str, int] = {}
+
+    def row(self, element: Any) -> list[tuple[int, str]]:
+        """(column number, JSON text) of each cell that has a value."""
+        cells = []
+        column = 0
+        for cell in element:
+            if cell.tag != _CELL:
+                continue
+            place = cell.get("r")
+            column = self._column(place) if place else column + 1
+            if (text := self._text(cell)) is not None:
+                cells.append((column, text))
+        return cells
+
+    def _column(self, place: str) -> int:
+        letters = place.rstrip("0123456789")
+        if letters not in self._columns:
+            self._columns[letters] = column_index_from_string(letters)
+        return self._columns[letters]
+
+    def _text(self, cell: Any) -> str | None:
         try:
-            text = element.findtext(VALUE_TAG)
-            if kind == "e":
-                raise _Unreadable(f"is the spreadsheet error {(text or '')[:20]}")
-            if kind == "n" and text and int(element.get("s", 0)) not in self.date_formats:
-                return self._at(element, number_text(text))
-            if formula is not None and not text and not (kind == "str" and text is not None):
-                raise _Unreadable("is a formula without a stored result; open the file in Excel and save it again")
-            if kind == "n" and text:
-                is_duration = int(element.get("s", 0)) in self.timedelta_formats
-                value = from_excel(float(text), self.epoch, timedelta=is_duration)
-            else:
-                return self._at_cell(super().parse_cell(element))
+            return self._value(cell)
         except _Unreadable as error:
-            return self._at(element, json.dumps({"unreadable": str(error)}))
+            return json.dumps({"unreadable": str(error)})
         except (OverflowError, ValueError, IndexError) as error:
-            return self._at(element, json.dumps({"unreadable": f"cannot be read: {error}"[:200]}))
-        return self._at(element, json_text(value))
+            return json.dumps({"unreadable": f"cannot be read: {error}"[:200]})
 
-    def _at(self, element: Any, text: str) -> dict[str, Any]:
-        """The cell with the JSON text, in the column that openpyxl finds."""
-        for child in list(element):
-            element.remove(child)
-        element.attrib.pop("t", None)
-        return {**super().parse_cell(element), "value": text}
-
-    @staticmethod
-    def _at_cell(cell: dict[str, Any]) -> dict[str, Any]:
-        return {**cell, "value": json_text(cell["value"])}
+    def _value(self, cell: Any) -> str | None:
+        kind, stored = cell.get("t", "n"), cell.findtext(_VALUE)
+        if kind == "e":
+            raise _Unreadable(f"is the spreadsheet error {(stored or '')[:20]}")
+        if kind == "inlineStr":
+            inline = cell.find(_INLINE)
+            return None if inline is None else json_text(Text.from_tree(inline).content)
+        if not stored:
+            if cell.find(_FORMULA) is not None and not (kind == "str" and stored is not None):
+                raise _Unreadable("is a formula without a stored result; open the file in Excel and save it again")
+            return None
+        match kind:
+            case "n":
+                style = int(cell.get("s", 0))
+                if style not in self._dates:
+                    return number_text(stored)
+                return json_text(from_excel(float(stored), self._epoch, timedelta=style in self._durations))
+            case "s":
+                return json_text(self._texts[int(stored)])
+            case "b":
+                return "true" if int(stored) else "false"
+            case "d":
+                return json_text(from_ISO8601(stored))
+            case _:
+                return json_text(stored)
 
 
 def number_text(text: str) -> str:
@@ -105,12 +140,10 @@ def number_text(text: str) -> str:
     return repr(value)
 
 
-def json_text(value: object) -> str:
-    """A cell's value as JSON."""
+def json_text(value: object) -> str | None:
+    """A cell's value as JSON; None for the empty text."""
     if isinstance(value, str):
-        return json.dumps(value) if value else "null"
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
+        return json.dumps(value) if value else None
     if isinstance(value, datetime):
         return json.dumps({"datetime": value.isoformat()})
     if isinstance(value, date):
@@ -177,20 +210,21 @@ def _chosen(book: Any, sheet: str | None) -> Any:
 
 def _rows(book: Any, sheet: Any) -> Iterator[tuple[int, list[tuple[int, str]]]]:
     """(row number, [(column number, JSON text)]) of each row that has values."""
+    cells = _Cells(book, sheet)
+    number, data = 0, None
     with sheet._get_source() as source:
-        parser = SheetParser(
-            source,
-            sheet._shared_strings,
-            data_only=True,
-            epoch=book.epoch,
-            date_formats=book._date_formats,
-            timedelta_formats=book._timedelta_formats,
-        )
-        for number, row in parser.parse():
-            parser.row_dimensions.clear()  # kept for each row with a height
-            cells = [(cell["column"], cell["value"]) for cell in row if cell["value"] != "null"]
-            if cells:
-                yield number, cells
+        for event, element in iterparse(source, events=("start", "end")):
+            if event == "start":
+                if element.tag == _DATA:
+                    data = element
+            elif element.tag == _ROW and data is not None:
+                number = int(element.get("r", number + 1))
+                row = cells.row(element)
+                data.clear()  # else the rows that have been read stay in memory
+                if row:
+                    yield number, row
+            elif element is data:
+                return
 
 
 def main() -> int:
