@@ -52,7 +52,11 @@ def _arrow_stream() -> bytes:
         ("events.csv", "", "is empty"),
         ("events.jsonl", "", "is empty"),
         ("events.parquet", "PAR1\0", "is not a Parquet file"),
-        ("events.csv.gz", gzip.compress(b"a,b\n1,2", mtime=0)[:-9], "cannot be read after line 0: Compressed file ended"),
+        (
+            "events.csv.gz",
+            gzip.compress(b"a,b\n1,2", mtime=0)[:-9],
+            "cannot be read after line 0: Compressed file ended",
+        ),
         ("events.parquet", "PAR?", "the columns customer_id, metric_key"),
         ("events.xlsx", "x", "the columns customer_id, metric_key"),
         ("events.json", '[{"a":', "line 1: the file ends inside a list or an object; was it copied completely?"),
