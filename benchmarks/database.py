@@ -24,8 +24,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS, events_table, indexes
 from usage_explore.rollup import catalog, refresh_run
 from usage_explore.rollup.refresh import advance
-from usage_explore.sql.rollup_plan import DAY, HOUR, floor
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, floor, kept_table, rollup_table
 
 Say = Callable[[str], object]
 

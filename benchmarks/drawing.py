@@ -9,8 +9,8 @@ import altair as alt
 import pandas as pd
 
 from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW, TUNED
-from usage_explore.charts.palette import LIGHT
 from usage_explore.charts.picture import image
+from usage_explore.charts.style import LIGHT
 
 _COLORS = {
     OURS: LIGHT.hues[0],

@@ -9,7 +9,7 @@ from benchmarks.database import TABLE
 from benchmarks.postgres_engines import UsageExplore
 from benchmarks.questions import Paged
 from usage_explore.db.ddl import Connection
-from usage_explore.query import cursor
+from usage_explore.query.queries import decode_cursor
 from usage_explore.sql import filters
 
 
@@ -26,7 +26,7 @@ def in_server(connection: Connection, engine: UsageExplore, asked: list[Paged], 
 
 def _explained(connection: Connection, engine: UsageExplore, asked: Paged) -> float:
     query = engine.cursors.get(asked, asked.query)
-    after = cursor.decode(query.cursor, query) if query.cursor else None
+    after = decode_cursor(query.cursor, query) if query.cursor else None
     statement = filters.to_sql(filters.page(TABLE, query, query.limit + 1, after))
     with connection.transaction():
         row = connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}".encode()).fetchone()

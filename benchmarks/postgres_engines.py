@@ -14,7 +14,7 @@ from benchmarks.database import PAGING, TABLE
 from benchmarks.questions import Aggregated, Paged, Picked, Query
 from usage_explore import Aggregate, EventQuery, Store, connect
 from usage_explore.db.schema import indexes
-from usage_explore.query import cursor
+from usage_explore.query.queries import Position, encode_cursor
 
 
 class UsageExplore:
@@ -48,8 +48,8 @@ class UsageExplore:
                     [question.query.organization_id, question.depth - 1],
                 ).fetchone()
             if row:
-                position = cursor.Position(*row)
-                after = cursor.encode(position, question.query)
+                position = Position(*row)
+                after = encode_cursor(position, question.query)
                 self.cursors[question] = question.query.replace(cursor=after)
 
     def read(self, question: Query, found: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.answers import difference
 from benchmarks.questions import Aggregated, Query
-from benchmarks.worker import Told, Worker
+from benchmarks.worker import Answer, Worker
 
 Say = Callable[[str], object]
 
@@ -22,27 +22,27 @@ def compare(
     then each round asks every question of every engine once, taking turns, so that whatever else the machine does
     meets all of them.
     """
-    asked = list(questions)
-    entries = {question.name: _entry(question) for question in asked}
+    questions = list(questions)
+    entries = {question.name: _entry(question) for question in questions}
     times: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}" if number else "first answers")
-        for question in asked:
+        for question in questions:
             entry = entries[question.name]
             turn = number % len(workers)
-            told = {worker.name: worker.ask(question) for worker in (*workers[turn:], *workers[:turn])}
-            for name, each in told.items():
-                if wrong := _different(question, told[reference], each):
+            answers = {worker.name: worker.ask(question) for worker in (*workers[turn:], *workers[:turn])}
+            for name, answer in answers.items():
+                if wrong := _different(question, answers[reference], answer):
                     entry["unequal"][name] = wrong
-                if each.path:
-                    entry["paths"][name] = each.path
+                if answer.path:
+                    entry["paths"][name] = answer.path
                 if number:
-                    times.setdefault((question.name, name), []).append(each.took)
+                    times.setdefault((question.name, name), []).append(answer.took)
                 else:
-                    entry["first"][name] = round(each.took, 2)
-    for (question_name, name), found in times.items():
+                    entry["first"][name] = round(answer.took, 2)
+    for (question_name, name), milliseconds in times.items():
         if name not in entries[question_name]["unequal"]:
-            entries[question_name]["warm"][name] = round(statistics.median(found), 2)
+            entries[question_name]["warm"][name] = round(statistics.median(milliseconds), 2)
     return list(entries.values())
 
 
@@ -58,7 +58,7 @@ def _entry(question: Query) -> dict[str, Any]:
     }
 
 
-def _different(question: Query, expected: Told, told: Told) -> str | None:
+def _different(question: Query, expected: Answer, answer: Answer) -> str | None:
     if isinstance(question, Aggregated):
-        return difference(expected.answer, told.answer)
-    return None if expected.answer == told.answer else f"{str(expected.answer)[:80]} and {str(told.answer)[:80]}"
+        return difference(expected.answer, answer.answer)
+    return None if expected.answer == answer.answer else f"{str(expected.answer)[:80]} and {str(answer.answer)[:80]}"

@@ -9,11 +9,11 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.rows import organization
-from usage_explore.db import citus
+from usage_explore.db import catalog
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
-from usage_explore.rollup.fill_sql import identifier
-from usage_explore.sql.rollup_tables import rollup_table
+from usage_explore.rollup.catalog import identifier
+from usage_explore.sql.rollup_plan import rollup_table
 
 TABLE = events_table()
 
@@ -38,7 +38,7 @@ def events(connection: Connection) -> dict[str, int]:
 def rollup(connection: Connection) -> dict[str, Any]:
     """Bytes and rows of the rollup, its index included, and what it keeps of the organization that is asked about."""
     with connection.transaction():
-        size = citus.size(connection, identifier(rollup_table(TABLE)))
+        size = catalog.table_size(connection, identifier(rollup_table(TABLE)))
         rows = connection.execute(_ROLLUP.format(table=TABLE.name).encode()).fetchone()
         kept = connection.execute(_KEPT.format(table=TABLE.name, owner=organization()).encode()).fetchall()
     grains = {name: grain or "left out" for name, grain in kept}

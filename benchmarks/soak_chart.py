@@ -10,8 +10,8 @@ import pandas as pd
 
 from soak_log import Asked
 from soak_watch import Look
-from usage_explore.charts.palette import LIGHT
 from usage_explore.charts.picture import image
+from usage_explore.charts.style import LIGHT
 
 _GROUPS = {
     "aggregates": ("aggregate", "pinned"),

@@ -19,7 +19,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from usage_explore import config
-from usage_explore.cli.serve import launch
+from usage_explore.cli import uvicorn_server
 from usage_explore.db import embedded
 
 _WRITER = Path(__file__).with_name("soak_writer.py")
@@ -52,7 +52,7 @@ def servers(organizations: list[UUID]) -> Iterator[Running]:
             each: _command(environment, "keys", "create", "--name", "soak", "--organization-id", str(each))
             for each in organizations
         }
-        port = launch.free_port(None, first=8900)
+        port = uvicorn_server.free_port(None, first=8900)
         address = f"http://127.0.0.1:{port}"
         log = home / "app.log"
         command = [sys.executable, "-P", "-m", "usage_explore", "app", "--port", str(port)]

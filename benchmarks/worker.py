@@ -17,7 +17,7 @@ _PROCESSES = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """What an engine answered, how long it took in milliseconds, and which path answered where there are several."""
 
     answer: Any
@@ -42,13 +42,13 @@ class Worker:
             self._hear()
             self._made = True
 
-    def ask(self, question: Query) -> Told:
+    def ask(self, question: Query) -> Answer:
         """Ask once. Raises `RuntimeError` with the child's words when it could not answer."""
         self.wait()
         self._pipe.send(question)
-        found = self._hear()
-        assert isinstance(found, Told)
-        return found
+        answer = self._hear()
+        assert isinstance(answer, Answer)
+        return answer
 
     def peak_memory(self) -> float:
         """The most memory the child has had, in MiB."""
@@ -64,32 +64,32 @@ class Worker:
 
     def _hear(self) -> Any:
         try:
-            found = self._pipe.recv()
+            answer = self._pipe.recv()
         except EOFError:
             self._process.join(5)
             raise RuntimeError(f"{self.name} ended with code {self._process.exitcode}") from None
-        if isinstance(found, str):
-            raise RuntimeError(f"{self.name}: {found}")
-        return found
+        if isinstance(answer, str):
+            raise RuntimeError(f"{self.name}: {answer}")
+        return answer
 
 
 def _serve(pipe: Connection, engine: Callable[..., Any], arguments: Any, more: Any) -> None:
     try:
-        asked = engine(*arguments, **more)
+        made = engine(*arguments, **more)
         pipe.send(None)
         while True:
             question = pipe.recv()
-            pipe.send(_told(asked, question))
-    except (EOFError, OSError, KeyboardInterrupt):  # nobody asks any more
+            pipe.send(_answer(made, question))
+    except (EOFError, OSError, KeyboardInterrupt):  # the pipe is closed, or Ctrl-C
         return
     except Exception:
         pipe.send(traceback.format_exc(limit=-3))
 
 
-def _told(engine: Any, question: Query) -> Told:
+def _answer(engine: Any, question: Query) -> Answer:
     engine.before(question)
     began = time.perf_counter()
-    found = engine.ask(question)
+    answer = engine.ask(question)
     took = (time.perf_counter() - began) * 1000
     engine.after()
-    return Told(engine.read(question, found), took, engine.how(found))
+    return Answer(engine.read(question, answer), took, engine.how(answer))

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from support import generated_events
-from support.database_servers import fresh_database, kind, remove_server, short_folder
+from support.database_servers import forgo_durability, fresh_database, kind, remove_server, short_folder
 from support.demo_database import demo_database
 from support.query_oracle import Row
 from support.timescale_layouts import LAYOUTS, insert_in_layout
@@ -41,6 +41,12 @@ SLOW_PATHS = (
     *("browser/", "charts/", "cli/", "demo/", "detector/", "explain/", "faults/", "hostile/", "load/", "packaging/"),
 )
 """Files and folders under tests/ that start processes, compile charts or try many values: marker `slow`."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto` is one worker more than processors: tests wait for processes, time limits and a browser."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -83,7 +89,9 @@ def server_url() -> Iterator[str]:
         yield given
         return
     folder = short_folder()
-    yield embedded.start(folder)
+    url = embedded.start(folder)
+    forgo_durability(url)
+    yield url
     remove_server(folder)
 
 

@@ -20,7 +20,7 @@ from usage_explore.answers import Aggregate, AggregateSource
 from usage_explore.decimals import Number, difference, exact_sum, ratio
 from usage_explore.errors import QueryError
 from usage_explore.formatting import counted, date_and_time, duration
-from usage_explore.query import buckets, relative_time, validators
+from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.results.types import Series
 
@@ -67,7 +67,7 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
     """
     query, zone = answer.query, answer.query.zone
     since, until = query.span
-    before_since, before_until = relative_time.previous(since, until, zone)
+    before_since, before_until = buckets.previous(since, until, zone)
     if answer.closed_until <= since:
         return "nothing to compare: the window has not begun"
     name = _name(query)
@@ -80,7 +80,7 @@ def compare(store: AggregateSource, answer: Aggregate) -> Comparison | str:
         )
     now_until = min(until, answer.closed_until)
     label = f"vs {name}"
-    if now_until < relative_time.whole_days(since, until, zone)[1]:
+    if now_until < buckets.whole_days(since, until, zone)[1]:
         elapsed = min(now_until - since, before_until - before_since)
         now_until, before_until = since + elapsed, before_since + elapsed
         if name != f"the {duration(elapsed)} before":
@@ -129,8 +129,8 @@ def _zero(query: AggregateQuery) -> Number:
 def _name(query: AggregateQuery) -> str:
     """The name of the earlier period: "February 2026", "the 7 days before", "the 12 hours before"."""
     since, until = query.span
-    earlier, _ = relative_time.previous(since, until, query.zone)
-    if relative_time.whole_month(since, until, query.zone):
+    earlier, _ = buckets.previous(since, until, query.zone)
+    if buckets.whole_month(since, until, query.zone):
         return f"{earlier.astimezone(query.zone):%B %Y}"
     if earlier == since - (until - since):
         return f"the {duration(until - since)} before"

@@ -108,6 +108,14 @@ class TableMismatch(DatabaseError):
 class NotExact(DatabaseError):
     """A sum would include NaN or infinite quantities, or exceed what the database can hold: no exact answer exists."""
 
+    @classmethod
+    def not_finite(cls) -> NotExact:
+        """The error for quantities that are NaN or infinite."""
+        return cls(
+            "Some quantities are NaN or infinite, so they have no exact sum; `usage-explore doctor` names them. "
+            "Counting (metric=count) still works."
+        )
+
 
 class DrawingError(UsageExploreError):
     """A chart could not be drawn as a picture: drawing took too long, or its process ended."""

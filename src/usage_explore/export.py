@@ -23,10 +23,9 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
-from usage_explore.query.cursor import Position
-from usage_explore.query.queries import EventQuery
+from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import formulas
-from usage_explore.results.arrow import DecimalSpan, integer_digits
+from usage_explore.results.frames import DecimalSpan, integer_digits
 from usage_explore.sql import filters
 
 Progress = Callable[[int, int], None]

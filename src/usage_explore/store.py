@@ -29,14 +29,14 @@ from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.formatting import zoned
-from usage_explore.query import cursor, filters, validators
+from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
 from usage_explore.results.types import Event
 from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
-from usage_explore.sql import hints, keyset
+from usage_explore.sql import hints
 from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Store:
         requested = expect(EventQuery, EventQuery() if query is None else query)
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
-            rows = keyset.rows_after(connection, self.table, query, query.limit + 1, after)
+            rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
                 self._hint(connection, query, empty=not rows)
         return self._page(query, [_event(row) for row in rows])
@@ -185,14 +185,14 @@ class Store:
         query = page.query
         if query.cursor is None:
             return None
-        after = cursor.decode(query.cursor, query)
+        after = decode_cursor(query.cursor, query)
         with self._transaction(query) as (connection, query):
-            rows = keyset.rows_before(connection, self.table, query, query.limit + 1, after)
+            rows = statements.rows_before(connection, self.table, query, query.limit + 1, after)
         if len(rows) <= query.limit:
             return self.events(query.replace(cursor=None))
         # the last row before the previous page
-        position = cursor.Position(rows[-1].timestamp, rows[-1].id)
-        return self.events(query.replace(cursor=cursor.encode(position, query)))
+        position = Position(rows[-1].timestamp, rows[-1].id)
+        return self.events(query.replace(cursor=encode_cursor(position, query)))
 
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
@@ -358,7 +358,7 @@ class Store:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
             page, following = csv_page(connection, self.table, scoped, _position(scoped), escape_formulas)
-        return page, cursor.encode(following, scoped) if following else None
+        return page, encode_cursor(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
         """The SQL of the query for psql, with inline values; it reads the events, not the rollup."""
@@ -484,12 +484,12 @@ class Store:
         events = events[: query.limit]
         following = None
         if more:
-            following = cursor.encode(cursor.Position(events[-1].timestamp, events[-1].id), query)
+            following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
         return EventPage(query=query, events=tuple(events), cursor=following, store=self)
 
 
-def _position(query: EventQuery) -> cursor.Position | None:
-    return cursor.decode(query.cursor, query) if query.cursor else None
+def _position(query: EventQuery) -> Position | None:
+    return decode_cursor(query.cursor, query) if query.cursor else None
 
 
 def _now(connection: Connection) -> datetime:

@@ -18,7 +18,7 @@ from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import openapi
-from usage_explore.api.request_query import Csv, View
+from usage_explore.api.endpoints import Csv, View
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS

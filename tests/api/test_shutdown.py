@@ -19,11 +19,11 @@ from support.api_server import AGGREGATE, EVENTS, EXPORT, command, working
 from support.ports import free_port
 from support.waiting import PATIENCE, SLEEP, eventually
 from usage_explore import EventQuery, Store, config, connect
-from usage_explore.db import cancellation, ddl
+from usage_explore.db import ddl, timeouts
 from usage_explore.errors import UsageExploreError
 
 GRACE = (
-    "import sys; from usage_explore.cli import main; from usage_explore.cli.serve import uvicorn_server;"
+    "import sys; from usage_explore.cli import main; from usage_explore.cli import uvicorn_server;"
     " uvicorn_server._GRACE_SECONDS = {}; sys.argv[0] = 'x'; main.main()"
 )
 
@@ -181,18 +181,18 @@ def test_everything_can_be_cancelled(
     said: list[Exception] = []
 
     def ask(store: Store) -> None:
-        with cancellation.working():
+        with timeouts.cancellable():
             try:
                 store.events(EventQuery(limit=1))
             except UsageExploreError as error:
                 said.append(error)
 
     with connect(events_database_url, generated_events.ORGANIZATION, table="slow", statement_timeout=SLEEP) as store:
-        cancellation.watch(store.engine)
+        timeouts.watch(store.engine)
         thread = threading.Thread(target=ask, args=(store,))
         thread.start()
         eventually(lambda: working(events_connection))
-        cancellation.cancel_everything(PATIENCE)
+        timeouts.cancel_all(PATIENCE)
         thread.join(PATIENCE)
         assert not thread.is_alive()
     assert len(said) == 1
@@ -200,8 +200,8 @@ def test_everything_can_be_cancelled(
 
 def test_a_lost_connection_is_no_longer_held(events_database_url: str) -> None:
     """A server that stops would wait for its statement otherwise."""
-    with connect(events_database_url) as store, cancellation.working() as work:
-        cancellation.watch(store.engine)
+    with connect(events_database_url) as store, timeouts.cancellable() as work:
+        timeouts.watch(store.engine)
         with pytest.raises(DBAPIError), store.engine.connect() as connection:
             connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         assert not work.is_held

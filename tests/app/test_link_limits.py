@@ -10,7 +10,7 @@ import pytest
 
 from usage_explore.app.middleware import MAX_READ_PARAMETERS, LinkLimits
 from usage_explore.app.navigation import MAX_LINK_BYTES, MAX_LINK_PARAMETERS
-from usage_explore.cli.serve import app_server
+from usage_explore.cli import app_server
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 
 

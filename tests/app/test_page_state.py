@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from usage_explore import AggregateQuery, EventQuery, QueryError, formatting
 from usage_explore.app import markdown, query_edits
-from usage_explore.app.events.page import export_file_name
+from usage_explore.app.events import export_file_name
 from usage_explore.app.header import linked_views
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.app.query_edits import Filter
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.decimals import json_text
 from usage_explore.query.describe import file_dates
 from usage_explore.query.queries import Period

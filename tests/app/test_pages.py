@@ -515,3 +515,36 @@ def test_a_dimension_that_no_event_has_is_a_warning_with_a_similar_one(explore: 
     app = explore(organization_id=ACME, **WINDOW, **link)
     assert "No event has the dimension dim:modle, did you mean dim:model?" in text(app)
     assert not explore(**LINK).warning
+
+
+def test_of_two_clicks_before_the_page_is_drawn_both_take_effect(explore: Open) -> None:
+    app = explore(**LINK, metric_key=["tokens_in"], price_key="x")
+    app.segmented_control(key="metric").set_value("sum_quantity")
+    app.segmented_control(key="bucket").set_value("week")
+    app.button(key="chip price_key is").click().run()
+    written = {"metric": "sum_quantity", "bucket": "week", "metric_key": "tokens_in"}
+    assert {name: app.query_params.get(name) for name in (*written, "price_key")} == {**written, "price_key": None}
+    assert app.query_params["group_by"] == LINK["group_by"]
+
+
+def test_a_click_with_the_address_from_before_the_last_click_loses_nothing(explore: Open) -> None:
+    app = explore(**LINK)
+    first = dict(app.query_params)
+    app.segmented_control(key="metric").set_value("sum_quantity").run()
+    app.query_params.clear()
+    app.query_params.update(first)  # the browser has not received the address of the first click
+    app.segmented_control(key="bucket").set_value("week").run()
+    assert (app.query_params["metric"], app.query_params["bucket"]) == ("sum_quantity", "week")
+    app.query_params.clear()
+    app.query_params.update(first)
+    app.run()  # back, in the browser's history
+    app.segmented_control(key="bucket").set_value("hour").run()
+    assert (app.query_params.get("metric"), app.query_params["bucket"]) == (None, "hour")
+
+
+def test_a_cursor_is_dropped_if_a_click_before_changed_the_filters(events: Open) -> None:
+    app = events(organization_id=ACME, metric_key=["tokens_in"])
+    app.button(key="chip metric_key is").click()
+    app.button(key="older").click().run()
+    assert not app.error
+    assert not {"metric_key", "cursor"} & set(app.query_params)

@@ -51,7 +51,20 @@ def returned(client: httpx.Client, referer: str | None) -> str:
     return client.get("/oauth2callback?code=1").headers["location"]
 
 
-@pytest.mark.parametrize("link", [LINK, "/events?limit=5", "/", "/events", "/?since=-7d", "/?x=//evil.example"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        LINK,
+        "/explore?since=-7d&dim:x=a%20b",
+        "/explore",
+        "/validate",
+        "/events?limit=5",
+        "/",
+        "/events",
+        "/?since=-7d",
+        "/?x=//evil.example",
+    ],
+)
 def test_people_come_back_to_their_link(client: httpx.Client, link: str) -> None:
     assert returned(client, f"http://usage.example{link}") == link
     assert COOKIE not in client.cookies, "it is used once"
@@ -67,6 +80,9 @@ def test_people_come_back_to_their_link(client: httpx.Client, link: str) -> None
         "https://evil.example/path",
         "http://usage.example//evil.example",
         "http://usage.example/\\evil.example",
+        "http://usage.example//evil.example/explore",
+        "http://usage.example/explore//evil.example",
+        "https:evil.example",
         "http://usage.example/auth/logout",
         "http://usage.example/events/../auth/logout",
         "http://usage.example/events/",

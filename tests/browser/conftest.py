@@ -7,13 +7,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from support.api_server import command
-from support.browser_pages import Site
+from support.browser_pages import KeptPages, Site
 from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import Store, config, connect
@@ -73,26 +72,25 @@ def _launched(playwright: Playwright) -> Browser | None:
     return None
 
 
-@pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    """Open an address of the app in a fresh browser; nothing may be fetched from elsewhere."""
-    contexts = []
-    strangers: list[str] = []
+@pytest.fixture(scope="module")
+def kept_pages(chromium: Browser) -> KeptPages:
+    return KeptPages(chromium)
 
-    def watched(request: Any) -> None:
-        if urlsplit(request.url).hostname not in ("127.0.0.1", None, ""):
-            strangers.append(request.url)
+
+@pytest.fixture
+def new_page(kept_pages: KeptPages) -> Iterator[Callable[..., Page]]:
+    """Open an empty page in a profile without cookies or stored values; nothing may be fetched from elsewhere."""
+    yield kept_pages.take
+    assert [host for host in kept_pages.release() if not f".{host}".endswith((".127.0.0.1", ".localhost"))] == []
+
+
+@pytest.fixture
+def visit(new_page: Callable[..., Page], site: Site) -> Visit:
+    """Open an address of the app as in a fresh browser; later `page.goto(address)` loads another one."""
 
     def open_page(address: str, **options: Any) -> Page:
-        context = chromium.new_context(viewport={"width": 1400, "height": 1200}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE * 1_000)
-        page.on("request", watched)
-        page.goto(address if address.startswith("http") else site.url + address)
+        page = new_page(base_url=site.url, **options)
+        page.goto(address)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not strangers
+    return open_page

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from support.browser_pages import ALERT, address, at_rest, examined, settled, violations
 from support.demo_database import ACME, WINDOW
 from usage_explore import EventQuery, Store
-from usage_explore.app.validate.view import identity
+from usage_explore.app.page_state import identity
 from usage_explore.decimals import rfc3339
 from usage_explore.query.queries import Period
 
@@ -54,9 +54,10 @@ def test_explore_with_filters_and_a_selection(visit: Visit, scheme: str) -> None
 def test_events(visit: Visit, store: Store, scheme: str) -> None:
     event = store.events(EventQuery(organization_id=ACME)).events[3]
     opened = {"event": f"{rfc3339(event.timestamp)}/{event.id}"}
+    page = visit("about:blank", color_scheme=scheme)
     for more in ({}, opened):
-        page = settled(visit(address("events", organization_id=ACME, **more), color_scheme=scheme))
-        assert violations(page) == []
+        page.goto(address("events", organization_id=ACME, **more))
+        assert violations(settled(page)) == []
     expect(page.get_by_text("Event in full")).to_be_visible()
 
 
@@ -70,8 +71,8 @@ def test_validate(visit: Visit, store: Store, scheme: str) -> None:
         at_rest(page)
         assert violations(page) == []
     finding = identity(store.validate(Period(**LINK)).findings[0])
-    page = examined(visit(address("validate", **LINK, finding=finding), color_scheme=scheme))
-    expect(page.get_by_role("button", name="Close")).to_be_visible()
+    page.goto(address("validate", **LINK, finding=finding))
+    expect(examined(page).get_by_role("button", name="Close")).to_be_visible()
     assert violations(page) == []
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 import usage_explore.app
 from support.browser_pages import CHART, Site, address
@@ -22,11 +22,8 @@ NUMBERS = address("explore", **WINDOW, organization_id=ACME)
 
 
 @pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context()
-    context.set_default_timeout(PATIENCE * 1_000)
-    yield context.new_page()
-    context.close()
+def page(new_page: Callable[..., Page]) -> Page:
+    return new_page()
 
 
 @pytest.mark.parametrize(("host", "answered"), [("localhost", True), ("rebound.localhost", False)])
@@ -50,7 +47,7 @@ def test_streamlit_told_to_listen_everywhere_lets_nobody_in(site: Site, page: Pa
     try:
         eventually(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{port}/_stcore/health"))
         page.goto(f"http://127.0.0.1:{port}{NUMBERS}")
-        expect(page.get_by_text("nothing keeps them out")).to_be_visible()
+        expect(page.get_by_text("which other machines can reach, without sign-in")).to_be_visible()
         assert not page.locator(CHART).count()
     finally:
         process.terminate()

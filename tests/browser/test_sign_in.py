@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 from joserfc.jwk import RSAKey
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from browser.identity_provider import CLIENT, SECRET, Provider, provider
 from support.api_server import command
@@ -73,26 +73,20 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def arrive(chromium: Browser, shared: str, issuer: Provider, people: Path) -> Iterator[Callable[..., Page]]:
+def arrive(new_page: Callable[..., Page], shared: str, issuer: Provider, people: Path) -> Callable[..., Page]:
     """Come with a fresh browser and sign in as somebody."""
-    contexts = []
     people.write_text(TABLE)
 
     def arrive(**claims: object) -> Page:
         issuer.claims = claims
-        context = chromium.new_context(viewport={"width": 1400, "height": 1200})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE * 1_000)
+        page = new_page()
         page.goto(shared)
         with page.expect_response(lambda response: "/oauth2callback" in response.url):
             page.get_by_role("button", name="Sign in").click()
         page.wait_for_load_state("networkidle")
         return page
 
-    yield arrive
-    for context in contexts:
-        context.close()
+    return arrive
 
 
 def test_people_see_their_own_and_never_each_others(arrive: Callable[..., Page], shared: str, people: Path) -> None:
@@ -109,18 +103,16 @@ def test_people_see_their_own_and_never_each_others(arrive: Callable[..., Page],
     expect(ana.locator(CHART)).to_be_visible()
     people.write_text(TABLE.replace("ana@", "anna@"))
     ana.reload()
-    expect(ana.get_by_text("no organization here is shown to you")).to_be_visible()
+    expect(ana.get_by_text("No organization here is shown to you")).to_be_visible()
     assert not ana.locator(CHART).count()
 
 
 def test_signing_in_ends_at_the_link_that_was_opened(
-    chromium: Browser, shared: str, issuer: Provider, people: Path
+    new_page: Callable[..., Page], shared: str, issuer: Provider, people: Path
 ) -> None:
     people.write_text(TABLE)
     issuer.claims = {"email": "ana@example.com", "email_verified": True}
-    context = chromium.new_context(viewport={"width": 1400, "height": 1200})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE * 1_000)
+    page = new_page()
     page.goto(shared + address("", **WINDOW, group_by="customer_id", **{"dim:model": "& a"}))
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("button", name="Account")).to_be_visible()
@@ -131,17 +123,15 @@ def test_signing_in_ends_at_the_link_that_was_opened(
         "group_by": ["customer_id"],
         "dim:model": ["& a"],
     }
-    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_around_signing_in_are_accessible(
-    chromium: Browser, shared: str, issuer: Provider, people: Path, scheme: Literal["light", "dark"]
+    new_page: Callable[..., Page], shared: str, issuer: Provider, people: Path, scheme: Literal["light", "dark"]
 ) -> None:
     people.write_text(TABLE)
     issuer.claims = {"email": "eve@example.com", "email_verified": True}
-    context = chromium.new_context(color_scheme=scheme)
-    page = context.new_page()
+    page = new_page(color_scheme=scheme)
     page.goto(shared)
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert violations(at_rest(page)) == []
@@ -152,7 +142,6 @@ def test_the_pages_around_signing_in_are_accessible(
     page.goto(shared + address("", organization_id=ACME, **WINDOW))
     page.get_by_role("button", name="Account").click()
     assert violations(settled(page)) == []
-    context.close()
 
 
 def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
@@ -177,7 +166,7 @@ def test_signing_out_ends_it(arrive: Callable[..., Page], shared: str) -> None:
 )
 def test_who_is_granted_nothing_is_told_so(arrive: Callable[..., Page], claims: dict[str, object]) -> None:
     page = arrive(**claims)
-    expect(page.get_by_text("no organization here is shown to you")).to_be_visible()
+    expect(page.get_by_text("No organization here is shown to you")).to_be_visible()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
@@ -190,14 +179,12 @@ def test_a_token_that_the_provider_did_not_sign_is_no_sign_in(arrive: Callable[.
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_a_cookie_of_ones_own_making_is_no_sign_in(chromium: Browser, shared: str) -> None:
-    context = chromium.new_context()
+def test_a_cookie_of_ones_own_making_is_no_sign_in(new_page: Callable[..., Page], shared: str) -> None:
+    page = new_page()
     value = '{"email": "ana@example.com", "is_logged_in": true, "origin": "' + shared + '"}'
-    context.add_cookies([{"name": "_streamlit_user", "value": value, "url": shared}])
-    page = context.new_page()
+    page.context.add_cookies([{"name": "_streamlit_user", "value": value, "url": shared}])
     page.goto(shared)
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
-    context.close()
 
 
 def test_beside_an_app_with_people_the_api_needs_a_key(shared: str) -> None:

@@ -24,7 +24,7 @@ import vl_convert
 
 from usage_explore import charts, formatting
 from usage_explore.answers import Aggregate
-from usage_explore.charts import axes, expected, labels, palette, rows
+from usage_explore.charts import expected, labels, layers, style
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import QueryError
 from usage_explore.query.describe import describe
@@ -209,12 +209,12 @@ def test_the_browsers_zone_has_no_say() -> None:
 def test_the_tooltip_tells_every_exact_value_and_the_total(case: str) -> None:
     asked = CASES[case]()
     spec = charts.chart(asked).to_dict()
-    drawn = rows.lines(asked, labels.names(asked))
-    shown, hidden = rows.split_tooltip(drawn)
+    drawn = layers.lines(asked, labels.names(asked))
+    shown, hidden = layers.split_tooltip(drawn)
     by_start = {row["start"]: row for row in data(spec, "buckets")}
     for index, point in enumerate(asked.series[0].points):
         column = [series.points[index].value for series in asked.series]
-        row = by_start.get(axes.millis(point.start))
+        row = by_start.get(style.millis(point.start))
         if row is None:
             assert point.start >= NOW
             assert not any(column)
@@ -239,11 +239,33 @@ def test_names_in_a_tooltip_are_distinct_and_never_special() -> None:
 def test_any_name_is_told_as_it_is(kind: charts.SeriesKind) -> None:
     odd = ["a\nb", "a\\", '\\"', '"a', "\u2028", "\t", "__proto__", "constructor", "404", "${x}"]
     asked = answer([("value", key) for key in odd])
-    found = svg(charts.chart(asked, kind=kind))
+    spec = charts.chart(asked, kind=kind, width=900).to_dict()
+    for layer in spec["layer"]:
+        layer["encoding"].pop("description", None)  # Vega says the tooltip then
+    found = vl_convert.vegalite_to_svg(spec)
     spoken = [html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', found) if "State: " in label]
     assert spoken
     for label in spoken:
         assert re.search(".*".join(re.escape(f"; \u2060{name}: ") for name in labels.names(asked)), label, re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_is_read_out_with_its_time_and_exact_value(kind: charts.SeriesKind) -> None:
+    odd = ["a\nb", "a\\", '\\"', '"a', "__proto__", "constructor", "404", "${x}"]
+    asked = answer([("value", key) for key in odd], value=lambda rank, index: Decimal(f"1234567.{rank}{index}1"))
+    spoken = {
+        html.unescape(label) for label in re.findall(r'aria-label="([^"]*)"', svg(charts.chart(asked, kind=kind)))
+    }
+    assert not [label for label in spoken if "e+" in label]
+    for name, series in zip(labels.names(asked), asked.series, strict=True):
+        for point in series.points:
+            if point.start < NOW:
+                when, state = labels.bucket_label(asked, point), labels.state(asked, point)
+                said = f"time: {when}; series: {name}; value: {formatting.exact(point.value)}; state: {state}"
+                assert said in spoken
+    assert any(re.fullmatch(r"time: [^;]+; total: [\d,.]+; state: complete", label) for label in spoken)
+    for label in re.findall(r'aria-label="([^"]*)"', svg(expected.chart(asked, NOW - timedelta(days=3), NOW))):
+        assert "start: " not in label
 
 
 def test_an_unfinished_bucket_says_why() -> None:
@@ -267,7 +289,7 @@ def test_an_unfinished_bucket_says_why() -> None:
 def test_what_has_not_begun_is_not_drawn_as_zero(kind: charts.SeriesKind) -> None:
     month = CASES["this month"]()
     spec = charts.chart(month, kind=kind).to_dict()
-    begun = [axes.millis(point.start) for point in month.series[0].points if point.start < NOW]
+    begun = [style.millis(point.start) for point in month.series[0].points if point.start < NOW]
     assert {row["start"] for row in data(spec, "points")} == set(begun)
     assert [row["start"] for row in data(spec, "buckets")] == begun
     assert "not yet" in svg(charts.chart(month, kind=kind))
@@ -290,12 +312,12 @@ def test_a_point_that_no_line_reaches_is_a_dot(kind: charts.SeriesKind) -> None:
     )
     early = Aggregate(**{**asked.__dict__, "now": NOW})
     found = data(charts.chart(early, kind=kind).to_dict(), "dots")
-    assert [row["start"] for row in found] == [axes.millis(asked.edges[80])] * 2
+    assert [row["start"] for row in found] == [style.millis(asked.edges[80])] * 2
 
 
 def test_stacks_meet_and_negatives_go_down_from_zero() -> None:
     asked = CASES["negative"]()
-    drawn = rows.stacked(asked, rows.lines(asked, labels.names(asked)), stack=True, zeros=False)
+    drawn = layers.stacked(asked, layers.lines(asked, labels.names(asked)), stack=True, zeros=False)
     for _, column in itertools.groupby(sorted(drawn, key=lambda row: row["start"]), key=lambda row: row["start"]):
         up = down = 0.0
         for row in column:
@@ -312,7 +334,7 @@ def test_no_two_buckets_share_a_place() -> None:
         asked = CASES[case]()
         buckets = data(charts.chart(asked).to_dict(), "buckets")
         assert [(row["start"], row["end"]) for row in buckets] == [
-            (axes.millis(start), axes.millis(end)) for start, end in itertools.pairwise(asked.edges)
+            (style.millis(start), style.millis(end)) for start, end in itertools.pairwise(asked.edges)
         ]
         assert len({row["when"] for row in buckets}) == len(buckets)
 
@@ -331,11 +353,11 @@ def test_ticks_are_few_and_tell_the_zones_clock(bucket: str, zone: str) -> None:
     for hours in (1, 5, 24, 40, 24 * 3, 24 * 8, 24 * 31, 24 * 92, 24 * 400):
         since = (NOW - timedelta(hours=hours)).isoformat()
         asked = answer([], since, bucket=bucket, timezone=zone)
-        found = axes.tick_labels(asked)
-        assert 1 <= len(found) <= axes.MAX_TICKS
+        found = style.tick_labels(asked)
+        assert 1 <= len(found) <= style.MAX_TICKS
         assert list(found) == sorted(found)
         assert len(next(iter(found.values()))) == 2
-        assert axes.millis(asked.edges[0]) <= min(found) < axes.millis(asked.edges[-1])
+        assert style.millis(asked.edges[0]) <= min(found) < style.millis(asked.edges[-1])
         for place, lines in found.items():
             wall = datetime.fromtimestamp(place / 1000, UTC).astimezone(ZoneInfo(zone))
             assert lines[0] in (f"{wall:%H:%M}", f"{wall.day} {wall:%b}") or bucket == "week"
@@ -360,8 +382,8 @@ def test_areas_of_negative_values_become_lines_and_say_so() -> None:
 
 def test_series_beyond_the_drawn_ones_are_one_and_said() -> None:
     asked = CASES["more series than can be drawn"]()
-    drawn = rows.lines(asked, labels.names(asked))
-    assert len(drawn) == rows.MAX_DRAWN_SERIES
+    drawn = layers.lines(asked, labels.names(asked))
+    assert len(drawn) == layers.MAX_DRAWN_SERIES
     assert drawn[-1].kind == "other"
     for index, total in enumerate(labels.bucket_totals(asked)):
         assert exact_sum((line.values[index] for line in drawn), Decimal(0)) == total
@@ -411,20 +433,20 @@ def test_a_key_keeps_its_colour_whatever_its_rank() -> None:
     for key in ("gpt-x", "tokens_in", "", "eu-west-1"):
         alone = charts.colors(answer([("value", key)]))[0]
         assert charts.colors(answer([("missing", None), ("value", key), ("other", None)]))[1] == alone
-        assert charts.colors(answer([("value", key)]), dark=True)[0] in palette.DARK.hues
+        assert charts.colors(answer([("value", key)]), dark=True)[0] in style.DARK.hues
 
 
 def test_eight_keys_have_eight_colours() -> None:
     for start in range(0, 48, 8):
         keys: list[tuple[SeriesKind, str | None]] = [("value", f"v{n}") for n in range(start, start + 8)]
-        assert set(charts.colors(answer(keys)).values()) == set(palette.LIGHT.hues)
+        assert set(charts.colors(answer(keys)).values()) == set(style.LIGHT.hues)
 
 
 def test_sixteen_keys_have_sixteen_colours_and_the_rest_is_muted() -> None:
     found = charts.colors(answer(MANY))
     assert len({found[index] for index in range(16)}) == 16
-    assert {found[index] for index in range(16, 60)} == {palette.LIGHT.muted}
-    assert found[60] == palette.LIGHT.other
+    assert {found[index] for index in range(16, 60)} == {style.LIGHT.muted}
+    assert found[60] == style.LIGHT.other
 
 
 def _linear(color: str) -> np.ndarray[Any, Any]:
@@ -471,11 +493,11 @@ def _oklab(linear: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(to_lab @ np.cbrt(to_cones @ np.clip(linear, 0, 1)))
 
 
-PALETTES = (palette.LIGHT, palette.DARK)
+PALETTES = (style.LIGHT, style.DARK)
 
 
 @pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
-def test_colours_stand_out_from_their_background(shown: palette.Palette) -> None:
+def test_colours_stand_out_from_their_background(shown: style.Palette) -> None:
     for color in (*shown.hues, *shown.shades, shown.muted, shown.other, shown.missing):
         assert _contrast(color, shown.background) >= 3, color
     for color in (shown.text, shown.soft):
@@ -484,7 +506,7 @@ def test_colours_stand_out_from_their_background(shown: palette.Palette) -> None
 
 @pytest.mark.parametrize("sight", SIGHT)
 @pytest.mark.parametrize("shown", PALETTES, ids=["light", "dark"])
-def test_the_hues_are_told_apart_by_every_eye(shown: palette.Palette, sight: str) -> None:
+def test_the_hues_are_told_apart_by_every_eye(shown: style.Palette, sight: str) -> None:
     seen = {color: _oklab(SIGHT[sight] @ _linear(color)) for color in (*shown.hues, shown.other)}
     for one, two in itertools.combinations(seen, 2):
         assert np.linalg.norm(seen[one] - seen[two]) >= 0.075, (one, two)
@@ -496,7 +518,7 @@ def test_the_hues_are_told_apart_by_every_eye(shown: palette.Palette, sight: str
 def test_a_brush_takes_the_buckets_whose_middle_it_covers() -> None:
     asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z")
     edges = asked.edges
-    low, high = axes.millis(edges[2]) + 1000, axes.millis(edges[5]) - 1000
+    low, high = style.millis(edges[2]) + 1000, style.millis(edges[5]) - 1000
     for selection in (
         {"brush": {"start": [low, high]}},
         {"brush": {"start": [high, low]}, "pick": {}},
@@ -508,7 +530,7 @@ def test_a_brush_takes_the_buckets_whose_middle_it_covers() -> None:
 
 def test_a_brush_within_one_bucket_takes_it() -> None:
     asked = answer(EVERY, "2026-10-20T00:00:00Z", "2026-10-30T00:00:00Z")
-    low = axes.millis(asked.edges[3]) + 60_000
+    low = style.millis(asked.edges[3]) + 60_000
     assert charts.brushed(asked, {"brush": {"start": [low, low + 60_000]}}) == asked.edges[3:5]
 
 
@@ -520,14 +542,14 @@ def test_no_brush_is_none(selection: Any) -> None:
 def test_a_brush_goes_back_over_the_hour_that_comes_twice() -> None:
     asked = CASES["an hour twice"]()
     for start, end in itertools.pairwise(asked.edges):
-        inside = [axes.millis(start) + 1, axes.millis(end) - 1]
+        inside = [style.millis(start) + 1, style.millis(end) - 1]
         assert charts.brushed(asked, {"brush": {"start": inside}}) == (start, end)
 
 
 def test_a_click_gives_series_and_bucket() -> None:
     asked = answer(EVERY)
     start = asked.edges[4]
-    mark = {"start": axes.millis(start), "position": 2}
+    mark = {"start": style.millis(start), "position": 2}
     for selection in (
         {"pick": [mark]},
         {"selection": {"pick": [mark], "brush": {}}},
@@ -546,7 +568,7 @@ def test_no_click_is_none(selection: Any) -> None:
 
 def test_a_click_on_a_series_that_left_is_none() -> None:
     asked = answer(EVERY)
-    mark = {"start": axes.millis(asked.edges[0]), "position": 99}
+    mark = {"start": style.millis(asked.edges[0]), "position": 99}
     assert charts.picked(asked, {"pick": [mark]}) is None
 
 
@@ -593,7 +615,7 @@ def test_a_saved_chart_has_a_width(marked: bool, tmp_path: Path) -> None:
     header = (tmp_path / "chart.png").read_bytes()[16:24]
     assert int.from_bytes(header[:4]) == 960
     svg = (tmp_path / "chart.svg").read_text()
-    bars = [float(x) for x in re.findall(r'aria-label="start: [^"]* high: [^"]*"[^>]* d="M([\d.]+)', svg)]
+    bars = [float(x) for x in re.findall(r'aria-label="time: [^"]* series: [^"]*"[^>]* d="M([\d.]+)', svg)]
     assert max(bars) - min(bars) > 500, "the plot, beside axis and legend"
     assert json.loads((tmp_path / "chart.json").read_text())["width"] == 960
     assert '"width": 960' in (tmp_path / "chart.html").read_text()
@@ -630,8 +652,9 @@ def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     parts = [each.chart(width=500, interactive=interactive) for each in (one, two, one)]
 
     def drawn(chart: Any) -> list[tuple[str, str]]:
-        """What each bar says and its colour; sizes are those of the chart around the plot, or of the plot."""
-        svg = charts.image(chart, "svg").decode()
+        """The numbers of each bar, which Vega says of marks that it describes, and its colour."""
+        described = json.dumps(chart.to_dict()).replace('"aria": false', '"aria": true')
+        svg = vl_convert.vegalite_to_svg(described)
         return re.findall(r'aria-label="(start: [^"]* high: [^"]*)"[^>]* fill="(#[^"]*)"', svg)
 
     alone = [drawn(part) for part in parts]
@@ -639,7 +662,7 @@ def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     for together in (parts[0] | parts[1] | parts[2], parts[0] & parts[1] & parts[2]):
         assert drawn(together) == [*itertools.chain(*alone)]
         spec = together.to_dict()
-        assert spec["background"] == palette.LIGHT.background
+        assert spec["background"] == style.LIGHT.background
         assert "params" not in spec
     wide = one.chart() | alt.Chart(one.plot_frame).mark_line().encode(x="start:T", y="value:Q", color="label:N")
     assert b"</svg>" in charts.image(wide, "svg")
@@ -666,10 +689,10 @@ def test_own_colours_and_names() -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_default_colour_that_is_given_to_another_series_moves_aside(dark: bool) -> None:
     asked = answer(MANY[:6])
-    usual = palette.colors(asked, dark)
+    usual = style.colors(asked, dark)
     for index, color in usual.items():
         for given in range(6):
-            found = palette.colors(asked, dark, {given: color.upper()})
+            found = style.colors(asked, dark, {given: color.upper()})
             assert found[given] == color.upper()
             assert len({each.lower() for each in found.values()}) == len(found), (index, given)
             assert set(found.values()) - {color.upper()} <= {*charts.theme(dark).hues}

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from support.ports import free_port
 from support.waiting import PATIENCE
+from usage_explore.cli import uvicorn_server
 from usage_explore.cli.main import main
-from usage_explore.cli.serve import launch
 from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 
@@ -184,7 +184,7 @@ def test_doctor_fails_where_there_are_faults(run: Run) -> None:
     result = run("doctor")
     assert result.exit_code == 1
     assert "FAULT    table: usage_events does not exist" in result.output
-    assert "1 faults" in result.output
+    assert "1 fault, 0 warnings in 3 checks." in result.output
 
 
 def test_table_name_that_cannot_be_one(run: Run) -> None:
@@ -192,11 +192,11 @@ def test_table_name_that_cannot_be_one(run: Run) -> None:
 
 
 def test_taken_port_is_refused() -> None:
-    with socket.create_server((launch.HOST, 0)) as taken:
+    with socket.create_server((uvicorn_server.HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"--port: {port} is in use"):
-            launch.free_port(port)
-    assert launch.free_port(port) == port
+            uvicorn_server.free_port(port)
+    assert uvicorn_server.free_port(port) == port
 
 
 @pytest.fixture

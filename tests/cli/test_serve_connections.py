@@ -31,8 +31,8 @@ from support.ports import free_port
 from support.waiting import PATIENCE, answers, eventually
 from usage_explore import config
 from usage_explore.access import logs
-from usage_explore.cli.serve import connections, uvicorn_server
-from usage_explore.cli.serve.connections import Connections, TimedConnection
+from usage_explore.cli import uvicorn_server
+from usage_explore.cli.uvicorn_server import Connections, TimedConnection
 
 FILES = 256
 HALF = b"GET /api/healthz HTT"
@@ -57,7 +57,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start a server of at most so many connections, whose time limits are short; its address."""
     monkeypatch.setattr(logs, "to_standard_error", lambda: None)
     for name in ("HEADER_SECONDS", "BODY_SECONDS", "WRITE_SECONDS"):
-        monkeypatch.setattr(connections, name, 1.0)
+        monkeypatch.setattr(uvicorn_server, name, 1.0)
     with contextlib.ExitStack() as ending:
 
         def start(most: int) -> str:
@@ -164,14 +164,14 @@ def test_at_the_limit_who_waited_longest_makes_room(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, began = serve(8), time.monotonic()
-    monkeypatch.setattr(connections, "HEADER_SECONDS", 600.0)  # none is closed for being late
+    monkeypatch.setattr(uvicorn_server, "HEADER_SECONDS", 600.0)  # none is closed for being late
     with contextlib.ExitStack() as holding, caplog.at_level(logging.WARNING, logger="usage_explore"):
         for _ in range(40):
             holding.enter_context(_opened(address, HALF))
             assert httpx.get(f"http://{address}/", timeout=PATIENCE).status_code == 200
         eventually(lambda: any("fields" in vars(record) for record in caplog.records))
     said = [vars(record)["fields"] for record in caplog.records if "fields" in vars(record)]
-    assert len(said) <= 1 + (time.monotonic() - began) / connections._LOG_INTERVAL_SECONDS, (
+    assert len(said) <= 1 + (time.monotonic() - began) / uvicorn_server._LOG_INTERVAL_SECONDS, (
         "one line in ten seconds at most"
     )
     assert all(set(line["closed"]) == {"too many connections"} and line["limit"] == 8 for line in said)

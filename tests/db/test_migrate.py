@@ -19,14 +19,14 @@ from support.database_servers import kind
 from support.query_oracle import Row
 from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
-from usage_explore.db import StorageOptions, ddl, indexes, timescale
+from usage_explore.db import StorageOptions, catalog, ddl, timescale
 from usage_explore.db.catalog import Relation, relation
-from usage_explore.db.migrate import migrate_table
+from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, performance
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 
 UNCHANGED = StorageOptions()
 DAY = timedelta(days=1)
@@ -50,9 +50,11 @@ def arranged(connection: ddl.Connection, options: StorageOptions = UNCHANGED) ->
 def lacking(connection: ddl.Connection) -> list[str]:
     """The wanted indexes that nothing serves, and the statistics that are not there."""
     found = table(connection)
-    there = indexes.existing(connection, found)
-    lacks = [str(index.name) for index in indexes.wanted(found) if not any(each.serves(index) for each in there)]
-    lacks += indexes.missing_statistics(connection, found)
+    there = catalog.existing_indexes(connection, found)
+    lacks = [
+        str(index.name) for index in catalog.wanted_indexes(found) if not any(each.serves(index) for each in there)
+    ]
+    lacks += catalog.missing_statistics(connection, found)
     connection.commit()
     return lacks
 
@@ -60,7 +62,7 @@ def lacking(connection: ddl.Connection) -> list[str]:
 def undo(connection: ddl.Connection) -> None:
     """Leave the table with the index that keeps it unique alone, as an older version might have made it."""
     found = table(connection)
-    for index in indexes.wanted(found):
+    for index in catalog.wanted_indexes(found):
         if not index.unique:
             connection.execute(f"DROP INDEX {index.name}")
     for (name,) in connection.execute("SELECT stxname FROM pg_statistic_ext").fetchall():
@@ -118,7 +120,7 @@ def test_an_index_of_the_same_name_is_left_alone(filled: ddl.Connection) -> None
     filled.execute("CREATE INDEX usage_events_metric ON usage_events (quantity)")
     (said,) = arranged(filled)
     assert said.startswith("Left alone: usage_events_metric")
-    keys = {index.name: index.keys for index in indexes.existing(filled, table(filled))}
+    keys = {index.name: index.keys for index in catalog.existing_indexes(filled, table(filled))}
     assert keys["usage_events_metric"] == ("quantity",)
 
 

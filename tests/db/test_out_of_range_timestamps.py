@@ -16,13 +16,13 @@ from support import generated_events
 from support.api_server import asking
 from support.interface_answers import WHOLE, doors, over_http
 from usage_explore import AggregateQuery, Period, Store, connect
-from usage_explore.db import DEFAULT_STORAGE, ddl, indexes, timescale
+from usage_explore.db import DEFAULT_STORAGE, catalog, ddl, timescale
 from usage_explore.db.catalog import relation
-from usage_explore.db.migrate import migrate_table
+from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.rollup import choose_dimensions, refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 from usage_explore.validation.checks import impossible_times
 
 OUTSIDE = (
@@ -223,9 +223,9 @@ def test_init_replaces_the_index_that_an_older_version_made(
         assert len(words) == said, words
     found = relation(events_connection, "usage_events")
     assert found is not None
-    there = indexes.existing(events_connection, found)
+    there = catalog.existing_indexes(events_connection, found)
     assert {index.name for index in there if index.name.startswith("usage_events_cover")} == {"usage_events_cover"}
-    (cover,) = [wanted for wanted in indexes.wanted(found) if indexes.purpose(wanted) == "cover"]
+    (cover,) = [wanted for wanted in catalog.wanted_indexes(found) if catalog.index_purpose(wanted) == "cover"]
     assert any(index.serves(cover) for index in there)
 
 

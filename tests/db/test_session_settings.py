@@ -21,7 +21,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.errors import DatabaseError
 from usage_explore.rollup import refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 
 SETTINGS = {
     "DateStyle": ("German", "SQL, DMY", "Postgres, MDY"),

@@ -13,7 +13,7 @@ from support.database_servers import kind
 from usage_explore.cli.main import main
 from usage_explore.db import StorageOptions, ddl, timescale
 from usage_explore.db.catalog import relation
-from usage_explore.db.migrate import migrate_table
+from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.rollup import catalog, refresh_run, status

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 from usage_explore import demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import DEFAULT_TABLE, events_table
-from usage_explore.demo import ledger, loading
+from usage_explore.demo import loading
 from usage_explore.demo.business import TENANTS
 from usage_explore.demo.planted_incidents import KINDS
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
@@ -114,7 +114,7 @@ def test_until_now_is_the_database_clock(events_connection: ddl.Connection) -> N
 def test_a_process_killed_halfway_leaves_whole_days_and_can_go_on(
     events_connection: ddl.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record_day = ledger.record_day
+    record_day = loading.record_day
 
     def killed(connection: ddl.Connection, table: str, day: date, **values: Any) -> None:
         if day == date(2026, 11, 16):
@@ -122,7 +122,7 @@ def test_a_process_killed_halfway_leaves_whole_days_and_can_go_on(
         record_day(connection, table, day, **values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "record_day", killed)
+        patch.setattr(loading, "record_day", killed)
         with pytest.raises(KeyboardInterrupt):
             append(events_connection)
     days = column(events_connection, "SELECT day FROM usage_explore_demo ORDER BY day")

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.demo.business import METRICS, ORGANIZATIONS, TENANTS, customers
-from usage_explore.demo.draws import Draws
+from usage_explore.demo.business import METRICS, ORGANIZATIONS, TENANTS, Draws, customers
 from usage_explore.demo.events import DAY, copy_lines, day_start
 from usage_explore.demo.planted_incidents import CYCLE_DAYS, KINDS, MAIN, complete_at, plans, planted, whole_day
 

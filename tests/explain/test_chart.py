@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from usage_explore.charts import image
-from usage_explore.explain.cells import Cell, Part
 from usage_explore.explain.chart import chart
+from usage_explore.explain.result import Cell, Part
 from usage_explore.query.queries import AggregateQuery
 
 QUERY = AggregateQuery(since="2026-11-01T00:00:00Z", until="2026-11-08T00:00:00Z")

@@ -23,8 +23,8 @@ PATIENCE = 0.5
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PATIENCE", PATIENCE)
-    monkeypatch.setattr(connections.Connection, "patience", PATIENCE)
+    monkeypatch.setattr(connections, "MAX_SILENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(connections.Connection, "max_silence_seconds", PATIENCE)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from support.database_servers import fresh_database
 from support.query_oracle import Row, utc
 from support.query_parameters import LONGEST, faults_of
 from usage_explore import EventQuery, demo
+from usage_explore.cli import app_server, uvicorn_server
 from usage_explore.cli.main import main
-from usage_explore.cli.serve import launch, uvicorn_server
 from usage_explore.db import ddl
 
 TEXTS = [*hostile_values.WORST[2:], "\udcff"]
@@ -53,7 +53,7 @@ def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     deep.mkdir(parents=True)
     config.get_option("server.address")  # Streamlit reads its settings once, from the folder it is in
     monkeypatch.chdir(deep)
-    monkeypatch.setattr(launch, "app", lambda *_, **__: 0)
+    monkeypatch.setattr(app_server, "launch", lambda *_, **__: 0)
     monkeypatch.setattr(uvicorn_server, "run", lambda *_, **__: None)
     nothing = demo.DemoReport(events=0, days=0, first_day=date(2026, 1, 1), until=utc(2026, 1, 2))
     monkeypatch.setattr(demo, "append", lambda *_, **__: nothing)

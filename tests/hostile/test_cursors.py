@@ -13,7 +13,7 @@ from support import generated_events, query_oracle
 from support.api_server import EVENTS, EXPORT
 from support.query_oracle import Row, utc
 from usage_explore import EventQuery, QueryError, Store
-from usage_explore.query.cursor import Position, decode, encode
+from usage_explore.query.queries import Position, decode_cursor, encode_cursor
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
 FILTERED = EventQuery(organization_id=generated_events.ORGANIZATION, metric_key="tokens_in", limit=2)
@@ -36,7 +36,7 @@ def test_no_changed_letter_is_taken(cursor: str) -> None:
     for place, letter in enumerate(cursor):
         for other in set(ALPHABET + "+/=% ") - {letter}:
             with pytest.raises(QueryError, match="cursor: is damaged"):
-                decode(cursor[:place] + other + cursor[place + 1 :], FILTERED)
+                decode_cursor(cursor[:place] + other + cursor[place + 1 :], FILTERED)
 
 
 def test_nor_over_http(client: httpx.Client, cursor: str) -> None:
@@ -91,7 +91,7 @@ def test_a_forged_place_never_leads_out_of_the_question(client: httpx.Client, ow
     )
     for moment in (utc(1, 1, 1), utc(1970, 1, 1), utc(2026, 5, 31), utc(2026, 6, 2), utc(9999, 12, 31)):
         for row_id in (UUID(int=0), expected[0].id, UUID(int=2**128 - 1)):
-            forged = encode(Position(moment + timedelta(microseconds=1), row_id), question)
+            forged = encode_cursor(Position(moment + timedelta(microseconds=1), row_id), question)
             answer = client.get(EVENTS, params=[*question.to_params(), ("cursor", forged)])
             rest = [
                 row

@@ -18,7 +18,7 @@ from support.api_server import AGGREGATE, EVENTS, EXPORT
 from support.query_parameters import Pairs, answered, faults_of, fit_to_print, names
 from usage_explore import AggregateQuery, EventQuery, Store
 from usage_explore.api import create_app
-from usage_explore.api.request_query import View
+from usage_explore.api.endpoints import View
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_QUERY_STRING_BYTES
 

@@ -282,7 +282,7 @@ def test_a_key_that_stands_twice_among_many_is_found_in_linear_time() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_two_gigabytes_of_zeros_take_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "zeros.jsonl.gz"
-    block = gzip.compress(b"\0" * 100_000_000)
+    block = gzip.compress(b"0" * 100_000_000)
     with path.open("wb") as file:
         for _ in range(20):  # gzip members one after the other: 2 GB from 2 MB
             file.write(block)

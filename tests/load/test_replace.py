@@ -15,7 +15,7 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load import FOCUS_ORGANIZATION, load_files
-from usage_explore.rollup import verify
+from usage_explore.rollup import status
 
 OTHER = UUID(int=5)
 SEPTEMBER, OCTOBER = "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z"
@@ -210,7 +210,7 @@ def test_a_rollup_counts_what_replaced_it(load, database_url):
     ahead.keep(none=timedelta(hours=1), metric_key=timedelta(hours=1))
     ahead.advance(datetime.now(UTC))
     focus(load, row("a", "5"), row("b", "2"), replace=True)
-    checked = verify.verify(load.connection, events_table(), sample=None)
+    checked = status.verify(load.connection, events_table(), sample=None)
     assert checked.days
     assert checked.differing == 0
 

@@ -117,7 +117,7 @@ def test_our_settings_win_over_those_of_the_folder(
 ) -> None:
     settings = tomllib.loads((CHECKOUT / ".streamlit" / "config.toml").read_text())
     code = (
-        "import json\nfrom streamlit import get_option\nfrom usage_explore.cli.serve import app_server\n"
+        "import json\nfrom streamlit import get_option\nfrom usage_explore.cli import app_server\n"
         f"app_server.uvicorn_server.serve = lambda *_, **__: print(json.dumps([get_option(n) for n in {SETTINGS}]))\n"
         "app_server.run('127.0.0.1', 1, print)"
     )

@@ -19,8 +19,7 @@ from IPython.core.completer import IPCompleter, provisionalcompleter
 
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Period, QueryError, describe
-from usage_explore.app.page_state import EventsView, ExploreView
-from usage_explore.app.validate.view import ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.query.base import Query
 from usage_explore.store import Choice
 

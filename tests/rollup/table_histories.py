@@ -21,7 +21,7 @@ from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.load import load_files
-from usage_explore.rollup import catalog, overrides, refresh
+from usage_explore.rollup import catalog, refresh, refresh_run
 
 START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
@@ -51,7 +51,7 @@ class History:
     def keep(self, wanted: dict[str, timedelta | None]) -> None:
         catalog.create(self.connection, TABLE)
         self.append(self.new(20))
-        overrides.wish(self.connection, TABLE, wanted, None)
+        refresh_run.set_overrides(self.connection, TABLE, wanted, None)
 
     def step(self) -> None:
         """Something happens, mostly that events arrive and the rollup goes on."""
@@ -115,8 +115,8 @@ class History:
 
     def change(self) -> None:
         name = self.draw.choice([*GRAINS, "wallet_currency"])
-        grains: list[timedelta | None] = [*overrides.GRAINS.values(), *([] if name == "none" else [None])]
-        overrides.wish(
+        grains: list[timedelta | None] = [*refresh_run.GRAINS.values(), *([] if name == "none" else [None])]
+        refresh_run.set_overrides(
             self.connection,
             TABLE,
             {name: self.draw.choice(grains)},
@@ -124,7 +124,7 @@ class History:
         )
 
     def forget(self) -> None:
-        overrides.forget(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
+        refresh_run.forget_overrides(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
 
     def summarize(self) -> None:
         """Some dimensions that are kept get a summary."""

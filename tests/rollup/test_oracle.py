@@ -9,7 +9,7 @@ import pytest
 
 from rollup.table_histories import DAY, TABLE, Asked, History
 from usage_explore.rollup import choose_dimensions, refresh
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 from usage_explore.sql import rollup_plan
 
 

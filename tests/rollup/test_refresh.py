@@ -16,8 +16,8 @@ from support.partial_rollup import ORGANIZATION, TABLE, Ahead
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, Store, demo
 from usage_explore.load import load_files
-from usage_explore.rollup import catalog, choose_dimensions, overrides, refresh, refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup import catalog, choose_dimensions, refresh, refresh_run
+from usage_explore.rollup.status import verify
 from usage_explore.sql.rollup_plan import floor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -220,11 +220,11 @@ def test_wishes_hold_for_organizations_to_come(ahead: Ahead) -> None:
 
 def test_forgetting_goes_back_to_what_is_measured(ahead: Ahead) -> None:
     weeks(ahead)
-    overrides.forget(ahead.connection, TABLE, ["dim:model"], None)
+    refresh_run.forget_overrides(ahead.connection, TABLE, ["dim:model"], None)
     entry = ahead.entry("dim:model")
     assert (entry.by_hand, entry.grain, str(entry.reason)[:8]) == (False, None, "it needs")
-    overrides.wish(ahead.connection, TABLE, {"dim:gone": DAY}, None)
-    overrides.forget(ahead.connection, TABLE, ["dim:gone"], None)
+    refresh_run.set_overrides(ahead.connection, TABLE, {"dim:gone": DAY}, None)
+    refresh_run.forget_overrides(ahead.connection, TABLE, ["dim:gone"], None)
     with ahead.connection.transaction():
         assert "dim:gone" not in {entry.dimension for entry in catalog.entries(ahead.connection, TABLE)}
 

@@ -20,7 +20,7 @@ from support.query_oracle import utc
 from support.waiting import PATIENCE
 from usage_explore.cli.main import main
 from usage_explore.rollup import catalog
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 
 Run = Callable[..., Result]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -17,7 +17,7 @@ from usage_explore.db import ddl
 from usage_explore.errors import ConfigurationError
 from usage_explore.rollup import catalog, refresh
 from usage_explore.rollup.schedule import procedure, schedule, unschedule
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup.status import verify
 from usage_explore.sql.rollup_plan import floor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -11,8 +11,8 @@ import pytest
 from support.partial_rollup import ORGANIZATION, TABLE, Ahead
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.rollup import catalog, choose_dimensions, lookup, refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup import catalog, choose_dimensions, refresh_run, routing
+from usage_explore.rollup.status import verify
 from usage_explore.sql.rollup_plan import Kept, Serving, Slots, serving
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -90,9 +90,9 @@ def test_without_rows_that_count_the_metrics_the_summary_is_not_used(
     fast: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = {"none": Kept("none", HOUR, FIRST, FIRST), "customer_id": Kept("customer_id", DAY, MARK, MARK, summary=True)}
-    monkeypatch.setattr(lookup, "kept", lambda *_: kept)
+    monkeypatch.setattr(routing, "kept", lambda *_: kept)
     with fast.engine.connect() as connection:
-        found, metrics = lookup.aggregate_paths(connection, TABLE, BY_CUSTOMER, BY_CUSTOMER.edges(), MARK)
+        found, metrics = routing.aggregate_paths(connection, TABLE, BY_CUSTOMER, BY_CUSTOMER.edges(), MARK)
     assert isinstance(found, Serving)
     assert (found.slots[0].dimension, metrics) == ("customer_id", None)
 

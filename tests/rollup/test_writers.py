@@ -21,8 +21,8 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import TableMismatch
 from usage_explore.load import load_files, staging
-from usage_explore.rollup import catalog, overrides, refresh, refresh_run
-from usage_explore.rollup.verify import verify
+from usage_explore.rollup import catalog, refresh, refresh_run
+from usage_explore.rollup.status import verify
 from usage_explore.sql.rollup_plan import floor
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -59,7 +59,7 @@ def test_a_rollup_that_is_first_made_during_a_load_of_history_holds_it(
     def first_made() -> None:
         with ddl.connect(ahead.url) as connection:
             catalog.create(connection, TABLE)
-            overrides.wish(connection, TABLE, {"none": HOUR}, None)
+            refresh_run.set_overrides(connection, TABLE, {"none": HOUR}, None)
             refresh.advance(connection, TABLE, FIRST + 20 * DAY)
 
     maker = threading.Thread(target=first_made)

@@ -14,7 +14,7 @@ from support.api_server import AGGREGATE, EVENTS, asking
 from usage_explore import AggregateQuery, EventQuery, Period, Store, connect, demo
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
-from usage_explore.demo import ledger
+from usage_explore.demo import loading
 from usage_explore.demo.business import TENANTS
 from usage_explore.errors import ConfigurationError
 
@@ -113,12 +113,12 @@ def test_a_later_run_of_the_demo_is_seen_whole_or_not_at_all(
         now = store.now()
         demo.append(events_connection, table, until=now - 3 * DAY, days=2, per_day=300)
         before, seen = store.count(EventQuery()), set()
-        record_day = ledger.record_day
+        record_day = loading.record_day
 
         def watched(*arguments: object, **values: object) -> None:
             seen.add(store.count(EventQuery()))
             record_day(*arguments, **values)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(ledger, "record_day", watched)
+        monkeypatch.setattr(loading, "record_day", watched)
         assert demo.append(events_connection, table, until=now - DAY).days > 1
         assert seen == {before}

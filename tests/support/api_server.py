@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from support.waiting import PATIENCE
 from usage_explore import Store
 from usage_explore.api import create_app
-from usage_explore.cli.serve.uvicorn_server import standalone
+from usage_explore.cli.uvicorn_server import standalone
 from usage_explore.db import ddl
 
 EVENTS = "/v1/usage-events"

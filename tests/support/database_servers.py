@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import tempfile
 import uuid
@@ -30,6 +31,14 @@ def remove_server(home: Path) -> None:
         embedded.start(home)
         embedded.release(home)
     shutil.rmtree(home)
+
+
+def forgo_durability(server_url: str) -> None:
+    """Let the server wait for no disk: to create and drop a database takes 0.1 s instead of up to 2 s."""
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            admin.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        admin.execute("SELECT pg_reload_conf()")
 
 
 def kind(server_url: str) -> str:
@@ -83,6 +92,7 @@ def _at(server_url: str, database: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc or "", path=f"/{database}"))
 
 
+@functools.cache
 def _workers(server_url: str) -> list[str]:
     """The URLs of a Citus coordinator's workers; none where the server is something else."""
     parts = urlsplit(server_url)

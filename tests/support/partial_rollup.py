@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
-from usage_explore.rollup import catalog, overrides, refresh
+from usage_explore.rollup import catalog, refresh, refresh_run
 
 ORGANIZATION = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 TABLE = events_table()
@@ -49,7 +49,7 @@ class Ahead:
         """Keep `none` and others, a double underscore standing for the colon of `dim:`."""
         catalog.create(self.connection, TABLE)
         wanted = {name.replace("__", ":"): grain for name, grain in grains.items()}
-        overrides.wish(self.connection, TABLE, wanted, None)
+        refresh_run.set_overrides(self.connection, TABLE, wanted, None)
 
     def summarize(self, dimension: str) -> None:
         """Give a dimension that is kept a summary."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from usage_explore.cli.serve import launch
+from usage_explore.cli import uvicorn_server
 from usage_explore.errors import ConfigurationError
 
 _CANDIDATES = itertools.cycle(range(20_000, 30_000))
@@ -22,7 +22,7 @@ def free_port() -> int:
     """
     for port in _CANDIDATES:
         try:
-            return launch.free_port(port)
+            return uvicorn_server.free_port(port)
         except ConfigurationError:
             continue
     raise AssertionError("the candidates do not end")

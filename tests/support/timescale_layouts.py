@@ -7,8 +7,7 @@ from datetime import timedelta
 from support import generated_events
 from support.query_oracle import Row
 from usage_explore.db import StorageOptions
-from usage_explore.db.ddl import Connection
-from usage_explore.db.migrate import migrate_table
+from usage_explore.db.ddl import Connection, migrate_table
 
 LAYOUTS = ("rowstore", "columnstore", "mixed")
 

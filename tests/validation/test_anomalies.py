@@ -25,7 +25,7 @@ from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
-from usage_explore.rollup import lookup
+from usage_explore.rollup import routing
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation import Finding
 from usage_explore.validation.anomalies import series
@@ -164,7 +164,7 @@ def test_the_rollup_gives_the_same_series(events_database_url: str, events_conne
                 grid = series.grid(given, "day")
                 assert grid is not None
                 query = given.aggregate_question(since=grid.edges[0], until=grid.edges[-1], group_by="customer_id")
-                assert isinstance(lookup.path(given.connection, given.table, query, grid.edges, given.now), Serving)
+                assert isinstance(routing.path(given.connection, given.table, query, grid.edges, given.now), Serving)
                 found[fast] = sums(given, grid), sums(given, grid, "none")
         assert len(found[True][0]) > 30
         assert found[True] == found[False]

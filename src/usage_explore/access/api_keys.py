@@ -102,8 +102,8 @@ class Keyring:
         key_id = parts[1] if len(parts) == 3 else ""
         known = next((key for key in self.listed() if key.id == key_id), None)
         matches = hmac.compare_digest(_digest(text), known.digest if known else _NO_DIGEST)
-        found = known if known and matches and known.revoked is None else None
-        return found, known.id if known else None
+        valid = known if known and matches and known.revoked is None else None
+        return valid, known.id if known else None
 
     @contextmanager
     def _changing(self) -> Iterator[list[Key]]:

@@ -1,26 +1,34 @@
-"""The FastAPI application: routes, their entries in the OpenAPI document, and the middleware around them."""
+"""The FastAPI application: routes, their entries in the OpenAPI document, and the middleware around them.
+
+The middleware `RequestLog` gives every request an id and a log line, and makes a problem of each error.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import time
+import uuid
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from usage_explore.access import logs
 from usage_explore.api import openapi, problems
 from usage_explore.api.auth import Access
-from usage_explore.api.endpoints import Endpoints
-from usage_explore.api.export_stream import ExportEndpoint
-from usage_explore.api.middleware import RequestLog
-from usage_explore.api.problems import ProblemType
-from usage_explore.api.request_query import Csv, View
+from usage_explore.api.endpoints import Csv, Endpoints, View
+from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, Compression
-from usage_explore.api.service import Limits, Service
+from usage_explore.api.service import ClientGone, Limits, Service
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.store import Store
 
@@ -30,6 +38,14 @@ PREFIX = "/api"
 """Path that the API is mounted at, alone and beside the app."""
 
 _EVENTS = "/v1/usage-events"
+
+_log = logging.getLogger("usage_explore.api")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_LOGGED_BYTES = 8_192
+"""Bytes of an invalid query string that are parsed for the log."""
+
+_CLIENT_CLOSED_REQUEST = 499
+"""Status in the log if the client disconnected, as nginx has it; no client receives it."""
 
 
 def create_app(
@@ -93,7 +109,7 @@ def create_app(
     _add(
         app,
         f"{_EVENTS}/export",
-        service.authorized(ExportEndpoint(service).events),
+        service.authorized(endpoints.export),
         "Export usage events",
         "Any number of events as CSV, streamed from one snapshot. Takes no `limit`; `cursor` starts after a page. "
         "A transfer without its last chunk is not complete.",
@@ -154,3 +170,88 @@ def _serve_openapi(app: FastAPI, access: Access) -> None:
 
     app.openapi = lambda: document  # type: ignore[method-assign]
     app.add_api_route("/openapi.json", serve, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+class RequestLog:
+    """ASGI middleware: accepts and returns `X-Request-ID`, and logs each request in one line.
+
+    Endpoints add to the request's `state`: `query` (as it took effect), `api_key` (its id and name), `organization_id`,
+    `rows`, and `failure`, the exception behind a problem.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        outermost = "request_id" not in state
+        if outermost:
+            given = Headers(scope=scope).get("X-Request-ID", "")
+            state["request_id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = state["request_id"]
+        began = time.perf_counter()
+        status = size = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            try:
+                await self.app(scope, receive, answer)
+            except ClientGone:
+                problem = Problem(ProblemType.UNAVAILABLE, "The client disconnected.")
+                await problem.response(request_id)(scope, receive, answer)
+                status = _CLIENT_CLOSED_REQUEST
+            except Exception as error:
+                state["failure"] = error
+                if not status:  # a response that has begun is cut off instead
+                    await problems.from_error(error).response(request_id)(scope, receive, answer)
+        finally:
+            if outermost:
+                _log_request(scope, status, size, began)
+
+
+def _log_request(scope: Scope, status: int, size: int, began: float) -> None:
+    state = scope["state"]
+    query, failure = state.get("query"), state.get("failure")
+    organization_id = getattr(query, "organization_id", None) or state.get("organization_id")
+    client = scope.get("client")
+    fields: dict[str, Any] = {
+        "request_id": state["request_id"],
+        "method": logs.truncated(scope["method"]),
+        "path": logs.truncated(scope["path"]),
+        "question": logs.query_fields(query) if query else _invalid_query_fields(scope["query_string"]),
+        "organization_id": organization_id and str(organization_id),
+        "asker": state.get("api_key"),
+        "client": client and client[0],
+        "status": status,
+        "ms": logs.milliseconds_since(began),
+        "rows": state.get("rows"),
+        "bytes": size,
+    }
+    level, trace = logging.INFO, None
+    if failure is not None:
+        problem_type = problems.from_error(failure).type
+        fields |= {"problem": problem_type.urn.rpartition(":")[2], "reason": logs.reason(failure)}
+        if problem_type is ProblemType.INTERNAL:
+            level, trace = logging.ERROR, failure
+        elif problem_type.status.value >= 500 or status < 400:  # an error status < 400: the response broke off
+            level = logging.WARNING
+    _log.log(level, "request", exc_info=trace, extra={"fields": fields})
+
+
+def _invalid_query_fields(query_string: bytes) -> dict[str, list[str]]:
+    """The parameters of a query string that did not parse."""
+    text = query_string[:_MAX_LOGGED_BYTES].decode("ascii", "backslashreplace")
+    return logs.parameter_fields(parse_qsl(text, keep_blank_values=True))

@@ -1,32 +1,47 @@
-"""The operations: each parses its query, runs it in a thread, and writes the answer in the negotiated media type."""
+"""The operations: each parses its query, runs it in a thread, and writes the answer in the negotiated media type.
+
+Queries are parsed from the raw query string by the package's own `from_params` alone. Events of any number are streamed
+as CSV, complete or recognizably broken off: see `Endpoints.export`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
+from anyio import to_thread
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from usage_explore import charts
 from usage_explore.answers import Aggregate
-from usage_explore.api.request_query import Csv, View, pairs, parse
+from usage_explore.api import problems, service
+from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, JSON, PNG, SVG, is_pinned, negotiated, response
-from usage_explore.api.service import Service, run_in_thread
+from usage_explore.api.service import ClientGone, Service, run_in_thread
 from usage_explore.db import catalog, engine
-from usage_explore.errors import Fault, QueryError, TableMismatch
+from usage_explore.db.timeouts import HeldConnections, cancellable
+from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
+from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
-from usage_explore.query.limits import MAX_PICTURE_POINTS
+from usage_explore.query.limits import MAX_PICTURE_POINTS, MAX_QUERY_STRING_BYTES
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.query.url_params import query_string, to_pairs
-from usage_explore.results import frames
+from usage_explore.results import formulas, frames
 from usage_explore.store import Store
 
 if TYPE_CHECKING:
     from usage_explore.db.ddl import Connection
 
 _Q = TypeVar("_Q", bound=Query)
+_P = TypeVar("_P", bound=BaseModel)
+_T = TypeVar("_T")
 
 _MAX_LINK_CHARACTERS = 4_000
 """Length up to which the next page is a `Link` header: clients and proxies limit headers."""
@@ -36,6 +51,97 @@ _READINESS_SECONDS = 3.0
 """Time that the database has to answer a readiness probe."""
 
 _SVG_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+
+_PIECE_BYTES = 65_536
+"""Bytes that are sent at a time; the client must take them within `Limits.stall_seconds`."""
+
+_EXPORT_HEADERS = {
+    "Cache-Control": "no-store",
+    "Vary": "Accept, Authorization",
+    "Content-Disposition": 'attachment; filename="usage-events.csv"',
+}
+
+
+class View(BaseModel):
+    """Presentation parameters of a picture."""
+
+    chart: Literal["bars", "lines", "area"] = Field("bars", description="The kind of chart.")
+    theme: Literal["light", "dark"] = Field("light", description="Colours for a light or a dark page.")
+
+
+class Csv(BaseModel):
+    """Presentation parameters of CSV."""
+
+    escape_formulas: Literal["false", "true"] = Field("false", description=f"CSV only. {formulas.MEANING}")
+
+    @property
+    def escapes(self) -> bool:
+        """Whether formulas are escaped."""
+        return self.escape_formulas == "true"
+
+
+def pairs(request: Request) -> url_params.Pairs:
+    """The request's parameters as (name, value) pairs.
+
+    Raises `QueryError` for a malformed query string, `Problem` (414) for one that is too long.
+    """
+    raw = request.scope["query_string"]
+    if len(raw) > MAX_QUERY_STRING_BYTES:
+        detail = f"The query string has {len(raw):,} bytes, more than {MAX_QUERY_STRING_BYTES:,}; shorten it."
+        raise Problem(ProblemType.TOO_LONG, detail)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise QueryError([Fault("query string", "is not valid percent-encoded UTF-8; encode it again")]) from None
+    if "#" in text:  # parameters after it would be dropped as a fragment, which widens the answer
+        raise QueryError([Fault("query string", "contains a raw #; in a URL write %23 for it")])
+    return url_params.pairs("?" + text)  # with "?", no part of it is parsed as scheme or path
+
+
+def parse(
+    model: type[_Q], presentation: type[_P], given: Iterable[tuple[str, str]], *, without: tuple[str, ...] = ()
+) -> tuple[_Q, _P]:
+    """The query, and the parameters for the presentation of its answer.
+
+    Parameters in `without` are errors. Raises `QueryError` with every fault of both.
+    """
+    given = list(given)
+    names = presentation.model_fields
+    view, faults = _parse_presentation(presentation, [pair for pair in given if pair[0] in names])
+    try:
+        query = _parse_query(model, [pair for pair in given if pair[0] not in names], without)
+    except QueryError as error:
+        raise QueryError([*error.faults, *faults]) from None
+    if faults:
+        raise QueryError(faults)
+    return query, view
+
+
+def _parse_query(model: type[_Q], given: url_params.Pairs, without: tuple[str, ...]) -> _Q:
+    names = dict.fromkeys(name for name, _ in given)
+    faults = [Fault(name, "unknown parameter here; an export has all pages") for name in names if name in without]
+    faults += [
+        Fault(name, "unknown parameter; it is a display option of the app") for name in names if name in model.VIEW
+    ]
+    try:
+        query = model.from_params([pair for pair in given if pair[0] not in without])
+    except QueryError as error:
+        raise QueryError([*faults, *error.faults]) from None
+    if faults:
+        raise QueryError(faults)
+    return query
+
+
+def _parse_presentation(model: type[_P], given: url_params.Pairs) -> tuple[_P, list[Fault]]:
+    fields, faults = url_params.from_pairs(model, given)
+    chosen: dict[str, str] = {}
+    allowed = {name: schema["enum"] for name, schema in model.model_json_schema()["properties"].items()}
+    for name, value in fields.items():
+        try:
+            chosen[name] = validators.choice(value, allowed[name])
+        except ValueError as error:
+            faults.append(Fault(name, str(error)))
+    return model.model_validate(chosen), faults
 
 
 class _Body(NamedTuple):
@@ -84,6 +190,39 @@ class Endpoints:
         content, pinned, answer = await self.service.run(request, query, work)
         request.state.query, request.state.rows = answer.query, _points(answer)
         return response(request, content, media_type, pinned=pinned, headers=_timing_headers(answer))
+
+    async def export(self, request: Request) -> Response:
+        """Every event of the query as streamed CSV, from its cursor on if it has one.
+
+        One connection is held from the first page to the last. Errors before the first page are problems as in every
+        operation. A stream that fails later ends with a line `# error: …` and without the last chunk of its transfer
+        encoding, so that no HTTP client takes it for complete. If the client disconnects, or reads nothing for
+        `Limits.stall_seconds`, the statement is cancelled and the connection returns to the pool.
+        """
+        negotiated(request, CSV)
+        query, options = parse(EventQuery, Csv, pairs(request), without=("limit",))
+        if request.scope["http_version"] == "1.0":
+            detail = "Use HTTP/1.1; an HTTP/1.0 client cannot tell a broken export from a complete one."
+            raise Problem(ProblemType.HTTP_VERSION, detail)
+        request.state.query = query
+        if request.method == "HEAD":  # one event is enough to check organization, key, cursor and table
+            first_event = query.replace(limit=1)
+            await self.service.run(request, query, lambda store: store.events_csv(first_event))
+            return _without_length(Response(headers=_EXPORT_HEADERS, media_type=CSV))
+        async with contextlib.AsyncExitStack() as resources:
+            await resources.enter_async_context(self.service.exports.slot())
+            try:
+                store = await run_in_thread(request, lambda: self.service.store_for(request))
+                chunks = _ChunkReader(store.export_csv(query, escape_formulas=options.escapes))
+                resources.push_async_callback(chunks.close)
+                disconnected = asyncio.ensure_future(service.wait_for_disconnect(request.receive))
+                resources.callback(disconnected.cancel)
+                first = await chunks.next(disconnected)
+            except ScopeError:
+                raise self.service.scope_problem(request, query) from None
+            stall_seconds = self.service.limits.stall_seconds
+            return _ExportResponse(first, chunks, disconnected, resources.pop_all(), stall_seconds)
+        raise AssertionError  # no resource suppresses an exception
 
     async def png(self, request: Request) -> Response:
         """The chart of an aggregate as PNG."""
@@ -175,3 +314,91 @@ def _check_table(store: Store) -> None:
     misfits += catalog.misfits(relation)
     if misfits:
         raise TableMismatch(f"The table does not fit: {'; '.join(misfits)}.")
+
+
+class _ChunkReader:
+    """Reads the chunks of an export in threads."""
+
+    def __init__(self, chunks: Generator[bytes]) -> None:
+        self._chunks = chunks
+        self._connections = HeldConnections()
+
+    async def next(self, disconnected: asyncio.Future[None]) -> bytes | None:
+        """The next chunk, None after the last.
+
+        Raises `ClientGone`, `Problem` (503) if the server stops, and the store's errors.
+        """
+        reading = self._in_thread(lambda: next(self._chunks, None))
+        stopped = asyncio.ensure_future(service.stopping().wait())
+        watched: set[asyncio.Future[Any]] = {reading, disconnected, stopped}
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if disconnected.done():
+                raise ClientGone
+            if stopped.done():
+                raise problems.stopped()
+            return reading.result()
+        finally:
+            stopped.cancel()
+            await service.cancel_until_done(reading, self._connections)
+
+    async def close(self) -> None:
+        """Return the connection to the pool."""
+        await self._in_thread(self._chunks.close)
+
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        with cancellable(self._connections):
+            return asyncio.ensure_future(to_thread.run_sync(work, limiter=service.thread_limiter()))
+
+
+class _ExportResponse(Response):
+    """The chunks of an export, sent at the client's speed."""
+
+    def __init__(
+        self,
+        first: bytes | None,
+        chunks: _ChunkReader,
+        disconnected: asyncio.Future[None],
+        resources: contextlib.AsyncExitStack,
+        stall_seconds: float,
+    ) -> None:
+        super().__init__(headers=_EXPORT_HEADERS, media_type=CSV)
+        _without_length(self)
+        self._first, self._chunks, self._disconnected = first, chunks, disconnected
+        self._resources, self._stall_seconds = resources, stall_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all chunks; on an error end without the last chunk of the transfer encoding."""
+        request = Request(scope)
+        request_id = problems.request_id(request)
+        async with self._resources:
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                chunk = self._first
+                while chunk is not None:
+                    await self._send(chunk, send)
+                    chunk = await self._chunks.next(self._disconnected)
+            except ClientGone:
+                return
+            except TimeoutError:
+                detail = f"The client read nothing of its export for {self._stall_seconds:g} s."
+                request.state.failure = Problem(ProblemType.UNAVAILABLE, detail)
+                return
+            except Exception as error:
+                problem = problems.from_error(error)
+                request.state.failure = error
+                line = f"# error: {problem.detail} This file is not complete. (request {request_id})\n"
+                await self._send(line.encode(), send)
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, chunk: bytes, send: Send) -> None:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            piece = {"type": "http.response.body", "body": chunk[start : start + _PIECE_BYTES], "more_body": True}
+            await asyncio.wait_for(send(piece), self._stall_seconds)
+
+
+def _without_length(response: Response) -> Response:
+    """The response without `Content-Length`, which is not known before the end."""
+    del response.headers["Content-Length"]
+    return response

@@ -24,8 +24,8 @@ from starlette.types import Receive
 from usage_explore.api import problems
 from usage_explore.api.auth import Access
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.db import cancellation
-from usage_explore.db.cancellation import Work, working
+from usage_explore.db import timeouts
+from usage_explore.db.timeouts import HeldConnections, cancellable
 from usage_explore.errors import Fault, ScopeError
 from usage_explore.query.base import Query
 from usage_explore.store import Store
@@ -99,7 +99,7 @@ class Service:
                 store = self._source if isinstance(self._source, Store) else self._source()
                 # without hints: they are warnings for the caller in Python, and would go to the log here
                 self._store = dataclasses.replace(store, hints=False, escaped_commas=True)
-                cancellation.watch(self._store.engine)
+                timeouts.watch(self._store.engine)
             return self._store
 
     def authorized(
@@ -155,7 +155,7 @@ async def run_in_thread(request: Request, work: Callable[[], _T], timeout_second
 
     Raises `ClientGone`; `Problem` (503) at once if it takes longer than `timeout_seconds` or the server stops.
     """
-    with working() as held:
+    with cancellable() as held:
         running = asyncio.ensure_future(to_thread.run_sync(work, limiter=thread_limiter()))
     disconnected = asyncio.ensure_future(wait_for_disconnect(request.receive))
     stopped = asyncio.ensure_future(stopping().wait())
@@ -182,7 +182,7 @@ _cancelling: set[asyncio.Future[None]] = set()
 """References that keep cancellations in the background from being garbage-collected."""
 
 
-async def cancel_until_done(running: asyncio.Future[Any], held: Work) -> None:
+async def cancel_until_done(running: asyncio.Future[Any], held: HeldConnections) -> None:
     """Cancel the statements on the held connections until the thread ends; its result or error is dropped."""
     while not running.done():
         await to_thread.run_sync(held.cancel, limiter=thread_limiter())

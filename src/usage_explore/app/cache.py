@@ -23,7 +23,7 @@ from usage_explore.access import logs
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import sign_in
 from usage_explore.comparison import Comparison, compare
-from usage_explore.db import cancellation
+from usage_explore.db import timeouts
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
 from usage_explore.query.base import Query
@@ -91,7 +91,7 @@ class Source:
 def store() -> Store:
     """The store on the configured database, shared by all sessions."""
     shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # warnings would go to the log
-    cancellation.watch(shared.engine)
+    timeouts.watch(shared.engine)
     return shared
 
 
@@ -198,5 +198,5 @@ def logged_work(what: str, organization_id: UUID | None, query: Query | None = N
         "asker": sign_in.current_user(),
         **more,
     }
-    with logs.logged(_log, "question", **fields), cancellation.working():
+    with logs.logged(_log, "question", **fields), timeouts.cancellable():
         yield

@@ -15,9 +15,8 @@ from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.navigation import View, changed, follow, go
-from usage_explore.app.page_state import ExploreView
+from usage_explore.app.page_state import ExploreView, ValidateView
 from usage_explore.app.query_edits import TESTS, Filter, Test
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
 from usage_explore.query.base import Query
@@ -47,7 +46,7 @@ def chips(view: View, source: Source) -> None:
                 help=markdown.plain(
                     f"Remove this filter: {item.group} {item.test} {', '.join(item.values)}"[:_MAX_HELP]
                 ),
-                on_click=lambda item=item: go(lambda: view.with_query(query_edits.without_filter(query, item))),
+                on_click=lambda item=item: go(view, lambda: view.with_query(query_edits.without_filter(query, item))),
             )
         if query.as_of:
             known = formatting.timestamp(query.as_of, ZoneInfo(view.timezone))
@@ -60,7 +59,7 @@ def chips(view: View, source: Source) -> None:
                     f"Only events ingested by {known} ({view.timezone}) are counted, so these numbers do not change. "
                     "Click to lift it."
                 ),
-                on_click=lambda: go(lambda: view.with_query(query.replace(as_of=None))),
+                on_click=lambda: go(view, lambda: view.with_query(query.replace(as_of=None))),
             )
         popover = st.popover("Filter", icon=":material/add:", type="tertiary", key=_POPOVER, on_change="rerun")
         if popover.open:
@@ -71,7 +70,9 @@ def chips(view: View, source: Source) -> None:
                 "Reset filters",
                 type="tertiary",
                 key="reset_filters",
-                on_click=lambda: go(lambda: view.with_query(query_edits.without_filters(query).replace(as_of=None))),
+                on_click=lambda: go(
+                    view, lambda: view.with_query(query_edits.without_filters(query).replace(as_of=None))
+                ),
             )
 
 
@@ -95,7 +96,9 @@ def reset_button(view: View) -> None:
     """If there are filters, draw a button that removes them all."""
     if query_edits.filters(view.query):
         unfiltered = query_edits.without_filters(view.query)
-        st.button("Remove all filters", key="without_filters", on_click=lambda: go(lambda: view.with_query(unfiltered)))
+        st.button(
+            "Remove all filters", key="without_filters", on_click=lambda: go(view, lambda: view.with_query(unfiltered))
+        )
 
 
 def time_input(
@@ -114,7 +117,7 @@ def time_input(
         value=None,
         key=follow(key, moment.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0) if moment else None),
         format="YYYY-MM-DD",
-        on_change=changed(key, lambda picked: moved(picked and picked.replace(tzinfo=zone))),
+        on_change=changed(key, view, lambda picked: moved(picked and picked.replace(tzinfo=zone))),
         width=210,
         help=help,
     )
@@ -131,7 +134,7 @@ def preset_input(
         key=key,
         format_func=presets.__getitem__,
         wrap=True,
-        on_change=changed(key, lambda name: with_preset(name) if name else view),
+        on_change=changed(key, view, lambda name: with_preset(name) if name else view),
     )
 
 
@@ -232,4 +235,4 @@ def _add(view: View) -> None:
     group, test = st.session_state["filter_group"], st.session_state["filter_test"]
     values = st.session_state.pop(_values_key(group, test), ()) if test in _TESTS_WITH_VALUES else ()
     st.session_state[_POPOVER] = False
-    go(lambda: view.with_query(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))
+    go(view, lambda: view.with_query(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))

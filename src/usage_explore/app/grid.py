@@ -7,6 +7,8 @@ NULL is an empty cell, shown as –. A column's id is its heading in the CSV, it
 Streamlit's own CSV neither escapes formulas nor quotes a lone carriage return, and writes the empty text as it writes
 NULL: values are escaped here, not on screen. A carriage return is written \r, the empty text as one apostrophe, which
 is also what removing one leading apostrophe reads back; NULL is nothing.
+
+`events_table` is the table of usage events that every page draws.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import streamlit as st
 
 from usage_explore import formatting
-from usage_explore.decimals import Number, plain
+from usage_explore.app.cache import Source
+from usage_explore.decimals import Number, json_text, plain
+from usage_explore.errors import StatementTimeout
+from usage_explore.query.filters import ID_COLUMNS
+from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
+from usage_explore.results.types import Event
 
 _MAX_STYLED = 2_000
 """Rows up to which cells have display formats: pandas takes 0.1 ms per row."""
@@ -35,6 +43,27 @@ _LETTER_PIXELS, _PADDING_PIXELS, _MAX_WIDTH_PIXELS = 6.6, 18, 420
 
 RANK = "#"
 """Heading of a list's first column: the row's number, and the cell in which the keyboard enters the list."""
+
+_HEADINGS = {
+    "metric_key": "Metric",
+    "quantity": "Quantity",
+    "external_cost_amount": "Cost",
+    "external_cost_currency": "Cost currency",
+    "customer_id": "Customer",
+    "dimensions": "Dimensions",
+    "price_key": "Price",
+    "product_id": "Product",
+    "subscription_id": "Subscription",
+    "wallet_currency": "Wallet",
+    "ingested_at": "Ingested",
+    "idempotency_key": "Idempotency key",
+    "id": "Id",
+}
+"""The columns of the table of events beside its time."""
+
+_NUMBERS = ("quantity", "external_cost_amount")
+_MEASURED = ("metric_key", "price_key")
+"""Columns as wide as their longest value: Streamlit measures the first rows only, and would cut longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +177,47 @@ def width(label: str, texts: Sequence[str | None]) -> int:
         _MAX_WIDTH_PIXELS,
         _PADDING_PIXELS + ceil(_LETTER_PIXELS * max(len(text) for text in (label, *texts) if text is not None)),
     )
+
+
+def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, **options: Any) -> Any:
+    """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`."""
+    rows = [cells(event, timezone) for event in events]
+    time = f"Time ({timezone})"
+    columns = {RANK: ranks(len(rows))} if ranked else {}
+    columns[time] = texts(time, [row["timestamp"] for row in rows])
+    for name, heading in _HEADINGS.items():
+        if name in _NUMBERS:
+            columns[heading] = numbers(heading, [getattr(event, name) for event in events])
+        else:
+            values = [row[name] for row in rows]
+            shown = formatting.short_ids if name in (*ID_COLUMNS, "id") else None
+            pixels = "large" if name == "dimensions" else width(heading, values) if name in _MEASURED else None
+            columns[heading] = texts(heading, values, shown, width=pixels)
+    return draw(columns, alt="Usage events, newest first", **options)
+
+
+def counted(query: EventQuery, source: Source) -> str:
+    """The number of events of a query with its noun, also if counting exceeds the statement timeout."""
+    try:
+        return formatting.counted(source.count(query), "event")
+    except StatementTimeout:
+        return "More events than could be counted in time"
+
+
+def cells(event: Event, timezone: str) -> dict[str, str | None]:
+    """Every column of an event by its name, as text that parses to the same value; NULL is None."""
+    zone = ZoneInfo(timezone)
+    row: dict[str, str | None] = {"timestamp": formatting.timestamp(event.timestamp, zone)}
+    for name in _HEADINGS:
+        value = getattr(event, name)
+        if value is None:
+            row[name] = None
+        elif name == "ingested_at":
+            row[name] = formatting.timestamp(value, zone)
+        elif name in _NUMBERS:
+            row[name] = plain(value)
+        elif name == "dimensions":
+            row[name] = json_text(value)
+        else:
+            row[name] = str(value)
+    return row

@@ -13,11 +13,10 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.cache import Source
-from usage_explore.app.navigation import Pages, View, changed, follow, go, page_url, read_url, write_url
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.navigation import Pages, View, changed, follow, forget_old_url, go, page_url, read_url, write_url
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView
 from usage_explore.app.problems import no_events
 from usage_explore.app.query_edits import without_filters
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -47,7 +46,7 @@ def header(pages: Pages, view: View, source: Source, *, known_at: datetime, pinn
             "Time zone",
             _timezones(),
             key=key,
-            on_change=changed(key, view.in_timezone),
+            on_change=changed(key, view, view.in_timezone),
             label_visibility="collapsed",
             width=190,
             help="All bucket edges and all times on the page follow this zone.",
@@ -83,12 +82,12 @@ def linked_views(view: View, now: datetime) -> tuple[ExploreView, EventsView, Va
     return ExploreView(AggregateQuery(**query.shared_with(AggregateQuery), group_by="metric_key")), events, view
 
 
-def closable_heading(text: str, key: str, closed: Callable[[], View]) -> None:
+def closable_heading(text: str, key: str, view: View, closed: Callable[[], View]) -> None:
     """Draw the heading of an opened row, `text` in Markdown, with a button that goes to the view without it."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(text, width="content")
         st.space("stretch")
-        st.button("Close", type="tertiary", icon=":material/close:", key=key, on_click=lambda: go(closed))
+        st.button("Close", type="tertiary", icon=":material/close:", key=key, on_click=lambda: go(view, closed))
 
 
 def headline_number(value: str, meaning: str, help: str) -> None:
@@ -120,6 +119,7 @@ def opened_view(kind: type[_View]) -> tuple[_View, Source] | None:
 
     None after drawing a choice of organization, or how to load events. Raises `UsageExploreError`.
     """
+    forget_old_url()
     pairs = read_url()
     view = kind.from_params(pairs)
     organization_id = _chosen(view)
@@ -160,7 +160,7 @@ def _organization_picker(view: View) -> None:
         options,
         key=key,
         format_func=_organization_name,
-        on_change=changed(key, lambda picked: _with_organization(view, picked)),
+        on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
         label_visibility="collapsed",
         width=210,
         disabled=len(options) == 1,
@@ -204,7 +204,7 @@ def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
             key=key,
             format_func=_organization_name,
             placeholder="Choose an organization",
-            on_change=changed(key, lambda picked: _with_organization(view, picked)),
+            on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
             width=420,
         )
         return
@@ -212,6 +212,6 @@ def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
         st.button(
             _organization_name(organization_id),
             key=f"organization_{organization_id}",
-            on_click=lambda chosen=organization_id: go(lambda: _with_organization(view, chosen)),
+            on_click=lambda chosen=organization_id: go(view, lambda: _with_organization(view, chosen)),
             width=420,
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import sign_in
-from usage_explore.app.events import page as events
-from usage_explore.app.explore import page as explore
+from usage_explore.app import events, explore, sign_in
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
 from usage_explore.app.validate import page as validate

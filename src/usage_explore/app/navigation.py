@@ -13,8 +13,7 @@ from streamlit.navigation.page import Page
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from usage_explore.app import markdown
-from usage_explore.app.page_state import EventsView, ExploreView, Pairs
-from usage_explore.app.validate.view import ValidateView
+from usage_explore.app.page_state import EventsView, ExploreView, Pairs, ValidateView
 from usage_explore.errors import UsageExploreError
 from usage_explore.query import url_params
 from usage_explore.query.url_params import query_string
@@ -29,6 +28,7 @@ _RESEND_SECONDS = 3
 """How long a widget's new value is sent with every run."""
 
 _ABSENT = object()
+_NOTHING_WRITTEN: tuple[frozenset[Pairs], Pairs] = (frozenset(), ())
 
 
 class Pages(NamedTuple):
@@ -51,10 +51,14 @@ def follow(key: str, value: object) -> str:
     return key
 
 
-def go(view: Callable[[], View]) -> None:
-    """Show another view, as a new entry in the browser's history; if it is invalid or too long, say so and stay."""
+def go(drawn: View, edited: Callable[[], View]) -> None:
+    """Show another view, as a new entry in the browser's history; if it is invalid or too long, say so and stay.
+
+    `edited` changes the view that was drawn with the widget. If a click before it has changed the address bar, but not
+    the page yet, only the parameters that `edited` changes are changed: of two quick clicks both take effect.
+    """
     try:
-        pairs = view().to_params()
+        pairs = _merged(drawn, edited().to_params())
     except UsageExploreError as error:
         st.session_state["notice"] = str(error)
         return
@@ -64,9 +68,42 @@ def go(view: Callable[[], View]) -> None:
         st.session_state["notice"] = "That needs more filters than a link can hold; narrow it first."
 
 
-def changed(key: str, view: Callable[[Any], View]) -> Callable[[], None]:
-    """A widget's callback that shows `view(value)` for the widget's new value."""
-    return lambda: go(lambda: view(st.session_state[key]))
+def changed(key: str, drawn: View, edited: Callable[[Any], View]) -> Callable[[], None]:
+    """A widget's callback that shows `edited(value)` for the widget's new value; see `go`."""
+    return lambda: go(drawn, lambda: edited(st.session_state[key]))
+
+
+def _merged(drawn: View, edited: Pairs) -> Pairs:
+    """The parameters of the address bar, those replaced in which `edited` differs from the drawn view.
+
+    A cursor is left out, as it belongs to the filters that it was made with. Raises `QueryError` if the result is
+    invalid.
+    """
+    before = drawn.to_params()
+    try:
+        current = type(drawn).from_params(_current_url()).to_params()
+    except UsageExploreError:
+        return edited
+    if "organization_id" not in dict(current):
+        current = (*(pair for pair in before if pair[0] == "organization_id"), *current)
+    if sorted(current) == sorted(before):
+        return edited
+    edits = {
+        name
+        for name, _ in (*before, *edited)
+        if [pair for pair in before if pair[0] == name] != [pair for pair in edited if pair[0] == name]
+    }
+    if "organization_id" in edits:  # filters of another organization would match nothing
+        return edited
+    merged = tuple(
+        pair
+        for pair in (
+            *(pair for pair in current if pair[0] not in edits),
+            *(pair for pair in edited if pair[0] in edits),
+        )
+        if pair[0] != "cursor"
+    )
+    return type(drawn).from_params(merged).to_params()
 
 
 def fits(pairs: Pairs) -> bool:
@@ -91,6 +128,20 @@ def read_url() -> Pairs:
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 
+def _current_url() -> Pairs:
+    """The parameters last written, where the browser has not received them yet and sends older ones."""
+    pairs = read_url()
+    older, written = st.session_state.get("url_written", _NOTHING_WRITTEN)
+    return written if tuple(sorted(pairs)) in older else pairs
+
+
+def forget_old_url() -> None:
+    """Call when a page is drawn: older parameters in the address bar mean that the user went back to them."""
+    _, written = st.session_state.get("url_written", _NOTHING_WRITTEN)
+    if sorted(read_url()) != sorted(written):
+        st.session_state.pop("url_written", None)
+
+
 def write_url(pairs: Iterable[tuple[str, str]]) -> None:
     """Put the parameters into the address bar: a new entry in the browser's history if they differ."""
     values: defaultdict[str, list[str]] = defaultdict(list)
@@ -98,6 +149,10 @@ def write_url(pairs: Iterable[tuple[str, str]]) -> None:
         values[name].append(value)
     shown = {name: sorted(st.query_params.get_all(name)) for name in st.query_params}
     if {name: sorted(texts) for name, texts in values.items()} != shown:
+        older, written = st.session_state.get("url_written", _NOTHING_WRITTEN)
+        target = tuple((name, value) for name, texts in values.items() for value in texts)
+        before = {tuple(sorted(pairs)) for pairs in (written, read_url())}
+        st.session_state["url_written"] = ({*older, *before} - {tuple(sorted(target))}, target)
         st.query_params.from_dict(values)
 
 

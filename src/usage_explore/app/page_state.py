@@ -1,4 +1,4 @@
-"""The state of a page as a value: its query and its display options, such as the chart's kind or the selected event.
+"""The state of a page as a value: its query and its display options, such as the chart's kind or the open finding.
 
 A view is parsed from URL parameters and written as URL parameters. All faults of a link are reported together.
 """
@@ -6,6 +6,9 @@ A view is parsed from URL parameters and written as URL parameters. All faults o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Self, cast, get_args
@@ -17,11 +20,16 @@ from usage_explore.query import validators
 from usage_explore.query.base import START, Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import SeriesKind
+from usage_explore.validation import SEVERITIES, Finding
+from usage_explore.validation.finding import SUBJECTS
+from usage_explore.validation.registry import CHECKS
 
 ChartKind = Literal["bars", "lines", "area"]
 Span = tuple[datetime, datetime]
 Pairs = tuple[tuple[str, str], ...]
 """URL parameters as (name, value), in order; a name may repeat."""
+
+_IDENTITY = re.compile(r"[0-9a-f]{12}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,7 @@ class ExploreView:
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link; the start page if it has no parameter but `organization_id`. Raises `QueryError`."""
-        query_pairs, own, faults = _split(pairs, ("chart", "series", "span"))
-        values: dict[str, Any] = {}
-        for name, read in (("chart", _chart), ("series", _series), ("span", _span)):
-            if name in own:
-                try:
-                    values[name] = read(own[name])
-                except ValueError as error:
-                    faults.append(Fault(name, str(error)))
+        query_pairs, values, faults = _split(pairs, {"chart": _chart, "series": _series, "span": _span})
         query = _query(AggregateQuery, started(query_pairs, START["AggregateQuery"]), faults)
         return cls(cast("AggregateQuery", query), **values)
 
@@ -103,14 +104,7 @@ class EventsView:
     @classmethod
     def from_params(cls, pairs: Pairs) -> Self:
         """The view of a link. Raises `QueryError`."""
-        query_pairs, own, faults = _split(pairs, ("timezone", "event"))
-        values: dict[str, Any] = {}
-        for name, read in (("timezone", validators.zone_name), ("event", _event)):
-            if name in own:
-                try:
-                    values[name] = read(own[name])
-                except ValueError as error:
-                    faults.append(Fault(name, str(error)))
+        query_pairs, values, faults = _split(pairs, {"timezone": validators.zone_name, "event": _event})
         return cls(cast("EventQuery", _query(EventQuery, query_pairs, faults)), **values)
 
     def to_params(self) -> Pairs:
@@ -135,6 +129,89 @@ class EventsView:
         return dataclasses.replace(self, **changes)
 
 
+@dataclass(frozen=True)
+class ValidateView:
+    """The Validate page. An empty tuple does not filter the list of findings.
+
+    `customers` are ids, `metrics` metric keys; `finding` is the `identity` of the open finding.
+    """
+
+    path: ClassVar[str] = "validate"
+    query: Period
+    severities: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    customers: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    finding: str | None = None
+
+    @classmethod
+    def from_params(cls, pairs: Pairs) -> Self:
+        """The view of a link; last month if it has no parameter but `organization_id`. Raises `QueryError`."""
+        faults: list[Fault] = []
+        filters = {field: _read(name, read, pairs, faults) for field, (name, read) in _LISTS.items()}
+        opened = _read("finding", _finding, pairs, faults)
+        if len(opened) > 1:
+            faults.append(Fault("finding", "is given more than once; give it once"))
+        own = {"finding", *(name for name, _ in _LISTS.values())}
+        query_pairs = started(tuple(pair for pair in pairs if pair[0] not in own), START["Period"])
+        try:
+            query = Period.from_params(query_pairs)
+        except QueryError as error:
+            raise QueryError([*error.faults, *faults]) from None
+        if faults:
+            raise QueryError(faults)
+        return cls(query, **filters, finding=opened[0] if opened else None)
+
+    def to_params(self) -> Pairs:
+        """The view as URL parameters, without defaults."""
+        own = [(name, value) for field, (name, _) in _LISTS.items() for value in getattr(self, field)]
+        return (*explicit(self.query), *own, *((("finding", self.finding),) if self.finding else ()))
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of all times on the page."""
+        return self.query.timezone
+
+    def in_timezone(self, timezone: str) -> ValidateView:
+        """The same view in another time zone."""
+        return self.with_query(self.query.replace(timezone=timezone))
+
+    def with_query(self, query: Query) -> ValidateView:
+        """The view of another `Period`, without the open finding and the list's filters on customers and metrics."""
+        return ValidateView(cast("Period", query), self.severities, self.checks)
+
+    def replace(self, **changes: Any) -> ValidateView:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def listed(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """The findings that match the view's filters, in the given order."""
+        wanted = (
+            (self.severities, "severity"),
+            (self.checks, "check"),
+            (self.customers, "customer_id"),
+            (self.metrics, "metric_key"),
+        )
+        return tuple(
+            finding
+            for finding in findings
+            if all(not values or str(getattr(finding, field)) in values for values, field in wanted)
+        )
+
+
+def identity(finding: Finding) -> str:
+    """Twelve hexadecimal digits that identify a finding in a link, the same in every later validation."""
+    parts = [
+        finding.check,
+        rfc3339(finding.since),
+        rfc3339(finding.until),
+        *(str(getattr(finding, name)) for name in SUBJECTS),
+        type(finding.question).__name__,
+        finding.question.replace(as_of=None).query_string(),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
 def started(pairs: Pairs, start: Pairs) -> Pairs:
     """The parameters of a link's query, with those of the start page if it has none but `organization_id`."""
     return pairs if any(name != "organization_id" for name, _ in pairs) else (*pairs, *start)
@@ -145,15 +222,23 @@ def explicit(query: AggregateQuery | Period) -> Pairs:
     return started(query.to_params(), (("since", str(query.since)),))
 
 
-def _split(pairs: Pairs, names: tuple[str, ...]) -> tuple[Pairs, dict[str, str], list[Fault]]:
+def _split(pairs: Pairs, readers: Mapping[str, Callable[[str], Any]]) -> tuple[Pairs, dict[str, Any], list[Fault]]:
+    """The query's parameters, the display options that `readers` parse, and the faults of the options."""
     own: dict[str, str] = {}
+    values: dict[str, Any] = {}
     faults = []
     for name, value in pairs:
-        if name in names:
+        if name in readers:
             if name in own:
                 faults.append(Fault(name, "is given more than once; give it once"))
             own[name] = value
-    return tuple(pair for pair in pairs if pair[0] not in names), own, faults
+    for name, read in readers.items():
+        if name in own:
+            try:
+                values[name] = read(own[name])
+            except ValueError as error:
+                faults.append(Fault(name, str(error)))
+    return tuple(pair for pair in pairs if pair[0] not in readers), values, faults
 
 
 def _query(model: type[Query], pairs: Pairs, faults: list[Fault]) -> Query:
@@ -192,3 +277,46 @@ def _event(value: str) -> tuple[datetime, UUID]:
     if not slash:
         raise ValueError("is not a time and an id with / between them; select the event again")
     return validators.instant(moment).astimezone(UTC), validators.uuid(identity)
+
+
+def _read(name: str, read: Callable[[str], str], pairs: Pairs, faults: list[Fault]) -> tuple[str, ...]:
+    values = []
+    for value in (value for parameter, value in pairs if parameter == name):
+        try:
+            values.append(read(value))
+        except ValueError as error:
+            faults.append(Fault(name, str(error)))
+    return tuple(dict.fromkeys(values))
+
+
+def _severity(value: str) -> str:
+    return validators.choice(value, SEVERITIES)
+
+
+def _check(value: str) -> str:
+    if value not in CHECKS:
+        raise ValueError(f"{validators.shorten(value)} is not a check{validators.did_you_mean(value, CHECKS)}")
+    return value
+
+
+def _customer(value: str) -> str:
+    return str(validators.uuid(value))
+
+
+def _metric(value: str) -> str:
+    return validators.text(value, blank=True)
+
+
+def _finding(value: str) -> str:
+    if not _IDENTITY.fullmatch(value):
+        raise ValueError(f"{validators.shorten(value)} does not name a finding; open it from the list again")
+    return value
+
+
+_LISTS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "severities": ("severity", _severity),
+    "checks": ("check", _check),
+    "customers": ("about_customer", _customer),
+    "metrics": ("about_metric", _metric),
+}
+"""The list's filters: the view's field, its URL parameter (repeatable), and the parser of a value."""

@@ -17,7 +17,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from usage_explore import config
 from usage_explore.access.allow_list import EVERYTHING, Grant, People
 from usage_explore.access.bind_check import host_name, is_this_machine
-from usage_explore.app import markdown
 from usage_explore.config import Settings
 from usage_explore.errors import ConfigurationError, ScopeError
 
@@ -74,11 +73,8 @@ def admitted() -> bool:
         st.button("Sign in", on_click=st.login, key="sign_in", type="primary")
         return False
     if _granted(people, _user()) is None:
-        st.info(
-            f"You are signed in as {markdown.plain(_name())}, and no organization here is shown to you; "
-            "ask the administrator.",
-            icon=":material/info:",
-        )
+        st.info("No organization here is shown to you; ask the administrator.", icon=":material/info:")
+        _signed_in_as()
         st.button("Sign out", on_click=st.logout, key="sign_out")
         return False
     return True
@@ -104,8 +100,12 @@ def account() -> None:
     if not People(config.settings().people).required:
         return
     with st.popover("Account", icon=":material/person:"):
-        st.text(f"Signed in as {_name()}")  # no Markdown: an address is copied as it is
+        _signed_in_as()
         st.button("Sign out", on_click=st.logout, key="sign_out")
+
+
+def _signed_in_as() -> None:
+    st.text(f"Signed in as {_name()}")  # no Markdown: an address is copied as it is
 
 
 def sign_in_lacks() -> list[str]:
@@ -124,7 +124,7 @@ def sign_in_lacks() -> list[str]:
 def _check_sign_in(people: People) -> None:
     people.check()
     if lacking := sign_in_lacks():
-        raise ConfigurationError(f"Nobody can sign in yet; what is missing: {'; '.join(lacking)}.")
+        raise ConfigurationError(f"Sign-in is not configured; missing: {'; '.join(lacking)}.")
 
 
 def _granted(people: People, user: Mapping[str, Any]) -> Grant | None:
@@ -141,8 +141,8 @@ def _only_this_machine(settings: Settings) -> None:
     address = str(st.get_option("server.address") or "every address")
     if not is_this_machine(address):
         raise ConfigurationError(
-            f"This server listens at {address}, where others reach it, and nothing keeps them out; so nobody is let "
-            f"in. Make the table of who may see what ({settings.people}), or listen at 127.0.0.1. See SECURITY.md."
+            f"This server listens at {address}, which other machines can reach, without sign-in, so it shows no data. "
+            f"Make the table of who may see what ({settings.people}), or listen at 127.0.0.1. See SECURITY.md."
         )
     if not _is_own_name(st.context.headers.get("Host") or address, settings):
         raise ConfigurationError(MISDIRECTED)

@@ -5,12 +5,10 @@
 All times and exact numbers in a chart are text made here, so the browser's time zone and floats change nothing.
 """
 
-from usage_explore.charts.answer import MAX_MARKS, Kind, chart
-from usage_explore.charts.composition import AnswerChart, mark
+from usage_explore.charts.answer import MAX_MARKS, AnswerChart, Kind, brushed, chart, mark, picked
 from usage_explore.charts.labels import summary, undrawable
-from usage_explore.charts.palette import DARK, LIGHT, colors, theme
 from usage_explore.charts.picture import image
-from usage_explore.charts.selection import brushed, picked
+from usage_explore.charts.style import DARK, LIGHT, colors, theme
 
 __all__ = [
     "DARK",

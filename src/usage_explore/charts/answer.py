@@ -1,30 +1,49 @@
-"""The chart of an aggregate: stacked bars, lines or stacked areas, with unfinished and future buckets marked."""
+"""The chart of an aggregate, its combinations with other charts, and the buckets and series selected in it.
+
+In Vega-Lite, only the top level has a look, and data and selections are identified by name. So combined charts pass
+their look to the top, have data under unique names, and lose their selections; tooltips stay. Streamlit and
+JupyterChart report selections by name: `pick` (a click), `brush` (an interval of time), `legend`.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import altair as alt
 
-from usage_explore.charts import axes, labels, layers, palette, rows
-from usage_explore.charts.axes import millis
-from usage_explore.charts.composition import AnswerChart
-from usage_explore.charts.palette import Palette, theme
-from usage_explore.charts.selection import selections
+from usage_explore.charts import labels, layers, style
+from usage_explore.charts.picture import Drawn
+from usage_explore.charts.style import DARK, Palette, millis, theme
+from usage_explore.decimals import rfc3339
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import validators
+from usage_explore.query.base import parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.results import frames
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData
+    from usage_explore.results.types import AggregateData, Series
 
 Kind = Literal["bars", "lines", "area"]
 
 MAX_MARKS = 2_500
 """Bars of a chart; more are drawn as areas or lines."""
+
+_SELECTIONS = frozenset({"pick", "brush", "legend"})
+_LOOK = ("config", "background", "padding")
+_INDEPENDENT: dict[str, Any] = {
+    part: dict.fromkeys(("color", "stroke", "shape", "strokeDash", "fillOpacity"), "independent")
+    for part in ("scale", "legend")
+}
+"""Charts have separate colours and legends, as they may have different series."""
+
+_PART_WIDTH = 480
+"""Pixels of a chart that would fill its container, as a part of several."""
 
 
 def chart(
@@ -67,11 +86,11 @@ def chart(
         if len({*series_names}) < len(series_names):
             raise QueryError([Fault("names", "give two series one name; each needs another")])
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
-        shades = palette.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
+        shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
         drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
-    title = axes.title(describe(answer.query, whole_seconds=True), [*labels.notes(answer), *notes], width)
+    title = style.title(describe(answer.query, whole_seconds=True), [*labels.notes(answer), *notes], width)
     chart = AnswerChart(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
-    return axes.configured(chart, look)
+    return style.configured(chart, look)
 
 
 def _drawn(
@@ -83,31 +102,31 @@ def _drawn(
     series_names: Sequence[str],
     interactive: bool,
 ) -> tuple[list[alt.Chart], list[str]]:
-    drawn = rows.lines(answer, series_names)
+    drawn = layers.lines(answer, series_names)
     actual, notes = _fitting(kind, drawn, answer)
-    points = rows.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
-    bands = rows.buckets(answer, drawn)
+    points = layers.stacked(answer, drawn, stack=actual != "lines", zeros=actual != "bars")
+    bands = layers.buckets(answer, drawn)
     canvas = layers.Canvas(
         palette=look,
         colors={line.name: by_position.get(line.position, look.muted) for line in drawn},
         lines=drawn,
         buckets=len(answer.edges) - 1,
-        x=axes.time_axis(answer),
-        y=axes.value_axis(answer),
+        x=style.time_axis(answer),
+        y=style.value_axis(answer),
         legend=_legend(answer, height),
         interactive=interactive,
     )
     shapes = {
         "bars": lambda: layers.bars(canvas, points),
-        "lines": lambda: layers.curves(canvas, rows.ends(points)),
-        "area": lambda: layers.areas(canvas, rows.ends(points)),
+        "lines": lambda: layers.curves(canvas, layers.ends(points)),
+        "area": lambda: layers.areas(canvas, layers.ends(points)),
     }[actual]()
-    dotted = points if actual == "lines" and canvas.buckets <= layers.MAX_SPACED_BUCKETS else rows.lonely(points)
+    dotted = points if actual == "lines" and canvas.buckets <= layers.MAX_SPACED_BUCKETS else layers.lonely(points)
     if actual != "bars" and dotted:
         shapes += layers.dots(canvas, dotted)
     clickable = len(points) <= MAX_MARKS
     # the points are sent once: with the first layer that names them
-    shapes[0].data = layers.inline(rows.slim(points, clickable=clickable), "points")
+    shapes[0].data = layers.inline(layers.slim(points, clickable=clickable), "points")
     key, visible = layers.key(canvas), [*_future(answer, canvas, bands), *shapes]
     if not interactive:
         return [key, *visible], notes
@@ -136,14 +155,14 @@ def _own(
     return [given.get(label, default) for label, default in zip(known, defaults, strict=True)]
 
 
-def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[rows.Row]) -> list[alt.Chart]:
+def _future(answer: AggregateData, canvas: layers.Canvas, bands: list[layers.Row]) -> list[alt.Chart]:
     """The layers for the buckets that have not begun, after the last one with a value."""
     start = max((band["end"] for band in bands), default=millis(answer.edges[0]))
     end = millis(answer.edges[-1])
     return layers.not_yet(canvas, start, end) if start < end else []
 
 
-def _fitting(kind: Kind, drawn: tuple[rows.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
+def _fitting(kind: Kind, drawn: tuple[layers.Line, ...], answer: AggregateData) -> tuple[Kind, list[str]]:
     """The kind that can show these values, and notes on why it is not the requested one."""
     notes = []
     negative = any(value < 0 for line in drawn for value in line.values)
@@ -174,13 +193,196 @@ def _legend(answer: AggregateData, height: int) -> alt.Legend | None:
 
 def _empty(answer: AggregateData, look: Palette, interactive: bool) -> list[alt.Chart]:
     edges = {"start": millis(answer.edges[0]), "end": millis(answer.edges[-1]), "position": -1, "series": ""}
-    place = alt.X("start:Q", **axes.time_axis(answer))
+    place = alt.X("start:Q", **style.time_axis(answer))
     frame = alt.Chart(alt.InlineData(values=[edges])).mark_rect(opacity=0).encode(x=place, x2="end:Q")
     if interactive:
-        frame = frame.add_params(*selections(), alt.selection_point(name="legend", fields=["series"]))
+        frame = frame.add_params(*layers.selections(), alt.selection_point(name="legend", fields=["series"]))
     text = (
         alt.Chart(alt.InlineData(values=[{"text": labels.NO_EVENTS}]))
         .mark_text(fontSize=15, color=look.soft, x=alt.ExprRef("width / 2"), y=alt.ExprRef("height / 2"))
         .encode(text="text:N")
     )
     return [frame, text]
+
+
+class Mark(alt.LayerChart):
+    """A line at an instant with its text, made by `mark`."""
+
+
+class AnswerChart(Drawn):
+    """The chart of an aggregate. `+` adds a `mark` or another layer; `|` and `&` put charts beside and below it."""
+
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc] # `+` copies, then adds by this
+        if isinstance(other, Mark):
+            other = self._placed(other)
+        else:
+            _check_layer(other)
+        return super().__iadd__(other)
+
+    def __or__(self, other: Any) -> Any:
+        row: Any = Beside(hconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
+        return row | self | other
+
+    def __and__(self, other: Any) -> Any:
+        column: Any = Below(vconcat=[], resolve=_INDEPENDENT, **{name: self[name] for name in _LOOK})
+        return column & self & other
+
+    def _placed(self, mark: Mark) -> Any:
+        """The mark on this chart's time axis. Raises `QueryError` if it is outside."""
+        own: list[Any] = self.layer
+        x = next(layer.encoding.x for layer in own if layer.encoding.x is not alt.Undefined)
+        first, last = x["scale"].domain
+        look = theme(self.background == DARK.background)
+        placed: Any = mark.copy(deep=True)
+        instant = placed.data["values"][0]["at"]
+        if not first <= instant <= last:
+            since, until = (rfc3339(datetime.fromtimestamp(edge / 1000, UTC)) for edge in (first, last))
+            fault = Fault("time", f"lies outside the chart, which is from {since} to {until}; widen the window")
+            raise QueryError([fault])
+        for layer in placed.layer:
+            layer.encoding.x["scale"], layer.encoding.x["axis"] = x["scale"], x["axis"]
+            layer.mark["color"] = look.text
+            if layer.mark["type"] == "text" and 2 * instant > first + last:  # room is to its left
+                layer.mark["align"] = "right"
+        return placed
+
+
+class Beside(alt.HConcatChart):
+    """Charts beside each other; `|` puts another one to their right."""
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc] # likewise
+        return super().__ior__(_part(other))
+
+
+class Below(alt.VConcatChart):
+    """Charts below each other; `&` puts another one below them."""
+
+    def __iand__(self, other: Any) -> Any:  # type: ignore[misc] # likewise
+        return super().__iand__(_part(other))
+
+
+def mark(time: datetime | str, text: str) -> Mark:
+    """A line at `time` with `text` above it, to add to the chart of an aggregate.
+
+    >>> answer.chart() + charts.mark("2026-09-04T09:30:00Z", "release 4.2")  # doctest: +SKIP
+
+    Raises `QueryError` for a time without an offset, if `text` is no string, and if added to a chart without that time.
+    """
+    instant = parsed_instant("time", time)
+    if not isinstance(text, str):
+        raise QueryError([Fault("text", f"{validators.shorten(text)} is not a text; write what happened then")])
+    base = alt.Chart(alt.InlineData(values=[{"at": millis(instant), "text": text, "when": rfc3339(instant)}]))
+    shown = base.encode(x=alt.X("at:Q"), tooltip=[alt.Tooltip("text:N", title="mark"), alt.Tooltip("when:N")])
+    return Mark(
+        layer=[
+            shown.mark_rule(strokeWidth=1.5),
+            shown.mark_text(align="left", baseline="bottom", y=-2, fontSize=11).encode(text="text:N"),
+        ]
+    )
+
+
+def _check_layer(chart: Any) -> None:
+    """Raise `QueryError` for a layer with times on x: Vega-Lite would put them at other places than the buckets."""
+    spec = chart.to_dict() if isinstance(chart, alt.SchemaBase) else {}
+    pending = [spec]
+    while pending:
+        layer = pending.pop()
+        pending += layer.get("layer", [])
+        x = [layer.get("encoding", {}).get(name, {}) for name in ("x", "x2")]
+        if any(channel.get("type", "quantitative") != "quantitative" or "timeUnit" in channel for channel in x):
+            raise QueryError(
+                [
+                    Fault(
+                        "x",
+                        "is not in milliseconds, as the time axis of an answer's chart is; add "
+                        "charts.mark(time, text), or draw everything from answer.plot_frame",
+                    )
+                ]
+            )
+
+
+def _part(chart: Any) -> Any:
+    """A chart as a part of several: without look and selections, with unique names of data."""
+    if not isinstance(chart, AnswerChart):
+        return chart
+    spec: dict[str, Any] = {
+        name: value for name, value in chart.to_dict().items() if name not in (*_LOOK, "autosize", "$schema")
+    }
+    datasets = spec.pop("datasets", {})
+    if spec.get("width") == "container":
+        spec["width"] = _PART_WIDTH
+    own = hashlib.blake2b(json.dumps(spec).encode(), digest_size=6).hexdigest()
+    return alt.LayerChart.from_dict(_alone(spec, own, datasets))
+
+
+def _alone(value: Any, own: str, datasets: dict[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_alone(item, own, datasets) for item in value]
+    if not isinstance(value, dict):
+        return value
+    result = {}
+    for name, item in value.items():
+        if name == "params":
+            item = [param for param in item if param["name"] not in _SELECTIONS]
+        elif name == "data" and isinstance(item, dict) and "name" in item:
+            rows = datasets.get(item["name"])
+            item = {"values": rows} if rows is not None else {**item, "name": f"{item['name']} {own}"}
+        elif isinstance(item, dict) and _selected(item):
+            continue
+        if name != "data":
+            item = _alone(item, own, datasets)
+        if item != [] or name != "params":
+            result[name] = item
+    return result
+
+
+def _selected(channel: dict[str, Any]) -> bool:
+    """Whether an encoding depends on a removed selection."""
+    condition = channel.get("condition")
+    return isinstance(condition, dict) and condition.get("param") in _SELECTIONS
+
+
+def brushed(answer: AggregateData, selection: Any) -> tuple[datetime, datetime] | None:
+    """The brushed buckets as `[start, end)`, None without a brush.
+
+    A bucket is selected if its middle is; a brush between two middles selects the bucket it is in. `selection` is
+    Streamlit's (`event.selection`, or the event) or a JupyterChart's (`chart.selections`).
+    """
+    spans = _selection(selection, "brush")
+    if not isinstance(spans, Mapping) or not spans:
+        return None
+    low, high = sorted(float(end) for end in next(iter(spans.values())))
+    edges = [millis(edge) for edge in answer.edges]
+    inside = [index for index in range(len(edges) - 1) if low <= (edges[index] + edges[index + 1]) / 2 <= high]
+    if not inside:
+        middle = (low + high) / 2
+        inside = [index for index in range(len(edges) - 1) if edges[index] <= middle < edges[index + 1]]
+    return (answer.edges[inside[0]], answer.edges[inside[-1] + 1]) if inside else None
+
+
+def picked(answer: AggregateData, selection: Any) -> tuple[Series | None, datetime] | None:
+    """The clicked mark as (series, bucket start), None without a click.
+
+    The series is None if the click was on the whole bucket. A click on a bucket or series that this aggregate does not
+    have, because it was made on another one, is None.
+    """
+    marks = _selection(selection, "pick")
+    if isinstance(marks, Mapping):
+        marks = [marks]
+    if not isinstance(marks, Iterable):
+        return None
+    for mark in marks:
+        start = {millis(edge): edge for edge in answer.edges[:-1]}.get(round(float(mark.get("start") or 0)))
+        position = mark.get("position")
+        if start is None or (position is not None and int(position) >= len(answer.series)):
+            continue
+        return (answer.series[int(position)] if position is not None and int(position) >= 0 else None), start
+    return None
+
+
+def _selection(selection: Any, name: str) -> Any:
+    if isinstance(selection, Mapping):
+        part = selection.get("selection", selection).get(name)
+    else:
+        part = getattr(getattr(selection, "selection", selection), name, None)
+    return getattr(part, "value", part) if not isinstance(part, Mapping) else part

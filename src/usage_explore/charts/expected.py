@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
-from usage_explore.charts import axes, labels, layers
-from usage_explore.charts.axes import millis
-from usage_explore.charts.palette import Palette, theme
+from usage_explore.charts import labels, layers, style
 from usage_explore.charts.picture import Drawn
+from usage_explore.charts.style import Palette, millis, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.formatting import exact, short
 from usage_explore.query.describe import describe
@@ -61,7 +60,7 @@ def chart(
         raise QueryError([Fault("metric", reason)])
     look = theme(dark)
     rows = _rows(answer, since, until, expected)
-    channels = {"x": axes.time_axis(answer), "y": axes.value_axis(answer)}
+    channels = {"x": style.time_axis(answer), "y": style.value_axis(answer)}
     marked = [row for row in rows if row["marked"]]
     drawn = _band(look, channels) if expected else []
     drawn += [*_bars(look, channels, rows), _tooltips(channels, expected is not None)]
@@ -74,13 +73,13 @@ def chart(
         notes.append("Shaded: the finding")
     if expected:
         notes.append("Grey band: expected")
-    title = axes.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
+    title = style.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
     chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
-    return axes.configured(chart, look)
+    return style.configured(chart, look)
 
 
 def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Expected | None) -> list[dict[str, Any]]:
-    found = []
+    result = []
     points = answer.series[0].points if answer.series else ()
     totals = labels.bucket_totals(answer) if answer.series else []
     for place, (point, total, (start, end)) in enumerate(zip(points, totals, pairwise(answer.edges), strict=True)):
@@ -100,8 +99,8 @@ def _rows(answer: AggregateData, since: datetime, until: datetime, expected: Exp
         }
         if expected:
             row |= _expectation(expected, place)
-        found.append(row)
-    return found
+        result.append(row)
+    return result
 
 
 def _expectation(expected: Expected, place: int) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def _expectation(expected: Expected, place: int) -> dict[str, Any]:
 
 def _mark(marked: Sequence[dict[str, Any]], look: Palette, channels: dict[str, Any]) -> alt.Chart:
     row = {"start": marked[0]["start"], "end": marked[-1]["end"]}
-    base = alt.Chart(layers.inline([row], "marked")).mark_rect(color=look.hues[7], opacity=0.13)
+    base = alt.Chart(layers.inline([row], "marked")).mark_rect(color=look.hues[7], opacity=0.13, aria=False)
     encoded: alt.Chart = base.encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q")
     return encoded
 
@@ -127,8 +126,10 @@ def _band(look: Palette, channels: dict[str, Any]) -> list[alt.Chart]:
     base = alt.Chart(alt.NamedData(name=_BUCKETS)).transform_filter("isValid(datum.low)")
     x = alt.X("middle:Q", **channels["x"])
     return [
-        base.mark_area(color=look.other, opacity=0.28).encode(x=x, y=alt.Y("low:Q", **channels["y"]), y2="high:Q"),
-        base.mark_line(color=look.soft, strokeWidth=1.5, strokeDash=[4, 3]).encode(
+        base.mark_area(color=look.other, opacity=0.28, aria=False).encode(
+            x=x, y=alt.Y("low:Q", **channels["y"]), y2="high:Q"
+        ),
+        base.mark_line(color=look.soft, strokeWidth=1.5, strokeDash=[4, 3], aria=False).encode(
             x=x, y=alt.Y("expected:Q", **channels["y"])
         ),
     ]
@@ -142,9 +143,9 @@ def _bars(look: Palette, channels: dict[str, Any], rows: list[dict[str, Any]]) -
     )
     return layers.by_state(
         rows,
-        base.transform_filter("datum.complete").mark_bar(xOffset=gap, x2Offset=-gap, opacity=0.85),
+        base.transform_filter("datum.complete").mark_bar(xOffset=gap, x2Offset=-gap, opacity=0.85, aria=False),
         base.transform_filter("!datum.complete")
-        .mark_bar(xOffset=gap, x2Offset=-gap, fillOpacity=0.25, strokeWidth=1, strokeDash=[3, 2])
+        .mark_bar(xOffset=gap, x2Offset=-gap, fillOpacity=0.25, strokeWidth=1, strokeDash=[3, 2], aria=False)
         .encode(stroke=paint),
     )
 
@@ -158,9 +159,10 @@ def _tooltips(channels: dict[str, Any], expected: bool) -> alt.Chart:
     ]
     if expected:
         tips.append(alt.Tooltip("usual:N", title="Expected"))
+    spoken = "'; value: ' + datum.exact" + (" + '; expected: ' + datum.usual" if expected else "")
     encoded: alt.Chart = (
         alt.Chart(alt.NamedData(name=_BUCKETS))
         .mark_rect(opacity=0)
-        .encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q", tooltip=tips)
+        .encode(x=alt.X("start:Q", **channels["x"]), x2="end:Q", tooltip=tips, description=layers.spoken(spoken))
     )
     return encoded

@@ -1,18 +1,26 @@
-"""The layers of an aggregate's chart: the legend, the marks, and transparent marks for tooltips and clicks."""
+"""The layers of an aggregate's chart: their rows, the legend, the marks, and transparent marks for tooltips and clicks.
+
+Floats are for drawing only; texts are made from the exact numbers.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from usage_explore.charts.palette import Palette
-from usage_explore.charts.rows import Line, Row, split_tooltip
-from usage_explore.charts.selection import highlight, selections
+from usage_explore.charts import labels
+from usage_explore.charts.style import SHORT_NUMBER, Palette, millis
+from usage_explore.decimals import Number, exact_sum
+from usage_explore.formatting import exact
+
+if TYPE_CHECKING:
+    from usage_explore.results.types import AggregateData
 
 MAX_SPACED_BUCKETS = 60
 """Buckets up to which bars have gaps and lines have dots."""
@@ -27,6 +35,155 @@ _DASH = [3, 2]
 """Pixels of dashes and gaps."""
 
 _ESCAPED = re.compile(r"[\\\n\r\u2028\u2029]")
+
+Row = dict[str, Any]
+
+MAX_DRAWN_SERIES = 40
+"""Series of a chart; the smaller ones beyond are drawn as one."""
+
+MAX_TOOLTIP_SERIES = 20
+"""Series of a tooltip; it has the sum of those beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series as drawn: its value in each bucket, and its index in the aggregate, -1 for several series as one."""
+
+    name: str
+    kind: str
+    position: int
+    values: tuple[Number, ...]
+
+
+def lines(answer: AggregateData, names: Sequence[str]) -> tuple[Line, ...]:
+    """The series in drawing order; beyond `MAX_DRAWN_SERIES` the smallest ones as one line, before Other."""
+    result = [
+        Line(name, series.kind, position, tuple(point.value for point in series.points))
+        for position, (name, series) in enumerate(zip(names, answer.series, strict=True))
+    ]
+    if len(result) <= MAX_DRAWN_SERIES:
+        return tuple(result)
+    other = [line for line in result if line.kind == "other"]
+    kept = result[: MAX_DRAWN_SERIES - 1 - len(other)]
+    rest = result[len(kept) : len(result) - len(other)]
+    return (*kept, Line(f"{len(rest):,} more series", "rest", -1, _sums(rest)), *other)
+
+
+def stacked(answer: AggregateData, drawn: tuple[Line, ...], *, stack: bool, zeros: bool) -> list[Row]:
+    """One row per point: `low` and `high` on the value axis; stacked, negatives go down from zero.
+
+    Points of buckets that have not begun and hold nothing are left out, zeros too unless `zeros`.
+    """
+    result = []
+    for index, point in enumerate(answer.series[0].points):
+        up = down = 0.0
+        for line in drawn:
+            value = line.values[index]
+            if labels.has_not_begun(answer, point, value):
+                continue
+            size = float(value)
+            base = 0.0
+            if stack:
+                base = down if size < 0 else up
+                if size < 0:
+                    down += size
+                else:
+                    up += size
+            if value or zeros:
+                result.append(
+                    {
+                        "start": millis(point.start),
+                        "middle": (millis(point.start) + millis(point.end)) // 2,
+                        "end": millis(point.end),
+                        "index": index,
+                        "series": line.name,
+                        "position": line.position,
+                        "low": base,
+                        "high": base + size,
+                        "complete": point.complete,
+                    }
+                )
+    return result
+
+
+def slim(points: list[Row], *, clickable: bool) -> list[Row]:
+    """The points with the fields that their layers read; without `clickable`, also without those that clicks read."""
+    dropped = {"index"} if clickable else {"index", "start", "end", "position"}
+    return [{name: value for name, value in row.items() if name not in dropped} for row in points]
+
+
+def ends(points: list[Row]) -> list[Row]:
+    """The unfinished parts of lines and areas: incomplete points with their neighbours, in runs without a gap.
+
+    `run` is the same for all points of a run, and differs between the runs of a series.
+    """
+    result: list[Row] = []
+    for rows in _by_series(points):
+        joined = [
+            row
+            for place, row in enumerate(rows)
+            if not row["complete"] or any(not near["complete"] for near in _neighbours(rows, place))
+        ]
+        # before and after the complete points are separate runs
+        for run, members in groupby(enumerate(joined), key=lambda pair: pair[1]["index"] - pair[0]):
+            result += [{**row, "run": run} for _, row in members]
+    return result
+
+
+def lonely(points: list[Row]) -> list[Row]:
+    """The points without a neighbour in their series, which are in no line."""
+    return [row for rows in _by_series(points) for place, row in enumerate(rows) if not _neighbours(rows, place)]
+
+
+def buckets(answer: AggregateData, drawn: tuple[Line, ...]) -> list[Row]:
+    """One row per bucket that has begun or has a value: its texts, and `v0`, `v1`, … of the tooltip's series."""
+    shown, hidden = split_tooltip(drawn)
+    result = []
+    for index, (point, total) in enumerate(zip(answer.series[0].points, labels.bucket_totals(answer), strict=True)):
+        if labels.has_not_begun(answer, point, total) and not any(line.values[index] for line in drawn):
+            continue
+        row: Row = {
+            "start": millis(point.start),
+            "end": millis(point.end),
+            "position": -1,
+            "when": labels.bucket_label(answer, point),
+            "state": labels.state(answer, point),
+            "total": exact(total),
+            **{f"v{place}": exact(line.values[index]) for place, line in enumerate(shown)},
+        }
+        if hidden:
+            row["hidden"] = exact(exact_sum((line.values[index] for line in hidden), total * 0))
+        result.append(row)
+    return result
+
+
+def split_tooltip(drawn: tuple[Line, ...]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """The series in a tooltip, and those of which it has the sum."""
+    if len(drawn) <= MAX_TOOLTIP_SERIES:
+        return drawn, ()
+    other = tuple(line for line in drawn if line.kind == "other")
+    kept = drawn[: MAX_TOOLTIP_SERIES - len(other)]
+    return kept + other, drawn[len(kept) : len(drawn) - len(other)]
+
+
+def _by_series(points: list[Row]) -> list[list[Row]]:
+    result: dict[str, list[Row]] = {}
+    for row in points:
+        result.setdefault(row["series"], []).append(row)
+    return list(result.values())
+
+
+def _neighbours(rows: list[Row], place: int) -> list[Row]:
+    return [
+        rows[near]
+        for near in (place - 1, place + 1)
+        if 0 <= near < len(rows) and abs(rows[near]["index"] - rows[place]["index"]) == 1
+    ]
+
+
+def _sums(several: list[Line]) -> tuple[Number, ...]:
+    zero = several[0].values[0] * 0
+    return tuple(exact_sum(column, zero) for column in zip(*(line.values for line in several), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +248,19 @@ class Canvas:
         return alt.Scale(type="ordinal", domain=list(self.colors), range=values)
 
 
+def highlight() -> alt.Parameter:
+    """The selection `legend`: the series whose legend entries are clicked."""
+    return alt.selection_point(name="legend", fields=["series"], bind="legend")
+
+
+def selections() -> tuple[alt.Parameter, ...]:
+    """The selections `pick` and `brush`, for one layer of a chart."""
+    return (
+        alt.selection_point(name="pick", fields=["start", "position"], toggle=False),
+        alt.selection_interval(name="brush", encodings=["x"]),
+    )
+
+
 def inline(rows: list[Row], name: str) -> alt.InlineData:
     """The rows as a named data set; as JSON text, because Altair would validate and copy every row for seconds."""
     return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"), name=name)
@@ -99,14 +269,16 @@ def inline(rows: list[Row], name: str) -> alt.InlineData:
 def bands(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """A transparent band per bucket, with the exact value of every series in its tooltip."""
     band = alt.Chart(inline(rows, "buckets")).mark_rect(opacity=0)
-    encoded: alt.Chart = band.encode(x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines))
+    encoded: alt.Chart = band.encode(
+        x=canvas.place(), x2=alt.X2("end:Q"), tooltip=tooltip(canvas.lines), description=_SPOKEN_BUCKET
+    )
     return encoded
 
 
 def key(canvas: Canvas) -> alt.Chart:
     """The legend alone, as the first layer: Vega-Lite binds a selection to the legend of that only."""
     names = [{"series": line.name} for line in canvas.lines]
-    point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1)
+    point = alt.Chart(inline(names, "key")).mark_point(filled=True, size=0, opacity=1, aria=False)
     encoded: alt.Chart = point.encode(color=canvas.color(), shape=canvas.shape())
     return encoded.add_params(highlight()) if canvas.interactive else encoded
 
@@ -115,8 +287,10 @@ def not_yet(canvas: Canvas, start: int, end: int) -> list[alt.Chart]:
     """The part of the window that has not begun: shaded, so that it is not taken for zero."""
     base = alt.Chart(inline([{"start": start, "end": end, "middle": (start + end) // 2}], "not_yet"))
     return [
-        base.mark_rect(color=canvas.palette.grid, opacity=0.55).encode(x=canvas.place(), x2=alt.X2("end:Q")),
-        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8).encode(
+        base.mark_rect(color=canvas.palette.grid, opacity=0.55, aria=False).encode(
+            x=canvas.place(), x2=alt.X2("end:Q")
+        ),
+        base.mark_text(text="not yet", color=canvas.palette.soft, fontSize=12, baseline="top", y=8, aria=False).encode(
             x=canvas.place("middle")
         ),
     ]
@@ -143,13 +317,13 @@ def bars(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     return by_state(
         rows,
         base.transform_filter("datum.complete")
-        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap)
+        .mark_bar(strokeWidth=1, xOffset=gap, x2Offset=-gap, aria=False)
         .encode(
             fillOpacity=canvas.fill(),
             strokeOpacity=alt.StrokeOpacityValue(0, condition={"test": canvas.is_missing(), "value": 1}),
         ),
         base.transform_filter("!datum.complete")
-        .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap)
+        .mark_bar(strokeWidth=1, strokeDash=_DASH, xOffset=gap, x2Offset=-gap, aria=False)
         .encode(fillOpacity=canvas.pale()),
     )
 
@@ -165,10 +339,12 @@ def areas(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_area().encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
-        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1).encode(**shared),
-        end.mark_area().encode(**shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()),
-        end.mark_line(strokeWidth=1.5, strokeDash=_DASH).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_area(aria=False).encode(**shared, y2=alt.Y2("low:Q"), fillOpacity=canvas.fill()),
+        whole.transform_filter(canvas.is_missing()).mark_line(strokeWidth=1, aria=False).encode(**shared),
+        end.mark_area(aria=False).encode(
+            **shared, y2=alt.Y2("low:Q"), detail=alt.Detail("run:N"), fillOpacity=canvas.pale()
+        ),
+        end.mark_line(strokeWidth=1.5, strokeDash=_DASH, aria=False).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -192,8 +368,8 @@ def curves(canvas: Canvas, unfinished: list[Row]) -> list[alt.Chart]:
     whole = alt.Chart(alt.NamedData(name="points")).transform_filter("datum.complete")
     end = alt.Chart(inline(unfinished, "ends"))
     return [
-        whole.mark_line(strokeWidth=width, strokeJoin="round").encode(**shared, strokeDash=dashes),
-        end.mark_line(strokeWidth=width, strokeDash=[4, 4]).encode(**shared, detail=alt.Detail("run:N")),
+        whole.mark_line(strokeWidth=width, strokeJoin="round", aria=False).encode(**shared, strokeDash=dashes),
+        end.mark_line(strokeWidth=width, strokeDash=[4, 4], aria=False).encode(**shared, detail=alt.Detail("run:N")),
     ]
 
 
@@ -204,9 +380,11 @@ def dots(canvas: Canvas, rows: list[Row]) -> list[alt.Chart]:
     return by_state(
         rows,
         base.transform_filter("datum.complete")
-        .mark_point(filled=True, size=22, opacity=1)
+        .mark_point(filled=True, size=22, opacity=1, aria=False)
         .encode(color=canvas.color()),
-        base.transform_filter("!datum.complete").mark_point(size=26, **hollow).encode(stroke=canvas.stroke()),
+        base.transform_filter("!datum.complete")
+        .mark_point(size=26, aria=False, **hollow)
+        .encode(stroke=canvas.stroke()),
     )
 
 
@@ -218,7 +396,12 @@ def targets(canvas: Canvas, kind: str) -> alt.Chart:
             lookup="start",
             from_=alt.LookupData(data=alt.NamedData(name="buckets"), key="start", fields=_fields(canvas.lines)),
         )
-        .encode(color=canvas.color(), y=canvas.value(), tooltip=tooltip(canvas.lines))
+        .encode(
+            color=canvas.color(),
+            y=canvas.value(),
+            tooltip=tooltip(canvas.lines),
+            description=_spoken_point(canvas.lines),
+        )
     )
     if kind == "lines":
         marked = base.mark_point(filled=True, size=90, fillOpacity=0).encode(x=canvas.place("middle"))
@@ -231,7 +414,14 @@ def bucket_targets(canvas: Canvas, rows: list[Row]) -> alt.Chart:
     """Transparent marks for a chart with very many points: one per bucket, where a click selects the bucket."""
     base = alt.Chart(inline(rows, "buckets")).mark_rect(fillOpacity=0)
     return _selectable(
-        base.encode(x=canvas.place(), x2=alt.X2("end:Q"), color=canvas.color(), tooltip=tooltip(canvas.lines)), canvas
+        base.encode(
+            x=canvas.place(),
+            x2=alt.X2("end:Q"),
+            color=canvas.color(),
+            tooltip=tooltip(canvas.lines),
+            description=_SPOKEN_BUCKET,
+        ),
+        canvas,
     )
 
 
@@ -252,6 +442,26 @@ def tooltip(drawn: tuple[Line, ...]) -> list[alt.Tooltip]:
     if hidden:
         entries.append(alt.Tooltip("hidden:N", title=f"{len(hidden):,} more series"))
     return entries
+
+
+def _spoken_point(drawn: tuple[Line, ...]) -> alt.DescriptionValue:
+    """What a screen reader says of a point: its time, series, exact value and state; of the least series a rounded one.
+
+    The tooltip's texts, by the same look-up, so no data are added.
+    """
+    shown, _ = split_tooltip(drawn)
+    values = ", ".join(f"datum.v{index}" for index in range(len(shown)))
+    place = f"indexof({json.dumps([line.name for line in shown])}, datum.series)"
+    rounded = SHORT_NUMBER.replace("datum.value", "(datum.high - datum.low)")
+    return spoken(f"'; series: ' + datum.series + '; value: ' + ([{values}][{place}] || ({rounded}))")
+
+
+def spoken(between: str) -> alt.DescriptionValue:
+    """What a screen reader says of a mark: its time, a Vega expression for what is between, and its state."""
+    return alt.DescriptionValue(alt.ExprRef(f"'time: ' + datum.when + {between} + '; state: ' + datum.state"))
+
+
+_SPOKEN_BUCKET = spoken("'; total: ' + datum.total")
 
 
 def _property(name: str) -> str:

@@ -6,14 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.cli.init import init
-from usage_explore.cli.keys import keys
 from usage_explore.cli.load import load
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
 from usage_explore.cli.rollup import refresh_rollup, rollup
@@ -46,11 +44,56 @@ def main() -> None:
     """Explore metered usage events exactly, in an embedded PostgreSQL or in your own."""
 
 
-main.add_command(init)
-main.add_command(keys)
 main.add_command(load)
 main.add_command(rollup)
 main.add_command(validate)
+
+
+@main.command()
+@click.option(
+    "--events-per-day",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="chunks of 7 days",
+    help="Volume for which a hypertable's chunk interval is chosen.",
+)
+@click.option(
+    "--columnstore-after",
+    type=click.IntRange(0, 36_500),
+    metavar="DAYS",
+    show_default="7 for a new table",
+    help="Age at which chunks move to TimescaleDB's columnstore; 0 for never.",
+)
+@click.option("--migrate", is_flag=True, help="Turn a plain table with rows into a hypertable; it is locked meanwhile.")
+@click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
+@common
+def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
+    """Create the events table, or give an existing one the indexes and statistics that it lacks.
+
+    With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
+    there change only where an option asks for it.
+    """
+    from usage_explore.db import StorageOptions, catalog, ddl
+    from usage_explore.db.ddl import migrate_table
+
+    options = StorageOptions(
+        events_per_day=events_per_day,
+        columnstore_after=None if columnstore_after is None else timedelta(days=columnstore_after),
+        migrate=migrate,
+        distribute=distribute,
+    )
+    with connected() as (connection, settings):
+        created = ddl.ensure_schema(connection, settings.table, options)
+        connection.commit()
+        if not created:
+            migrate_table(connection, settings.table, options, click.echo)
+        relation = catalog.relation(connection, settings.table)
+    kind = "table"
+    if relation is not None and relation.hypertable:
+        kind = "hypertable"
+    elif relation is not None and relation.distributed:
+        kind = "distributed table"
+    click.echo(f"{'Created' if created else 'Already there:'} the {kind} {settings.table}.")
 
 
 @main.command()
@@ -111,7 +154,6 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
     """
     from usage_explore import config
     from usage_explore.access import bind_check
-    from usage_explore.cli.serve import launch
     from usage_explore.db import catalog, ddl
 
     settings = settings_in_force()
@@ -128,7 +170,9 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         if new and not no_demo:
             click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
             click.get_current_context().invoke(demo)
-    launch.app(settings, port, click.echo, host)
+    from usage_explore.cli import app_server
+
+    app_server.launch(settings, port, click.echo, host)
 
 
 @main.command()
@@ -139,12 +183,12 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
 def api(port: int | None, host: str) -> None:
     """Serve the HTTP API alone; Ctrl-C ends it. `usage-explore app` serves it too, beside the app."""
     from usage_explore.access import bind_check
-    from usage_explore.cli.serve import launch, uvicorn_server
+    from usage_explore.cli import uvicorn_server
 
     settings = settings_in_force()
     bind_check.check_api(host, settings)
-    port = launch.free_port(port, first=8600, host=host)
-    click.echo(f"The API is at {launch.address(host, port)}/api/openapi.json  (Ctrl-C ends it)")
+    port = uvicorn_server.free_port(port, first=8600, host=host)
+    click.echo(f"The API is at {uvicorn_server.address(host, port)}/api/openapi.json  (Ctrl-C ends it)")
     uvicorn_server.run(settings, host, port)
 
 
@@ -205,6 +249,51 @@ def organizations() -> None:
     """List the organizations in the table, one UUID per line."""
     with _reading() as store:
         click.echo("".join(f"{organization_id}\n" for organization_id in store.organizations()), nl=False)
+
+
+@main.group()
+def keys() -> None:
+    """API keys of the HTTP API, each for one organization. As soon as there is a key, the API requires one."""
+
+
+@keys.command(name="create")
+@click.option("--name", required=True, help="What or whom the key is for.")
+@organization
+@common
+def create_key(name: str) -> None:
+    """Create a key for one organization and print it; only its hash is stored."""
+    from usage_explore.access.api_keys import Keyring
+
+    settings = settings_in_force()
+    if settings.organization_id is None:
+        raise ConfigurationError("--organization-id: is missing; name the organization that the key opens")
+    if not name.strip() or not name.isprintable():
+        raise ConfigurationError("--name: write a few plain words, such as 'billing bot'")
+    text = Keyring(settings.keys).create(settings.organization_id, name.strip())
+    click.echo(f"A key for organization {settings.organization_id}; it is shown this once:", err=True)
+    click.echo(text)
+
+
+@keys.command(name="list")
+@common
+def list_keys() -> None:
+    """List the keys, oldest first: id, organization, when made, valid or revoked, name."""
+    from usage_explore.access.api_keys import Keyring
+
+    for key in Keyring(settings_in_force().keys).listed():
+        state = f"revoked {key.revoked}" if key.revoked else "valid"
+        click.echo(f"{key.id}  {key.organization_id}  made {key.created}  {state}  {key.name}")
+
+
+@keys.command(name="revoke")
+@click.argument("key_id", metavar="ID")
+@common
+def revoke_key(key_id: str) -> None:
+    """Revoke a key; running servers refuse it from their next request on."""
+    from usage_explore.access.api_keys import Keyring
+
+    key = Keyring(settings_in_force().keys).revoke(key_id)
+    click.echo(f"Revoked {key.id} ({key.name}).")
 
 
 @main.command()

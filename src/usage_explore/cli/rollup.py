@@ -73,11 +73,13 @@ def rollup(
     --forget change that for good, for every organization or with --organization-id for one. It is safe to run at any
     time, several times at once, and to interrupt.
     """
-    from usage_explore.rollup import overrides
-    from usage_explore.rollup.verify import SAMPLE
+    from usage_explore.rollup import refresh_run
+    from usage_explore.rollup.status import SAMPLE
 
-    wanted = dict(map(overrides.grain, keep)) | {overrides.dimension(each, "--leave-out"): None for each in leave_out}
-    forgotten = [overrides.dimension(each, "--forget") for each in forget]
+    wanted = dict(map(refresh_run.parse_keep, keep)) | {
+        refresh_run.parse_dimension(name, "--leave-out"): None for name in leave_out
+    }
+    forgotten = [refresh_run.parse_dimension(name, "--forget") for name in forget]
     _check_choice(wanted, forgotten, keep, leave_out)
     _check_together(
         {
@@ -123,18 +125,18 @@ def rollup(
 def _check_choice(
     wanted: dict[str, timedelta | None], forgotten: list[str], keep: tuple[str, ...], leave_out: tuple[str, ...]
 ) -> None:
-    named = [each.rpartition("=")[0] for each in keep] + [*leave_out, *forgotten]
-    twice = sorted({each for each in named if named.count(each) > 1})
+    named = [option.rpartition("=")[0] for option in keep] + [*leave_out, *forgotten]
+    twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
         raise ConfigurationError(f"--keep, --leave-out, --forget: {', '.join(twice)} is given twice; keep one")
 
 
 def _check_together(tasks: dict[str, bool], *, changing: bool) -> None:
-    given = [name for name, asked in tasks.items() if asked]
-    if len(given) > 1:
-        raise ConfigurationError(f"{', '.join(given)}: are tasks of their own; give one of them")
-    if changing and given and given != ["--every"]:
-        raise ConfigurationError(f"{given[0]}: changes nothing of what is kept; give --keep and the like alone")
+    chosen = [name for name, given in tasks.items() if given]
+    if len(chosen) > 1:
+        raise ConfigurationError(f"{', '.join(chosen)}: are tasks of their own; give one of them")
+    if changing and chosen and chosen != ["--every"]:
+        raise ConfigurationError(f"{chosen[0]}: changes nothing of what is kept; give --keep and the like alone")
 
 
 def refresh_rollup(connection: Connection, settings: Settings, added: int) -> None:
@@ -185,7 +187,7 @@ def _change(
     forgotten: list[str],
 ) -> None:
     """Store which dimensions to keep or to forget, and create a missing rollup. Raises `ScopeError`."""
-    from usage_explore.rollup import catalog, overrides
+    from usage_explore.rollup import catalog, refresh_run
 
     if not (wanted or forgotten):
         return
@@ -193,9 +195,9 @@ def _change(
         table = catalog.placed(connection, table)
     catalog.create(connection, table)
     if wanted:
-        overrides.wish(connection, table, wanted, settings.organization_id)
+        refresh_run.set_overrides(connection, table, wanted, settings.organization_id)
     if forgotten:
-        overrides.forget(connection, table, forgotten, settings.organization_id)
+        refresh_run.forget_overrides(connection, table, forgotten, settings.organization_id)
 
 
 def _refresh(connection: Connection, table: Table, settings: Settings, *, again: bool, showing: bool) -> None:
@@ -225,19 +227,19 @@ def _show(connection: Connection, table: Table) -> None:
 
 def _verify(connection: Connection, table: Table, sample: int | None) -> None:
     """Compare a sample of days, or all for None, with the events; exit code 1 on differences."""
-    from usage_explore.rollup import verify as comparison
+    from usage_explore.rollup import status as comparison
 
     table = _table_with_rollup(connection, table)
     with progress_bar("verify", "parts", shown=sys.stderr.isatty()) as progress:
-        found = comparison.verify(connection, table, sample=sample, progress=progress)
-    compared = f"{found.compared:,} of {found.days:,} days of ingestion compared with the events"
-    if not found.differing:
+        result = comparison.verify(connection, table, sample=sample, progress=progress)
+    compared = f"{result.compared:,} of {result.days:,} days of ingestion compared with the events"
+    if not result.differing:
         click.echo(f"{compared}: no difference.")
         return
-    for difference in found.differences:
+    for difference in result.differences:
         say(difference)
     click.echo(
-        f"{compared}: {found.differing:,} keys differ, {len(found.differences):,} are listed. `usage-explore rollup"
+        f"{compared}: {result.differing:,} keys differ, {len(result.differences):,} are listed. `usage-explore rollup"
         " --rebuild --since TIME --until TIME` counts what was ingested between the two again."
     )
     sys.exit(1)

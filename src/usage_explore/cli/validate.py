@@ -138,12 +138,12 @@ def validate(
 
 def _period(query: str, given: dict[str, Any]) -> Period:
     """The period that the options and a link ask for; last month where they name no window. Raises `QueryError`."""
-    asked = url_params.pairs(query)
+    pairs = url_params.pairs(query)
     for name, value in given.items():
-        asked += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
-    if not {"since", "until", "window"} & {name for name, _ in asked}:
-        asked.append(("window", "last_month"))
-    return Period.from_params(asked)
+        pairs += [(name, item) for item in (value if isinstance(value, tuple) else [value]) if item is not None]
+    if not {"since", "until", "window"} & {name for name, _ in pairs}:
+        pairs.append(("window", "last_month"))
+    return Period.from_params(pairs)
 
 
 def _check_paths(report: Path | None, json_: Path | None, read: list[Path]) -> None:

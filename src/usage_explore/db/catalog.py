@@ -1,4 +1,4 @@
-"""Tables and views in PostgreSQL's catalog: kind, size, columns, and how these differ from the documented ones."""
+"""Tables and views in the catalog: kind, size, columns, indexes, and how these differ from the documented ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import Index, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex
 
+from usage_explore.db import schema, timescale
 from usage_explore.db.schema import events_table, split_name
 from usage_explore.errors import TableMismatch
 from usage_explore.sql.identifiers import quoted
@@ -61,6 +65,30 @@ WHERE view_schema = %s AND view_name = %s
 _DISTRIBUTION = """
 SELECT column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition WHERE logicalrelid = %s AND partmethod = 'h'
 """
+
+_INDEXES = """
+SELECT i.relname, m.amname, x.indisunique AND x.indimmediate AND x.indpred IS NULL, x.indpred IS NULL,
+       array_agg(coalesce(a.attname, '') ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
+       array_agg((x.indoption[k.n - 1] & 1) = 1 ORDER BY k.n) FILTER (WHERE k.n <= x.indnkeyatts),
+       array_agg(coalesce(a.attname, '') ORDER BY k.n)
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid
+JOIN pg_am m ON m.oid = i.relam
+CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+LEFT JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = k.attnum
+WHERE x.indrelid = %s AND x.indisvalid
+GROUP BY i.relname, m.amname, x.indisunique, x.indimmediate, x.indpred
+ORDER BY i.relname
+"""
+
+_IS_DISTRIBUTED = "SELECT true FROM pg_dist_partition WHERE logicalrelid = to_regclass(%(name)s)"
+_DISTRIBUTED_SIZE = "SELECT citus_total_relation_size(to_regclass(%(name)s))"
+_SIZE = """
+SELECT sum(pg_total_relation_size(place)) FROM (
+    SELECT to_regclass(%(name)s) AS place UNION SELECT relid FROM pg_partition_tree(to_regclass(%(name)s))) AS places
+"""
+
+_STATISTICS = "SELECT stxname FROM pg_statistic_ext WHERE stxrelid = %s AND 'm' = ANY (stxkind)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +169,25 @@ def check_instants(connection: psycopg.Connection[tuple[Any, ...]], table_name: 
 
 
 def _extension_value(
-    connection: psycopg.Connection[tuple[Any, ...]], catalog: LiteralString, query: LiteralString, values: list[Any]
+    connection: psycopg.Connection[tuple[Any, ...]],
+    catalog: LiteralString,
+    query: LiteralString,
+    values: list[Any] | dict[str, Any],
 ) -> Any:
     """The first value of the query, None if the extension's catalog that it reads does not exist."""
     there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [catalog]).fetchone()
     row = connection.execute(query, values).fetchone() if there and there[0] else None
     return row and row[0]
+
+
+def table_size(connection: psycopg.Connection[tuple[Any, ...]], name: sql.Identifier) -> int:
+    """The bytes of a table with its indexes, on all workers and in all chunks and partitions; zero for a view."""
+    if chunks := timescale.size(connection, name):
+        return chunks
+    names = {"name": name.as_string(connection)}
+    distributed = _extension_value(connection, "pg_catalog.pg_dist_partition", _IS_DISTRIBUTED, names)
+    row = connection.execute(_DISTRIBUTED_SIZE if distributed else _SIZE, names).fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def documented() -> dict[str, tuple[str, bool]]:
@@ -164,13 +205,137 @@ def documented() -> dict[str, tuple[str, bool]]:
     }
 
 
-def misfits(found: Relation) -> list[str]:
+def misfits(current: Relation) -> list[str]:
     """A phrase for each documented column that is missing or of another type."""
     wrong = []
     for name, (type_, _) in documented().items():
-        column = found.columns.get(name)
+        column = current.columns.get(name)
         if column is None:
             wrong.append(f"{name} is missing")
         elif column.type not in FITTING[type_]:
             wrong.append(f"{name} is {column.type} instead of {type_}")
     return wrong
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingIndex:
+    """A valid index: its key columns with their direction, and all its columns ("" for expressions).
+
+    `whole` is False for a partial index.
+    """
+
+    name: str
+    method: str
+    unique: bool
+    whole: bool
+    keys: tuple[str, ...]
+    descending: tuple[bool, ...]
+    columns: frozenset[str]
+
+    def falls_short_of(self, wanted: Index) -> bool:
+        """Whether it is the wanted index of an older version: the same keys, fewer further columns."""
+        keys = tuple(_column(expression) for expression in wanted.expressions)
+        return self.name == wanted.name and self.keys == keys and self.columns < frozenset(_columns(wanted))
+
+    def serves(self, wanted: Index) -> bool:
+        """Whether a forward or backward scan can replace one of the wanted index."""
+        options = wanted.dialect_options["postgresql"]
+        keys = tuple(_column(expression) for expression in wanted.expressions)
+        included = options["include"] or ()
+        # The first key is always compared for equality, so its direction is free.
+        one_way = included or len(set(self.descending[1 : len(keys)])) <= 1
+        return bool(
+            self.method == (options["using"] or "btree")
+            and self.whole
+            and self.keys[: len(keys)] == keys
+            and one_way
+            and self.columns.issuperset(included)
+        )
+
+
+def existing_indexes(connection: psycopg.Connection[tuple[Any, ...]], current: Relation) -> list[ExistingIndex]:
+    """The table's valid indexes, by name."""
+    return [
+        ExistingIndex(name, method, unique, whole, tuple(keys), tuple(descending), frozenset(columns))
+        for name, method, unique, whole, keys, descending, columns in connection.execute(
+            _INDEXES, [current.oid]
+        ).fetchall()
+    ]
+
+
+def wanted_indexes(current: Relation) -> list[Index]:
+    """The indexes that this table should have, without those on missing columns."""
+    return [
+        index
+        for index in schema.indexes(_table_named(current))
+        if all(name in current.columns for name in _columns(index))
+    ]
+
+
+def missing_statistics(
+    connection: psycopg.Connection[tuple[Any, ...]], current: Relation
+) -> dict[str, tuple[str, str]]:
+    """The missing statistics objects, by name. Chunks of a hypertable cannot have any."""
+    if current.hypertable or current.kind != "table":
+        return {}
+    existing = {row[0] for row in connection.execute(_STATISTICS, [current.oid]).fetchall()}
+    return {name: columns for name, columns in schema.statistics(_table_named(current)).items() if name not in existing}
+
+
+def create_statistics(current: Relation, missing: dict[str, tuple[str, str]]) -> list[sql.Composed]:
+    """The statements that create the statistics objects; ANALYZE fills them."""
+    return [
+        sql.SQL("CREATE STATISTICS {} (mcv) ON {} FROM {}").format(
+            sql.Identifier(current.schema, name),
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.Identifier(current.schema, current.name),
+        )
+        for name, columns in missing.items()
+    ]
+
+
+def _table_named(current: Relation) -> Table:
+    """The events table with the name and schema of the relation."""
+    table = schema.events_table()
+    table.name, table.schema = current.name, current.schema
+    return table
+
+
+def create_index(index: Index, current: Relation) -> str:
+    """The statement that creates the index with the least locking for this kind of table.
+
+    It cannot run in a transaction, except for a unique index on a hypertable or any on a partitioned table.
+    """
+    statement = str(CreateIndex(index).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
+    if blocks_writers(index, current):
+        return statement
+    if current.hypertable:
+        return f"{statement} WITH (timescaledb.transaction_per_chunk)"
+    return statement.replace("INDEX ", "INDEX CONCURRENTLY ", 1)
+
+
+def drop_index(name: str, current: Relation) -> sql.Composed:
+    """The statement that drops an index, without blocking writers if this kind of table allows it."""
+    blocked = current.hypertable or current.kind == "partitioned table"
+    kind = sql.SQL("DROP INDEX {}" if blocked else "DROP INDEX CONCURRENTLY {}")
+    return kind.format(sql.Identifier(current.schema, name))
+
+
+def blocks_writers(index: Index, current: Relation) -> bool:
+    """Whether creating the index blocks writers."""
+    return current.kind == "partitioned table" or (current.hypertable and bool(index.unique))
+
+
+def index_purpose(index: Index) -> str:
+    """The purpose of the index: the last word of its name."""
+    return str(index.name).rpartition("_")[2]
+
+
+def _columns(index: Index) -> list[str]:
+    included = index.dialect_options["postgresql"]["include"] or ()
+    return [*(_column(expression) for expression in index.expressions), *included]
+
+
+def _column(expression: Any) -> str:
+    """The name of the column that an index orders by."""
+    return str(getattr(expression, "element", expression).name)

@@ -284,7 +284,7 @@ class _Server:
                 with timeouts.Connection.connect(
                     url.format("postgres"), autocommit=True, connect_timeout=_CONNECT_SECONDS
                 ) as connection:
-                    connection.patience = _MAX_START_SECONDS
+                    connection.max_silence_seconds = _MAX_START_SECONDS
                     query = "SELECT FROM pg_database WHERE datname = %s"
                     if connection.execute(query, [DATABASE]).fetchone() is None:
                         connection.execute(f"CREATE DATABASE {DATABASE}")

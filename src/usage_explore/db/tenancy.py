@@ -88,10 +88,10 @@ class Scope:
             return (self.organization_id,)
         try:
             with connection.begin_nested():
-                found = connection.execute(filters.organizations(table)).scalars().all()
+                owners = connection.execute(filters.organizations(table)).scalars().all()
         except NotSupportedError:  # by Citus
-            found = connection.execute(filters.organizations(table, distributed=True)).scalars().all()
-        return tuple(organization_id for organization_id in found if self.may_see(organization_id))
+            owners = connection.execute(filters.organizations(table, distributed=True)).scalars().all()
+        return tuple(organization_id for organization_id in owners if self.may_see(organization_id))
 
     def _check_own(self, connection: Connection, table: Table, own: UUID) -> None:
         """Raise `ScopeError` for the scope's organization if the table has events, but none of its are visible."""
@@ -108,7 +108,7 @@ class Scope:
         now = time.monotonic()
         if now - self.seen.get(organization_id, -_CACHE_SECONDS) < _CACHE_SECONDS:
             return True
-        found = bool(connection.execute(filters.holds(table, organization_id)).scalar_one())
-        if found:
+        has_events = bool(connection.execute(filters.holds(table, organization_id)).scalar_one())
+        if has_events:
             self.seen[organization_id] = now
-        return found
+        return has_events

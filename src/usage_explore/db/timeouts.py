@@ -1,21 +1,25 @@
-"""Connection parameters and time limits: a silent network or server ends a statement with an error."""
+"""Connection parameters, time limits and cancellation: every statement ends, whatever network, server and client do."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine, event
 
 from usage_explore.errors import ConfigurationError
 
 _T = TypeVar("_T")
 
-PATIENCE = 5.0
+MAX_SILENCE_SECONDS = 5.0
 """Seconds without a byte after which a connection without a running statement is closed."""
 
 _NETWORK_LIMITS: dict[str, Any] = {
@@ -40,6 +44,9 @@ SESSION = {
     "default_transaction_deferrable": "off",
 }
 """Session settings that results or errors depend on; they override those of the role and the database."""
+
+_RETRY_SECONDS = 0.1
+"""Time between attempts to cancel: the next statement may be about to begin."""
 
 
 def parameters(url: str, settings: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -70,18 +77,18 @@ class Connection(psycopg.Connection[Any]):
     """A connection that is closed if the server is silent.
 
     TCP time-outs detect a lost host, but not a server, pooler or proxy that accepts a statement and never answers. So
-    after `patience` seconds without a byte in either direction the connection is closed, and the statement ends with
+    after `max_silence_seconds` without a byte in either direction the connection is closed, and the statement ends with
     `psycopg.OperationalError`.
     """
 
-    patience: float = PATIENCE
+    max_silence_seconds: float = MAX_SILENCE_SECONDS
 
     def allow(self, statement_timeout: timedelta) -> None:
-        """Wait for each statement as long as its timeout, and `PATIENCE` for the message that it was cancelled."""
-        self.patience = statement_timeout.total_seconds() + PATIENCE
+        """Wait for each statement as long as its timeout, and `MAX_SILENCE_SECONDS` for the message of its end."""
+        self.max_silence_seconds = statement_timeout.total_seconds() + MAX_SILENCE_SECONDS
 
     def wait(self, gen: PQGen[_T], *args: Any, **options: Any) -> _T:
-        """Psycopg's wait, with the limit of `patience`."""
+        """Psycopg's wait, with the limit of `max_silence_seconds`."""
         return super().wait(self._patient(gen), *args, **options)
 
     def _patient(self, gen: PQGen[_T]) -> PQGen[_T]:
@@ -92,11 +99,87 @@ class Connection(psycopg.Connection[Any]):
                 ready = yield wanted
                 if ready:
                     last_byte = time.monotonic()
-                elif time.monotonic() - last_byte > self.patience:
+                elif time.monotonic() - last_byte > self.max_silence_seconds:
                     gen.close()
                     self.close()
-                    raise psycopg.OperationalError(f"no byte was received for {self.patience:g} seconds")
+                    raise psycopg.OperationalError(f"no byte was received for {self.max_silence_seconds:g} seconds")
                 wanted = gen.send(ready)
         except StopIteration as done:
             result: _T = done.value
             return result
+
+
+class HeldConnections:
+    """The connections that a request holds at this moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[psycopg.Connection[Any]] = []
+
+    def add(self, connection: psycopg.Connection[Any]) -> None:
+        """Add a connection that left the pool."""
+        with self._lock:
+            self._held.append(connection)
+
+    def remove(self, connection: psycopg.Connection[Any]) -> None:
+        """Remove a connection that returns to the pool."""
+        with self._lock:
+            if connection in self._held:
+                self._held.remove(connection)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it holds a connection."""
+        return bool(self._held)
+
+    def cancel(self) -> None:
+        """Cancel the statements on its connections; meanwhile, none returns to the pool and to another request."""
+        with self._lock:
+            for connection in self._held:
+                with contextlib.suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=1)
+
+
+_current: ContextVar[HeldConnections | None] = ContextVar("held_connections", default=None)
+_holders: set[HeldConnections] = set()
+
+
+def watch(engine: Engine) -> None:
+    """Record which connections of the engine's pool each request holds."""
+    if not event.contains(engine, "checkout", _checkout):
+        event.listen(engine, "checkout", _checkout)
+        event.listen(engine, "checkin", _checkin)
+        event.listen(engine, "invalidate", _checkin)  # a lost connection is checked in as None
+
+
+@contextlib.contextmanager
+def cancellable(held: HeldConnections | None = None) -> Iterator[HeldConnections]:
+    """All connections taken inside the block, also by threads started in it, belong to one `HeldConnections`."""
+    held = held or HeldConnections()
+    token = _current.set(held)
+    try:
+        yield held
+    finally:
+        _current.reset(token)
+
+
+def cancel_all(max_seconds: float) -> None:
+    """Cancel all running statements, repeatedly, until no request holds a connection or after `max_seconds`."""
+    until = time.monotonic() + max_seconds
+    while (busy := [held for held in list(_holders) if held.is_held]) and time.monotonic() < until:
+        for held in busy:
+            held.cancel()
+        time.sleep(_RETRY_SECONDS)
+
+
+def _checkout(connection: psycopg.Connection[Any], *_: object) -> None:
+    if (held := _current.get()) is not None:
+        _holders.add(held)
+        held.add(connection)
+
+
+def _checkin(connection: psycopg.Connection[Any] | None, *_: object) -> None:
+    if connection is not None and (held := _current.get()) is not None:
+        held.remove(connection)
+        if not held.is_held:
+            _holders.discard(held)

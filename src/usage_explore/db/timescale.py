@@ -128,7 +128,7 @@ def size(connection: Connection, name: sql.Identifier) -> int | None:
     row = connection.execute("SELECT to_regclass('timescaledb_information.hypertables') IS NOT NULL").fetchone()
     if not (row and row[0]):
         return None
-    found = connection.execute(
+    row = connection.execute(
         sql.SQL(
             "SELECT {}.hypertable_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
             " JOIN timescaledb_information.hypertables ON hypertable_schema = nspname AND hypertable_name = relname"
@@ -136,7 +136,7 @@ def size(connection: Connection, name: sql.Identifier) -> int | None:
         ).format(extension(connection)),
         [name.as_string(connection)],
     ).fetchone()
-    return int(found[0] or 0) if found else None
+    return int(row[0] or 0) if row else None
 
 
 def has_columnstore(connection: Connection) -> bool:

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from usage_explore.demo import business
-from usage_explore.demo.business import Customers, customers
-from usage_explore.demo.draws import Draws, Knots, Whole
+from usage_explore.demo.business import Customers, Draws, Knots, Whole, customers
 
 EVENT = np.dtype(
     [

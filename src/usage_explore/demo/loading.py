@@ -1,4 +1,9 @@
-"""Append missing demo events to an events table, day by day."""
+"""Append missing demo events to an events table, day by day, and record them in a ledger of two tables.
+
+The ledger has a row for each day and one for each planted incident, with the name of the events table in a column. Its
+tables are in the connection's default schema. They are written in the transaction that adds the events, so that an
+interrupted process leaves whole days and a correct ledger.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +16,14 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import class_row
 from sqlalchemy import Table
 
 from usage_explore.console import progress_bar
+from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
-from usage_explore.demo import ledger
 from usage_explore.demo.business import ORGANIZATIONS, TENANTS
 from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
-from usage_explore.demo.ledger import Connection
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalog
@@ -31,6 +36,33 @@ DEFAULT_DAYS = 120
 """Days of a new demo before the day it is loaded until."""
 
 _MIN_UNTIL, _MAX_UNTIL = datetime(1971, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
+
+_DAYS_TABLE = "usage_explore_demo"
+_INCIDENTS_TABLE = "usage_explore_demo_incidents"
+_CREATE_LEDGER = """
+CREATE TABLE IF NOT EXISTS usage_explore_demo (
+    events_table text NOT NULL,
+    day date NOT NULL,
+    seed bigint NOT NULL,
+    per_day integer NOT NULL,
+    loaded_until timestamptz NOT NULL,
+    events bigint NOT NULL,
+    PRIMARY KEY (events_table, day)
+);
+CREATE TABLE IF NOT EXISTS usage_explore_demo_incidents (
+    events_table text NOT NULL,
+    kind text NOT NULL,
+    day date NOT NULL,
+    organization_id uuid NOT NULL,
+    customer_id uuid,
+    metric_key text,
+    starts timestamptz NOT NULL,
+    ends timestamptz NOT NULL,
+    events bigint NOT NULL,
+    sentence text NOT NULL,
+    PRIMARY KEY (events_table, kind, day)
+);
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +147,8 @@ def append(
         now = _value(connection, sql.SQL("SELECT clock_timestamp()"))
         reach = (until or now).astimezone(UTC)
         key = _key(connection, table)
-        ledger.create(connection)
-        ledger.lock(connection)
+        _create_ledger(connection)
+        _lock_ledger(connection)
         stored = _stored_demo(connection, table, key, force=force)
         demo = _Demo(
             table=catalog.placed(connection, table),
@@ -124,7 +156,7 @@ def append(
             seed=_chosen("seed", seed, stored and stored[0], DEFAULT_SEED),
             per_day=_chosen("per_day", per_day, stored and stored[1], EVENTS_PER_DAY),
         )
-        before = ledger.loaded(connection, demo.key)
+        before = _loaded(connection, demo.key)
     first = min(before, default=reach.date() - timedelta(days=days))
     span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
     missing = [day for day in span if _is_missing(before.get(day), day, reach)]
@@ -146,15 +178,24 @@ def append(
 
 def incidents(connection: Connection) -> list[Incident]:
     """The incidents planted in this database's demo data, oldest first; empty without a demo."""
-    return ledger.incidents(connection)
+    with connection.cursor() as cursor:
+        (exists,) = cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [_INCIDENTS_TABLE]).fetchone() or (False,)
+    if not exists:
+        return []
+    with connection.cursor(row_factory=class_row(Incident)) as cursor:
+        cursor.execute(
+            "SELECT kind, day, organization_id, customer_id, metric_key, starts, ends, events, sentence"
+            " FROM usage_explore_demo_incidents ORDER BY starts, kind, events_table"
+        )
+        return cursor.fetchall()
 
 
 def started(connection: Connection, table: Table) -> bool:
     """Whether the events table has a demo, complete or not, that `append` would continue."""
-    name = sql.Literal(ledger.DAYS_TABLE)
+    name = sql.Literal(_DAYS_TABLE)
     if _value(connection, sql.SQL("SELECT to_regclass({}) IS NULL").format(name)):
         return False
-    return ledger.made_with(connection, _key(connection, table)) is not None
+    return _made_with(connection, _key(connection, table)) is not None
 
 
 def _check(seed: int | None, until: datetime | None, days: int, per_day: int | None) -> None:
@@ -178,14 +219,14 @@ def _stored_demo(connection: Connection, table: Table, key: str, *, force: bool)
     The ledger of a demo whose table was emptied is deleted. Raises `ConfigurationError` for demo events without a
     ledger, and, without `force`, for other organizations' events without a demo.
     """
-    stored = ledger.made_with(connection, key)
+    stored = _made_with(connection, key)
     has_demo_events = _has_any(connection, table, _demo_organizations())
     if stored and not has_demo_events:
-        ledger.forget(connection, key)
+        _forget(connection, key)
         stored = None
     if has_demo_events and not stored:
         raise ConfigurationError(
-            f"table: {key} holds demo events that {ledger.DAYS_TABLE} does not record, so the missing ones are"
+            f"table: {key} holds demo events that {_DAYS_TABLE} does not record, so the missing ones are"
             " unknown; use a database of its own for the demo"
         )
     if not stored and not force and _has_any(connection, table, _other_organizations()):
@@ -212,8 +253,8 @@ def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bo
 def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime) -> int:
     """Append the day's events that have arrived since the last run; returns their number."""
     with connection.transaction():
-        ledger.lock(connection)
-        since = ledger.loaded(connection, demo.key).get(day)
+        _lock_ledger(connection)
+        since = _loaded(connection, demo.key).get(day)
         if not _is_missing(since, day, until):
             return 0
         seen = -1 if since is None else _microseconds(since)
@@ -233,10 +274,10 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime)
                     rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
             if tenant == MAIN:
                 for incident in planted(demo.seed, day, rows, until):
-                    ledger.record_incident(connection, demo.key, incident)
+                    _record_incident(connection, demo.key, incident)
             added += len(fresh)
             total += len(rows)
-        ledger.record_day(connection, demo.key, day, seed=demo.seed, per_day=demo.per_day, until=until, events=total)
+        record_day(connection, demo.key, day, seed=demo.seed, per_day=demo.per_day, until=until, events=total)
     return added
 
 
@@ -299,3 +340,72 @@ def _vacuum(connection: Connection, demo: _Demo) -> None:
         connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(demo.name))
     finally:
         connection.autocommit = False
+
+
+def _create_ledger(connection: Connection) -> None:
+    """Create both tables where missing; concurrent calls wait for each other."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('usage-explore demo'))")
+    connection.execute(_CREATE_LEDGER)
+
+
+def _lock_ledger(connection: Connection) -> None:
+    """Let other demos wait until the transaction ends; readers do not wait."""
+    connection.execute("LOCK TABLE usage_explore_demo IN SHARE ROW EXCLUSIVE MODE")
+
+
+def _loaded(connection: Connection, events_table: str) -> dict[date, datetime]:
+    """Day -> the instant up to which its arrivals are in the events table."""
+    rows = connection.execute(
+        "SELECT day, loaded_until FROM usage_explore_demo WHERE events_table = %s", [events_table]
+    )
+    return dict(rows)
+
+
+def _made_with(connection: Connection, events_table: str) -> tuple[int, int] | None:
+    """(seed, per_day) of the demo in the events table; None without a demo."""
+    row = connection.execute(
+        "SELECT seed, per_day FROM usage_explore_demo WHERE events_table = %s LIMIT 1", [events_table]
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def _forget(connection: Connection, events_table: str) -> None:
+    """Delete the rows of an events table that was emptied or recreated."""
+    for table in (_DAYS_TABLE, _INCIDENTS_TABLE):
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE events_table = %s").format(sql.Identifier(table)),
+            [events_table],
+        )
+
+
+def record_day(
+    connection: Connection, events_table: str, day: date, *, seed: int, per_day: int, until: datetime, events: int
+) -> None:
+    """Record that the day's arrivals up to `until` are in the table, `events` in number."""
+    connection.execute(
+        "INSERT INTO usage_explore_demo (events_table, day, seed, per_day, loaded_until, events)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (events_table, day)"
+        " DO UPDATE SET loaded_until = excluded.loaded_until, events = excluded.events",
+        [events_table, day, seed, per_day, until, events],
+    )
+
+
+def _record_incident(connection: Connection, events_table: str, incident: Incident) -> None:
+    """Record an incident, or the number of its events that have arrived since."""
+    connection.execute(
+        "INSERT INTO usage_explore_demo_incidents (events_table, kind, day, organization_id, customer_id,"
+        " metric_key, starts, ends, events, sentence) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (events_table, kind, day) DO UPDATE SET events = excluded.events",
+        [
+            events_table,
+            incident.kind,
+            incident.day,
+            incident.organization_id,
+            incident.customer_id,
+            incident.metric_key,
+            incident.starts,
+            incident.ends,
+            incident.events,
+            incident.sentence,
+        ],
+    )

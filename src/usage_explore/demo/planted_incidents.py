@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from usage_explore.demo import business
-from usage_explore.demo.business import customers
-from usage_explore.demo.draws import Draws
+from usage_explore.demo.business import Draws, customers
 from usage_explore.demo.events import ABSENT, DAY, EVENTS_PER_DAY, HOUR, Rows, day_start, events, ordinary_day
 
 CYCLE_DAYS = 42

@@ -29,7 +29,7 @@ def detect(
     `groups`: intp, (series,), numbers from 0. Series with the same number belong together (a customer's metrics);
     where many of a group move at the same step (a holiday), they are one anomaly. Default: all series are one group.
     `learned`: float64, (series, time), the values that expectations are learned from. Default: `values` with silences
-    filled, see `detector.silences`.
+    filled, see `detector.breaks`.
 
     Silences of two weeks or more are not judged. For a series without negative values, no bound is below 0.
     Raises `ValueError` for other shapes, infinite values and a season below 1.

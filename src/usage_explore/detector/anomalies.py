@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.detector.baseline import SEASONS_LEARNED
-from usage_explore.detector.levels import MIN_LEVEL_LENGTH
+from usage_explore.detector.breaks import MIN_LEVEL_LENGTH
 from usage_explore.detector.ordering import Floats, runs
-from usage_explore.detector.scoring import Scores
+from usage_explore.detector.scoring import SEASONS_LEARNED, Scores
 
 Kinds = npt.NDArray[np.uint8]
 Groups = npt.NDArray[np.intp]

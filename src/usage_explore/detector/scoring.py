@@ -1,4 +1,7 @@
-"""The score of every point: its distance from what is expected from both sides, in half bands."""
+"""The score of every point: its distance from what is expected from both sides, in half bands.
+
+The expectation is learned from points of the same phase, the band from the usual deviation from it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from usage_explore.detector.baseline import SEASONS_LEARNED, deviation, expectation, level_window
-from usage_explore.detector.levels import Shifts, leveled, new_levels
-from usage_explore.detector.ordering import Floats
-from usage_explore.detector.silences import filled, long_silences, silences
+from usage_explore.detector.breaks import Shifts, filled, leveled, long_silences, new_levels, silences
+from usage_explore.detector.ordering import Floats, Ordered, Places, before, earlier
+
+SEASONS_LEARNED = 8
+"""Earlier points of the same phase ("the last 8 Mondays") that make an expectation."""
+
+MIN_SEASONS_KNOWN = 3
+"""Known points of the same phase without which a point has no expectation."""
+
+MIN_LEVEL_STEPS = 14
+"""Steps of the level's window, at least; the window is a whole number of seasons."""
+
+MIN_RESIDUALS_KNOWN = 14
+"""Known residuals without which a deviation is unknown (fewer where the seasons learned from are shorter)."""
+
+_LEVELS_PER_WINDOW = 32  # times that the level is computed anew within one window
+_COMPARABLE_SHARE = 1 / 16  # levels above this share of the usual size are compared by ratio, others by difference
+
+_NORMAL_MEDIAN = 0.6745  # the median of absolute residuals of a normal distribution with deviation 1
+_TAIL_QUANTILE, _NORMAL_TAIL = 0.95, 1.96  # a far quantile of absolute residuals, and its value for that distribution
+_SIZE_SHARE = 0.05  # share of the series' usual size in a residual's unit; the rest is the phase's expectation
+_IRREGULAR_SHARE = 0.15  # share of steps idle against expectation, or busy against it, from which usage has no pattern
+_FOREIGN_DEVIATIONS = 5.0  # residuals beyond so many robust deviations are anomalies and left out
+_MIN_RESIDUALS_SPREAD = 2  # a single use in a mostly idle series does not make a deviation
+_MAX_RESIDUALS_SORTED = 512  # residuals sorted for one deviation, taken evenly
 
 HALF_BAND_DEVIATIONS = 5.2
 """Half of the band, in robust deviations of the residuals."""
@@ -22,6 +46,96 @@ _BLOCK_VALUES = 500_000  # values judged at a time: bounds memory, and larger bl
 _MIN_COUNT_NOISE = 2.0  # added to a count's expectation: its noise is at least Poisson noise of the sum
 _MAX_LEARNED_SCORE = 0.9  # half bands beyond which a point is left out of what is learned
 _ONE_SIDE_WIDTH = 1.1  # factor of the band where only one side is known
+
+
+def expectation(values: Floats, season: int) -> tuple[Floats, Floats]:
+    """The expectation of each point from the points before it, and the usual size (median of magnitudes) there.
+
+    The expectation is the median of the last points of the same phase, each scaled to the present level by the ratio of
+    the levels (shifted by their difference where a level is near 0; idle points stay 0). The level is the median of the
+    last whole seasons. Both arrays are (series, time); the expectation is NaN where fewer than `MIN_SEASONS_KNOWN` such
+    points are known.
+    """
+    level = _level(values, season)
+    size = level if (np.nan_to_num(values) >= 0).all() else _level(np.abs(values), season)
+    scaled = np.empty((SEASONS_LEARNED, *values.shape))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for back in range(1, SEASONS_LEARNED + 1):
+            past, past_level = earlier(values, back * season), earlier(level, back * season)
+            comparable = np.minimum(level, past_level) > np.maximum(size, past_level) * _COMPARABLE_SHARE
+            comparable &= np.minimum(level, past_level) > 0
+            ratio = np.where(comparable, level / past_level, 1.0)
+            difference = np.where(comparable, 0.0, level - past_level)
+            difference[past == 0] = 0.0
+            scaled[back - 1] = past * np.nan_to_num(ratio, nan=1.0) + np.nan_to_num(difference)
+    ordered = Ordered(scaled)
+    return np.where(ordered.known >= MIN_SEASONS_KNOWN, ordered.median(), np.nan), size
+
+
+def level_window(season: int) -> int:
+    """The number of steps the level is learned from: whole seasons."""
+    return season * -(-MIN_LEVEL_STEPS // season)
+
+
+def _level(values: Floats, season: int) -> Floats:
+    window = level_window(season)
+    step = max(1, window // _LEVELS_PER_WINDOW)
+    at = np.arange(0, values.shape[1], step)
+    medians = Ordered(before(values, window, at)).median()
+    return np.repeat(medians, step, axis=1)[:, : values.shape[1]]
+
+
+def deviation(values: Floats, residuals: Floats, expected: Floats, size: Floats, season: int) -> Floats:
+    """The robust deviation of each point, (series, time), renewed every season, NaN while too few residuals are known.
+
+    `residuals` are absolute; `SEASONS_LEARNED` seasons on either side are learned from.
+
+    Residuals are measured twice: in units (mostly a phase's expectation, a little the usual size of the series) and
+    plainly. The smaller deviation holds, so that busy phases do not widen the band of quiet ones. Where usage has no
+    pattern, the usual size of a use holds instead. Steps that are idle as expected (weekends, nights) are left out.
+    """
+    unit = np.where(size > 0, (1 - _SIZE_SHARE) * np.abs(expected) + _SIZE_SHARE * size, np.nan)
+    idle, idle_expected = values == 0, expected == 0
+    absolute = np.where(idle & idle_expected, np.nan, residuals)
+    places, steps = _windows(residuals.shape[1], season)
+    relative, plain = _spread(absolute / unit, places), np.nan_to_num(_spread(absolute, places))
+    known = _counted(~np.isnan(residuals), places)
+    irregular = _counted((idle != idle_expected) & ~np.isnan(residuals), places) > _IRREGULAR_SHARE * known
+    rows = np.nonzero(irregular.any(axis=1))[0]
+    used = _spread(np.where(idle[rows] | np.isnan(residuals[rows]), np.nan, np.abs(values[rows])), places)
+    plain[rows] = np.where(irregular[rows], np.fmax(used, plain[rows]), plain[rows])
+    plain[known < min(MIN_RESIDUALS_KNOWN, season * SEASONS_LEARNED)] = np.nan
+    return np.where(irregular[:, steps], plain[:, steps], np.fmin(relative[:, steps] * unit, plain[:, steps]))
+
+
+def _counted(flags: npt.NDArray[np.bool_], places: Places) -> npt.NDArray[np.int_]:
+    counts: npt.NDArray[np.int_] = np.count_nonzero(np.pad(flags, ((0, 0), (0, 1)))[:, places], axis=2)
+    return counts
+
+
+def _windows(time: int, season: int) -> tuple[Places, Places]:
+    """The places deviations are learned from, (windows, places) with `time` for none, and the window of each step."""
+    seasons, window = -(-time // season), 2 * season * SEASONS_LEARNED
+    first = np.clip(np.arange(seasons) * season - (window - season) // 2, 0, max(0, time - window))
+    starts, which = np.unique(first, return_inverse=True)
+    places = starts[:, None] + np.arange(0, window, max(1, window // _MAX_RESIDUALS_SORTED))
+    return np.where((places < 0) | (places >= time), time, places), np.repeat(which, season)[:time]
+
+
+def _spread(residuals: Floats, places: Places) -> Floats:
+    """The mean of two deviations, by the squares and by a far quantile: fat tails widen the band.
+
+    Both leave out residuals that are foreign by the median of all.
+    """
+    padded = np.pad(residuals, ((0, 0), (0, 1)), constant_values=np.nan)
+    ordered = Ordered(np.moveaxis(padded[:, places], 2, 0).copy())
+    middle = ordered.median() / _NORMAL_MEDIAN
+    familiar = ordered.values <= _FOREIGN_DEVIATIONS * middle
+    number = np.count_nonzero(familiar, axis=0)
+    ratios = np.divide(ordered.values, middle, out=np.zeros_like(ordered.values), where=familiar & (middle > 0))
+    square = middle * np.sqrt(np.sum(ratios * ratios, axis=0) / np.maximum(number, 1))
+    tail = ordered.quantile(_TAIL_QUANTILE, number) / _NORMAL_TAIL
+    return np.where(ordered.known >= _MIN_RESIDUALS_SPREAD, (square + tail) / 2, np.nan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,9 @@ from datetime import timedelta
 
 from psycopg import sql
 
-from usage_explore.db import citus, timescale
-from usage_explore.db import indexes as indexed
-from usage_explore.db.catalog import Relation
+from usage_explore.db import catalog, ddl, timescale
+from usage_explore.db.catalog import ExistingIndex, Relation
 from usage_explore.db.ddl import Connection
-from usage_explore.db.indexes import Existing
 from usage_explore.doctor.finding import Finding
 from usage_explore.formatting import duration
 from usage_explore.sql.identifiers import literal, quoted
@@ -137,7 +135,7 @@ def _distributed(connection: Connection, relation: Relation) -> list[Finding]:
     row = connection.execute(_WORKERS).fetchone()
     workers = row[0] if row else 0
     said = f"spread by {relation.distributed} over {workers:,} of Citus's nodes"
-    if relation.distributed == citus.COLUMN:
+    if relation.distributed == ddl.DISTRIBUTION_COLUMN:
         return [Finding("storage", "ok", said)]
     return [
         Finding(
@@ -145,7 +143,7 @@ def _distributed(connection: Connection, relation: Relation) -> list[Finding]:
             "warning",
             f"{said}, so every question asks all of them, and nothing keeps (organization_id, timestamp, id) unique"
             " unless that column is in the index",
-            f"SELECT alter_distributed_table({literal(relation.sql_name)}, '{citus.COLUMN}');",
+            f"SELECT alter_distributed_table({literal(relation.sql_name)}, '{ddl.DISTRIBUTION_COLUMN}');",
         )
     ]
 
@@ -174,27 +172,27 @@ def indexes(connection: Connection, relation: Relation) -> list[Finding]:
         return [
             Finding("index", "ok", f"a {relation.kind} has none of its own; the indexes of the tables behind it serve")
         ]
-    there = indexed.existing(connection, relation)
+    there = catalog.existing_indexes(connection, relation)
     return [*_wanted(there, relation), *_unique(there), *_astray(there, relation, connection.info.server_version)]
 
 
-def _wanted(there: list[Existing], relation: Relation) -> list[Finding]:
+def _wanted(there: list[ExistingIndex], relation: Relation) -> list[Finding]:
     findings = []
-    for wanted in indexed.wanted(relation):
-        purpose = _PURPOSE[indexed.purpose(wanted)]
+    for wanted in catalog.wanted_indexes(relation):
+        purpose = _PURPOSE[catalog.index_purpose(wanted)]
         serving = [index.name for index in there if index.serves(wanted)]
         if serving:
             findings.append(Finding("index", "ok", f"{serving[0]} serves {purpose}"))
         else:
-            warning = ";  -- blocks writes while it is made" if indexed.blocks(wanted, relation) else ";"
-            fix = indexed.create(wanted, relation) + warning
+            warning = ";  -- blocks writes while it is made" if catalog.blocks_writers(wanted, relation) else ";"
+            fix = catalog.create_index(wanted, relation) + warning
             if any(index.falls_short_of(wanted) for index in there):
                 fix = f"usage-explore init  # replaces {wanted.name}, which lacks columns that are read since"
             findings.append(Finding("index", "warning", f"none serves {purpose}, so every look reads more", fix))
     return findings
 
 
-def _unique(there: list[Existing]) -> list[Finding]:
+def _unique(there: list[ExistingIndex]) -> list[Finding]:
     keyset = {"organization_id", "timestamp", "id"}
     if any(index.unique and keyset.issuperset(index.keys) for index in there):
         return []
@@ -209,7 +207,7 @@ def _unique(there: list[Existing]) -> list[Finding]:
     ]
 
 
-def _astray(there: list[Existing], relation: Relation, version: int) -> list[Finding]:
+def _astray(there: list[ExistingIndex], relation: Relation, version: int) -> list[Finding]:
     if version < _SKIP_SCAN_VERSION:
         return []
     drop = "DROP INDEX" if relation.hypertable or relation.kind == "partitioned table" else "DROP INDEX CONCURRENTLY"
@@ -244,9 +242,9 @@ def statistics(connection: Connection, relation: Relation) -> list[Finding]:
                 f"ANALYZE {relation.sql_name};",
             )
         )
-    missing = indexed.missing_statistics(connection, relation)
+    missing = catalog.missing_statistics(connection, relation)
     if missing:
-        statements = [f"{each.as_string(connection)};" for each in indexed.create_statistics(relation, missing)]
+        statements = [f"{create.as_string(connection)};" for create in catalog.create_statistics(relation, missing)]
         findings.append(
             Finding(
                 "statistics",
@@ -278,7 +276,7 @@ def settings(connection: Connection, relation: Relation) -> list[Finding]:
     buffers, work, page_cost, size = row
     if relation.hypertable or relation.kind == "partitioned table":
         name = sql.Identifier(relation.schema, relation.name)
-        size = timescale.size(connection, name) or citus.size(connection, name)
+        size = catalog.table_size(connection, name)
     if size < _MIN_SIZE_FOR_SETTINGS_BYTES:
         return []
     findings = []

@@ -1,11 +1,10 @@
 """Why a total changed: the few values, and combinations of values, that account for the change, and everything else.
 
-`spans` has the two windows, `statements` their SQL, `model` and `search` find the cells, `cells` has their exact
-amounts, `result` the explanation, `chart` its picture; `run` puts them together.
+`spans` has the two windows, `run` their SQL; `model` and `search` find the cells, `result` has their exact amounts and
+the explanation, `chart` its picture.
 """
 
-from usage_explore.explain.cells import Cell, Part
-from usage_explore.explain.result import Explanation
+from usage_explore.explain.result import Cell, Explanation, Part
 from usage_explore.explain.spans import Baseline, Span
 
 __all__ = ["Baseline", "Cell", "Explanation", "Part", "Span"]

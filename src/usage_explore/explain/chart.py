@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 import altair as alt
 
-from usage_explore.charts.axes import SHORT_NUMBER, configured
 from usage_explore.charts.labels import DRAWABLE, wrapped
 from usage_explore.charts.layers import inline
-from usage_explore.charts.palette import Palette, theme
 from usage_explore.charts.picture import Drawn
+from usage_explore.charts.style import SHORT_NUMBER, Palette, configured, theme
 from usage_explore.errors import Fault, QueryError
-from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part
+from usage_explore.explain.result import EVERYTHING_ELSE, Cell, Part
 from usage_explore.formatting import exact, percent, short_ids, signed
 from usage_explore.query.queries import METRICS
 

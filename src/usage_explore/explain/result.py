@@ -1,30 +1,269 @@
-"""An explanation: the change, the few cells that account for it, and everything else, which add up to it exactly."""
+"""An explanation: the change, the few cells that account for it, and everything else, which add up to it exactly.
+
+No event is in two cells. `build_parts` makes the parts from the sums of the database.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import datetime
+from decimal import Context, Decimal
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usage_explore import formatting
-from usage_explore.decimals import Number, decimal_context, plain, ratio, rfc3339
-from usage_explore.explain.cells import EVERYTHING_ELSE, Cell, Part, numbers_dict
+from usage_explore.decimals import Number, decimal_context, difference, exact_sum, plain, ratio, rfc3339
+from usage_explore.errors import NotExact
 from usage_explore.explain.spans import Span, words
-from usage_explore.formatting import counted, exact, percent, signed
-from usage_explore.query.describe import describe, measure_name
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.formatting import counted, data_value, exact, percent, signed
+from usage_explore.query.describe import describe, group_name, measure_name
+from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
+from usage_explore.query.queries import AggregateQuery, EventQuery
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
+Where = tuple[tuple[str, str | None], ...]
+"""(group, value) pairs; None for events without a value."""
+
+EVERYTHING_ELSE = "everything else"
+"""Name of the part outside all cells."""
+
+_SHARE_CONTEXT = Context(prec=6)
+"""Shares are rounded to six digits; contributions are exact."""
+
 _MAX_RATIO = 100
 """A change or share of more than this multiple of the whole is written without its percentage."""
 
 _MAX_CELLS_IN_SENTENCE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of the change: its amounts `before` and `after`, and its `share` of the total change.
+
+    `share` is the contribution divided by the total change, six digits; None if the total did not change.
+    """
+
+    before: Number
+    after: Number
+    share: Decimal | None
+
+    @property
+    def contribution(self) -> Number:
+        """`after - before`, exact."""
+        return difference(self.after, self.before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell(Part):
+    """The events that have every value of `where` and none of `without`: no event is in two cells.
+
+    `always` are further values that all events of the cell have in both windows. `is_new`: it had no events before;
+    `is_gone`: it has none after. `query` is the explanation's query over the window explained.
+    """
+
+    where: Where
+    without: Where
+    always: Where
+    is_new: bool
+    is_gone: bool
+    query: AggregateQuery
+
+    @property
+    def label(self) -> str:
+        """The cell in words: "customer is 0a7f…, region is not eu"; with its customer if it has only one."""
+        customer = [pair for pair in self.always if pair[0] == ID_COLUMNS[0]]
+        conditions = [
+            f"{group_name(group)} is {data_value(value)}"
+            for group, value in sorted((*customer, *self.where), key=_order)
+        ]
+        if len(self.without) > 1:
+            conditions.append(f"without {len(self.without)} others")
+        else:
+            conditions += [f"{group_name(group)} is not {data_value(value)}" for group, value in self.without]
+        return ", ".join(conditions)
+
+    @property
+    def question(self) -> EventQuery:
+        """The query for the cell's events in the window explained.
+
+        Raises `QueryError` if a value is longer than the values of filters may be.
+        """
+        return self._events(*self.query.span)
+
+    def events(self, span: Span) -> EventQuery:
+        """The query for the cell's events in another window, such as the explanation's `before`."""
+        return self._events(span.since, span.until)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cell for JSON: decimals as text."""
+        return {
+            "where": pairs_list(self.where),
+            "without": pairs_list(self.without),
+            "always": pairs_list(self.always),
+            **numbers_dict(self),
+            "is_new": self.is_new,
+            "is_gone": self.is_gone,
+        }
+
+    def _events(self, since: datetime, until: datetime) -> EventQuery:
+        query = self.query
+        given = query.shared_with(EventQuery)
+        dimensions, missing = dict(query.dimensions), set(query.missing)
+        excluded = {name: set(values) for name, values in query.exclude}
+        for group, value in self.where:
+            if value is None:
+                missing.add(group)
+            elif group.startswith(DIMENSION):
+                dimensions[dimension_key(group)] = (value,)
+            else:
+                given[group] = value
+        for group, value in self.without:
+            name, banned = ("missing", group) if value is None else (group, value)
+            excluded.setdefault(name, set()).add(banned)
+        given |= {"dimensions": dimensions, "exclude": excluded}
+        if missing:
+            given["missing"] = sorted(missing)
+        return EventQuery(**{**given, "occurred_after": since, "occurred_before": until})
+
+
+def _order(pair: tuple[str, str | None]) -> int:
+    return GROUPS.index(pair[0]) if pair[0] in GROUPS else len(GROUPS)
+
+
+def numbers_dict(part: Part) -> dict[str, Any]:
+    """The numbers of a part for JSON: decimals as text."""
+    values = {"before": part.before, "after": part.after, "contribution": part.contribution}
+    texts = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+    return {**texts, "share": None if part.share is None else plain(part.share)}
+
+
+def pairs_list(where: Where) -> list[dict[str, str | None]]:
+    """The (group, value) pairs for JSON."""
+    return [{"group": group, "value": value} for group, value in where]
+
+
+class Parts(NamedTuple):
+    """The total change, the cells by the size of their contributions, and everything else."""
+
+    total: Part
+    cells: tuple[Cell, ...]
+    rest: Part
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """The events and the amount of one region in one window; `row` is None without events."""
+
+    events: int
+    value: Number
+    row: Any
+
+
+def build_parts(
+    rows: Sequence[Any],
+    query: AggregateQuery,
+    regions: Sequence[tuple[Where, Where]],
+    groups: Sequence[str],
+    expected: Decimal | None,
+) -> Parts:
+    """The parts from the rows of `run`, compared with the `expected` total if there is one.
+
+    Raises `NotExact` for sums that are NaN or infinite.
+    """
+    zero: Number = 0 if query.metric == "count" else Decimal(0)
+    sums = {(row.side, row.cell): _Sum(row.events, row.value, row) for row in rows}
+    if not all(Decimal(total.value).is_finite() for total in sums.values()):
+        raise NotExact.not_finite()
+    nothing = _Sum(0, zero, None)
+    before, after = ([sums.get((side, number), nothing) for number in range(len(regions) + 1)] for side in (0, 1))
+    earlier = _divided([total.value for total in before], expected, zero)
+    whole = _part(exact_sum(earlier, zero), exact_sum((total.value for total in after), zero), None)
+    change = whole.contribution
+    cells = []
+    rest_before, rest_after = [earlier[-1]], [after[-1].value]
+    for number, (where, without) in enumerate(regions):
+        then, now = before[number], after[number]
+        if not difference(now.value, earlier[number]):
+            rest_before.append(earlier[number])
+            rest_after.append(now.value)
+            continue
+        cells.append(
+            Cell(
+                where=where,
+                without=without,
+                always=_always(then, now, groups, {group for group, _ in where}),
+                before=earlier[number],
+                after=now.value,
+                share=_share(difference(now.value, earlier[number]), change),
+                is_new=not then.events and bool(now.events),
+                is_gone=bool(then.events) and not now.events,
+                query=query,
+            )
+        )
+    return Parts(
+        total=_part(whole.before, whole.after, change),
+        cells=tuple(sorted(cells, key=lambda cell: Decimal(cell.contribution).copy_abs(), reverse=True)),
+        rest=_part(exact_sum(rest_before, zero), exact_sum(rest_after, zero), change),
+    )
+
+
+def _divided(values: list[Number], expected: Decimal | None, zero: Number) -> list[Number]:
+    """The amounts before, the last one of everything else; an `expected` total is divided in proportion to them.
+
+    Rounded to the digits of the expected number and the amounts; everything else takes the difference.
+    """
+    total = exact_sum(values, zero)
+    if expected is None:
+        return values
+    parts: list[Number] = [Decimal(0)] * (len(values) - 1)
+    if total > 0:
+        digits = Decimal(1).scaleb(min(_exponent(expected), *(_exponent(Decimal(value)) for value in values), 0))
+        context = Context(prec=max(28, _length(expected) + _length(Decimal(total)) + 10))
+        parts = [
+            context.quantize(context.divide(context.multiply(expected, Decimal(value)), Decimal(total)), digits)
+            for value in values[:-1]
+        ]
+    return [*parts, difference(expected, exact_sum(parts, Decimal(0)))]
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0
+
+
+def _length(value: Decimal) -> int:
+    return len(value.as_tuple().digits) + abs(_exponent(value))
+
+
+def _part(before: Number, after: Number, change: Number | None) -> Part:
+    return Part(before=before, after=after, share=None if change is None else _share(difference(after, before), change))
+
+
+def _share(contribution: Number, change: Number) -> Decimal | None:
+    if not change:
+        return None
+    return _SHARE_CONTEXT.add(
+        _SHARE_CONTEXT.divide(Decimal(contribution), Decimal(change)), 0
+    )  # 0 divided by a decrease is -0
+
+
+def _always(before: _Sum, after: _Sum, groups: Sequence[str], known: set[str]) -> Where:
+    """The values of other groups that all events of a region have in both windows."""
+    present = [total for total in (before, after) if total.row is not None]
+    result = []
+    for index, group in enumerate(groups):
+        values = {(total.row._mapping[f"low{index}"], total.row._mapping[f"high{index}"]) for total in present}
+        complete = all(total.row._mapping[f"present{index}"] == total.events for total in present)
+        if group not in known and complete and len(values) == 1:
+            low, high = values.pop()
+            if low == high:
+                result.append((group, low))
+    return tuple(result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +307,8 @@ class Explanation:
         if not self.cells:
             return f"{change}: no value or pair of values stands out."
         parts = [
-            f"{signed(cell.contribution)}{_share(cell)} where {cell.label}{_presence(cell)}" for cell in self.cells
+            f"{signed(cell.contribution)}{_share_suffix(cell)} where {cell.label}{_presence(cell)}"
+            for cell in self.cells
         ]
         more = len(parts) - _MAX_CELLS_IN_SENTENCE
         if more > 0:
@@ -140,7 +380,7 @@ def _presence(cell: Cell) -> str:
     return " (new)" if cell.is_new else " (gone)" if cell.is_gone else ""
 
 
-def _share(part: Part) -> str:
+def _share_suffix(part: Part) -> str:
     return "" if part.share is None or part.share.copy_abs() > _MAX_RATIO else f" ({percent(part.share)})"
 
 

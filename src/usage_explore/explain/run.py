@@ -1,7 +1,8 @@
 """From a resolved query to its explanation, in one transaction with one snapshot.
 
 The search uses floats, and a sample if there are many events. Reported amounts are exact sums, by the database, of all
-events of each cell.
+events of each cell. Every statement reads two windows, distinguished by the column `side`: 0 before, 1 after. With
+`share` above 1 it reads one in `share` events, chosen by a hash of the id.
 """
 
 from __future__ import annotations
@@ -11,16 +12,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Table
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
-from usage_explore.errors import Fault, QueryError
-from usage_explore.explain import statements
-from usage_explore.explain.cells import Where, build_parts, not_exact
+from usage_explore.errors import Fault, NotExact, QueryError
 from usage_explore.explain.model import Codes, Floats, Leaves, fold_values
-from usage_explore.explain.result import Explanation
+from usage_explore.explain.result import Explanation, Where, build_parts
 from usage_explore.explain.search import choose_regions
 from usage_explore.explain.spans import Baseline, spans
 from usage_explore.files.values import InvalidValue, number_text
@@ -28,6 +46,7 @@ from usage_explore.formatting import date_and_time, duration
 from usage_explore.query import filters, validators
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.sql.filters import conditions, expression, object_keys
 from usage_explore.sql.filters import first as first_event
 
 SAMPLE_EVENTS = 100_000
@@ -72,7 +91,7 @@ def explain(
     sides = [
         query.replace(since=span.since, until=span.until, group_by="none") for span in (windows.before, windows.after)
     ]
-    events = connection.execute(statements.size(table, sides)).scalar_one()
+    events = connection.execute(_count_statement(table, sides)).scalar_one()
     share = 1
     while events > share * SAMPLE_EVENTS:
         share *= 2
@@ -88,7 +107,7 @@ def explain(
         begin = date_and_time(first.astimezone(query.zone))
         notes.append(f"The window before is not wholly covered: events begin on {begin}, {query.timezone}")
     regions = _regions(values, share, expected)
-    rows = connection.execute(statements.cells(table, sides, regions, values.groups)).all()
+    rows = connection.execute(_cells_statement(table, sides, regions, values.groups)).all()
     parts = build_parts(rows, sides[1], regions, values.groups, expected)
     return Explanation(
         query=sides[1],
@@ -106,12 +125,12 @@ def explain(
 def _values(
     connection: Connection, table: Table, sides: Sequence[AggregateQuery], share: int
 ) -> tuple[_Values, list[str]]:
-    keys = [row.key for row in connection.execute(statements.keys(table, sides, share, MAX_DIMENSIONS + 1))]
+    keys = [row.key for row in connection.execute(_keys_statement(table, sides, share, MAX_DIMENSIONS + 1))]
     notes = []
     if len(keys) > MAX_DIMENSIONS:
         notes.append(f"Only the {MAX_DIMENSIONS} most frequent dimensions were searched")
     groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_DIMENSIONS] if _is_group(key))]
-    rows = connection.execute(statements.leaves(table, sides, groups, share)).all()
+    rows = connection.execute(_leaves_statement(table, sides, groups, share)).all()
     kept, codes, values, unique = [], [], [], []
     for column_index, group in enumerate(groups, start=2):
         column, named = pd.factorize(np.array([row[column_index] for row in rows], dtype=object), use_na_sentinel=True)
@@ -156,7 +175,7 @@ def _amounts(rows: Sequence[Any]) -> tuple[Floats, Floats, Decimal]:
     """The amounts of the rows before and after as multiples of the largest, as floats have bounds; and the largest."""
     values = [Decimal(row.value) for row in rows]
     if not all(value.is_finite() for value in values):
-        raise not_exact()
+        raise NotExact.not_finite()
     largest = max((value.copy_abs() for value in values), default=Decimal(0)) or Decimal(1)
     amounts = np.array([float(value / largest) for value in values])
     later = np.array([row.side == 1 for row in rows], dtype=bool)
@@ -175,3 +194,106 @@ def _regions(values: _Values, share: int, expected: Decimal | None) -> list[tupl
         return tuple((values.groups[dim], values.values[dim][code]) for dim, code in pairs)
 
     return [(named(region.where), named(region.without)) for region in choose_regions(leaves)]
+
+
+def _count_statement(table: Table, sides: Sequence[AggregateQuery]) -> Select[Any]:
+    """The number of events of both windows: `events` bigint."""
+    counted = union_all(
+        *(select(func.count().label("events")).select_from(table).where(*conditions(table, side)) for side in sides)
+    ).subquery()
+    return select(func.sum(counted.c.events).cast(BigInteger).label("events"))
+
+
+def _keys_statement(table: Table, sides: Sequence[AggregateQuery], share: int, max_keys: int) -> Select[Any]:
+    """The `max_keys` most frequent dimension keys, most frequent first: `key` text, `events` numeric."""
+    selects = []
+    for side in sides:
+        names = object_keys(table)
+        selects.append(
+            select(names.c.key.label("key"), func.count().label("events"))
+            .join_from(table, names, true())
+            .where(*conditions(table, side), *_sampled(table, share), names.c.key != "")
+            .group_by(names.c.key)
+        )
+    both = union_all(*selects).subquery()
+    events = func.sum(both.c.events)
+    return (
+        select(both.c.key, events.label("events"))
+        .group_by(both.c.key)
+        .order_by(events.desc(), both.c.key.collate("C"))
+        .limit(max_keys)
+    )
+
+
+def _leaves_statement(table: Table, sides: Sequence[AggregateQuery], groups: Sequence[str], share: int) -> Any:
+    """All combinations of values: `side`, `value` (of the query's metric), then a text column per group, in order."""
+    selects = []
+    for number, side in enumerate(sides):
+        columns = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
+        selects.append(
+            select(literal(number, Integer).label("side"), _measured(table, side).label("value"), *columns)
+            .where(*conditions(table, side), *_sampled(table, share))
+            .group_by(*columns)
+        )
+    return union_all(*selects)
+
+
+def _cells_statement(
+    table: Table, sides: Sequence[AggregateQuery], regions: Sequence[tuple[Where, Where]], groups: Sequence[str]
+) -> Any:
+    """The exact amounts: `side`, `cell` integer, `events` bigint, `value`.
+
+    `regions` are pairs of the values that events have and those they have not. `cell` is the index of the region; for
+    everything else it is the number of regions. Three columns per group follow, in order, with the group's index in
+    their names: `low` and `high` text, the first and last value of the cell's events in code-point order, and
+    `present` bigint, the number of events with a value.
+    """
+    inside = [_inside(table, region) for region in regions]
+    cell: ColumnElement[int] = literal(len(regions), Integer)
+    if inside:
+        cell = case(*((condition, literal(number, Integer)) for number, condition in enumerate(inside)), else_=cell)
+    selects = []
+    for number, side in enumerate(sides):
+        columns: list[ColumnElement[Any]] = []
+        for index, group in enumerate(groups if inside else ()):
+            value = expression(table, group).cast(Text).collate("C")
+            columns += [
+                func.min(value).filter(or_(*inside)).label(f"low{index}"),
+                func.max(value).filter(or_(*inside)).label(f"high{index}"),
+                func.count(value).filter(or_(*inside)).label(f"present{index}"),
+            ]
+        rows = (
+            select(cell.label("cell"), func.count().label("events"), _measured(table, side).label("value"), *columns)
+            .where(*conditions(table, side))
+            .group_by("cell")
+            .subquery()
+        )
+        selects.append(select(literal(number, Integer).label("side"), *rows.c))
+    return union_all(*selects)
+
+
+def _measured(table: Table, query: AggregateQuery) -> ColumnElement[Any]:
+    return func.count() if query.metric == "count" else func.sum(table.c.quantity).cast(Numeric)
+
+
+def _sampled(table: Table, share: int) -> list[ColumnElement[bool]]:
+    if share == 1:
+        return []
+    hashed = func.uuid_hash_extended(table.c.id, literal(0, BigInteger), type_=BigInteger())
+    return [hashed.op("&")(literal(share - 1, BigInteger)) == 0]
+
+
+def _inside(table: Table, region: tuple[Where, Where]) -> ColumnElement[bool]:
+    where, without = region
+    tests = []
+    for group, value in where:
+        column = expression(table, group)
+        tests.append(column.is_(None) if value is None else column == _typed(column, value))
+    for group, value in without:
+        column = expression(table, group)
+        tests.append(column.is_not(None) if value is None else or_(column.is_(None), column != _typed(column, value)))
+    return and_(*tests)
+
+
+def _typed(column: ColumnElement[Any], value: str) -> Any:
+    return UUID(value) if isinstance(column.type, Uuid) else value

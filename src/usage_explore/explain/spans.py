@@ -12,7 +12,7 @@ from typing import Literal
 
 from usage_explore import formatting
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import buckets, relative_time, validators
+from usage_explore.query import buckets, validators
 from usage_explore.query.base import parsed_instant
 from usage_explore.query.queries import AggregateQuery
 
@@ -52,7 +52,7 @@ def spans(
     """
     since, until = query.span
     if bucket is None:
-        whole = Span(*relative_time.whole_days(since, until, query.zone))
+        whole = Span(*buckets.whole_days(since, until, query.zone))
     else:
         whole = _bucket(query, parsed_instant("bucket", bucket))
     after = Span(max(since, whole.since), min(until, whole.until, now, query.as_of or now))
@@ -111,7 +111,7 @@ def _before(query: AggregateQuery, whole: Span, baseline: object, *, is_bucket: 
     if kind == "before":
         if is_bucket:
             return Span(buckets.floor(whole.since - _MICROSECOND, query.bucket, query.zone), whole.since)
-        return Span(*relative_time.previous(*query.span, query.zone))
+        return Span(*buckets.previous(*query.span, query.zone))
     since, until = _week_before(whole.since, query), _week_before(whole.until, query)
     if until > whole.since and whole.until - whole.since > _WEEK:
         raise QueryError([Fault("baseline", "week needs a window of no more than a week; take before")])

@@ -1,1 +1,1 @@
-"""Readers of file formats: CSV, JSON Lines, Parquet, as streams of records."""
+"""Readers of file formats: CSV, JSON, Parquet, Excel workbooks, in gzip or ZIP too, as streams of records."""

@@ -38,6 +38,19 @@ def _constant(text: str) -> Any:
 _DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object)
 
 
+_LENIENT_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, strict=False)
+"""Finds where a value ends of which `_DECODER` refuses a part."""
+
+
+def decode_at(text: str, start: int, *, lenient: bool = False) -> tuple[Any, int]:
+    """The JSON value at `start`, as `loads` gives it, and where it ends.
+
+    Raises `json.JSONDecodeError`, `RecursionError`, and `InvalidValue` for what JSON text may not hold here: repeated
+    keys, NaN. A `lenient` value allows that, and its numbers are text.
+    """
+    return (_LENIENT_DECODER if lenient else _DECODER).raw_decode(text, start)
+
+
 def loads(text: str) -> Any:
     """The JSON value, numbers as `Decimal`, `Unreadable` if they have too many digits.
 

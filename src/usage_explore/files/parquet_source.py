@@ -18,15 +18,13 @@ import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
 from usage_explore.files import parquet_decoder
-from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source
+from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION
+from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
 from usage_explore.files.values import EARLIEST, LATEST, MAX_KEY_BYTES, Unreadable
 
 MAX_BATCH_BYTES = MAX_ROW_BYTES
 """Bytes of decoded rows that are in memory at a time, fewer rows where they are large. One row may have as many, like a
 line of a CSV or JSON Lines file."""
-
-MAX_EXPANSION, MAX_BYTES_OF_SMALL_FILES = 1_000, 256 * 1024 * 1024
-"""Decoded bytes of a file: so many times its size, and 256 MiB for small ones."""
 
 MAX_DECODER_BYTES = 512 * 1024 * 1024
 """Memory in bytes of the process that decodes, beside the interpreter and its libraries; enforced on Linux."""
@@ -78,15 +76,21 @@ FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class ParquetSource(Source):
-    """A Parquet file. Raises `LoadError` for a file that is none, and for repeated or too many columns."""
+    """A Parquet file. `file` is where its bytes are, if not at `path`.
 
+    Raises `LoadError` for a file that is none, and for repeated or too many columns.
+    """
+
+    kind = "parquet"
     unit = "row"
     unit_of_length = "rows"
+    description = "Parquet"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, file: Path | None = None) -> None:
         super().__init__(path)
+        self._file_path = file or path
         try:
-            self._file = pq.ParquetFile(path, pre_buffer=False, memory_map=False)
+            self._file = pq.ParquetFile(self._file_path, pre_buffer=False, memory_map=False)
             schema = self._file.schema
             leaves = [schema.column(index) for index in range(min(len(schema.names), MAX_COLUMNS + 1))]
             self.names = tuple(self._file.schema_arrow.names)
@@ -95,6 +99,7 @@ class ParquetSource(Source):
         self._leaves = leaves
         self._check_widths()
         self.length = self._file.metadata.num_rows
+        self.floats = frozenset(field.name for field in self._file.schema_arrow if pa.types.is_floating(field.type))
         self._row = 0
         self._times: frozenset[str] = frozenset()
         self._max_text_bytes: dict[str, int] = {}
@@ -150,6 +155,12 @@ class ParquetSource(Source):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        super().close()
+
+    def sample_names(self, rows: int = 100) -> tuple[str, ...]:
+        """See `Source.sample_names`; the names are those of the file's schema."""
+        schema = self._file.schema_arrow
+        return paths([{name: _shape(schema.field(name).type) for name in self.names or ()}])
 
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:
         """See `Source.expect`."""
@@ -192,10 +203,10 @@ class ParquetSource(Source):
     def _batches(self, names: tuple[str, ...]) -> Iterator[Any]:
         """Record batches from a process that decodes the file in bounded memory. Raises `LoadError`."""
         request = {
-            "path": str(self.path),
+            "path": str(self._file_path),
             "columns": names,
             "max_batch_bytes": MAX_BATCH_BYTES,
-            "max_file_bytes": max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * self.path.stat().st_size),
+            "max_file_bytes": max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * self._file_path.stat().st_size),
             "max_memory_bytes": MAX_DECODER_BYTES,
         }
         process: Any = subprocess.Popen(  # noqa: S603 - our own script in our own Python
@@ -223,6 +234,15 @@ class ParquetSource(Source):
             )
         if status:
             raise OSError(reason or f"the decoding process ended with status {status}")
+
+
+def _shape(kind: Any) -> Any:
+    """A type as an empty value with the keys of its structs."""
+    if pa.types.is_struct(kind):
+        return {field.name: _shape(field.type) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return [_shape(kind.value_type)]
+    return None
 
 
 def _values(column: Any, *, instants: bool, max_text_bytes: int | None) -> list[Any]:

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
-"""Bytes of a line, of a CSV row over several lines, and of a Parquet row once decoded."""
+"""Bytes of a line, of a CSV row over several lines, of a JSON object in an array, and of a decoded Parquet row."""
 
 MAX_COLUMNS = 2_000
 """Columns of a file; the widest billing exports have about 400."""
 
 Record = tuple[int, Mapping[str, Any] | None, str | None]
 """(line, values by column, None), or (line, None, reason) for a row that cannot be read. The line is the one that the
-row starts on, from 1; in a Parquet file it is the row's number. Absent values are left out or None."""
+row starts on, from 1; in a Parquet file and in a spreadsheet it is the row's number. Absent values are left out or
+None."""
+
+MAX_SAMPLED_NAMES, MAX_PATH_KEYS = 10_000, 4
+"""Names that `Source.sample_names` gives at most, and keys of a dotted path: a.b.c.d."""
 
 
 class Source(ABC):
     """A file whose rows are read once, in order, in bounded memory. Iterating gives a `Record` for each row.
 
-    `names` are the file's columns; None for JSON Lines, where each row has its own. `unit` is what `Record` numbers
-    ("line" or "row"). For a progress bar, `position` and `length` are counted in `unit_of_length`.
+    `names` are the file's columns; None for JSON, where each row has its own. `unit` is what `Record` numbers ("line",
+    "row", or "record" in JSON without line breaks). For a progress bar, `position` and `length` are counted in
+    `unit_of_length`; a length of 0 is unknown.
+
+    `kind` is "csv", "jsonl", "json", "parquet" or "xlsx"; `description` says it in words: "CSV, semicolons, UTF-16".
+    `floats` are the columns that hold floats in a Parquet file.
+    `delimiter` is that of a CSV file, `encoding` that of a text file ("utf-8", "utf-16-le", "cp1252"), else None.
     """
 
+    kind: str
     unit = "line"
     names: tuple[str, ...] | None = None
+    floats: frozenset[str] = frozenset()
     length: int = 0
     unit_of_length = "bytes"
+    delimiter: str | None = None
+    encoding: str | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._resources = ExitStack()
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """The format in words."""
 
     @property
     @abstractmethod
@@ -43,9 +64,20 @@ class Source(ABC):
     def __iter__(self) -> Iterator[Record]:
         """The rows."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and delete temporary copies of it."""
+        self._resources.close()
+
+    def own(self, resources: ExitStack) -> None:
+        """Close `resources` when this source is closed."""
+        self._resources.push(resources.pop_all())
+
+    def sample_names(self, rows: int = 100) -> tuple[str, ...]:
+        """The names that the first records have: columns or keys, and dotted paths of at most `MAX_PATH_KEYS` keys.
+
+        Objects in lists count too: "results.amount.value". The file is read anew from its start, so no row is lost.
+        """
+        return self.names or ()
 
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
         """Declare each column's kind of value ("uuid", "text", "number", "time", "object"; `load.fields.READERS`).
@@ -63,3 +95,20 @@ class Source(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def paths(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The keys of the records and the dotted paths below them, in the order of their first use."""
+    found: dict[str, None] = {}
+    pending: list[tuple[Any, str, int]]
+    for record in records:
+        pending = [(record, "", 0)]
+        while pending and len(found) < MAX_SAMPLED_NAMES:
+            value, prefix, keys = pending.pop()
+            if isinstance(value, list):
+                pending += [(item, prefix, keys) for item in reversed(value) if isinstance(item, Mapping)]
+            elif isinstance(value, Mapping) and keys < MAX_PATH_KEYS:
+                inner = [(item, f"{prefix}{key}") for key, item in value.items()]
+                found.update(dict.fromkeys(name for _, name in inner))
+                pending += [(item, f"{name}.", keys + 1) for item, name in reversed(inner)]
+    return tuple(islice(found, MAX_SAMPLED_NAMES))

@@ -92,6 +92,10 @@ def _in_range(instant: datetime, raw: object) -> str:
 
 def _instant(raw: object, *, assume_utc: bool) -> datetime:
     if isinstance(raw, datetime):
+        if raw.tzinfo is None and not assume_utc:  # of a spreadsheet
+            raise InvalidValue(
+                f"{quoted(raw)} has no offset; write it as text with Z for UTC, or an offset like +02:00"
+            )
         return raw if raw.tzinfo else raw.replace(tzinfo=UTC)
     if isinstance(raw, date) and assume_utc:
         return datetime(raw.year, raw.month, raw.day, tzinfo=UTC)

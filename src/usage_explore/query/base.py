@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.query import buckets, relative_time, validators
+from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
     DIMENSION,
     Exclusions,
@@ -318,7 +318,7 @@ class Windowed(Query):
         "now", description="Window end, exclusive: RFC 3339, or relative to now.", examples=["now"]
     )
     window: Annotated[
-        relative_time.CalendarWindow | None,
+        buckets.CalendarWindow | None,
         BeforeValidator(partial(validators.choice, allowed=("this_month", "last_month"))),
     ] = Field(None, description="A calendar month in `timezone`, instead of `since` and `until`.")
     timezone: Annotated[str, BeforeValidator(validators.zone_name)] = Field(
@@ -364,12 +364,12 @@ class Windowed(Query):
         if not self.is_relative:
             return self
         if self.window:
-            since, until = relative_time.month(self.window, now, self.zone)
+            since, until = buckets.month(self.window, now, self.zone)
             return self.replace(window=None, since=since, until=until)
         faults, absolute = [], {}
         for name in ("since", "until"):
             try:
-                absolute[name] = validators.instant(relative_time.absolute(getattr(self, name), now, self.zone))
+                absolute[name] = validators.instant(buckets.absolute(getattr(self, name), now, self.zone))
             except (OverflowError, ValueError):
                 faults.append(Fault(name, f"{getattr(self, name)} reaches before 1970-01-01; name a later time"))
         if faults:

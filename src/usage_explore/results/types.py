@@ -1,17 +1,20 @@
-"""The data of answers: events, points, series, and aggregates without their methods.
+"""The data of results: events, points, series, and aggregates without their methods.
 
 Charts and frames are made from these types; `answers` adds the methods that make them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID
 
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339
+from usage_explore.errors import Fault, NotExact, QueryError
+from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 
 SeriesKind = Literal["all", "value", "missing", "other"]
@@ -149,3 +152,42 @@ def json_numbers(value: Any) -> Any:
     if isinstance(value, Decimal):
         return float(value) if repr(float(value)) == str(value) else format(value, "f")
     return value
+
+
+def series(
+    rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
+) -> tuple[Series, ...]:
+    """The series of the statement's rows; a bucket that ends after `closed_until` is not complete.
+
+    Raises `QueryError` for more than `MAX_POINTS` points, `NotExact` for NaN or infinite sums.
+    """
+    since, until = query.span
+    size = len(edges) - 1
+    if rows[0].kind is None and rows[0].series_count:
+        number = rows[0].series_count
+        raise QueryError(
+            [
+                Fault(
+                    "top",
+                    f"the answer would have {number * size:,} points ({number:,} series × {size:,} buckets), more "
+                    f"than {MAX_POINTS:,}; keep fewer series, use a larger bucket or a shorter window",
+                )
+            ]
+        )
+    result: list[Series] = []
+    for row in rows:
+        if row.kind is None:
+            continue
+        if query.metric == "sum_quantity" and not all(value.is_finite() for value in (row.total, *row.points)):
+            raise NotExact.not_finite()
+        points = tuple(
+            Point(
+                start=start,
+                end=end,
+                value=cast("Number", value),
+                complete=start >= since and end <= until and end <= closed_until,
+            )
+            for start, end, value in zip(edges, edges[1:], row.points, strict=False)
+        )
+        result.append(Series(row.kind, row.key, row.total, row.members, points))
+    return tuple(result)

@@ -16,14 +16,24 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.db.error_mapping import server_message
+from usage_explore.db.engine import server_message
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup import preconditions
-from usage_explore.rollup.catalog import UNFIT, Entry, choose, entries, lock
-from usage_explore.rollup.fill_sql import Piece, empty, fill, merge, parameters, piece_of
+from usage_explore.rollup import watermark
+from usage_explore.rollup.catalog import (
+    UNFIT,
+    Entry,
+    Piece,
+    choose,
+    empty,
+    entries,
+    fill,
+    lock,
+    merge,
+    parameters,
+    piece_of,
+)
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, floor
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, INSTANT, floor, kept_table, rollup_table
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where a step began, how far the rows reach then, and how far they shall."""
@@ -85,7 +95,7 @@ def renew(
     where the role may not see every event.
     """
     with connection.transaction():
-        preconditions.check_visible(connection, events)
+        watermark.check_visible(connection, events)
         kept = [entry for entry in entries(connection, events) if entry.kept]
         last = max((entry.watermark for entry in kept if entry.watermark), default=None)
         if last is None:
@@ -140,7 +150,7 @@ def add(connection: Connection, events: Table, source: sql.Identifier) -> int:
         "SELECT organization_id, min(ingested_at), max(ingested_at) FROM {} WHERE ingested_at < %s GROUP BY 1"
     ).format(source)
     owners = {owner: times for owner, *times in connection.execute(found, [last])} if last else {}
-    if owners and preconditions.is_rewritten(connection, events):
+    if owners and watermark.is_rewritten(connection, events):
         return sum(rebuild(connection, events, [owner], since, to + INSTANT) for owner, (since, to) in owners.items())
     pieces = [piece_of(owner, each, None, each.watermark) for owner, each in kept if owner in owners]
     return _fill(connection, events, pieces, fill(events, source))[0] if pieces else 0

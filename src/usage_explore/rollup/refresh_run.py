@@ -1,8 +1,11 @@
-"""The whole of a refresh: choose what is kept, see what changed behind the watermark, go on to the new one."""
+"""The whole of a refresh: choose what is kept, see what changed behind the watermark, go on to the new one.
+
+Dimensions that are set by hand hold instead of what is measured, until they are forgotten.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -12,11 +15,12 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
-from usage_explore.rollup import catalog, choose_dimensions, preconditions, watermark
+from usage_explore.errors import ConfigurationError, ScopeError
+from usage_explore.query import filters, validators
+from usage_explore.rollup import catalog, choose_dimensions, watermark
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import DAY, KEYS, NONE, floor
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import DAY, HOUR, KEYS, NONE, floor, kept_table, rollup_table
 
 LOOKED_BACK = 7 * DAY
 """How far behind the watermark each refresh compares counts with the events."""
@@ -60,6 +64,11 @@ WHERE slots.events IS DISTINCT FROM rolled.events ORDER BY 1, 2
 Events that occurred outside 1970 to 2200 are in no rollup: they are counted apart and taken away, so that counting all
 the others needs no more than the index on the time of ingestion."""
 
+GRAINS = {"15m": timedelta(minutes=15), "hour": HOUR, "day": DAY}
+"""What `--keep` may say, finest first: 15 minutes serve zones such as +05:45."""
+
+BY_HAND = "left out by hand"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -92,9 +101,9 @@ def refresh(
     """
     with connection.transaction():
         events = catalog.placed(connection, events)
-        preconditions.check_visible(connection, events)
+        watermark.check_visible(connection, events)
         if not catalog.exists(connection, events):
-            preconditions.check_dated(connection, events)
+            watermark.check_dated(connection, events)
     catalog.create(connection, events)
     chosen = choose(connection, events, again=choose_again)
     safe = watermark.safe(connection, settle)
@@ -196,3 +205,91 @@ def now(connection: Connection) -> datetime:
     assert row is not None  # noqa: S101 - a select without FROM has one row
     instant: datetime = row[0]
     return instant.astimezone(UTC)
+
+
+def parse_keep(text: str) -> tuple[str, timedelta]:
+    """`dim:model=hour` as a dimension and a grain. Raises `ConfigurationError`."""
+    name, equals, word = text.rpartition("=")
+    if not equals or word not in GRAINS:
+        raise ConfigurationError(
+            f"--keep: {validators.shorten(text)} does not say how; write DIMENSION=GRAIN, such as dim:model=hour, where"
+            f" the grain is {', '.join(GRAINS)}"
+        )
+    return parse_dimension(name, "--keep"), GRAINS[word]
+
+
+def parse_dimension(name: str, option: str) -> str:
+    """The name of what can be kept: `none`, `keys`, a column or `dim:<key>`. Raises `ConfigurationError`."""
+    if name == "metric_key":
+        raise ConfigurationError(f"{option}: metric_key is part of every row of the rollup; nothing has to be set")
+    if name == NONE and option == "--leave-out":
+        raise ConfigurationError(
+            f"{option}: none is what every other answer rests on; leave out others, or take the rollup away with --drop"
+        )
+    if name in (NONE, KEYS):
+        return name
+    try:
+        return filters.group(name)
+    except ValueError as error:
+        raise ConfigurationError(f"{option}: {error}; none and keys can be kept too") from None
+
+
+def set_overrides(
+    connection: Connection, events: Table, wanted: Mapping[str, timedelta | None], organization_id: UUID | None
+) -> None:
+    """Keep each dimension at its grain, None for not at all, from the next refresh on.
+
+    For one organization, or with None for every one, those to come included. Where the grain changes the rows go, to
+    be built again. Raises `ScopeError` for an organization without events. The rollup must be there.
+    """
+    with connection.transaction():
+        catalog.lock(connection, events)
+        at = now(connection)
+        chosen = []
+        for owner in (catalog.EVERY, *_owners(connection, events)) if organization_id is None else (organization_id,):
+            if organization_id is not None:
+                _check(connection, events, organization_id)
+            there = {entry.dimension: entry for entry in _of(connection, events, owner)}
+            for name, grain in wanted.items():
+                before = there.get(name)
+                chosen.append(
+                    catalog.Entry(
+                        organization_id=owner,
+                        dimension=name,
+                        grain=grain,
+                        by_hand=True,
+                        share=before.share if before else None,
+                        reason=None if grain else BY_HAND,
+                        chosen_at=at if before is None else before.chosen_at,
+                    )
+                )
+        catalog.choose(connection, events, chosen)
+
+
+def forget_overrides(
+    connection: Connection, events: Table, names: Collection[str], organization_id: UUID | None
+) -> None:
+    """Go back to what is measured, for one organization or every one. The rollup must be there."""
+    with connection.transaction():
+        catalog.lock(connection, events)
+        if organization_id is None:
+            overrides = catalog.wishes(connection, events)
+            catalog.forget(connection, events, (entry for entry in overrides if entry.dimension in names))
+        else:
+            _check(connection, events, organization_id)
+    choose(connection, events, again=True, forgotten=names, only=organization_id)
+
+
+def _owners(connection: Connection, events: Table) -> list[UUID]:
+    known = {entry.organization_id for entry in catalog.entries(connection, events)}
+    return sorted(known.union(catalog.organizations(connection, events)))
+
+
+def _check(connection: Connection, events: Table, organization_id: UUID) -> None:
+    if organization_id not in _owners(connection, events):
+        raise ScopeError.refusing(organization_id)
+
+
+def _of(connection: Connection, events: Table, owner: UUID) -> list[catalog.Entry]:
+    lines = catalog.wishes if owner == catalog.EVERY else catalog.entries
+    return [entry for entry in lines(connection, events) if entry.organization_id == owner]

@@ -16,12 +16,11 @@ from sqlalchemy import Table
 from usage_explore.db import timescale
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError
-from usage_explore.rollup import catalog, preconditions, watermark
-from usage_explore.rollup.fill_sql import fill, merge
+from usage_explore.rollup import catalog, watermark
+from usage_explore.rollup.catalog import fill, merge
 from usage_explore.rollup.refresh import BY_THE_HOUR
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import SUMMARY
-from usage_explore.sql.rollup_tables import kept_table, rollup_table
+from usage_explore.sql.rollup_plan import SUMMARY, kept_table, rollup_table
 
 _PROCEDURE = """
 CREATE OR REPLACE PROCEDURE {procedure} (job_id integer, config jsonb) LANGUAGE plpgsql AS $procedure$
@@ -107,7 +106,7 @@ def schedule(connection: Connection, events: Table, every: timedelta, settle: ti
     """
     with connection.transaction():
         _check(connection)
-        preconditions.check_visible(connection, events)
+        watermark.check_visible(connection, events)
         unschedule(connection, events)
         connection.execute(procedure(connection, events))
         row = connection.execute(

@@ -1,15 +1,20 @@
-"""Queries as SQL, built without a connection: pure functions from a query to an SQLAlchemy `Select`.
+"""Queries as SQL: pure functions from a query to an SQLAlchemy `Select`, and the pages of events that they read.
 
 `conditions` is the one place that restricts a statement to its organization, applies the filters and excludes rows
 whose `timestamp` or `ingested_at` is outside 1970 to 2200 (`within_bounds`). Every value is a bound parameter; `to_sql`
 writes them inline for reading.
+
+`rows_after` and `rows_before` read a page. No plan suits all filters: scanning the paging index in order is fast if
+many events pass, and reads most of the table if few do; fetching all passing events and sorting them is fast if there
+are few. So a filtered page first scans a few events of the index, scans more if the first scan promises a full page,
+and else fetches and sorts all passing events.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,7 +24,9 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     FromClause,
+    Row,
     Select,
     Table,
     Text,
@@ -41,9 +48,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.errors import ScopeError
 from usage_explore.query.base import Query, Windowed
-from usage_explore.query.cursor import Position
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, Texts, dimension_group
-from usage_explore.query.queries import EventQuery
+from usage_explore.query.queries import EventQuery, Position
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import quoted
 
@@ -54,6 +60,17 @@ _MAX_INDEXED_VALUES = 20
 
 _SCALAR = re.compile(r"true|false|-?(0|[1-9][0-9]{0,131071})(\.[0-9]{1,16383})?")
 """Texts of JSON booleans and numbers, up to the digits that PostgreSQL's numeric holds."""
+
+FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS = 2_000, 10_000
+"""Events of the index that the first and the second scan read before all passing events are fetched and sorted."""
+
+_MAX_SHORTFALL = 2
+"""The long scan is skipped if the page needs more than this many times the events that it would find."""
+
+_INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
+"""Parameters that an index serves in page order, or that exclude hardly any events."""
+
+_Rows = Sequence[Row[Any]]
 
 
 def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
@@ -291,3 +308,44 @@ def _keyset(table: Table) -> Any:
 
 def _bound(table: Table, position: Position) -> Any:
     return tuple_(literal(position.timestamp, table.c.timestamp.type), literal(position.id, table.c.id.type))
+
+
+def rows_after(
+    connection: Connection, table: Table, query: EventQuery, rows: int, after: Position | None = None
+) -> _Rows:
+    """Up to `rows` events after a position, newest first."""
+    return _rows(connection, query, rows, lambda query, limit: page(table, query, limit, after), newest_first=True)
+
+
+def rows_before(connection: Connection, table: Table, query: EventQuery, rows: int, before: Position) -> _Rows:
+    """Up to `rows` events at or before a position, nearest first, which is oldest first."""
+    return _rows(connection, query, rows, lambda query, limit: page_before(table, query, limit, before))
+
+
+def _rows(
+    connection: Connection,
+    query: EventQuery,
+    rows: int,
+    statement: Callable[[EventQuery, int | None], Select[Any]],
+    *,
+    newest_first: bool = False,
+) -> _Rows:
+    given = query.given()
+    if not given.keys() - {*_INDEXED, "limit", "cursor"}:
+        return connection.execute(statement(query, rows)).all()
+    plain = EventQuery(**{name: value for name, value in given.items() if name in _INDEXED})
+    for scanned in (FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS):
+        scan = statement(plain, scanned).subquery("scan")
+        passing = select(scan).where(*filters(partial(expression, scan), query))
+        page_rows = connection.execute(_ordered(passing, scan, newest_first).limit(rows)).all()
+        if len(page_rows) == rows:
+            return page_rows
+        if len(page_rows) * (LONG_SCAN_EVENTS // FIRST_SCAN_EVENTS) * _MAX_SHORTFALL < rows:
+            break
+    passing_rows = statement(query, None).cte("passing").prefix_with("MATERIALIZED", dialect="postgresql")
+    return connection.execute(_ordered(select(passing_rows), passing_rows, newest_first).limit(rows)).all()
+
+
+def _ordered(statement: Select[Any], source: FromClause, newest_first: bool) -> Select[Any]:
+    columns = (source.c.timestamp, source.c.id)
+    return statement.order_by(*(column.desc() if newest_first else column for column in columns))

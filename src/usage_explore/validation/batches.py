@@ -1,9 +1,11 @@
 """Batches: a customer's events of one kind that are close in time, such as duplicates, and the findings they make.
 
-Events of one kind and customer that lie less than `BATCH_GAP` apart are a batch. A customer's batches of fewer than
-`MIN_BATCH_EVENTS` events are added up: they are its own finding if they are a large share of its usage; else one
-finding reports them together with those of other customers, as it does for batches of low severity. The database groups
-events into batches, so that many events take no memory here.
+Events of one kind and customer that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
+`STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
+sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
+its own finding if they are a large share of its usage; else one finding reports them together with those of other
+customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
+memory here.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, select
+from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, or_, select
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.validation.check import Examination, Outcome
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_codes, part
 from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
 
 _Key = TypeVar("_Key")
@@ -32,10 +34,13 @@ BATCH_GAP = timedelta(hours=6)
 """Time without events that ends a batch."""
 
 STEADY_GAP = timedelta(days=3)
-"""Time between a customer's batches of a metric that are one finding: nights and weekends lie between."""
+"""Time between a customer's batches of a metric that are one incident: nights and weekends lie between."""
 
 MIN_BATCH_EVENTS = 10
 """Events of a batch; fewer are reported together, unless they are `LARGE_SHARE` of the customer's usage."""
+
+MAX_OPEN_INCIDENTS = 10
+"""Incidents of one kind and customer that a later batch may continue, the latest."""
 
 MAX_SMALL_CUSTOMERS = 10
 """Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
@@ -95,8 +100,8 @@ class BatchWording:
     stray_sentence: Callable[[Batch, str], str]
     stray_severity: Callable[[Batch], Severity] = lambda stray: "low"
     facts: Callable[[Batch], Iterable[tuple[str, str]]] = lambda batch: ()
-    joined_gap: timedelta = timedelta(0)
-    """Time between batches of a customer's metric that are one finding, such as `STEADY_GAP`."""
+    continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
+    """Whether a later batch of the same kind and customer, with a metric of the first, is the same incident."""
 
 
 SMALL_BATCHES = (
@@ -121,29 +126,34 @@ def batch_columns(table: Table) -> list[ColumnElement[Any]]:
     ]
 
 
-def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
+def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None) -> Select[Any]:
     """The suspects by kind, customer, batch, metric and currency, batches in order.
 
-    `suspects` has the `batch_columns` and `kind` text. `moment` is the time that the events of a batch are close in.
+    `suspects` has the `batch_columns` and `kind` text. `moment` is the time that the events of a batch are close in,
+    `cluster` a column of suspects whose values stay apart.
     Columns: `kind`, `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost`
     numeric, `first`, `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
     """
     c = suspects.c
     time = c[moment]
-    before = func.lag(time).over(partition_by=[c.kind, c.customer_id], order_by=time)
-    apart = time - before > literal(BATCH_GAP)
+    order = [time] if cluster is None else [c[cluster], time]
+    ordered: dict[str, Any] = {"partition_by": [c.kind, c.customer_id], "order_by": order}
+    apart = time - func.lag(time).over(**ordered) > literal(BATCH_GAP)
+    if cluster is not None:
+        apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
     m = marked.c
-    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=m[moment])
+    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[each.name] for each in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
+    currency = currency_codes(n.external_cost_currency)
     return (
         select(
             n.kind,
             n.customer_id,
             n.batch,
             n.metric_key,
-            n.external_cost_currency.label("currency"),
+            currency.label("currency"),
             func.count().label("events"),
             func.sum(n.quantity).label("quantity"),
             func.sum(n.external_cost_amount).label("cost"),
@@ -154,24 +164,20 @@ def batched(suspects: CTE, moment: str = "timestamp") -> Select[Any]:
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
         )
-        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, n.external_cost_currency)
+        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, currency)
         .order_by(n.kind, n.customer_id, n.batch)
     )
 
 
-def batches(rows: Iterable[Any]) -> tuple[list[Batch], list[Batch]]:
-    """The rows of `batched` as batches of at least `MIN_BATCH_EVENTS` events, and the others by kind and customer."""
-    large: list[Batch] = []
-    small: dict[tuple[str, UUID], Batch] = {}
+def batches(rows: Iterable[Any]) -> list[Batch]:
+    """The rows of `batched` as batches, in order."""
+    found: list[Batch] = []
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
         first, *others = map(Batch.of_row, members)
         for other in others:
             first.include(other)
-        if first.events >= MIN_BATCH_EVENTS:
-            large.append(first)
-        else:
-            _include(small, (first.kind, first.customer), first)
-    return large, list(small.values())
+        found.append(first)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,27 +195,30 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     def when(batch: Batch) -> str:
         return span_in(batch.since, batch.until, examination.period.zone)
 
-    large, small = batches(rows)
-    usage = own_usage(examination, {batch.customer for batch in (*large, *small)})
+    every = batches(rows)
+    usage = own_usage(examination, {batch.customer for batch in every})
     judged: list[_Judged] = []
     stray: dict[tuple[str, Severity], Batch] = {}
-    small_by_kind: dict[str, list[_Judged]] = {}
-    for batch, is_small in (*((batch, False) for batch in large), *((batch, True) for batch in small)):
-        own = _own_share(batch, usage)
-        severity = wording.severity(batch, own)
-        if severity == "low" or (is_small and own < LARGE_SHARE):
-            _include(stray, (batch.kind, wording.stray_severity(batch)), batch)
-        elif is_small:
-            small_by_kind.setdefault(batch.kind, []).append(_Judged(severity, own, batch))
+    small: dict[tuple[str, UUID], Batch] = {}
+    for item in _joined((_judged(batch, wording, usage) for batch in every), wording, usage):
+        if item.batch.events < MIN_BATCH_EVENTS:
+            _include(small, (item.batch.kind, item.batch.customer), item.batch)
+        elif item.severity == "low":
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
         else:
-            judged.append(_Judged(severity, own, batch))
+            judged.append(item)
+    small_by_kind: dict[str, list[_Judged]] = {}
+    for item in (_judged(batch, wording, usage) for batch in small.values()):
+        if item.severity == "low" or item.own < LARGE_SHARE:
+            _include(stray, (item.batch.kind, wording.stray_severity(item.batch)), item.batch)
+        else:
+            small_by_kind.setdefault(item.batch.kind, []).append(item)
     for members in small_by_kind.values():
         if len(members) <= MAX_SMALL_CUSTOMERS:
             judged += members
         else:
             for member in members:
                 _include(stray, (member.batch.kind, member.severity), member.batch)
-    judged = _joined(judged, wording, usage)
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
     findings = [
@@ -225,30 +234,43 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
 
+def _judged(batch: Batch, wording: BatchWording, usage: OwnUsage) -> _Judged:
+    own = _own_share(batch, usage)
+    return _Judged(wording.severity(batch, own), own, batch)
+
+
 def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -> list[_Judged]:
-    """The batches, in order, with those of one severity joined that follow each other; together they may be graver."""
+    """The batches, in order, with those of one incident joined, high ones apart; together they may be graver."""
     groups: list[list[_Judged]] = []
+    latest: dict[tuple[str, UUID, bool], list[list[_Judged]]] = {}
     for item in judged:
-        if groups and groups[-1][0].severity == item.severity and _follows(groups[-1][0].batch, item.batch, wording):
-            groups[-1][0].batch.include(item.batch)
-            groups[-1].append(item)
-        else:
+        mine = latest.setdefault((item.batch.kind, item.batch.customer, item.severity == "high"), [])
+        group = next((each for each in reversed(mine) if _follows(each[0].batch, item.batch, wording)), None)
+        if group is None:
             groups.append([item])
+            mine.append(groups[-1])
+            del mine[:-MAX_OPEN_INCIDENTS]
+        else:
+            group[0].batch.include(item.batch)
+            group.append(item)
     found = []
     for first, *others in groups:
         if others:
-            own = _own_share(first.batch, usage)
-            severity = min(first.severity, wording.severity(first.batch, own), key=list(SEVERITIES).index)
-            first = _Judged(severity, own, first.batch)
+            again = _judged(first.batch, wording, usage)
+            severity = min((each.severity for each in (first, *others, again)), key=list(SEVERITIES).index)
+            first = _Judged(severity, again.own, first.batch)
         found.append(first)
     return found
 
 
 def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
-    """Whether the later batch is of the same kind, customer and metric, and soon after."""
-    alike = (batch.kind, batch.customers) == (later.kind, later.customers)
-    shared = batch.metrics.keys() & later.metrics.keys()
-    return alike and bool(shared) and timedelta(0) < later.since - batch.until <= wording.joined_gap
+    """Whether the later batch is of the same incident: of a metric of the batch, and so for the check."""
+    return bool(batch.metrics.keys() & later.metrics.keys()) and wording.continues(batch, later)
+
+
+def is_soon(until: datetime, since: datetime) -> bool:
+    """Whether a batch begins within `STEADY_GAP` of the end of one before."""
+    return since - until <= STEADY_GAP
 
 
 def _include(found: dict[_Key, Batch], key: _Key, batch: Batch) -> None:

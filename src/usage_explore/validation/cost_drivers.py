@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Select, Table, Text, case, cast, func, litera
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
+from usage_explore.validation.totals import currency_codes
 
 SAMPLE_EVENTS = 30_000
 """Events of a sample, between this and twice as many."""
@@ -48,7 +49,7 @@ def sample(table: Table, period: Period, events: int) -> Select[Any]:
     return select(
         c.metric_key,
         c.price_key,
-        c.external_cost_currency.label("currency"),
+        currency_codes(c.external_cost_currency).label("currency"),
         c.external_cost_amount.label("cost"),
         c.quantity,
         c.dimensions,

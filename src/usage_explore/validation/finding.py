@@ -43,8 +43,8 @@ class Finding:
     `since` and `until` bound the events concerned, half-open; `events` counts them, `quantity` is how much of what is
     metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
     currency where a cost is known. `share` is the affected part of what `share_of` names ("quantity of calls", "all
-    events", "cost in EUR") came to in the period: 0.02 is two per cent; it may pass 1. `question` shows it; `facts` are
-    further things to know, by name.
+    events", "cost in EUR", "lines of price p1", "invoice lines") came to in the period: 0.02 is two per cent; it may
+    pass 1. `question` shows it; `facts` are further things to know, by name.
     `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
     """
 

@@ -64,14 +64,9 @@ def _file(path: Path) -> Iterator[Records]:
     if kind is None:
         raise LoadError(f"{path}: is not named as a file that can be read; save it as {', '.join(kinds)}")
     with open_source(path, kind) as found:
-        floats = frozenset[str]()
-        if kind == "parquet":
-            if found.length > _MAX_ROWS:
-                raise LoadError(f"{path}: has {found.length:,} rows; at most {_MAX_ROWS:,} can be read")
-            import pyarrow.parquet as pq
-
-            floats = _floats(pq.read_schema(path))
-        yield Records(found.unit, found.names or (), floats, found, found.only)
+        if kind == "parquet" and found.length > _MAX_ROWS:
+            raise LoadError(f"{path}: has {found.length:,} rows; at most {_MAX_ROWS:,} can be read")
+        yield Records(found.unit, found.names or (), found.floats, found, found.only)
 
 
 def _columns(source: pd.DataFrame | pa.Table) -> Records:

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
-from usage_explore.db.error_mapping import translated
+from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
 from usage_explore.query import validators
 from usage_explore.query.queries import Period

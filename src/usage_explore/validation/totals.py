@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import string
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, Text, func, select
 
 from usage_explore.decimals import ratio, total
 from usage_explore.query import validators
@@ -17,11 +20,15 @@ from usage_explore.sql.filters import conditions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Events, (events, quantity) by metric, and cost by currency (None: of costs without one)."""
+    """Events, (events, quantity) by metric, and cost by currency (None: of costs without one).
+
+    `spellings` has the events of each currency by how it is written: {"USD": {"USD": 900, "usd": 3}}.
+    """
 
     events: int
     metrics: Mapping[str, tuple[int, Decimal]]
     costs: Mapping[str | None, Decimal]
+    spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,19 @@ class Unexamined:
     events: int
     latest: datetime
     settled_at: datetime | None
+
+
+_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+
+
+def currency_code(text: str | None) -> str | None:
+    """A currency with its ASCII letters in upper case: `usd` and `USD` are one."""
+    return None if text is None else text.translate(_UPPER)
+
+
+def currency_codes(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The `currency_code` of each value of a text column."""
+    return func.upper(column.collate("C"), type_=Text)
 
 
 def part(affected: int | Decimal, whole: int | Decimal) -> Decimal:
@@ -73,9 +93,14 @@ def totals(connection: Connection, table: Table, period: Period) -> Totals:
     )
     metrics: dict[str, tuple[int, Decimal]] = {}
     costs: dict[str | None, Decimal] = {}
-    for metric, currency, events, quantity, cost in connection.execute(statement):
+    spellings: dict[str, Counter[str]] = {}
+    for metric, spelling, events, quantity, cost in connection.execute(statement):
         before = metrics.get(metric, (0, Decimal(0)))
         metrics[metric] = before[0] + events, total((before[1], quantity))
+        currency = currency_code(spelling)
+        if currency is not None:
+            spellings.setdefault(currency, Counter())[spelling] += events
         if cost is not None:
             costs[currency] = total((costs.get(currency, Decimal(0)), cost))
-    return Totals(events=sum(events for events, _ in metrics.values()), metrics=metrics, costs=costs)
+    events = sum(events for events, _ in metrics.values())
+    return Totals(events=events, metrics=metrics, costs=costs, spellings=spellings)

@@ -19,7 +19,7 @@ from usage_explore.query.queries import EventQuery, Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_codes, part
 
 _Key = TypeVar("_Key")
 
@@ -42,7 +42,7 @@ _MAX_INDEXED_CUSTOMERS = 200
 def sum_keys(table: Table) -> tuple[ColumnElement[Any], ...]:
     """The columns that a statement groups by, at least, for its rows to be added to a `UsageSum`."""
     c = table.c
-    return c.customer_id, c.metric_key, c.external_cost_currency.label("currency")
+    return c.customer_id, c.metric_key, currency_codes(c.external_cost_currency).label("currency")
 
 
 def sum_measures(table: Table) -> tuple[ColumnElement[Any], ...]:

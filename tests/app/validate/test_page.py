@@ -20,9 +20,9 @@ from support.app_pages import Open, opened
 from support.demo_database import ACME, BIRCH, WINDOW
 from support.waiting import PATIENCE
 from usage_explore import Store, formatting
+from usage_explore.app.page_state import identity
 from usage_explore.app.validate.files import dropped_key
 from usage_explore.app.validate.run import File
-from usage_explore.app.validate.view import identity
 from usage_explore.errors import NotExact
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters

@@ -12,7 +12,7 @@ from support.demo_database import ACME, WINDOW
 from usage_explore import Store
 from usage_explore.app.validate import run
 from usage_explore.app.validate.run import File
-from usage_explore.db import cancellation
+from usage_explore.db import timeouts
 from usage_explore.db.schema import events_table
 from usage_explore.query.queries import Period
 from usage_explore.sql import filters
@@ -30,7 +30,7 @@ def sleeping(store: Store) -> int:
 
 
 def test_who_leaves_ends_what_runs_in_the_database(store: Store) -> None:
-    cancellation.watch(store.engine)
+    timeouts.watch(store.engine)
     begun = threading.Event()
 
     def task(note: run.Note) -> None:

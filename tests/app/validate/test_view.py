@@ -11,7 +11,7 @@ import pytest
 
 from support.demo_database import ACME
 from usage_explore import EventQuery, QueryError
-from usage_explore.app.validate.view import ValidateView, identity
+from usage_explore.app.page_state import ValidateView, identity
 from usage_explore.query.queries import Period
 from usage_explore.validation import Finding
 from usage_explore.validation.registry import CHECKS

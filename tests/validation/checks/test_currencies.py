@@ -101,6 +101,56 @@ def test_where_nothing_decides_mixed_currencies_are_usual(events_database_url: s
         assert not findings(store)
 
 
+BEFORE = SINCE - 50 * DAY
+
+
+def test_a_currency_that_changes_for_a_customers_whole_period_is_found(events_database_url: str) -> None:
+    events = [row for who in (1, 2) for row in steady(who, BEFORE, UNTIL, 4 * HOUR, **cost("USD"))]
+    events += steady(3, BEFORE, SINCE, 4 * HOUR, **cost("USD")) + steady(3, SINCE, UNTIL, 4 * HOUR, **cost("EUR"))
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.severity, found.events, found.customer_id) == ("medium", 180, CUSTOMERS[3])
+        assert found.amounts == (("EUR", Decimal("45.00")),)
+        assert "for this customer 100 % of costs in the 56 days before the period were in USD" in found.sentence
+
+
+def test_a_currency_that_changes_for_everything_or_a_price_is_found(events_database_url: str) -> None:
+    events = [
+        row
+        for who in range(2)
+        for price, currency in (("a", "GBP"), ("b", "EUR"))
+        for row in [
+            *steady(who, BEFORE, SINCE, 4 * HOUR, price_key=price, **cost("GBP")),
+            *steady(who, SINCE, UNTIL, 4 * HOUR, price_key=price, **cost(currency)),
+        ]
+    ]
+    with store_of(events_database_url, events) as store:
+        (found,) = findings(store)
+        assert (found.severity, found.events, found.customer_id) == ("medium", 360, None)
+        assert "where price is b 100 % of costs in the 56 days before the period were in GBP" in found.sentence
+        (alone,) = findings(store, SEPTEMBER.replace(price_key="b"))
+        assert (alone.severity, alone.events) == ("medium", 360)
+        assert "everywhere 100 % of costs in the 56 days before the period were in GBP" in alone.sentence
+
+
+def test_upper_and_lower_case_are_one_currency_and_said(events_database_url: str) -> None:
+    events = [row for who in range(2) for row in steady(who, BEFORE, UNTIL, 4 * HOUR, **cost("USD"))]
+    events += steady(1, SINCE, SINCE + 20 * HOUR, HOUR, **cost("usd"))
+    with store_of(events_database_url, events) as store:
+        validation = store.validate(SEPTEMBER, checks=["currencies"])
+        (found,) = validation.findings
+        assert (found.severity, found.events, found.customer_id) == ("low", 20, CUSTOMERS[1])
+        assert "The currency USD is written in 2 ways: USD (360 events) and usd (20 events)" in found.sentence
+        assert validation.totals.costs == {"USD": Decimal("95.00")}
+        assert found.amounts == (("USD", Decimal("5.00")),)
+
+
+def test_costs_in_lower_case_are_in_the_wallets_currency(events_database_url: str) -> None:
+    events = steady(1, SINCE, UNTIL, 4 * HOUR, wallet_currency="USD", **cost("usd"))
+    with store_of(events_database_url, events) as store:
+        assert examine(store, "wallets", SEPTEMBER).is_clean
+
+
 def test_the_demo_is_clean(planted_demo: tuple[Store, Period, list[Incident]]) -> None:
     store, period, _ = planted_demo
     assert not findings(store, period)

@@ -90,6 +90,23 @@ def test_what_is_dated_after_the_period_is_found(
     store.close()
 
 
+def test_a_clock_that_is_wrong_each_day_is_one_finding(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = [
+        event(time := SINCE + day * DAY + timedelta(minutes=minute), ingested_at=time - timedelta(hours=2))
+        for day in range(1, 20)
+        for minute in range(MIN_BATCH_EVENTS)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = findings(store)
+    assert (finding.events, finding.since, finding.until) == (
+        len(rows),
+        rows[0].timestamp,
+        rows[-1].timestamp + INSTANT,
+    )
+
+
 def test_the_question_shows_a_batch_alone_in_its_hours(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:

@@ -90,6 +90,47 @@ def test_batches_are_told_apart_by_when_they_arrived(
     assert [each.quantity for each in findings] == [total(row.quantity for row in same) for same in (one, other)]
 
 
+def steadily_late(lag: timedelta, seed: int, **fields: object) -> list[Row]:
+    """8 events a day of the month at any time of the day, each up to 2.8 hours later than the lag."""
+    draw = random.Random(seed)
+    times = [SINCE + (day + draw.random()) * DAY for day in range(28) for _ in range(8)]
+    return [event(time, ingested_at=time + lag + draw.random() * 2.8 * HOUR, **fields) for time in times]
+
+
+@pytest.mark.parametrize("per_day", [1, 300])
+def test_a_steady_lateness_is_one_finding(
+    events_connection: ddl.Connection, events_database_url: str, per_day: int
+) -> None:
+    ordinary = [row for day in range(29) for row in lagging(MINUTE, per_day, day)]
+    ordinary += [row for day in range(29) for row in lagging(MINUTE, 20, day, customer_id=SMALL)]
+    late = steadily_late(4 * DAY, 1)
+    store = store_of(events_connection, events_database_url, ordinary + late)
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert (finding.severity, finding.customer_id, finding.events) == ("medium", JUNE, len(late))
+    times = [row.timestamp for row in late]
+    assert (finding.since, finding.until) == (min(times), max(times) + INSTANT)
+    quantity = total(row.quantity for row in late)
+    assert finding.quantity == quantity
+    assert finding.share == pytest.approx(quantity / total(row.quantity for row in ordinary + late))
+    assert finding.share_of == "quantity of tokens"
+
+
+def test_unlike_latenesses_at_one_time_stay_apart(events_connection: ddl.Connection, events_database_url: str) -> None:
+    ordinary = [row for day in range(29) for row in lagging(MINUTE, 20, day)]
+    ordinary += [row for day in range(29) for row in lagging(MINUTE, 20, day, customer_id=SMALL)]
+    one, other = steadily_late(4 * DAY, 2), steadily_late(4 * DAY, 3, customer_id=SMALL)
+    longer = lagging(12 * DAY, 20, 12)
+    store = store_of(events_connection, events_database_url, ordinary + one + other + longer)
+    findings = store.validate(september(), checks=["late_arrivals"]).findings
+    store.close()
+    assert sorted((finding.customer_id, finding.events) for finding in findings if finding.customer_id) == [
+        (JUNE, 20),
+        (JUNE, len(one)),
+        (SMALL, len(other)),
+    ]
+
+
 def test_what_always_takes_a_day_is_not_late(events_connection: ddl.Connection, events_database_url: str) -> None:
     usual = [row for day in range(10) for row in lagging(26 * HOUR, 20, day)]
     later = lagging(LATE_LAG_RATIO * 26 * HOUR, 15, 12)

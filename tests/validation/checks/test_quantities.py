@@ -268,7 +268,7 @@ def test_a_period_of_zeros_is_not_learned_from(
     store = store_of(events_connection, events_database_url, rows + others)
     (finding,) = findings(store)
     store.close()
-    assert (finding.severity, finding.customer_id) == ("medium", UUID(int=1))
+    assert (finding.severity, finding.customer_id) == ("high" if zeros == 108 else "medium", UUID(int=1))
     assert finding.events == sum(row.quantity == 0 and row.timestamp < SINCE + 30 * DAY for row in rows)
     assert "the quantity is zero" in finding.sentence
 
@@ -283,6 +283,18 @@ def test_a_period_of_zeros_of_all_customers_is_not_taken_for_usual(
     store.close()
     assert {finding.customer_id for finding in found} == {UUID(int=1), UUID(int=2), UUID(int=3)}
     assert all("the quantity is zero" in finding.sentence for finding in found)
+
+
+@pytest.mark.parametrize(("per_day", "expected"), [(20, "medium"), (2, "high")])
+def test_zeros_of_a_customer_are_high_where_they_are_a_part_of_all_usage(
+    events_connection: ddl.Connection, events_database_url: str, per_day: int, expected: str
+) -> None:
+    zeros = [event(SINCE + timedelta(days=day), quantity=Decimal(day < 0)) for day in range(-50, 11)]
+    others = [row for day in range(30) for row in on_day(day, 10 * per_day, customer_id=SMALL)]
+    store = store_of(events_connection, events_database_url, zeros + others)
+    (finding,) = findings(store)
+    store.close()
+    assert (finding.severity, finding.events, finding.customer_id) == (expected, 11, JUNE)
 
 
 def test_hostile_names_do_no_harm(events_connection: ddl.Connection, events_database_url: str) -> None:

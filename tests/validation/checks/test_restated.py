@@ -68,7 +68,8 @@ def test_an_equal_row_under_another_key_is_no_restated_one(make: Make) -> None:
     again = replace(line(1, loaded=SECOND), idempotency_key=f"row:{'0' * 32}")
     (finding,) = make([line(1), again]).validate(september(), checks=["look_alikes"]).findings
     assert finding.events == 1
-    assert "like an earlier arrival in time, quantity and dimensions, under another idempotency key" in finding.sentence
+    assert "like another event that counts, in time, quantity and dimensions, under another" in finding.sentence
+    assert finding.severity == "low"
     assert "amounts" not in finding.sentence
 
 

@@ -63,6 +63,7 @@ def test_charges_that_are_taken_back_come_to_nothing_and_are_found(events_databa
         assert (found.events, found.quantity, found.amounts) == (60, Decimal(0), (("USD", Decimal(0)),))
         assert "about 20 times" in found.sentence
         assert found.severity == "high"
+        assert found.share_of == f"cost in {found.amounts[0][0]}"
 
 
 def test_a_usual_cost_of_as_many_credits_as_charges_is_what_each_of_them_costs(events_database_url: str) -> None:

@@ -67,7 +67,8 @@ def test_the_sheet_is_the_periods_usage_through_the_cascade(
             cell[0] += 1
             cell[1] = EXACT.add(cell[1], row.quantity)
             if row.external_cost_amount is not None:
-                name = "cost " + (row.external_cost_currency or "without currency")
+                currency = row.external_cost_currency
+                name = "cost without currency" if currency is None else f"cost {currency.upper()}"
                 cell[2][name] = EXACT.add(cell[2].get(name, Decimal(0)), row.external_cost_amount)
     with store_of(events_database_url, events) as store:
         sheet = sheet_of(examine(store, "wallets", SEPTEMBER, wallets=preferences))

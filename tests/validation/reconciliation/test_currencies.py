@@ -123,6 +123,7 @@ def test_lines_of_a_known_wallet_say_nothing_of_those_without(store: Store) -> N
 def test_many_customers_with_the_same_unusual_currency_are_one_finding(store: Store) -> None:
     (finding,) = told(store, billed(EUROS), wallets={"default": "GBP"})
     assert finding.severity == "high"
+    assert finding.share_of == "invoice lines"
     assert finding.customer_id is None
     assert f"22 lines of {PEOPLE - 1} customers" in finding.sentence
     assert finding.amounts == (("USD", Decimal("55.00")),)

@@ -475,6 +475,7 @@ def test_lines_of_one_price_with_other_unit_prices_are_found(store: Store) -> No
     assert (told.severity, told.price_key, told.customer_id) == ("medium", "gone", generated_events.CUSTOMERS[3])
     assert "1 line of 5 of price gone" in told.sentence
     assert told.facts == (("deviating lines", "4"),)
+    assert (told.share, told.share_of) == (Decimal("0.2"), "lines of price gone")
     amounts[3] = "22.42"
     doubled = reconciled(store, frame(lines, ("price_key",), amount=amounts, currency="EUR"))
     assert doubled.outcome is not None
@@ -491,7 +492,8 @@ def test_many_differences_are_findings_up_to_a_hundred_and_all_in_the_sheet(stor
     result = reconciled(store, frame(lines, ("metric_key",), amount=amounts, currency="EUR"), PERIOD)
     assert result.outcome is not None
     assert len(result.outcome.findings) == 100
-    assert "smaller findings more, see the sheet" in result.outcome.note
+    assert "204 more differences, see the sheet, 3,046 events, 40100 EUR." in result.outcome.note
+    assert {finding.share_of for finding in result.outcome.findings} == {"quantity of x"}
     assert (sheet(result)["status"] == "extra").sum() == 300
 
 
@@ -590,6 +592,7 @@ def test_an_invoice_that_lacks_most_customers_is_one_finding(
             for metric in ("calls", "seats")
         }
         assert finding.share == max(lacking.values())
+        assert finding.share_of == f"quantity of {max(lacking, key=lambda metric: lacking[metric])}"
         half = billing_events.SEPTEMBER.replace(
             metric_key="seats", exclude={"customer_id": str(billing_events.CUSTOMERS[0])}
         )

@@ -13,15 +13,14 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown, navigation
 from usage_explore.app.cache import Source
-from usage_explore.app.events.table import counted, events_table
 from usage_explore.app.exports import snippets
+from usage_explore.app.grid import counted, events_table
 from usage_explore.app.header import closable_heading
 from usage_explore.app.navigation import Pages, changed, fits, follow, go
-from usage_explore.app.page_state import EventsView, ExploreView
+from usage_explore.app.page_state import EventsView, ExploreView, ValidateView, identity
 from usage_explore.app.problems import sentence, shown
 from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
-from usage_explore.app.validate.view import ValidateView, identity
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
 from usage_explore.query.describe import group_name
@@ -85,7 +84,7 @@ def _filters(view: ValidateView, all_findings: Sequence[Finding]) -> None:
             selection_mode="multi",
             key=key,
             format_func=lambda name: f"{name.capitalize()} {severities[name]:,}",
-            on_change=changed(key, lambda picked: view.replace(severities=tuple(picked), finding=None)),
+            on_change=changed(key, view, lambda picked: view.replace(severities=tuple(picked), finding=None)),
         )
         checks = Counter(finding.check for finding in all_findings)
         customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
@@ -103,7 +102,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         [*options, *(value for value in picked if value not in options)],
         key=key,
         format_func=lambda value: f"{options.get(value, value)}  ·  {counts[value]:,}",
-        on_change=changed(key, lambda values: view.replace(**{field: tuple(values), "finding": None})),
+        on_change=changed(key, view, lambda values: view.replace(**{field: tuple(values), "finding": None})),
         select_all=False,
         placeholder="any",
         width=180,
@@ -154,7 +153,7 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
         return columns
     titles = [CHECKS[finding.check].title if finding.check in CHECKS else finding.check for finding in listed]
     columns |= {
-        "Affected of": grid.texts("Affected of", [each.share_of or None for each in listed]),
+        "Affected of": grid.texts("Affected of", [finding.share_of or None for finding in listed]),
         "Check": grid.texts("Check", titles),
         "Events": grid.numbers("Events", [finding.events for finding in listed]),
         "Quantity": grid.numbers("Quantity", [finding.quantity for finding in listed]),
@@ -173,7 +172,7 @@ def _severity(severity: str) -> str:
 
 
 def _select(view: ValidateView, listed: Sequence[Finding], row: int | None) -> None:
-    go(lambda: view.replace(finding=None if row is None else identity(listed[row])))
+    go(view, lambda: view.replace(finding=None if row is None else identity(listed[row])))
 
 
 def clean(validation: Validation) -> str:
@@ -189,7 +188,7 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     """Draw the finding; a part that fails shows its error in its place."""
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
-    closable_heading(heading, "close_finding", lambda: view.replace(finding=None))
+    closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
     st.markdown(markdown.plain(finding.sentence))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")

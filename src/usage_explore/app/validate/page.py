@@ -19,12 +19,12 @@ from usage_explore.app.exports import Download, download_buttons, escape_checkbo
 from usage_explore.app.filters import chips, dimension_hints, preset_input, reset_button, time_input, window_inputs
 from usage_explore.app.header import header, headline_number, opened_view
 from usage_explore.app.navigation import Pages, go, notice
+from usage_explore.app.page_state import ValidateView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.validate import run
 from usage_explore.app.validate.files import ValidationWithFiles, file_tab, offered, validated_with_files
 from usage_explore.app.validate.findings import checks, clean, findings
 from usage_explore.app.validate.run import Note, Progress, watched
-from usage_explore.app.validate.view import ValidateView
 from usage_explore.query import buckets
 from usage_explore.query.describe import describe, file_dates, window_words
 from usage_explore.query.queries import Period
@@ -119,7 +119,9 @@ def _nothing(view: ValidateView, source: Source, validation: Validation) -> None
     newest = with_window(view.query, source.now, window=None, since=month[0], until=month[1])
     with st.container(horizontal=True, gap="small", key="nothing"):
         if newest.resolve(source.now).span != validation.period.span:
-            st.button(f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(lambda: view.with_query(newest)))
+            st.button(
+                f"Show {start:%B %Y}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(newest))
+            )
         reset_button(view)
 
 

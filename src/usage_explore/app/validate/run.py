@@ -26,7 +26,7 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import cache, markdown
 from usage_explore.app.cache import Source
-from usage_explore.db import cancellation
+from usage_explore.db import timeouts
 from usage_explore.errors import QueryError
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
@@ -131,7 +131,7 @@ def _run(source: Source, period: Period, show: Show, task: Callable[[Note], _T])
 
 def watched(task: Callable[[Note], _T], show: Show) -> _T:
     """The result of the task, run in a thread; an exception of `show` cancels it."""
-    work, cancelled = cancellation.Work(), threading.Event()
+    connections, cancelled = timeouts.HeldConnections(), threading.Event()
     progress: dict[str, float] = {}
     began = time.monotonic()
 
@@ -141,7 +141,7 @@ def watched(task: Callable[[Note], _T], show: Show) -> _T:
         progress[name] = done
 
     def working() -> _T:
-        with cancellation.working(work):
+        with timeouts.cancellable(connections):
             return task(note)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as pool:
@@ -152,7 +152,7 @@ def watched(task: Callable[[Note], _T], show: Show) -> _T:
         finally:
             cancelled.set()
             while not wait((future,), timeout=_REFRESH_SECONDS).done:
-                work.cancel()
+                connections.cancel()
         return future.result()
 
 

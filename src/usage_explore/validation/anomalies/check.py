@@ -12,9 +12,8 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Select, Table
 
-from usage_explore.detector.baseline import SEASONS_LEARNED
-from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS
-from usage_explore.detector.silences import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
+from usage_explore.detector.breaks import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
+from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS, SEASONS_LEARNED
 from usage_explore.formatting import counted, duration, listed, percent
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Period

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from usage_explore.detector import Anomaly, Detection, detect
 from usage_explore.detector.anomalies import figure
-from usage_explore.detector.silences import filled, while_away
+from usage_explore.detector.breaks import filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 

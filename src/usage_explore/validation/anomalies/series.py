@@ -35,9 +35,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
-from usage_explore.rollup import lookup
+from usage_explore.rollup import routing
 from usage_explore.sql import filters
-from usage_explore.sql.buckets import metric_points
+from usage_explore.sql.aggregate import metric_points
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation.check import Examination
 
@@ -162,7 +162,7 @@ def blocks(
     query = _query(examination, grid, group)
     path: Serving | str = ""
     if examination.rollup and customers is None:
-        path = lookup.path(examination.connection, examination.table, query, grid.edges, examination.now, metrics=True)
+        path = routing.path(examination.connection, examination.table, query, grid.edges, examination.now, metrics=True)
     serving = path if isinstance(path, Serving) else None
     rows_statement = statement(examination.table, query, grid.edges, serving, customers)
     size = max(1, _MAX_BLOCK_CELLS[grid.step] // len(grid.starts))

@@ -1,20 +1,23 @@
 """Currencies of costs: an amount without one, one without an amount, and a currency where another is usual.
 
 What decides on the currency is learned: the price or the dimension (a supplier, a region) that says most of it in a
-sample, else the customer. Where neither does, mixed currencies are no finding.
+sample, else the customer. Where neither does, mixed currencies are no finding. The weeks before the period say what is
+usual, where they have events enough, so that a currency that changes for the whole period is found. Upper and lower
+case are one currency, `usd` and `USD`, with a finding that names both spellings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import Select, Table, Text, and_, cast, null, or_, select
 
-from usage_explore.formatting import counted, data_value, percent, span_in
+from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
@@ -22,8 +25,17 @@ from usage_explore.sql.filters import conditions, expression
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
-from usage_explore.validation.totals import part
-from usage_explore.validation.usage_sums import UsageSum, add_row, sum_keys, sum_measures, valid_filters
+from usage_explore.validation.periods import preceding
+from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.usage_sums import (
+    UsageSum,
+    add_row,
+    joined,
+    sum_keys,
+    sum_measures,
+    sum_of_query,
+    valid_filters,
+)
 
 NAME = "currencies"
 
@@ -38,6 +50,9 @@ MIN_USUAL_EVENTS = 100
 MIN_KEY_GAIN = 0.5
 """Share of the events in other currencies than the most frequent one that a key explains, to be the deciding key."""
 
+HISTORY = timedelta(weeks=8)
+"""Time before the period whose costs say which currency is usual."""
+
 MEDIUM_EVENTS = 10
 """Events from which a finding is medium."""
 
@@ -49,10 +64,14 @@ Fault = Literal["no currency", "no amount", "unusual"]
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """The currencies that the values of a key usually cost in, and how many events say so: (currency, its part)."""
+    """The currencies that the values of a key usually cost in: (currency, its share of events).
+
+    `before` are the values of which the time before the period says so.
+    """
 
     key: str
     of: Mapping[str | None, tuple[str, Decimal]]
+    before: Set[str | None] = frozenset()
 
     def is_unusual(self, value: str | None, currency: str | None) -> bool:
         """Whether the value usually costs in another currency than this one."""
@@ -77,7 +96,7 @@ def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
     owner = _owner(table, usual.key)
     columns = (*sum_keys(table), *(each for each in _faces(table, usual.key) if each.name != "currency"))
     strays = [
-        and_(owner.is_(None) if value is None else owner == value, c.external_cost_currency != currency)
+        and_(owner.is_(None) if value is None else owner == value, currency_codes(c.external_cost_currency) != currency)
         for value, (currency, _) in usual.of.items()
     ]
     one_missing = c.external_cost_amount.is_(None) != c.external_cost_currency.is_(None)
@@ -98,29 +117,96 @@ def examine(examination: Examination) -> Outcome:
     key = next(iter(best_keys(drawn, _differing, MIN_KEY_GAIN, 1)), None)
     rows = list(examination.rows(statement(table, period, key)))
     usual = _usual(rows, key)
-    strays: Counter[str | None] = Counter()
-    for row in rows:
-        if row.costed and usual.is_unusual(value := _value(usual.key, row), row.currency):
-            strays[value] += row.events
+    before = preceding(period, HISTORY)
+    has_costs = any(row.costed and row.currency is not None for row in rows)
+    history = list(examination.rows(statement(table, before, key))) if before and has_costs else []
+    usual, changed = _with_history(usual, rows, history)
+    strays = _strays(usual, rows)
     looked_at = sum(row.events for row in rows)
     faulty = any(row.costed == (row.currency is None) for row in rows)
-    if not strays and not faulty:
-        return Outcome(looked_at=looked_at)
+    spellings = _spelling_findings(examination)
+    if not strays and not changed.of and not faulty:
+        return Outcome(findings=spellings, looked_at=looked_at)
     ranked, note = limited(
         strays.most_common(),
         "values with unusual currencies",
         lambda rest: counted(sum(events for _, events in rest), "event"),
     )
-    narrowed = Usual(usual.key, {value: usual.of[value] for value, _ in ranked})
+    narrowed = Usual(usual.key, {value: usual.of[value] for value, _ in ranked}, usual.before)
     parts = _parts(examination.rows(faulty_statement(table, period, narrowed)), narrowed)
     findings: list[Finding] = []
     notes = [note]
+    of_changed = _parts(examination.rows(faulty_statement(table, period, changed)), changed) if changed.of else {}
     for fault in ("no currency", "no amount", "unusual"):
         found = [_finding(examination, narrowed, *each, held) for each, held in parts.items() if each[0] == fault]
+        if fault == "unusual":
+            found += [
+                _finding(examination, changed, *each, held) for each, held in of_changed.items() if each[0] == fault
+            ]
         some, note = limited_findings(found, f"findings of {fault}")
         findings += some
         notes.append(note)
-    return Outcome(findings=tuple(findings), looked_at=looked_at, note="; ".join(filter(None, notes)))
+    return Outcome(findings=(*findings, *spellings), looked_at=looked_at, note="; ".join(filter(None, notes)))
+
+
+def _strays(usual: Usual, rows: Iterable[Any]) -> Counter[str | None]:
+    """The events of each value of the key that cost in an unusual currency."""
+    strays: Counter[str | None] = Counter()
+    for row in rows:
+        if row.costed and usual.is_unusual(value := _value(usual.key, row), row.currency):
+            strays[value] += row.events
+    return strays
+
+
+def _with_history(usual: Usual, rows: Sequence[Any], history: Sequence[Any]) -> tuple[Usual, Usual]:
+    """What is usual by the time before the period, where known; and further customers whose currency has changed.
+
+    A customer's currency has changed if one was usual before and another is in the period.
+    """
+    before = _settled(_shares((_value(usual.key, row), row) for row in history))
+    known = Usual(usual.key, {**usual.of, **before}, before.keys())
+    if usual.key == CUSTOMER:
+        return known, Usual(CUSTOMER, {})
+    reported = {
+        str(row.customer_id) for row in rows if row.costed and known.is_unusual(_value(known.key, row), row.currency)
+    }
+    now = _shares((str(row.customer_id), row) for row in rows)
+    changed = {
+        customer: (currency, share)
+        for customer, (currency, share) in _settled(_shares((str(row.customer_id), row) for row in history)).items()
+        if customer in now
+        and customer not in reported
+        and now[customer][0] != currency
+        and now[customer][1] >= MIN_USUAL_SHARE
+    }
+    return known, Usual(CUSTOMER, changed, changed.keys())
+
+
+def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
+    """One finding for each currency that is written in several ways, on the events with the less frequent ones."""
+    findings = []
+    for currency, spellings in sorted(examination.totals.spellings.items()):
+        if len(spellings) < 2:
+            continue
+        main, *others = sorted(spellings, key=lambda spelling: (-spellings[spelling], spelling))
+        column = examination.table.c.external_cost_currency
+        held = sum_of_query(examination, examination.events_question(), column.in_(others))
+        if held is None:
+            continue
+        ways = joined([f"{data_value(each)} ({counted(spellings[each], 'event')})" for each in (main, *others)])
+        findings.append(
+            Finding(
+                check=NAME,
+                severity="low",
+                sentence=f"The currency {data_value(currency)} is written in {counted(len(spellings), 'way')}: {ways},"
+                f" {span_in(held.since, held.until, examination.period.zone)}; they are counted as one currency.",
+                question=examination.events_question(occurred_after=held.since, occurred_before=held.until),
+                facts=(("fault", "spelling"), *held.facts()),
+                **held.fields(examination),
+            )
+        )
+    some, _ = limited_findings(findings, "spellings")
+    return tuple(some)
 
 
 def _usual(rows: Sequence[Any], key: str | None) -> Usual:
@@ -198,7 +284,7 @@ def _finding(
         usually, share = usual.of[subject]
         sentence = (
             f"{events} of {whose} cost {held.cost_words}, while {_owner_words(usual.key, subject)} {percent(share)} of"
-            f" costs are in {data_value(usually)}, {span}."
+            f" costs {_since_when(examination, usual, subject)} in {data_value(usually)}, {span}."
         )
         narrow |= _narrowing(examination, usual.key, subject)
     question = examination.events_question(occurred_after=held.since, occurred_before=held.until, **narrow)
@@ -210,6 +296,11 @@ def _finding(
         facts=(("fault", fault), *held.facts()),
         **fields,
     )
+
+
+def _since_when(examination: Examination, usual: Usual, value: str | None) -> str:
+    """`are`, or `in the 56 days before the period were`."""
+    return f"in the {duration(HISTORY)} before the period were" if value in usual.before else "are"
 
 
 def _owner_words(key: str, value: str | None) -> str:
@@ -240,7 +331,11 @@ def _owner(table: Table, key: str | None) -> Any:
 def _faces(table: Table, key: str | None) -> tuple[Any, ...]:
     c = table.c
     owner = _owner(table, None if key == CUSTOMER else key).label("value")
-    return owner, c.external_cost_currency.label("currency"), c.external_cost_amount.is_not(None).label("costed")
+    return (
+        owner,
+        currency_codes(c.external_cost_currency).label("currency"),
+        c.external_cost_amount.is_not(None).label("costed"),
+    )
 
 
 CHECK = Check(
@@ -255,6 +350,9 @@ CHECK = Check(
         f" {percent(MIN_USUAL_SHARE)} of its costs, of {MIN_USUAL_EVENTS} events at least, are in it",
         "decides": f"the price or dimension that takes {percent(Decimal(str(MIN_KEY_GAIN)))} of what differs in a"
         " sample, else the customer",
+        "before": f"the {duration(HISTORY)} before the period say what is usual, where they have as many events; else"
+        " the period does",
+        "spelling": "a currency that is written in upper and lower case is one currency, and a low finding",
         "unusual": f"a cost in another currency, medium from {MEDIUM_EVENTS} events on, else low",
         "most": f"the {MAX_FINDINGS_PER_CHECK} of most events of each kind",
     },

@@ -108,7 +108,6 @@ _WORDING = BatchWording(
     sentence=_sentence,
     stray_sentence=_stray,
     stray_severity=lambda stray: "medium",
-    joined_gap=STEADY_GAP,
 )
 
 

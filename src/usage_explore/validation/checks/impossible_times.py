@@ -29,6 +29,7 @@ from usage_explore.validation.batches import (
     BATCH_GAP,
     MIN_BATCH_EVENTS,
     SMALL_BATCHES,
+    STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
@@ -319,7 +320,8 @@ CHECK = Check(
         f" {percent(FAST_CLOCK_SHARE)} or more occurred after they arrived, by {duration(MAX_CLOCK_DIFFERENCE)} at"
         " most",
         "out of bounds": "its timestamp or ingested_at lies outside 1970 to 2200, where no question finds it",
-        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch; {SMALL_BATCHES}",
+        "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
+        f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
         "high": "a batch that arrived before the period it says it occurred in had begun; events out of bounds",
     },
     unit="events",

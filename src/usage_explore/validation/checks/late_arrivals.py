@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Float, Interval, Select, Table, Text, and_, cast, func, literal, select
+from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, duration, listed, percent, span_in
@@ -30,10 +30,12 @@ from usage_explore.validation.arrivals import (
 from usage_explore.validation.batches import (
     BATCH_GAP,
     SMALL_BATCHES,
+    STEADY_GAP,
     Batch,
     BatchWording,
     batch_columns,
     batched,
+    is_soon,
     outcome,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
@@ -57,6 +59,9 @@ MIN_HISTORY_EVENTS = 50
 
 MEDIUM_SHARE = Decimal("0.001")
 """Share of a customer's own usage from which a late batch is medium."""
+
+LIKE_LAG_RATIO = 1.5
+"""Batches whose lags differ by less than this factor may be one incident."""
 
 USUAL_LOAD_SHARE = Decimal("0.5")
 """Share of the period's events from which bulk loads are the rule: their finding is low."""
@@ -114,7 +119,19 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
         )
         .cte("late")
     )
-    return batched(found, "ingested_at")
+    return batched(_clustered(found), "ingested_at", "cluster")
+
+
+def _clustered(late_events: CTE) -> CTE:
+    """The events with the number of their `cluster`: a customer's lags in order, apart by `LIKE_LAG_RATIO` or more."""
+    e = late_events.c
+    lag = e.ingested_at - e.timestamp
+    shorter = func.lag(lag).over(partition_by=e.customer_id, order_by=lag)
+    marked = select(late_events, lag.label("lag"), case((lag > shorter * LIKE_LAG_RATIO, 1), else_=0).label("longer"))
+    m = marked.cte("by_lag")
+    cluster = func.sum(m.c.longer).over(partition_by=m.c.customer_id, order_by=m.c.lag)
+    columns = [column for column in m.c if column.name not in ("lag", "longer")]
+    return select(*columns, cluster.label("cluster")).cte("clustered")
 
 
 def examine(examination: Examination) -> Outcome:
@@ -154,7 +171,14 @@ def examine(examination: Examination) -> Outcome:
         bound = min(bounds[metric] for metric in affected.metrics)
         return (*affected.arrival(zone), ("late is later than", duration(bound)))
 
-    wording = BatchWording(check=NAME, severity=severity, sentence=sentence, stray_sentence=stray_sentence, facts=facts)
+    wording = BatchWording(
+        check=NAME,
+        severity=severity,
+        sentence=sentence,
+        stray_sentence=stray_sentence,
+        facts=facts,
+        continues=_continues,
+    )
     rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
     found = outcome(examination, rows, wording, examination.totals.events - loads.events)
     bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
@@ -237,6 +261,13 @@ def sheet(lags: list[Any]) -> pd.DataFrame:
     )
 
 
+def _continues(batch: Batch, later: Batch) -> bool:
+    """Whether a later batch arrived soon after, about as late: 4 days late, then 4 days 2 hours, not 2 days."""
+    shortest, longest = batch.lags
+    is_alike = later.lags[0] <= LIKE_LAG_RATIO * longest and shortest <= LIKE_LAG_RATIO * later.lags[1]
+    return is_alike and is_soon(batch.arrived[1], later.arrived[0])
+
+
 def _longest(affected: Batch) -> str:
     shortest, longest = affected.lags
     return f"up to {duration(longest)}" if longest - shortest > timedelta(hours=1) else duration(longest)
@@ -256,8 +287,9 @@ CHECK = Check(
         f" unknown, lateness is not judged; medium below {percent(USUAL_LOAD_SHARE)} of the period's events, else low,"
         " and skipped where all of them are",
         "far past": f"later than {duration(MAX_AGE)} is an impossible time",
-        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; low ones"
-        f" are one finding; {SMALL_BATCHES}",
+        "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; those of a"
+        f" metric that arrive within {duration(STEADY_GAP)} and about as late, by the factor {LIKE_LAG_RATIO}, are one"
+        f" incident; low ones are one finding; {SMALL_BATCHES}",
         "medium": f"a batch that makes {percent(MEDIUM_SHARE)} or more of the customer's usage in the period",
     },
     unit="events",

@@ -1,17 +1,20 @@
 """Check: the same event under another key: same customer, metric, time, quantity and dimensions.
 
-Of the events that look alike the first to arrive counts; each further one with a key of its own may be a copy. (One
-with the same key is a duplicate, which is another check.) Busy senders of small equal quantities may have some by
-chance, if their times are whole milliseconds and there are no dimensions; times of microseconds exclude chance. Rows of
-an export that were loaded again with other amounts (`restated_rows`) are reported as such.
+Of the events that look alike one counts; each further one with a key of its own may be a copy. (One with the same key
+is a duplicate, which is another check.) Events at whole milliseconds may agree by chance, and on a grid of times, such
+as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance. Rows
+of an export that were loaded again with other amounts (`restated_rows`) are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     CTE,
@@ -20,6 +23,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Uuid,
     and_,
     case,
     cast,
@@ -30,7 +34,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from usage_explore.formatting import counted, duration, percent
 from usage_explore.query.queries import Period
@@ -46,9 +50,13 @@ from usage_explore.validation.batches import (
     outcome,
 )
 from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.checks import coincidences
 from usage_explore.validation.finding import Severity
 from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
+
+Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
+"""Verdicts by customer, metric and day."""
 
 HIGH_EVENTS = 100
 """Look-alikes in one batch, at least, of high severity."""
@@ -57,8 +65,11 @@ HIGH_RESTATED_SHARE = Decimal("0.001")
 """Share of a customer's own usage from which restated rows are high."""
 
 NAME = "look_alikes"
-CERTAIN, POSSIBLE, BARE = "certain", "possible", "bare"
-"""Look-alikes of a customer whose times are finer than a millisecond; of others; of others without dimensions."""
+CERTAIN, COPIES, UNDECIDED = "certain", "copies", "undecided"
+"""Look-alikes of a metric whose times are finer than a millisecond; more than chance makes; possibly none."""
+
+MIN_FINE_SHARE = 0.5
+"""Share of a customer's look-alikes of a metric with times finer than a millisecond from which all are certain."""
 
 _RESTATED = (
     "each is like a row of an earlier load in all but amounts, and has a hash of the row as its key: an export was"
@@ -66,9 +77,12 @@ _RESTATED = (
 )
 
 
+_LIKE = "like another event that counts, in time, quantity and dimensions, under another idempotency key"
+
 _CHANCE = {
     CERTAIN: ": times to the microsecond do not agree by chance",
-    BARE: "; without dimensions, and with times of whole milliseconds, as may happen by chance",
+    COPIES: ": chance makes fewer",
+    UNDECIDED: "; their times and quantities are so few that they may be copies or usage of its own",
 }
 
 RESTATED = "restated"
@@ -81,9 +95,37 @@ _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
 _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
-def statement(table: Table, period: Period) -> Select[Any]:
-    """The look-alikes of a resolved period, see `batched`."""
-    return batched(_alike(table, period))
+def statement(table: Table, period: Period, found: Verdicts | None = None) -> Select[Any]:
+    """The look-alikes of a resolved period, see `batched`.
+
+    `kind` is RESTATED, CERTAIN, or the verdict on the customer's metric and day; UNDECIDED for all without `found`.
+    Those without a verdict are left out: they agree by chance.
+    """
+    alike = _alike(table, period)
+    if found is None:
+        return batched(alike)
+    a, instant = alike.c, table.c.timestamp.type
+    kinds: list[str] = [COPIES if verdict == "copies" else UNDECIDED for verdict in found.values()]
+    judged = (
+        func.unnest(
+            cast(literal([customer for customer, _, _ in found], ARRAY(Uuid())), ARRAY(Uuid())),
+            cast(literal([metric for _, metric, _ in found], ARRAY(Text)), ARRAY(Text)),
+            cast(literal([day for _, _, day in found], ARRAY(instant)), ARRAY(instant)),
+            cast(literal(kinds, ARRAY(Text)), ARRAY(Text)),
+        )
+        .table_valued("customer", "metric", "day", "verdict")
+        .render_derived(name="judged")
+    )
+    day = coincidences.day(a.timestamp, period)
+    on_day = and_(a.customer_id == judged.c.customer, a.metric_key == judged.c.metric, day == judged.c.day)
+    is_decided = a.kind != UNDECIDED
+    kind = case((is_decided, a.kind), else_=judged.c.verdict).label("kind")
+    return batched(
+        select(*(column for column in a if column.name != "kind"), kind)
+        .select_from(alike.outerjoin(judged, on_day))
+        .where(or_(is_decided, judged.c.verdict.is_not(None)))
+        .cte("judged_alike")
+    )
 
 
 def _alike(table: Table, period: Period) -> CTE:
@@ -139,13 +181,12 @@ def _alike(table: Table, period: Period) -> CTE:
     )
     a = arrived.c
     kept = [a[column.name] for column in batch_columns(table)]
-    whose: dict[str, Any] = {"partition_by": a.customer_id}
     is_fine = func.mod(cast(extract("microseconds", a.timestamp), BigInteger), 1000) != 0
+    fine_share = func.avg(case((is_fine, 1.0), else_=0.0)).over(partition_by=[a.customer_id, a.metric_key])
     kind = case(
         (and_(a.exported, a.later, a.costs_differ), RESTATED),
-        (func.bool_or(is_fine).over(**whose), CERTAIN),
-        (func.bool_and(cast(a.dimensions, Text) == "{}").over(**whose), BARE),
-        else_=POSSIBLE,
+        (fine_share >= MIN_FINE_SHARE, CERTAIN),
+        else_=UNDECIDED,
     )
     return select(*kept, kind.label("kind")).where(a.arrival > 1).cte("alike")
 
@@ -156,6 +197,8 @@ def examine(examination: Examination) -> Outcome:
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == RESTATED:
             return "high" if own >= HIGH_RESTATED_SHARE else "medium"
+        if batch.kind == UNDECIDED:
+            return "low"
         if batch.events < HIGH_EVENTS:
             return "medium"
         question = metrics_query(
@@ -176,8 +219,7 @@ def examine(examination: Examination) -> Outcome:
             )
         return (
             f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: each is"
-            " like an earlier arrival in time, quantity and dimensions, under another idempotency key; up to"
-            f" {percent(own)} of the customer's usage of a metric."
+            f" {_LIKE}; up to {percent(own)} of the customer's usage of a metric."
         )
 
     def stray_sentence(stray: Batch, when: str) -> str:
@@ -185,8 +227,7 @@ def examine(examination: Examination) -> Outcome:
             of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
             return f"{of}: {_RESTATED}."
         return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is like an"
-            " earlier arrival in time, quantity and dimensions, under another idempotency key"
+            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is {_LIKE}"
             f"{_CHANCE.get(stray.kind, '')}."
         )
 
@@ -195,14 +236,14 @@ def examine(examination: Examination) -> Outcome:
         severity=severity,
         sentence=sentence,
         stray_sentence=stray_sentence,
-        stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN) else "low",
-        joined_gap=STEADY_GAP,
+        stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
-    rows = [
-        row
-        for each in (statement, restated_rows)
-        for row in examination.rows(each(examination.table, examination.period))
-    ]
+    table, period = examination.table, examination.period
+    rows = list(examination.rows(statement(table, period)))
+    if unjudged := sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED}):
+        found = coincidences.verdicts(examination.rows(coincidences.statement(table, period, unjudged)))
+        rows = list(examination.rows(statement(table, period, found)))
+    rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
@@ -291,10 +332,14 @@ CHECK = Check(
     title="Look-alike events",
     means="Events sent again under new idempotency keys are billed again, and nothing but their content tells.",
     parameters={
-        "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts",
+        "alike": "customer, metric, quantity, dimensions and time to the microsecond; the first to arrive counts, of"
+        " several at one instant any one",
         "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
         f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
-        "chance": "not possible for times finer than a millisecond: few of them are medium, others low",
+        "chance": "not possible for times finer than a millisecond; else a day's events of one time must be equal more"
+        " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
+        " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or there are fewer than"
+        f" {coincidences.MIN_JUDGED_TIMES} times, it is undecided and low; the rest is no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
         f" {percent(HIGH_RESTATED_SHARE)} of the customer's usage on",

@@ -45,7 +45,7 @@ from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAM
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
 from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, day_edges, day_number, preceding
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_codes, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     OwnUsage,
@@ -64,6 +64,9 @@ CHANCE_DEVIATIONS = 6
 
 HIGH_SHARE = Decimal("0.01")
 """Share of a customer's own quantity of the metric from which negative quantities are high."""
+
+HIGH_ZERO_OWN_SHARE, HIGH_ZERO_SHARE = Decimal("0.5"), Decimal("0.01")
+"""Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high."""
 
 HISTORY = timedelta(weeks=8)
 """Time before the period that says what quantities a customer's metric has."""
@@ -218,7 +221,7 @@ def examine(examination: Examination) -> Outcome:
     sizes, unjudged = outsized_metrics(examination)
     unusual = _drawn(examination, sizes)
     usage = own_usage(examination, {each.customer_id for each in unusual})
-    judged = [(_severity(each, usage), each) for each in unusual]
+    judged = [(_severity(examination, each, usage), each) for each in unusual]
     few = {kind: [each for severity, each in judged if severity == "low" and each.kind == kind] for kind in _WORDS}
     scattered = {kind: found for kind, found in few.items() if len(found) > 1}
     together = tuple(_scattered(examination, found) for found in scattered.values())
@@ -290,7 +293,7 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
     return list(found.values())
 
 
-def _severity(unusual: _Unusual, usage: OwnUsage) -> Severity:
+def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> Severity:
     if unusual.kind == UNCOUNTABLE:
         return "high"
     own = _own(unusual, usage)
@@ -300,7 +303,12 @@ def _severity(unusual: _Unusual, usage: OwnUsage) -> Severity:
         return "high" if own >= LARGE_SHARE and is_sure else "medium"
     if unusual.events < MIN_BATCH_EVENTS and (own < LARGE_SHARE or not _has_others(unusual, usage)):
         return "low"
-    return "high" if unusual.kind == NEGATIVE and own >= HIGH_SHARE else "medium"
+    if unusual.kind == ZERO:
+        of_all = _share(examination, unusual)["share"]
+        is_high = unusual.events >= MIN_BATCH_EVENTS and own >= HIGH_ZERO_OWN_SHARE and of_all >= HIGH_ZERO_SHARE
+    else:
+        is_high = own >= HIGH_SHARE
+    return "high" if is_high else "medium"
 
 
 def _has_others(unusual: _Unusual, usage: OwnUsage) -> bool:
@@ -373,7 +381,12 @@ def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | No
     """What the events of the unusual days cost, and when the first and the last of them occurred, half-open."""
     c = examination.table.c
     found = examination.connection.execute(
-        select(c.external_cost_currency, func.sum(c.external_cost_amount), func.min(c.timestamp), func.max(c.timestamp))
+        select(
+            currency_codes(c.external_cost_currency),
+            func.sum(c.external_cost_amount),
+            func.min(c.timestamp),
+            func.max(c.timestamp),
+        )
         .where(
             *conditions(examination.table, examination.period),
             c.customer_id == unusual.customer_id,
@@ -382,7 +395,7 @@ def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | No
             *(countable(examination.table) if unusual.size else ()),
             or_(*(and_(c.timestamp >= since, c.timestamp < until) for since, until in _spans(unusual.days))),
         )
-        .group_by(c.external_cost_currency)
+        .group_by(currency_codes(c.external_cost_currency))
     ).all()
     costs = {currency: cost for currency, cost, _, _ in found if cost is not None}
     return costs, min(row[2] for row in found), max(row[3] for row in found) + INSTANT
@@ -413,7 +426,10 @@ CHECK = Check(
         " kind",
         "high": f"NaN and infinite always; negative when {MIN_BATCH_EVENTS} events or more make {percent(HIGH_SHARE)}"
         f" or more of the customer's quantity of the metric, or fewer {percent(LARGE_SHARE)} or more of"
-        f" {MIN_BATCH_EVENTS} others'; outsized from {percent(LARGE_SHARE)} of the customer's quantity of the metric"
+        f" {MIN_BATCH_EVENTS} others'; zero when {MIN_BATCH_EVENTS} events or more make"
+        f" {percent(HIGH_ZERO_OWN_SHARE)} or more of the customer's events of the metric and"
+        f" {percent(HIGH_ZERO_SHARE)} of all customers'; outsized from {percent(LARGE_SHARE)} of the customer's"
+        " quantity of the metric"
         f" on, unless {percent(GROWTH_SHARE)} of its events are and none is {SURELY_OUTSIZED_RATIO} times as large,"
         " which may be growth: else medium",
         "low": f"fewer than {MIN_BATCH_EVENTS} events that make less; of several customers or metrics they are one"

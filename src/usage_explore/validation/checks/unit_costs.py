@@ -29,6 +29,7 @@ from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, earlier
+from usage_explore.validation.totals import currency_codes
 from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
@@ -79,6 +80,9 @@ _RATE = Context(prec=12)
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")
 _KEY_COLUMNS = ("first_key", "second_key")
+
+Share = tuple[Decimal, str]
+"""A share of the period's cost, and the currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +261,7 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
 def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
     c = table.c
     values = (key_value(table, keys, index).label(name) for index, name in enumerate(_KEY_COLUMNS))
-    return c.metric_key, c.external_cost_currency.label("currency"), *values
+    return c.metric_key, currency_codes(c.external_cost_currency).label("currency"), *values
 
 
 def _with_cost(table: Table, period: Period) -> list[Any]:
@@ -391,23 +395,21 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
     large, small = incidents(deviations)
     ranked = sorted(
         ((_share(examination, incident), incident) for incident in large),
-        key=lambda pair: (-pair[0], -pair[1].events, pair[1].metric, pair[1].span[0]),
+        key=lambda pair: (-pair[0][0], -pair[1].events, pair[1].metric, pair[1].span[0]),
     )
     shown, note = limited(
-        ranked,
-        "smaller incidents",
-        lambda rest: counted(sum(incident.events for _, incident in rest), "event"),
+        ranked, "smaller incidents", lambda rest: counted(sum(incident.events for _, incident in rest), "event")
     )
-    findings = [_finding(examination, incident, share, _severity(incident, share)) for share, incident in shown]
+    findings = [_finding(examination, incident, share, _severity(incident, share[0])) for share, incident in shown]
     for incident in small:
         share = _share(examination, incident)
-        findings.append(_finding(examination, incident, share, "medium" if share >= HIGH_SHARE else "low"))
+        findings.append(_finding(examination, incident, share, "medium" if share[0] >= HIGH_SHARE else "low"))
     return tuple(findings), note
 
 
-def _share(examination: Examination, incident: Incident) -> Decimal:
-    """The largest share of the period's cost in a currency that the excess is."""
-    return max(examination.cost_share(currency, excess) for currency, excess in incident.excess.items())
+def _share(examination: Examination, incident: Incident) -> Share:
+    """The largest share of the period's cost in a currency that the excess is, and that currency."""
+    return max((examination.cost_share(currency, excess), currency) for currency, excess in incident.excess.items())
 
 
 def _severity(incident: Incident, share: Decimal) -> Severity:
@@ -415,7 +417,8 @@ def _severity(incident: Incident, share: Decimal) -> Severity:
     return "high" if share >= HIGH_SHARE or (is_far and incident.events >= MIN_HIGH_EVENTS) else "medium"
 
 
-def _finding(examination: Examination, incident: Incident, share: Decimal, severity: Severity) -> Finding:
+def _finding(examination: Examination, incident: Incident, share: tuple[Decimal, str], severity: Severity) -> Finding:
+    """The finding on an incident; `share` as `_share` gives it."""
     since, until = incident.span
     customers = incident.customers
     customer = next(iter(customers)) if len(customers) == 1 else None
@@ -455,7 +458,8 @@ def _finding(examination: Examination, incident: Incident, share: Decimal, sever
         ),
         quantity=incident.quantity,
         amounts=tuple(incident.excess.items()),
-        share=share,
+        share=share[0],
+        share_of=f"cost in {data_value(share[1])}",
         customer_id=customer,
         metric_key=incident.metric,
         price_key=price,
@@ -474,13 +478,9 @@ def _dimensions(examination: Examination, incident: Incident) -> dict[str, list[
     dimensions = {key: list(values) for key, values in examination.period.dimensions}
     for key in incident.values:
         name, value = dimension_key(key), _common_value(incident, key)
-        if (
-            key.startswith(DIMENSION)
-            and value is not None
-            and name not in dimensions
-            and valid_filters(name=name, value=value)
-        ):
-            dimensions[name] = [value]
+        is_filter = key.startswith(DIMENSION) and value is not None and name not in dimensions
+        if is_filter and valid_filters(name=name, value=value):
+            dimensions[name] = [str(value)]
     return dimensions
 
 

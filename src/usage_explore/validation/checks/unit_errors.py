@@ -30,7 +30,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.periods import INSTANT, day_edges, day_number, earlier
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_codes, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     cost_facts,
@@ -307,7 +307,7 @@ def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decim
     since, until = error.span
     rows = examination.connection.execute(
         select(
-            c.external_cost_currency,
+            currency_codes(c.external_cost_currency).label("currency"),
             func.count(),
             func.coalesce(func.sum(c.quantity).filter(_is_finite(c.quantity)), 0),
             func.sum(c.external_cost_amount),
@@ -319,7 +319,7 @@ def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decim
             c.timestamp >= since,
             c.timestamp < until,
         )
-        .group_by(c.external_cost_currency)
+        .group_by(currency_codes(c.external_cost_currency))
     ).all()
     costs = {row[0]: row[3] for row in rows if row[3] is not None}
     return sum(row[1] for row in rows), total(row[2] for row in rows), costs

@@ -21,7 +21,7 @@ from usage_explore.sql.filters import conditions
 from usage_explore.validation.check import Check, Examination, Outcome
 from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited_findings
 from usage_explore.validation.periods import has_column
-from usage_explore.validation.totals import part
+from usage_explore.validation.totals import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
@@ -89,8 +89,9 @@ def sheet(shown: Preview) -> pd.DataFrame:
     """The preview of finalization, one row for each customer, wallet, way there and metric; sums to the period's usage.
 
     Columns: `customer_id`, `wallet` (str, None where unknown), `how` (pinned, preference, default, unknown),
-    `metric_key` (str), `events` (int64), `quantity` (`Decimal`), and for each currency `cost <currency>` and, where
-    there is any, `cost without currency` (`Decimal`, None where nothing is known). By customer, wallet, how and metric.
+    `metric_key` (str), `events` (int64), `quantity` (`Decimal`), and for each currency, in upper case,
+    `cost <currency>` and, where there is any, `cost without currency` (`Decimal`, None where nothing is known). By
+    customer, wallet, how and metric.
     """
     import pandas as pd
 
@@ -265,7 +266,7 @@ def _costs(row: Any, how: How) -> bool:
 
 
 def _disagrees(row: Any, how: How) -> bool:
-    return _costs(row, how) and row.currency != row.wallet
+    return _costs(row, how) and row.currency != currency_code(row.wallet)
 
 
 CHECK = Check(

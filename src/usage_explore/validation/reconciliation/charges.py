@@ -135,6 +135,7 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
         events=sum(row.events for row in rows),
         question=examination.aggregate_question(metric="sum_quantity", customer_id=customer, **key),
         share=part(len(deviating), deviation.lines),
+        share_of=f"lines of {column.removesuffix('_key')} {data_value(deviation.key)}",
         customer_id=customer,
         **key,
         facts=tuple(
@@ -358,6 +359,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
         question=query,
         amounts=((wrong.charged, total(amounts)),) if amounts else (),
         share=share,
+        share_of="invoice lines",
         customer_id=first.customer_id if len(customers) == 1 else None,
         facts=(
             ("lines", ", ".join(f"{line.line:,}" for line in lines[:MAX_LISTED_LINES])),

@@ -16,12 +16,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, listed, percent, span_in
+from usage_explore.formatting import counted, listed, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
 from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Finding
+from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, limited, limited_findings
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
     MIN_PRICE_CURRENCY_SHARE,
@@ -49,21 +49,11 @@ from usage_explore.validation.reconciliation.differences import (
     MIN_UNINVOICED_SHARE,
     NAME,
     Differences,
-    amounts_by_currency,
 )
 from usage_explore.validation.reconciliation.invoices import KEY_COLUMNS, InvoiceLine, Invoices
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAX_DIFFERENCE_FINDINGS = 100
-"""Findings of differences, the largest; the note sums the others, and the sheet has all."""
-
-MAX_CURRENCY_FINDINGS = 40
-"""Findings of lines in an unexpected currency; the note counts the others."""
-
-MAX_UNIT_PRICE_FINDINGS = 20
-"""Findings of unit prices; the note counts the others."""
 
 
 @dataclass(slots=True)
@@ -101,22 +91,21 @@ def examine(examination: Examination) -> Outcome:
     examination.progress(0.8)
     set_amounts(rows, columns)
     differences = Differences(examination, columns, rows, tolerance)
-    findings, more = differences.findings(MAX_DIFFERENCE_FINDINGS)
-    currencies = currency_findings(differences)
-    prices = unit_price_deviations(lines.compared)
-    more_currencies, more_prices = currencies[MAX_CURRENCY_FINDINGS:], prices[MAX_UNIT_PRICE_FINDINGS:]
+    findings, more = differences.findings()
+    currencies, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
+    prices, more_prices = limited(
+        unit_price_deviations(lines.compared),
+        "prices with different unit prices",
+        lambda rest: counted(sum(len(price.deviating) for price in rest), "line"),
+    )
     return Outcome(
-        findings=(
-            *findings,
-            *currencies[:MAX_CURRENCY_FINDINGS],
-            *(unit_price_finding(differences, price) for price in prices[:MAX_UNIT_PRICE_FINDINGS]),
-        ),
+        findings=(*findings, *currencies, *(unit_price_finding(differences, price) for price in prices)),
         looked_at=len(rows),
         sheet=_sheet(rows, columns),
         note=" ".join(
             (
                 *_compared_notes(examination, invoices, lines, rows),
-                *_more_notes(more, len(more_currencies), len(more_prices)),
+                *(f"{note}." for note in (more, more_currencies, more_prices) if note),
                 *_ignored_notes(invoices, lines),
             )
         ),
@@ -169,6 +158,7 @@ def _nothing_compared(examination: Examination, reason: str) -> Outcome:
         events=examination.totals.events,
         question=examination.aggregate_question(),
         share=Decimal(1),
+        share_of="all events",
     )
     return Outcome(findings=(finding,), note=f"Nothing was compared: {reason}.")
 
@@ -195,18 +185,6 @@ def _compared_notes(examination: Examination, invoices: Invoices, lines: _Lines,
         index = invoices.columns.index("wallet_currency") + 1
         if unknown := sum(row.events for row in rows if row.key[index] is None):
             yield f"{counted(unknown, 'event')} without a wallet went to none: no preference applies."
-
-
-def _more_notes(more: list[list[Row]], currencies: int, prices: int) -> Iterable[str]:
-    """The number of further findings, and the amount of further differences."""
-    if more:
-        amounts = amounts_by_currency(row for rows in more for row in rows)
-        worth = ", ".join(f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts)
-        yield f"{counted(len(more), 'smaller finding')} more, see the sheet{f', worth {worth}' if worth else ''}."
-    if currencies:
-        yield f"{counted(currencies, 'smaller finding')} more of lines in another currency."
-    if prices:
-        yield f"{counted(prices, 'price')} more with different unit prices."
 
 
 def _ignored_notes(invoices: Invoices, lines: _Lines) -> Iterable[str]:
@@ -271,8 +249,8 @@ CHECK = Check(
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; a customer's only such line in another than"
         f" {percent(MIN_PRICE_CURRENCY_SHARE)} of the price's other lines, at least {MIN_PRICE_LINES}, is medium",
-        "most": f"the {MAX_DIFFERENCE_FINDINGS} largest differences, {MAX_CURRENCY_FINDINGS} findings of currencies and"
-        f" {MAX_UNIT_PRICE_FINDINGS} of unit prices; the sheet has all differences",
+        "most": f"the {MAX_FINDINGS_PER_CHECK} gravest of differences, of currencies and of unit prices; the sheet has"
+        " all differences",
     },
     unit="totals of usage or lines",
     statement=statement,

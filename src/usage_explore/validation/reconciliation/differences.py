@@ -16,7 +16,7 @@ from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, percent, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.check import Examination
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
 from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
@@ -77,10 +77,10 @@ class Differences:
     rows: list[Row]
     tolerance: Decimal
 
-    def findings(self, max_findings: int) -> tuple[list[Finding], list[list[Row]]]:
-        """The `max_findings` gravest, after one for all customers without lines, and the rows of each further one.
+    def findings(self) -> tuple[list[Finding], str]:
+        """The gravest, after one for all customers without lines, and a note on the others, see `limited`.
 
-        Those are not made findings, since there may be as many as there are lines.
+        The others are not made findings, since there may be as many as there are lines.
         """
         uninvoiced = self._uninvoiced_rows()
         in_one_finding = {row.key for row in uninvoiced}
@@ -90,7 +90,8 @@ class Differences:
                 groups.setdefault((row.key[0], row.status, row.explained_by), []).append(row)
         ranked = sorted((rows for group in groups.values() for rows in self._split(group)), key=self._rank)
         first = [self._uninvoiced_finding(uninvoiced)] if uninvoiced else []
-        return first + [self._finding(rows) for rows in ranked[:max_findings]], ranked[max_findings:]
+        shown, note = limited(ranked, "differences, see the sheet", _worth)
+        return first + [self._finding(rows) for rows in shown], note
 
     def query(self, rows: list[Row]) -> AggregateQuery | EventQuery:
         """The usage of a customer's rows; if no query shows exactly that, more of the customer's."""
@@ -104,7 +105,7 @@ class Differences:
         first = rows[0]
         subjects = tuple("" if value is None else str(value) for value in first.key)
         severity = list(SEVERITIES).index(self._severity(first))
-        return severity, -self._share(rows), -sum(row.events for row in rows), subjects
+        return severity, -self._share(rows)[0], -sum(row.events for row in rows), subjects
 
     def _split(self, rows: list[Row]) -> Iterator[list[Row]]:
         """The rows in groups that a query can show exactly."""
@@ -160,13 +161,18 @@ class Differences:
                 used.setdefault(price_or_metric(self.columns, row.key), []).append(row.recomputed)
         return {name: total(quantities) for name, quantities in used.items()}
 
-    def _share(self, rows: list[Row]) -> Decimal:
-        """The largest share of a price's or metric's usage that the differences are; 1 without usage or a sum."""
+    def _share(self, rows: list[Row]) -> tuple[Decimal, str]:
+        """The largest share of a price's or metric's usage that the differences are, and of which: `quantity of calls`.
+
+        1 without usage or a sum.
+        """
         differences: dict[str | None, list[Decimal]] = {}
         for row in rows:
             differences.setdefault(price_or_metric(self.columns, row.key), []).append(row.difference.copy_abs())
         used = self._used_by_price_or_metric
-        return max(part(total(each), used.get(name) or Decimal("NaN")) for name, each in differences.items())
+        shares = {name: part(total(each), used.get(name) or Decimal("NaN")) for name, each in differences.items()}
+        largest = max(shares, key=lambda name: (shares[name], name or ""))
+        return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
     def _severity(self, row: Row) -> Severity:
         """High without an explanation; never in a period that is not over, since usage may still arrive."""
@@ -199,6 +205,7 @@ class Differences:
         invoiced = self._customers_with_usage - customers
         if 0 < len(invoiced) <= _MAX_EXCLUDED_CUSTOMERS:
             excluded["customer_id"] = sorted({*excluded.get("customer_id", ()), *map(str, invoiced)})
+        share, share_of = self._share(rows)
         return Finding(
             check=NAME,
             severity=self._severity(rows[0]),
@@ -212,7 +219,8 @@ class Differences:
             question=examination.aggregate_question(metric="sum_quantity", group_by="customer_id", exclude=excluded),
             quantity=total(row.difference.copy_abs() for row in rows) if has_one_unit else None,
             amounts=amounts_by_currency(rows),
-            share=self._share(rows),
+            share=share,
+            share_of=share_of,
             metric_key=next(iter(metrics)) if len(metrics) == 1 else None,
             facts=(("customers without a line", listed(map(str, customers), most=20)),),
         )
@@ -227,6 +235,7 @@ class Differences:
         }
         differences = [row.difference.copy_abs() for row in rows if row.difference.is_finite()]
         has_one_metric = "metric_key" in shared or len(rows) == 1
+        share, share_of = self._share(rows)
         return Finding(
             check=NAME,
             severity=self._severity(first),
@@ -237,7 +246,8 @@ class Differences:
             question=self.query(rows),
             quantity=total(differences) if differences and has_one_metric else None,
             amounts=amounts_by_currency(rows),
-            share=self._share(rows),
+            share=share,
+            share_of=share_of,
             customer_id=first.key[0],
             facts=self._facts(rows),
             **shared,
@@ -342,6 +352,13 @@ def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
         if row.amount_difference is not None and row.currency is not None:
             amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
     return tuple((currency, total(each)) for currency, each in sorted(amounts.items()))
+
+
+def _worth(groups: Iterable[list[Row]]) -> str:
+    """The events of differences, and their amounts by currency: `840 events, 12.5 EUR`."""
+    rows = [row for group in groups for row in group]
+    amounts = [f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts_by_currency(rows)]
+    return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
 
 
 def _can_filter(name: str, values: set[Any]) -> bool:

@@ -9,7 +9,7 @@ Columns in any order; upper or lower case; spaces or hyphens for underscores:
     wallet_currency  (or wallet)
     quantity                            required  decimal
     amount                                        decimal: the price charged for the quantity
-    currency                                      of the amount
+    currency                                      of the amount; upper and lower case are one
     period_start, period_end                      half-open: times with an offset, or dates
 
 Usage is recomputed by customer and by those of subscription, metric, price and wallet that any line has. A line that
@@ -44,6 +44,7 @@ from usage_explore.files.values import (
 )
 from usage_explore.query import validators
 from usage_explore.validation.records import Records, opened
+from usage_explore.validation.totals import currency_code
 
 if TYPE_CHECKING:
     from usage_explore.validation.records import RecordSource
@@ -173,6 +174,11 @@ def _key(raw: object) -> str:
     return text
 
 
+def _currency(raw: object) -> str:
+    """A currency in upper case: `usd` and `USD` are one."""
+    return currency_code(_key(raw)) or ""
+
+
 def _uuid(raw: object) -> UUID:
     return UUID(uuid_text(raw))
 
@@ -187,7 +193,7 @@ _COLUMNS: Mapping[str, _Column] = {
     "period_end": _Column(_period_edge),
     "quantity": _Column(_exact_decimal),
     "amount": _Column(_exact_decimal),
-    "currency": _Column(_key),
+    "currency": _Column(_currency),
 }
 """The columns in the order of `InvoiceLine`."""
 

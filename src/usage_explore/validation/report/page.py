@@ -27,7 +27,7 @@ from markupsafe import Markup
 from usage_explore import charts, formatting
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
-from usage_explore.charts.axes import millis
+from usage_explore.charts.style import millis
 from usage_explore.decimals import decimal_context, total
 from usage_explore.errors import DrawingError, UsageExploreError
 from usage_explore.query.describe import describe

@@ -1,0 +1,374 @@
+"""The Explore page: controls, headline numbers, chart, ranking, and tabs for events, data, code and files."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Literal, get_args
+
+import streamlit as st
+
+from usage_explore import charts, formatting
+from usage_explore.answers import Aggregate
+from usage_explore.app import grid, markdown, query_edits
+from usage_explore.app.cache import Source
+from usage_explore.app.explore_result import chart, ranking
+from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
+from usage_explore.app.filters import (
+    chips,
+    dimension_hints,
+    group_label,
+    groups,
+    preset_input,
+    reset_button,
+    window_inputs,
+)
+from usage_explore.app.grid import counted, events_table
+from usage_explore.app.header import header, headline_number, opened_view
+from usage_explore.app.navigation import Pages, changed, fits, follow, go, notice
+from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
+from usage_explore.app.problems import no_events, sentence, shown
+from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
+from usage_explore.charts.labels import names
+from usage_explore.comparison import Comparison
+from usage_explore.query.describe import describe, file_dates, group_name, measure_name
+from usage_explore.query.filters import DIMENSION
+from usage_explore.query.queries import METRICS
+from usage_explore.results import frames
+from usage_explore.results.types import Series
+
+_TOP_CHOICES = (3, 5, 8, 12, 20, 50, 0)  # 0: all series
+_TAB_NAMES = ("Events behind this", "Data", "Code", "Download")
+_MAX_DATA_ROWS = 20_000
+
+
+def draw(pages: Pages) -> None:
+    """Draw the page of the address bar. Raises `UsageExploreError`."""
+    opened = opened_view(ExploreView)
+    if opened is None:
+        return
+    view, source = opened
+    header(
+        pages,
+        view,
+        source,
+        known_at=source.now,
+        pinned=lambda: view.replace(query=source.pinned(view.query)),
+    )
+    _controls(view, source)
+    with st.container(horizontal=True, vertical_alignment="center", key="filters"):
+        chips(view, source)
+        _chart_kind(view)
+    notice()
+    with shown():
+        dimension_hints(view.query, source)
+        _answer(pages, view, source)
+
+
+def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
+    answer = source.aggregate(view.query)
+    comparison = source.comparison(answer)
+    if _is_empty(answer, source):
+        _nothing(view, source)
+        return
+    _headline(answer, comparison)
+    dark = st.context.theme.type == "dark"
+    if answer.query.group_by == "none":
+        chart(view, answer, dark)
+    else:
+        with st.container(key="answer"):
+            left, right = st.columns([5, 3], gap="medium")
+        with left:
+            chart(view, answer, dark)
+        with right:
+            ranking(answer, comparison, dark, lambda series: _narrow(view, answer, series))
+    _tabs(pages, view, source, answer)
+
+
+def _is_empty(answer: Aggregate, source: Source) -> bool:
+    """Whether no event matches. Quantities that add up to zero are events, too."""
+    if any(point.value for series in answer.series for point in series.points):
+        return False
+    return not answer.series or not source.count(answer.events_at(answer.series[0]))
+
+
+def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
+    # another selected series has no events in the narrowed query
+    go(view, lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
+
+
+def _nothing(view: ExploreView, source: Source) -> None:
+    """Say that no event matches, and when the organization has events."""
+    query = view.query
+    resolved = query.resolve(source.now)
+    sentences = [f"No events match: {describe(resolved)}."]
+    extent = source.extent()
+    if extent is None:
+        no_events(" ".join([*sentences, "This organization has no events."]))
+        return
+    first, last = (moment.astimezone(query.zone) for moment in extent)
+    wide = query_edits.with_extent(query, first, last)
+    is_wider = wide.span != resolved.span
+    if query_edits.filters(query):
+        sentences.append("Remove a filter or widen the window." if is_wider else "Remove a filter.")
+    days = formatting.span(*(edge.astimezone(query.zone) for edge in wide.span))
+    sentence(" ".join([*sentences, f"This organization's events lie within {days}, {query.timezone}."]))
+    with st.container(horizontal=True, gap="small", key="nothing"):
+        if is_wider:
+            st.button(f"Show {days}", key="show_extent", on_click=lambda: go(view, lambda: view.with_query(wide)))
+        reset_button(view)
+
+
+def _controls(view: ExploreView, source: Source) -> None:
+    """The controls read as a sentence: show events by model, top 8 series, per day, for 30 d."""
+    query = view.query
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="controls"):
+        key = follow("metric", query.metric)
+        st.segmented_control(
+            "Show",
+            tuple(METRICS),
+            key=key,
+            format_func=METRICS.__getitem__,
+            required=True,
+            on_change=changed(key, view, lambda picked: view.with_query(query.replace(metric=picked))),
+        )
+        key = follow("group_by", query.group_by)
+        st.selectbox(
+            "by",
+            groups(source, query.group_by),
+            key=key,
+            format_func=group_label,
+            on_change=changed(key, view, lambda picked: view.with_query(query.replace(group_by=picked))),
+            width=170,
+        )
+        if query.group_by != "none":
+            key = follow("top", query.top)
+            st.selectbox(
+                "series",
+                sorted({*_TOP_CHOICES, query.top}, key=lambda top: (top == 0, top)),
+                key=key,
+                format_func=lambda top: f"top {top}" if top else "all",
+                on_change=changed(key, view, lambda picked: view.with_query(query.replace(top=picked))),
+                width=100,
+                help="The largest series are drawn on their own, the rest as one series called Other.",
+            )
+        key = follow("bucket", query.bucket)
+        st.segmented_control(
+            "per",
+            ("hour", "day", "week"),
+            key=key,
+            required=True,
+            on_change=changed(key, view, lambda picked: view.with_query(with_bucket(query, picked))),
+        )
+        preset_input(
+            "for",
+            PRESETS,
+            preset(query),
+            "preset",
+            lambda name: view.with_query(with_preset(query, name, source.now)),
+            view,
+        )
+    if preset(query) == "custom":
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="exact_range"):
+            window_inputs(
+                view,
+                source.now,
+                "exact",
+                lambda **window: view.with_query(query.replace(window=None, **window)),
+            )
+
+
+def _chart_kind(view: ExploreView) -> None:
+    key = follow("chart_kind", view.chart)
+    st.segmented_control(
+        "Drawn as",
+        get_args(ChartKind),
+        key=key,
+        required=True,
+        label_visibility="collapsed",
+        on_change=changed(key, view, lambda picked: view.replace(chart=picked)),
+    )
+
+
+def _headline(answer: Aggregate, comparison: Comparison | str) -> None:
+    """The headline numbers, exact in their tooltips. A `comparison` as text is the reason why there is none."""
+    unit = measure_name(answer.query.metric, answer.total)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="headline"):
+        exactly = formatting.typographic(f"Exactly {formatting.exact(answer.total)} {unit}.")
+        if answer.adds:
+            exactly += " Quantities of different metrics have no common unit: filter to one metric, or group by metric."
+        headline_number(
+            _large(formatting.short(answer.total)),
+            f"{unit}, {answer.adds}" if answer.adds else unit,
+            exactly,
+        )
+        _change(answer, comparison, unit)
+        if answer.query.group_by != "none":
+            _series(answer)
+        _served(answer)
+
+
+def _large(value: str) -> str:
+    return markdown.plain(formatting.typographic(value))
+
+
+def _served(answer: Aggregate) -> None:
+    """The query's time and its source, the rollup or the events, in small print."""
+    milliseconds = max(1, round(answer.served.took / timedelta(milliseconds=1)))
+    path = "Served by the rollup, which is exact."
+    if answer.served.because:
+        path = f"Read from the events, because {answer.served.because}. The rollup would give the same numbers."
+    st.caption(f"answered in {milliseconds:,} ms", help=markdown.plain(path), width="content")
+
+
+def _change(answer: Aggregate, comparison: Comparison | str, unit: str) -> None:
+    if isinstance(comparison, str):
+        headline_number("–", comparison, "A change needs an earlier period that lies wholly within the events.")
+        return
+    total = comparison.total
+    if not total.before:
+        value = "new" if total.now else "–"
+    elif total.now == total.before:
+        value = "no change"
+    else:
+        value = formatting.change(total.ratio)
+    zone = answer.query.zone
+    now, then = (
+        formatting.span(since.astimezone(zone), until.astimezone(zone))
+        for since, until in (
+            (answer.query.span[0], comparison.now_until),
+            (comparison.since, comparison.until),
+        )
+    )
+    headline_number(
+        _large(value),
+        comparison.label,
+        formatting.typographic(
+            f"{now}: {formatting.exact(total.now)} {unit}. {then}: {formatting.exact(total.before)}."
+        ),
+    )
+
+
+def _series(answer: Aggregate) -> None:
+    """The number of values of the group, and how many of them Other holds."""
+    number = sum(series.members for series in answer.series)
+    name = group_name(answer.query.group_by)
+    if answer.query.group_by.startswith(DIMENSION):
+        meaning = f"{'value' if number == 1 else 'values'} of {name}"
+    else:
+        meaning = name if number == 1 else f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
+    other = f", {answer.folded:,} in Other" if answer.folded else ""
+    headline_number(f"{number:,}", meaning + other, 'Other holds the smallest ones; choose more "series" to show them.')
+
+
+def _tabs(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
+    """The tabs under the chart; only the open one queries the database."""
+    draw: tuple[Callable[[], None], ...] = (
+        lambda: _events(pages, view, source, answer),
+        lambda: _data(answer),
+        lambda: _code(view, source),
+        lambda: _download(view, answer),
+    )
+    for tab, content in zip(st.tabs(list(_TAB_NAMES), key="tab", on_change="rerun"), draw, strict=True):
+        if tab.open:
+            with tab:
+                content()
+
+
+def _selected_series(view: ExploreView, answer: Aggregate) -> Series | None:
+    """The selected series, None if none is selected or the result does not have it."""
+    for series in answer.series:
+        if view.series == (series.kind, series.key):
+            return series
+    return None
+
+
+def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) -> None:
+    series = _selected_series(view, answer)
+    if view.series and series is None:
+        st.info("The selected series is not in the chart any more; these are the events of all series.")
+    since, until = answer.query.span
+    if view.span and not (view.span[0] < until and since < view.span[1]):
+        st.info("The selected time lies outside the window; widen the window or clear the selection.")
+        _clear(view)
+        return
+    everything = Series("all", None, answer.total, 1, ())
+    query = answer.events_at(series or everything, *(view.span or ()))
+    page = source.page(query)
+    target = EventsView(query, answer.query.timezone)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        heading = st.empty()
+        if fits(target.to_params()):
+            st.page_link(
+                pages.events, label="Open in Events", icon=":material/open_in_new:", query_params=target.to_params()
+            )
+        if view.series or view.span:
+            _clear(view)
+        else:
+            st.caption("Click a bar, or drag over a span, to see its events.", width="content")
+    if page.events:
+        events_table(page.events, answer.query.timezone, height=380)
+    else:
+        st.info("No events here.")
+    # counted last, as counting may take longer than the rows
+    zone = answer.query.zone
+    of = f"{names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
+    span = formatting.span(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
+    more = f", the newest {len(page.events)} shown" if page.cursor else ""
+    sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
+    heading.markdown(f"**{counted(query, source)}** · {sentence}", width="content")
+
+
+def _clear(view: ExploreView) -> None:
+    st.button(
+        "Clear selection",
+        type="tertiary",
+        icon=":material/close:",
+        key="clear_selection",
+        on_click=lambda: go(view, lambda: view.replace(series=None, span=None)),
+    )
+
+
+def _data(answer: Aggregate) -> None:
+    zone = answer.query.zone
+    labels = frames.spellings(answer)
+    rows = [
+        (name, series, point) for name, series in zip(labels, answer.series, strict=True) for point in series.points
+    ]
+    if len(rows) > _MAX_DATA_ROWS:
+        st.caption(f"The first {_MAX_DATA_ROWS:,} of {len(rows):,} rows; the download holds all of them.")
+        rows = rows[:_MAX_DATA_ROWS]
+    texts: dict[str, list[str | None]] = {
+        f"Start ({answer.query.timezone})": [formatting.timestamp(point.start, zone) for _, _, point in rows],
+        f"End ({answer.query.timezone})": [formatting.timestamp(point.end, zone) for _, _, point in rows],
+        "Series": [name for name, _, _ in rows],
+        "Kind": [series.kind for _, series, _ in rows],
+    }
+    columns = {heading: grid.texts(heading, values) for heading, values in texts.items()}
+    value = METRICS[answer.query.metric].capitalize()
+    columns[value] = grid.numbers(value, [point.value for _, _, point in rows])
+    columns["Complete"] = grid.texts("Complete", ["yes" if point.complete else "no" for _, _, point in rows])
+    grid.draw(columns, height=420, alt="The chart's numbers, exact")
+
+
+def _code(view: ExploreView, source: Source) -> None:
+    kind = "" if view.chart == "bars" else f"kind={view.chart!r}"
+    snippets(view.query, f"answer = store.aggregate(query)\nanswer.chart({kind})", source)
+
+
+def _download(view: ExploreView, answer: Aggregate) -> None:
+    def picture(suffix: Literal["png", "svg"]) -> bytes:
+        drawn = charts.chart(answer, kind=view.chart, width=1000, height=420, interactive=False)
+        return charts.image(drawn, suffix)
+
+    files: list[Download] = [
+        ("Data, CSV", "csv", lambda: BOM_UTF8 + frames.to_csv(answer, escape_formulas=escape)),
+        ("Data, Parquet", "parquet", lambda: frames.to_parquet(answer)),
+    ]
+    if not charts.undrawable(answer):
+        files += [("Chart, PNG", "png", lambda: picture("png")), ("Chart, SVG", "svg", lambda: picture("svg"))]
+    st.caption("The data as shown, every series and bucket, exact; and the chart as a picture.")
+    escape = escape_checkbox("download escape_formulas")
+    with st.container(horizontal=True, gap="small"):
+        download_buttons(files, f"usage-{file_dates(answer.query)}", "download")

@@ -1,0 +1,267 @@
+"""An aggregate on the Explore page: the chart with its selected bar or time span, and the ranking beside it.
+
+The ranking has a row per series with its total, share, change and shape. A click on its name filters to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from math import ceil, inf, isfinite
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from usage_explore import charts, formatting
+from usage_explore.answers import Aggregate
+from usage_explore.app import grid, markdown
+from usage_explore.app.navigation import go
+from usage_explore.app.page_state import ChartKind, ExploreView, Span
+from usage_explore.app.problems import sentence
+from usage_explore.charts.labels import names
+from usage_explore.charts.style import millis
+from usage_explore.comparison import Comparison
+from usage_explore.query.describe import group_name
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.results import frames
+from usage_explore.results.types import Point, Series, SeriesKind
+
+_NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
+"""The state of a chart without a selection."""
+
+_MAX_EXACT_DIGITS = 13  # longer totals are rounded
+_MAX_SHAPE_POINTS = 200  # the newest buckets
+_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 124, 72, 120
+"""Column widths."""
+
+_PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
+"""Width of a table on a screen of 390 pixels, and of a narrow page's margins with its scroll bar."""
+
+_BAR_PIXELS, _PADDING_PIXELS, _BORDER_PIXELS, _SLACK_PIXELS = 3.5, 15, 2, 4
+"""Width of a bar with its gap, of a cell's padding, of a table's border, and of a table's spare room."""
+
+_SIDE_BY_SIDE = """<style>
+.st-key-answer [data-testid="stColumn"] {{ flex: 1000 1 380px; min-width: 0 }}
+.st-key-answer [data-testid="stColumn"]:last-child {{ flex: 1 1 {width}px }}
+@media (max-width: {narrow}px) {{
+  .st-key-answer [data-testid="stColumn"]:last-child [data-testid="stFullScreenFrame"] {{ max-width: {shapeless}px }}
+}}
+</style>"""
+"""The ranking has the width of its columns, the chart the rest; without room for both, the chart is above.
+
+On a screen narrower than the ranking, the last column (shape) is reached by scrolling: cut, it would lack its end.
+"""
+
+
+def chart(view: ExploreView, answer: Aggregate, dark: bool) -> None:
+    """Draw the chart under its title. If its selection differs from the URL's, it is drawn as a new widget.
+
+    If the values are beyond what a chart can draw, a sentence says so.
+    """
+    if reason := charts.undrawable(answer):
+        sentence(f"There is no chart: {reason}.")
+        return
+    shown_by_url = _shown(view, answer, view.series, view.span)
+    if st.session_state.get("chart_shown", _NOTHING) != shown_by_url:
+        st.session_state["chart_epoch"] = st.session_state.get("chart_epoch", 0) + 1
+        st.session_state["chart_shown"] = st.session_state["chart_start"] = shown_by_url
+    key = _chart_key()
+    spec = dict(_spec(answer, answer.query, answer.capped, answer.now, view.chart, dark))
+    st.markdown(markdown.chart_title(spec.pop("title")))
+    start, _ = st.session_state.get("chart_start", _NOTHING)
+    spec["params"] = [param | start.get(param["name"], {}) for param in spec["params"]]
+    st.vega_lite_chart(
+        spec=spec,
+        theme=None,
+        key=key,
+        on_select=lambda: _select(view, answer, key),
+        selection_mode=["pick", "brush"],
+    )
+
+
+@st.cache_resource(ttl=60, max_entries=20, show_spinner=False, hash_funcs={AggregateQuery: repr})
+def _spec(
+    _answer: Aggregate, query: AggregateQuery, capped: bool, now: datetime, kind: ChartKind, dark: bool
+) -> dict[str, Any]:
+    """The chart as Vega-Lite, not validated: that takes longer than drawing, and the charts' tests do it."""
+    spec: dict[str, Any] = charts.chart(_answer, kind=kind, dark=dark).to_dict(validate=False)
+    return spec
+
+
+def _shown(
+    view: ExploreView, answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
+) -> tuple[dict[str, dict[str, Any]], AggregateQuery | None]:
+    """The chart's marks of a selection, and the query whose axes they belong to; None without a selection."""
+    return _marked(answer, series, span), view.query if span else None
+
+
+def _marked(
+    answer: Aggregate, series: tuple[SeriesKind, str | None] | None, span: Span | None
+) -> dict[str, dict[str, Any]]:
+    """The initial marks: the selected bar, else the selected span clipped to the chart."""
+    if span is None or not (span[0] < answer.edges[-1] and answer.edges[0] < span[1]):
+        return {}
+    index = next((index for index, item in enumerate(answer.series) if (item.kind, item.key) == series), None)
+    if index is not None and span in pairwise(answer.edges):
+        return {"pick": {"value": [{"start": millis(span[0]), "position": index}]}}
+    edges = [millis(max(span[0], answer.edges[0])), millis(min(span[1], answer.edges[-1]))]
+    return {"brush": {"value": {"x": edges}}}
+
+
+def _chart_key() -> str:
+    """The chart's widget key, which changes with its initial marks."""
+    return f"chart {st.session_state.get('chart_epoch', 0)}"
+
+
+def _select(view: ExploreView, answer: Aggregate, key: str) -> None:
+    """Write a clicked bar, a brushed span, or a cleared selection to the URL.
+
+    A chart also reports without a click. When resized, it reports its initial brush, which may be less than the
+    selection in the URL, such as a day among hours without its series. When replaced, it reports pending events.
+    """
+    if key != _chart_key():
+        return
+    shown_by_start = st.session_state.get("chart_start", _NOTHING)
+    # a selection that is not in the report has not changed
+    initial = {name: mark["value"] for name, mark in shown_by_start[0].items()}
+    selection = initial | dict(st.session_state[key]["selection"])
+    if st.session_state.get("chart_shown", _NOTHING) == shown_by_start and _marks(selection) == _marks(initial):
+        return
+    series: Series | None = None
+    span = charts.brushed(answer, selection)
+    if span is None and (bar := charts.picked(answer, selection)):
+        series, start = bar
+        span = start, answer.edges[answer.edges.index(start) + 1]
+    picked = ((series.kind, series.key) if series else None), span
+    st.session_state["chart_shown"] = _shown(view, answer, *picked)
+    go(view, lambda: view.replace(series=picked[0], span=picked[1]))
+
+
+def _marks(selection: dict[str, Any]) -> tuple[list[Any], list[int]]:
+    """The selected bars, and the brush's edges rounded to seconds, as they are computed from pixels."""
+    edges = [edge for edges in (selection.get("brush") or {}).values() for edge in edges]
+    return list(selection.get("pick") or ()), [round(edge / 1_000) for edge in edges]
+
+
+def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow: Callable[[Series], None]) -> None:
+    """Draw the ranking; `narrow` is called with the series whose name was clicked."""
+    colours = charts.colors(answer, dark)
+    total = answer.total
+    totals = [series.total for series in answer.series]
+    fits = all(len(formatting.exact(series_total)) <= _MAX_EXACT_DIGITS for series_total in totals)
+    name = group_name(answer.query.group_by)
+    if not answer.query.group_by.startswith(DIMENSION):  # a key from the data keeps its case
+        name = name.capitalize()
+    points = [_begun(answer, series) for series in answer.series]
+    shapes = [[] if charts.undrawable(answer) else _shape(line) for line in points]
+    key = "ranking"
+
+    def clicked() -> None:
+        click = st.session_state[key]
+        if click is not None and click["row"] < len(answer.series):
+            narrow(answer.series[click["row"]])
+
+    # bars show a spike as it is, where there is room for them; lines smooth it
+    room = ceil(_BAR_PIXELS * len(max(shapes, key=len))) + _PADDING_PIXELS
+    shape = st.column_config.BarChartColumn if room <= _MAX_SHAPE_PIXELS else st.column_config.LineChartColumn
+    heading = "Shape to date" if any(line[-1].end > answer.closed_until for line in points) else "Shape"
+    shape_width = min(max(room, _MIN_SHAPE_PIXELS, grid.width(heading, [])), _MAX_SHAPE_PIXELS)
+    drawing = shape(
+        heading,
+        help="The buckets of the window up to now, from zero, relative to the largest of the series and copied so. "
+        "A first bucket that is cut is left out; a newest one that is not finished is lower for that.",
+        color="gray",
+        # one zero line for all rows: Streamlit draws a row without a positive value from its own largest one
+        y_min=min([0.0, *(value for values in shapes for value in values)]),
+        y_max=1.0,
+        width=shape_width,
+    )
+    ratios = {
+        "share": grid.ratios(
+            "Share",
+            [float(Decimal(part) / Decimal(total)) if total > 0 else None for part in totals],
+            lambda ratio: formatting.percent(Decimal(repr(ratio)), 1),
+            help="Copied as a ratio",
+        ),
+        "change": grid.ratios(
+            "Change",
+            _changes(answer, comparison),
+            lambda ratio: formatting.typographic(formatting.change(Decimal(repr(ratio)) if isfinite(ratio) else None)),
+            help=comparison
+            if isinstance(comparison, str)
+            else f"{comparison.label}; copied as a ratio, new as Infinity",
+        ),
+    }
+    labels = [_label(answer, series, label) for series, label in zip(answer.series, names(answer), strict=True)]
+    others = _SQUARE_PIXELS + sum(column.width for column in ratios.values()) + _BORDER_PIXELS
+    total_column = grid.numbers("Total", totals, formatting.exact if fits else formatting.short)
+    whole_name = min(grid.width(name, labels), _MAX_NAME_PIXELS)
+    if fits and others + total_column.width + whole_name > _PHONE_TABLE_PIXELS:  # a cut name may be another's
+        fits, total_column = False, grid.numbers("Total", totals, formatting.short)
+    if not fits and total_column.shown:  # without it the digits themselves are on screen
+        total_column.config["help"] = "Long totals are rounded here; a copy has every digit"
+    others += total_column.width
+    name_width = max(_MIN_NAME_PIXELS, whole_name)
+    button = st.column_config.ButtonColumn(
+        name,
+        key=key,
+        on_click=clicked,
+        type="tertiary",
+        alignment="left",
+        width=name_width,
+        help="Click a name to filter to it",
+    )
+    columns = {
+        # Streamlit's CSV leaves buttons out: the series as a download has it is the value behind the square
+        # a heading without a text fails WCAG
+        "series": grid.texts("■", frames.spellings(answer), lambda _: "■", width=_SQUARE_PIXELS),
+        "name": grid.Column(pd.Series(labels, dtype="object"), button),
+        "total": total_column,
+        **ratios,
+        "shape": grid.Column(pd.Series(shapes, dtype="object"), drawing),
+    }
+    shapeless = others + name_width
+    width = shapeless + shape_width + _SLACK_PIXELS
+    st.html(_SIDE_BY_SIDE.format(width=width, narrow=width + _PAGE_MARGIN_PIXELS, shapeless=shapeless))
+    grid.draw(
+        columns,
+        inks={"series": [colours[index] for index in range(len(totals))]},
+        height="auto" if len(answer.series) <= 10 else 390,
+        alt=f"{name} ranked by total",
+    )
+
+
+def _label(answer: Aggregate, series: Series, name: str) -> str:
+    """The legend's name of the series; ids by their first eight digits, Other with its number of values."""
+    if series.kind == "other" and series.members:
+        return f"{name} ({series.members:,})"
+    if answer.query.group_by in ID_COLUMNS and series.key:
+        return formatting.short_ids(series.key)
+    return name
+
+
+def _begun(answer: Aggregate, series: Series) -> Sequence[Point]:
+    """The buckets that started before now, without an incomplete first one."""
+    begun = [point for point in series.points if point.start < answer.closed_until] or series.points
+    return begun[1:] if len(begun) > 1 and not begun[0].complete else begun
+
+
+def _shape(points: Sequence[Point]) -> list[float]:
+    """The newest values relative to their largest absolute value."""
+    values = [float(point.value) for point in points[-_MAX_SHAPE_POINTS:]]
+    largest = max(map(abs, values)) or 1.0
+    return [value / largest for value in values]
+
+
+def _changes(answer: Aggregate, comparison: Comparison | str) -> list[float | None]:
+    """The relative change of each series: infinite from zero, None without a comparison or events."""
+    if isinstance(comparison, str):
+        return [None] * len(answer.series)
+    return [
+        None if not (series.before or series.now) else inf if series.ratio is None else float(series.ratio)
+        for series in comparison.series
+    ]

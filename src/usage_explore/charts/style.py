@@ -1,0 +1,300 @@
+"""The colours, axes, titles and fonts that the charts of an aggregate share.
+
+Eight hues, each in two shades, for a light and for a dark background: the same key has the same colour in all charts,
+and hues differ for people with colour blindness, too. Grey is Other, slate is (missing), which also has another outline
+or fill than the other series.
+
+Marks are at their instants, in milliseconds since 1970, so no two buckets overlap, even if a wall clock shows the same
+hour twice. Tick labels are text in the query's time zone, made here: the browser formats no time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import altair as alt
+
+from usage_explore.charts.labels import unit, wrapped
+
+if TYPE_CHECKING:
+    from usage_explore.results.types import AggregateData
+
+MAX_TICKS = 9
+"""Ticks of a time axis."""
+
+_TITLE_CHARACTERS, _PIXELS_PER_CHARACTER = 80, 9
+"""Characters of a line of the title if the chart fills its container, else the pixels for each."""
+
+SHORT_NUMBER = (
+    "abs(datum.value) >= 9.999995e14 || datum.value && abs(datum.value) < 1e-6 ? format(datum.value, '.4~e') : "
+    "abs(datum.value) >= 9.999995e11 ? format(datum.value / 1e12, '.6~r') + ' T' : "
+    "abs(datum.value) >= 9.999995e8 ? format(datum.value / 1e9, '.6~r') + ' B' : "
+    "abs(datum.value) >= 9.999995e5 ? format(datum.value / 1e6, '.6~r') + ' M' : "
+    "abs(datum.value) >= 1e4 ? format(datum.value / 1e3, '.6~r') + ' k' : format(datum.value, ',.6~r')"
+)
+"""Vega expression for the number of a tick, as `formatting.short` writes it: `1.25 M`, `84.2 k`, `9,871`."""
+
+_Layered = TypeVar("_Layered", bound=alt.LayerChart)
+_Rule = Callable[[datetime], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Palette:
+    """Colours on one background: `hues` for eight keys, `shades` for the next eight, `muted` for all others."""
+
+    background: str
+    text: str
+    soft: str
+    grid: str
+    hues: tuple[str, ...]
+    shades: tuple[str, ...]
+    muted: str
+    other: str
+    missing: str
+
+
+LIGHT = Palette(
+    background="#ffffff",
+    text="#1f2430",
+    soft="#5f6675",
+    grid="#e7e9ee",
+    hues=("#1489fa", "#864f17", "#0b9261", "#a21559", "#4b2a9e", "#116e89", "#8a7300", "#e94c5c"),
+    shades=("#0b4b8a", "#a8825c", "#065035", "#c7739b", "#937fc5", "#093d4b", "#4c3f00", "#802a33"),
+    muted="#707a8c",
+    other="#8a8f98",
+    missing="#4d5666",
+)
+
+
+DARK = Palette(
+    background="#0e1117",
+    text="#eceef2",
+    soft="#a3aab8",
+    grid="#262b36",
+    hues=("#4f8df6", "#f2994a", "#4cc38a", "#d699d3", "#7f5adc", "#6fe0ee", "#ecd06a", "#e0544a"),
+    shades=("#a7c6fa", "#926035", "#32785a", "#826084", "#bfacee", "#468994", "#8f8047", "#f0aaa4"),
+    muted="#8b95a7",
+    other="#8a8f98",
+    missing="#c3cad6",
+)
+
+
+def theme(dark: bool) -> Palette:
+    """The palette for a dark or a light background."""
+    return DARK if dark else LIGHT
+
+
+def colors(answer: AggregateData, dark: bool = False, own: Mapping[int, str] | None = None) -> dict[int, str]:
+    """The colour of every series of the aggregate, `#rrggbb` by the series' index.
+
+    The hash of a key selects its hue; if a larger series has that, it gets the next free one. `own` are given colours
+    of some series, by index, which no other key gets.
+    """
+    own = own or {}
+    chosen = theme(dark)
+    fixed = {"other": chosen.other, "missing": chosen.missing, "all": chosen.hues[0]}
+    wheel = chosen.hues + chosen.shades
+    taken = {wheel.index(color.lower()) for color in own.values() if color.lower() in wheel}
+    keys = [
+        series.key or "" for index, series in enumerate(answer.series) if series.kind == "value" and index not in own
+    ]
+    slots = iter(_slots(keys, taken))
+    result = {}
+    for index, series in enumerate(answer.series):
+        if index in own:
+            result[index] = own[index]
+        elif series.kind == "value":
+            slot = next(slots)
+            result[index] = wheel[slot] if slot < len(wheel) else chosen.muted
+        else:
+            result[index] = fixed[series.kind]
+    return result
+
+
+def _slots(keys: Iterable[str], taken: Set[int]) -> list[int]:
+    """An index in hues and shades for each key, other than `taken`: the first free one from the hash of the key on."""
+    size = len(LIGHT.hues)
+    used = {*taken}
+    result = []
+    turn = 0
+    for key in keys:
+        preferred = hashlib.blake2b(key.encode(), digest_size=2).digest()[0] % size
+        while all(turn + step in used for step in range(size)):
+            turn += size
+        slot = next(place for step in range(size) if (place := turn + (preferred + step) % size) not in used)
+        used.add(slot)
+        result.append(slot)
+    return result
+
+
+def millis(moment: datetime) -> int:
+    """The instant in milliseconds since 1970."""
+    return round(moment.timestamp() * 1000)
+
+
+def title(text: str, notes: Sequence[str], width: int | Literal["container"]) -> alt.TitleParams:
+    """The text as title and the notes as subtitle, in lines that fit the width."""
+    characters = _TITLE_CHARACTERS if width == "container" else max(20, width // _PIXELS_PER_CHARACTER)
+    title = alt.TitleParams(text=wrapped(text, characters))
+    if notes:
+        title.subtitle = wrapped(" ".join(f"{note}." for note in notes), characters * 5 // 4)
+    return title
+
+
+def time_axis(answer: AggregateData) -> dict[str, Any]:
+    """The arguments of `alt.X` for the time of the buckets, in milliseconds since 1970."""
+    ticks = tick_labels(answer)
+    axis = alt.Axis(
+        values=list(ticks),
+        labelExpr=_label_expression(ticks),
+        title=f"{'week beginning' if answer.query.bucket == 'week' else answer.query.bucket} ({answer.query.timezone})",
+        aria=False,  # Vega would describe it in milliseconds since 1970; the chart's description has the dates
+        grid=False,
+        labelOverlap=True,
+        labelSeparation=8,
+        labelFlush=False,
+    )
+    edges = [millis(answer.edges[0]), millis(answer.edges[-1])]
+    return {"axis": axis, "scale": alt.Scale(domain=edges, nice=False, zero=False)}
+
+
+def value_axis(answer: AggregateData) -> dict[str, Any]:
+    """The arguments of `alt.Y` for the values."""
+    axis = alt.Axis(title=unit(answer), labelExpr=SHORT_NUMBER, tickCount=5)
+    if answer.query.metric == "count":
+        axis.tickMinStep = 1
+    return {"axis": axis, "scale": alt.Scale(zero=True, nice=True)}
+
+
+def configured(chart: _Layered, look: Palette) -> _Layered:
+    """The chart with the fonts, colours and paddings that all charts have."""
+    configured: _Layered = chart.properties(
+        background=look.background,
+        padding={"left": 4, "right": 12, "top": 4, "bottom": 4},
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        # one object, as each of Altair's `configure_…` methods copies every layer
+        config=alt.Config(
+            font="sans-serif",
+            view=alt.ViewConfig(stroke=None),
+            title=alt.TitleConfig(
+                anchor="start",
+                frame="group",
+                color=look.text,
+                fontSize=15,
+                fontWeight=600,
+                subtitleColor=look.soft,
+                subtitleFontSize=12,
+                offset=14,
+            ),
+            axis=alt.AxisConfig(
+                labelColor=look.soft,
+                titleColor=look.soft,
+                titleFontWeight="normal",
+                titleFontSize=12,
+                labelFontSize=12,
+                gridColor=look.grid,
+                domainColor=look.grid,
+                tickColor=look.grid,
+                labelPadding=6,
+                titlePadding=10,
+            ),
+            axisY=alt.AxisConfig(domain=False, ticks=False),
+            legend=alt.LegendConfig(
+                labelColor=look.text, labelFontSize=12, symbolType="square", symbolSize=110, rowPadding=4, offset=16
+            ),
+        ),
+    )
+    return configured
+
+
+def tick_labels(answer: AggregateData) -> dict[int, list[str]]:
+    """At most `MAX_TICKS` ticks: the lines of text by the instant in milliseconds.
+
+    A second line, with the day or the year, is left out if it is that of the tick before. The tick of an hour is at its
+    start, that of a day or a week in its middle.
+    """
+    starts = [edge.astimezone(answer.query.zone) for edge in answer.edges[:-1]]
+    chosen = _chosen(starts, answer.query.bucket)
+    by_hour = answer.query.bucket == "hour" and any(start.hour for start in chosen)
+    ends = {millis(start): millis(end) for start, end in pairwise(answer.edges)}
+    ticks: dict[int, list[str]] = {}
+    above = ""
+    for start in chosen:
+        first = f"{start:%H:%M}" if by_hour else f"{start.day} {start:%b}"
+        second = f"{start.day} {start:%b %Y}" if by_hour else f"{start:%Y}"
+        position = millis(start)
+        if answer.query.bucket != "hour":
+            position = (position + ends[position]) // 2
+        ticks[position] = [first] if second == above else [first, second]
+        above = second
+    return ticks
+
+
+def _label_expression(labels: dict[int, list[str]]) -> str:
+    """The Vega expression that gives a tick's lines of text."""
+    return f"({json.dumps({str(position): lines for position, lines in labels.items()})})[toString(datum.value)]"
+
+
+def _chosen(starts: list[datetime], bucket: str) -> list[datetime]:
+    """The starts that the finest calendar rule with at most `MAX_TICKS` selects, else every n-th one."""
+    if len(starts) <= MAX_TICKS:
+        return starts
+    for rule in _rules(bucket):
+        chosen = [start for start in starts if rule(start)]
+        if 2 < len(chosen) <= MAX_TICKS:
+            return chosen
+    return starts[:: -(-len(starts) // MAX_TICKS)]
+
+
+def _rules(bucket: str) -> Iterator[_Rule]:
+    if bucket == "week":
+        return
+    if bucket == "hour":
+        for hours in (1, 2, 3, 6, 12):
+            yield partial(_every_hours, hours)
+    opens: _Rule = _midnight if bucket == "hour" else _any
+    for rule in (
+        _any,
+        partial(_every_days, 2),
+        partial(_every_days, 5),
+        _monday,
+        partial(_every_months, 1),
+        partial(_every_months, 3),
+        partial(_every_months, 12),
+    ):
+        yield partial(_both, opens, rule)
+
+
+def _both(first: _Rule, second: _Rule, start: datetime) -> bool:
+    return first(start) and second(start)
+
+
+def _any(start: datetime) -> bool:
+    return True
+
+
+def _midnight(start: datetime) -> bool:
+    return not start.hour and not start.minute and not start.fold
+
+
+def _every_hours(hours: int, start: datetime) -> bool:
+    return start.hour % hours == 0 and not start.minute and not start.fold
+
+
+def _every_days(days: int, start: datetime) -> bool:
+    return (start.day - 1) % days == 0 and start.day <= 31 - days
+
+
+def _monday(start: datetime) -> bool:
+    return start.weekday() == 0
+
+
+def _every_months(months: int, start: datetime) -> bool:
+    return start.day == 1 and (start.month - 1) % months == 0

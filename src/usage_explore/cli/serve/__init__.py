@@ -1,1 +1,0 @@
-"""Servers: uvicorn, the app beside the API, connection bounds."""

@@ -1,0 +1,314 @@
+"""Run the API with uvicorn, alone or mounted beside the app; its paths begin with /api in both.
+
+After SIGTERM or Ctrl-C a server takes no more requests and lets running queries and exports end. What still runs after
+the grace time is cancelled in the database, and its client gets an error. A second signal ends the server at once.
+
+A client has `HEADER_SECONDS` from the start of a connection, or the first byte of its next request, to the last header;
+`BODY_SECONDS` for an announced body; `WRITE_SECONDS` to read what fills its socket. uvicorn closes idle connections.
+At the connection limit, a new connection replaces the one that has waited longest for its client, so that `healthz` is
+answered during a flood of half-sent requests. WebSockets, one for each open tab, take at most half of the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import logging
+import os
+import resource
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any, cast
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from usage_explore import config
+from usage_explore.access import logs
+from usage_explore.access.allow_list import People
+from usage_explore.access.api_keys import Keyring
+from usage_explore.api import PREFIX, create_app, service
+from usage_explore.api.application import RequestLog
+from usage_explore.api.auth import Access
+from usage_explore.api.problems import handlers
+from usage_explore.config import Settings
+from usage_explore.db import timeouts
+from usage_explore.errors import ConfigurationError
+from usage_explore.store import connect, opened
+
+HOST = "127.0.0.1"
+_FIRST_PORT = 8501
+_PORTS_TRIED = 100
+
+HEADER_SECONDS, BODY_SECONDS, WRITE_SECONDS = 20.0, 300.0, 90.0
+MAX_CONNECTIONS = 500
+_LOG_INTERVAL_SECONDS = 10.0
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_GRACE_SECONDS = 10
+"""Time that running requests have to end after SIGTERM or Ctrl-C."""
+
+_CANCEL_SECONDS = 5
+"""Further time for cancelled requests to answer that they were cancelled."""
+
+_SECOND_SIGNAL_CANCEL_SECONDS = 1
+"""Time that the database has to cancel statements after a second signal."""
+
+_KEEP_ALIVE_SECONDS = 75
+"""Time that an idle connection is kept: longer than clients and proxies keep theirs."""
+
+_MAX_REQUEST_HEAD_BYTES = 262_144
+"""Bytes of a request's line and headers; below it, a query that is too long gets an error that says so."""
+
+_M_ARENA_MAX, _M_TRIM_THRESHOLD = -8, -1  # of malloc.h
+
+_log = logging.getLogger(__name__)
+
+
+def address(host: str, port: int) -> str:
+    """The URL at which this machine reaches a server that listens at the host and port."""
+    host = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened at
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def free_port(port: int | None, first: int = _FIRST_PORT, host: str = HOST) -> int:
+    """The port, or for None the first free one of 100 from `first`.
+
+    Raises `ConfigurationError` if none is free, or the host is not an address of this machine.
+    """
+    for candidate in [port] if port else range(first, first + _PORTS_TRIED):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    words = f"--host: {host} is not an address of this machine; write one of its addresses"
+                    raise ConfigurationError(words) from None
+                continue
+        return candidate
+    raise ConfigurationError(f"--port: {port or f'{first} and the next ones'} is in use; choose another one")
+
+
+def mount() -> Mount:
+    """The API as a route for another application; the configured store is opened on the first query."""
+    return Mount(PREFIX, app=create_app(connect, access=access(config.settings())))
+
+
+def access(settings: Settings) -> Access:
+    """Access by the configured API keys; where the app requires sign-in, the API requires a key."""
+    return Access(Keyring(settings.keys), People(settings.people))
+
+
+def standalone(api: FastAPI) -> Starlette:
+    """The API as an application of its own, which closes its store at the end."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        api.state.service.close()
+
+    return Starlette(
+        routes=[Mount(PREFIX, app=api)],
+        exception_handlers=handlers(),
+        middleware=[Middleware(RequestLog)],
+        lifespan=lifespan,
+    )
+
+
+def run(settings: Settings, host: str, port: int) -> None:
+    """Serve the API alone until SIGTERM or Ctrl-C."""
+    serve(standalone(create_app(partial(opened, settings), access=access(settings))), host, port)
+
+
+def serve(app: ASGIApp, host: str, port: int, started: Callable[[], object] = bool, **options: Any) -> None:
+    """Serve an application until SIGTERM or Ctrl-C; `started` is called once it answers. Logs go to stderr."""
+    logs.to_standard_error()
+    _return_free_memory()
+    connections = Connections()
+    proxies = config.settings().trusted_proxies
+    served = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=TimedConnection,
+        backlog=connections.limit,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,  # a request sent while the server closes gets no answer
+        timeout_graceful_shutdown=_GRACE_SECONDS + _CANCEL_SECONDS,
+        h11_max_incomplete_event_size=_MAX_REQUEST_HEAD_BYTES,
+        proxy_headers=bool(proxies),  # else clients could forge the address in logs and in the limit on wrong keys
+        forwarded_allow_ips=list(proxies),
+        **options,
+    )
+    _Server(served, connections, started).run()
+    timeouts.cancel_all(_CANCEL_SECONDS)
+
+
+def _return_free_memory() -> None:
+    """Let glibc, where it is used, share two memory pools among all threads and return free memory above 1 MiB each."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1024 * 1024)
+
+
+class _Server(uvicorn.Server):
+    """Ends in order at the first signal, immediately at the second."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections, started: Callable[[], object]) -> None:
+        super().__init__(config)
+        self.server_state = self._connections = connections
+        self._when_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        logs.to_standard_error()  # again: by now libraries have added handlers
+        if self.started:
+            self._when_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; closes connections of slow clients every second. Returns whether to end."""
+        if counter % 10 == 0:
+            self._connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop with exit code 0, not by the signal as uvicorn does."""
+        if self.should_exit:
+            timeouts.cancel_all(_SECOND_SIGNAL_CANCEL_SECONDS)
+            os._exit(128 + sig)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let running requests end; cancel them after the grace time."""
+        self._connections.closing = True
+        over = asyncio.get_running_loop().call_later(_GRACE_SECONDS, service.stopping().set)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            over.cancel()
+
+
+class Connections(ServerState):
+    """The connections of one server: at most `MAX_CONNECTIONS`, or two fifths of the files that it may open.
+
+    The event loop may accept as many again before `admit` is called; the rest is for files and the database.
+    While `closing`, a connection answers the request that it has and ends.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        super().__init__()
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        allowed = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files * 2 // 5)
+        self.limit = max(allowed if limit is None else limit, 2)
+        self.closing = False
+        self._closed: Counter[str] = Counter()
+        self._logged_at = float("-inf")
+
+    def admit(self, arriving: TimedConnection) -> None:
+        """Above the limit, close the connection that has waited longest for its client."""
+        if len(self.connections) <= self.limit:
+            return
+        waiting = [other for other in self._http() if other is not arriving and other.client_timeout() is not None]
+        self.close(min(waiting, key=lambda connection: connection.since, default=arriving), "too many connections")
+
+    def takes_websocket(self) -> bool:
+        """Whether another WebSocket may be opened."""
+        if sum(not isinstance(connection, TimedConnection) for connection in self.connections) < self.limit // 2:
+            return True
+        self._closed["too many WebSockets"] += 1
+        return False
+
+    def sweep(self, now: float) -> None:
+        """Close connections of slow clients, and log what was closed since the last line."""
+        for connection in self._http():
+            if connection.is_late(now):
+                self.close(connection, "client too slow")
+        if self._closed and now >= self._logged_at + _LOG_INTERVAL_SECONDS:
+            fields = {"closed": dict(self._closed), "open": len(self.connections), "limit": self.limit}
+            _log.warning("connections closed", extra={"fields": fields})
+            self._closed.clear()
+            self._logged_at = now
+
+    def close(self, connection: TimedConnection, why: str) -> None:
+        """Close a connection at once."""
+        self._closed[why] += 1
+        self.connections.discard(connection)
+        connection.transport.abort()
+
+    def _http(self) -> list[TimedConnection]:
+        return [connection for connection in self.connections if isinstance(connection, TimedConnection)]
+
+
+class TimedConnection(H11Protocol):
+    """One HTTP connection that knows how long its client may take."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._server = cast("Connections", server_state)
+        self._pauses = 0
+        self._state: tuple[object, ...] = ()
+        self.since = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, perhaps in place of another one."""
+        super().connection_made(transport)
+        self._server.admit(self)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or end: uvicorn does not see connections that it accepts while it stops."""
+        super().on_response_complete()
+        if self._server.closing and not self.transport.is_closing():
+            self.shutdown()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the server writes."""
+        self._pauses += 1
+        super().pause_writing()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Become a WebSocket, or answer 503 if there are too many."""
+        if self._server.takes_websocket():
+            super().handle_websocket_upgrade(event)
+        else:
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
+
+    def client_timeout(self) -> float | None:
+        """Seconds that the client has for its present step; None while the server works."""
+        if self.flow.write_paused:
+            return WRITE_SECONDS
+        if self.cycle is None or self.cycle.response_complete:
+            idle = self.cycle is not None and self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+            return self.timeout_keep_alive + HEADER_SECONDS if idle else HEADER_SECONDS
+        return BODY_SECONDS if self.cycle.more_body else None
+
+    def is_late(self, now: float) -> bool:
+        """Whether the client has taken too long; called every second."""
+        timeout = self.client_timeout()
+        state = (timeout, id(self.cycle), self._pauses)
+        if state != self._state:
+            self._state, self.since = state, now
+        return timeout is not None and now - self.since > timeout

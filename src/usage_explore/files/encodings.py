@@ -1,0 +1,114 @@
+"""Encodings of text files: detected from their first bytes, and read as UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from typing import Any, BinaryIO
+
+from usage_explore.errors import ConfigurationError
+
+ENCODINGS = (
+    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
+    *(f"cp{number}" for number in (437, 850, 932, 949, 950, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258)),
+    *(f"iso8859-{number}" for number in (*range(1, 12), *range(13, 17))),
+    *("mac-roman", "koi8-r", "koi8-u", "shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
+)
+"""Encodings that can be named; "latin-1" and other aliases that Python knows mean one of these."""
+
+_BYTE_ORDER_MARKS = (
+    # first bytes -> encoding; UTF-32 before UTF-16, whose mark it begins with
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+
+_BINARY = re.compile("[\0-\x08\x0e-\x19\x1b-\x1f]")
+"""Control characters that text does not have; 1A ends files of old systems."""
+
+_READ_BYTES = 64 * 1024
+
+
+def canonical(name: str) -> str:
+    """The encoding's name in `ENCODINGS`. Raises `ConfigurationError` for another one."""
+    try:
+        known = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        known = ""
+    for encoding in ENCODINGS:
+        if known == codecs.lookup(encoding).name:
+            return encoding
+    if known == "utf-8-sig":
+        return "utf-8"
+    raise ConfigurationError(
+        f"encoding: {name!r} is none that text files have; name one of utf-8, utf-16, cp1252 (Windows, Western"
+        " Europe), latin-1, cp1250, cp1251, shift_jis, gb18030, …"
+    )
+
+
+def detect(start: bytes, named: str | None = None) -> str:
+    """The encoding of a text file by its first bytes: a byte order mark, or the NULs that UTF-16 has in ASCII text.
+
+    Else it is UTF-8. `named` is the encoding that the user names. Raises `ConfigurationError` where a byte order mark
+    says another.
+    """
+    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    if named is not None:
+        encoding = canonical(named)
+        if marked and marked != encoding and not marked.startswith(f"{encoding}-"):
+            raise ConfigurationError(
+                f"encoding: the file begins with the byte order mark of {marked}, so it is not {encoding}; leave out"
+                " --encoding"
+            )
+        return marked or encoding
+    return marked or _utf_16(start) or "utf-8"
+
+
+def _utf_16(start: bytes) -> str | None:
+    """UTF-16 without a mark: more than a quarter of the bytes of one parity are NULs, none of the other."""
+    even, odd = start[::2], start[1::2]
+    for nulls, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if nulls.count(0) * 4 > len(nulls) and not others.count(0):
+            return encoding
+    return None
+
+
+def label(encoding: str) -> str:
+    """The encoding in a description: "UTF-16"."""
+    return encoding.upper().removesuffix("-LE").removesuffix("-BE")
+
+
+def is_binary(text: str) -> bool:
+    """Whether decoded text has more control characters than the damaged rows of a text file: 2%, and more than 4."""
+    return len(_BINARY.findall(text)) > max(4, len(text) // 50)
+
+
+def as_utf_8(stream: BinaryIO, encoding: str) -> BinaryIO:
+    """The stream in UTF-8. What the encoding does not allow becomes bytes that UTF-8 does not allow, in its line."""
+    return stream if encoding == "utf-8" else io.BufferedReader(_Utf8(stream, encoding), _READ_BYTES)
+
+
+class _Utf8(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        errors = "surrogatepass" if encoding.startswith("utf") else "surrogateescape"
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._pending = memoryview(b"")
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._pending and not self._ended:
+            part = self._stream.read(_READ_BYTES)
+            self._ended = not part
+            text = self._decoder.decode(part, self._ended)
+            self._pending = memoryview(text.encode("utf-8", "surrogatepass"))
+        count = min(len(target), len(self._pending))
+        target[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count

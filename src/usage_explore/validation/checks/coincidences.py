@@ -1,0 +1,273 @@
+"""Whether events of one customer and metric that agree in time and content are copies, or agree by chance.
+
+Meters that report on a grid of times, with few different quantities, send equal events at one time without any being a
+copy. Copies are told apart by how often events of one time are equal: as often as events of neighbouring times where
+they are not copies, far more often where they are. The bound is a chance of 1 in 1,000,000 by the Chernoff bound on the
+binomial distribution. Where all quantities are equal, content says nothing: then times off the minute decide, which
+independent events rarely share, and else nothing does.
+
+Judged by day, and for the period as a whole. Shares of pairs are floats: they decide only which events are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from math import log, sqrt
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    cast,
+    distinct,
+    extract,
+    func,
+    literal,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import conditions
+
+MIN_EVIDENCE = 14.0
+"""Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000."""
+
+MIN_TWIN_CELLS, MIN_TWIN_SHARE = 20, 0.9
+"""Different contents of one time, at least, and the share of them that there are exactly two events of, from which
+every event was sent twice."""
+
+MIN_JUDGED_TIMES = 4
+"""Different times of a customer's metric in the period, at least, that say what is chance; with fewer nothing does."""
+
+MIN_IRREGULAR_SHARE = 0.9
+"""Share of times off the minute, or off the second, from which times are not on a grid."""
+
+CHANCE_DEVIATIONS = 6
+"""Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events beside."""
+
+DAY = timedelta(days=1)
+
+Verdict = Literal["copies", "undecided"]
+Series = tuple[UUID, str]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts of events, their times and their pairs at one time, of a day or several.
+
+    `events`, `times`: numbers of events and of different times. `pairs`: pairs of events of one time, `equal` those of
+    one content, `together`: events of times with several; half as many pairs are independent. `cells`: different
+    contents by time, `twins` those of exactly two events. `neighbours`: pairs of events of neighbouring times,
+    `partners` those of one content. `contents`: different contents. `off_minute`, `off_second`: times that are no whole
+    minute or second. `offsets`: different times within the minute.
+    """
+
+    events: int = 0
+    times: int = 0
+    pairs: int = 0
+    equal: int = 0
+    together: int = 0
+    cells: int = 0
+    twins: int = 0
+    neighbours: int = 0
+    partners: int = 0
+    contents: int = 0
+    off_minute: int = 0
+    off_second: int = 0
+    offsets: int = 0
+
+    @property
+    def superfluous(self) -> int:
+        """Events that are equal to another one of their time, beyond the first."""
+        return self.events - self.cells
+
+    @property
+    def any_pairs(self) -> float:
+        """Pairs of events, whatever their times."""
+        return self.events * (self.events - 1) / 2
+
+    @property
+    def is_irregular(self) -> bool:
+        """Whether the times are on no grid of minutes, and vary within the minute."""
+        return self.off_minute >= MIN_IRREGULAR_SHARE * self.times and 2 * self.offsets >= min(self.times, 60)
+
+    @property
+    def agree_beyond_chance(self) -> bool:
+        """Whether events of one time are equal more often than those of neighbouring times, or all are twins."""
+        if not self.equal:
+            return False
+        share, expected = self.equal / self.pairs, (self.partners + 1) / (self.neighbours + 2)
+        are_twins = self.cells >= MIN_TWIN_CELLS and self.twins >= MIN_TWIN_SHARE * self.cells
+        return (share > expected and self.together / 2 * _divergence(share, expected) > MIN_EVIDENCE) or (
+            are_twins and (self.contents >= MIN_TWIN_CELLS or self.is_irregular)
+        )
+
+    def share_times_beyond_chance(self, per_hour: int) -> bool:
+        """Whether more pairs share their time than if all events lay in one hour of this many possible times."""
+        expected = self.any_pairs / per_hour
+        if not self.is_irregular or self.pairs <= expected:
+            return False
+        return self.pairs * log(self.pairs / expected) - self.pairs + expected > MIN_EVIDENCE
+
+
+def _divergence(share: float, expected: float) -> float:
+    """The Kullback-Leibler divergence of two binary distributions, in nats."""
+    left = (1 - share) * log((1 - share) / (1 - expected)) if share < 1 else 0.0
+    return share * log(share / expected) + left
+
+
+def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[Any]:
+    """The `Counts` of these customers' metrics by day of 24 hours.
+
+    Columns: `customer_id`, `metric_key`, `day` timestamptz, and the fields of `Counts`, bigint or numeric. Events with
+    one idempotency key count once.
+    """
+    c = table.c
+    wanted = (
+        func.unnest(
+            cast(literal([customer for customer, _ in series], ARRAY(Uuid())), ARRAY(Uuid())),
+            cast(literal([metric for _, metric in series], ARRAY(Text)), ARRAY(Text)),
+        )
+        .table_valued("customer", "metric")
+        .render_derived(name="wanted")
+    )
+    content = [c.customer_id, c.metric_key, c.timestamp, c.quantity, c.dimensions]
+    cells = (
+        select(*content, func.count(distinct(c.idempotency_key)).label("number"), day(c.timestamp, period).label("day"))
+        .join_from(table, wanted, and_(c.customer_id == wanted.c.customer, c.metric_key == wanted.c.metric))
+        .where(*conditions(table, period))
+        .group_by(*content)
+        .cte("cells")
+    )
+    x = cells.c
+    whose = [x.customer_id, x.metric_key]
+    placed = select(cells, func.dense_rank().over(partition_by=whose, order_by=x.timestamp).label("place")).cte(
+        "placed"
+    )
+    p = placed.c
+    same: dict[str, Any] = {
+        "partition_by": [p.customer_id, p.metric_key, p.quantity, p.dimensions],
+        "order_by": p.timestamp,
+    }
+    linked = select(
+        placed,
+        func.lag(p.place).over(**same).label("place_before"),
+        func.lag(p.number).over(**same).label("number_before"),
+    ).cte("linked")
+    k = linked.c
+    by_time = [k.customer_id, k.metric_key, k.day, k.timestamp]
+    times = (
+        select(
+            *by_time,
+            func.sum(k.number).label("events"),
+            func.count().label("cells"),
+            func.count().filter(k.number == 2).label("twins"),
+            func.sum(k.number * (k.number - 1) / 2).label("equal"),
+            func.sum(k.number * k.number_before).filter(k.place_before == k.place - 1).label("partners"),
+        )
+        .group_by(*by_time)
+        .cte("times")
+    )
+    t = times.c
+    before = func.lag(t.events).over(partition_by=[t.customer_id, t.metric_key], order_by=t.timestamp)
+    timed = select(times, before.label("events_before")).cte("timed")
+    m = timed.c
+    in_minute = func.mod(extract("epoch", m.timestamp), 60)
+    by_day = [m.customer_id, m.metric_key, m.day]
+    days = (
+        select(
+            *by_day,
+            func.sum(m.events).label("events"),
+            func.count().label("times"),
+            func.sum(m.events * (m.events - 1) / 2).label("pairs"),
+            func.sum(m.equal).label("equal"),
+            func.coalesce(func.sum(m.events).filter(m.events > 1), 0).label("together"),
+            func.sum(m.cells).label("cells"),
+            func.sum(m.twins).label("twins"),
+            func.sum(m.events * func.coalesce(m.events_before, 0)).label("neighbours"),
+            func.sum(func.coalesce(m.partners, 0)).label("partners"),
+            func.count().filter(in_minute != 0).label("off_minute"),
+            func.count().filter(func.mod(in_minute, 1) != 0).label("off_second"),
+            func.count(distinct(in_minute)).label("offsets"),
+        )
+        .group_by(*by_day)
+        .cte("days")
+    )
+    contents = (
+        select(
+            x.customer_id, x.metric_key, x.day, func.count(distinct(tuple_(x.quantity, x.dimensions))).label("contents")
+        )
+        .group_by(x.customer_id, x.metric_key, x.day)
+        .cte("contents")
+    )
+    d, n = days.c, contents.c
+    return select(days, n.contents).join(
+        contents, and_(d.customer_id == n.customer_id, d.metric_key == n.metric_key, d.day == n.day)
+    )
+
+
+def day(timestamp: ColumnElement[Any], period: Period) -> ColumnElement[Any]:
+    """The start of the day of 24 hours, from the period's start, that an event lies in."""
+    kind = timestamp.type
+    return func.date_bin(literal(DAY, Interval), timestamp, literal(period.span[0], kind), type_=kind)
+
+
+def verdicts(rows: Iterable[Any]) -> dict[tuple[UUID, str, datetime], Verdict]:
+    """The days of a customer's metric, of the rows of `statement`, whose equal events are copies or undecided.
+
+    The other days' equal events agree by chance.
+    """
+    series: dict[Series, dict[datetime, Counts]] = {}
+    for row in rows:
+        counts = Counts(**{field.name: int(getattr(row, field.name)) for field in fields(Counts)})
+        series.setdefault((row.customer_id, row.metric_key), {})[row.day] = counts
+    return {
+        (customer, metric, start): verdict
+        for (customer, metric), days in series.items()
+        for start, verdict in _judged(days).items()
+    }
+
+
+def _judged(days: dict[datetime, Counts]) -> dict[datetime, Verdict]:
+    whole = Counts(*(sum(getattr(each, field.name) for each in days.values()) for field in fields(Counts)))
+    whole.contents = max(each.contents for each in days.values())
+    whole.offsets = max(each.offsets for each in days.values())
+    equal = {start: counts for start, counts in days.items() if counts.superfluous}
+    uneven = {start for start in equal if whole.times < MIN_JUDGED_TIMES or _is_uneven(start, days)}
+    copies = {start for start, counts in equal.items() if _are_copies(counts, start in uneven)}
+    if _are_copies(whole, False) and (not copies or 2 * whole.equal >= whole.pairs):
+        copies = set(equal)
+    return {
+        start: "copies" if start in copies else "undecided" for start in equal if start in copies or start in uneven
+    }
+
+
+def _are_copies(counts: Counts, is_uneven: bool) -> bool:
+    if counts.agree_beyond_chance:
+        return True
+    if counts.times < MIN_JUDGED_TIMES or 2 * counts.equal < counts.pairs:
+        return False
+    if counts.off_second >= MIN_IRREGULAR_SHARE * counts.times:
+        return counts.share_times_beyond_chance(3_600_000)
+    return is_uneven and counts.share_times_beyond_chance(3_600)
+
+
+def _is_uneven(start: datetime, days: dict[datetime, Counts]) -> bool:
+    """Whether a day has more equal events than the other days lead to expect; not if there are no others."""
+    others = [counts for other, counts in days.items() if other != start]
+    pairs = sum(counts.any_pairs for counts in others)
+    if not pairs:
+        return False
+    counts = days[start]
+    expected = counts.any_pairs * sum(other.superfluous for other in others) / pairs
+    return counts.superfluous > expected + CHANCE_DEVIATIONS * sqrt(expected) + CHANCE_DEVIATIONS / 2

@@ -1,0 +1,272 @@
+# ruff: noqa: DTZ001 - a workbook's dates have no zone
+"""Excel workbooks: exact numbers, dates, the choice of a sheet, damaged and hostile files."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import zipfile
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.small_table import workbook
+from usage_explore.errors import LoadError
+from usage_explore.files import containers, xlsx_source
+from usage_explore.files.open import open_source
+from usage_explore.files.values import InvalidValue, Unreadable, number_text, time_text, utc_time_text
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def changed(content: bytes, **members: tuple[str, str]) -> bytes:
+    """The workbook with text replaced in members: sheet=(pattern, replacement), types, workbook."""
+    names = {"sheet": SHEET, "types": "[Content_Types].xml", "workbook": "xl/workbook.xml"}
+    replacements = {names[key]: value for key, value in members.items()}
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            text = old.read(name)
+            if name in replacements:
+                pattern, replacement = replacements[name]
+                replaced = re.sub(pattern, lambda _: replacement, text.decode(), count=1, flags=re.DOTALL)  # noqa: B023
+                assert replaced != text.decode()
+                text = replaced.encode()
+            new.writestr(name, text)
+    return result.getvalue()
+
+
+def records(path: Path, content: bytes, **options: Any) -> list[dict[str, Any]]:
+    path.write_bytes(content)
+    with open_source(path, **options) as source:
+        return [record or {"": reason} for _, record, reason in source]
+
+
+def with_cells(*cells: str, header: str = "abcdefgh") -> bytes:
+    """A sheet whose second row has these cells as XML, without their closing tag."""
+    letters = "ABCDEFGH"
+    row = "".join(f'<c r="{letters[place]}2"{cell}</c>' for place, cell in enumerate(cells))
+    content = workbook({"S": [list(header[: len(cells)]), [1]]})
+    return changed(content, sheet=(r'<row r="2".*?</row>', f'<row r="2">{row}</row>'))
+
+
+def with_strings(strings: str) -> bytes:
+    """A workbook whose cell A2 is the first of these shared texts, given as XML."""
+    content = with_cells(' t="s"><v>0</v>')
+    override = (
+        '<Override PartName="/xl/sharedStrings.xml"'
+        ' ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>'
+    )
+    content = changed(content, types=("</Types>", override))
+    result = io.BytesIO(content)
+    with zipfile.ZipFile(result, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/sharedStrings.xml", strings)
+    return result.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        ("0.1", "0.1"),
+        ("0.10000000000000001", "0.1"),
+        ("9.9999999999999995E-8", "1E-7"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("1.2345678901234568E+17", "1.2345678901234568E+17"),
+        ("0.1234567890123456789", "0.1234567890123456789"),
+        ("-5", "-5"),
+        ("007", "7"),
+        ("1200.50", "1200.5"),
+    ],
+)
+def test_numbers_are_the_digits_that_were_written(tmp_path: Path, stored: str, text: str) -> None:
+    ((record),) = records(tmp_path / "a.xlsx", with_cells(f"><v>{stored}</v>"))
+    assert isinstance(record["a"], Decimal)
+    assert Decimal(number_text(record["a"])) == Decimal(text)
+
+
+def test_dates_booleans_and_texts(tmp_path: Path) -> None:
+    when = datetime(2026, 10, 1, 8, 30, 15)
+    rows: list[list[object]] = [
+        ["date", "moment", "hour", "length", "yes", "text", "empty"],
+        [when.date(), when, time(8, 30), timedelta(hours=30), True, "x\ny", ""],
+    ]
+    (record,) = records(tmp_path / "a.xlsx", workbook({"S": rows}))
+    assert record == {
+        "date": datetime(2026, 10, 1),
+        "moment": when,
+        "hour": time(8, 30),
+        "length": timedelta(hours=30),
+        "yes": True,
+        "text": "x\ny",
+    }
+    with pytest.raises(InvalidValue, match="has no offset; write it as text with Z for UTC"):
+        time_text(record["moment"])
+    assert utc_time_text(record["moment"]) == "2026-10-01T08:30:15+00:00"
+
+
+def test_dates_since_1904_are_those_that_are_shown(tmp_path: Path) -> None:
+    content = workbook({"S": [["d"], [datetime(2026, 10, 1)]]})
+    old = changed(content, workbook=("<workbookPr */>", '<workbookPr date1904="1"/>'))
+    assert records(tmp_path / "a.xlsx", old) == [{"d": datetime(2030, 10, 2)}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (' t="e"><v>#N/A</v>', "is the spreadsheet error #N/A"),
+        (' t="e"><f>1/0</f><v>#DIV/0!</v>', "is the spreadsheet error #DIV/0!"),
+        ("><f>SUM(A1:A9)</f>", "is a formula without a stored result; open the file in Excel and save it again"),
+        ("><f>SUM(A1:A9)</f><v/>", "is a formula without a stored result; open the file in Excel and save it again"),
+        ("><v>1e999</v>", "1e999 is not a number that a spreadsheet can hold"),
+        ("><v>1_000</v>", "1_000 is not a number that a spreadsheet can hold"),
+        (' t="s"><v>99</v>', "cannot be read: list index out of range"),
+    ],
+)
+def test_what_has_no_value_is_unreadable(tmp_path: Path, cell: str, reason: str) -> None:
+    (record,) = records(tmp_path / "a.xlsx", with_cells(cell, "><v>1</v>"))
+    assert isinstance(record["a"], Unreadable)
+    assert record["a"].reason == reason
+    assert record["b"] == 1
+
+
+def test_stored_results_of_formulas_are_read(tmp_path: Path) -> None:
+    cells = (
+        "><f>1+1</f><v>2</v>",
+        ' t="str"><f>A1</f><v>x</v>',
+        ' t="str"><f>A1</f><v></v>',
+        ' t="b"><f>TRUE</f><v>1</v>',
+    )
+    assert records(tmp_path / "a.xlsx", with_cells(*cells)) == [{"a": 2, "b": "x", "d": True}]
+
+
+def test_the_first_row_with_values_is_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(workbook({"S": [[], [None], ["a", 2, "c", None], [], [1, None, "x"], ["", None], [1, 2, 3, 4]]}))
+    with open_source(path) as source:
+        assert (source.unit, source.names, source.sample_names()) == ("row", ("a", "2", "c"), ("a", "2", "c"))
+        assert list(source) == [
+            (5, {"a": 1, "c": "x"}, None),
+            (7, None, "has a value in column 4 where the header has 3"),
+        ]
+        assert (source.position, source.length) == (7, 7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[]], "sheet 'S': has no row with the column names"),
+        ([["a", None, "b"]], "row 1: column 2 has no name; the first row with values has to name all columns"),
+        ([["a", "a"]], "row 1: the header names 'a' more than once"),
+        ([["x"] * 2001], "row 1: has more than 2,000 columns, the most that can be read"),
+    ],
+)
+def test_headers_that_cannot_name_columns(tmp_path: Path, rows: list[list[object]], said: str) -> None:
+    with pytest.raises(LoadError, match=said):
+        records(tmp_path / "a.xlsx", workbook({"S": rows}))
+
+
+def test_a_sheet_is_chosen_by_name_or_number_unless_one_alone_has_values(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    one, two = [["a"], [1]], [["a"], [2]]
+    assert records(path, workbook({"Empty": [], "Data": one, "Notes": [[None]]})) == [{"a": 1}]
+    content = workbook({"2": one, "Müller": two})
+    with pytest.raises(
+        LoadError, match=f"^{path}: has 2 sheets with values; choose one with --sheet: 1 '2', 2 'Müller'$"
+    ):
+        records(path, content)
+    assert records(path, content, sheet="Müller") == [{"a": 2}]
+    assert records(path, content, sheet=1) == [{"a": 1}]
+    assert records(path, content, sheet="2") == [{"a": 1}]
+    for sheet in ("müller", "0", "3", "-1"):
+        with pytest.raises(LoadError, match=f"has no sheet '{sheet}'; its sheets are 1 '2', 2 'Müller'"):
+            records(path, content, sheet=sheet)
+
+
+def test_a_damaged_workbook_is_one_sentence(tmp_path: Path) -> None:
+    content = workbook({"S": [["a"], *([number] for number in range(5_000))]})
+    for damaged in (content[: len(content) // 2], content[:-30], b"PK\x03\x04" + b"x" * 100):
+        with pytest.raises(LoadError, match=r"is a damaged ZIP file: .*; was it copied completely"):
+            records(tmp_path / "a.xlsx", damaged)
+    for broken in (
+        changed(content, sheet=("</sheetData>", "<")),
+        changed(content, sheet=(r'r="A4000"', 'r="??"')),
+        changed(content, sheet=(r'<row r="4000"', '<row r="x"')),
+    ):
+        with pytest.raises(LoadError, match=r"cannot be read after row [0-9,]+: .*; save the sheet again, or as CSV"):
+            records(tmp_path / "a.xlsx", broken)
+    with pytest.raises(LoadError, match=r"cannot be read as an Excel workbook \(.xlsx\): "):
+        records(tmp_path / "a.xlsx", changed(content, workbook=("<sheets>.*", "")))
+
+
+def test_a_row_beyond_the_format_is_refused(tmp_path: Path) -> None:
+    content = changed(with_cells("><v>1</v>"), sheet=('<row r="2"><c r="A2"', '<row r="999999999"><c'))
+    with pytest.raises(LoadError, match="row 999,999,999: a sheet has at most 1,048,576 rows"):
+        records(tmp_path / "a.xlsx", content)
+
+
+STRINGS = '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+
+
+def test_shared_texts_are_read(tmp_path: Path) -> None:
+    strings = f"{STRINGS}<si><r><t>two </t></r><r><t>runs</t></r></si></sst>"
+    assert records(tmp_path / "a.xlsx", with_strings(strings)) == [{"a": "two runs"}]
+
+
+@pytest.mark.parametrize("defused", ["True", "False"])
+def test_entities_that_expand_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defused: str) -> None:
+    """With and without the optional package defusedxml."""
+    monkeypatch.setenv("OPENPYXL_DEFUSEDXML", defused)
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "lol" * 10}">' for n in range(12))
+    for bomb in (
+        with_strings(f"<!DOCTYPE sst [{entities}]>{STRINGS}<si><t>&e11;</t></si></sst>"),
+        changed(
+            changed(workbook({"S": [["a"], ["x"]]}), sheet=("<t>x</t>", "<t>&e11;</t>")),
+            sheet=("<worksheet", f"<!DOCTYPE worksheet [{entities}]><worksheet"),
+        ),
+    ):
+        with pytest.raises(LoadError, match=r"cannot be read .*(EntitiesForbidden|amplification)"):
+            records(tmp_path / "a.xlsx", bomb)
+
+
+def test_a_workbook_that_expands_beyond_the_bound_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_source, "MAX_UNCOMPRESSED_BYTES", 1_000)
+    with pytest.raises(
+        LoadError, match=r"has [0-9,]+ bytes once uncompressed; at most 1,000 can be read: save the sheet"
+    ):
+        records(tmp_path / "a.xlsx", workbook({"S": [["a"]]}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of a process is bounded on Linux only")
+def test_shared_texts_that_take_too_much_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_source, "MAX_DECODER_BYTES", 50_000_000)
+    texts = f"<si><t>{'y' * 30_000}</t></si>" * 3_000
+    content = with_strings(f"{STRINGS}{texts}</sst>")
+    assert len(content) < 200_000
+    with pytest.raises(LoadError, match="cannot be read with 50,000,000 bytes of memory; save the sheet as CSV"):
+        records(tmp_path / "a.xlsx", content)
+
+
+def test_a_zip_directory_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MAX_ZIP_DIRECTORY_BYTES", 100)
+    with pytest.raises(LoadError, match="has too many files in it; unpack it"):
+        records(tmp_path / "a.xlsx", workbook({"S": [["a"]]}))
+
+
+def test_a_decoder_ends_with_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **options: started.append(popen(*args, **options)) or started[-1]
+    )
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(workbook({"S": [["a"], *([number] for number in range(50_000))]}))
+    source = open_source(path)
+    next(iter(source))
+    assert started[0].poll() is None
+    source.close()
+    assert started[0].poll() is not None
