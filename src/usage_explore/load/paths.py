@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from usage_explore.files.exact_json import loads, loads_object
 from usage_explore.files.values import InvalidValue
-
-MAX_PATH_KEYS = 4
-"""Keys of a dotted path that is taken for a column."""
 
 
 def member(record: Mapping[str, Any], path: str) -> Any:
@@ -48,22 +45,3 @@ def exploded(record: Mapping[str, Any], path: str) -> Iterator[Mapping[str, Any]
         if not isinstance(item, Mapping):
             raise InvalidValue(f"has an item in {path!r} that is no object")
         yield {**rest, **item}
-
-
-def sample_names(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The columns of records without a header: their keys, and dotted paths of at most `MAX_PATH_KEYS` keys.
-
-    Objects in lists count too: "results.amount.value".
-    """
-    names: dict[str, None] = {}
-
-    def add(value: Mapping[str, Any], prefix: str, keys: int) -> None:
-        for name, item in value.items():
-            names[prefix + name] = None
-            inner = item[0] if isinstance(item, list) and item else item
-            if isinstance(inner, Mapping) and keys < MAX_PATH_KEYS:
-                add(inner, f"{prefix}{name}.", keys + 1)
-
-    for record in records:
-        add(record, "", 1)
-    return tuple(names)
