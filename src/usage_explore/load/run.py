@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
@@ -24,7 +24,8 @@ from usage_explore.errors import (
     LoadError,
 )
 from usage_explore.files.open import open_source
-from usage_explore.files.sources import Record, Source
+from usage_explore.files.sources import Record, Source, paths
+from usage_explore.files.standard_input import STANDARD_INPUT, StandardInput
 from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
@@ -34,7 +35,7 @@ from usage_explore.load.faults import Fault, FaultCounter, fault_lines
 from usage_explore.load.fields import Field
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
-from usage_explore.load.paths import exploded, member, sample_names
+from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
@@ -98,12 +99,9 @@ class LoadOptions:
         """The format of the file itself."""
         return None if self.format == "focus" else self.format
 
-    def open(self, path: Path) -> Source:
+    def open(self, file: Path | StandardInput) -> Source:
         """The file as a stream of records."""
-        given = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
-        open_: Any = open_source
-        source: Source = open_(path, self.kind, **{name: value for name, value in given.items() if value is not None})
-        return source
+        return open_source(file, self.kind, delimiter=self.delimiter, encoding=self.encoding, sheet=self.sheet)
 
     def chosen_preset(self, names: Sequence[str]) -> Preset | None:
         """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
@@ -132,12 +130,17 @@ class LoadOptions:
 class Prepared:
     """A file that was looked into: its columns, the preset and the mapping that fit it."""
 
-    path: Path
+    file: Path | StandardInput
     names: tuple[str, ...]
     sampled: bool
     preset: Preset | None
     mapping: ColumnMapping
     options: LoadOptions
+
+    @property
+    def path(self) -> Path:
+        """The file's name in messages."""
+        return self.file if isinstance(self.file, Path) else self.file.path
 
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
         """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
@@ -157,38 +160,31 @@ class Prepared:
 
     def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read."""
-        with self.options.open(self.path) as source:
+        with self.options.open(self.file) as source:
             for line, record, _ in source:
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
 
 
-def prepare(path: Path, options: LoadOptions) -> Prepared:
+def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
-    with options.open(path) as source:
-        names = source.names
-    sampled = names is None
-    if names is None:
-        names = sample_names(_first_records(path, options))
+    with options.open(file) as source:
+        names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
     if mapping.explode and not sampled and mapping.explode not in names:
         mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
     if mapping.explode:
-        if not any(member(record, mapping.explode) is not None for record in _first_records(path, options)):
+        with options.open(file) as source:
+            first = [record for _, record, _ in islice(source, _SAMPLED_ROWS) if record]
+        if not any(member(record, mapping.explode) is not None for record in first):
             raise LoadError(
-                f"{path}: has no list {mapping.explode!r}, whose items are the rows (preset"
+                f"{source.path}: has no list {mapping.explode!r}, whose items are the rows (preset"
                 f" {preset.name if preset else 'none'})"
             )
-        names = sample_names(_exploded(_first_records(path, options), mapping.explode))
-        sampled = True
-    return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
-
-
-def _first_records(path: Path, options: LoadOptions) -> Iterator[Mapping[str, Any]]:
-    with options.open(path) as source:
-        yield from (record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
+        names, sampled = paths(_exploded(first, mapping.explode)), True
+    return Prepared(file=file, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
 
 
 def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
@@ -200,7 +196,7 @@ def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mappi
 def load_files(
     connection: Connection,
     table: Table,
-    paths: Iterable[Path | str],
+    files: Iterable[Path | str],
     *,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
@@ -210,7 +206,7 @@ def load_files(
     settle: timedelta = timedelta(minutes=5),
     **options: Any,
 ) -> list[FileReport]:
-    """Load files into the events table, which is made where it is missing.
+    """Load files into the events table, which is made where it is missing; "-" is standard input.
 
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
@@ -230,7 +226,38 @@ def load_files(
         given = LoadOptions(**options)
     except TypeError as error:
         raise ConfigurationError(f"load: {error}") from None
-    files = [prepare(Path(path), given) for path in paths]
+    with ExitStack() as inputs:
+        prepared = [prepare(input_file(path, inputs), given) for path in files]
+        return _load_all(
+            connection,
+            table,
+            prepared,
+            organization_id=organization_id,
+            skip_bad=skip_bad,
+            replace=replace,
+            replace_by=replace_by,
+            progress=progress,
+            settle=settle,
+        )
+
+
+def input_file(path: Path | str, inputs: ExitStack) -> Path | StandardInput:
+    """The file of a path; for "-" standard input, which `inputs` closes."""
+    return inputs.enter_context(StandardInput()) if Path(path) == STANDARD_INPUT else Path(path)
+
+
+def _load_all(
+    connection: Connection,
+    table: Table,
+    files: Sequence[Prepared],
+    *,
+    organization_id: UUID | None,
+    skip_bad: bool,
+    replace: bool,
+    replace_by: Sequence[str],
+    progress: bool,
+    settle: timedelta,
+) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
         for file in files:
@@ -244,7 +271,7 @@ def load_files(
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
-                with given.open(file.path) as source, connection.transaction():
+                with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
                     reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
