@@ -197,9 +197,18 @@ def _dimensions(file: Prepared, mapper: RowMapper) -> tuple[str, ...]:
     """The columns, or paths in JSON, that are dimensions and no other column of the events."""
     if not file.mapping.dimensions:
         return ()
-    taken = mapper.taken() | {*file.mapping.ignore, *file.mapping.tags}
+    if keep := file.mapping.keep:
+        return tuple(name for source in keep if (name := mapper.resolve(source)) in file.names)
+    left_out = mapper.resolved((*file.mapping.ignore, *file.mapping.tags))
     tops = {name.rpartition(".")[0] for name in file.names} if file.sampled else set()
-    return tuple(name for name in file.names if name not in taken and name not in tops)
+    return tuple(
+        name
+        for name in file.names
+        if name not in mapper.taken()
+        and name not in tops
+        and not mapper.measures_member(name)
+        and not any(name == source or name.startswith(f"{source}.") for source in left_out)
+    )
 
 
 class _Count:

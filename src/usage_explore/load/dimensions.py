@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from usage_explore.files.exact_json import dumps, loads_object
+from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import InvalidValue
 from usage_explore.load.paths import member
 from usage_explore.load.readers import is_number
@@ -15,9 +16,10 @@ class DimensionReader:
     """Gives the dimensions of records.
 
     `used` are columns and paths that are no dimensions. `flattened` are columns of which paths are used: their other
-    members are dimensions by their path, but for numbers directly in `measured`. `tags` are JSON objects whose members
-    are dimensions with a prefix. `keep` is whether further columns are dimensions at all. `null` are texts for no
-    value.
+    members are dimensions by their path, but for numbers directly in `measured` whose name fits `measure_name`;
+    `flatten` does so with every object. `tags` are JSON objects whose members are dimensions with a prefix, and
+    `tag_columns` beginnings of columns that are such members. `all_columns` is whether all further columns are
+    dimensions; `keep` are those that are in any case. `null` are texts for no value.
     """
 
     def __init__(
@@ -26,20 +28,28 @@ class DimensionReader:
         flattened: frozenset[str],
         *,
         tags: Mapping[str, str],
-        measured: str,
-        keep: bool,
+        tag_columns: Mapping[str, str],
+        measured: Sequence[str],
+        measure_name: re.Pattern[str],
+        all_columns: bool,
+        keep: Sequence[str],
+        flatten: bool,
         null: frozenset[str],
     ) -> None:
         self._used = used
         self._flattened = flattened
         self._tags = tags
-        self._measured = measured + "." if measured else ""
+        self._tag_columns = tag_columns
+        self._measured = [f"{source}." for source in measured]
+        self._measure_name = measure_name
+        self._all_columns = all_columns
         self._keep = keep
+        self._flatten = flatten
         self._null = null
 
     def reads_none_of(self, names: Iterable[str]) -> bool:
         """Whether none of the columns becomes a dimension."""
-        return not self._tags and self._used.issuperset(names)
+        return not (self._tags or self._keep) and self._used.issuperset(names)
 
     def text(self, record: Mapping[str, Any], own: str | None) -> str:
         """The dimensions as JSON text. `own` is that of the column `dimensions`. Raises `InvalidValue`."""
@@ -47,16 +57,21 @@ class DimensionReader:
             return own or "{}"
         further: dict[str, Any] = {}
         for name, value in record.items():
-            if value is None or name in self._used or (type(value) is str and value in self._null):
+            if name in self._used or self._is_empty(value):
                 continue
-            if name in self._flattened:
+            if name in self._flattened or (self._flatten and isinstance(value, Mapping)):
                 if isinstance(value, str) and value.lstrip().startswith("{"):
                     value = loads_object(value)
                 if isinstance(value, Mapping):
                     further.update(self._members(value, name + "."))
                     continue
-            if self._keep:
-                further[name] = value
+            dimension = self._dimension(name)
+            if self._all_columns or dimension != name:
+                further[dimension] = value
+        for source in self._keep:
+            value = member(record, source)
+            if value != "" and not self._is_empty(value):
+                further[source] = value
         for source, prefix in self._tags.items():
             further.update(self._tag_members(record, source, prefix))
         if own is None or own == "{}":
@@ -67,26 +82,54 @@ class DimensionReader:
                 raise InvalidValue(f"has {name!r} too, with another value than the column {name!r}")
         return dumps({**given, **further})
 
+    def _is_empty(self, value: object) -> bool:
+        return value is None or (self._flatten and value == []) or (type(value) is str and value in self._null)
+
+    def _dimension(self, name: str) -> str:
+        """The name of the dimension that a column becomes: the tag's, where the column is one."""
+        for start, prefix in self._tag_columns.items():
+            if name.startswith(start):
+                return prefix + name.removeprefix(start)
+        return name
+
     def _members(self, value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
         for name, item in value.items():
             path = prefix + name
-            if item is None or path in self._used or not self._keep:
+            if path in self._used or not self._all_columns or self._is_empty(item):
                 continue
             if isinstance(item, Mapping):
                 yield from self._members(item, path + ".")
-            elif not (prefix == self._measured and is_number(item)):
+            elif not (prefix in self._measured and self._measure_name.fullmatch(name) and is_number(item)):
                 yield path, item
 
     def _tag_members(self, record: Mapping[str, Any], source: str, prefix: str) -> Iterator[tuple[str, Any]]:
         tags = member(record, source)
-        if tags is None or tags == "" or (type(tags) is str and tags in self._null):
+        if tags == "" or self._is_empty(tags):
             return
-        if type(tags) is str and not tags.lstrip().startswith("{"):
-            tags = f"{{{tags}}}"
         try:
-            members = loads_object(tags)
+            members = _tags(tags)
         except InvalidValue as error:
             raise InvalidValue(f"{source} {error}") from None
         for key, value in members.items():
             if value is not None:
                 yield prefix + key, value
+
+
+def _tags(value: object) -> Mapping[str, Any]:
+    """The tags in a JSON object, in its members without braces, or in a list of {"key": ..., "value": ...}.
+
+    Text whose quotes are doubled, {""env"": ""prod""}, is read as {"env": "prod"}. Raises `InvalidValue`.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text.startswith(("{", "[")):
+            text = f"{{{text}}}"
+        try:
+            value = loads(text)
+        except InvalidValue:
+            if '""' not in text:
+                raise
+            value = loads(text.replace('""', '"'))
+    if isinstance(value, list):
+        return {str(item["key"]): item.get("value") for item in value if isinstance(item, Mapping) and item.get("key")}
+    return loads_object(value)

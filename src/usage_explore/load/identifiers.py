@@ -65,6 +65,7 @@ class Identifiers:
         if column == "organization_id" and text == LOCAL_NAME:
             id_ = str(LOCAL_ORGANIZATION)
         else:
-            id_ = str(uuid5(NAMESPACE, f"{source if self._by_column else kind_of(column)}={text}"))
+            is_of_column = self._by_column and source != column  # a constant is of no column of the file
+            id_ = str(uuid5(NAMESPACE, f"{source if is_of_column else kind_of(column)}={text}"))
         self.texts[kind_of(column), id_] = text
         return id_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -18,16 +19,32 @@ from usage_explore.query.validators import did_you_mean
 ID_COLUMNS = ("organization_id", "customer_id", "product_id", "subscription_id")
 """Columns whose text becomes a UUID where it is none."""
 
+_LISTS = (
+    "key",
+    "only_with",
+    "ignore",
+    "keep",
+    "scope",
+    "cost_factors",
+    "cost_plus",
+    "measure_members",
+)
+"""Fields that are lists of columns; a preset may have a single one as text."""
+
 Chains = Mapping[str, tuple[str, ...]]
 """Documented column -> columns of the file, or dotted paths into their JSON; the first that has a value gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A number column that becomes an event of its own: the event's metric, and columns that are subtracted."""
+    """A number column that becomes an event of its own: the event's metric, and columns that are subtracted.
+
+    It is measured only in rows that have no value in the column `without`, which measures the same.
+    """
 
     metric_key: str
     minus: tuple[str, ...] = ()
+    without: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +52,56 @@ class ColumnMapping:
     """How a file's columns become events.
 
     `columns` and `constants` give documented columns; `defaults` are for rows without a value. `measures` gives an
-    event for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero;
-    `measure_members` does so for each number in a JSON object, with a metric of "metric_key.member". The first event of
-    a row carries its cost, so that costs add up, and the key of each is the row's, a colon and the metric.
-    `cost_factors` are number columns, or numbers, whose product is the cost.
+    event for each of the named number columns of a row that is not empty and, unless `keep_zero`, not zero.
+    `measure_members` are JSON objects, of which each number whose name fits the pattern `measure_names` is an event
+    with the metric "metric_key.member", or "member" without a metric_key; a total beside its parts is none. A row
+    without such a number is one event of its metric_key with quantity 1, or, without a metric_key, is measured by
+    `measures`. A file that has none of the measures has one event a row, of the columns quantity and metric_key.
 
-    `key` are the columns that together identify a row; with `last_line_wins` only the last row of a key is loaded.
-    `names` are the columns with a readable name for an id. `tags` are JSON objects whose members become dimensions with
-    a prefix. `explode` is a JSON list whose items are the rows. `only_with` are columns that every row of usage has;
-    other rows are skipped. Other columns become dimensions if `dimensions`, but for those in `ignore`.
+    The first event of a row carries its cost, so that costs add up, and the key of each is the row's, a colon and the
+    metric. `cost_factors` are number columns, or numbers, whose product is the cost; `cost_plus` are columns, or paths
+    into lists of objects, whose sum is added to it, such as credits. A constant currency is left out without a cost.
 
-    `timezone` is that of times without an offset and of dates; `time_format` is Python's (`%d.%m.%Y %H:%M`). `decimal`
-    is the decimal mark, "." or ","; None refuses thousands separators. `null` are words for no value in a number
-    column, `null_text` in any column. `scope` are the columns that name source and period for `--replace`.
-    `ids_by_column`: a UUID is made of the file's column and text, not of the kind of id and text. `stated` are the
-    columns and measures that options name, which the file must have.
+    `key` are the columns that together identify a row, or several such lists, of which a file has one; with
+    `last_line_wins` only the last row of a key is loaded. `names` are the columns with a readable name for an id.
+    `explode` is a JSON list whose items are the rows. `only_with` are columns of which every row of usage has one;
+    other rows are skipped.
+
+    `tags` are JSON objects whose members become dimensions with a prefix, as do columns whose names begin with a key of
+    `tag_columns`. Other columns become dimensions if `dimensions`, but for those in `ignore`; `keep` are the only ones
+    that do, where it is given. `flatten` makes a dimension of each member of an object, by its path.
+
+    `timezone` is that of times without an offset and of dates; `time_format` is Python's (`%d.%m.%Y %H:%M`);
+    `day_first` says what 03/04/2026 is, where the file's rows do not decide. `decimal` is the decimal mark, "." or ",";
+    None refuses thousands separators. `null` are words for no value in a number column, `null_text` in any column.
+    `scope` are the columns that name source and period for `--replace`. `ids_by_column`: a UUID is made of the file's
+    column and text, not of the kind of id and text. `stated` are the columns and measures that options name, which the
+    file must have.
     """
 
     columns: Chains = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    measure_members: str = ""
+    measure_members: tuple[str, ...] = ()
+    measure_names: str = ".*"
     keep_zero: bool = False
-    key: tuple[str, ...] = ()
+    key: tuple[tuple[str, ...], ...] = ()
     names: Chains = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    tag_columns: Mapping[str, str] = field(default_factory=dict)
     cost_factors: tuple[str, ...] = ()
+    cost_plus: tuple[str, ...] = ()
     last_line_wins: bool = False
     explode: str = ""
     only_with: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    flatten: bool = False
     dimensions: bool = True
     timezone: str | None = None
     time_format: str | None = None
+    day_first: bool | None = None
     decimal: str | None = None
     null: frozenset[str] = frozenset()
     null_text: frozenset[str] = frozenset()
@@ -90,12 +123,10 @@ class ColumnMapping:
                 raise ConfigurationError(f"names: {column!r} is none of {', '.join(ID_COLUMNS)}")
         if both := self.columns.keys() & self.constants.keys():
             raise ConfigurationError(f"set: {min(both)} is given by --map too; keep one of them")
-        if self.measures or self.measure_members:
-            for column in ("quantity",) if self.measure_members else ("quantity", "metric_key"):
-                if column in self.columns or column in self.constants:
-                    raise ConfigurationError(
-                        f"measure: each measure is a quantity with its own metric, so {column} cannot be given too"
-                    )
+        try:
+            re.compile(self.measure_names)
+        except re.error as error:
+            raise ConfigurationError(f"measure_names: {self.measure_names!r} is no pattern: {error}") from None
         if self.decimal not in (None, ".", ","):
             raise ConfigurationError(f"decimal: {self.decimal!r} is neither . nor ,")
         if self.timezone is not None:
@@ -119,12 +150,16 @@ class ColumnMapping:
         measures = stated = given.pop("measures", {})
         members = self.measure_members
         if measures:
-            members = ""
-            for column in {"quantity", "metric_key"} - chosen.keys() - fixed.keys():
+            members = ()
+            if both := {"quantity", "metric_key"} & (chosen.keys() | fixed.keys()):
+                raise ConfigurationError(
+                    f"measure: each measure is a quantity with its own metric, so {max(both)} cannot be given too"
+                )
+            for column in ("quantity", "metric_key"):
                 columns.pop(column, None)
                 constants.pop(column, None)
         elif "quantity" in chosen or "quantity" in fixed:
-            members = ""
+            members = ()
         else:
             measures = self.measures
         return replace(
@@ -214,6 +249,8 @@ def parse_preset(text: str, name: str) -> Preset:
             raise ConfigurationError(f"preset: {name}: unknown key {key!r}{did_you_mean(key, known)}")
         try:
             values[key] = _value(key, value)
+        except KeyError as error:
+            raise ConfigurationError(f"preset: {name}: {key}: a measure has no {error.args[0]}") from error
         except (TypeError, ValueError, AttributeError) as error:
             raise ConfigurationError(f"preset: {name}: {key}: {error or 'has a value of another kind'}") from error
     return Preset(name=name, title=title, recognize=recognize, mapping=ColumnMapping(**values))
@@ -227,12 +264,18 @@ def _value(key: str, value: Any) -> Any:
         return {
             source: Measure(metric_key=metric)
             if isinstance(metric, str)
-            else Measure(metric_key=metric["metric_key"], minus=tuple(metric.get("minus", ())))
+            else Measure(
+                metric_key=metric["metric_key"], minus=tuple(metric.get("minus", ())), without=metric.get("without", "")
+            )
             for source, metric in value.items()
         }
-    if key in ("constants", "defaults", "tags"):
+    if key in ("constants", "defaults", "tags", "tag_columns"):
         return {column: str(text) for column, text in value.items()}
-    if key in ("key", "only_with", "ignore", "scope", "cost_factors"):
+    if isinstance(value, str) and key in _LISTS:
+        value = [value]
+    if key == "key":
+        return (tuple(value),) if all(isinstance(column, str) for column in value) else tuple(map(tuple, value))
+    if key in _LISTS:
         return tuple(value)
     if key in ("null", "null_text"):
         return frozenset(value)

@@ -30,6 +30,8 @@ def notes(mapper: RowMapper) -> Iterator[str]:
         if number := times.counts["truncated"]:
             yield f"{counted(number, 'time')} in {column} finer than a microsecond; further digits are left out"
     for column, text in mapping.defaults.items():
+        if column in ("product_id", "metric_key") and not mapper.sources.get(column):
+            continue  # the same for all rows of the file
         if rows := counts[f"default {column}"]:
             sources = " or ".join(mapping.columns.get(column, (column,)))
             yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"

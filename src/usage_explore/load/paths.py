@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from usage_explore.files.exact_json import loads, loads_object
 from usage_explore.files.values import InvalidValue
+
+_TOTAL = re.compile(r"(?i)total_?(.*)|(.*?)_?total")
 
 
 def member(record: Mapping[str, Any], path: str) -> Any:
@@ -45,3 +48,26 @@ def exploded(record: Mapping[str, Any], path: str) -> Iterator[Mapping[str, Any]
         if not isinstance(item, Mapping):
             raise InvalidValue(f"has an item in {path!r} that is no object")
         yield {**rest, **item}
+
+
+def amounts(record: Mapping[str, Any], path: str) -> Iterator[Any]:
+    """The values of a column, or those at a path into a list of objects: "credits.amount" of each of the credits."""
+    value, rest = record.get(path), ""
+    if value is None:
+        name, _, rest = path.partition(".")
+        value = record.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = loads(value)
+    for item in value if isinstance(value, list) else [value]:
+        amount = member(item, rest) if isinstance(item, Mapping) else item
+        if amount is not None and amount != "":
+            yield amount
+
+
+def is_total(name: str, names: Iterable[str]) -> bool:
+    """Whether a member is the sum of others: total_tokens beside prompt_tokens, or total beside anything."""
+    match = _TOTAL.fullmatch(name)
+    if match is None:
+        return False
+    unit = (match[1] or match[2] or "").lower()
+    return any(other != name and not _TOTAL.fullmatch(other) and other.lower().endswith(unit) for other in names)

@@ -214,7 +214,7 @@ class _Finder:
         """A column `id` of texts that are no UUIDs identifies the row."""
         profile = self._columns.get("id")
         mapped = {"id", "idempotency_key"} & (self._mapping.columns.keys() | self._mapping.constants.keys())
-        if profile is None or mapped or "idempotency_key" in self._columns:
+        if profile is None or mapped or self._mapping.key or "idempotency_key" in self._columns:
             return
         if not all(_reads(uuid_text, text) for text in profile.texts):
             self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import difference, exact_product, plain
+from usage_explore.decimals import difference, exact_product, plain, total
 from usage_explore.errors import LoadError
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
+    code_text,
     metric_key_text,
     number_text,
     plain_text,
@@ -26,7 +31,7 @@ from usage_explore.load.fields import READERS, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
 from usage_explore.load.notes import notes
-from usage_explore.load.paths import exploded, member
+from usage_explore.load.paths import amounts, exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
 
 Row = list[str | None]
@@ -36,14 +41,20 @@ Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
 
 
+def _currency(raw: object) -> str:
+    """A currency code in capitals, as some APIs write usd."""
+    return code_text(raw).strip().upper()
+
+
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
-_METRIC, _QUANTITY, _KEY, _COST, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
+_METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATION = (
     _PLACES[column]
     for column in (
         "metric_key",
         "quantity",
         "idempotency_key",
         "external_cost_amount",
+        "external_cost_currency",
         "dimensions",
         "customer_id",
         "organization_id",
@@ -81,21 +92,30 @@ class RowMapper:
         self._number = number_reader(mapping.decimal)
         self.sources = {column: self._sources(column) for column in READERS if column not in mapping.constants}
         self.fields = [self._field(column, sources) for column, sources in self.sources.items() if sources]
-        self.measures = {
-            self.resolve(source) or source: Measure(metric_key=measure.metric_key, minus=self._resolved(measure.minus))
-            for source, measure in mapping.measures.items()
-            if self.resolve(source)
-        }
-        self.is_measured = bool(mapping.measures or mapping.measure_members)
+        self.is_measured = any(
+            source in mapping.stated or self._in_names(source)
+            for source in (*mapping.measures, *mapping.measure_members)
+        )
         """Whether a record becomes several events, each with the row's key and its metric as key."""
-        self._key = self._resolved(mapping.key)
-        self._readable = {column: self._resolved(sources) for column, sources in mapping.names.items()}
+        self.measures = {
+            self.resolve(source) or source: replace(
+                measure, minus=self.resolved(measure.minus), without=self.resolve(measure.without) or ""
+            )
+            for source, measure in mapping.measures.items()
+            if self.is_measured and self.resolve(source)
+        }
+        self._measure_members = self.resolved(mapping.measure_members) if self.is_measured else ()
+        self._measure_name = re.compile(mapping.measure_names)
+        self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
+        self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
         self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
+        self._cost_plus = self.resolved(mapping.cost_plus)
         self.constant = self._row_of(mapping.constants, "set")
         self._defaults = [
             (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
             for column, text in mapping.defaults.items()
+            if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
         self.dimensions = self._dimension_reader()
         self._required = [
@@ -104,17 +124,25 @@ class RowMapper:
             if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
         self._is_simple = not (
-            self._defaults or self._key or self._readable or self._cost_factors or self._only_with or mapping.explode
+            self._defaults
+            or self._key
+            or self._readable
+            or self._cost_factors
+            or self._cost_plus
+            or self._only_with
+            or mapping.explode
+            or "external_cost_currency" in mapping.constants
         )
         self._has_customers = self._must_name("customer_id") or "customer_id" in mapping.constants
 
     def _sources(self, column: str) -> tuple[str, ...]:
         mapping = self.mapping
         if column in mapping.columns:
-            sources = self._resolved(mapping.columns[column])
+            sources = self.resolved(mapping.columns[column])
             if sources or column in mapping.stated:
                 return sources
         taken = {source for sources in mapping.columns.values() for source in sources} | mapping.measures.keys()
+        taken |= {*chain.from_iterable(mapping.key), *mapping.keep, *mapping.ignore}
         return (column,) if column not in taken and (column in self.names or self.sampled) else ()
 
     def _field(self, column: str, sources: tuple[str, ...]) -> Field:
@@ -123,9 +151,12 @@ class RowMapper:
         if reader.kind == "time":
             timezone = zone(mapping.timezone) if mapping.timezone else None
             self.times[column] = TimeReader(timezone, mapping.time_format)
+            self.times[column].day_first = mapping.day_first
             read = self.times[column].read
         elif reader.kind == "number":
             read = self._number
+        elif column == "external_cost_currency" and column in mapping.columns:
+            read = _currency
         readers = tuple(
             (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
         )
@@ -143,10 +174,15 @@ class RowMapper:
         same = [name for name in self.names if name.lower() == source.lower()]
         if len(same) == 1:
             return same[0]
+        if "*" in source:
+            mapped = {name for sources in self.mapping.columns.values() for name in sources}
+            fits = [name for name in self.names if fnmatchcase(name, source) and name not in mapped]
+            return fits[0] if len(fits) == 1 else None
         top, dot, _ = source.partition(".")
         return source if self.sampled or (dot and top in self.names) else None
 
-    def _resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
+    def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
+        """The file's spelling of the sources that it has."""
         return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
 
     def _factor(self, factor: str) -> str | Decimal:
@@ -173,33 +209,40 @@ class RowMapper:
     def _dimension_reader(self) -> DimensionReader:
         mapping = self.mapping
         tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
-        used = {sources[0] for sources in self.sources.values() if sources}  # fallbacks are dimensions too
+        first = {column: self._first_present(sources) for column, sources in self.sources.items() if sources}
+        used = set(first.values())  # fallbacks are dimensions too
         used |= {*self.measures, *tags, *self._only_with}
         for measure in self.measures.values():
             used.update(measure.minus)
-        measured = mapping.measure_members
-        paths = {source for source in used | {measured} if "." in source and (self.sampled or source not in self.names)}
-        flattened = {path.split(".", 1)[0] for path in paths | {measured}}
+        paths = [source for source in used if "." in source] + [f"{source}." for source in self._measure_members]
+        flattened = {top for path in paths if (top := path.split(".", 1)[0]) in self.names or self.sampled}
         texts_of_ids = {
             source
-            for column in ID_COLUMNS
-            if column in mapping.columns
-            for source in self.sources.get(column, ())[:1]
-            if source != column
+            for column, source in first.items()
+            if column in ID_COLUMNS and column in mapping.columns and source != column
         }
         if mapping.dimensions:
             used -= texts_of_ids
-        used |= {*mapping.ignore, *([mapping.explode] if mapping.explode else [])}
+        used |= {self.resolve(name) or name for name in mapping.ignore}
+        used |= {mapping.explode} if mapping.explode else set()
         if not mapping.dimensions and not tags:
             used |= set(self.names)
         return DimensionReader(
             frozenset(used),
             frozenset(flattened),
             tags=tags,
-            measured=measured,
-            keep=mapping.dimensions,
+            tag_columns=mapping.tag_columns,
+            measured=self._measure_members,
+            measure_name=self._measure_name,
+            all_columns=mapping.dimensions and not mapping.keep,
+            keep=self.resolved(mapping.keep) if mapping.dimensions else (),
+            flatten=mapping.flatten,
             null=mapping.null_text,
         )
+
+    def _first_present(self, sources: Sequence[str]) -> str:
+        """The first source that the file has; of sampled rows some source may come only later."""
+        return next((source for source in sources if self._in_names(source)), sources[0])
 
     def _must_name(self, column: str) -> bool:
         """Whether every row has to name an id, as the file has a column of that name or an option names one."""
@@ -241,6 +284,11 @@ class RowMapper:
         spelled = self.resolve(source)
         return spelled is not None and (spelled in self.names or (not self.sampled and "." in spelled))
 
+    def measures_member(self, path: str) -> bool:
+        """Whether a number at the path is a measure, as its object's members are."""
+        source, _, name = path.rpartition(".")
+        return source in self._measure_members and self._measure_name.fullmatch(name) is not None
+
     def taken(self) -> set[str]:
         """The columns of the file that are mapped or measured."""
         sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
@@ -271,13 +319,11 @@ class RowMapper:
             return True
         if any(self._in_names(source) for source in self.sources.get(column, ())):
             return True
-        if column == "quantity":
-            return bool(self.measures or mapping.measure_members)
-        if column == "metric_key":
-            return bool(self.measures)
+        if column in ("quantity", "metric_key") and self.is_measured:
+            return True
         if column == "organization_id":
             return self._organization is not None
-        return column == "customer_id" and bool(mapping.measures or mapping.columns)
+        return column == "customer_id" and (self.is_measured or bool(mapping.columns))
 
     def kinds(self) -> dict[str, str]:
         """Column of the file -> kind of value that it has to give, for sources with types."""
@@ -308,7 +354,7 @@ class RowMapper:
             return [self._row(record)]
         rows: list[Row] = []
         for single in exploded(record, self.mapping.explode):
-            if self._only_with and any(self._is_empty(member(single, source)) for source in self._only_with):
+            if self._only_with and all(self._is_empty(member(single, source)) for source in self._only_with):
                 self.counts["skipped"] += 1
             elif self.is_measured:
                 rows.extend(self._measured(single, self._row(single)))
@@ -330,7 +376,7 @@ class RowMapper:
         if row[_ORGANIZATION] is None and not (self._is_local and self._must_name("organization_id")):
             row[_ORGANIZATION] = self._organization
             self.counts["without organization"] += self._is_local
-        if row[_CUSTOMER] is None and not self._has_customers and (self.mapping.columns or self.mapping.measures):
+        if row[_CUSTOMER] is None and not self._has_customers and (self.mapping.columns or self.is_measured):
             row[_CUSTOMER] = self.ids.made("customer_id", "customer_id", LOCAL_NAME)
             self.counts["without customer"] += 1
         for _, place in self._required:
@@ -342,7 +388,7 @@ class RowMapper:
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
         """Set what needs several columns: defaults, key, cost and readable names."""
         for column, place, text in self._defaults:
-            if row[place] is None:
+            if row[place] is None and place != _CURRENCY:
                 row[place] = text
                 self.counts[f"default {column}"] += 1
         if self._key and row[_KEY] is None:
@@ -351,11 +397,30 @@ class RowMapper:
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
         if self._cost_factors and row[_COST] is None:
             row[_COST] = self._product(record)
+        if self._cost_plus:
+            row[_COST] = self._sum(row[_COST], record)
+        self._set_currency(row)
         for column, sources in self._readable.items():
             id_ = row[_PLACES[column]]
             name = next((raw for source in sources if not self._is_empty(raw := member(record, source))), None)
             if id_ is not None and isinstance(name, str):
                 self.readable[kind_of(column), id_] = name
+
+    def _set_currency(self, row: Row) -> None:
+        """Leave out a constant currency of a row without a cost, and set the default one of a row with a cost."""
+        if row[_COST] is None:
+            if "external_cost_currency" in self.mapping.constants:
+                row[_CURRENCY] = None
+        elif row[_CURRENCY] is None and (currency := self.mapping.defaults.get("external_cost_currency")):
+            row[_CURRENCY] = currency
+            self.counts["default external_cost_currency"] += 1
+
+    def _sum(self, cost: str | None, record: Mapping[str, Any]) -> str | None:
+        """The cost and what is added to it, such as credits in a list."""
+        parts = [Decimal(text) for source in self._cost_plus for text in map(self._number, amounts(record, source))]
+        if cost is None and not parts:
+            return None
+        return plain(total([Decimal(cost or 0), *parts]))
 
     def _product(self, record: Mapping[str, Any]) -> str | None:
         factors = []
@@ -368,12 +433,12 @@ class RowMapper:
 
     def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
         """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
-        if self.mapping.measure_members:
-            measures = list(self._members(record, row))
-        else:
+        measures = list(self._members(record, row))
+        if not measures:
             measures = [
                 (measure.metric_key, self._measure(record, source, measure))
                 for source, measure in self.measures.items()
+                if not (measure.without and self._number_or_none(member(record, measure.without)))
             ]
         kept = [(metric, text) for metric, text in measures if text and (self.mapping.keep_zero or Decimal(text) != 0)]
         if not kept and measures and Decimal(row[_COST] or 0) != 0:
@@ -386,7 +451,7 @@ class RowMapper:
             if row[_KEY] is not None:
                 event[_KEY] = f"{row[_KEY]}:{metric}"
             if number:
-                event[_COST] = None
+                event[_COST] = event[_CURRENCY] = None
             yield event
 
     def _measure(self, record: Mapping[str, Any], source: str, measure: Measure) -> str | None:
@@ -400,16 +465,25 @@ class RowMapper:
         return text
 
     def _members(self, record: Mapping[str, Any], row: Row) -> Iterator[tuple[str, str | None]]:
-        members = member(record, self.mapping.measure_members)
-        if isinstance(members, str) and members.lstrip().startswith("{"):
-            members = loads_object(members)
-        numbers = {name: raw for name, raw in members.items() if is_number(raw)} if isinstance(members, Mapping) else {}
-        if row[_METRIC] is None:
-            raise InvalidValue("is missing")
-        for name, raw in numbers.items():
-            yield f"{row[_METRIC]}.{name}", number_text(raw)
-        if not numbers:
-            yield str(row[_METRIC]), "1"
+        """(metric, number) of the measured members of the record's objects, or a count of 1 of its metric_key."""
+        metric, is_measured = row[_METRIC], False
+        for source in self._measure_members:
+            members = member(record, source)
+            if isinstance(members, str) and members.lstrip().startswith("{"):
+                members = loads_object(members)
+            if not isinstance(members, Mapping):
+                continue
+            numbers = {
+                name: number_text(raw)
+                for name, raw in members.items()
+                if self._measure_name.fullmatch(name) and is_number(raw)
+            }
+            for name, number in numbers.items():
+                is_measured = True
+                if not is_total(name, numbers):
+                    yield (f"{metric}.{name}" if metric else name, number)
+        if self._measure_members and metric and not is_measured:
+            yield metric, "1"
 
     def _number_or_none(self, raw: object) -> str | None:
         if self._is_empty(raw) or (type(raw) is str and raw.strip() in self.mapping.null):

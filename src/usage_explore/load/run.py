@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -147,7 +147,7 @@ class Prepared:
         mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
         mapper.check(self.path)
         for given in mapper.fields:
-            if times := mapper.times.get(given.column):
+            if (times := mapper.times.get(given.column)) and times.day_first is None:
                 decide_order(self.path, given.column, times, self.values(given))
         return mapper
 
@@ -173,6 +173,8 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
         names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
+    if mapping.explode and not sampled and mapping.explode not in names:
+        mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
     if mapping.explode:
         with options.open(file) as source:
             first = [record for _, record, _ in islice(source, _SAMPLED_ROWS) if record]
