@@ -15,23 +15,23 @@ from typing import Any
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.decimals import difference, plain
 from usage_explore.errors import LoadError
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
-    code_text,
     metric_key_text,
     number_text,
     plain_text,
 )
 from usage_explore.load.column_names import like, listed_columns, synonym
+from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import READERS, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
 from usage_explore.load.notes import notes
-from usage_explore.load.paths import amounts, exploded, is_total, member
+from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
 
 Row = list[str | None]
@@ -39,11 +39,6 @@ Row = list[str | None]
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-
-def _currency(raw: object) -> str:
-    """A currency code in capitals, as some APIs write usd."""
-    return code_text(raw).strip().upper()
 
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
@@ -109,8 +104,12 @@ class RowMapper:
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
         self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
-        self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
-        self._cost_plus = self.resolved(mapping.cost_plus)
+        factors = [factor if is_number(factor) else self.resolve(factor) or factor for factor in mapping.cost_factors]
+        self._costs = CostReader(
+            [factor if factor in names else Decimal(factor) if is_number(factor) else factor for factor in factors],
+            self.resolved(mapping.cost_plus),
+            self._number_or_none,
+        )
         self.constant = self._row_of(mapping.constants, "set")
         self._defaults = [
             (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
@@ -127,8 +126,8 @@ class RowMapper:
             self._defaults
             or self._key
             or self._readable
-            or self._cost_factors
-            or self._cost_plus
+            or mapping.cost_factors
+            or mapping.cost_plus
             or self._only_with
             or mapping.explode
             or "external_cost_currency" in mapping.constants
@@ -156,7 +155,7 @@ class RowMapper:
         elif reader.kind == "number":
             read = self._number
         elif column == "external_cost_currency" and column in mapping.columns:
-            read = _currency
+            read = currency_text
         readers = tuple(
             (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
         )
@@ -184,12 +183,6 @@ class RowMapper:
     def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
         """The file's spelling of the sources that it has."""
         return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
-
-    def _factor(self, factor: str) -> str | Decimal:
-        source = self.resolve(factor)
-        if is_number(factor) and factor not in self.names:
-            return Decimal(factor)
-        return source or factor
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -395,10 +388,7 @@ class RowMapper:
             parts = [member(record, source) for source in self._key]
             if not any(map(self._is_empty, parts)):
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
-        if self._cost_factors and row[_COST] is None:
-            row[_COST] = self._product(record)
-        if self._cost_plus:
-            row[_COST] = self._sum(row[_COST], record)
+        row[_COST] = self._costs.cost(row[_COST], record)
         self._set_currency(row)
         for column, sources in self._readable.items():
             id_ = row[_PLACES[column]]
@@ -414,22 +404,6 @@ class RowMapper:
         elif row[_CURRENCY] is None and (currency := self.mapping.defaults.get("external_cost_currency")):
             row[_CURRENCY] = currency
             self.counts["default external_cost_currency"] += 1
-
-    def _sum(self, cost: str | None, record: Mapping[str, Any]) -> str | None:
-        """The cost and what is added to it, such as credits in a list."""
-        parts = [Decimal(text) for source in self._cost_plus for text in map(self._number, amounts(record, source))]
-        if cost is None and not parts:
-            return None
-        return plain(total([Decimal(cost or 0), *parts]))
-
-    def _product(self, record: Mapping[str, Any]) -> str | None:
-        factors = []
-        for factor in self._cost_factors:
-            text = self._number_or_none(member(record, factor)) if isinstance(factor, str) else factor
-            if text is None:
-                return None
-            factors.append(Decimal(text))
-        return plain(exact_product(factors))
 
     def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
         """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
@@ -524,7 +498,9 @@ class RowMapper:
                 problems.append((_label("quantity", source), str(error).removeprefix(f"(from {source!r}) ")))
         if not problems:
             try:
-                list(self.rows(record))
+                row = self._row(record)
+                if self.is_measured:
+                    list(self._measured(record, row))
             except InvalidValue as error:
                 problems.append(("dimensions", str(error)))
         return problems
