@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +22,6 @@ from usage_explore.files.values import (
     number_text,
     plain_text,
 )
-from usage_explore.load.column_names import like, listed_columns, synonym
 from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import READERS, Field
@@ -243,32 +240,8 @@ class RowMapper:
             column in self.mapping.stated or (column not in self.mapping.columns and column in self.names)
         )
 
-    def check(self, path: Path) -> None:
-        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
-        present = dict.fromkeys(self.names)
-        for column, sources in self.mapping.columns.items():
-            if column in self.mapping.stated and not self._is_present(column, sources):
-                raise LoadError(
-                    f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        for source in self.mapping.measures:
-            if source in self.mapping.stated and self.resolve(source) is None:
-                raise LoadError(
-                    f"{path}: has no column {source!r} to measure{like(source, present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        if missing := self.missing():
-            free = [name for name in present if name not in self.taken()]
-            options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
-            raise LoadError(
-                f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-                f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
-                f"{self._misused(missing)}; --check proposes options"
-            )
-
-    def _is_present(self, column: str, sources: Iterable[str]) -> bool:
+    def is_present(self, column: str, sources: Iterable[str]) -> bool:
+        """Whether the file has one of the sources; later rows of a sampled file may have optional ones."""
         if self.sampled and not READERS[column].required:
             return True
         return any(self._in_names(source) for source in sources)
@@ -286,15 +259,6 @@ class RowMapper:
         """The columns of the file that are mapped or measured."""
         sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
         return sources.intersection(self.names)
-
-    def _misused(self, missing: Sequence[str]) -> str:
-        """For a missing column that the file has, but mapped to another: a clause that says to which."""
-        return "".join(
-            f"; its column {column} is mapped to {other}"
-            for column in missing
-            for other, sources in self.sources.items()
-            if column in sources and column in self.names
-        )
 
     @property
     def names_organization(self) -> bool:
