@@ -49,7 +49,7 @@ class DimensionReader:
 
     def reads_none_of(self, names: Iterable[str]) -> bool:
         """Whether none of the columns becomes a dimension."""
-        return not self._tags and not self._tag_columns and self._used.issuperset(names)
+        return not (self._tags or self._tag_columns or self._keep) and self._used.issuperset(names)
 
     def text(self, record: Mapping[str, Any], own: str | None) -> str:
         """The dimensions as JSON text. `own` is that of the column `dimensions`. Raises `InvalidValue`."""

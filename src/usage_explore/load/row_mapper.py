@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.decimals import difference, plain
 from usage_explore.errors import LoadError
 from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
-    code_text,
     metric_key_text,
     number_text,
     plain_text,
 )
-from usage_explore.load.column_names import like, listed_columns, synonym
+from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import READERS, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
 from usage_explore.load.notes import notes
-from usage_explore.load.paths import amounts, exploded, is_total, member
+from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
 
 Row = list[str | None]
@@ -39,11 +36,6 @@ Row = list[str | None]
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-
-def _currency(raw: object) -> str:
-    """A currency code in capitals, as some APIs write usd."""
-    return code_text(raw).strip().upper()
 
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
@@ -109,8 +101,12 @@ class RowMapper:
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
         self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
-        self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
-        self._cost_plus = self.resolved(mapping.cost_plus)
+        factors = [factor if is_number(factor) else self.resolve(factor) or factor for factor in mapping.cost_factors]
+        self._costs = CostReader(
+            [factor if factor in names else Decimal(factor) if is_number(factor) else factor for factor in factors],
+            self.resolved(mapping.cost_plus),
+            self._number_or_none,
+        )
         self.constant = self._row_of(mapping.constants, "set")
         self._defaults = [
             (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
@@ -127,8 +123,8 @@ class RowMapper:
             self._defaults
             or self._key
             or self._readable
-            or self._cost_factors
-            or self._cost_plus
+            or mapping.cost_factors
+            or mapping.cost_plus
             or self._only_with
             or mapping.explode
             or "external_cost_currency" in mapping.constants
@@ -156,7 +152,7 @@ class RowMapper:
         elif reader.kind == "number":
             read = self._number
         elif column == "external_cost_currency" and column in mapping.columns:
-            read = _currency
+            read = currency_text
         readers = tuple(
             (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
         )
@@ -184,12 +180,6 @@ class RowMapper:
     def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
         """The file's spelling of the sources that it has."""
         return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
-
-    def _factor(self, factor: str) -> str | Decimal:
-        source = self.resolve(factor)
-        if is_number(factor) and factor not in self.names:
-            return Decimal(factor)
-        return source or factor
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -250,32 +240,8 @@ class RowMapper:
             column in self.mapping.stated or (column not in self.mapping.columns and column in self.names)
         )
 
-    def check(self, path: Path) -> None:
-        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
-        present = dict.fromkeys(self.names)
-        for column, sources in self.mapping.columns.items():
-            if column in self.mapping.stated and not self._is_present(column, sources):
-                raise LoadError(
-                    f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        for source in self.mapping.measures:
-            if source in self.mapping.stated and self.resolve(source) is None:
-                raise LoadError(
-                    f"{path}: has no column {source!r} to measure{like(source, present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        if missing := self.missing():
-            free = [name for name in present if name not in self.taken()]
-            options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
-            raise LoadError(
-                f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-                f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
-                f"{self._misused(missing)}; --check proposes options"
-            )
-
-    def _is_present(self, column: str, sources: Iterable[str]) -> bool:
+    def is_present(self, column: str, sources: Iterable[str]) -> bool:
+        """Whether the file has one of the sources; later rows of a sampled file may have optional ones."""
         if self.sampled and not READERS[column].required:
             return True
         return any(self._in_names(source) for source in sources)
@@ -293,15 +259,6 @@ class RowMapper:
         """The columns of the file that are mapped or measured."""
         sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
         return sources.intersection(self.names)
-
-    def _misused(self, missing: Sequence[str]) -> str:
-        """For a missing column that the file has, but mapped to another: a clause that says to which."""
-        return "".join(
-            f"; its column {column} is mapped to {other}"
-            for column in missing
-            for other, sources in self.sources.items()
-            if column in sources and column in self.names
-        )
 
     @property
     def names_organization(self) -> bool:
@@ -395,10 +352,7 @@ class RowMapper:
             parts = [member(record, source) for source in self._key]
             if not any(map(self._is_empty, parts)):
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
-        if self._cost_factors and row[_COST] is None:
-            row[_COST] = self._product(record)
-        if self._cost_plus:
-            row[_COST] = self._sum(row[_COST], record)
+        row[_COST] = self._costs.cost(row[_COST], record)
         self._set_currency(row)
         for column, sources in self._readable.items():
             id_ = row[_PLACES[column]]
@@ -414,22 +368,6 @@ class RowMapper:
         elif row[_CURRENCY] is None and (currency := self.mapping.defaults.get("external_cost_currency")):
             row[_CURRENCY] = currency
             self.counts["default external_cost_currency"] += 1
-
-    def _sum(self, cost: str | None, record: Mapping[str, Any]) -> str | None:
-        """The cost and what is added to it, such as credits in a list."""
-        parts = [Decimal(text) for source in self._cost_plus for text in map(self._number, amounts(record, source))]
-        if cost is None and not parts:
-            return None
-        return plain(total([Decimal(cost or 0), *parts]))
-
-    def _product(self, record: Mapping[str, Any]) -> str | None:
-        factors = []
-        for factor in self._cost_factors:
-            text = self._number_or_none(member(record, factor)) if isinstance(factor, str) else factor
-            if text is None:
-                return None
-            factors.append(Decimal(text))
-        return plain(exact_product(factors))
 
     def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
         """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
@@ -524,7 +462,9 @@ class RowMapper:
                 problems.append((_label("quantity", source), str(error).removeprefix(f"(from {source!r}) ")))
         if not problems:
             try:
-                list(self.rows(record))
+                row = self._row(record)
+                if self.is_measured:
+                    list(self._measured(record, row))
             except InvalidValue as error:
                 problems.append(("dimensions", str(error)))
         return problems

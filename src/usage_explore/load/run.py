@@ -30,6 +30,7 @@ from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
+from usage_explore.load.column_check import check_columns
 from usage_explore.load.database_errors import mapped_errors
 from usage_explore.load.faults import Fault, FaultCounter, fault_lines
 from usage_explore.load.fields import Field
@@ -145,7 +146,7 @@ class Prepared:
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
         """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
         mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
-        mapper.check(self.path)
+        check_columns(mapper, self.path)
         for given in mapper.fields:
             if (times := mapper.times.get(given.column)) and times.day_first is None:
                 decide_order(self.path, given.column, times, self.values(given))
