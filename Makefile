@@ -9,8 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: app test test-fast lint notebooks pictures bench soak constraints clean
 
-app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
-	$(BIN)/usage-explore demo
+app: $(VENV)/.app  ## the app at a printed URL, on the embedded database; demo data is made meanwhile
 	$(BIN)/usage-explore app
 
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
