@@ -62,10 +62,11 @@ def run(
 
 
 @contextmanager
-def beside(settings: Settings, url: str, *, wanted: bool) -> Iterator[None]:
-    """Make demo data in another process for as long as the body runs, where the embedded database needs it.
+def beside(settings: Settings, url: str, *, wanted: bool, days: int | None = None) -> Iterator[None]:
+    """Make demo data in another process while the body runs, where the embedded database at `url` needs it.
 
     That is where it has no events table, or a demo that `append` continues. Not `wanted`: create an empty table.
+    `days` is by default that of `demo`. At the end the process is ended too; what it has not committed is undone.
     """
     from usage_explore import demo
     from usage_explore.db import catalog, ddl, schema
@@ -81,7 +82,7 @@ def beside(settings: Settings, url: str, *, wanted: bool) -> Iterator[None]:
         return
     if is_new:
         click.echo("Nothing is here yet: demo data is being made meanwhile (--no-demo starts without).")
-    process = _start(settings)
+    process = _start(settings, days or demo.DEFAULT_DAYS)
     try:
         _wait_until_begun(process, url)
         yield
@@ -89,10 +90,16 @@ def beside(settings: Settings, url: str, *, wanted: bool) -> Iterator[None]:
         _end(process)
 
 
-def _start(settings: Settings) -> subprocess.Popen[bytes]:
+def _start(settings: Settings, days: int) -> subprocess.Popen[bytes]:
     # a session of its own: Ctrl-C in the terminal is for the server, which ends the process in order
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "usage_explore.cli.demo_run"],  # -P: no modules of the working directory
+    return subprocess.Popen(  # noqa: S603 - this program
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "usage_explore.cli.demo_run",
+            str(days),
+        ],  # -P: no modules of the working directory
         env=settings.environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -126,11 +133,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def main() -> None:
+def main(days: int) -> None:
     """Run in the process beside the app, and end with it: its standard input ends when the app does, even killed."""
     from usage_explore import config
     from usage_explore.db import ddl
-    from usage_explore.demo import DEFAULT_DAYS
     from usage_explore.errors import UsageExploreError
 
     def end_with_app() -> None:
@@ -143,7 +149,7 @@ def main() -> None:
             threading.Thread(target=end_with_app, daemon=True).start()
             settings = config.settings()
             with closing(ddl.connect(config.database_url(settings))) as connection:
-                report = run(connection, settings, days=DEFAULT_DAYS)
+                report = run(connection, settings, days=days)
         if report.events:
             click.echo(report, err=True)
     except KeyboardInterrupt:
@@ -154,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

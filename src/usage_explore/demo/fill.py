@@ -21,7 +21,7 @@ _WAITING = "usage-explore demo waiting"
 
 SESSIONS = (
     "SELECT application_name FROM pg_stat_activity"
-    " WHERE datname = current_database() AND application_name LIKE 'usage-explore demo %'"
+    " WHERE datname = current_database() AND starts_with(application_name, 'usage-explore demo ')"
 )
 """Statement for the names of the sessions that make demo data, for `progress`."""
 
