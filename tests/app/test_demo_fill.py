@@ -47,7 +47,7 @@ def test_without_a_table_the_page_shows_the_progress_of_the_demo(
     visit: Callable[[str], Visit], database_url: str
 ) -> None:
     open_page = visit(database_url)
-    assert "There are no events yet." in texts(open_page())
+    assert "There are no events yet" in texts(open_page())
     with ddl.connect(database_url) as session:
         name(session, "usage-explore demo first 12/93")
         page = open_page()

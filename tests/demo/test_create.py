@@ -11,6 +11,7 @@ import pytest
 
 from demo.test_append import TABLE, UNTIL, append, assert_same_demo, column, count, second_table
 from usage_explore import demo
+from usage_explore.cli.main import main
 from usage_explore.db import catalog, ddl
 from usage_explore.demo import fill, loading
 from usage_explore.demo.fill import FillProgress
@@ -114,6 +115,11 @@ def test_the_default_holds_last_month_with_30_days_before_it_on_every_day_of_the
         today = date(2028, 1, 1) + timedelta(days=number)
         last_month = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
         assert today - timedelta(days=demo.DEFAULT_DAYS) <= last_month - timedelta(days=30)
+
+
+def test_the_command_makes_as_many_days() -> None:
+    (days,) = [parameter for parameter in main.commands["demo"].params if parameter.name == "days"]
+    assert days.default == demo.DEFAULT_DAYS
 
 
 def test_two_runs_take_turns(connection: ddl.Connection, database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -217,7 +218,7 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         from usage_explore.app import sign_in
 
         bind_check.check_app(host, settings, sign_in.sign_in_lacks())
-    if settings.database_url is None and not (settings.home / "data").exists():
+    if settings.database_url is None and not os.path.exists(settings.home / "data"):  # noqa: PTH110 - raises nothing
         click.echo(f"Creating the embedded PostgreSQL in {settings.home}; this takes a few seconds, once.")
     url = config.database_url(settings)
     with demo_run.beside(settings, url, wanted=not no_demo) if settings.database_url is None else nullcontext():
