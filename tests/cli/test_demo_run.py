@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from click.testing import CliRunner
 
 from support.ports import free_port
 from support.waiting import PATIENCE, eventually
 from usage_explore import config
 from usage_explore.cli import demo_run
+from usage_explore.cli.main import main
 from usage_explore.config import Settings
 from usage_explore.console import progress_bar
 from usage_explore.db import ddl, embedded
@@ -146,3 +149,11 @@ def test_progress_without_a_terminal_is_a_line_every_few_seconds(
     with progress_bar("Demo data", "days", shown=False) as show:
         show(1, 10)
     assert capsys.readouterr().err == ""
+
+
+def test_a_taken_port_is_refused_before_a_database_is_created(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(main, ["app", "--home", str(home), "--port", port])
+    assert (result.exit_code, result.stderr.startswith(f"Error: --port: {port} is in use")) == (1, True)
+    assert not (home / "data").exists()

@@ -218,6 +218,10 @@ def app(port: int | None, host: str, no_demo: bool) -> None:
         from usage_explore.app import sign_in
 
         bind_check.check_app(host, settings, sign_in.sign_in_lacks())
+    if port is not None:
+        from usage_explore.cli import uvicorn_server
+
+        uvicorn_server.free_port(port, host=host)  # before a database is created and filled
     if settings.database_url is None and not os.path.exists(settings.home / "data"):  # noqa: PTH110 - raises nothing
         click.echo(f"Creating the embedded PostgreSQL in {settings.home}; this takes a few seconds, once.")
     url = config.database_url(settings)
