@@ -52,7 +52,7 @@ clean:  ## remove the virtual environment and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis src/*.egg-info
 
 $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/.python
-	@echo "Installing usage-explore and about 65 packages (200 MB to download) into $(VENV): usually 1 to 3 minutes, once."
+	@echo "Installing usage-explore and about 65 packages (640 MB on disk) into $(VENV): usually 1 to 3 minutes, once."
 	$(PIP) --editable .
 	touch $@
 
