@@ -13,7 +13,7 @@ from usage_explore.demo import fill
 from usage_explore.demo.fill import FillProgress
 from usage_explore.sql.identifiers import identifier
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 """Time between two looks at the progress."""
 
 
