@@ -42,6 +42,9 @@ _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
 
 _Say = Callable[[str], object]
 
+Fill = Callable[[bool], object]
+"""Inserts the first rows of a new table; called with whether COPY may write them frozen, for no VACUUM to visit."""
+
 DISTRIBUTION_COLUMN = "organization_id"
 
 
@@ -66,8 +69,13 @@ def connect(url: str) -> Connection:
     return connection
 
 
-def ensure_schema(connection: Connection, table_name: str, options: StorageOptions = DEFAULT_STORAGE) -> bool:
+def ensure_schema(
+    connection: Connection, table_name: str, options: StorageOptions = DEFAULT_STORAGE, fill: Fill | None = None
+) -> bool:
     """Create the events table with its indexes and statistics; False if it exists.
+
+    `fill` is called in the same transaction to insert the first rows: into a plain table before its indexes exist,
+    which are created faster from rows than row by row. Other sessions see the table only when it is complete.
 
     With TimescaleDB it becomes a hypertable with a columnstore, with `distribute` it is distributed over Citus's
     workers. One transaction, safe if several processes do it at once. An existing table with the documented columns is
@@ -85,7 +93,7 @@ def ensure_schema(connection: Connection, table_name: str, options: StorageOptio
             _check(existing, table_name)
             return False
         try:
-            _create(connection, table, options)
+            _create(connection, table, options, fill)
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{table_name}: this role may not create it ({error.diag.message_primary}); run"
@@ -124,22 +132,31 @@ def _check(existing: Relation, table_name: str) -> None:
         )
 
 
-def _create(connection: Connection, table: Table, options: StorageOptions) -> None:
+def _create(connection: Connection, table: Table, options: StorageOptions, fill: Fill | None) -> None:
     if table.schema:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema)))
-    made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
-    for statement in made:
-        connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+    is_plain = not options.distribute and not timescale.available(connection)
+    _run(connection, CreateTable(table))
+    if fill and is_plain:
+        fill(True)
+    for index in indexes(table):
+        _run(connection, CreateIndex(index))
     name = identifier(table)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
     if options.distribute:
         distribute(connection, name)
-    elif timescale.available(connection):
+    elif not is_plain:
         timescale.settle(connection, name, options)
     current = relation(connection, table.fullname)
     assert current is not None  # noqa: S101 - created above
     for creation in catalog.create_statistics(current, catalog.missing_statistics(connection, current)):
         connection.execute(creation)
+    if fill and not is_plain:
+        fill(False)
+
+
+def _run(connection: Connection, statement: ExecutableDDLElement) -> None:
+    connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
 
 
 def migrate_table(connection: Connection, table_name: str, options: StorageOptions, say: _Say) -> None:
