@@ -15,7 +15,7 @@ import click
 
 from usage_explore.cli.load import load
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
-from usage_explore.cli.rollup import refresh_rollup, rollup
+from usage_explore.cli.rollup import rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
