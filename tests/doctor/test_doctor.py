@@ -313,7 +313,13 @@ def test_view_keeps_the_values(connection: ddl.Connection, database_url: str) ->
     row = connection.execute(
         "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM other_usage"
     ).fetchone()
-    assert row == ("2026-09-21 14:13:20+00", "2026-09-21 14:13:20.123+00", "5", "x", "{}")
+    assert row == (
+        "2026-09-21 14:13:20+00",
+        "2026-09-21 14:13:20.123+00",
+        "5",
+        "x",
+        '{"user_id": 2, "account_id": "a"}',
+    )
 
 
 def about_the_rollup(url: str, *zones: str) -> list[Finding]:

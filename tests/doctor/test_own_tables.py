@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -93,13 +94,13 @@ SHAPES = {
         """CREATE TABLE "LiteLLM_SpendLogs" (request_id text PRIMARY KEY, call_type text NOT NULL,
         api_key text NOT NULL DEFAULT '', spend double precision NOT NULL DEFAULT 0.0,
         total_tokens integer NOT NULL DEFAULT 0, prompt_tokens integer NOT NULL DEFAULT 0,
-        completion_tokens integer NOT NULL DEFAULT 0, "startTime" timestamp(3) NOT NULL, "endTime" timestamp(3) NOT NULL,
-        request_duration_ms integer, "completionStartTime" timestamp(3), model text NOT NULL DEFAULT '',
+        completion_tokens integer NOT NULL DEFAULT 0, "startTime" timestamp(3) NOT NULL,
+        "endTime" timestamp(3) NOT NULL, request_duration_ms integer, "completionStartTime" timestamp(3), model text NOT NULL DEFAULT '',
         model_id text DEFAULT '', model_group text DEFAULT '', custom_llm_provider text DEFAULT '',
         api_base text DEFAULT '', "user" text DEFAULT '', metadata jsonb DEFAULT '{}', cache_hit text DEFAULT '',
         cache_key text DEFAULT '', request_tags jsonb DEFAULT '[]', team_id text, organization_id text, end_user text,
-        requester_ip_address text, messages jsonb DEFAULT '{}', response jsonb DEFAULT '{}', session_id text, status text,
-        mcp_namespaced_tool_name text, agent_id text, proxy_server_request jsonb DEFAULT '{}')""",
+        requester_ip_address text, messages jsonb DEFAULT '{}', response jsonb DEFAULT '{}', session_id text,
+        status text, mcp_namespaced_tool_name text, agent_id text, proxy_server_request jsonb DEFAULT '{}')""",
         """INSERT INTO "LiteLLM_SpendLogs" (request_id, call_type, api_key, spend, prompt_tokens, completion_tokens,
         total_tokens, "startTime", "endTime", request_duration_ms, model, end_user, "user", metadata)
         SELECT 'chatcmpl-' || n, 'acompletion', 'hash' || n % 2, n * 0.0000137, n * 10, n % 3, n * 10 + n % 3,
@@ -126,15 +127,16 @@ SHAPES = {
     ),
     "Lago": Shape(
         """CREATE TABLE events (id uuid DEFAULT gen_random_uuid() NOT NULL PRIMARY KEY, organization_id uuid NOT NULL,
-        customer_id uuid, transaction_id varchar NOT NULL, code varchar NOT NULL, properties jsonb DEFAULT '{}' NOT NULL,
-        "timestamp" timestamp, created_at timestamp(6) NOT NULL, updated_at timestamp(6) NOT NULL,
+        customer_id uuid, transaction_id varchar NOT NULL, code varchar NOT NULL,
+        properties jsonb DEFAULT '{}' NOT NULL, "timestamp" timestamp,
+        created_at timestamp(6) NOT NULL, updated_at timestamp(6) NOT NULL,
         metadata jsonb DEFAULT '{}' NOT NULL, subscription_id uuid, deleted_at timestamp(6),
         external_customer_id varchar, external_subscription_id varchar, precise_total_amount_cents numeric(40,15))""",
         """INSERT INTO events (organization_id, transaction_id, code, properties, timestamp, created_at, updated_at,
         external_customer_id, external_subscription_id, deleted_at)
-        SELECT '00000000-0000-0000-0000-000000000007', 'tx' || n, 'storage', jsonb_build_object('gb', n::text, 'code', 1),
-        ({start} + n * interval '6 hours') AT TIME ZONE 'UTC', {start} AT TIME ZONE 'UTC', {start} AT TIME ZONE 'UTC',
-        'ext-' || n % 3, 'sub-' || n % 5, CASE WHEN n = 3 THEN {start} AT TIME ZONE 'UTC' END
+        SELECT '00000000-0000-0000-0000-000000000007', 'tx' || n, 'storage',
+        jsonb_build_object('gb', n::text, 'code', 1), ({start} + n * interval '6 hours') AT TIME ZONE 'UTC',
+        {start} AT TIME ZONE 'UTC', {start} AT TIME ZONE 'UTC', 'ext-' || n % 3, 'sub-' || n % 5, CASE WHEN n = 3 THEN {start} AT TIME ZONE 'UTC' END
         FROM generate_series(1, 40) AS n""",
         lambda row: one(row, "storage", 1),
         lambda row: utc(row["timestamp"]),
@@ -152,7 +154,7 @@ SHAPES = {
         contains=("taken as milliseconds since 1970", "taken as seconds since 1970", "CREATE INDEX"),
     ),
     "two times, no customer, floats": Shape(
-        "CREATE TABLE other (alpha timestamptz NOT NULL, beta timestamptz NOT NULL, gpu_hours double precision, model text)",
+        "CREATE TABLE other (alpha timestamptz NOT NULL, beta timestamptz NOT NULL, gpu_hours float8, model text)",
         "INSERT INTO other SELECT {start} + n * interval '6 hours', {start}, n / 7.0, 'm' || n % 2"
         " FROM generate_series(1, 40) AS n",
         lambda row: one(row, "gpu_hours", row["gpu_hours"]),
@@ -161,9 +163,10 @@ SHAPES = {
         ("-- beta AS timestamp,", "if model is the customer", LOCAL, LOCAL_CUSTOMER, "equal rows have one id"),
     ),
     "casts that do not hold": Shape(
-        "CREATE TABLE other (id text PRIMARY KEY, customer_id char(12), quantity text, occurred_at text, created_at date,"
-        " attributes json, cost text)",
-        "INSERT INTO other SELECT 'e' || n, 'c' || n % 3, CASE WHEN n = 5 THEN 'n/a' WHEN n = 6 THEN '' ELSE n::text END,"
+        "CREATE TABLE other (id text PRIMARY KEY, customer_id char(12), quantity text, occurred_at text,"
+        " created_at date, attributes json, cost text)",
+        "INSERT INTO other SELECT 'e' || n, 'c' || n % 3,"
+        " CASE WHEN n = 5 THEN 'n/a' WHEN n = 6 THEN '' ELSE n::text END,"
         " CASE WHEN n = 7 THEN 'yesterday' ELSE '2026-09-02 10:00:00' END, '2026-09-02',"
         " CASE WHEN n = 8 THEN '{\"a\": \"\\u0000\"}' ELSE '{\"a\": 1}' END::json, '1e' || n"
         " FROM generate_series(1, 40) AS n",
@@ -184,9 +187,8 @@ SHAPES = {
     ),
     "an enum, arrays, a name that needs quotes, a full house of columns": Shape(
         "CREATE TYPE kind AS ENUM ('in', 'out'); CREATE TABLE other (id int PRIMARY KEY, \"time\" timestamptz NOT NULL,"
-        ' "customer id" text NOT NULL, metric kind NOT NULL, value float4 NOT NULL, list int[], flag boolean, "it\'s" inet,'
-        + ", ".join(f"c{number} text DEFAULT 'x'" for number in range(120))
-        + ")",
+        ' "customer id" text NOT NULL, metric kind NOT NULL, value float4 NOT NULL, list int[], flag boolean,'
+        ' "it\'s" inet,' + ", ".join(f"c{number} text DEFAULT 'x'" for number in range(120)) + ")",
         'INSERT INTO other (id, time, "customer id", metric, value, list, flag, "it\'s") SELECT n,'
         " {start} + n * interval '8 hours', 'c' || n % 3, 'in', n / 10.0, '{{1,2}}', true, '10.0.0.1'"
         " FROM generate_series(1, 40) AS n",
@@ -195,8 +197,8 @@ SHAPES = {
         frozenset({"list", "flag", "it's", "c0", "c119", "customer id"}),
     ),
     "measures beside JSON and dates": Shape(
-        "CREATE TABLE other (day date NOT NULL, workspace text, api_key_id text, input_tokens bigint, output_tokens bigint,"
-        " cost_usd numeric, labels jsonb, UNIQUE (day, workspace, api_key_id))",
+        "CREATE TABLE other (day date NOT NULL, workspace text, api_key_id text, input_tokens bigint,"
+        " output_tokens bigint, cost_usd numeric, labels jsonb, UNIQUE (day, workspace, api_key_id))",
         "INSERT INTO other SELECT '2026-09-01'::date + n, 'w1', 'k' || n % 2, nullif(n % 4, 0), n % 5, n * 0.01,"
         " CASE WHEN n % 2 = 0 THEN '{{\"team\": \"t\"}}'::jsonb WHEN n = 3 THEN '[1]'::jsonb END"
         " FROM generate_series(1, 40) AS n",
@@ -282,3 +284,169 @@ def test_view_runs_and_agrees_with_an_independent_count(
     assert sum((event.external_cost_amount or Decimal(0) for event in listed), Decimal(0)) == cost
     for key in shape.dimensions:
         assert any(key in event.dimensions for event in listed)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+def test_every_choice_and_every_other_statement_runs_too(
+    connection: ddl.Connection, database_url: str, shape: Shape
+) -> None:
+    made(connection, shape)
+    findings = examine(database_url, shape.table, TIMEOUT)
+    (view,) = [finding for finding in findings if finding.name == "view"]
+    lines = view.fix.split("\n")
+    for index, line in enumerate(lines):
+        if line.startswith("    -- "):
+            line_above = max(number for number in range(index) if not lines[number].startswith("    -- "))
+            chosen = [*lines[:line_above], line.replace("-- ", "", 1), *lines[line_above + 1 :]]
+            connection.execute("\n".join(chosen).encode())
+            assert connection.execute(f'SELECT md5(v::text) FROM "{shape.table}_usage" AS v'.encode()).fetchone()
+            connection.rollback()
+    printed = [
+        statement
+        for finding in findings
+        for statement in re.findall(
+            r"(?:ALTER|CREATE (?:UNIQUE )?INDEX|CREATE STATISTICS|GRANT)[^;]*;",
+            re.sub(r"CREATE VIEW[^;]*;", "", finding.fix),
+        )
+    ]
+    connection.rollback()
+    connection.autocommit = True
+    for statement in printed:
+        connection.execute(statement.encode())
+
+
+def test_ids_that_are_text_are_those_of_load_where_the_server_has_sha1(
+    connection: ddl.Connection, database_url: str
+) -> None:
+    texts = ["cus_1", "ü €", " padded ", "x" * 300, "6B1F4F0E-2f5b-5d6c-9d0a-5f6f1c0f0c05"]
+    connection.execute(
+        "CREATE TABLE other (id int PRIMARY KEY, tenant text, customer text, product text, ts timestamptz)"
+    )
+    for number, text in enumerate(texts):
+        connection.execute("INSERT INTO other VALUES (%s, %s, %s, %s, now())", [number, text, text, text])
+    connection.commit()
+
+    def ids() -> list[tuple[UUID, ...]]:
+        run(connection, view_of(database_url, "other"))
+        query = "SELECT organization_id, customer_id, product_id FROM other_usage ORDER BY idempotency_key"
+        rows = connection.execute(query).fetchall()
+        connection.execute("DROP VIEW other_usage")
+        connection.commit()
+        return rows
+
+    def expected(make: Callable[[str], UUID]) -> list[tuple[UUID, ...]]:
+        made = [
+            tuple(make(f"{kind}={text.strip()}") for kind in ("organization", "customer", "product")) for text in texts
+        ]
+        return [*made[:-1], (UUID(texts[-1]),) * 3]
+
+    assert ids() == expected(lambda name: UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()))
+    available = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
+    for extension in {"uuid-ossp", "pgcrypto"} & {name for (name,) in available}:
+        connection.execute(
+            f'CREATE SCHEMA "an extension"; CREATE EXTENSION "{extension}" SCHEMA "an extension"'.encode()
+        )
+        connection.commit()
+        assert ids() == expected(lambda name: uuid5(NAMESPACE, name))
+        connection.execute('DROP SCHEMA "an extension" CASCADE')
+
+
+def test_rows_of_one_id_stay_apart(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute("CREATE TABLE other (id text, source text, subject text, time timestamptz, value int)")
+    connection.execute(
+        "INSERT INTO other SELECT 'same', 's' || n, 'c', '2026-09-01', n FROM generate_series(1, 30) AS n"
+    )
+    connection.commit()
+    view = view_of(database_url, "other")
+    assert "equal rows have one id" in view.fix
+    with connect(database_url, table=run(connection, view)) as store:
+        events = []
+        page: EventPage | None = store.events(EventQuery(limit=7))
+        while page:
+            events += page.events
+            page = page.next()
+    assert sorted(event.quantity for event in events) == list(range(1, 31))
+    assert {event.dimensions["id"] for event in events} == {"same"}
+
+
+def test_a_name_that_is_taken_is_not_replaced(connection: ddl.Connection, database_url: str) -> None:
+    made(connection, SHAPES["nothing but a time"])
+    assert run(connection, view_of(database_url, "other")) == "public.other_usage"
+    assert run(connection, view_of(database_url, "other")) == "public.other_usage_2"
+
+
+def test_a_large_table_is_sampled_and_says_so(
+    connection: ddl.Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(connection, SHAPES["local times as text, cents"])
+    monkeypatch.setattr(recognition, "MAX_CHECKED_ROWS", 39)
+    monkeypatch.setattr(recognition, "SAMPLED_ROWS", 30)
+    fix = view_of(database_url, "other").fix
+    assert "30 rows of a larger table checked" in fix
+    assert "30 rows were checked, and a value that cannot be read makes a query fail" in fix
+
+
+def test_without_a_time_there_is_no_view_but_a_reason(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute("CREATE TABLE other AS SELECT 1 AS quantity, 'yesterday' AS event_time, 'c' AS customer_id")
+    connection.commit()
+    view = view_of(database_url, "other")
+    assert "no view is offered" in view.message
+    assert "event_time holds 'yesterday'" in view.fix
+
+
+def test_rows_without_a_time_are_said_with_a_way_to_keep_them(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute(
+        "CREATE TABLE other AS SELECT n AS id, CASE WHEN n > 2 THEN now() END AS occurred_at, now() AS created_at"
+        " FROM generate_series(1, 5) AS n"
+    )
+    connection.commit()
+    fix = view_of(database_url, "other").fix
+    assert "2 checked rows without: in no result" in fix
+    assert "-- coalesce(occurred_at, created_at) AS timestamp," in fix
+
+
+def test_a_total_is_not_counted_beside_its_parts(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute(
+        "CREATE TABLE other AS SELECT now() AS time, 'c' AS customer, n AS successful_requests, n % 3 AS failed_requests,"
+        " n + n % 3 AS api_requests, n AS input_tokens, n AS output_tokens, n AS total_tokens"
+        " FROM generate_series(1, 5) AS n"
+    )
+    connection.commit()
+    view = view_of(database_url, "other")
+    assert "api_requests is successful_requests + failed_requests" in view.fix
+    assert "total_tokens is a total by its name, though not always input_tokens + output_tokens" in view.fix
+    run(connection, view)
+    metrics = {row[0] for row in connection.execute("SELECT DISTINCT metric_key FROM other_usage").fetchall()}
+    assert metrics == {"successful_requests", "failed_requests", "input_tokens", "output_tokens"}
+
+
+def test_a_page_through_the_view_of_several_measures_reads_an_index(
+    connection: ddl.Connection, database_url: str
+) -> None:
+    connection.execute("CREATE TABLE other (time timestamptz NOT NULL, customer text, tokens_in int, tokens_out int)")
+    connection.execute(
+        "INSERT INTO other SELECT '2026-01-01'::timestamptz + n * interval '1 minute', 'c', n, n"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    connection.commit()
+    view = view_of(database_url, "other")
+    assert "AS timestamp" in view.fix
+    assert "    time AS timestamp," in view.fix
+    assert "CREATE INDEX ON public.other (time DESC);" in view.fix
+    run(connection, view)
+    connection.execute("ANALYZE other")
+    query = "SELECT id FROM other_usage WHERE timestamp < '2026-01-09' ORDER BY timestamp DESC, id DESC LIMIT 50"
+    plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {query}".encode()).fetchall())
+    assert "Merge Append" in plan
+    assert plan.count("Index Scan") == 2
+    assert "Subquery Scan" not in plan
+
+
+def test_an_empty_table_gets_a_view_by_its_names(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute(SHAPES["LiteLLM"].create.encode())
+    connection.commit()
+    view = view_of(database_url, "LiteLLM_SpendLogs")
+    for text in ("UNION ALL", '"startTime" AT TIME ZONE', "end_user", "spend::text::numeric"):
+        assert text in view.fix
+    assert "total_tokens AS quantity" not in view.fix
+    run(connection, view)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from usage_explore.db.catalog import Relation, documented
+from usage_explore.db.catalog import Relation, documented, existing_indexes
 from usage_explore.db.ddl import Connection
 from usage_explore.doctor.expressions import CONSTANTS, UUID_TEXT, Expressions
 from usage_explore.doctor.finding import Finding
@@ -75,11 +75,7 @@ def suggestion(connection: Connection, relation: Relation) -> Finding:
         )
     writer = _Writer(table)
     name = _free_name(connection, relation)
-    statement = (
-        f"CREATE VIEW {quoted(name, relation.schema)} AS\n"
-        + "\nUNION ALL\n".join(writer.branch(number) for number in range(max(len(table.measures), 1)))
-        + ";"
-    )
+    statement = f"CREATE VIEW {quoted(name, relation.schema)} AS\n{writer.query()};"
     notes = "".join(f"-- {_comment(note)}\n" for note in writer.notes())
     index = writer.index()
     return Finding(
@@ -120,6 +116,20 @@ class _Writer:
         while self.row in table.relation.columns:
             self.row += "_"
 
+    def query(self) -> str:
+        """The SELECT of the view.
+
+        The branches of several measures have no WHERE: with one, PostgreSQL would read and sort all rows of a branch
+        for each page.
+        """
+        if len(self.table.measures) < 2:
+            return self.branch(0)
+        branches = "\nUNION ALL\n".join(self.branch(number) for number in range(len(self.table.measures)))
+        first = literal(self.table.measures[0].name).strip()
+        columns = ", ".join(quoted(name) for name in documented())
+        kept = f"WHERE quantity <> 0 OR metric_key = {first}"
+        return f"SELECT {columns} FROM (\n{branches}\n) AS events\n{kept}"  # noqa: S608 - quoted names
+
     def branch(self, number: int) -> str:
         """The SELECT of one measure; remarks and choices are in the first."""
         table = self.table
@@ -141,9 +151,8 @@ class _Writer:
                     for expression, reason in line.choices
                     if _comment(expression) == expression
                 ]
-        end = f"\nWHERE {self.sql.number(measure)} <> 0" if number and measure else ""
         alias = f" AS {self.row}" if not table.unique else ""
-        return "SELECT\n" + "\n".join(lines) + f"\nFROM {table.relation.sql_name}{alias}{end}"
+        return "SELECT\n" + "\n".join(lines) + f"\nFROM {table.relation.sql_name}{alias}"
 
     def line(self, name: str, measure: Column | None) -> _Line:
         """The line of a documented column; `measure` is that of the branch, None if the view has one branch."""
@@ -409,21 +418,27 @@ class _Writer:
         return f", with all events {' and '.join(missing)}" if missing else ""
 
     def index(self) -> str:
-        """The index that paging through the view needs: on the expression of the time."""
+        """The index that paging through the view needs, where the table has none: on the time, or its expression."""
         relation, source = self.table.relation, self.table.sources["timestamp"][0]
-        if source.type == "timestamptz" or relation.kind not in ("table", "partitioned table"):
+        if relation.kind not in ("table", "partitioned table"):
             return ""
-        said = (
-            "-- The view's time is an expression: the planner uses no index of the table on the column behind it and,"
-            "\n-- of a hypertable, leaves out no chunk."
-        )
+        if source.type == "timestamptz":
+            there = existing_indexes(self.table.connection, relation)
+            if any(source.name in index.keys[:2] for index in there):
+                return ""
+            said = f"-- The table has no index on {source.sql}."
+        else:
+            said = (
+                "-- The view's time is an expression: the planner uses no index of the table on the column behind it\n"
+                "-- and, of a hypertable, leaves out no chunk."
+            )
         if source.kind == "text":
             return f"{said} No index can help, because the value of a text depends on the session."
         keys = []
         for name, direction in (("organization_id", ""), ("timestamp", " DESC"), ("id", " DESC")):
             expression = self.line(name, None).expression
             if name == "timestamp":
-                keys.append(f"({expression}){direction}")
+                keys.append(f"{expression if expression == source.sql else f'({expression})'}{direction}")
             elif expression == (self.table.first(name) or source).sql and len(self.table.measures) < 2:
                 keys.append(f"{expression}{direction}")
         times = [self.table.first(name) for name in ("timestamp", "ingested_at")]
