@@ -94,8 +94,8 @@ SHAPES = {
         """CREATE TABLE "LiteLLM_SpendLogs" (request_id text PRIMARY KEY, call_type text NOT NULL,
         api_key text NOT NULL DEFAULT '', spend double precision NOT NULL DEFAULT 0.0,
         total_tokens integer NOT NULL DEFAULT 0, prompt_tokens integer NOT NULL DEFAULT 0,
-        completion_tokens integer NOT NULL DEFAULT 0, "startTime" timestamp(3) NOT NULL,
-        "endTime" timestamp(3) NOT NULL, request_duration_ms integer, "completionStartTime" timestamp(3), model text NOT NULL DEFAULT '',
+        completion_tokens integer NOT NULL DEFAULT 0, "startTime" timestamp(3) NOT NULL, "endTime" timestamp(3),
+        request_duration_ms integer, "completionStartTime" timestamp(3), model text NOT NULL DEFAULT '',
         model_id text DEFAULT '', model_group text DEFAULT '', custom_llm_provider text DEFAULT '',
         api_base text DEFAULT '', "user" text DEFAULT '', metadata jsonb DEFAULT '{}', cache_hit text DEFAULT '',
         cache_key text DEFAULT '', request_tags jsonb DEFAULT '[]', team_id text, organization_id text, end_user text,
@@ -136,7 +136,8 @@ SHAPES = {
         external_customer_id, external_subscription_id, deleted_at)
         SELECT '00000000-0000-0000-0000-000000000007', 'tx' || n, 'storage',
         jsonb_build_object('gb', n::text, 'code', 1), ({start} + n * interval '6 hours') AT TIME ZONE 'UTC',
-        {start} AT TIME ZONE 'UTC', {start} AT TIME ZONE 'UTC', 'ext-' || n % 3, 'sub-' || n % 5, CASE WHEN n = 3 THEN {start} AT TIME ZONE 'UTC' END
+        {start} AT TIME ZONE 'UTC', {start} AT TIME ZONE 'UTC', 'ext-' || n % 3, 'sub-' || n % 5,
+        CASE WHEN n = 3 THEN {start} AT TIME ZONE 'UTC' END
         FROM generate_series(1, 40) AS n""",
         lambda row: one(row, "storage", 1),
         lambda row: utc(row["timestamp"]),
@@ -253,8 +254,9 @@ def test_view_runs_and_agrees_with_an_independent_count(
     view = view_of(database_url, shape.table)
     name = run(connection, view)
     assert name == f"public.{shape.table}_usage"
-    for text in shape.contains:
-        assert text in view.fix + view.message
+    missing = [text for text in shape.contains if text not in view.fix + view.message]
+    json_text = connection.info.server_version >= 160_000  # text is JSON where PostgreSQL can tell without an error
+    assert missing == ([] if json_text or shape.table != "om_events" else ["'duration_ms'"])
     after = [finding for finding in examine(database_url, name, TIMEOUT) if finding.state == "fault"]
     assert after == []
 
@@ -282,8 +284,8 @@ def test_view_runs_and_agrees_with_an_independent_count(
     assert Counter(event.timestamp for event in listed) == times
     assert len({event.id for event in listed}) == len({event.idempotency_key for event in listed}) == len(listed)
     assert sum((event.external_cost_amount or Decimal(0) for event in listed), Decimal(0)) == cost
-    for key in shape.dimensions:
-        assert any(key in event.dimensions for event in listed)
+    found = {key for event in listed for key in event.dimensions}
+    assert shape.dimensions - found == (set() if json_text or shape.table != "om_events" else {"duration_ms", "method"})
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
@@ -407,8 +409,8 @@ def test_rows_without_a_time_are_said_with_a_way_to_keep_them(connection: ddl.Co
 
 def test_a_total_is_not_counted_beside_its_parts(connection: ddl.Connection, database_url: str) -> None:
     connection.execute(
-        "CREATE TABLE other AS SELECT now() AS time, 'c' AS customer, n AS successful_requests, n % 3 AS failed_requests,"
-        " n + n % 3 AS api_requests, n AS input_tokens, n AS output_tokens, n AS total_tokens"
+        "CREATE TABLE other AS SELECT now() AS time, 'c' AS customer, n AS successful_requests,"
+        " n % 3 AS failed_requests, n + n % 3 AS api_requests, n AS input_tokens, n AS output_tokens, n AS total_tokens"
         " FROM generate_series(1, 5) AS n"
     )
     connection.commit()
