@@ -384,7 +384,7 @@ def test_a_large_table_is_sampled_and_says_so(
     monkeypatch.setattr(recognition, "MAX_CHECKED_ROWS", 39)
     monkeypatch.setattr(recognition, "SAMPLED_ROWS", 30)
     fix = view_of(database_url, "other").fix
-    assert "30 rows of a larger table checked" in fix
+    assert "the values of 30 rows of a larger table" in fix
     assert "30 rows were checked, and a value that cannot be read makes a query fail" in fix
 
 
@@ -405,6 +405,17 @@ def test_rows_without_a_time_are_said_with_a_way_to_keep_them(connection: ddl.Co
     fix = view_of(database_url, "other").fix
     assert "2 checked rows without: in no result" in fix
     assert "-- coalesce(occurred_at, created_at) AS timestamp," in fix
+
+
+def test_what_is_not_read_as_a_quantity_is_said(connection: ddl.Connection, database_url: str) -> None:
+    connection.execute(
+        "CREATE TABLE other AS SELECT now() AS time, 'c' AS user, '1,234.5' AS units, 3 AS amount, 'EUR' AS currency"
+    )
+    connection.commit()
+    fix = view_of(database_url, "other").fix
+    assert "units holds '1,234.5': not read as a number" in fix
+    assert "amount::numeric AS external_cost_amount" in fix
+    assert "-- amount::numeric AS quantity,  -- instead of the line above if amount is no money" in fix
 
 
 def test_a_total_is_not_counted_beside_its_parts(connection: ddl.Connection, database_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid5
 
 from usage_explore.db.catalog import FITTING
-from usage_explore.doctor.recognition import BLANKS, NUMBER, ZONED_TIME, Column, Table
+from usage_explore.doctor.recognition import BLANKS, NUMBER, ZONED, Column, Table
 from usage_explore.sql.identifiers import literal
 
 _NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
@@ -104,7 +104,7 @@ class Expressions:
         local = f"{value}::timestamp AT TIME ZONE 'UTC'"
         if not contents.zoned and contents.filled:
             return local
-        return f"CASE WHEN {name} ~ {literal(ZONED_TIME).strip()} THEN {value}::timestamptz ELSE {local} END"
+        return f"CASE WHEN {name} ~ {literal(ZONED).strip()} THEN {value}::timestamptz ELSE {local} END"
 
     def number(self, column: Column) -> str:
         """An expression of type numeric that keeps every digit."""

@@ -6,7 +6,6 @@ rows is read whole, of a larger one a sample.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +16,17 @@ from psycopg import sql
 
 from usage_explore.db.catalog import Relation, documented, existing_indexes
 from usage_explore.db.ddl import Connection
+from usage_explore.doctor.names import (
+    BY_LAST_WORDS,
+    LATER_TIMES,
+    LENGTHS_OF_TIME,
+    LIKELY_NAMES,
+    NO_MEASURES,
+    QUANTITIES,
+    TIME_WORDS,
+    is_measure,
+    words_of,
+)
 from usage_explore.sql.identifiers import literal, quoted
 
 MAX_CHECKED_ROWS = 100_000
@@ -27,65 +37,6 @@ SAMPLED_ROWS = 10_000
 
 _COLUMNS_PER_QUERY = 50
 
-
-def _words_of(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-LIKELY_NAMES = {
-    "id": "event_id event_uuid usage_event_id uuid guid",
-    "customer_id": "customer customer_uuid customer_key client_id external_customer_id end_customer_id end_user_id"
-    " end_user subject user_id team_id user username user_email email api_key account_id account",
-    "organization_id": "org_id organisation_id tenant_id workspace_id company_id organization organisation tenant org"
-    " workspace namespace account_id",
-    "product_id": "product product_uuid product_key service_id service",
-    "subscription_id": "subscription subscription_uuid contract_id external_subscription_id",
-    "metric_key": "metric meter event_name meter_key meter_slug metric_name meter_name meter_id metric_code event_type"
-    " usage_type code name type",
-    "price_key": "price_id price_code rate_key sku_price_id",
-    "timestamp": "occurred_at event_time event_timestamp event_at happened_at usage_time used_at time ts start_time"
-    " started_at usage_start period_start start event_date usage_date date day",
-    "ingested_at": "created_at inserted_at received_at recorded_at processed_at loaded_at stored_at synced_at",
-    "idempotency_key": "transaction_id dedup_key deduplication_key event_key external_id request_id message_id",
-    "external_cost_amount": "cost_amount billed_cost external_cost total_cost cost spend cost_usd cost_eur cost_cents"
-    " cost_micros",
-    "external_cost_currency": "cost_currency billing_currency currency currency_code",
-    "wallet_currency": "wallet",
-    "dimensions": "properties attributes metadata tags labels payload data",
-}
-"""For each documented column but the quantity, other common names, likeliest first."""
-
-_BY_LAST_WORDS = ("customer_id", "organization_id", "product_id", "subscription_id", "timestamp", "metric_key")
-"""Columns whose likely names of several words may follow others, such as `billing_customer_id`."""
-
-_QUANTITIES = "quantity qty usage_quantity consumed_quantity units usage amount value count"
-"""Names of the one quantity of a row, likeliest first."""
-
-_MEASURES = _words_of(
-    "quantity qty units unit usage amount value count tokens token bytes kb mb gb tb kib mib gib tib seconds minutes"
-    " hours requests calls messages characters chars images pages queries rows credits events items operations kwh"
-    " volume"
-)
-"""A number column is a quantity if its name ends with one of these, or has one before a preposition or participle."""
-
-_LENGTHS_OF_TIME = _words_of("ms milliseconds duration latency elapsed millis")
-"""Quantities only where there are no others: how long a request took is seldom what is billed."""
-
-_NO_MEASURES = _words_of(
-    "id code status version port year month day index rate price cost spend limit cents micros usd eur currency"
-    " priority level attempt attempts retry retries percent percentage ratio temperature offset max min discount tax"
-    " invoice balance fee"
-)
-_PARTICIPLES = _words_of("used consumed billed in out input output sent received processed total")
-
-_LATER_TIMES = _words_of(
-    "updated modified deleted expires expired expiry due end ended finished completed last next valid until birth"
-    " canceled cancelled archived"
-)
-"""Words of times that are not when an event occurred."""
-
-_TIME_WORDS = _words_of("time timestamp ts at date epoch ms millis seconds unix start day")
-
 _DAY = (
     r"(?:(?!0000)\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
     r"|02-(?:0[1-9]|1\d|2[0-8]))|(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][48]|[13579][26]|[2468]0)00)-02-29)"
@@ -93,10 +44,11 @@ _DAY = (
 _CLOCK = r"[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?"
 _ZONE = r" ?(?:Z|z|UTC|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)"
 TIME = rf"^\s*{_DAY}(?:{_CLOCK}(?:{_ZONE})?)?\s*$"
+ZONED = r"\d[T ].*(Z|z|UTC|[+-]\d\d(:?\d\d)?)\s*$"
 ZONED_TIME = rf"^\s*{_DAY}{_CLOCK}{_ZONE}\s*$"
 NUMBER = r"^\s*[+-]?(\d{1,255}\.?\d{0,255}|\.\d{1,255})([eE][+-]?\d{1,3})?\s*$"
 UUID = r"^\s*[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\s*$"
-"""Regular expressions of text that PostgreSQL casts without an error, in every version."""
+"""Regular expressions of text that PostgreSQL casts without an error, in every version; `ZONED` tells times apart."""
 
 _NO_JSONB = r"\\u(?:0000|[dD][89abcdefABCDEF])|[eE][+-]?\d{4,}"
 """In JSON, what jsonb cannot hold or might not."""
@@ -118,13 +70,14 @@ WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Numbers of checked rows: with a value that is not blank; of text: padded with blanks, a UUID, number or time.
+    """Numbers of checked rows: with a value that is not blank; of text: blank, padded with blanks, a UUID and so on.
 
     `castable` are rows whose JSON jsonb can hold, `objects` those with an object; `low` and `high` are those of a
     number column.
     """
 
     filled: int
+    empty: int
     padded: int
     uuids: int
     numbers: int
@@ -265,7 +218,7 @@ def _read(connection: Connection, relation: Relation) -> Table:
         size = len(Contents.__slots__)
         contents += [Contents(*row[index : index + size]) for index in range(0, len(row), size)]
     columns = [
-        Column(column.name, column.type, kinds[column.name], column.nullable, _words(column.name), one)
+        Column(column.name, column.type, kinds[column.name], column.nullable, words_of(column.name), one)
         for column, one in zip(relation.columns.values(), contents, strict=True)
     ]
     return Table(connection, relation, rows, complete, checked, columns)
@@ -286,6 +239,7 @@ def _counts(column: str, kind: str, is_json: bool, validates: bool) -> str:
         number = f"{text} ~ {literal(NUMBER)}"
         counts = [
             rows(f"{text} ~ '\\S'"),
+            rows(f"{text} !~ '\\S'"),
             rows(f"{text} <> btrim({text}, {BLANKS})"),
             rows(f"{text} ~ {literal(UUID)}"),
             rows(f"{number}{valid('numeric')}"),
@@ -306,13 +260,7 @@ def _counts(column: str, kind: str, is_json: bool, validates: bool) -> str:
         objects = rows(f"CASE WHEN {fits} THEN jsonb_typeof({as_jsonb}) = 'object' END")
     if kind == "number":
         low, high = f"min({column})::text::numeric", f"max({column})::text::numeric"
-    return ", ".join([filled, *[none] * 5, castable, objects, low, high])
-
-
-def _words(name: str) -> tuple[str, ...]:
-    """The words of a name in snake_case or camelCase, in lower case."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return tuple(word for word in re.split(r"[\W_]+", parted.lower()) if word)
+    return ", ".join([filled, *[none] * 6, castable, objects, low, high])
 
 
 def _fits(table: Table, name: str, column: Column) -> bool:
@@ -337,9 +285,9 @@ def _fits(table: Table, name: str, column: Column) -> bool:
 def is_time(table: Table, column: Column) -> bool:
     """Whether all values of a column are times: by type, as ISO text, or as seconds or less since 1970."""
     if column.kind == "text":
-        empty = table.rows == 0 and bool(_TIME_WORDS & set(column.words))
+        empty = table.rows == 0 and bool(TIME_WORDS & set(column.words))
         return empty or 0 < column.contents.filled == column.contents.times
-    return column.kind == "time" or (bool(_TIME_WORDS & set(column.words)) and column.epoch() is not None)
+    return column.kind == "time" or (bool(TIME_WORDS & set(column.words)) and column.epoch() is not None)
 
 
 def _by_name(table: Table) -> None:
@@ -371,7 +319,7 @@ def _matching(free: Iterable[Column], name: str, likely: list[str]) -> list[Colu
     """The columns of likely names, likeliest first; then those that end with a likely name of several words."""
     free = list(free)
     ordered = [column for wanted in (name, *likely) for column in free if column.snake == wanted]
-    if name in _BY_LAST_WORDS:
+    if name in BY_LAST_WORDS:
         ordered += [
             column
             for wanted in (name, *likely)
@@ -379,7 +327,7 @@ def _matching(free: Iterable[Column], name: str, likely: list[str]) -> list[Colu
             if "_" in wanted
             and column.snake.endswith(f"_{wanted}")
             and column not in ordered
-            and not _LATER_TIMES & set(column.words)
+            and not LATER_TIMES & set(column.words)
         ]
     return list(dict.fromkeys(ordered))
 
@@ -390,7 +338,7 @@ def _times(table: Table) -> None:
     others = [
         column
         for column in table.columns
-        if column.name not in used and is_time(table, column) and not _LATER_TIMES & set(column.words)
+        if column.name not in used and is_time(table, column) and not LATER_TIMES & set(column.words)
     ]
     if "timestamp" not in table.sources and others:
         required = [column for column in others if not table.blank(column)]
@@ -431,14 +379,18 @@ def _quantities(table: Table) -> None:
         return
     free = [column for column in table.rest if _fits(table, "quantity", column) and column.contents.filled]
     free = free if table.rows else [column for column in table.rest if column.kind == "number"]
-    free = [column for column in free if not _NO_MEASURES & set(column.words) and column.epoch() is None]
-    for name in _QUANTITIES.split():
+    free = [column for column in free if not NO_MEASURES & set(column.words) and column.epoch() is None]
+    if "external_cost_currency" in table.sources and "external_cost_amount" not in table.sources:
+        money = [column for column in free if column.snake == "amount"]  # of that currency
+        table.sources |= {"external_cost_amount": money} if money else {}
+        free = [column for column in free if column not in money]
+    for name in QUANTITIES.split():
         if exact := [column for column in free if column.snake == name]:
             table.measures = exact[:1]
             return
     keys = _keys(table)
-    measured = [column for column in free if _is_measure(column.words) and (column.name,) not in keys]
-    amounts = [column for column in measured if not _LENGTHS_OF_TIME & set(column.words)]
+    measured = [column for column in free if is_measure(column.words) and (column.name,) not in keys]
+    amounts = [column for column in measured if not LENGTHS_OF_TIME & set(column.words)]
     table.measures = amounts or measured
     for column in list(table.measures):
         others = [
@@ -461,14 +413,9 @@ def _quantities(table: Table) -> None:
 
 
 def could_be_quantity(column: Column) -> bool:
-    """Whether a column holds numbers and is named like a quantity."""
-    numbers = column.kind == "number" or 0 < column.contents.filled == column.contents.numbers
-    return numbers and _is_measure(column.words) and not _NO_MEASURES & set(column.words) and column.epoch() is None
-
-
-def _is_measure(words: tuple[str, ...]) -> bool:
-    known = _MEASURES | _LENGTHS_OF_TIME
-    return bool(words) and (words[-1] in known or (words[-1] in _PARTICIPLES and not known.isdisjoint(words[-2:-1])))
+    """Whether a column is named like a quantity, and is of numbers or text."""
+    named = is_measure(column.words) and not NO_MEASURES & set(column.words)
+    return named and column.kind in ("number", "text") and column.epoch() is None
 
 
 def _keys(table: Table) -> set[tuple[str, ...]]:

@@ -11,9 +11,9 @@ from usage_explore.db.catalog import Relation, documented, existing_indexes
 from usage_explore.db.ddl import Connection
 from usage_explore.doctor.expressions import CONSTANTS, UUID_TEXT, Expressions
 from usage_explore.doctor.finding import Finding
+from usage_explore.doctor.names import LIKELY_NAMES
 from usage_explore.doctor.recognition import (
     EPOCH_UNITS,
-    LIKELY_NAMES,
     NUMBER,
     TIME,
     Column,
@@ -282,7 +282,12 @@ class _Writer:
 
     def quantity(self, measure: Column | None) -> _Line:
         if measure is None:
-            choices = tuple(self.numbers_in_json())
+            amount = self.table.first("external_cost_amount")
+            money = [amount] if amount and amount.snake == "amount" else []
+            choices = (
+                *((self.sql.number(column), f" if {column.sql} is no money") for column in money),
+                *self.numbers_in_json(),
+            )
             said = "no quantity is recognized: every event counts 1"
             return _Line("1::numeric", said, choices)
         remarks = [self.number_remark(measure, "0")]
@@ -327,7 +332,7 @@ class _Writer:
 
     def text(self, column: Column) -> _Line:
         text = self.sql.text(column)
-        return _Line(f"nullif({text}, '')" if column.kind == "text" and self.table.blank(column) else text)
+        return _Line(f"nullif({text}, '')" if column.contents.empty else text)
 
     def metric(self, measure: Column | None) -> _Line:
         source = self.table.first("metric_key")
@@ -349,7 +354,7 @@ class _Writer:
             return _Line(f"({self.id(measure).expression})::text", "no column found: the id")
         text = self.sql.value(source)
         if not self.table.blank(source):
-            return _Line(f"{text}{suffix}")
+            return _Line(f"{self.sql.plain(source)}{suffix}")
         return _Line(f"coalesce({text}{suffix}, ({self.id(measure).expression})::text)", "rows without: the id")
 
     # dimensions
@@ -380,8 +385,8 @@ class _Writer:
     def notes(self) -> list[str]:
         """Comments before the statement."""
         table = self.table
-        size = f"all {counted(table.rows, 'row')}" if table.complete else f"{table.rows:,} rows of a larger table"
-        notes = [f"Made from the names, types and values of the columns; {size} checked."]
+        rows = "of all rows" if table.complete else f"of {table.rows:,} rows of a larger table"
+        notes = [f"Made from the names and types of the columns and the values {rows}."]
         if table.measures[1:]:
             first, *others = (column.sql for column in table.measures)
             cost = " and carries its cost" if table.first("external_cost_amount") else ""
@@ -391,13 +396,15 @@ class _Writer:
             )
         notes += [unreadable] if (unreadable := _unreadable(table)) else []
         notes += [f"{reason}: not counted again, a dimension." for reason in table.totals.values()]
-        others = [column.sql for column in table.rest if could_be_quantity(column) and column.name not in table.totals]
-        if others:
-            notes.append(f"Dimensions here, though they could be quantities: {', '.join(others)}.")
+        unused = [column for column in table.rest if could_be_quantity(column) and column.name not in table.totals]
+        odd = {column.sql: table.odd(column, NUMBER) for column in unused if column.kind == "text"}
+        notes += [f"{name} holds {value!r}: not read as a number." for name, value in odd.items() if value]
+        if names := [column.sql for column in unused if column.sql not in odd and column.contents.filled]:
+            notes.append(f"Dimensions here, though they could be quantities: {', '.join(names)}.")
         for column in table.rest:
             if {"deleted", "voided"} & set(column.words) and column.contents.filled and column.kind == "time":
-                rows = counted(column.contents.filled, "checked row")
-                notes.append(f"{rows} with {column.sql} count too; WHERE {column.sql} IS NULL would leave them out.")
+                marked = counted(column.contents.filled, "checked row")
+                notes.append(f"{marked} with {column.sql} count too; WHERE {column.sql} IS NULL would leave them out.")
         if self.hashes() and not self.sql.schemas:
             notes += [
                 "Ids that are text become UUIDs by MD5, because PostgreSQL has no SHA-1 of its own: not the UUIDs that"
