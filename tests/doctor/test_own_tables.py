@@ -19,6 +19,7 @@ from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.answers import EventPage
 from usage_explore.db import ddl
 from usage_explore.doctor import Finding, examine, recognition
+from usage_explore.load.identifiers import LOCAL_ORGANIZATION, Identifiers
 from usage_explore.results.types import Event
 
 TIMEOUT = timedelta(seconds=30)
@@ -463,3 +464,10 @@ def test_an_empty_table_gets_a_view_by_its_names(connection: ddl.Connection, dat
         assert text in view.fix
     assert "total_tokens AS quantity" not in view.fix
     run(connection, view)
+
+
+def test_namespace_and_defaults_are_those_of_load() -> None:
+    made = Identifiers()
+    assert str(made.made("customer_id", "c", "local")) == LOCAL_CUSTOMER
+    assert str(made.made("customer_id", "c", "cus_1")) == str(uuid5(NAMESPACE, "customer=cus_1"))
+    assert str(LOCAL_ORGANIZATION) == LOCAL
