@@ -144,6 +144,12 @@ def wake() -> None:
     store().now()
 
 
+def renew() -> None:
+    """Forget the results of this minute, after events were added that the pages announced."""
+    for cached in (_organizations, _aggregate, _comparison, _page, _count, _extent, _known):
+        cached.clear()
+
+
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def _organizations() -> tuple[UUID, ...]:
     with logged_work("organizations", None):

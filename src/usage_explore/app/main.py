@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import events, explore, sign_in
+from usage_explore.app import demo_fill, events, explore, sign_in
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
 from usage_explore.app.validate import page as validate
@@ -36,17 +36,17 @@ def run(first: str = "explore") -> None:
 
     def explore_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready():
                 explore.draw(pages)
 
     def events_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready():
                 events.draw(pages)
 
     def validate_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready():
                 validate.draw(pages)
 
     drawn = {"explore": explore_page, "events": events_page, "validate": validate_page}

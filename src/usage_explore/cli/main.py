@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
-from usage_explore.cli.rollup import refresh_rollup, rollup
+from usage_explore.cli.rollup import rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
@@ -105,27 +106,24 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
 @click.option(
     "--until", metavar="TIME", callback=instant, help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z."
 )
-@click.option("--days", type=int, default=120, help="Whole days before that on the first run.")
+@click.option("--days", type=int, default=92, help="Whole days before that on the first run.")
 @click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
 @click.option("--force", is_flag=True, help="Append beside other organizations' events.")
 @common
 def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool) -> None:
-    """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
+    """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents.
+
+    A table that is missing appears when all of its demo is there, and an interrupted run leaves nothing of it. Two runs
+    take turns.
+    """
     from usage_explore import demo
-    from usage_explore.db import ddl, schema
+    from usage_explore.cli import demo_run
 
     with connected() as (connection, settings):
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
-        ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
-        table = schema.events_table(settings.table)
-        progress = sys.stderr.isatty()
-        names = schema.names_table(settings.names_table, table)
-        report = demo.append(
-            connection, table, seed=seed, until=until, days=days, progress=progress, force=force, names=names
-        )
-        refresh_rollup(connection, settings, report.events)
+        report = demo_run.run(connection, settings, seed=seed, until=until, days=days, force=force)
     click.echo(str(report))
 
 
@@ -155,29 +153,29 @@ _HOST = click.option(
 def app(port: int | None, host: str, no_demo: bool) -> None:
     """Open the app in a local server; Ctrl-C ends it.
 
-    An embedded database without events gets the demo's first; a database of yours is never written to.
+    In an embedded database without a table, demo data is made meanwhile, and a demo that is there is brought up to now;
+    the page shows how far that is. A database of yours is never written to.
     """
     from usage_explore import config
     from usage_explore.access import bind_check
-    from usage_explore.db import catalog, ddl
+    from usage_explore.cli import demo_run
 
     settings = settings_in_force()
     if not bind_check.is_this_machine(host):
         from usage_explore.app import sign_in
 
         bind_check.check_app(host, settings, sign_in.sign_in_lacks())
-    url = config.database_url(settings)
-    if settings.database_url is None:
-        with ddl.connect(url) as connection:
-            new = catalog.relation(connection, settings.table) is None
-            if new:
-                ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
-        if new and not no_demo:
-            click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
-            click.get_current_context().invoke(demo)
-    from usage_explore.cli import app_server
+    if port is not None:
+        from usage_explore.cli import uvicorn_server
 
-    app_server.launch(settings, port, click.echo, host)
+        uvicorn_server.free_port(port, host=host)  # before a database is created and filled
+    if settings.database_url is None and not os.path.exists(settings.home / "data"):  # noqa: PTH110 - raises nothing
+        click.echo(f"Creating the embedded PostgreSQL in {settings.home}; this takes a few seconds, once.")
+    url = config.database_url(settings)
+    with demo_run.beside(settings, url, wanted=not no_demo) if settings.database_url is None else nullcontext():
+        from usage_explore.cli import app_server
+
+        app_server.launch(settings, port, click.echo, host)
 
 
 @main.command()

@@ -160,6 +160,7 @@ class CsvSource(TextSource):
         own only after an even number of quotes in the row.
         """
         before = self._patterns.before_quoted_empty
+        before_and_after = before + self._delimiter
         while (read := self._read_line())[0]:
             line, error = read
             if self.line_number == 1 and separator_line(line) == self._delimiter:
@@ -178,7 +179,11 @@ class CsvSource(TextSource):
                 self._row_errors.append(f"line {self.line_number:,} {error}")
             quotes = line.count('"')
             if quotes:
-                if before in line or line.startswith('""'):
+                if (
+                    before_and_after in line
+                    or line.startswith('""')
+                    or (before in line and line.rstrip("\r\n").endswith(before))
+                ):
                     line = self._mark(line)
                 self._row_quotes += quotes
             yield line
