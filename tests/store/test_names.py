@@ -22,6 +22,7 @@ from usage_explore.db import ddl
 from usage_explore.db.names import Entry, remember, upsert
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.results import frames
+from usage_explore.validation import report
 
 PRODUCT = UUID(int=0xF0)
 NAMES = names_table(None, events_table())
@@ -324,3 +325,23 @@ def test_an_events_table_of_someone_else_s_is_no_error_without_the_right_to_crea
     finally:
         connection.rollback()
         assert isinstance(connection, psycopg.Connection)
+
+
+def test_a_report_has_names_as_text(named: Store, events_connection: ddl.Connection) -> None:
+    names_of(
+        events_connection,
+        ORGANIZATION,
+        Entry("organization", ORGANIZATION, None, "<script>alert(1)</script>"),
+        Entry("product", PRODUCT, None, "<b>Search\x1b[31m</b>"),
+    )
+    validation = named.validate(september(product_id=PRODUCT), checks=["duplicates"])
+    statements = report.statements(named, validation)
+    page = report.html(named, validation, statements)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "product is &lt;b&gt;Search" in page
+    assert "<script>" not in page
+    assert "<b>Search" not in page
+    lines = "\n".join(report.lines(validation, statements, 160))
+    assert f"<b>Search\\x1b[31m</b> ({PRODUCT})" in lines
+    assert f"<script>alert(1)</script> ({ORGANIZATION})" in lines
+    assert report.document(validation, statements)["organization_name"] == "<script>alert(1)</script>"
