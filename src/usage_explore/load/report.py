@@ -1,4 +1,4 @@
-"""The report of a load: how many rows were loaded, skipped and rejected, what was decided for them, and their faults."""
+"""The report of a load: how many rows were loaded, skipped and rejected, what was decided for them, and faults."""
 
 from __future__ import annotations
 
