@@ -58,16 +58,19 @@ def progress_bar(title: str, unit: str = "", *, shown: bool, transient: bool = F
 
 
 def _lines(title: str, unit: str) -> ShowProgress:
-    """Print the first progress, the last, and one every few seconds between, as lines on stderr."""
+    """Print the first progress, the last, and one every few seconds between, as lines on stderr; no line twice."""
     printed = float("-inf")
+    lines: set[str] = set()
 
     def show(done: float, total: float, title: str = title) -> None:
         nonlocal printed
         now = time.monotonic()
-        if done >= total or now >= printed + _LINE_SECONDS:
+        amount = f"{done:,.0f} of {total:,.0f} {unit}" if unit else f"{done / total if total else 1:.0%}"
+        line = f"{printable(title)}: {amount}\n"
+        if (done >= total or now >= printed + _LINE_SECONDS) and line not in lines:
             printed = now
-            amount = f"{done:,.0f} of {total:,.0f} {unit}" if unit else f"{done / total if total else 1:.0%}"
-            sys.stderr.write(f"{printable(title)}: {amount}\n")
+            lines.add(line)
+            sys.stderr.write(line)
             sys.stderr.flush()
 
     return show

@@ -20,8 +20,7 @@ import pytest
 
 from support.small_table import NAMES, RECORDS, ROWS, csv_text, json_records, json_text, workbook
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.files.open import open_source
-from usage_explore.files.standard_input import StandardInput
+from usage_explore.files.open import StandardInput, open_source
 
 
 def opened(path: Path, content: str | bytes, **options: Any) -> tuple[list[dict[str, Any]], str]:

@@ -18,14 +18,14 @@ from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
-from usage_explore.files.standard_input import STANDARD_INPUT, StandardInput
+from usage_explore.files.open import STANDARD_INPUT, StandardInput
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, listed
-from usage_explore.load.column_names import listed_columns
-from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.column_check import listed_columns
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.report import Fault, FaultCounter, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
 

@@ -1,12 +1,14 @@
-"""The documented columns of the events and how a value of each is read."""
+"""The documented columns of the events, how a value of each is read, and the key of a row without one."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from usage_explore.files.exact_json import dumps, loads_object
+from usage_explore.db.schema import COLUMNS
+from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import (
     code_text,
     idempotency_key_text,
@@ -79,3 +81,37 @@ class Field(NamedTuple):
                 continue
             return source, read, raw
         return None
+
+
+_CANONICAL: Mapping[str, str] = {
+    "quantity": "number",
+    "external_cost_amount": "number",
+    "dimensions": "object",
+}
+"""Columns whose text may differ for equal values."""
+
+_KINDS = tuple(_CANONICAL.get(column) for column in COLUMNS)
+
+
+def row_hash(row: list[str | None]) -> str:
+    """Equal for equal content in any file format and order of columns."""
+    parts = [
+        value if value is None or kind is None else _object(value) if kind == "object" else _number(value)
+        for kind, value in zip(_KINDS, row, strict=True)
+    ]
+    return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _object(value: str) -> str:
+    return "{}" if value == "{}" else dumps(loads(value), sort=True)
+
+
+def _number(value: str) -> str:
+    """The number as `<digits>e<power>`, without zeros at either end of the digits."""
+    sign = "-" if value.startswith("-") else ""
+    mantissa, _, exponent = value.lstrip("+-").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
+    digits = digits.rstrip("0")
+    return f"{sign}{digits}e{power}" if digits else "0"

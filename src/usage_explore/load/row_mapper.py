@@ -27,9 +27,9 @@ from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import READERS, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
-from usage_explore.load.notes import notes
 from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
+from usage_explore.load.report import notes
 from usage_explore.names import kind_of
 
 Row = list[str | None]

@@ -23,26 +23,22 @@ from usage_explore.errors import (
     DatabaseError,
     LoadError,
 )
-from usage_explore.files.open import open_source
+from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.files.standard_input import STANDARD_INPUT, StandardInput
 from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
 from usage_explore.load.column_check import check_columns
-from usage_explore.load.database_errors import mapped_errors
-from usage_explore.load.faults import Fault, FaultCounter, fault_lines
-from usage_explore.load.fields import Field
+from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
-from usage_explore.load.row_hash import row_hash
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, Fault, FaultCounter, FileReport, Rejection, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.staging import STAGE, Connection, Stage
+from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
 
