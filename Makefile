@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
+# a line for each package; modules are compiled when they are first imported, many of them never
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
+
 # without compiled modules on disk each test process compiles the package and rewrites pytest's plugins again: 5 s CPU
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: app test test-fast lint notebooks pictures bench soak constraints clean
 
-app: $(VENV)/.app  ## the app on the embedded database with demo data, at a printed URL
-	$(BIN)/usage-explore demo
+app: $(VENV)/.app  ## the app at a printed URL, on the embedded database; demo data is made meanwhile
 	$(BIN)/usage-explore app
 
 test: $(VENV)/.dev  ## every test, in a real database and a real browser
@@ -50,17 +52,21 @@ clean:  ## remove the virtual environment and what the tools left
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis src/*.egg-info
 
 $(VENV)/.app: pyproject.toml constraints.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@echo "Installing usage-explore and about 65 packages (640 MB on disk) into $(VENV): usually 1 to 3 minutes, once."
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing what development needs into $(VENV): usually 2 to 5 minutes, once."
+	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.app
 
 $(VENV)/.bench: $(VENV)/.app
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@echo "Installing what the benchmarks need into $(VENV): usually 1 to 3 minutes, once."
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 $(VENV)/.python:
+	@echo "Creating the virtual environment $(VENV): some seconds."
 	.ci/venv $(PYTHON) $(VENV)
 	touch $@

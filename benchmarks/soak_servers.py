@@ -55,7 +55,7 @@ def servers(organizations: list[UUID]) -> Iterator[Running]:
         port = uvicorn_server.free_port(None, first=8900)
         address = f"http://127.0.0.1:{port}"
         log = home / "app.log"
-        command = [sys.executable, "-P", "-m", "usage_explore", "app", "--port", str(port)]
+        command = [sys.executable, "-P", "-m", "usage_explore", "app", "--no-demo", "--port", str(port)]
         with log.open("wb") as output, started(command, environment, output, output) as process:
             _wait(process, f"{address}/api/readyz", log)
             postmaster = int((home / "data" / "postmaster.pid").read_text().split()[0])

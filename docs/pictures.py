@@ -62,7 +62,7 @@ def examine(page: Page) -> None:
 
 
 def main() -> None:
-    command = [sys.executable, "-m", "usage_explore", "app"]
+    command = [sys.executable, "-m", "usage_explore", "app", "--no-demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as app, sync_playwright() as playwright:
         assert app.stdout is not None
         said = next(line for line in app.stdout if "http://" in line)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from usage_explore.decimals import plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query, parsed_instant
 from usage_explore.query.describe import describe
@@ -64,17 +65,21 @@ class EventPage:
     `query` is the query as it took effect, `cursor` that of the next page, None on the last one. Iterating yields all
     events from this page to the last page. While the database is unavailable, as during a restart, iterating waits for
     up to 30 seconds and resumes; then, and for other errors, `DatabaseError.cursor` is the position where it stopped.
-    A page can be pickled, without its store.
+    `names` has the names of the ids in its events and filters. A page can be pickled, without its store.
     """
 
     query: EventQuery
     events: tuple[Event, ...]
     cursor: str | None
     store: PageSource = field(compare=False)
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row per event, the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC]."""
+        """One row per event, the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC].
+
+        Then, if an id has a name, `customer_name`, `product_name`, `subscription_name` and `organization_name` (str).
+        """
         return frames.events(self.events)
 
     def next(self) -> EventPage | None:
@@ -116,7 +121,7 @@ class EventPage:
 
     def __repr__(self) -> str:
         more = "more pages follow" if self.cursor else "the last page"
-        return f"<EventPage: {len(self.events):,} events, {more}; {describe(self.query)}>"
+        return f"<EventPage: {len(self.events):,} events, {more}; {self.names.in_text(describe(self.query))}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=20)}"
@@ -155,7 +160,8 @@ class Aggregate(AggregateData):
         """The answer as a tidy frame: one row per series and bucket, series by rank.
 
         Columns: `start`, `end` (datetime64[us, zone]), `complete` (bool), `key`, `kind`, `label` (str, distinct:
-        "Other (folded)" beside a value "Other"), `value` (int64 for counts, `Decimal` objects for sums).
+        "Other (folded)" beside a value "Other"; the name of an id that has one), `value` (int64 for counts, `Decimal`
+        objects for sums).
         """
         return frames.aggregate(self)
 
@@ -193,7 +199,7 @@ class Aggregate(AggregateData):
     def __repr__(self) -> str:
         size = f"{len(self.series):,} series × {len(self.edges) - 1:,} buckets"
         adds = f", {self.adds}" if self.adds else ""
-        return f"<Aggregate: {size}, total {plain(self.total)}{adds}; {describe(self.query)}>"
+        return f"<Aggregate: {size}, total {plain(self.total)}{adds}; {self.names.in_text(describe(self.query))}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self)[1:-1])}</p>{frames.totals(self).to_html(max_rows=20)}"
@@ -269,6 +275,7 @@ class Aggregate(AggregateData):
             "key": series.key,
             "kind": series.kind,
             "label": series.label,
+            "name": series.name,
             "total": json_value(series.total),
             "points": [
                 {

@@ -80,6 +80,11 @@ def _table(value: Any) -> str:
     return str(value)
 
 
+def _names_table(value: Any) -> str:
+    split_name(value, "names_table")
+    return str(value)
+
+
 def _path(value: Any, info: ValidationInfo) -> Path:
     try:
         if b"\0" in os.fsencode(value):
@@ -163,6 +168,8 @@ class Settings(BaseSettings):
     database_url: Annotated[str, BeforeValidator(_postgresql_url)] | None = Field(default=None, repr=False)
     """None: the embedded database."""
     table: Annotated[str, BeforeValidator(_table)] = DEFAULT_TABLE
+    names_table: Annotated[str, BeforeValidator(_names_table)] | None = None
+    """Table or view of names; None: `usage_names` in the schema of the events table."""
     home: _PathSetting = Field(default_factory=default_home)
     """Folder of the embedded database."""
     organization_id: Annotated[UUID, BeforeValidator(_organization)] | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -16,16 +18,18 @@ Justify = Literal["left", "right"]
 
 _UNLIMITED_COLUMNS = 10_000
 _BAR_COLUMNS = 20
+_LINE_SECONDS = 4.0
+"""Time between two lines of progress, where stderr is no terminal."""
 
 
 @contextmanager
 def progress_bar(
     title: str, unit: str = "", *, shown: bool | ShowProgress, transient: bool = False
 ) -> Iterator[ShowProgress]:
-    """A progress bar on stderr, a widget in a notebook. Where stderr is no terminal, one plain line at the end.
+    """A progress bar on stderr, a widget in a notebook. Where stderr is no terminal, a plain line every few seconds.
 
-    With a `unit`, the amounts are shown too: "1,500 of 2,000 rows". A transient bar disappears at the end. A function
-    given as `shown` is called in place of a bar.
+    With a `unit`, the amounts are shown too: "1,500 of 2,000 rows". A transient bar disappears at the end, and has no
+    lines where stderr is no terminal. A function given as `shown` is called in place of a bar.
     """
     if callable(shown):
         yield shown
@@ -34,6 +38,9 @@ def progress_bar(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
+    if not (console.file.isatty() or console.is_jupyter):
+        yield _lines(title, unit) if shown and not transient else _nothing
+        return
     console = Console(stderr=True, force_terminal=console.file.isatty())  # FORCE_COLOR makes no terminal of a file
     text = TextColumn("{task.description}", markup=False)
     amount = TextColumn("{task.fields[amount]}", markup=False)
@@ -53,6 +60,29 @@ def progress_bar(
             progress.update(task, completed=done, total=total, amount=amount, description=printable(title))
 
         yield show
+
+
+def _lines(title: str, unit: str) -> ShowProgress:
+    """Print the first progress, the last, and one every few seconds between, as lines on stderr; no line twice."""
+    printed = float("-inf")
+    lines: set[str] = set()
+
+    def show(done: float, total: float, title: str = title) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        amount = f"{done:,.0f} of {total:,.0f} {unit}" if unit else f"{done / total if total else 1:.0%}"
+        line = f"{printable(title)}: {amount}\n"
+        if (done >= total or now >= printed + _LINE_SECONDS) and line not in lines:
+            printed = now
+            lines.add(line)
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+    return show
+
+
+def _nothing(done: float, total: float, title: str = "") -> None:
+    """Show no progress."""
 
 
 def table(

@@ -8,7 +8,7 @@ when it is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,11 +22,15 @@ from sqlalchemy import ColumnElement, Connection, DateTime, Numeric, Subquery, T
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from usage_explore.errors import ConfigurationError
+from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import formulas
 from usage_explore.results.frames import DecimalSpan, integer_digits
 from usage_explore.sql import filters
+
+NamesOf = Callable[[Iterable[tuple[str, str]]], Names]
+"""Reads the names of (column, id) pairs."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of events written so far, and in total."""
@@ -56,12 +60,13 @@ def export(
     path: Path | str,
     progress: Progress,
     escape_formulas: bool,
+    names_of: NamesOf | None = None,
 ) -> ExportReport:
     """Write the events after a position, newest first, as `.csv` or `.parquet` by the path's suffix.
 
     CSV: decimals plain, times RFC 3339 in UTC, NULL empty and unquoted; with `escape_formulas` no text is a formula.
-    Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. Raises `ConfigurationError` for a path
-    that cannot be written.
+    Parquet: ids and JSON as text, decimals decimal128, times timestamp[us, UTC]. With `names_of` the columns of
+    `NAME_COLUMNS` follow those of the table. Raises `ConfigurationError` for a path that cannot be written.
     """
     path = _path(path)
     as_csv = _suffix(path) == ".csv"
@@ -69,38 +74,48 @@ def export(
         raise ConfigurationError("escape_formulas: is for .csv; leave it out for .parquet, which has no formulas")
     with whole_file(path) as part:
         total, spans = _measure(connection, table, query, after)
-        schema = _schema(table, spans, as_csv)
+        schema = _schema(table, spans, as_csv, names_of)
         written = 0
         progress(written, total)
         with _writer(part, schema, as_csv) as writer:
             for rows in _pages(connection, table, query, after, as_csv, _PAGE_EVENTS):
-                writer.write_table(_arrow(rows, schema, escape_formulas))
+                writer.write_table(_arrow(rows, schema, escape_formulas, names_of))
                 written += len(rows)
                 progress(written, total)
     return ExportReport(path, written)
 
 
 def csv_pages(
-    connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    after: Position | None,
+    escape_formulas: bool,
+    names_of: NamesOf | None = None,
 ) -> Iterator[bytes]:
     """The bytes of a CSV export, one chunk per page of events; the first has the header."""
-    schema = _schema(table, {}, as_csv=True)
+    schema = _schema(table, {}, True, names_of)
     header = True
     for rows in _pages(connection, table, query, after, True, _PAGE_EVENTS):
-        yield _csv(rows, schema, header, escape_formulas)
+        yield _csv(rows, schema, header, escape_formulas, names_of)
         header = False
     if header:
-        yield _csv([], schema, header, escape_formulas)
+        yield _csv([], schema, header, escape_formulas, names_of)
 
 
 def csv_page(
-    connection: Connection, table: Table, query: EventQuery, after: Position | None, escape_formulas: bool
+    connection: Connection,
+    table: Table,
+    query: EventQuery,
+    after: Position | None,
+    escape_formulas: bool,
+    names_of: NamesOf | None = None,
 ) -> tuple[bytes, Position | None]:
     """One page of `query.limit` events as CSV, and the position before the next page, None after the last."""
     rows = next(_pages(connection, table, query, after, True, query.limit + 1), [])
     kept = rows[: query.limit]
     following = Position(kept[-1].at, kept[-1].row_id) if len(rows) > len(kept) else None
-    return _csv(kept, _schema(table, {}, as_csv=True), True, escape_formulas), following
+    return _csv(kept, _schema(table, {}, True, names_of), True, escape_formulas, names_of), following
 
 
 def _path(path: Path | str) -> Path:
@@ -195,7 +210,7 @@ def _written(column: ColumnElement[Any], as_csv: bool) -> ColumnElement[Any]:
     return column if isinstance(column.type, Text) else column.cast(Text)
 
 
-def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Schema:
+def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool, names_of: NamesOf | None) -> pa.Schema:
     fields: list[pa.Field[Any]] = []
     for column in table.columns:
         if as_csv or isinstance(column.type, Uuid):
@@ -206,11 +221,17 @@ def _schema(table: Table, spans: dict[str, DecimalSpan], as_csv: bool) -> pa.Sch
             fields.append(pa.field(column.name, pa.timestamp("us", tz="UTC")))
         else:
             fields.append(pa.field(column.name, pa.string()))
+    if names_of:
+        fields += [pa.field(name, pa.string()) for name in NAME_COLUMNS]
     return pa.schema(fields)
 
 
-def _arrow(rows: list[Any], schema: pa.Schema, escape_formulas: bool) -> pa.Table:
+def _arrow(rows: list[Any], schema: pa.Schema, escape_formulas: bool, names_of: NamesOf | None) -> pa.Table:
     columns: list[Sequence[Any]] = [*list(zip(*rows, strict=True))[2:]] if rows else [()] * len(schema)
+    if names_of and rows:
+        ids = {column: columns[schema.get_field_index(column)] for column in NAME_COLUMNS.values()}
+        names = names_of((column, id_) for column, values in ids.items() for id_ in values if id_ is not None)
+        columns += [[names.name(column, id_) for id_ in values] for column, values in ids.items()]
     if escape_formulas:
         columns = [formulas.column(values) for values in columns]
     arrays = [
@@ -222,9 +243,9 @@ def _arrow(rows: list[Any], schema: pa.Schema, escape_formulas: bool) -> pa.Tabl
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _csv(rows: list[Any], schema: pa.Schema, header: bool, escape_formulas: bool) -> bytes:
+def _csv(rows: list[Any], schema: pa.Schema, header: bool, escape_formulas: bool, names_of: NamesOf | None) -> bytes:
     sink = BytesIO()
-    csv.write_csv(_arrow(rows, schema, escape_formulas), sink, csv.WriteOptions(include_header=header))
+    csv.write_csv(_arrow(rows, schema, escape_formulas, names_of), sink, csv.WriteOptions(include_header=header))
     return sink.getvalue()
 
 

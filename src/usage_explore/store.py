@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -23,16 +23,18 @@ from usage_explore.answers import Aggregate, EventPage
 from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
-from usage_explore.db.schema import events_table
+from usage_explore.db.names import Directory, Entry, of_organizations
+from usage_explore.db.schema import events_table, names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.formatting import zoned
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
-from usage_explore.results.types import Event
+from usage_explore.results.types import Choice, Event, event_ids, named_events, named_series
 from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
@@ -41,9 +43,9 @@ from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
+    from usage_explore.validation.check import Validation
+    from usage_explore.validation.input_tables import PreferenceSource
     from usage_explore.validation.reconciliation.invoices import InvoiceSource
-    from usage_explore.validation.result import Validation
-    from usage_explore.validation.wallet_preferences import PreferenceSource
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -54,25 +56,20 @@ _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
 
 
-class Choice(NamedTuple):
-    """A value and its number of events."""
-
-    value: str
-    events: int
-
-
 def connect(
     url: str | None = None,
     organization_id: UUID | str | None = None,
     *,
     table: str | None = None,
+    names_table: str | None = None,
     home: Path | str | None = None,
     statement_timeout: timedelta | float | None = None,
 ) -> Store:
     """A store on the database at `url`, else the configured one, else the embedded one.
 
     `organization_id` defaults to the configured one, else the only one in the table. `table` is a table or view, `name`
-    or `schema.name`; `statement_timeout` is a timedelta or seconds, default 30.
+    or `schema.name`, `names_table` that of customers' and other names; `statement_timeout` is a timedelta or seconds,
+    default 30.
 
     Raises `ConfigurationError` for an invalid value. The first query connects to the database.
 
@@ -83,6 +80,7 @@ def connect(
         database_url=url,
         organization_id=organization_id,
         table=table,
+        names_table=names_table,
         home=home,
         statement_timeout=statement_timeout,
     )
@@ -100,6 +98,7 @@ def opened(settings: config.Settings) -> Store:
         settle=settings.settle_time,
         app_url=settings.app_url,
         long_statement_timeout=settings.long_statement_timeout,
+        names_table=settings.names_table,
     )
 
 
@@ -110,6 +109,7 @@ class Store:
     `allowed` has the organizations that the caller may see, None for all. `rollup` False answers every query from the
     events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
     metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
+    `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
 
     engine: Engine
@@ -122,6 +122,7 @@ class Store:
     hints: bool = True
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
+    names_table: str | None = None
     _seen: dict[UUID, float] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -160,6 +161,26 @@ class Store:
         with db_engine.transaction(self.engine) as connection:
             return self._scope.organizations(connection, self.table)
 
+    def organization_names(self) -> Names:
+        """The own names of the organizations to choose from."""
+        with db_engine.transaction(self.engine) as connection:
+            visible = self._scope.organizations(connection, self.table)
+            return of_organizations(connection, names_table(self.names_table, self.table), visible)
+
+    def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of some (column, id) of the organization, such as ("customer_id", event.customer_id)."""
+        with self._transaction(EventQuery()) as (connection, scoped):
+            return self._directory(connection, scoped).names(ids)
+
+    def search_names(self, text: str, column: str | None = None, most: int = 50) -> list[Entry]:
+        """At most `most` customers, products and subscriptions with the text in name, external id or id, in any case.
+
+        `column` is `customer_id`, `product_id` or `subscription_id` for one kind only. Names that begin with the text
+        come first, then other names, then ids.
+        """
+        with self._transaction(EventQuery()) as (connection, scoped):
+            return self._directory(connection, scoped).search(text, column, most)
+
     def now(self) -> datetime:
         """The database's clock."""
         with db_engine.transaction(self.engine) as connection:
@@ -176,7 +197,9 @@ class Store:
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
             if after is None:
                 self._hint(connection, query, empty=not rows)
-        return self._page(query, [_event(row) for row in rows])
+            events = [_event(row) for row in rows]
+            names = self._directory(connection, query).names(event_ids(events))
+        return self._page(query, events, names)
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None if it is the first."""
@@ -249,11 +272,14 @@ class Store:
             now = _now(connection)
             resolved, capped = _in_effect(scoped, now)
             series, metrics, served = self._paths(connection, now).aggregate(resolved)
+            keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
+            names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
             self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
         return Aggregate(
             query=resolved,
-            series=series,
+            series=named_series(series, resolved, names),
+            names=names,
             edges=resolved.edges(),
             now=now,
             capped=capped,
@@ -285,10 +311,10 @@ class Store:
 
         >>> store.validate(Period(window="last_month")).frame  # doctest: +SKIP
         """
-        from usage_explore.validation import run
+        from usage_explore.validation import registry
 
         requested = expect(Period, Period(window="last_month") if period is None else period)
-        plan = run.plan(checks, invoices, wallets)
+        plan = registry.plan(checks, invoices, wallets)
         timeout = self.long_statement_timeout
         with self._transaction(requested, snapshot=True, statement_timeout=timeout) as (connection, scoped):
             now = _now(connection)
@@ -296,7 +322,13 @@ class Store:
             if scoped.as_of is not None:  # as given, even if it is more recent than the settle time
                 settled = settled.replace(as_of=min(scoped.as_of, now))
             settle = self.settle if scoped.as_of is None else None
-            return plan.validation(connection, self.table, settled, now, self.rollup, self.app_url, progress, settle)
+            if plan.lacks_preferences:
+                plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
+            validation = plan.validation(
+                connection, self.table, settled, now, self.rollup, self.app_url, progress, settle
+            )
+            names = self._directory(connection, scoped).names(validation.ids())
+            return dataclasses.replace(validation, names=names)
 
     @decimal_context()
     def explain(
@@ -324,7 +356,9 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             resolved, _ = _in_effect(scoped, now)
-            return explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            explanation = explain(connection, self.table, resolved, now, bucket, baseline, amount)
+            names = self._directory(connection, resolved).names(explanation.ids())
+            return dataclasses.replace(explanation, names=names)
 
     def export(
         self, query: EventQuery, path: Path | str, progress: bool | Progress = True, *, escape_formulas: bool = False
@@ -342,7 +376,8 @@ class Store:
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
-            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas)
+            names_of = self._directory(connection, scoped).reader()
+            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas, names_of)
             self._hint(connection, scoped, empty=not written.events)
             return written
 
@@ -352,12 +387,15 @@ class Store:
         Raises `QueryError`, `ScopeError` and `DatabaseError` while it is iterated.
         """
         with self._transaction(expect(EventQuery, query), snapshot=True) as (connection, scoped):
-            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas)
+            names_of = self._directory(connection, scoped).reader()
+            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas, names_of)
 
     def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
-            page, following = csv_page(connection, self.table, scoped, _position(scoped), escape_formulas)
+            names_of = self._directory(connection, scoped).reader()
+            after = _position(scoped)
+            page, following = csv_page(connection, self.table, scoped, after, escape_formulas, names_of)
         return page, encode_cursor(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
@@ -411,7 +449,9 @@ class Store:
         with self._transaction(requested, snapshot=True) as (connection, scoped):
             now = _now(connection)
             rows = self._paths(connection, now).choices(scoped.resolve(now), group, most, events)
-        return [Choice(*row) for row in rows]
+            ids = [(group, value) for value, _ in rows] if group in filters.ID_COLUMNS else []
+            names = self._directory(connection, scoped).names(ids) if ids else NO_NAMES
+        return [Choice(value, events, names.name(group, value)) for value, events in rows]
 
     @contextmanager
     def _transaction(
@@ -479,13 +519,16 @@ class Store:
     def _paths(self, connection: Connection, now: datetime) -> Paths:
         return Paths(connection, self.table, now, self.rollup)
 
-    def _page(self, query: EventQuery, events: list[Event]) -> EventPage:
+    def _directory(self, connection: Connection, query: Query) -> Directory:
+        return Directory(connection, names_table(self.names_table, self.table), query)
+
+    def _page(self, query: EventQuery, events: list[Event], names: Names) -> EventPage:
         more = len(events) > query.limit
         events = events[: query.limit]
         following = None
         if more:
             following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
-        return EventPage(query=query, events=tuple(events), cursor=following, store=self)
+        return EventPage(query=query, events=named_events(events, names), cursor=following, store=self, names=names)
 
 
 def _position(query: EventQuery) -> Position | None:

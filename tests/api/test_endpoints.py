@@ -100,6 +100,7 @@ def test_an_event_has_every_column_as_the_contract_says(client: httpx.Client, ow
         "external_cost_amount": None,
         "external_cost_currency": None,
         "wallet_currency": row.wallet_currency,
+        **dict.fromkeys(("customer_name", "product_name", "subscription_name", "organization_name")),
         "dimensions": json.loads(row.dimensions),
     }
     assert isinstance(event["quantity"], str)
@@ -119,7 +120,7 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     since, until = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
     assert until - since == timedelta(days=2)
     (series,) = answer["series"]
-    assert set(series) == {"key", "kind", "label", "total", "points"}
+    assert set(series) == {"key", "kind", "label", "name", "total", "points"}
     assert (series["key"], series["kind"], series["label"]) == (None, "all", "All")
     point = series["points"][-1]
     assert set(point) == {"start", "end", "value", "complete"}

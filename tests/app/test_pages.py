@@ -411,8 +411,8 @@ def test_ids_are_shown_by_their_first_digits_and_copied_whole(events: Open, stor
     (table,) = events(organization_id=ACME).dataframe
     eye = convert_arrow_bytes_to_pandas_df(table.proto.arrow_data.styler.display_values)
     for heading, name in (
-        ("Customer", "customer_id"),
-        ("Product", "product_id"),
+        ("Customer id", "customer_id"),  # beside the names
+        ("Product id", "product_id"),
         ("Subscription", "subscription_id"),
         ("Id", "id"),
     ):

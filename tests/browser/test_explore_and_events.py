@@ -93,6 +93,25 @@ def test_the_picker_adds_a_filter_to_the_link_and_the_chart(visit: Visit, store:
     assert picture(page) == before
 
 
+def test_a_customer_is_found_by_a_part_of_its_name(visit: Visit, store: Store) -> None:
+    customer = store.scoped(ACME).customers(AggregateQuery(**LINK))[1]
+    assert customer.name
+    page = settled(visit(address("", **LINK)))
+    page.get_by_role("button", name="Filter", exact=True).click()
+    field = page.get_by_role("combobox", name="Field")
+    field.click()
+    page.get_by_role("option", name="customer", exact=True).click()
+    values = page.get_by_role("combobox", name="Value", exact=True)
+    for part in (customer.value[9:18], customer.name[1:-1].upper()):  # of the id, then of the name in another case
+        values.click()
+        values.fill(part)
+        expect(page.get_by_role("option", name=customer.name)).to_be_visible()
+    page.get_by_role("option", name=customer.name).click()
+    page.get_by_role("button", name="Add filter").click()
+    sees(page, f"customer is {customer.name}")
+    assert parameters(page)["customer_id"] == [customer.value]
+
+
 @pytest.mark.parametrize(("width", "height"), [(1400, 1200), (1024, 700), (390, 700)])
 def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, width: int, height: int) -> None:
     page = settled(visit(address("", **LINK)))

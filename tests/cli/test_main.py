@@ -135,8 +135,9 @@ def test_demo_appends_and_lists_its_incidents(run: Run) -> None:
     assert "No planted incidents" in run("demo", "--incidents").output
     until = ["--until", "2026-09-03T00:00:00Z", "--days", "2"]
     first, second = run("demo", *until), run("demo", *until)
-    assert first.output.startswith("Appended ")
-    assert second.output.startswith("Nothing to append")
+    assert first.stdout.startswith("Appended ")
+    assert "Demo data: 3 of 3 days\n" in first.stderr
+    assert second.stdout.startswith("Nothing to append")
     header, *lines = run("demo", "--incidents").output.splitlines()
     assert header.split() == ["day", "kind", "events", "what"]
     assert [line.split()[:2] for line in lines] == [["2026-09-02", "mispriced_cost"]]
@@ -246,6 +247,7 @@ def test_commands_are_the_documented_ones() -> None:
         "init",
         "keys",
         "load",
+        "names",
         "organizations",
         "rollup",
         "stop",

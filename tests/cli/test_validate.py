@@ -54,7 +54,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Period]:
         return own.examine(examination)  # type: ignore[arg-type]
 
     monkeypatch.setattr(
-        "usage_explore.validation.run.CHECKS",
+        "usage_explore.validation.registry.CHECKS",
         {"own": replace(own, examine=examine), "invoiced": check("invoiced", needs="invoices")},
     )
     return periods
@@ -76,7 +76,7 @@ def test_a_check_that_fails_is_no_clean_one(
         raise NotExact("quantities are <no> numbers")
 
     monkeypatch.setattr(
-        "usage_explore.validation.run.CHECKS",
+        "usage_explore.validation.registry.CHECKS",
         {"own": check("own"), "failing": replace(check("failing"), examine=examine)},
     )
     page = tmp_path / "report.html"
@@ -104,7 +104,7 @@ SEPTEMBER = ("--since", "2026-09-01T00:00:00Z", "--until", "2026-10-01T00:00:00Z
 def test_what_was_just_loaded_is_no_clean_period(
     events_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage_explore.validation.run.CHECKS", {"own": check("own")})
+    monkeypatch.setattr("usage_explore.validation.registry.CHECKS", {"own": check("own")})
     load(events_database_url, tmp_path, *(f"2026-09-{day:02}T00:00:00Z" for day in range(1, 13)))
     command = ["validate", "--database-url", events_database_url, *SEPTEMBER]
 
@@ -253,7 +253,7 @@ def test_a_database_that_is_away_leaves_no_file(tmp_path: Path) -> None:
 SLOW = """
 from dataclasses import replace
 from sqlalchemy import func, select
-from usage_explore.validation import run as running
+from usage_explore.validation import registry as running
 from usage_explore.validation.check import Outcome
 from usage_explore.cli.main import main
 from support.known_findings import check

@@ -98,9 +98,7 @@ def test_what_the_doctor_prints_makes_it_answer(
         expected = doors(original, tmp_path)
     events_connection.execute(found["view"].fix.encode())
     events_connection.commit()
-    with connect(
-        events_database_url, organization_id=generated_events.ORGANIZATION, table="usage_events_view"
-    ) as viewed:
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION, table="naive_usage") as viewed:
         assert doors(viewed, tmp_path) == expected
         if "timestamp" in naive:
             for path in ("seqscan", "sort", "bitmapscan"):
@@ -110,7 +108,7 @@ def test_what_the_doctor_prints_makes_it_answer(
             )
             assert "Index Cond: ((organization_id =" in plan, plan
             assert "Sort" not in plan.replace("Sort Key", ""), plan
-    events_connection.execute("DROP VIEW usage_events_view")
+    events_connection.execute("DROP VIEW naive_usage")
     for column in naive:
         alter = found[f"column {column}"].fix.removeprefix("It should be timestamptz. ")
         events_connection.execute(alter.encode())

@@ -296,12 +296,12 @@ def test_printed_view_runs_and_has_no_faults(connection: ddl.Connection, databas
     findings = troubles(examine(database_url, name, TIMEOUT))
     assert any(finding.state == "fault" for finding in findings)
     (view,) = [finding for finding in findings if finding.name == "view"]
-    assert "--table public.usage_events_view" in view.message
+    assert f"--table public.{name}_usage" in view.message
     connection.execute(view.fix)
     connection.commit()
-    after = troubles(examine(database_url, "public.usage_events_view", TIMEOUT))
+    after = troubles(examine(database_url, f"public.{name}_usage", TIMEOUT))
     assert [finding for finding in after if finding.name != "organizations"] == []
-    rows = connection.execute("SELECT * FROM usage_events_view").fetchall()
+    rows = connection.execute(f"SELECT * FROM {name}_usage".encode()).fetchall()
     assert len(rows) == (0 if shape == "empty" else 1)
 
 
@@ -311,9 +311,15 @@ def test_view_keeps_the_values(connection: ddl.Connection, database_url: str) ->
     (view,) = [finding for finding in examine(database_url, "other", TIMEOUT) if finding.name == "view"]
     connection.execute(view.fix)
     row = connection.execute(
-        "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM usage_events_view"
+        "SELECT timestamp::text, ingested_at::text, quantity::text, metric_key, dimensions::text FROM other_usage"
     ).fetchone()
-    assert row == ("2026-09-21 14:13:20+00", "2026-09-21 14:13:20.123+00", "5", "x", "{}")
+    assert row == (
+        "2026-09-21 14:13:20+00",
+        "2026-09-21 14:13:20.123+00",
+        "5",
+        "x",
+        '{"user_id": 2, "account_id": "a"}',
+    )
 
 
 def about_the_rollup(url: str, *zones: str) -> list[Finding]:
@@ -360,3 +366,21 @@ def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: dd
         add(events_connection)
     refresh_run.refresh(events_connection, events_table(), settle=timedelta(hours=9))
     assert only(about_the_rollup(filled)).fix == "usage-explore rollup --every 5m"
+
+
+@pytest.mark.parametrize(
+    ("change", "named", "said"),
+    [
+        ("SELECT 1", None, None),
+        ("DROP TABLE usage_names", None, None),
+        ("DROP TABLE usage_names", "crm.people", "crm.people does not exist"),
+        ("ALTER TABLE usage_names DROP COLUMN name", None, "usage_names has other columns"),
+    ],
+)
+def test_a_directory_of_names_that_cannot_be_used_is_a_warning(
+    filled: str, events_connection: ddl.Connection, change: str, named: str | None, said: str | None
+) -> None:
+    events_connection.execute(change)
+    events_connection.commit()
+    findings = [finding for finding in examine(filled, "usage_events", TIMEOUT, (), named) if finding.name == "names"]
+    assert [finding.message.split(", so ids")[0] for finding in findings] == [said] * bool(said)

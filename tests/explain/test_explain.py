@@ -147,7 +147,9 @@ def test_a_runaway_customer_is_named_with_its_key(acme: Store) -> None:
     known = dict((*first.where, *first.always))
     assert {"customer_id", "dim:api_key"} <= set(known)
     assert first.contribution > explanation.change * Decimal("0.9")
-    assert str(known["customer_id"]) in explanation.sentence
+    name = explanation.names.name("customer_id", known["customer_id"])
+    assert name
+    assert f"customer is {name}" in explanation.sentence
     assert "on Wed 16 Sep 2026 against" in explanation.sentence
     assert acme.count(first.question) == first.after
 

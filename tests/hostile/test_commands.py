@@ -57,6 +57,7 @@ def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(uvicorn_server, "run", lambda *_, **__: None)
     nothing = demo.DemoReport(events=0, days=0, first_day=date(2026, 1, 1), until=utc(2026, 1, 2))
     monkeypatch.setattr(demo, "append", lambda *_, **__: nothing)
+    monkeypatch.setattr(demo, "create", lambda *_, **__: nothing)
     monkeypatch.setenv("USAGE_EXPLORE_HOME", str(deep / "home"))
     monkeypatch.setenv("USAGE_EXPLORE_DATABASE_URL", database)
 

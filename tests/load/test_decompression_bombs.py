@@ -19,8 +19,8 @@ from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
+from usage_explore.validation.input_tables import read_preferences
 from usage_explore.validation.reconciliation.invoices import read_invoices
-from usage_explore.validation.wallet_preferences import read_preferences
 
 ROWS, HUGE = 5_000, "x" * 3_000_000
 

@@ -46,28 +46,26 @@ def _arrow_stream() -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _parquet() -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(TABLE, sink)
-    return sink.getvalue().to_pybytes()
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("events.csv", "", "is empty"),
         ("events.jsonl", "", "is empty"),
         ("events.parquet", "PAR1\0", "is not a Parquet file"),
-        ("events.csv.gz", gzip.compress(b"a,b\n1,2")[:-9], "the columns customer_id, metric_key"),
+        (
+            "events.csv.gz",
+            gzip.compress(b"a,b\n1,2", mtime=0)[:-9],
+            "cannot be read after line 0: Compressed file ended",
+        ),
         ("events.parquet", "PAR?", "the columns customer_id, metric_key"),
         ("events.xlsx", "x", "the columns customer_id, metric_key"),
         ("events.json", '[{"a":', "line 1: the file ends inside a list or an object; was it copied completely?"),
         ("arrow.json", _arrow, "is an Arrow IPC (Feather) file; write it as Parquet (pyarrow.parquet.write_table)"),
         ("events.csv", _arrow_stream, "is an Arrow IPC stream; write it as Parquet"),
-        ("events.csv", gzip.compress(b""), "there is no header line"),
+        ("events.csv", gzip.compress(b"", mtime=0), "there is no header line"),
         ("events.xlsx", b"PK\x03\x04", "is a damaged ZIP file"),
         ("events.csv", "PAR1,ARROW1\n", "the columns customer_id, metric_key, quantity, timestamp are missing"),
-        ("EVENTS.CSV.GZ", gzip.compress(b"a,b\n"), "the columns customer_id, metric_key"),
+        ("EVENTS.CSV.GZ", gzip.compress(b"a,b\n", mtime=0), "the columns customer_id, metric_key"),
         ("events.csv", "\n", "there is no header line"),
         ("events.csv", f",{HEADER}\n", "column 1 has no name (pandas: to_csv(index=False))"),
         ("events.csv", f"{HEADER},quantity\n", "the header names 'quantity' more than once"),
@@ -104,11 +102,9 @@ def test_files_before_a_bad_one_stay_and_are_named(load):
     bad = load.file("bad.csv", f"{HEADER}\n{ROW.replace(',1,', ',x,')}\n")
     with pytest.raises(LoadError) as refused:
         load(good, bad, good)
-    assert str(refused.value).splitlines()[-3:] == [
-        "Loaded before and kept:",
-        f"{good}: loaded 1 event (0 already there, 0 rejected)",
-        f"Not tried: {good}",
-    ]
+    lines = str(refused.value).splitlines()
+    assert lines[-4:-2] == ["Loaded before and kept:", f"{good}: loaded 1 event (0 already there, 0 rejected)"]
+    assert lines[-1] == f"Not tried: {good}"
     assert load.count() == 1
 
 

@@ -17,7 +17,6 @@ import pytest
 from usage_explore.errors import ConfigurationError
 from usage_explore.load.identifiers import NAMESPACE
 from usage_explore.load.mapping import parse_preset, preset_named, presets
-from usage_explore.load.paths import sample_names
 from usage_explore.load.run import LoadOptions, prepare
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -38,7 +37,7 @@ NOT_IN_SAMPLES = {
 def columns_of(name: str) -> tuple[str, ...]:
     """The columns by which a sample is recognized."""
     with LoadOptions().open(SAMPLES / name) as source:
-        return source.names or sample_names(record for _, record, _ in source if record)
+        return source.sample_names()
 
 
 def text_by_id(texts: list[str]) -> dict[UUID, str]:

@@ -395,5 +395,5 @@ def test_the_answer_echoes_the_question_as_it_took_effect(store: Store) -> None:
         "not:missing": ["price_key"],
     }
     (series,) = answer["series"]
-    assert series.keys() == {"key", "kind", "label", "total", "points"}
+    assert series.keys() == {"key", "kind", "label", "name", "total", "points"}
     assert all(point.keys() == {"start", "end", "value", "complete"} for point in series["points"])

@@ -32,7 +32,7 @@ from usage_explore.validation.anomalies import series
 from usage_explore.validation.anomalies.deviations import with_sums
 from usage_explore.validation.anomalies.series import Grid, Step
 from usage_explore.validation.check import Examination
-from usage_explore.validation.totals import totals
+from usage_explore.validation.periods import totals
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 BEFORE = SINCE - 63 * DAY

@@ -18,6 +18,7 @@ from usage_explore.api import problems
 from usage_explore.api.problems import ProblemType
 from usage_explore.api.responses import CSV, JSON
 from usage_explore.db.schema import events_table
+from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import limits
 from usage_explore.query.filters import DIMENSION, EMPTY, GROUPS, TEXT_COLUMNS
 from usage_explore.query.queries import AggregateQuery
@@ -127,6 +128,7 @@ _STORED_DECIMAL: Schema = {
     "description": "An exact decimal, written plainly; NaN or Infinity if the table has that.",
     "examples": ["2.5"],
 }
+_NAME = "From the directory of names, null if unknown; not part of what a pinned query promises."
 _COLUMNS: dict[type, Schema] = {
     Uuid: {"type": "string", "format": "uuid"},
     Numeric: _STORED_DECIMAL,
@@ -160,6 +162,7 @@ def components() -> dict[str, Schema]:
             key=_nullable({"type": "string", "description": "The value; null unless `kind` is `value`."}),
             kind={"type": "string", "enum": list(get_args(SeriesKind))},
             label={"type": "string"},
+            name=_nullable({"type": "string", "description": f"{_NAME} Only with `group_by` of an id."}),
             total={"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]},
             points={"type": "array", "items": ref("Point")},
         ),
@@ -185,6 +188,8 @@ def _event() -> Schema:
                 "examples": [{"model": "large", "region": "eu"}],
             }
         fields[column.name] = _nullable(schema) if column.nullable else schema
+    for name, named in NAME_COLUMNS.items():
+        fields[name] = _nullable({"type": "string", "description": f"{_NAME} Of `{named}`."})
     return _object(**fields)
 
 

@@ -24,15 +24,21 @@ from usage_explore.answers import Aggregate, EventPage
 from usage_explore.app import sign_in
 from usage_explore.comparison import Comparison, compare
 from usage_explore.db import timeouts
+from usage_explore.db.names import Entry
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
-from usage_explore.query.base import Query
+from usage_explore.names import NO_NAMES, Names
+from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
-from usage_explore.store import Choice, Store, connect
+from usage_explore.results.types import Choice
+from usage_explore.store import Store, connect
 
 _Q = TypeVar("_Q", bound=Query)
 
 _log = logging.getLogger(__name__)
+
+MAX_SEARCH_HITS = 20
+"""Names that a search in a picker returns."""
 
 _MINUTE, _TEN_MINUTES = 60, 600  # seconds that results are cached
 _KEYS: dict[str | type[Any], Callable[[Any], Any]] = dict.fromkeys((AggregateQuery, EventQuery, Period), repr)
@@ -82,6 +88,15 @@ class Source:
         """Every dimension key in the organization's events, most frequent first; up to ten minutes old."""
         return _dimension_keys(self.store, self.store.organization_id)
 
+    def names(self, query: Query) -> Names:
+        """The names of the ids in the query's filters; up to a minute old."""
+        ids = tuple(filtered_ids(query))
+        return _names(self.store, self.store.organization_id, ids) if ids else NO_NAMES
+
+    def search(self, column: str, text: str) -> tuple[Entry, ...]:
+        """The first customers, products or subscriptions with the text in their name or id; up to a minute old."""
+        return _search(self.store, self.store.organization_id, column, text)
+
     def values(self, group: str, within: Query) -> tuple[Choice, ...]:
         """The values of a group among the events of a query; up to ten minutes old."""
         return _values(self.store, self.store.organization_id, group, within)
@@ -106,6 +121,13 @@ def organizations() -> tuple[UUID, ...]:
     return visible
 
 
+def organization_names() -> Names:
+    """The own names of the organizations that are visible to the user."""
+    granted = sign_in.grant()
+    names = _organization_names()
+    return Names({key: name for key, name in names.by_id.items() if granted.allows(UUID(key[1]))})
+
+
 def source(organization_id: UUID) -> Source:
     """The organization's events, at this minute of the database's clock.
 
@@ -117,24 +139,46 @@ def source(organization_id: UUID) -> Source:
     return Source(scoped, scoped.now().replace(second=0, microsecond=0))
 
 
-def forget() -> None:
-    """Forget the results of queries, after events were loaded."""
-    for cached in (
-        *(_organizations, _aggregate, _comparison, _page, _count, _sql),
-        *(_extent, _known, _dimension_keys, _values),
-    ):
-        cached.clear()
-
-
 def wake() -> None:
     """Query the database's time, which starts an embedded server that stopped. Raises `DatabaseError`."""
     store().now()
+
+
+def renew() -> None:
+    """Forget the results of this minute, after events were added that the pages announced."""
+    for cached in (_organizations, _aggregate, _comparison, _page, _count, _extent, _known):
+        cached.clear()
+
+
+def forget() -> None:
+    """Forget the results of all queries, names and choices, after a file was loaded."""
+    renew()
+    for cached in (_sql, _organization_names, _names, _search, _dimension_keys, _values):
+        cached.clear()
 
 
 @st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
 def _organizations() -> tuple[UUID, ...]:
     with logged_work("organizations", None):
         return store().organizations()
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=1, show_spinner=False)
+def _organization_names() -> Names:
+    with logged_work("organization names", None):
+        return store().organization_names()
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _names(_store: Store, organization_id: UUID | None, ids: tuple[tuple[str, str], ...]) -> Names:
+    with logged_work("names", organization_id):
+        return _store.names(ids)
+
+
+@st.cache_resource(ttl=_MINUTE, max_entries=100, show_spinner=False)
+def _search(_store: Store, organization_id: UUID | None, column: str, text: str) -> tuple[Entry, ...]:
+    with logged_work("search names", organization_id):
+        return tuple(_store.search_names(text, column, MAX_SEARCH_HITS))
 
 
 @st.cache_resource(ttl=_TEN_MINUTES, max_entries=100, show_spinner=False)

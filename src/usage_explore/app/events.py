@@ -24,6 +24,7 @@ from usage_explore.app.navigation import Pages, changed, follow, go, notice
 from usage_explore.app.page_state import EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.decimals import json_text
+from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import buckets
 from usage_explore.query.describe import file_dates, filter_words
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
@@ -68,6 +69,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
         events_table(
             page.events,
             view.timezone,
+            page.names,
             height="content" if len(page.events) <= _MAX_FULL_HEIGHT_ROWS else _SCROLLED_HEIGHT,
             key=key,
             selection_default={"selection": {"rows": rows}},
@@ -80,7 +82,7 @@ def _page(pages: Pages, view: EventsView, source: Source) -> None:
             _event_in_full(pages, view, source, page)
     # counted last, as counting may take longer than the rows
     number = counted(view.query, source)
-    heading.markdown(f"**{number}**, {markdown.plain(_sentence(view))}", width="content")
+    heading.markdown(f"**{number}**, {markdown.plain(page.names.in_text(_sentence(view)))}", width="content")
     _export(view, number, source)
     code = st.expander("Code for this view", key="code", on_change="rerun")
     if code.open:
@@ -243,7 +245,14 @@ def _event_in_full(pages: Pages, view: EventsView, source: Source, page: EventPa
     del texts["dimensions"]
     headings = {"timestamp": f"timestamp ({view.timezone})", "ingested_at": f"ingested_at ({view.timezone})"}
     rows = {headings.get(name, name): _NULL if text is None else markdown.plain(text) for name, text in texts.items()}
-    st.table({**rows, "organization_id": str(event.organization_id)}, border="horizontal")
+    rows["organization_id"] = str(event.organization_id)
+    names = {column: name for name, column in NAME_COLUMNS.items() if getattr(event, name)}
+    shown_rows: dict[str, str] = {}
+    for column, text in rows.items():
+        if name := names.get(column):  # in a row of its own, so that the id is copied alone
+            shown_rows[name] = markdown.plain(formatting.data_value(getattr(event, name)))
+        shown_rows[column] = text
+    st.table(shown_rows, border="horizontal")
     st.markdown("**dimensions**")
     st.code(json_text(event.dimensions, indent=2), language="json", wrap_lines=True)
     around = _around(event)

@@ -30,8 +30,9 @@ from usage_explore.app.navigation import Pages, changed, fits, follow, go, notic
 from usage_explore.app.page_state import ChartKind, EventsView, ExploreView
 from usage_explore.app.problems import no_events, sentence, shown
 from usage_explore.app.query_edits import PRESETS, preset, with_bucket, with_preset
-from usage_explore.charts.labels import names
+from usage_explore.charts import labels
 from usage_explore.comparison import Comparison
+from usage_explore.names import Names
 from usage_explore.query.describe import describe, file_dates, group_name, measure_name
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import METRICS
@@ -70,7 +71,7 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
     answer = source.aggregate(view.query)
     comparison = source.comparison(answer)
     if _is_empty(answer, source):
-        _nothing(pages, view, source)
+        _nothing(pages, view, source, answer.names)
         return
     _headline(answer, comparison)
     dark = st.context.theme.type == "dark"
@@ -98,11 +99,11 @@ def _narrow(view: ExploreView, answer: Aggregate, series: Series) -> None:
     go(view, lambda: view.replace(series=None).with_query(query_edits.narrowed(answer, view.query, series)))
 
 
-def _nothing(pages: Pages, view: ExploreView, source: Source) -> None:
+def _nothing(pages: Pages, view: ExploreView, source: Source, names: Names) -> None:
     """Say that no event matches, and when the organization has events."""
     query = view.query
     resolved = query.resolve(source.now)
-    sentences = [f"No events match: {describe(resolved)}."]
+    sentences = [f"No events match: {names.in_text(describe(resolved))}."]
     extent = source.extent()
     if extent is None:
         no_events(pages.load, " ".join([*sentences, "This organization has no events."]))
@@ -308,12 +309,12 @@ def _events(pages: Pages, view: ExploreView, source: Source, answer: Aggregate) 
         else:
             st.caption("Click a bar, or drag over a span, to see its events.", width="content")
     if page.events:
-        events_table(page.events, answer.query.timezone, height=380)
+        events_table(page.events, answer.query.timezone, page.names, height=380)
     else:
         st.info("No events here.")
     # counted last, as counting may take longer than the rows
     zone = answer.query.zone
-    of = f"{names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
+    of = f"{labels.names(answer)[answer.series.index(series)]}, " if series and series.kind != "all" else ""
     span = formatting.span(*(edge.astimezone(zone) for edge in view.span or answer.query.span))
     more = f", the newest {len(page.events)} shown" if page.cursor else ""
     sentence = markdown.plain(f"{of}{span}, {answer.query.timezone}{more}")
@@ -332,9 +333,9 @@ def _clear(view: ExploreView) -> None:
 
 def _data(answer: Aggregate) -> None:
     zone = answer.query.zone
-    labels = frames.spellings(answer)
+    spellings = frames.spellings(answer)
     rows = [
-        (name, series, point) for name, series in zip(labels, answer.series, strict=True) for point in series.points
+        (name, series, point) for name, series in zip(spellings, answer.series, strict=True) for point in series.points
     ]
     if len(rows) > _MAX_DATA_ROWS:
         st.caption(f"The first {_MAX_DATA_ROWS:,} of {len(rows):,} rows; the download holds all of them.")

@@ -35,7 +35,7 @@ _NOTHING: tuple[dict[str, dict[str, Any]], AggregateQuery | None] = ({}, None)
 
 _MAX_EXACT_DIGITS = 13  # longer totals are rounded
 _MAX_SHAPE_POINTS = 200  # the newest buckets
-_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 124, 72, 120
+_SQUARE_PIXELS, _MIN_NAME_PIXELS, _MAX_NAME_PIXELS, _MIN_SHAPE_PIXELS, _MAX_SHAPE_PIXELS = 22, 80, 154, 72, 120
 """Column widths."""
 
 _PHONE_TABLE_PIXELS, _PAGE_MARGIN_PIXELS = 360, 48
@@ -236,10 +236,11 @@ def ranking(answer: Aggregate, comparison: Comparison | str, dark: bool, narrow:
 
 
 def _label(answer: Aggregate, series: Series, name: str) -> str:
-    """The legend's name of the series; ids by their first eight digits, Other with its number of values."""
+    """The legend's name of the series; ids without a name by their first eight digits, Other with its number."""
     if series.kind == "other" and series.members:
         return f"{name} ({series.members:,})"
-    if answer.query.group_by in ID_COLUMNS and series.key:
+    group = answer.query.group_by
+    if group in ID_COLUMNS and series.key and not answer.names.known(group, series.key):
         return formatting.short_ids(series.key)
     return name
 

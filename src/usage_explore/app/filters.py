@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -13,11 +14,12 @@ from streamlit.delta_generator import DeltaGenerator
 
 from usage_explore import formatting
 from usage_explore.app import markdown, query_edits
-from usage_explore.app.cache import Source
+from usage_explore.app.cache import MAX_SEARCH_HITS, Source
 from usage_explore.app.navigation import View, changed, follow, go
 from usage_explore.app.page_state import ExploreView, ValidateView
 from usage_explore.app.query_edits import TESTS, Filter, Test
 from usage_explore.errors import QueryError
+from usage_explore.names import Names, kind_of
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
@@ -34,17 +36,19 @@ _MAX_HELP = 500  # characters of a chip's tooltip
 
 def chips(view: View, source: Source) -> None:
     """Draw a chip per filter, removed by a click, then the picker, a reset, and hints about misspelt dimensions."""
-    query = view.query
+    query, names = view.query, source.names(view.query)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="chips"):
         shown = query_edits.filters(query)
         for item in shown:
             st.button(
-                markdown.plain(str(item)),
+                markdown.plain(item.text(names)),
                 key=f"chip {item.group} {item.test}",
                 icon=":material/close:",
                 icon_position="right",
                 help=markdown.plain(
-                    f"Remove this filter: {item.group} {item.test} {', '.join(item.values)}"[:_MAX_HELP]
+                    names.in_text(f"Remove this filter: {item.group} {item.test} {', '.join(item.values)}", ids=True)[
+                        :_MAX_HELP
+                    ]
                 ),
                 on_click=lambda item=item: go(view, lambda: view.with_query(query_edits.without_filter(query, item))),
             )
@@ -175,7 +179,9 @@ def _picker(view: View, source: Source) -> None:
     # beside the values, never below: their open list would lie over the button, and a click there pick another value
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="filter_values"):
         ready = test not in _TESTS_WITH_VALUES or _values(view, source, group, test, notes)
-        st.button("Add filter", type="primary", key="filter_apply", disabled=not ready, on_click=_add, args=(view,))
+        st.button(
+            "Add filter", type="primary", key="filter_apply", disabled=not ready, on_click=_add, args=(view, source)
+        )
 
 
 def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGenerator) -> bool:
@@ -194,6 +200,7 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
         notes.warning(markdown.plain(str(error)))
         return False
     counts = {choice.value: choice.events for choice in choices}
+    names = Names({(kind_of(group), choice.value): choice.name for choice in choices if choice.name})
     if not counts:
         notes.caption("No event here has one; type a value to filter by it anyway.")
     single = group in ID_COLUMNS and test == "is"
@@ -206,33 +213,56 @@ def _values(view: View, source: Source, group: str, test: Test, notes: DeltaGene
         [*counts, *(value for value in st.session_state[key] if value not in counts)],
         key=key,
         max_selections=1 if single else None,
-        format_func=lambda value: _value_label(value, counts),
+        format_func=lambda value: _value_label(group, value, counts, names),
+        filter_mode="contains",
         accept_new_options=True,
         select_all=False,
-        placeholder="Pick, or type a value",
+        placeholder="Pick, or type part of a name or id" if group in ID_COLUMNS else "Pick, or type a value",
     )
     if group in ID_COLUMNS:
         for value in picked:
-            try:
-                UUID(value)
-            except ValueError:
-                notes.warning(markdown.plain(f"{value} is not a UUID."))
+            id_, note = _searched(group, value, source)
+            if note:
+                (notes.caption if id_ else notes.warning)(markdown.plain(note))
+            if id_ is None:
                 return False
     return bool(picked)
 
 
-def _value_label(value: str, counts: dict[str, int]) -> str:
-    name = query_edits.named_value(value)
-    return f"{name}  ·  {formatting.counted(counts[value], 'event')}" if value in counts else name
+def _searched(group: str, text: str, source: Source) -> tuple[str | None, str]:
+    """The id that is written or searched for, None if it is none or several, and what the search gave."""
+    with suppress(ValueError):
+        return str(UUID(text)), ""
+    noun = group_name(group)
+    hits = source.search(group, text)
+    names = Names({(hit.kind, str(hit.id)): hit.name or hit.external_id or str(hit.id) for hit in hits})
+    labels = [names.label(group, hit.id) for hit in hits]
+    if len(hits) == 1:
+        return str(hits[0].id), f"{text}: the {noun} {names.full(group, hits[0].id)}."
+    if hits:
+        more = "more than " if len(hits) == MAX_SEARCH_HITS else ""
+        return None, f"{text} is in {more}{len(hits)} names: {formatting.listed(labels, most=6)}. Type more of one."
+    return None, f"{text} is not a UUID, and in no {noun}'s name or id."
+
+
+def _value_label(group: str, value: str, counts: dict[str, int], names: Names) -> str:
+    """A value in the picker, whose search looks into this text: a name is followed by its id."""
+    name = names.known(group, value)
+    parts = [name or query_edits.named_value(value)]
+    if value in counts:
+        parts.append(formatting.counted(counts[value], "event"))
+    return "  ·  ".join([*parts, value] if name else parts)
 
 
 def _values_key(group: str, test: Test) -> str:
     return f"filter_values {group} {test}"
 
 
-def _add(view: View) -> None:
+def _add(view: View, source: Source) -> None:
     """Add the filter that is chosen at the click, which may be newer than the page."""
     group, test = st.session_state["filter_group"], st.session_state["filter_test"]
     values = st.session_state.pop(_values_key(group, test), ()) if test in _TESTS_WITH_VALUES else ()
+    if group in ID_COLUMNS:
+        values = [_searched(group, value, source)[0] or value for value in values]
     st.session_state[_POPOVER] = False
     go(view, lambda: view.with_query(query_edits.with_filter(view.query, Filter(group, test, tuple(values)))))

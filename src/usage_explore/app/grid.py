@@ -27,6 +27,7 @@ from usage_explore import formatting
 from usage_explore.app.cache import Source
 from usage_explore.decimals import Number, json_text, plain
 from usage_explore.errors import StatementTimeout
+from usage_explore.names import Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.results import formulas
@@ -179,11 +180,15 @@ def width(label: str, texts: Sequence[str | None]) -> int:
     )
 
 
-def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, **options: Any) -> Any:
-    """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`."""
+def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: bool = False, **options: Any) -> Any:
+    """Draw one row per event, in the given order; `ranked` adds `RANK`. `options` go to `st.dataframe`.
+
+    A column of ids with names has the names, and the ids follow in a column of their own: Customer, Customer id.
+    """
     rows = [cells(event, timezone) for event in events]
     time = f"Time ({timezone})"
     columns = {RANK: ranks(len(rows))} if ranked else {}
+    ids: dict[str, Column] = {}
     columns[time] = texts(time, [row["timestamp"] for row in rows])
     for name, heading in _HEADINGS.items():
         if name in _NUMBERS:
@@ -191,9 +196,12 @@ def events_table(events: Sequence[Event], timezone: str, ranked: bool = False, *
         else:
             values = [row[name] for row in rows]
             shown = formatting.short_ids if name in (*ID_COLUMNS, "id") else None
+            labels = [value and (names.known(name, value) or value) for value in values]
+            if name in ID_COLUMNS and labels != values:
+                ids[f"{heading} id"], values = texts(f"{heading} id", values, shown), labels
             pixels = "large" if name == "dimensions" else width(heading, values) if name in _MEASURED else None
             columns[heading] = texts(heading, values, shown, width=pixels)
-    return draw(columns, alt="Usage events, newest first", **options)
+    return draw({**columns, **ids}, alt="Usage events, newest first", **options)
 
 
 def counted(query: EventQuery, source: Source) -> str:

@@ -171,7 +171,8 @@ def _organization_picker(view: View) -> None:
         "Organization",
         options,
         key=key,
-        format_func=_organization_name,
+        format_func=_organization_label(),
+        filter_mode="contains",
         on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
         label_visibility="collapsed",
         width=210,
@@ -179,8 +180,15 @@ def _organization_picker(view: View) -> None:
     )
 
 
-def _organization_name(organization_id: UUID) -> str:
-    return ORGANIZATIONS.get(organization_id, str(organization_id))
+def _organization_label() -> Callable[[UUID], str]:
+    """The function from an organization's id to its name, or to the id if it has none."""
+    names = cache.organization_names()
+
+    def label(organization_id: UUID) -> str:
+        known = names.known("organization", organization_id)
+        return known or ORGANIZATIONS.get(organization_id, str(organization_id))
+
+    return label
 
 
 def _with_organization(view: View, organization_id: UUID) -> View:
@@ -205,7 +213,7 @@ def _refused(view: View, pages: Pages, error: ScopeError) -> None:
 
 def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
     st.subheader("Whose events?", anchor=False)
-    number = formatting.counted(len(organization_ids), "organization")
+    number, label = formatting.counted(len(organization_ids), "organization"), _organization_label()
     st.caption(f"You can see {number} here. Choose one; the link will name it.")
     if len(organization_ids) > MAX_ORGANIZATION_BUTTONS:
         key = "organization_choice"
@@ -214,7 +222,8 @@ def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
             organization_ids,
             index=None,
             key=key,
-            format_func=_organization_name,
+            format_func=label,
+            filter_mode="contains",
             placeholder="Choose an organization",
             on_change=changed(key, view, lambda picked: _with_organization(view, picked)),
             width=420,
@@ -222,7 +231,7 @@ def _choice(view: View, organization_ids: tuple[UUID, ...]) -> None:
         return
     for organization_id in organization_ids:
         st.button(
-            _organization_name(organization_id),
+            markdown.plain(label(organization_id)),
             key=f"organization_{organization_id}",
             on_click=lambda chosen=organization_id: go(view, lambda: _with_organization(view, chosen)),
             width=420,

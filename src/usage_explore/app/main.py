@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from usage_explore.app import events, explore, sign_in
+from usage_explore.app import demo_fill, events, explore, sign_in
 from usage_explore.app.load import page as load
 from usage_explore.app.navigation import Pages
 from usage_explore.app.problems import shown
@@ -37,22 +37,22 @@ def run(first: str = "explore") -> None:
 
     def explore_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
                 explore.draw(pages)
 
     def events_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
                 events.draw(pages)
 
     def validate_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready(pages.load):
                 validate.draw(pages)
 
     def load_page() -> None:
         with shown():
-            if sign_in.admitted():
+            if sign_in.admitted() and demo_fill.ready(None):
                 load.draw(pages)
 
     drawn = {"explore": explore_page, "events": events_page, "validate": validate_page, "load": load_page}

@@ -21,7 +21,7 @@ from usage_explore.query.base import START, Query
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import SeriesKind
 from usage_explore.validation import SEVERITIES, Finding
-from usage_explore.validation.finding import SUBJECTS
+from usage_explore.validation.check import SUBJECTS
 from usage_explore.validation.registry import CHECKS
 
 ChartKind = Literal["bars", "lines", "area"]

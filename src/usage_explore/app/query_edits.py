@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar
 
+from usage_explore import formatting
 from usage_explore.answers import Aggregate
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import buckets
 from usage_explore.query.base import Query
 from usage_explore.query.describe import group_name
@@ -44,20 +46,23 @@ class Filter:
     values: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return self.text(NO_NAMES)
+
+    def text(self, names: Names) -> str:
+        """The filter in a chip: "customer is Acme", "model is large, small and 3 more"."""
         name = group_name(self.group)
         if not self.values:
             return f"{name} {self.test}"
-        shown = [short_value(self.group, value) for value in self.values[:_MAX_CHIP_VALUES]]
+        shown = [short_value(self.group, value, names) for value in self.values[:_MAX_CHIP_VALUES]]
         more = len(self.values) - len(shown)
         return f"{name} {self.test} {', '.join(shown)}{f' and {more} more' if more else ''}"
 
 
-def short_value(group: str, value: str) -> str:
-    """A value in a chip: ids by their first eight digits, the empty text as (empty), at most 40 characters."""
+def short_value(group: str, value: str, names: Names = NO_NAMES) -> str:
+    """A value in a chip: an id's name or first eight digits, the empty text as (empty), at most 40 characters."""
     if group in ID_COLUMNS:
-        return f"{value[:8]}…"
-    most = _MAX_CHIP_CHARACTERS
-    return named_value(value if len(value) <= most else f"{value[: most - 1]}…")
+        return names.label(group, value)
+    return named_value(formatting.cut(value, _MAX_CHIP_CHARACTERS))
 
 
 def named_value(value: str) -> str:

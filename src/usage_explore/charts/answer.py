@@ -88,7 +88,8 @@ def chart(
         own = _own(answer, "colors", colors, [""] * len(answer.series), "#[0-9a-fA-F]{6}")
         shades = style.colors(answer, dark, {index: color for index, color in enumerate(own) if color})
         drawn, notes = _drawn(answer, kind, look, height, shades, series_names, interactive)
-    title = style.title(describe(answer.query, whole_seconds=True), [*labels.notes(answer), *notes], width)
+    words = answer.names.in_text(describe(answer.query, whole_seconds=True))
+    title = style.title(words, [*labels.notes(answer), *notes], width)
     chart = AnswerChart(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
     return style.configured(chart, look)
 

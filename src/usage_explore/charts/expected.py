@@ -73,7 +73,8 @@ def chart(
         notes.append("Shaded: the finding")
     if expected:
         notes.append("Grey band: expected")
-    title = style.title(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True), notes, width)
+    words = answer.names.in_text(describe(answer.query.replace(as_of=None, group_by=None), whole_seconds=True))
+    title = style.title(words, notes, width)
     chart = Drawn(layer=drawn, width=width, height=height, title=title, description=labels.summary(answer))
     return style.configured(chart, look)
 

@@ -43,11 +43,12 @@ def unit(answer: AggregateData) -> str:
 
 
 def names(answer: AggregateData) -> tuple[str, ...]:
-    """A distinct name for every series: its label if no other series has it."""
+    """A distinct name for every series: the name of its id, else its label, if no other series has it."""
     result: list[str] = []
     for series in answer.series:
-        name = series.label
-        if series.kind == "value" and (series.key or "") in _RESERVED - {""}:
+        known = answer.names.known(answer.query.group_by, series.key) if series.key else None
+        name = known or series.label
+        if series.kind == "value" and (known or series.key or "") in _RESERVED - {""}:
             name = f'"{name}"'
         result.append(name)
     seen = Counter(result)
@@ -149,7 +150,7 @@ def undrawable(answer: AggregateData) -> str | None:
 @decimal_context()
 def summary(answer: AggregateData) -> str:
     """The aggregate in a few sentences, for screen readers: total, largest series, peak, unfinished buckets."""
-    parts = [describe(answer.query)]
+    parts = [answer.names.in_text(describe(answer.query))]
     if note := cap_note(answer):
         parts.append(note)
     if is_empty(answer):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from usage_explore.cli.load import load
+from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
-from usage_explore.cli.rollup import refresh_rollup, rollup
+from usage_explore.cli.rollup import rollup
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
-from usage_explore.formatting import counted
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
 from usage_explore.query import validators
 from usage_explore.results import formulas
 
@@ -45,6 +47,7 @@ def main() -> None:
 
 
 main.add_command(load)
+main.add_command(names)
 main.add_command(rollup)
 main.add_command(validate)
 
@@ -68,7 +71,7 @@ main.add_command(validate)
 @click.option("--distribute", is_flag=True, help="Spread the table over Citus's workers, by organization.")
 @common
 def init(events_per_day: int | None, columnstore_after: int | None, migrate: bool, distribute: bool) -> None:
-    """Create the events table, or give an existing one the indexes and statistics that it lacks.
+    """Create the events table, or give an existing one the indexes and statistics that it lacks; and the names' table.
 
     With TimescaleDB it becomes a hypertable with a columnstore. Safe to run again: the settings of a table that is
     there change only where an option asks for it.
@@ -83,7 +86,7 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
         distribute=distribute,
     )
     with connected() as (connection, settings):
-        created = ddl.ensure_schema(connection, settings.table, options)
+        created = ddl.ensure_schema(connection, settings.table, options, settings.names_table)
         connection.commit()
         if not created:
             migrate_table(connection, settings.table, options, click.echo)
@@ -103,24 +106,24 @@ def init(events_per_day: int | None, columnstore_after: int | None, migrate: boo
 @click.option(
     "--until", metavar="TIME", callback=instant, help="RFC 3339 time to reproduce, such as 2026-09-01T00:00:00Z."
 )
-@click.option("--days", type=int, default=120, help="Whole days before that on the first run.")
+@click.option("--days", type=int, default=92, help="Whole days before that on the first run.")
 @click.option("--incidents", is_flag=True, help="List what was planted instead of appending.")
 @click.option("--force", is_flag=True, help="Append beside other organizations' events.")
 @common
 def demo(seed: int | None, until: datetime | None, days: int, incidents: bool, force: bool) -> None:
-    """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents."""
+    """Append the demo's missing events up to now: three organizations, a dozen metrics, planted incidents.
+
+    A table that is missing appears when all of its demo is there, and an interrupted run leaves nothing of it. Two runs
+    take turns.
+    """
     from usage_explore import demo
-    from usage_explore.db import ddl, schema
+    from usage_explore.cli import demo_run
 
     with connected() as (connection, settings):
         if incidents:
             _print_incidents(demo.incidents(connection))
             return
-        ddl.ensure_schema(connection, settings.table)
-        table = schema.events_table(settings.table)
-        progress = sys.stderr.isatty()
-        report = demo.append(connection, table, seed=seed, until=until, days=days, progress=progress, force=force)
-        refresh_rollup(connection, settings, report.events)
+        report = demo_run.run(connection, settings, seed=seed, until=until, days=days, force=force)
     click.echo(str(report))
 
 
@@ -150,29 +153,29 @@ _HOST = click.option(
 def app(port: int | None, host: str, no_demo: bool) -> None:
     """Open the app in a local server; Ctrl-C ends it.
 
-    An embedded database without events gets the demo's first; a database of yours never does.
+    In an embedded database without a table, demo data is made meanwhile, and a demo that is there is brought up to now;
+    the page shows how far that is. A database of yours gets no demo data.
     """
     from usage_explore import config
     from usage_explore.access import bind_check
-    from usage_explore.db import catalog, ddl
+    from usage_explore.cli import demo_run
 
     settings = settings_in_force()
     if not bind_check.is_this_machine(host):
         from usage_explore.app import sign_in
 
         bind_check.check_app(host, settings, sign_in.sign_in_lacks())
-    url = config.database_url(settings)
-    if settings.database_url is None:
-        with ddl.connect(url) as connection:
-            new = catalog.relation(connection, settings.table) is None
-            if new:
-                ddl.ensure_schema(connection, settings.table)
-        if new and not no_demo:
-            click.echo("Nothing is here yet: making demo data (--no-demo starts without).")
-            click.get_current_context().invoke(demo)
-    from usage_explore.cli import app_server
+    if port is not None:
+        from usage_explore.cli import uvicorn_server
 
-    app_server.launch(settings, port, click.echo, host)
+        uvicorn_server.free_port(port, host=host)  # before a database is created and filled
+    if settings.database_url is None and not os.path.exists(settings.home / "data"):  # noqa: PTH110 - raises nothing
+        click.echo(f"Creating the embedded PostgreSQL in {settings.home}; this takes a few seconds, once.")
+    url = config.database_url(settings)
+    with demo_run.beside(settings, url, wanted=not no_demo) if settings.database_url is None else nullcontext():
+        from usage_explore.cli import app_server
+
+        app_server.launch(settings, port, click.echo, host)
 
 
 @main.command()
@@ -207,7 +210,8 @@ def doctor(zones: tuple[str, ...]) -> None:
             validators.zone_name(zone)
         except ValueError as error:
             raise ConfigurationError(f"--timezone: {error}") from None
-    findings = doctor.examine(config.database_url(settings), settings.table, settings.statement_timeout, zones)
+    url = config.database_url(settings)
+    findings = doctor.examine(url, settings.table, settings.statement_timeout, zones, settings.names_table)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)
@@ -246,9 +250,12 @@ def export(file: Path, query: str, escape_formulas: bool) -> None:
 @main.command()
 @common
 def organizations() -> None:
-    """List the organizations in the table, one UUID per line."""
+    """List the organizations in the table, one UUID per line, followed by its name if it has one."""
     with _reading() as store:
-        click.echo("".join(f"{organization_id}\n" for organization_id in store.organizations()), nl=False)
+        names = store.organization_names()
+        for organization_id in store.organizations():
+            name = names.name("organization", organization_id)
+            say(f"{organization_id}  {shortened(name, MAX_VALUE_CHARACTERS)}" if name else organization_id)
 
 
 @main.group()

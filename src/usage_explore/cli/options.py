@@ -105,12 +105,18 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 _home = _setting("--home", "Folder of the embedded database.", type=click.Path(path_type=Path))
 _table = _setting("--table", "Events table or view.", metavar="[SCHEMA.]NAME", show_default="usage_events")
+_names_table = _setting(
+    "--names-table",
+    "Table or view of customers' and other names.",
+    metavar="[SCHEMA.]NAME",
+    show_default="usage_names beside the events",
+)
 _database_url = _setting("--database-url", "PostgreSQL to use.", metavar="URL", show_default="the embedded one")
 
 
 def common(command: _Command) -> _Command:
     """The options that every command takes, before its name or after it."""
-    return _database_url(_table(_home(command)))
+    return _database_url(_table(_names_table(_home(command))))
 
 
 organization = _setting("--organization-id", "Whose events.", metavar="UUID")

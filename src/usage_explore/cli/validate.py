@@ -92,12 +92,12 @@ def validate(
     """
     from usage_explore.export import whole_file
     from usage_explore.store import opened
+    from usage_explore.validation import registry
     from usage_explore.validation import report as reports
-    from usage_explore.validation import run
     from usage_explore.validation.reconciliation.invoices import read_invoices
 
     period = _period(query, given)
-    chosen = len(run.chosen(checks or None))
+    chosen = len(registry.chosen(checks or None))
     if tolerance is not None and invoices is None:
         raise ConfigurationError("--tolerance: is for invoice lines; give them with --invoices FILE")
     _check_paths(report, json_, [path for path in (invoices, wallets) if path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -264,22 +265,28 @@ def existing_indexes(connection: psycopg.Connection[tuple[Any, ...]], current: R
 
 
 def wanted_indexes(current: Relation) -> list[Index]:
-    """The indexes that this table should have, without those on missing columns."""
-    return [
-        index
-        for index in schema.indexes(_table_named(current))
-        if all(name in current.columns for name in _columns(index))
-    ]
+    """The indexes that this table should have, without those on missing columns and columns of another type."""
+    return [index for index in schema.indexes(_table_named(current)) if _have(current, _columns(index))]
 
 
 def missing_statistics(
     connection: psycopg.Connection[tuple[Any, ...]], current: Relation
 ) -> dict[str, tuple[str, str]]:
-    """The missing statistics objects, by name. Chunks of a hypertable cannot have any."""
+    """The missing statistics objects on columns that fit, by name. Chunks of a hypertable cannot have any."""
     if current.hypertable or current.kind != "table":
         return {}
     existing = {row[0] for row in connection.execute(_STATISTICS, [current.oid]).fetchall()}
-    return {name: columns for name, columns in schema.statistics(_table_named(current)).items() if name not in existing}
+    return {
+        name: columns
+        for name, columns in schema.statistics(_table_named(current)).items()
+        if name not in existing and _have(current, columns)
+    }
+
+
+def _have(current: Relation, names: Iterable[str]) -> bool:
+    """Whether the table has the documented columns, with fitting types."""
+    types = documented()
+    return all(name in current.columns and current.columns[name].type in FITTING[types[name][0]] for name in names)
 
 
 def create_statistics(current: Relation, missing: dict[str, tuple[str, str]]) -> list[sql.Composed]:

@@ -18,6 +18,7 @@ events, 80 % of them of one organization, 32 shards on 2 workers of a busy 2-cor
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from usage_explore.db import DEFAULT_STORAGE, StorageOptions, catalog, timeouts, timescale
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.engine import translated
-from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, split_name
+from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, names_index, names_table, split_name
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
 from usage_explore.sql.identifiers import identifier
@@ -39,6 +40,7 @@ from usage_explore.sql.rollup_plan import kept_table, rollup_table
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _COMMENT = "One row per metered usage event, append-only; made by usage-explore"
+_NAMES_COMMENT = "Names of organizations, customers, products and subscriptions; made by usage-explore"
 
 _MAY_LOAD = """
 SELECT has_database_privilege(current_database(), 'TEMPORARY'),
@@ -50,6 +52,9 @@ SELECT has_database_privilege(current_database(), 'TEMPORARY'),
 """
 
 _Say = Callable[[str], object]
+
+Fill = Callable[[bool], object]
+"""Inserts the first rows of a new table; called with whether COPY may write them frozen, for no VACUUM to visit."""
 
 DISTRIBUTION_COLUMN = "organization_id"
 
@@ -75,8 +80,19 @@ def connect(url: str) -> Connection:
     return connection
 
 
-def ensure_schema(connection: Connection, table_name: str, options: StorageOptions = DEFAULT_STORAGE) -> bool:
-    """Create the events table with its indexes and statistics; False if it exists.
+def ensure_schema(
+    connection: Connection,
+    table_name: str,
+    options: StorageOptions = DEFAULT_STORAGE,
+    names_table_name: str | None = None,
+    fill: Fill | None = None,
+) -> bool:
+    """Create the events table with its indexes and statistics; False if it exists. Create the table of names, too.
+
+    If an existing events table lacks the table of names and this role may not create it, there are no names.
+
+    `fill` is called in the same transaction to insert the first rows: into a plain table before its indexes exist,
+    which are created faster from rows than row by row. Other sessions see the table only when it is complete.
 
     With TimescaleDB it becomes a hypertable with a columnstore, with `distribute` it is distributed over Citus's
     workers. One transaction, safe if several processes do it at once. An existing table with the documented columns is
@@ -92,9 +108,13 @@ def ensure_schema(connection: Connection, table_name: str, options: StorageOptio
         existing = relation(connection, table_name)
         if existing is not None:
             _check(existing, table_name)
+            table.schema = existing.schema  # the names lie beside it, wherever the search path finds it
+            with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                _create_names(connection, names_table(names_table_name, table))
             return False
         try:
-            _create(connection, table, options)
+            _create(connection, table, options, fill)
+            _create_names(connection, names_table(names_table_name, table))
         except psycopg.errors.InsufficientPrivilege as error:
             raise TableMismatch(
                 f"{table_name}: this role may not create it ({error.diag.message_primary}); run"
@@ -152,22 +172,40 @@ def _check(existing: Relation, table_name: str) -> None:
         )
 
 
-def _create(connection: Connection, table: Table, options: StorageOptions) -> None:
+def _create(connection: Connection, table: Table, options: StorageOptions, fill: Fill | None) -> None:
     if table.schema:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema)))
-    made: list[ExecutableDDLElement] = [CreateTable(table), *map(CreateIndex, indexes(table))]
-    for statement in made:
-        connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+    is_plain = not options.distribute and not timescale.available(connection)
+    _run(connection, CreateTable(table))
+    if fill and is_plain:
+        fill(True)
+    for index in indexes(table):
+        _run(connection, CreateIndex(index))
     name = identifier(table)
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(_COMMENT)))
     if options.distribute:
         distribute(connection, name)
-    elif timescale.available(connection):
+    elif not is_plain:
         timescale.settle(connection, name, options)
     current = relation(connection, table.fullname)
     assert current is not None  # noqa: S101 - created above
     for creation in catalog.create_statistics(current, catalog.missing_statistics(connection, current)):
         connection.execute(creation)
+    if fill and not is_plain:
+        fill(False)
+
+
+def _run(connection: Connection, statement: ExecutableDDLElement) -> None:
+    connection.execute(str(statement.compile(dialect=postgresql.dialect())))  # type: ignore[no-untyped-call]
+
+
+def _create_names(connection: Connection, names: Table) -> None:
+    """Create the table of names unless a relation of that name exists."""
+    if relation(connection, names.fullname) is not None:
+        return
+    _run(connection, CreateTable(names))
+    _run(connection, CreateIndex(names_index(names)))
+    connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(identifier(names), sql.Literal(_NAMES_COMMENT)))
 
 
 def migrate_table(connection: Connection, table_name: str, options: StorageOptions, say: _Say) -> None:

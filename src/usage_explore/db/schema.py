@@ -30,13 +30,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, DateTime, Index, MetaData, Numeric, Table, Text, Uuid, text
+from sqlalchemy import Column, DateTime, Index, MetaData, Numeric, Table, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from usage_explore.errors import ConfigurationError
 from usage_explore.query import validators
 
 DEFAULT_TABLE = "usage_events"
+DEFAULT_NAMES_TABLE = "usage_names"
 
 _NAME = re.compile(r"[^\W\d][\w$]*")
 
@@ -93,11 +94,39 @@ def events_table(name: str = DEFAULT_TABLE) -> Table:
     )
 
 
-def split_name(name: str) -> tuple[str | None, str]:
+def names_table(name: str | None, events: Table) -> Table:
+    """The table or view called `name`, by default `usage_names` in the schema of the events table.
+
+    One row per named id: `kind` is organization, customer, product or subscription, `external_id` the text that the id
+    has elsewhere, `preferred_currency` the wallet of usage without one. The row of kind organization with the
+    organization's own id names the organization. `name` and `external_id` are NULL or not blank.
+    """
+    schema, table = (events.schema, DEFAULT_NAMES_TABLE) if name is None else split_name(name, "names_table")
+    return Table(
+        table,
+        MetaData(schema=schema),
+        Column("organization_id", Uuid[UUID](), primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("id", Uuid[UUID](), primary_key=True),
+        Column("external_id", Text),
+        Column("name", Text),
+        Column("preferred_currency", Text),
+    )
+
+
+def names_index(table: Table) -> Index:
+    """The index that finds ids of the same name."""
+    shown = func.coalesce(table.c.name, table.c.external_id)
+    return Index(f"{table.name}_shown", table.c.organization_id, table.c.kind, func.md5(shown))
+
+
+def split_name(name: str, parameter: str = "table") -> tuple[str | None, str]:
     """`schema.table` as (schema, table); `table` as (None, table)."""
     schema, dot, table = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not _is_name(table) or (dot and not _is_name(schema)):
-        raise ConfigurationError(f"table: {validators.shorten(name)} is not a table name; write name or schema.name")
+        raise ConfigurationError(
+            f"{parameter}: {validators.shorten(name)} is not a table name; write name or schema.name"
+        )
     return schema or None, table
 
 

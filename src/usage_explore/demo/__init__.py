@@ -1,13 +1,14 @@
 """Demo data: realistic usage of three fictional organizations; each day is a pure function of (seed, day).
 
-`append` adds missing events, `incidents` lists the incidents planted in them, `invoice` writes an invoice for them.
+`create` makes an events table of them, `append` adds missing ones, and `fill` shows how far that is; `incidents` lists
+the incidents planted in them, `invoice` writes an invoice for them.
 """
 
 from __future__ import annotations
 
 from usage_explore.demo.business import ORGANIZATIONS
 from usage_explore.demo.events import EVENTS_PER_DAY
-from usage_explore.demo.loading import DEFAULT_DAYS, DEFAULT_SEED, DemoReport, append, incidents, started
+from usage_explore.demo.loading import DEFAULT_DAYS, DEFAULT_SEED, DemoReport, append, create, incidents, started
 from usage_explore.demo.planted_incidents import Incident
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DemoReport",
     "Incident",
     "append",
+    "create",
     "incidents",
     "started",
 ]

@@ -20,10 +20,14 @@ from psycopg.rows import class_row
 from sqlalchemy import Table
 
 from usage_explore.console import progress_bar
+from usage_explore.db import ddl
 from usage_explore.db.ddl import Connection
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.names import remember
+from usage_explore.db.schema import COLUMNS, names_table
+from usage_explore.demo import fill
 from usage_explore.demo.business import ORGANIZATIONS, TENANTS
 from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
+from usage_explore.demo.names import entries
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.rollup import catalog
@@ -32,8 +36,9 @@ from usage_explore.sql.identifiers import identifier
 
 DEFAULT_SEED = 1
 
-DEFAULT_DAYS = 120
-"""Days of a new demo before the day it is loaded until."""
+DEFAULT_DAYS = 92
+"""Days of a new demo before the day it is loaded until. On every day of a month they hold the whole month before it and
+30 days of history for its checks, two cycles of incidents, and the 30 days before the last 30."""
 
 _MIN_UNTIL, _MAX_UNTIL = datetime(1971, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
 
@@ -126,13 +131,15 @@ def append(
     progress: bool = False,
     force: bool = False,
     per_day: int | None = None,
+    names: Table | None = None,
 ) -> DemoReport:
     """Append the demo events with an `ingested_at` up to `until` (default: the database's clock) that are missing.
 
     The first run begins `days` whole days (1 to 3,660) before the day of `until` in UTC; later runs continue from there
     and ignore `days`. Running up to s and then up to t leaves the same rows as running up to t at once; an `until`
     before the end of what is loaded adds nothing. `seed` and `per_day`, the events of an average day, are by default
-    those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`.
+    those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The names of organizations, customers and
+    products are written to `names`, by default `usage_names` beside the table, if it exists.
 
     Each day of a first run is one transaction. A later run is one transaction as a whole, so that a link that is pinned
     meanwhile shows either none of its rows or all. The connection is committed.
@@ -157,14 +164,17 @@ def append(
             per_day=_chosen("per_day", per_day, stored and stored[1], EVENTS_PER_DAY),
         )
         before = _loaded(connection, demo.key)
+        _write_names(connection, names_table(None, table) if names is None else names)
     first = min(before, default=reach.date() - timedelta(days=days))
-    span = [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
-    missing = [day for day in span if _is_missing(before.get(day), day, reach)]
+    missing = [day for day in _span(first, reach) if _is_missing(before.get(day), day, reach)]
     added: dict[date, int] = {}
-    bar = progress_bar("demo", "days", shown=progress and bool(missing))
+    bar = progress_bar("Demo data", "days", shown=progress and bool(missing))
     with connection.transaction() if before else nullcontext(), bar as show:
         for day in missing:
-            added[day] = _append_day(connection, demo, day, reach)
+            with connection.transaction():
+                fill.announce(connection, len(added), len(missing), first=not before)
+                _lock_ledger(connection)
+                added[day] = _append_day(connection, demo, day, reach)
             show(len(added), len(missing))
     if any(added.values()):
         _vacuum(connection, demo)
@@ -174,6 +184,63 @@ def append(
         first_day=first,
         until=max(reach, *before.values()) if before else reach,
     )
+
+
+@_mapped_errors()
+def create(
+    connection: Connection,
+    table: Table,
+    *,
+    seed: int | None = None,
+    until: datetime | None = None,
+    days: int = DEFAULT_DAYS,
+    progress: bool = False,
+    per_day: int | None = None,
+    names: Table | None = None,
+) -> DemoReport | None:
+    """Create the events table with the demo in it, the same as `append` makes; None if there is a table already.
+
+    One transaction: other sessions see the table when the whole demo is in it, and an interrupted run leaves nothing.
+    The indexes are created after the rows. Arguments and errors are those of `append`.
+    """
+    _check(seed, until, days, per_day)
+    connection.commit()
+    reports: list[DemoReport] = []
+
+    def insert(frozen: bool) -> None:
+        now = _value(connection, sql.SQL("SELECT clock_timestamp()"))
+        reach = (until or now).astimezone(UTC)
+        demo = _Demo(
+            table=catalog.placed(connection, table),
+            key=_key(connection, table),
+            seed=DEFAULT_SEED if seed is None else seed,
+            per_day=EVENTS_PER_DAY if per_day is None else per_day,
+        )
+        _create_ledger(connection)
+        _lock_ledger(connection)
+        _forget(connection, demo.key)
+        first = reach.date() - timedelta(days=days)
+        span = _span(first, reach)
+        events = 0
+        with progress_bar("Demo data", "days", shown=progress) as show:
+            for number, day in enumerate(span):
+                fill.announce(connection, number, len(span), first=True)
+                events += _append_day(connection, demo, day, reach, frozen=frozen)
+                show(number + 1, len(span))
+        fill.announce(connection, len(span), len(span), first=True)
+        reports.append(DemoReport(events=events, days=len(span), first_day=first, until=reach))
+
+    with connection.transaction():
+        names_name = None if names is None else names.fullname
+        if ddl.ensure_schema(connection, table.fullname, names_table_name=names_name, fill=insert):
+            _write_names(connection, names_table(None, table) if names is None else names)
+            connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
+    return reports[0] if reports else None
+
+
+def _write_names(connection: Connection, names: Table) -> None:
+    for tenant, organization in enumerate(TENANTS):
+        remember(connection, names, organization.id, entries(tenant))
 
 
 def incidents(connection: Connection) -> list[Incident]:
@@ -250,34 +317,42 @@ def _is_missing(loaded_until: datetime | None, day: date, until: datetime) -> bo
     return loaded_until is None or loaded_until < min(until, complete_at(day))
 
 
-def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime) -> int:
-    """Append the day's events that have arrived since the last run; returns their number."""
-    with connection.transaction():
-        _lock_ledger(connection)
-        since = _loaded(connection, demo.key).get(day)
-        if not _is_missing(since, day, until):
-            return 0
-        seen = -1 if since is None else _microseconds(since)
-        added = total = 0
-        catalog.lock(connection, demo.table)  # a rollup made concurrently would lack these rows
-        has_rollup = catalog.exists(connection, demo.table)
-        copy_in = sql.SQL("COPY {} ({}) FROM STDIN").format(demo.name, sql.SQL(", ").join(map(sql.Identifier, COLUMNS)))
-        for tenant in range(len(TENANTS)):
-            rows = whole_day(demo.seed, day, tenant, demo.per_day)
-            rows = rows[rows["ingested_at"] <= _microseconds(until)]
-            fresh = rows[rows["ingested_at"] > seen]
-            if len(fresh):
-                with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
-                    copy.write("".join(copy_lines(fresh, tenant)))
-                if has_rollup:  # events that arrived between two runs may be before its watermark
-                    first, last = (_instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max() + 1))
-                    rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
-            if tenant == MAIN:
-                for incident in planted(demo.seed, day, rows, until):
-                    _record_incident(connection, demo.key, incident)
-            added += len(fresh)
-            total += len(rows)
-        record_day(connection, demo.key, day, seed=demo.seed, per_day=demo.per_day, until=until, events=total)
+def _span(first: date, reach: datetime) -> list[date]:
+    return [first + timedelta(days=number) for number in range((reach.date() - first).days + 1)]
+
+
+def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime, *, frozen: bool = False) -> int:
+    """Append the day's events that have arrived since the last run; returns their number.
+
+    `frozen` is for a table that was created in the same transaction. Belongs into a transaction that locks the ledger.
+    """
+    since = _loaded(connection, demo.key).get(day)
+    if not _is_missing(since, day, until):
+        return 0
+    seen = -1 if since is None else _microseconds(since)
+    added = total = 0
+    catalog.lock(connection, demo.table)  # a rollup made concurrently would lack these rows
+    has_rollup = catalog.exists(connection, demo.table)
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+    copy_in = sql.SQL("COPY {} ({}) FROM STDIN{}").format(
+        demo.name, columns, sql.SQL(" WITH (FREEZE)" if frozen else "")
+    )
+    for tenant in range(len(TENANTS)):
+        rows = whole_day(demo.seed, day, tenant, demo.per_day)
+        rows = rows[rows["ingested_at"] <= _microseconds(until)]
+        fresh = rows[rows["ingested_at"] > seen]
+        if len(fresh):
+            with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
+                copy.write("".join(copy_lines(fresh, tenant)))
+            if has_rollup:  # events that arrived between two runs may be before its watermark
+                first, last = (_instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max() + 1))
+                rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
+        if tenant == MAIN:
+            for incident in planted(demo.seed, day, rows, until):
+                _record_incident(connection, demo.key, incident)
+        added += len(fresh)
+        total += len(rows)
+    record_day(connection, demo.key, day, seed=demo.seed, per_day=demo.per_day, until=until, events=total)
     return added
 
 

@@ -16,7 +16,8 @@ import psycopg
 from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
-from usage_explore.db.schema import events_table
+from usage_explore.db.names import is_readable
+from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
 from usage_explore.doctor.finding import Finding
 from usage_explore.query import buckets
@@ -61,7 +62,13 @@ _CHECKS = (
 )
 
 
-def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequence[str] = ()) -> list[Finding]:
+def examine(
+    url: str,
+    table_name: str,
+    statement_timeout: timedelta,
+    zones: Sequence[str] = (),
+    names_table_name: str | None = None,
+) -> list[Finding]:
     """All findings about the database at `url` and its table or view, in the order of the checks.
 
     `zones` are IANA names of time zones whose days the rollup should serve. Nothing is written. Each statement is
@@ -80,10 +87,29 @@ def examine(url: str, table_name: str, statement_timeout: timedelta, zones: Sequ
         findings.append(table.present(examined))
         fits = not misfits(examined) and examined.readable
         served = _Check("rollup", partial(_rollup, zones=zones), fitting=True)
-        for check in (*_CHECKS, served):
+        named = _Check("names", partial(_names, table_name=table_name, names_table_name=names_table_name))
+        for check in (*_CHECKS, served, named):
             if fits or not check.fitting:
                 findings += _run(check, connection, examined)
     return findings
+
+
+def _names(
+    connection: Connection, examined: Relation, *, table_name: str, names_table_name: str | None
+) -> list[Finding]:
+    """A warning if the directory of names does not fit, or the one that is named may not be read or is missing."""
+    directory = names_table(names_table_name, events_table(table_name))
+    existing = relation(connection, directory.fullname)
+    if is_readable(connection, directory) or (names_table_name is None and not (existing and existing.readable)):
+        return []
+    if existing is None:
+        message, fix = "does not exist", "run `usage-explore init`, or correct --names-table"
+    elif not existing.readable:
+        message, fix = "may not be read", f"GRANT SELECT ON {existing.sql_name} TO CURRENT_USER;"
+    else:
+        message = "has other columns"
+        fix = "Make a view with organization_id, id (uuid), kind, external_id, name, preferred_currency (text)."
+    return [Finding("names", "warning", f"{directory.fullname} {message}, so ids are shown without names", fix)]
 
 
 def _connected(url: str, statement_timeout: timedelta) -> tuple[timeouts.Connection, dict[str, int | None]]:

@@ -15,6 +15,7 @@ from usage_explore.charts.style import SHORT_NUMBER, Palette, configured, theme
 from usage_explore.errors import Fault, QueryError
 from usage_explore.explain.result import EVERYTHING_ELSE, Cell, Part
 from usage_explore.formatting import exact, percent, short_ids, signed
+from usage_explore.names import NO_NAMES, Names
 from usage_explore.query.queries import METRICS
 
 _BAR_HEIGHT, _BAR_GAP = 16, 14
@@ -38,22 +39,23 @@ def chart(
     metric: str,
     description: str,
     *,
+    names: Names = NO_NAMES,
     dark: bool = False,
     width: int | Literal["container"] = "container",
     sentence: bool = True,
 ) -> alt.LayerChart:
     """One bar per cell, to the right for an increase and to the left for a decrease, then a grey one for the rest.
 
-    The exact contribution, the share and the cell's values are written above each bar, ids by their first eight digits;
-    the tooltip has whole ids, and the values before and after. `description` is read out by screen readers, and is the
-    title if `sentence`.
+    The exact contribution, the share and the cell's values are written above each bar, ids by their names, else by
+    their first eight digits; the tooltip has whole ids without a name, and the values before and after. `description`
+    is read out by screen readers, and is the title if `sentence`.
 
     Raises `QueryError`, naming `metric`, for changes beyond what a chart can draw: 1E-290 to 1E+290.
     """
     look = theme(dark)
     _check_drawable([*cells, rest])
     max_characters = _LABEL_CHARACTERS if width == "container" else max(20, width // 7)
-    parts: list[tuple[Part, str]] = [*((cell, cell.label) for cell in cells), (rest, EVERYTHING_ELSE)]
+    parts: list[tuple[Part, str]] = [*((cell, names.in_text(cell.label)) for cell in cells), (rest, EVERYTHING_ELSE)]
     rows = [_row(index, part, label, look, max_characters) for index, (part, label) in enumerate(parts)]
     label_lines = max(len(row["lines"]) for row in rows)
     for row in rows:  # shorter labels end at their bars, too

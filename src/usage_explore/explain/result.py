@@ -6,7 +6,7 @@ No event is in two cells. `build_parts` makes the parts from the sums of the dat
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Context, Decimal
 from functools import cached_property
@@ -18,6 +18,8 @@ from usage_explore.decimals import Number, decimal_context, difference, exact_su
 from usage_explore.errors import NotExact
 from usage_explore.explain.spans import Span, words
 from usage_explore.formatting import counted, data_value, exact, percent, signed
+from usage_explore.names import NO_NAMES, Names
+from usage_explore.query.base import filtered_ids
 from usage_explore.query.describe import describe, group_name, measure_name
 from usage_explore.query.filters import DIMENSION, GROUPS, ID_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -273,7 +275,8 @@ class Explanation:
     `query` is the query as it took effect, over the window explained, `after`; `before` is the window it is compared
     with. Against an `expected` number, the amount of a part before is its share of that number, in proportion to its
     amount in the window before. The contributions of `cells`, ranked by size, and of `rest` add up to the total's
-    exactly. `groups` are the groups searched, `notes` the limits of the search, in sentences.
+    exactly. `groups` are the groups searched, `notes` the limits of the search, in sentences; `names` has the names of
+    the ids in cells and filters.
     """
 
     query: AggregateQuery
@@ -285,6 +288,7 @@ class Explanation:
     rest: Part
     groups: tuple[str, ...]
     notes: tuple[str, ...]
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
 
     @property
     def change(self) -> Number:
@@ -313,21 +317,23 @@ class Explanation:
         more = len(parts) - _MAX_CELLS_IN_SENTENCE
         if more > 0:
             parts = [*parts[:_MAX_CELLS_IN_SENTENCE], counted(more, "smaller part")]
-        return f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else."
+        return self.names.in_text(f"{change}: {'; '.join(parts)}; {signed(self.rest.contribution)} everything else.")
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row per cell, ranked, then one for everything else.
 
-        Columns: `label` (str); `before`, `after`, `contribution` (object: `Decimal`; int64 for counts without an
-        expected number); `share` (object: `Decimal` or None); `is_new`, `is_gone` (bool).
+        Columns: `label` (str, with the names of ids); `before`, `after`, `contribution` (object: `Decimal`; int64 for
+        counts without an expected number); `share` (object: `Decimal` or None); `is_new`, `is_gone` (bool).
         """
         import pandas as pd
 
         parts: list[Part] = [*self.cells, self.rest]
         number = "int64" if self.query.metric == "count" and self.expected is None else "object"
         columns: dict[str, Any] = {
-            "label": pd.Series([*(cell.label for cell in self.cells), EVERYTHING_ELSE], dtype="str"),
+            "label": pd.Series(
+                [*(self.names.in_text(cell.label) for cell in self.cells), EVERYTHING_ELSE], dtype="str"
+            ),
             "before": pd.Series([part.before for part in parts], dtype=number),
             "after": pd.Series([part.after for part in parts], dtype=number),
             "contribution": pd.Series([part.contribution for part in parts], dtype=number),
@@ -338,7 +344,7 @@ class Explanation:
         return pd.DataFrame(columns)
 
     def __repr__(self) -> str:
-        return f"<Explanation: {self.sentence} {describe(self.query, whole_seconds=True)}>"
+        return f"<Explanation: {self.sentence} {self.names.in_text(describe(self.query, whole_seconds=True))}>"
 
     def _repr_html_(self) -> str:
         texts = self.frame.assign(
@@ -350,7 +356,12 @@ class Explanation:
         """The contributions as ranked bars; see `usage_explore.explain.chart.chart` for the options."""
         from usage_explore.explain import chart as explanation
 
-        return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, **options)
+        return explanation.chart(self.cells, self.rest, self.query.metric, self.sentence, names=self.names, **options)
+
+    def ids(self) -> list[tuple[str, str]]:
+        """(column, id) of every id in the cells and filters."""
+        pairs = (pair for cell in self.cells for pair in (*cell.where, *cell.without, *cell.always))
+        return [*filtered_ids(self.query), *((group, value) for group, value in pairs if group in ID_COLUMNS and value)]
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation for JSON: decimals and times as text."""

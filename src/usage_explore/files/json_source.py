@@ -12,10 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from usage_explore.errors import LoadError
 from usage_explore.files.containers import READ_ERRORS, Content
-from usage_explore.files.encodings import label
 from usage_explore.files.exact_json import decode_at
 from usage_explore.files.sources import MAX_ROW_BYTES, Record, paths
-from usage_explore.files.text_sources import NOT_UTF_8, TextSource
+from usage_explore.files.text_sources import NOT_UTF_8, TextSource, label
 from usage_explore.files.values import InvalidValue, quoted
 
 LISTS = ("data", "results", "items", "records", "value")

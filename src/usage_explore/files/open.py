@@ -1,21 +1,21 @@
-"""Open a file of records: its format, encoding and delimiter are detected from its content."""
+"""Open a file of records, or standard input: format, encoding and delimiter are detected from the content."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Self
 
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.files.containers import Content, directory, is_workbook
-from usage_explore.files.encodings import as_utf_8, detect, is_binary
+from usage_explore.files.containers import Content, directory, is_workbook, spooled
 from usage_explore.files.exact_json import decode_at
 from usage_explore.files.json_source import JsonSource
 from usage_explore.files.sources import MAX_ROW_BYTES, Source
-from usage_explore.files.standard_input import STANDARD_INPUT, StandardInput
-from usage_explore.files.text_sources import CsvSource, JsonLinesSource
+from usage_explore.files.text_sources import CsvSource, JsonLinesSource, as_utf_8, detect, is_binary
 
 KINDS = {
     # format -> its name in messages
@@ -258,3 +258,41 @@ def _is_whole(line: str) -> bool:
         return decode_at(line, 0, lenient=True)[1] == len(line)
     except (json.JSONDecodeError, RecursionError, ValueError):
         return False
+
+
+STANDARD_INPUT = Path("-")
+"""The path that means standard input."""
+
+
+class StandardInput:
+    """A private temporary file (mode 0600) with all of standard input, deleted by `close`.
+
+    `open_source` takes it any number of times. Raises `LoadError` where there is no input, or the disk is nearly full.
+    """
+
+    path = Path("<stdin>")
+    """Its name in messages."""
+
+    def __init__(self, stream: IO[bytes] | None = None) -> None:
+        self._resources = ExitStack()
+        stream = stream or (sys.stdin.buffer if sys.stdin else None)
+        if stream is None or stream.isatty():
+            raise LoadError(
+                f"{self.path}: is a terminal; pipe a file into it, like: cat usage.csv | usage-explore load -"
+            )
+        with self._resources:
+            try:
+                self.file = spooled(stream, self._resources, self.path)
+            except OSError as error:
+                raise LoadError(f"{self.path}: cannot be copied: {error.strerror or error}") from error
+            self._resources = self._resources.pop_all()
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

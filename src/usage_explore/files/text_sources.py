@@ -1,19 +1,19 @@
-"""CSV and JSON Lines files, in any text encoding, plain or in a gzip or ZIP container."""
+"""CSV and JSON Lines files, in any text encoding: delimiter and encoding are detected from their first bytes."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from usage_explore.errors import LoadError
+from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import READ_ERRORS, START_BYTES, Content
-from usage_explore.files.delimiters import DELIMITERS, delimiter_named, detect_delimiter, separator_line
-from usage_explore.files.encodings import as_utf_8, detect, label
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
 from usage_explore.files.values import InvalidValue
@@ -160,6 +160,7 @@ class CsvSource(TextSource):
         own only after an even number of quotes in the row.
         """
         before = self._patterns.before_quoted_empty
+        before_and_after = before + self._delimiter
         while (read := self._read_line())[0]:
             line, error = read
             if self.line_number == 1 and separator_line(line) == self._delimiter:
@@ -178,7 +179,11 @@ class CsvSource(TextSource):
                 self._row_errors.append(f"line {self.line_number:,} {error}")
             quotes = line.count('"')
             if quotes:
-                if before in line or line.startswith('""'):
+                if (
+                    before_and_after in line
+                    or line.startswith('""')
+                    or (before in line and line.rstrip("\r\n").endswith(before))
+                ):
                     line = self._mark(line)
                 self._row_quotes += quotes
             yield line
@@ -274,3 +279,169 @@ class JsonLinesSource(TextSource):
                 yield self.line_number, value, None
             else:
                 yield self.line_number, None, "is JSON, but not an object; write one object per line"
+
+
+DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}
+"""Delimiter -> its name in a description; of several that fit alike, the first is taken."""
+
+_NAMES = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "pipe": "|", "space": " "}
+
+_SAMPLED_ROWS = 20
+
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\r\n"])"?\r?\n?')
+"""A first line in which Excel names the delimiter: sep=;"""
+
+
+def delimiter_named(name: str) -> str:
+    """The delimiter as one character; it may be named: "tab". Raises `ConfigurationError` for what cannot be one."""
+    delimiter = _NAMES.get(name.lower(), name)
+    if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum():
+        raise ConfigurationError(
+            f"delimiter: {name!r} is not a delimiter; name one character, like ';', or comma, tab, semicolon, pipe"
+        )
+    return delimiter
+
+
+def separator_line(line: str) -> str | None:
+    """The delimiter that a line "sep=;" names, else None."""
+    match = _SEPARATOR_LINE.fullmatch(line)
+    return match[1] if match else None
+
+
+def detect_delimiter(start: str, *, is_cut: bool) -> str:
+    """The delimiter that gives header and rows the same number of fields, of at least two; quotes are respected.
+
+    Where rows differ, the delimiter that gives most rows the header's number of fields, then the one that gives the
+    most fields. A comma where there is one column. `start` is the text at the file's start; `is_cut` says that the file
+    goes on.
+    """
+    if is_cut and (end := start.rfind("\n") + 1):
+        start = start[:end]
+    lines = start.splitlines(keepends=True)
+    if lines and (named := separator_line(lines[0])):
+        return named
+    best, best_score = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        width, fitting = _widths(start, delimiter)
+        if width > 1 and (fitting, width) > best_score:
+            best, best_score = delimiter, (fitting, width)
+    return best
+
+
+def _widths(start: str, delimiter: str) -> tuple[int, float]:
+    """The number of fields of the header, and the share of the rows that have as many; 1 where there are no rows."""
+    widths: list[int] = []
+    try:
+        rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter)
+        widths.extend(len(row) for row in islice((row for row in rows if row), _SAMPLED_ROWS + 1))
+    except csv.Error:
+        pass  # a field beyond the limit; the rows before it say enough
+    if not widths:
+        return 0, 0.0
+    header, *rest = widths
+    return header, sum(width == header for width in rest) / len(rest) if rest else 1.0
+
+
+ENCODINGS = (
+    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
+    *(f"cp{number}" for number in (437, 850, 932, 949, 950, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258)),
+    *(f"iso8859-{number}" for number in (*range(1, 12), *range(13, 17))),
+    *("mac-roman", "koi8-r", "koi8-u", "shift_jis", "euc_jp", "euc_kr", "gb18030", "big5"),
+)
+"""Encodings that can be named; "latin-1" and other aliases that Python knows mean one of these."""
+
+_BYTE_ORDER_MARKS = (
+    # first bytes -> encoding; UTF-32 before UTF-16, whose mark it begins with
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+
+_BINARY = re.compile("[\0-\x08\x0e-\x19\x1b-\x1f]")
+"""Control characters that text does not have; 1A ends files of old systems."""
+
+_READ_BYTES = 64 * 1024
+
+
+def canonical(name: str) -> str:
+    """The encoding's name in `ENCODINGS`. Raises `ConfigurationError` for another one."""
+    try:
+        known = codecs.lookup(name).name
+    except (LookupError, ValueError):
+        known = ""
+    for encoding in ENCODINGS:
+        if known == codecs.lookup(encoding).name:
+            return encoding
+    if known == "utf-8-sig":
+        return "utf-8"
+    raise ConfigurationError(
+        f"encoding: {name!r} is none that text files have; name one of utf-8, utf-16, cp1252 (Windows, Western"
+        " Europe), latin-1, cp1250, cp1251, shift_jis, gb18030, …"
+    )
+
+
+def detect(start: bytes, named: str | None = None) -> str:
+    """The encoding of a text file by its first bytes: a byte order mark, or the NULs that UTF-16 has in ASCII text.
+
+    Else it is UTF-8. `named` is the encoding that the user names. Raises `ConfigurationError` where a byte order mark
+    says another.
+    """
+    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    if named is not None:
+        encoding = canonical(named)
+        if marked and marked != encoding and not marked.startswith(f"{encoding}-"):
+            raise ConfigurationError(
+                f"encoding: the file begins with the byte order mark of {marked}, so it is not {encoding}; leave out"
+                " --encoding"
+            )
+        return marked or encoding
+    return marked or _utf_16(start) or "utf-8"
+
+
+def _utf_16(start: bytes) -> str | None:
+    """UTF-16 without a mark: more than a quarter of the bytes of one parity are NULs, none of the other."""
+    even, odd = start[::2], start[1::2]
+    for nulls, others, encoding in ((odd, even, "utf-16-le"), (even, odd, "utf-16-be")):
+        if nulls.count(0) * 4 > len(nulls) and not others.count(0):
+            return encoding
+    return None
+
+
+def label(encoding: str) -> str:
+    """The encoding in a description: "UTF-16"."""
+    return encoding.upper().removesuffix("-LE").removesuffix("-BE")
+
+
+def is_binary(text: str) -> bool:
+    """Whether decoded text has more control characters than the damaged rows of a text file: 2%, and more than 4."""
+    return len(_BINARY.findall(text)) > max(4, len(text) // 50)
+
+
+def as_utf_8(stream: BinaryIO, encoding: str) -> BinaryIO:
+    """The stream in UTF-8. What the encoding does not allow becomes bytes that UTF-8 does not allow, in its line."""
+    return stream if encoding == "utf-8" else io.BufferedReader(_Utf8(stream, encoding), _READ_BYTES)
+
+
+class _Utf8(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        errors = "surrogatepass" if encoding.startswith("utf") else "surrogateescape"
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._pending = memoryview(b"")
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._pending and not self._ended:
+            part = self._stream.read(_READ_BYTES)
+            self._ended = not part
+            text = self._decoder.decode(part, self._ended)
+            self._pending = memoryview(text.encode("utf-8", "surrogatepass"))
+        count = min(len(target), len(self._pending))
+        target[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count

@@ -62,7 +62,11 @@ def uuid_text(raw: object) -> str:
     if type(raw) is str:
         text = raw.strip()
         if _HEX.fullmatch(text):
-            return text.lower() if len(text) == 36 else str(UUID(text))
+            text = text.lower()
+            if len(text) != 36:
+                text = text.replace("-", "")
+                text = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+            return text
     elif isinstance(raw, UUID):
         return str(raw)
     elif isinstance(raw, bytes) and len(raw) == 16:

@@ -46,8 +46,8 @@ MAX_DOUBLE_DIGITS = 17
 """Digits that a double needs at most; a number with more was not written from one, and is taken as it is."""
 
 _LISTED_SHEETS = 20
-_DATA, _ROW, _CELL, _VALUE, _FORMULA, _INLINE = (
-    f"{{{SHEET_MAIN_NS}}}{tag}" for tag in ("sheetData", "row", "c", "v", "f", "is")
+_DATA, _ROW, _CELL, _VALUE, _FORMULA, _INLINE, _TEXT = (
+    f"{{{SHEET_MAIN_NS}}}{tag}" for tag in ("sheetData", "row", "c", "v", "f", "is", "t")
 )
 _NUMBER = re.compile(
     r"(?P<integer>[+-]?[0-9]{1,400})|[+-]?(?P<digits>[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII
@@ -107,7 +107,11 @@ class _Cells:
             raise _Unreadable(f"is the spreadsheet error {(stored or '')[:20]}")
         if kind == "inlineStr":
             inline = cell.find(_INLINE)
-            return None if inline is None else json_text(Text.from_tree(inline).content)
+            if inline is None:
+                return None
+            runs = list(inline)
+            is_plain = len(runs) == 1 and runs[0].tag == _TEXT
+            return json_text((runs[0].text or "") if is_plain else Text.from_tree(inline).content)
         if not stored:
             if cell.find(_FORMULA) is not None and not (kind == "str" and stored is not None):
                 raise _Unreadable("is a formula without a stored result; open the file in Excel and save it again")

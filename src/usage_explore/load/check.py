@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -17,15 +18,16 @@ from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
+from usage_explore.files.open import STANDARD_INPUT, StandardInput
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, listed
-from usage_explore.load.column_names import listed_columns
-from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.column_check import listed_columns
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.report import Fault, FaultCounter, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import LoadOptions, Prepared, prepare
+from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
 
 MAX_EXAMPLE_ROWS = 3
 """Rows of the file that are shown as the events they become."""
@@ -115,19 +117,24 @@ def check_file(
     `show(done, total)` is called now and then. Raises `LoadError` for a file that cannot be read, and
     `ConfigurationError` for faulty options.
     """
-    path, given = Path(path), options or LoadOptions()
-    file = prepare(path, given)
+    with ExitStack() as inputs:
+        return _checked(input_file(path, inputs), options or LoadOptions(), proposals, show)
+
+
+def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, show: ShowProgress) -> FileCheck:
+    file = prepare(input_, given)
     mapper = _mapper(file)
     proposal = _proposal(file, mapper) if proposals else Proposal(options=given, reasons={})
     if proposal.reasons:
-        file = prepare(path, proposal.options)
+        file = prepare(input_, proposal.options)
         mapper = _mapper(file)
-    with file.options.open(path) as source:
-        format_ = getattr(source, "description", "") or type(source).__name__.removesuffix("Source")
+    with file.options.open(input_) as source:
+        format_ = source.description
+    shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     placeholders = [f"--map {column}=COLUMN" for column in missing]
     checked = FileCheck(
-        path=path,
+        path=file.path,
         format=format_,
         preset=file.preset,
         names=file.names,
@@ -135,7 +142,7 @@ def check_file(
         dimensions=_dimensions(file, mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=" ".join([command(path, file.options), *placeholders]),
+        command=" ".join([command(shown, file.options), *placeholders]),
         missing=missing,
     )
     if missing:
@@ -231,7 +238,7 @@ class _Count:
         examples: list[tuple[int, Mapping[str, str | None]]] = []
         shown: set[int] = set()
         read = rejected = 0
-        with self._file.options.open(self._file.path) as source:
+        with self._file.options.open(self._file.file) as source:
             source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
             faults = FaultCounter(source.path, source.unit)
             for read, (line, record, reason) in enumerate(source, 1):

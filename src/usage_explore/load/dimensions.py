@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from usage_explore.files.exact_json import dumps, loads, loads_object
@@ -46,6 +46,10 @@ class DimensionReader:
         self._keep = keep
         self._flatten = flatten
         self._null = null
+
+    def reads_none_of(self, names: Iterable[str]) -> bool:
+        """Whether none of the columns becomes a dimension."""
+        return not (self._tags or self._tag_columns or self._keep) and self._used.issuperset(names)
 
     def text(self, record: Mapping[str, Any], own: str | None) -> str:
         """The dimensions as JSON text. `own` is that of the column `dimensions`. Raises `InvalidValue`."""

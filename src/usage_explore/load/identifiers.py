@@ -6,6 +6,7 @@ from collections.abc import Callable
 from uuid import UUID, uuid5
 
 from usage_explore.files.values import InvalidValue, plain_text, uuid_text
+from usage_explore.names import kind_of
 
 NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
 """Namespace of the UUIDv5s made from ids that are text. Stored ids and links depend on it: do not change it."""
@@ -18,11 +19,6 @@ LOCAL_NAME = "local"
 
 _MAX_CACHED_IDS = 100_000
 """Ids of a column whose UUID is remembered."""
-
-
-def kind_of(column: str) -> str:
-    """The kind of an id column: "customer" of customer_id."""
-    return column.removesuffix("_id")
 
 
 class Identifiers:

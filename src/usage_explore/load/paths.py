@@ -9,9 +9,6 @@ from typing import Any
 from usage_explore.files.exact_json import loads, loads_object
 from usage_explore.files.values import InvalidValue
 
-MAX_PATH_KEYS = 4
-"""Keys of a dotted path that is taken for a column."""
-
 _TOTAL = re.compile(r"(?i)total_?(.*)|(.*?)_?total")
 
 
@@ -74,22 +71,3 @@ def is_total(name: str, names: Iterable[str]) -> bool:
         return False
     unit = (match[1] or match[2] or "").lower()
     return any(other != name and not _TOTAL.fullmatch(other) and other.lower().endswith(unit) for other in names)
-
-
-def sample_names(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The columns of records without a header: their keys, and dotted paths of at most `MAX_PATH_KEYS` keys.
-
-    Objects in lists count too: "results.amount.value".
-    """
-    names: dict[str, None] = {}
-
-    def add(value: Mapping[str, Any], prefix: str, keys: int) -> None:
-        for name, item in value.items():
-            names[prefix + name] = None
-            inner = item[0] if isinstance(item, list) and item else item
-            if isinstance(inner, Mapping) and keys < MAX_PATH_KEYS:
-                add(inner, f"{prefix}{name}.", keys + 1)
-
-    for record in records:
-        add(record, "", 1)
-    return tuple(names)

@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from usage_explore.files.values import InvalidValue, uuid_text
-from usage_explore.load.column_names import synonym
+from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.paths import member
 from usage_explore.load.readers import TimeReader, number_reader

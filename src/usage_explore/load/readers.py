@@ -136,6 +136,8 @@ class TimeReader:
     def read(self, raw: object) -> str:
         """The instant as text. Raises `InvalidValue`."""
         if type(raw) is str:
+            if self._format is None and _EXACT_ISO.fullmatch(raw):
+                return _exact(raw)
             text, counters = self._text(raw)
             if counters:
                 self.counts.update(counters)
@@ -164,13 +166,6 @@ class TimeReader:
 
     def _read_text(self, raw: str) -> tuple[str, list[str]]:
         counters: list[str] = []
-        if self._format is None and _EXACT_ISO.fullmatch(raw):
-            try:
-                return _in_range(datetime.fromisoformat(raw), raw), counters
-            except (ValueError, OverflowError) as error:
-                if isinstance(error, InvalidValue):
-                    raise
-                raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
         text = raw.strip()
         try:
             instant = self._by_format(text, raw, counters) if self._format else self._by_shape(text, raw, counters)
@@ -279,6 +274,18 @@ class TimeReader:
         """Whether a time's order of day and month has to be known."""
         match = _NUMERIC.fullmatch(raw.strip()) if type(raw) is str else None
         return match is not None and match[2] != "." and not self._format
+
+
+def _exact(raw: str) -> str:
+    """The instant of a time in the form `_EXACT_ISO`. Raises `InvalidValue`."""
+    try:
+        instant = datetime.fromisoformat(raw)
+    except ValueError as error:
+        raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
+    if raw[-1] == "Z" and "1970" <= raw[:4] < "2200":
+        end = 26 if instant.microsecond else 19
+        return f"{raw[:10]}T{raw[11:-1][: end - 11]:0<{8 if end == 19 else 15}}+00:00"
+    return _in_range(instant, raw)
 
 
 def _hour(hour: str | None, half: str | None) -> str | None:

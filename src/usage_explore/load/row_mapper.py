@@ -3,87 +3,40 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from usage_explore.db.schema import COLUMNS
-from usage_explore.decimals import difference, exact_product, plain, total
+from usage_explore.decimals import difference, plain
 from usage_explore.errors import LoadError
-from usage_explore.files.exact_json import dumps, loads_object
+from usage_explore.files.exact_json import loads_object
 from usage_explore.files.values import (
     InvalidValue,
-    code_text,
-    idempotency_key_text,
     metric_key_text,
     number_text,
     plain_text,
-    time_text,
-    uuid_text,
 )
-from usage_explore.formatting import counted, listed
-from usage_explore.load.column_names import like, listed_columns, synonym
+from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
-from usage_explore.load.identifiers import LOCAL_NAME, Identifiers, kind_of
+from usage_explore.load.fields import READERS, Field
+from usage_explore.load.identifiers import LOCAL_NAME, Identifiers
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
-from usage_explore.load.paths import amounts, exploded, is_total, member
+from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.readers import TimeReader, is_number, number_reader
+from usage_explore.load.report import notes
+from usage_explore.names import kind_of
 
 Row = list[str | None]
 """Text for every documented column in order; None is null, in id, ingested_at and idempotency_key the default."""
 
 Problems = list[tuple[str, str]]
 """(column, reason) for every value of a record that cannot be loaded."""
-
-
-class Reader(NamedTuple):
-    """How a documented column is read: the kind of value, the function that reads it, whether it is required."""
-
-    kind: str
-    read: Callable[[object], str]
-    required: bool = False
-
-
-def _dimensions(raw: object) -> str:
-    return _dimensions_text(raw) if type(raw) is str else dumps(loads_object(raw))
-
-
-@lru_cache(maxsize=4096)
-def _dimensions_text(text: str) -> str:
-    return dumps(loads_object(text))
-
-
-READERS: Mapping[str, Reader] = {
-    "id": Reader("uuid", uuid_text),
-    "organization_id": Reader("id", uuid_text, required=True),
-    "customer_id": Reader("id", uuid_text, required=True),
-    "product_id": Reader("id", uuid_text),
-    "subscription_id": Reader("id", uuid_text),
-    "metric_key": Reader("text", metric_key_text, required=True),
-    "price_key": Reader("text", code_text),
-    "quantity": Reader("number", number_text, required=True),
-    "timestamp": Reader("time", time_text, required=True),
-    "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("text", idempotency_key_text),
-    "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("text", code_text),
-    "wallet_currency": Reader("text", code_text),
-    "dimensions": Reader("object", _dimensions),
-}
-"""The documented columns, in order."""
-
-
-def _currency(raw: object) -> str:
-    """A currency code in capitals, as some APIs write usd."""
-    return code_text(raw).strip().upper()
 
 
 _PLACES = {column: place for place, column in enumerate(COLUMNS)}
@@ -101,32 +54,6 @@ _METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATIO
     )
 )
 _REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
-
-
-class Field(NamedTuple):
-    """A documented column of the events: its sources in the file, each with the function that reads its values.
-
-    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
-    """
-
-    column: str
-    place: int
-    readers: tuple[tuple[str, Callable[[object], str]], ...]
-    keeps_empty_text: bool
-    null: frozenset[str]
-
-    def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
-        """The first of the sources that has a value in the record, with its reader and the value."""
-        for source, read in self.readers:
-            raw = record.get(source)
-            if raw is None and ("." not in source or (raw := member(record, source)) is None):
-                continue
-            if raw == "" and not self.keeps_empty_text:
-                continue
-            if self.null and type(raw) is str and raw.strip() in self.null:
-                continue
-            return source, read, raw
-        return None
 
 
 class RowMapper:
@@ -175,15 +102,19 @@ class RowMapper:
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
         self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
-        self._cost_factors = [self._factor(factor) for factor in mapping.cost_factors]
-        self._cost_plus = self.resolved(mapping.cost_plus)
-        self._constant = self._row_of(mapping.constants, "set")
+        factors = [factor if is_number(factor) else self.resolve(factor) or factor for factor in mapping.cost_factors]
+        self._costs = CostReader(
+            [factor if factor in names else Decimal(factor) if is_number(factor) else factor for factor in factors],
+            self.resolved(mapping.cost_plus),
+            self._number_or_none,
+        )
+        self.constant = self._row_of(mapping.constants, "set")
         self._defaults = [
             (column, _PLACES[column], self._row_of({column: text}, "defaults")[_PLACES[column]])
             for column, text in mapping.defaults.items()
             if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
-        self._dimensions = self._dimension_reader()
+        self.dimensions = self._dimension_reader()
         self._required = [
             (column, _PLACES[column])
             for column in _REQUIRED
@@ -193,8 +124,8 @@ class RowMapper:
             self._defaults
             or self._key
             or self._readable
-            or self._cost_factors
-            or self._cost_plus
+            or mapping.cost_factors
+            or mapping.cost_plus
             or self._only_with
             or mapping.explode
             or "external_cost_currency" in mapping.constants
@@ -222,7 +153,7 @@ class RowMapper:
         elif reader.kind == "number":
             read = self._number
         elif column == "external_cost_currency" and column in mapping.columns:
-            read = _currency
+            read = currency_text
         readers = tuple(
             (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
         )
@@ -250,12 +181,6 @@ class RowMapper:
     def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
         """The file's spelling of the sources that it has."""
         return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
-
-    def _factor(self, factor: str) -> str | Decimal:
-        source = self.resolve(factor)
-        if is_number(factor) and factor not in self.names:
-            return Decimal(factor)
-        return source or factor
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -316,32 +241,8 @@ class RowMapper:
             column in self.mapping.stated or (column not in self.mapping.columns and column in self.names)
         )
 
-    def check(self, path: Path) -> None:
-        """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
-        present = dict.fromkeys(self.names)
-        for column, sources in self.mapping.columns.items():
-            if column in self.mapping.stated and not self._is_present(column, sources):
-                raise LoadError(
-                    f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        for source in self.mapping.measures:
-            if source in self.mapping.stated and self.resolve(source) is None:
-                raise LoadError(
-                    f"{path}: has no column {source!r} to measure{like(source, present)}; "
-                    f"it has {listed_columns(present)}"
-                )
-        if missing := self.missing():
-            free = [name for name in present if name not in self.taken()]
-            options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
-            raise LoadError(
-                f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-                f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
-                f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
-                f"{self._misused(missing)}; --check proposes options"
-            )
-
-    def _is_present(self, column: str, sources: Iterable[str]) -> bool:
+    def is_present(self, column: str, sources: Iterable[str]) -> bool:
+        """Whether the file has one of the sources; later rows of a sampled file may have optional ones."""
         if self.sampled and not READERS[column].required:
             return True
         return any(self._in_names(source) for source in sources)
@@ -359,15 +260,6 @@ class RowMapper:
         """The columns of the file that are mapped or measured."""
         sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
         return sources.intersection(self.names)
-
-    def _misused(self, missing: Sequence[str]) -> str:
-        """For a missing column that the file has, but mapped to another: a clause that says to which."""
-        return "".join(
-            f"; its column {column} is mapped to {other}"
-            for column in missing
-            for other, sources in self.sources.items()
-            if column in sources and column in self.names
-        )
 
     @property
     def names_organization(self) -> bool:
@@ -397,6 +289,23 @@ class RowMapper:
         kinds |= dict.fromkeys(self.measures, "number")
         return {source: kind for source, kind in kinds.items() if source in self.names}
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether each row of the file is an event whose columns come from one column of the file at most."""
+        plain_sources = all(len(field.readers) == 1 and field.readers[0][0] in self.names for field in self.fields)
+        return self._is_simple and not self.is_measured and not self.sampled and plain_sources
+
+    def fill(self, columns: list[list[str | None]]) -> bool:
+        """Set the organization of rows without one, as `rows` does; False where a row lacks a required value."""
+        for column, place in self._required:
+            if None not in columns[place]:
+                continue
+            if column != "organization_id" or self._organization is None or not self._has_fallback(column):
+                return False
+            self.counts["without organization"] += columns[place].count(None) * self._is_local
+            columns[place] = [value or self._organization for value in columns[place]]
+        return True
+
     def rows(self, record: Mapping[str, Any]) -> list[Row]:
         """The events of a record; none for a record that is not usage. Raises `InvalidValue`."""
         if self._is_simple and not self.is_measured:
@@ -415,7 +324,7 @@ class RowMapper:
         return raw is None or raw == "" or (type(raw) is str and raw in self.mapping.null_text)
 
     def _row(self, record: Mapping[str, Any]) -> Row:
-        row = self._constant.copy()
+        row = self.constant.copy()
         for field in self.fields:
             value = field.first(record)
             if value is not None:
@@ -431,7 +340,7 @@ class RowMapper:
         for _, place in self._required:
             if row[place] is None:
                 raise InvalidValue("is missing")
-        row[_DIMENSIONS] = self._dimensions.text(record, row[_DIMENSIONS])
+        row[_DIMENSIONS] = self.dimensions.text(record, row[_DIMENSIONS])
         return row
 
     def _complete(self, record: Mapping[str, Any], row: Row) -> None:
@@ -444,10 +353,7 @@ class RowMapper:
             parts = [member(record, source) for source in self._key]
             if not any(map(self._is_empty, parts)):
                 row[_KEY] = "/".join(plain_text(part) for part in parts)
-        if self._cost_factors and row[_COST] is None:
-            row[_COST] = self._product(record)
-        if self._cost_plus:
-            row[_COST] = self._sum(row[_COST], record)
+        row[_COST] = self._costs.cost(row[_COST], record)
         self._set_currency(row)
         for column, sources in self._readable.items():
             id_ = row[_PLACES[column]]
@@ -463,22 +369,6 @@ class RowMapper:
         elif row[_CURRENCY] is None and (currency := self.mapping.defaults.get("external_cost_currency")):
             row[_CURRENCY] = currency
             self.counts["default external_cost_currency"] += 1
-
-    def _sum(self, cost: str | None, record: Mapping[str, Any]) -> str | None:
-        """The cost and what is added to it, such as credits in a list."""
-        parts = [Decimal(text) for source in self._cost_plus for text in map(self._number, amounts(record, source))]
-        if cost is None and not parts:
-            return None
-        return plain(total([Decimal(cost or 0), *parts]))
-
-    def _product(self, record: Mapping[str, Any]) -> str | None:
-        factors = []
-        for factor in self._cost_factors:
-            text = self._number_or_none(member(record, factor)) if isinstance(factor, str) else factor
-            if text is None:
-                return None
-            factors.append(Decimal(text))
-        return plain(exact_product(factors))
 
     def _measured(self, record: Mapping[str, Any], row: Row) -> Iterator[Row]:
         """An event for each measure of the row; the first carries the cost, with quantity 0 where all are zero."""
@@ -573,7 +463,9 @@ class RowMapper:
                 problems.append((_label("quantity", source), str(error).removeprefix(f"(from {source!r}) ")))
         if not problems:
             try:
-                list(self.rows(record))
+                row = self._row(record)
+                if self.is_measured:
+                    list(self._measured(record, row))
             except InvalidValue as error:
                 problems.append(("dimensions", str(error)))
         return problems
@@ -588,46 +480,8 @@ class RowMapper:
 
     def notes(self) -> list[str]:
         """Sentences for the report on what was decided for the rows read."""
-        return list(_notes(self))
+        return list(notes(self))
 
 
 def _label(column: str, source: str) -> str:
     return f"{column} (from {source!r})" if source and source != column else column
-
-
-def _notes(mapper: RowMapper) -> Iterator[str]:
-    counts, mapping = mapper.counts, mapper.mapping
-    for column, times in mapper.times.items():
-        if times.decided_by:
-            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
-        if number := times.counts["dates"]:
-            yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
-        if number := times.counts["local_times"]:
-            yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
-        if number := times.counts["ambiguous"]:
-            yield (
-                f"{counted(number, 'time')} in {column} that the clock of {times.timezone} shows twice or skips, read"
-                " with the offset before the change"
-            )
-        if number := times.counts["truncated"]:
-            yield f"{counted(number, 'time')} in {column} finer than a microsecond; further digits are left out"
-    for column, text in mapping.defaults.items():
-        if column in ("product_id", "metric_key") and not mapper.sources.get(column):
-            continue  # the same for all rows of the file
-        if rows := counts[f"default {column}"]:
-            sources = " or ".join(mapping.columns.get(column, (column,)))
-            yield f"{counted(rows, 'row')} without a value in {sources}: {column} {text}"
-    if rows := counts["skipped"]:
-        yield f"{counted(rows, 'row')} without {listed(mapping.only_with)} skipped, as no usage"
-    if rows := counts["nothing measured"]:
-        yield f"{counted(rows, 'row')} in which every measure is empty or zero"
-    if rows := counts["without organization"]:
-        yield (
-            f"{counted(rows, 'row')} without an organization belong to the organization {LOCAL_NAME!r}; name another"
-            " with --organization-id UUID or --set organization_id=NAME"
-        )
-    if rows := counts["without customer"]:
-        yield (
-            f"{counted(rows, 'row')} without a customer belong to the customer {LOCAL_NAME!r}; name a column with"
-            " --map customer_id=COLUMN"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
@@ -22,25 +21,24 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
-    DatabaseUnavailable,
     LoadError,
-    TableMismatch,
-    UsageExploreError,
 )
-from usage_explore.files.open import open_source
-from usage_explore.files.sources import Source
+from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
+from usage_explore.files.sources import Record, Source, paths
+from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
-from usage_explore.load.faults import Fault, FaultCounter, fault_lines
+from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
+from usage_explore.load.column_check import check_columns
+from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
-from usage_explore.load.paths import exploded, member, sample_names
+from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, FileReport, Rejection
-from usage_explore.load.row_hash import row_hash
-from usage_explore.load.row_mapper import Field, RowMapper
-from usage_explore.load.staging import STAGE, Connection, Stage
+from usage_explore.load.report import MAX_KEPT_REJECTIONS, Fault, FaultCounter, FileReport, Rejection, fault_lines
+from usage_explore.load.row_mapper import Row, RowMapper
+from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
 
@@ -49,9 +47,6 @@ FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
 _KEY = COLUMNS.index("idempotency_key")
 _SAMPLED_ROWS = 100
 """Rows of a file without a header whose members are taken for its columns."""
-
-_PROGRESS_ROWS = 1_000
-"""Rows between two updates of the progress bar."""
 
 _MAX_REJECTED_ROWS = 10_000
 """Rejected rows after which a file is read no further, unless the others are loaded (`skip_bad`)."""
@@ -101,12 +96,9 @@ class LoadOptions:
         """The format of the file itself."""
         return None if self.format == "focus" else self.format
 
-    def open(self, path: Path) -> Source:
+    def open(self, file: Path | StandardInput) -> Source:
         """The file as a stream of records."""
-        given = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
-        open_: Any = open_source
-        source: Source = open_(path, self.kind, **{name: value for name, value in given.items() if value is not None})
-        return source
+        return open_source(file, self.kind, delimiter=self.delimiter, encoding=self.encoding, sheet=self.sheet)
 
     def chosen_preset(self, names: Sequence[str]) -> Preset | None:
         """The preset that is named, or recognized by the file's columns where the mapping does not do without."""
@@ -135,26 +127,26 @@ class LoadOptions:
 class Prepared:
     """A file that was looked into: its columns, the preset and the mapping that fit it."""
 
-    path: Path
+    file: Path | StandardInput
     names: tuple[str, ...]
     sampled: bool
     preset: Preset | None
     mapping: ColumnMapping
     options: LoadOptions
 
+    @property
+    def path(self) -> Path:
+        """The file's name in messages."""
+        return self.file if isinstance(self.file, Path) else self.file.path
+
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
         """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
         mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
-        mapper.check(self.path)
+        check_columns(mapper, self.path)
         for given in mapper.fields:
             if (times := mapper.times.get(given.column)) and times.day_first is None:
                 decide_order(self.path, given.column, times, self.values(given))
         return mapper
-
-    @property
-    def names_organization(self) -> bool:
-        """Whether a column of the file or an option names the organization."""
-        return RowMapper(self.mapping, self.names, None, sampled=self.sampled).names_organization
 
     def values(self, given: Field) -> Iterator[tuple[int, object]]:
         """(line, value) of the column for each row that can be read."""
@@ -165,38 +157,31 @@ class Prepared:
 
     def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read."""
-        with self.options.open(self.path) as source:
+        with self.options.open(self.file) as source:
             for line, record, _ in source:
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
 
 
-def prepare(path: Path, options: LoadOptions) -> Prepared:
+def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
-    with options.open(path) as source:
-        names = source.names
-    sampled = names is None
-    if names is None:
-        names = sample_names(_first_records(path, options))
+    with options.open(file) as source:
+        names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
     if mapping.explode and not sampled and mapping.explode not in names:
         mapping = replace(mapping, explode="")  # a preset that fits CSV exports too
     if mapping.explode:
-        if not any(member(record, mapping.explode) is not None for record in _first_records(path, options)):
+        with options.open(file) as source:
+            first = [record for _, record, _ in islice(source, _SAMPLED_ROWS) if record]
+        if not any(member(record, mapping.explode) is not None for record in first):
             raise LoadError(
-                f"{path}: has no list {mapping.explode!r}, whose items are the rows (preset"
+                f"{source.path}: has no list {mapping.explode!r}, whose items are the rows (preset"
                 f" {preset.name if preset else 'none'})"
             )
-        names = sample_names(_exploded(_first_records(path, options), mapping.explode))
-        sampled = True
-    return Prepared(path=path, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
-
-
-def _first_records(path: Path, options: LoadOptions) -> Iterator[Mapping[str, Any]]:
-    with options.open(path) as source:
-        yield from (record for _, record, _ in islice(source, _SAMPLED_ROWS) if record)
+        names, sampled = paths(_exploded(first, mapping.explode)), True
+    return Prepared(file=file, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
 
 
 def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
@@ -208,7 +193,7 @@ def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mappi
 def load_files(
     connection: Connection,
     table: Table,
-    paths: Iterable[Path | str],
+    files: Iterable[Path | str],
     *,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
@@ -218,7 +203,7 @@ def load_files(
     settle: timedelta = timedelta(minutes=5),
     **options: Any,
 ) -> list[FileReport]:
-    """Load files into the events table, which is made where it is missing.
+    """Load files into the events table, which is made where it is missing; "-" is standard input.
 
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
@@ -239,7 +224,38 @@ def load_files(
         given = LoadOptions(**options)
     except TypeError as error:
         raise ConfigurationError(f"load: {error}") from None
-    files = [prepare(Path(path), given) for path in paths]
+    with ExitStack() as inputs:
+        prepared = [prepare(input_file(path, inputs), given) for path in files]
+        return _load_all(
+            connection,
+            table,
+            prepared,
+            organization_id=organization_id,
+            skip_bad=skip_bad,
+            replace=replace,
+            replace_by=replace_by,
+            progress=progress,
+            settle=settle,
+        )
+
+
+def input_file(path: Path | str, inputs: ExitStack) -> Path | StandardInput:
+    """The file of a path; for "-" standard input, which `inputs` closes."""
+    return inputs.enter_context(StandardInput()) if Path(path) == STANDARD_INPUT else Path(path)
+
+
+def _load_all(
+    connection: Connection,
+    table: Table,
+    files: Sequence[Prepared],
+    *,
+    organization_id: UUID | None,
+    skip_bad: bool,
+    replace: bool,
+    replace_by: Sequence[str],
+    progress: bool | ShowProgress,
+    settle: timedelta,
+) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
         for file in files:
@@ -249,11 +265,11 @@ def load_files(
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
-            with _mapped_errors(file.path, name):
+            with mapped_errors(file.path, name):
                 if not reports:
                     ensure_schema(connection, name)
                     connection.commit()
-                with given.open(file.path) as source, connection.transaction():
+                with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
                     reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
         except (LoadError, DatabaseError) as error:
@@ -261,7 +277,7 @@ def load_files(
                 raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
-        with _mapped_errors(files[-1].path, name):
+        with mapped_errors(files[-1].path, name):
             connection.execute(sql.SQL("ANALYZE {}").format(identifier(table)))
             connection.commit()
     return reports
@@ -275,7 +291,7 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
     if organization is not None:
         return file.mapper(organization)
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    with _mapped_errors(file.path, name):
+    with mapped_errors(file.path, name):
         there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
     if len(there) < 2 or LOCAL_ORGANIZATION in there:
@@ -327,12 +343,15 @@ def _load(
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
-            for ordinal, (line, row) in enumerate(_rows(source, mapper, rejected, show)):
+            ordinal = 0
+            for lines, rows in _batches(source, mapper, rejected, show):
                 if skip_bad or not rejected.rows:
-                    keyed = row[_KEY] is not None
-                    if not keyed:
-                        row[_KEY] = row_hash(row)
-                    copy.write_row((ordinal, line, keyed, *row))
+                    keyed = [row[_KEY] is not None for row in rows]
+                    for row, has_key in zip(rows, keyed, strict=True):
+                        if not has_key:
+                            row[_KEY] = row_hash(row)
+                    copy.write(copy_text(ordinal, lines, keyed, rows))
+                    ordinal += len(rows)
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
@@ -349,10 +368,10 @@ def _load(
         if taken and not skip_bad:
             raise rejected.error()
         if rounded := stage.rounded():
-            column, type_, rows = rounded
+            column, type_, values = rounded
             raise LoadError(
-                f"{source.path}: {counted(rows, 'value')} of {column} would be rounded by the table, where the column "
-                f"is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
+                f"{source.path}: {counted(values, 'value')} of {column} would be rounded by the table, where the column"
+                f" is {type_}; make it wide enough, or load into a table made by `usage-explore init`"
             )
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
@@ -422,14 +441,34 @@ class _Rejected:
         )
 
 
-def _rows(
+def _batches(
     source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
-) -> Iterator[tuple[int, list[str | None]]]:
-    """(line, row) of each event that can be loaded; the rows of the file that cannot are added to `rejected`."""
-    for number, (line, record, reason) in enumerate(source, 1):
-        rejected.read = number
-        if number % _PROGRESS_ROWS == 0:
-            show(source.position, source.length)
+) -> Iterator[tuple[list[int], list[Row]]]:
+    """The lines and rows of the events that can be loaded, many at a time.
+
+    The rows of the file that cannot be loaded are added to `rejected`.
+    """
+    batch_mapper = BatchMapper(mapper) if isinstance(source, CsvSource) else None
+    records = iter(source)
+    while batch := list(islice(records, ROWS_PER_BATCH)):
+        show(source.position, source.length)
+        if batch_mapper and all(reason is None for _, _, reason in batch):
+            rows = batch_mapper.rows([record or {} for _, record, _ in batch])
+            if rows is not None:
+                rejected.read += len(batch)
+                yield [line for line, _, _ in batch], rows
+                continue
+        events = list(_rows(batch, mapper, rejected))
+        yield [line for line, _ in events], [row for _, row in events]
+        if rejected.is_enough:
+            return
+    show(source.position, source.length)
+
+
+def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: _Rejected) -> Iterator[tuple[int, Row]]:
+    """(line, row) of each event that can be loaded."""
+    for line, record, reason in batch:
+        rejected.read += 1
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
         else:
@@ -443,47 +482,12 @@ def _rows(
                 continue
         if rejected.is_enough:
             return
-    show(source.position, source.length)
 
 
 def _preset_note(file: Prepared) -> Iterator[str]:
     if file.preset is not None:
         named = file.options.preset or file.options.format == "focus"
         yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
-
-
-@contextmanager
-def _mapped_errors(path: Path, table_name: str) -> Iterator[None]:
-    """Raise the database's errors as the project's own, each a sentence that says what happened to the file."""
-    try:
-        yield
-    except UsageExploreError:
-        raise
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise TableMismatch(
-            f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
-            "on the table (DELETE to --replace), TEMPORARY on the database and, where there is a rollup, SELECT, "
-            "INSERT, UPDATE and DELETE on its two tables"
-        ) from error
-    except psycopg.errors.DiskFull as error:
-        raise LoadError(
-            f"{path}: the database server's disk is full, so nothing of the file was loaded "
-            f"({error.diag.message_primary}); make room there, then load it again"
-        ) from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        if error.sqlstate and not error.sqlstate.startswith(("08", "57P")):
-            raise _refused(path, error) from error
-        raise DatabaseUnavailable(
-            f"{path}: the connection to the database broke, so nothing of the file was loaded; load it again"
-        ) from error
-    except psycopg.Error as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: psycopg.Error) -> LoadError:
-    message = error.diag.message_primary or str(error)
-    where = f" ({error.diag.context.splitlines()[0]})" if error.diag.context else ""
-    return LoadError(f"{path}: the database refused it, so nothing of the file was loaded: {message}{where}")
 
 
 def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:

@@ -28,6 +28,7 @@ from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets, validators
 from usage_explore.query.filters import (
     DIMENSION,
+    ID_COLUMNS,
     Exclusions,
     FilterFaults,
     Texts,
@@ -422,3 +423,9 @@ def _faults(detail: Any) -> Iterable[Fault]:
     if isinstance(cause, FilterFaults):
         return cause.faults
     return [Fault(str(detail["loc"][0]), str(cause) if cause else detail["msg"])]
+
+
+def filtered_ids(query: Query) -> list[tuple[str, str]]:
+    """(column, id) of every customer, product and subscription in the query's filters."""
+    chosen = [(name, str(value)) for name in ID_COLUMNS if (value := getattr(query, name))]
+    return chosen + [(name, value) for name, values in query.exclude if name in ID_COLUMNS for value in values]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from usage_explore.decimals import plain
+from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
@@ -28,11 +29,17 @@ _MAX_DECIMAL128_DIGITS = 38
 
 
 def events(rows: Sequence[Event]) -> pd.DataFrame:
-    """One row per event, with the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC]."""
+    """One row per event, with the table's columns: ids as str, decimals as `Decimal`, times as datetime64[us, UTC].
+
+    If an id has a name, the columns of `NAME_COLUMNS` (str) follow.
+    """
     from usage_explore.results.types import Event
 
     columns: dict[str, Any] = {}
+    has_names = any(getattr(row, name) is not None for row in rows for name in NAME_COLUMNS)
     for field in fields(Event):
+        if field.name in NAME_COLUMNS and not has_names:
+            continue
         values = [getattr(row, field.name) for row in rows]
         if field.name in _TIMES:
             columns[field.name] = pd.Series(values, dtype="datetime64[us, UTC]")
@@ -45,8 +52,23 @@ def events(rows: Sequence[Event]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def with_names(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """The frame with a column of names (str) after each column of ids of which one has a name."""
+    if not names:
+        return frame
+    columns: dict[str, Any] = {}
+    headings = {column: heading for heading, column in NAME_COLUMNS.items()}
+    for column in frame.columns:
+        columns[column] = frame[column]
+        if column in headings and headings[column] not in frame.columns:
+            known = [None if pd.isna(id_) else names.name(column, id_) for id_ in frame[column]]
+            if any(known):
+                columns[headings[column]] = pd.Series(known, dtype="str", index=frame.index)
+    return pd.DataFrame(columns)
+
+
 def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
-    """A distinct label for each series, none of them `reserved`. Values keep their spelling.
+    """A distinct label for each series, none of them `reserved`: an id's name if known, else the value's spelling.
 
     Beside a value spelled "Other", the series of the folded keys is "Other (folded)".
     """
@@ -54,8 +76,9 @@ def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
     taken = {*reserved, *(series.key for series in answer.series if series.key)}
     result = []
     for series in answer.series:
-        label = series.label
-        if not series.key or label in reserved:
+        known = answer.names.known(answer.query.group_by, series.key) if series.key else None
+        label = known or series.label
+        if known or not series.key or label in reserved:
             while label in taken:
                 label += " (no text)" if series.key == "" else suffixes[series.kind]
             taken.add(label)
@@ -64,9 +87,13 @@ def labels(answer: AggregateData, reserved: Collection[str] = ()) -> list[str]:
 
 
 def spellings(answer: AggregateData) -> list[str]:
-    """The series in a table that says their kinds, or names them beside: values as they are, else the label."""
+    """The series in a table that says their kinds, or names them beside: values as they are, else the label.
+
+    An id with a name is "Acme (1a2b3c4d-…)", with the whole id.
+    """
     pairs = zip(labels(answer), answer.series, strict=True)
-    return [label if series.key is None else series.key for label, series in pairs]
+    group = answer.query.group_by
+    return [label if series.key is None else answer.names.full(group, series.key) for label, series in pairs]
 
 
 def pivot(answer: AggregateData) -> pd.DataFrame:

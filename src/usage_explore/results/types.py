@@ -5,15 +5,17 @@ Charts and frames are made from these types; `answers` adds the methods that mak
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339
 from usage_explore.errors import Fault, NotExact, QueryError
+from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
 
@@ -22,7 +24,11 @@ SeriesKind = Literal["all", "value", "missing", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One row of the events table. `quantity` and `external_cost_amount` are exact; times are aware, in UTC."""
+    """One row of the events table. `quantity` and `external_cost_amount` are exact; times are aware, in UTC.
+
+    The names of its customer, product, subscription and organization are None if unknown. They may change, so events
+    that differ in nothing else are equal.
+    """
 
     id: UUID
     organization_id: UUID
@@ -39,6 +45,10 @@ class Event:
     external_cost_currency: str | None
     wallet_currency: str | None
     dimensions: dict[str, Any]
+    customer_name: str | None = field(default=None, compare=False)
+    product_name: str | None = field(default=None, compare=False)
+    subscription_name: str | None = field(default=None, compare=False)
+    organization_name: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The event for JSON: ids, times and decimals as text, nulls kept."""
@@ -58,13 +68,18 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of an aggregate. `key` is None unless `kind` is "value"; `members` is its number of keys."""
+    """One series of an aggregate. `key` is None unless `kind` is "value"; `members` is its number of keys.
+
+    `name` is that of the customer, product or subscription whose id is `key`, None if unknown. It may change, so series
+    that differ in nothing else are equal.
+    """
 
     kind: SeriesKind
     key: str | None
     total: Number
     members: int
     points: tuple[Point, ...] = field(repr=False)
+    name: str | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -72,6 +87,23 @@ class Series:
         if self.kind == "value":
             return self.key or "(empty)"
         return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
+
+
+class _ValueAndEvents(NamedTuple):
+    value: str
+    events: int
+
+
+class Choice(_ValueAndEvents):
+    """A value and its number of events, a pair; `name` is that of an id, None if unknown, and not part of the pair."""
+
+    name: str | None
+
+    def __new__(cls, value: str, events: int, name: str | None = None) -> Self:
+        """The pair, with its name."""
+        pair = super().__new__(cls, value, events)
+        pair.name = name
+        return pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +128,7 @@ class AggregateData:
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum.
+    `names` has the names of the ids in its series and filters.
     """
 
     query: AggregateQuery
@@ -105,6 +138,7 @@ class AggregateData:
     capped: bool
     metrics: int
     served: Served = field(compare=False)
+    names: Names = field(default=NO_NAMES, compare=False, repr=False, kw_only=True)
 
     @property
     def total(self) -> Number:
@@ -191,3 +225,31 @@ def series(
         )
         result.append(Series(row.kind, row.key, row.total, row.members, points))
     return tuple(result)
+
+
+def event_ids(events: Iterable[Event]) -> Iterator[tuple[str, UUID]]:
+    """(column, id) of every id in the events that may have a name."""
+    for event in events:
+        for column in NAME_COLUMNS.values():
+            if (id_ := getattr(event, column)) is not None:
+                yield column, id_
+
+
+def named_events(events: Sequence[Event], names: Names) -> tuple[Event, ...]:
+    """The events with their names."""
+    if not names:
+        return tuple(events)
+    named = []
+    for event in events:
+        found: dict[str, Any] = {
+            name: names.name(column, getattr(event, column)) for name, column in NAME_COLUMNS.items()
+        }
+        named.append(replace(event, **found))
+    return tuple(named)
+
+
+def named_series(series: tuple[Series, ...], query: AggregateQuery, names: Names) -> tuple[Series, ...]:
+    """The series with their names."""
+    if not names or query.group_by not in ID_COLUMNS:
+        return series
+    return tuple(replace(item, name=names.name(query.group_by, item.key)) for item in series)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine
 
 from usage_explore.errors import ScopeError
 from usage_explore.query.base import Query, Windowed
@@ -127,7 +128,7 @@ def filters(column: Callable[[str], ColumnElement[Any]], query: Query) -> list[C
             result += [column(group).is_not(None) for group in values]
         else:
             excluded = column(name)
-            result.append(or_(excluded.is_(None), excluded != all_(_array(excluded, values))))
+            result.append(or_(excluded.is_(None), excluded != all_(array(values, excluded.type))))
     return result
 
 
@@ -139,6 +140,11 @@ def expression(table: FromClause, group: str) -> ColumnElement[Any]:
 def dimension(table: FromClause, key: str) -> ColumnElement[str]:
     """A dimension as text, NULL if it is absent or null."""
     return table.c.dimensions.op("->>", return_type=Text())(literal(key, Text))
+
+
+def array(values: Iterable[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
+    """The values, of this type, as one bound parameter: there may be more than a statement may have parameters."""
+    return literal(list(values), ARRAY(kind)).cast(ARRAY(kind))
 
 
 def page(table: Table, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
@@ -294,12 +300,7 @@ def _containing(dimensions: ColumnElement[Any], key: str, values: Texts) -> list
 
 
 def _any_of(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[bool]:
-    return column == values[0] if len(values) == 1 else column == any_(_array(column, values))
-
-
-def _array(column: ColumnElement[Any], values: tuple[str, ...]) -> ColumnElement[Any]:
-    """The values as one bound parameter: there may be more than a statement may have parameters."""
-    return literal(list(values), ARRAY(column.type)).cast(ARRAY(column.type))
+    return column == values[0] if len(values) == 1 else column == any_(array(values, column.type))
 
 
 def _keyset(table: Table) -> Any:

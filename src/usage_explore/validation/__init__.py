@@ -3,7 +3,6 @@
 One check is one small module, one row of `registry.CHECKS`. `Store.validate` runs them on one snapshot.
 """
 
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
-from usage_explore.validation.result import Result, Validation
+from usage_explore.validation.check import SEVERITIES, Finding, Result, Severity, Validation
 
 __all__ = ["SEVERITIES", "Finding", "Result", "Severity", "Validation"]

@@ -1,15 +1,21 @@
-"""Batches: a customer's events of one kind that are close in time, such as duplicates, and the findings they make.
+"""Batches: events that belong together since they are close in time, such as duplicates, or were loaded together.
 
-Events of one kind and customer that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
+A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
 `STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
 sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH_EVENTS` events are added up: they are
 its own finding if they are a large share of its usage; else one finding reports them together with those of other
 customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
 memory here.
+
+A bulk load has events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival:
+`load` stores it where a file has no `ingested_at`, as does one `INSERT` of a history. Events of several days share one
+`ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
+the latest, so that what is not late by it is not late; how late the others were is unknown.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -18,15 +24,38 @@ from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Select, Table, case, func, literal, or_, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    DateTime,
+    Interval,
+    Select,
+    Table,
+    any_,
+    case,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
-from usage_explore.validation.check import Examination, Outcome
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import currency_codes, part
-from usage_explore.validation.usage_sums import LARGE_SHARE, OwnUsage, UsageSum, metrics_query, own_usage
+from usage_explore.query.queries import Period
+from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.periods import INSTANT, organization_period, part
+from usage_explore.validation.usage_sums import (
+    LARGE_SHARE,
+    OwnUsage,
+    UsageSum,
+    metrics_query,
+    own_usage,
+    sum_keys,
+    sum_measures,
+    sum_of_query,
+)
 
 _Key = TypeVar("_Key")
 
@@ -44,6 +73,20 @@ MAX_OPEN_INCIDENTS = 10
 
 MAX_SMALL_CUSTOMERS = 10
 """Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
+
+MIN_LATE_LAG = timedelta(hours=24)
+"""Time from an event to its arrival above which it may be late."""
+
+MAX_LOAD_DURATION = timedelta(hours=2)
+"""Time within which files that are loaded are one load."""
+
+MIN_LOADED_DAYS = 2
+"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
+
+MAX_LOAD_TIMES = 1_000
+"""Arrival times that are examined, those with the most late events."""
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,14 +133,15 @@ class Batch(UsageSum):
 class BatchWording:
     """The severities and sentences of a check's batches.
 
-    `severity` is given the batch's share of the customer's own usage (see `_own_share`), `sentence` also the time in
-    words. `stray` is for batches that are reported together.
+    `severity` is given the batch's share of the customer's own usage (see `_own_share`). `predicate` follows the
+    number, customers, metrics and time of the events in a sentence, such as `: their keys had arrived before`. `stray`
+    is for batches that are reported together; by default the predicate is the same.
     """
 
     check: str
     severity: Callable[[Batch, Decimal], Severity]
-    sentence: Callable[[Batch, Decimal, str], str]
-    stray_sentence: Callable[[Batch, str], str]
+    predicate: Callable[[Batch], str]
+    stray_predicate: Callable[[Batch], str] | None = None
     stray_severity: Callable[[Batch], Severity] = lambda stray: "low"
     facts: Callable[[Batch], Iterable[tuple[str, str]]] = lambda batch: ()
     continues: Callable[[Batch, Batch], bool] = lambda batch, later: is_soon(batch.until, later.since)
@@ -143,41 +187,34 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
         apart = or_(apart, func.lag(c[cluster]).over(**ordered) != c[cluster])
     marked = select(suspects, case((apart, 1), else_=0).label("begins")).cte("marked")
     m = marked.c
-    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[each.name] for each in order])
+    batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[column.name] for column in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
-    currency = currency_codes(n.external_cost_currency)
     return (
         select(
             n.kind,
-            n.customer_id,
             n.batch,
-            n.metric_key,
-            currency.label("currency"),
-            func.count().label("events"),
-            func.sum(n.quantity).label("quantity"),
-            func.sum(n.external_cost_amount).label("cost"),
-            func.min(n.timestamp).label("first"),
-            func.max(n.timestamp).label("last"),
+            *sum_keys(numbered),
+            *sum_measures(numbered),
             func.min(n.ingested_at).label("first_arrival"),
             func.max(n.ingested_at).label("last_arrival"),
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
         )
-        .group_by(n.kind, n.customer_id, n.batch, n.metric_key, currency)
+        .group_by(n.kind, n.batch, *sum_keys(numbered))
         .order_by(n.kind, n.customer_id, n.batch)
     )
 
 
 def batches(rows: Iterable[Any]) -> list[Batch]:
     """The rows of `batched` as batches, in order."""
-    found: list[Batch] = []
+    result: list[Batch] = []
     for _, members in groupby(rows, key=lambda row: (row.kind, row.customer_id, row.batch)):
         first, *others = map(Batch.of_row, members)
         for other in others:
             first.include(other)
-        found.append(first)
-    return found
+        result.append(first)
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +228,6 @@ class _Judged:
 
 def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording, looked_at: int) -> Outcome:
     """The findings on the rows of `batched`."""
-
-    def when(batch: Batch) -> str:
-        return span_in(batch.since, batch.until, examination.period.zone)
-
     every = batches(rows)
     usage = own_usage(examination, {batch.customer for batch in every})
     judged: list[_Judged] = []
@@ -221,16 +254,8 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
                 _include(stray, (member.batch.kind, member.severity), member.batch)
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
-    findings = [
-        _finding(
-            examination, wording, item.batch, item.severity, wording.sentence(item.batch, item.own, when(item.batch))
-        )
-        for item in shown
-    ]
-    findings += [
-        _finding(examination, wording, batch, severity, wording.stray_sentence(batch, when(batch)))
-        for (_, severity), batch in stray.items()
-    ]
+    findings = [_finding(examination, wording, item.batch, item.severity, item.own) for item in shown]
+    findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
 
@@ -245,7 +270,7 @@ def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -
     latest: dict[tuple[str, UUID, bool], list[list[_Judged]]] = {}
     for item in judged:
         mine = latest.setdefault((item.batch.kind, item.batch.customer, item.severity == "high"), [])
-        group = next((each for each in reversed(mine) if _follows(each[0].batch, item.batch, wording)), None)
+        group = next((group for group in reversed(mine) if _follows(group[0].batch, item.batch, wording)), None)
         if group is None:
             groups.append([item])
             mine.append(groups[-1])
@@ -253,14 +278,14 @@ def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -
         else:
             group[0].batch.include(item.batch)
             group.append(item)
-    found = []
+    joined = []
     for first, *others in groups:
         if others:
             again = _judged(first.batch, wording, usage)
-            severity = min((each.severity for each in (first, *others, again)), key=list(SEVERITIES).index)
+            severity = min((item.severity for item in (first, *others, again)), key=list(SEVERITIES).index)
             first = _Judged(severity, again.own, first.batch)
-        found.append(first)
-    return found
+        joined.append(first)
+    return joined
 
 
 def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:
@@ -273,11 +298,11 @@ def is_soon(until: datetime, since: datetime) -> bool:
     return since - until <= STEADY_GAP
 
 
-def _include(found: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
-    if key in found:
-        found[key].include(batch)
+def _include(batches: dict[_Key, Batch], key: _Key, batch: Batch) -> None:
+    if key in batches:
+        batches[key].include(batch)
     else:
-        found[key] = batch
+        batches[key] = batch
 
 
 def _size(rest: Sequence[Batch]) -> str:
@@ -290,9 +315,19 @@ def _size(rest: Sequence[Batch]) -> str:
 
 
 def _finding(
-    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, sentence: str
+    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, own: Decimal | None = None
 ) -> Finding:
+    """The finding on a customer's batch; on batches that are reported together, without their `own` share."""
     who = {} if batch.customer_id is None else {"customer_id": batch.customer_id}
+    events, when = counted(batch.events, "event"), span_in(batch.since, batch.until, examination.period.zone)
+    if own is None:
+        predicate = (wording.stray_predicate or wording.predicate)(batch)
+        sentence = f"{events} of {batch.metric_words}, {when}, {batch.scattered}{predicate}."
+    else:
+        sentence = (
+            f"{events} of customer {batch.customer_id}, {batch.metric_words}, {when}{wording.predicate(batch)}; up to"
+            f" {percent(own)} of the customer's usage of a metric."
+        )
     return Finding(
         check=wording.check,
         severity=severity,
@@ -317,3 +352,88 @@ def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
         if events >= MIN_BATCH_EVENTS
     ]
     return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLoads:
+    """The values of `ingested_at` of bulk loads, in order, and the period's usage that came with them, if any."""
+
+    times: tuple[datetime, ...] = ()
+    usage: UsageSum | None = None
+
+    @property
+    def events(self) -> int:
+        """How many events of the period came with them."""
+        return self.usage.events if self.usage else 0
+
+
+def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
+    """Whether an event came with the loads of these times."""
+    return ingested_at == any_(array(times, DateTime(timezone=True)))
+
+
+def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
+    """The conditions that leave out what came with the loads of these times; none without any."""
+    return [~in_loads(ingested_at, times)] if times else []
+
+
+def bulk_loads(examination: Examination) -> BulkLoads:
+    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
+    times = load_times(examination, examination.period)
+    if not times:
+        return BulkLoads()
+    usage = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
+    return BulkLoads(times, usage) if usage else BulkLoads()
+
+
+def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
+    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
+    table = examination.table
+    every = organization_period(period, *period.span)
+    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
+    if not suspects:
+        return ()
+    days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
+    for row in examination.rows(by_day(table, every, suspects)):
+        days[row.day][row.ingested_at] = row.events
+    return tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
+
+
+def shared_times(table: Table, period: Period) -> Select[Any]:
+    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
+    c = table.c
+    events = func.count()
+    return (
+        select(c.ingested_at, events.label("events"))
+        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
+        .group_by(c.ingested_at)
+        .having(events > 1)
+        .order_by(events.desc(), c.ingested_at)
+        .limit(MAX_LOAD_TIMES)
+    )
+
+
+def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[Any]:
+    """The period's `events` by `day` of 24 hours and, for these times, `ingested_at` (else NULL)."""
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
+    arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
+    statement = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
+    return statement.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
+
+
+def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
+    """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
+    loads: list[list[datetime]] = []
+    for time in times:
+        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION:
+            loads[-1].append(time)
+        else:
+            loads.append([time])
+    return loads
+
+
+def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
+    filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
+    return filled >= min(MIN_LOADED_DAYS, len(days))

@@ -1,32 +1,183 @@
-"""What a check is: a row of the registry, and what it is given to work with."""
+"""A check: its row of the registry, the period that it examines, its findings, and its result in a validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from uuid import UUID
 
-from sqlalchemy import Connection, Select, Table
+from sqlalchemy import Connection, Select, Table, select
 
+from usage_explore.decimals import plain, rfc3339
+from usage_explore.formatting import counted
+from usage_explore.names import NO_NAMES, Names, ids_in, kind_of
+from usage_explore.query import buckets
 from usage_explore.query.base import Query
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.describe import describe
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.url_params import link
+from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.results import frames
 from usage_explore.rollup.routing import Paths
-from usage_explore.validation.finding import Finding
-from usage_explore.validation.totals import Totals, part
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from usage_explore.validation.input_tables import Preferences
     from usage_explore.validation.reconciliation.invoices import Invoices
-    from usage_explore.validation.wallet_preferences import Preferences
+
+
+Severity = Literal["high", "medium", "low"]
+
+SEVERITIES: dict[Severity, str] = {
+    "high": "the invoice is wrong, or very probably so: do not finalize before this is explained",
+    "medium": "probably harmless for the total, but somebody should look",
+    "low": "good to know",
+}
+"""The effect of each severity on the sign-off, the gravest first."""
+
+SUBJECTS = ("customer_id", "product_id", "subscription_id", "metric_key", "price_key", "wallet_currency")
+"""The fields of a finding that name its customer, product and the like."""
+
+_RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
+
+MAX_FINDINGS_PER_CHECK = 100
+"""Findings of one check, or of one kind of it; its note counts the others."""
+
+
+_Item = TypeVar("_Item")
+
+_MAX_HOURLY = timedelta(days=4)
+"""Length of a finding up to which its chart has hours."""
+
+_MIN_HOURLY_MARGIN, _MIN_MARGIN, _MAX_MARGIN = timedelta(days=1), timedelta(days=7), timedelta(days=400)
+"""Time that a chart shows before and after the finding: at least, with hours and with days; at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is, or may be, wrong with a period.
+
+    `since` and `until` bound the events concerned, half-open; `events` counts them, `quantity` is how much of what is
+    metered is affected (None where units differ or nothing was metered, as in a silence), `amounts` what that costs by
+    currency where a cost is known. `share` is the affected part of what `share_of` names ("quantity of calls", "all
+    events", "cost in EUR", "lines of price p1", "invoice lines") came to in the period: 0.02 is two per cent; it may
+    pass 1. `question` shows it; `facts` are further things to know, by name.
+    `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
+    """
+
+    check: str
+    severity: Severity
+    sentence: str
+    since: datetime
+    until: datetime
+    events: int
+    question: EventQuery | AggregateQuery
+    quantity: Decimal | None = None
+    amounts: tuple[tuple[str, Decimal], ...] = ()
+    share: Decimal = Decimal(0)
+    share_of: str = ""
+    customer_id: UUID | None = None
+    product_id: UUID | None = None
+    subscription_id: UUID | None = None
+    metric_key: str | None = None
+    price_key: str | None = None
+    wallet_currency: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    is_general: bool = False
+
+    def url(self, app_url: str) -> str:
+        """The link that opens what it shows in the app."""
+        return link(app_url, "events" if isinstance(self.question, EventQuery) else "", self.question)
+
+    def chart_query(self, period: Period, now: datetime) -> AggregateQuery:
+        """The query of its chart in the app and the report: its own, else the count or quantity of its events.
+
+        Around a finding of up to four days the chart has hours, and as long again on either side, at least one day;
+        else days, and half as long again on either side, at least 7 and at most 400 days. `period` is the resolved
+        period of the validation, `now` its clock.
+        """
+        if isinstance(self.question, AggregateQuery):
+            return self.question
+        length = self.until - self.since
+        bucket: Bucket = "hour" if length <= _MAX_HOURLY else "day"
+        margin = max(length, _MIN_HOURLY_MARGIN) if bucket == "hour" else min(max(length / 2, _MIN_MARGIN), _MAX_MARGIN)
+        since = buckets.floor(max(self.since - margin, EARLIEST), bucket, period.zone)
+        end = min(self.until + margin, max(self.until, period.as_of or now), LATEST)
+        whole = buckets.floor(end, bucket, period.zone)
+        return AggregateQuery(
+            **self.question.shared_with(Query),
+            since=since,
+            until=whole if whole >= self.until else end,
+            timezone=period.timezone,
+            bucket=bucket,
+            metric="count" if self.quantity is None else "sum_quantity",
+        )
+
+    def to_dict(self, app_url: str, names: Names = NO_NAMES) -> dict[str, Any]:
+        """The finding as JSON carries it: ids, times and decimals as text, nulls kept; beside each id its name."""
+        return {
+            "check": self.check,
+            "severity": self.severity,
+            "sentence": self.sentence,
+            "since": rfc3339(self.since),
+            "until": rfc3339(self.until),
+            "events": self.events,
+            "quantity": None if self.quantity is None else plain(self.quantity),
+            "amounts": {currency: plain(amount) for currency, amount in self.amounts},
+            "share": plain(self.share),
+            "share_of": self.share_of or None,
+            **{name: _text(getattr(self, name)) for name in SUBJECTS},
+            **{f"{kind_of(name)}_name": names.name(name, getattr(self, name)) for name in ID_COLUMNS},
+            "facts": dict(self.facts),
+            "question": describe(self.question),
+            "url": self.url(app_url),
+        }
+
+
+def limited(
+    items: Sequence[_Item],
+    plural: str,
+    size: Callable[[Sequence[_Item]], str],
+    most: int = MAX_FINDINGS_PER_CHECK,
+) -> tuple[Sequence[_Item], str]:
+    """The first `most` items, and a note with the number and size of the others: `12 more findings, 840 events`."""
+    rest = items[most:]
+    return items[:most], f"{len(rest):,} more {plural}, {size(rest)}" if rest else ""
+
+
+def limited_findings(findings: Iterable[Finding], plural: str) -> tuple[Sequence[Finding], str]:
+    """The gravest findings of one kind, see `limited`."""
+    ranked = sorted(findings, key=lambda finding: (_RANK[finding.severity], -finding.events))
+    return limited(ranked, plural, lambda rest: counted(sum(finding.events for finding in rest), "event"))
+
+
+def by_impact(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The gravest first, within a severity what concerns all data, the largest affected share, the most events."""
+
+    def rank(finding: Finding) -> tuple[Any, ...]:
+        subjects = tuple(_text(getattr(finding, name)) or "" for name in SUBJECTS)
+        size = not finding.is_general, finding.share.copy_negate(), -finding.events
+        return _RANK[finding.severity], *size, finding.check, finding.since, subjects
+
+    return tuple(sorted(findings, key=rank))
+
+
+def _text(value: UUID | str | None) -> str | None:
+    return None if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a check found, among how many things it looked at (`looked_at`, of what `Check.unit` says).
+    """The findings of a check, and the number of items that it examined (`looked_at`, in `Check.unit`).
 
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
     decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
@@ -107,6 +258,12 @@ class Examination:
         }
         return given[need] is not None
 
+    def has_column(self, name: str, period: Period | None = None) -> bool:
+        """Whether any event of the period has the column; by default any event of the organization at any time."""
+        where = conditions(self.table, period or organization_period(self.period))
+        statement = select(self.table.c[name]).where(*where, self.table.c[name].is_not(None)).limit(1)
+        return self.connection.execute(statement).first() is not None
+
     def rows(self, statement: Select[Any]) -> Iterator[Any]:
         """The statement's rows, which must be few beside the events: they are held here, made Python's one by one.
 
@@ -138,3 +295,186 @@ class Examination:
     @property
     def _shared(self) -> dict[str, Any]:
         return self.period.shared_with(Query)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One check of a validation. `outcome` is None where it judged nothing: `skipped` says what was not given or what
+    the events lack, `failed` what went wrong.
+    """
+
+    check: Check
+    outcome: Outcome | None
+    took: timedelta
+    skipped: str = ""
+    failed: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it ran, had something to examine, and has no finding."""
+        return self.outcome is not None and not self.outcome.findings and self.outcome.looked_at > 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it left usage unjudged, such as series of too few events; the note says how much and why."""
+        return self.outcome is not None and self.outcome.is_partial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The answer to `store.validate`: every check's result on one snapshot of one period.
+
+    `period` is the question as it took effect: absolute, scoped, with the `as_of` up to which the data was looked at.
+    `unexamined` counts the period's events that arrived after it, None where there are none. `names` has the names of
+    the ids in filters, findings and sheets.
+    """
+
+    period: Period
+    now: datetime
+    totals: Totals
+    results: tuple[Result, ...]
+    app_url: str
+    unexamined: Unexamined | None = None
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of all checks, by impact."""
+        return by_impact(
+            finding for result in self.results if result.outcome is not None for finding in result.outcome.findings
+        )
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The checks that could not be run to their end: what they look for was not looked for."""
+        return tuple(result for result in self.results if result.failed)
+
+    def counts(self) -> Mapping[Severity, int]:
+        """How many findings there are of each severity, the gravest first."""
+        return {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
+
+    def sheet(self, check: str) -> pd.DataFrame | None:
+        """The table a check made, None where it makes none, did not run, or is not in this validation.
+
+        After a column of ids of which one has a name is that of the names: `customer_name` after `customer_id`.
+        """
+        for result in self.results:
+            if result.check.name == check and result.outcome is not None:
+                sheet = result.outcome.sheet
+                return None if sheet is None else frames.with_names(sheet, self.names)
+        return None
+
+    def ids(self) -> Iterator[tuple[str, str]]:
+        """(column, id) of every id in filters, findings and sheets; those in sentences with each column."""
+        yield "organization_id", str(self.period.organization_id)
+        texts = (text for finding in self.findings for text in (finding.sentence, *dict(finding.facts).values()))
+        yield from ((column, id_) for id_ in sorted(ids_in(texts)) for column in ID_COLUMNS)
+        for finding in self.findings:
+            yield from ((column, str(id_)) for column in ID_COLUMNS if (id_ := getattr(finding, column)) is not None)
+        for result in self.results:
+            sheet = result.outcome.sheet if result.outcome else None
+            if sheet is not None:
+                for column in set(ID_COLUMNS).intersection(sheet.columns):
+                    yield from ((column, str(id_)) for id_ in sheet[column].dropna().unique())
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per finding, by impact.
+
+        Columns: `check`, `severity`, `sentence` (str), `since`, `until` (datetime64[us, zone]), `events` (int64),
+        `quantity` (`Decimal` or None), `amounts` (dict of currency to `Decimal`), `share` (`Decimal`), `share_of` (str:
+        what the share is of), the subjects `customer_id`, `product_id`, `subscription_id`, `metric_key`, `price_key`,
+        `wallet_currency` (str), `url` (str). If an id has a name, `customer_name` (str) follows `customer_id`, likewise
+        of products and subscriptions.
+        """
+        import pandas as pd
+
+        def column(name: str, dtype: str) -> pd.Series[Any]:
+            return pd.Series([getattr(finding, name) for finding in self.findings], dtype=dtype)
+
+        instant, zone = "datetime64[us, UTC]", self.period.zone
+        columns: dict[str, Any] = {
+            "check": column("check", "str"),
+            "severity": column("severity", "str"),
+            "sentence": column("sentence", "str"),
+            "since": column("since", instant).dt.tz_convert(zone),
+            "until": column("until", instant).dt.tz_convert(zone),
+            "events": column("events", "int64"),
+            "quantity": column("quantity", "object"),
+            "amounts": column("amounts", "object").map(dict),
+            "share": column("share", "object"),
+            "share_of": column("share_of", "str"),
+        }
+        for name in SUBJECTS:
+            subjects = (getattr(finding, name) for finding in self.findings)
+            columns[name] = pd.Series([None if subject is None else str(subject) for subject in subjects], dtype="str")
+        columns["url"] = pd.Series([finding.url(self.app_url) for finding in self.findings], dtype="str")
+        return frames.with_names(pd.DataFrame(columns), self.names)
+
+    def url(self) -> str:
+        """The link that opens this very period in the app."""
+        return link(self.app_url, "validate", self.period)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The validation as JSON carries it: decimals and times as text."""
+        since, until = self.period.span
+        as_of, finalized = self.period.as_of, self.period.finalized_at
+        return {
+            "organization_id": str(self.period.organization_id),
+            "organization_name": self.names.name("organization", self.period.organization_id),
+            "period": describe(self.period),
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "timezone": self.period.timezone,
+            "as_of": rfc3339(as_of) if as_of else None,
+            "finalized_at": rfc3339(finalized) if finalized else None,
+            "url": self.url(),
+            "totals": {
+                "events": self.totals.events,
+                "quantities": {
+                    metric: {"events": events, "quantity": plain(quantity)}
+                    for metric, (events, quantity) in sorted(self.totals.metrics.items())
+                },
+                "costs": [
+                    {"currency": currency, "amount": plain(amount)}
+                    for currency, amount in sorted(self.totals.costs.items(), key=lambda item: item[0] or "")
+                ],
+            },
+            "unexamined": {
+                "events": self.unexamined.events,
+                "latest_ingested_at": rfc3339(self.unexamined.latest),
+                "settled_at": rfc3339(self.unexamined.settled_at) if self.unexamined.settled_at else None,
+            }
+            if self.unexamined
+            else None,
+            "findings_by_severity": dict(self.counts()),
+            "checks": [
+                {
+                    "check": result.check.name,
+                    "title": result.check.title,
+                    "skipped": result.skipped or None,
+                    "failed": result.failed or None,
+                    "looked_at": result.outcome.looked_at if result.outcome else None,
+                    "unit": result.check.unit,
+                    "note": result.outcome.note if result.outcome else "",
+                    "partial": result.is_partial,
+                    "findings": len(result.outcome.findings) if result.outcome else None,
+                    "milliseconds": round(result.took.total_seconds() * 1000, 1),
+                }
+                for result in self.results
+            ],
+            "findings": [finding.to_dict(self.app_url, self.names) for finding in self.findings],
+        }
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{number:,} {severity}" for severity, number in self.counts().items())
+        among = f"{self.totals.events:,} events"
+        if self.unexamined:
+            among += f", {self.unexamined.events:,} more not examined"
+        period = self.names.in_text(describe(self.period))
+        return f"<Validation: {counted} findings of {len(self.results)} checks among {among}; {period}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=30)}"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, Table, Text, case, cast, func, literal, null, select
+from sqlalchemy import BigInteger, ColumnElement, Select, Table, Text, case, cast, func, literal, null, select
 
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
-from usage_explore.validation.totals import currency_codes
+from usage_explore.validation.periods import currency_codes
 
 SAMPLE_EVENTS = 30_000
 """Events of a sample, between this and twice as many."""
@@ -54,11 +54,15 @@ def sample(table: Table, period: Period, events: int) -> Select[Any]:
         c.quantity,
         c.dimensions,
     ).where(
-        *conditions(table, period),
-        c.external_cost_amount.is_not(None),
-        c.external_cost_currency.is_not(None),
+        *with_cost(table, period),
         digest.op("&")(literal(one_in - 1, BigInteger)) == 0,
     )
+
+
+def with_cost(table: Table, period: Period) -> list[ColumnElement[bool]]:
+    """The conditions for the period's events with a cost in a currency."""
+    c = table.c
+    return [*conditions(table, period), c.external_cost_amount.is_not(None), c.external_cost_currency.is_not(None)]
 
 
 def sampled(rows: Iterable[Any]) -> list[SampledEvent]:

@@ -1,9 +1,23 @@
-"""Every check, in the order in which they run and are reported: one row each."""
+"""The registry of checks, in the order in which they run and are reported, and their run on a snapshot of a period."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import DBAPIError
+
+from usage_explore.db.engine import translated
+from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
+from usage_explore.query import validators
+from usage_explore.query.queries import Period
 from usage_explore.validation.anomalies import check as shifts
-from usage_explore.validation.check import Check
+from usage_explore.validation.check import Check, Examination, Result, Validation
 from usage_explore.validation.checks import (
     after_finalization,
     currencies,
@@ -19,7 +33,10 @@ from usage_explore.validation.checks import (
     unrated,
     wallets,
 )
+from usage_explore.validation.input_tables import Preferences, PreferenceSource, read_preferences
+from usage_explore.validation.periods import totals, unexamined
 from usage_explore.validation.reconciliation import check as reconciliation
+from usage_explore.validation.reconciliation.invoices import Invoices, InvoiceSource, read_invoices
 
 _ALL: tuple[Check, ...] = (
     duplicates.CHECK,
@@ -41,3 +58,140 @@ _ALL: tuple[Check, ...] = (
 
 CHECKS = {check.name: check for check in _ALL}
 """The checks by name."""
+
+_TOO_LONG = (
+    "a statement took longer than it may; shorten the period, add a filter, or raise the bound"
+    " (USAGE_EXPLORE_LONG_STATEMENT_TIMEOUT, in seconds)"
+)
+
+Progress = Callable[[str, float], object]
+"""Called with a check's name and how much of it is done, from 0 to 1."""
+
+
+def chosen(names: Iterable[str] | None) -> tuple[Check, ...]:
+    """The checks of these names in the registry's order, all without names.
+
+    Raises `QueryError` naming each unknown one, and when none is left.
+    """
+    if names is None:
+        return tuple(CHECKS.values())
+    wanted = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+    faults = [
+        Fault("checks", f"{validators.shorten(name)} is not a check{_hint(name)}")
+        for name in wanted
+        if not isinstance(name, str) or name not in CHECKS
+    ]
+    if not wanted:
+        faults.append(Fault("checks", "names no check; leave it out to run them all"))
+    if faults:
+        raise QueryError(faults)
+    return tuple(check for name, check in CHECKS.items() if name in wanted)
+
+
+def _hint(name: object) -> str:
+    return validators.did_you_mean(name, CHECKS) if isinstance(name, str) else f"; the names are {', '.join(CHECKS)}"
+
+
+def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
+    """Each check's result on the examination's snapshot.
+
+    What a single check cannot do, such as add up quantities that are no numbers or end in time, is its result; where
+    the database does not answer at all, nothing is.
+    """
+    show = progress or _quietly
+    results = []
+    for check in checks:
+        show(check.name, 0.0)
+        results.append(_run(examination, check, show))
+        show(check.name, 1.0)
+    return tuple(results)
+
+
+def _run(examination: Examination, check: Check, show: Progress) -> Result:
+    if check.needs and not examination.has(check.needs):
+        return Result(check=check, outcome=None, took=timedelta(0), skipped=f"{check.needs} was not given")
+    began = time.perf_counter()
+    outcome, failed = None, ""
+    try:
+        with examination.connection.begin_nested():  # what the database refuses ends this check only
+            outcome = check.examine(replace(examination, progress=partial(show, check.name)))
+    except (NotExact, QueryError) as error:
+        failed = str(error)
+    except DBAPIError as error:
+        words = translated(error.orig, broken=error.connection_invalidated)
+        if not isinstance(words, StatementTimeout):
+            raise
+        failed = _TOO_LONG
+    took = timedelta(seconds=time.perf_counter() - began)
+    if outcome is not None and outcome.skipped:
+        return Result(check=check, outcome=None, took=took, skipped=outcome.skipped)
+    return Result(check=check, outcome=outcome, took=took, failed=failed)
+
+
+def _quietly(name: str, done: float) -> None:
+    """Progress without a listener."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The checks to run and the files they need, read and validated before the database is queried."""
+
+    checks: tuple[Check, ...]
+    invoices: Invoices | None
+    preferences: Preferences | None
+
+    @property
+    def lacks_preferences(self) -> bool:
+        """Whether a check could use preferred currencies, and none were given."""
+        return self.preferences is None and any(check.name == "wallets" for check in self.checks)
+
+    def preferring(self, currencies: Mapping[UUID | None, str]) -> Plan:
+        """The plan with the preferred currencies of the directory of names; None is the organization. As is without."""
+        if not currencies:
+            return self
+        customers = {customer: currency for customer, currency in currencies.items() if customer is not None}
+        return replace(self, preferences=Preferences(customers=customers, default=currencies.get(None)))
+
+    def validation(
+        self,
+        connection: Connection,
+        table: Table,
+        period: Period,
+        now: datetime,
+        rollup: bool,
+        app_url: str,
+        progress: Progress | None,
+        settle: timedelta | None,
+    ) -> Validation:
+        """The period, resolved and with its `as_of`, examined on the connection's snapshot.
+
+        `settle` is the settle time that `as_of` follows from, None where it was given.
+        """
+        examination = Examination(
+            connection=connection,
+            table=table,
+            period=period,
+            now=now,
+            totals=totals(connection, table, period),
+            rollup=rollup,
+            invoices=self.invoices,
+            preferences=self.preferences,
+        )
+        results = run(examination, self.checks, progress)
+        return Validation(
+            period=period,
+            now=now,
+            totals=examination.totals,
+            unexamined=unexamined(connection, table, period, settle),
+            results=results,
+            app_url=app_url,
+        )
+
+
+def plan(names: Iterable[str] | None, invoices: InvoiceSource | None, wallets: PreferenceSource | None) -> Plan:
+    """The plan that the arguments of `Store.validate` make. Raises `QueryError`."""
+    return Plan(
+        checks=chosen(names),
+        invoices=None if invoices is None else read_invoices(invoices),
+        preferences=None if wallets is None else read_preferences(wallets),
+    )

@@ -9,17 +9,15 @@ from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, Uuid, any_, cast, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, FromClause, Select, Table, Uuid, any_, func, select
 
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed
 from usage_explore.query import validators
 from usage_explore.query.queries import EventQuery, Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import INSTANT, currency_codes, part
 
 _Key = TypeVar("_Key")
 
@@ -39,13 +37,13 @@ _MAX_INDEXED_CUSTOMERS = 200
 """Customers whose usage is read by their index; for more, the whole period is read."""
 
 
-def sum_keys(table: Table) -> tuple[ColumnElement[Any], ...]:
+def sum_keys(table: FromClause) -> tuple[ColumnElement[Any], ...]:
     """The columns that a statement groups by, at least, for its rows to be added to a `UsageSum`."""
     c = table.c
     return c.customer_id, c.metric_key, currency_codes(c.external_cost_currency).label("currency")
 
 
-def sum_measures(table: Table) -> tuple[ColumnElement[Any], ...]:
+def sum_measures(table: FromClause) -> tuple[ColumnElement[Any], ...]:
     """What a statement selects: `events` bigint, `quantity` and `cost` numeric, `first` and `last` timestamptz."""
     c = table.c
     return (
@@ -73,19 +71,16 @@ class UsageSum:
     @classmethod
     def of(cls, rows: Iterable[Any]) -> UsageSum | None:
         """The sum of rows with the `sum_keys` and the `sum_measures`; None without rows."""
-        found: UsageSum | None = None
-        for row in rows:
-            found = found or UsageSum(since=row.first, until=row.last)
-            found.add(UsageSum.of_row(row))
-        return found
+        sums = [UsageSum.of_row(row) for row in rows]
+        return UsageSum.of_sums(sums) if sums else None
 
     @classmethod
     def of_sums(cls, sums: Sequence[UsageSum]) -> UsageSum:
         """The sum of one or more sums, which stay as they are."""
-        found = UsageSum(since=sums[0].since, until=sums[0].until)
+        result = UsageSum(since=sums[0].since, until=sums[0].until)
         for other in sums:
-            found.add(other)
-        return found
+            result.add(other)
+        return result
 
     @classmethod
     def of_row(cls, row: Any) -> UsageSum:
@@ -165,11 +160,11 @@ class UsageSum:
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """The events and the quantity of each metric, and the cost without a currency."""
-        found = [
+        affected = [
             (f"affected {data_value(metric)}", f"{counted(events, 'event')}, quantity {plain(quantity)}")
             for metric, (events, quantity) in sorted(self.metrics.items())
         ]
-        return (*found, *cost_facts(self.costs))
+        return (*affected, *cost_facts(self.costs))
 
 
 def add_row(sums: dict[_Key, UsageSum], key: _Key, row: Any) -> None:
@@ -193,6 +188,13 @@ def sum_of_query(examination: Examination, query: EventQuery, *further: ColumnEl
         .group_by(*sum_keys(examination.table))
     )
     return UsageSum.of(examination.rows(statement))
+
+
+def sum_of_counted(examination: Examination, query: EventQuery, *further: ColumnElement[bool]) -> UsageSum:
+    """As `sum_of_query`, of events that were counted in the same snapshot. Raises `LookupError` without events."""
+    if usage := sum_of_query(examination, query, *further):
+        return usage
+    raise LookupError("events that were counted are gone")
 
 
 def quantity_share(examination: Examination, quantities: Mapping[str, Decimal]) -> dict[str, Any]:
@@ -230,11 +232,13 @@ def own_usage(examination: Examination, customers: Collection[UUID]) -> OwnUsage
 def own_usage_statement(table: Table, period: Period, customers: Collection[UUID]) -> Select[Any]:
     """The usage of the customers in the period: `customer_id`, `metric_key`, `events` bigint, `quantity` numeric."""
     c = table.c
-    found = select(c.customer_id, c.metric_key, func.count().label("events"), func.sum(c.quantity).label("quantity"))
-    found = found.where(*conditions(table, period)).group_by(c.customer_id, c.metric_key)
+    statement = select(
+        c.customer_id, c.metric_key, func.count().label("events"), func.sum(c.quantity).label("quantity")
+    )
+    statement = statement.where(*conditions(table, period)).group_by(c.customer_id, c.metric_key)
     if len(customers) <= _MAX_INDEXED_CUSTOMERS:
-        found = found.where(c.customer_id == any_(cast(literal(list(customers), ARRAY(Uuid())), ARRAY(Uuid()))))
-    return found
+        statement = statement.where(c.customer_id == any_(array(customers, Uuid())))
+    return statement
 
 
 def count_series(examination: Examination, period: Period) -> int:
@@ -258,15 +262,15 @@ def metric_filter(metrics: Iterable[str], max_metrics: int = MAX_FILTER_METRICS)
 
 def valid_filters(**values: object) -> dict[str, object]:
     """The filters that a query accepts, "" within a list: no filter for None, nor for a text that it cannot name."""
-    found: dict[str, object] = {}
+    filters: dict[str, object] = {}
     for name, value in values.items():
         try:
             if value is not None:
                 text = validators.text(value, blank=True) if isinstance(value, str) else None
-                found[name] = [value] if text == "" else value
+                filters[name] = [value] if text == "" else value
         except ValueError:
             continue
-    return found
+    return filters
 
 
 def joined(words: list[str]) -> str:

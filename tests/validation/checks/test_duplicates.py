@@ -17,8 +17,8 @@ from support.query_oracle import Row
 from usage_explore.db import ddl
 from usage_explore.decimals import plain
 from usage_explore.validation.batches import MAX_SMALL_CUSTOMERS, MIN_BATCH_EVENTS
+from usage_explore.validation.check import MAX_FINDINGS_PER_CHECK
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK
 
 HOUR = timedelta(hours=1)
 

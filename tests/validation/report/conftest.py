@@ -20,7 +20,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Registered:
     """Put checks in the place of the registry's."""
 
     def register(*checks: Check) -> None:
-        monkeypatch.setattr("usage_explore.validation.run.CHECKS", {each.name: each for each in checks})
+        monkeypatch.setattr("usage_explore.validation.registry.CHECKS", {each.name: each for each in checks})
 
     return register
 

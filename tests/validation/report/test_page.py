@@ -23,7 +23,7 @@ from usage_explore.errors import DrawingError
 from usage_explore.sql import filters
 from usage_explore.validation import Validation, report
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report import page as pages
+from usage_explore.validation.report import documents as pages
 from usage_explore.validation.report import wording
 
 Validate = Callable[..., Validation]

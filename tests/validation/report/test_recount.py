@@ -13,7 +13,7 @@ from support.known_findings import SINCE, UNTIL, check, wallets
 from support.query_oracle import EXACT, Row
 from usage_explore import Store
 from usage_explore.validation import Validation, report
-from usage_explore.validation.report import page
+from usage_explore.validation.report import documents
 
 Validate = Callable[..., Validation]
 
@@ -58,15 +58,15 @@ def test_what_cannot_be_compared_is_no_agreement(store: Store, validated: Valida
 
 
 def test_wallets_are_drawn_together_exactly(own: list[Row]) -> None:
-    lines = [*split(own), ["x", page.ALL_WALLETS, "pinned", "Other", 1, Decimal(3)]]
-    found = page.by_wallet(wallets(*lines))
+    lines = [*split(own), ["x", documents.ALL_WALLETS, "pinned", "Other", 1, Decimal(3)]]
+    found = documents.by_wallet(wallets(*lines))
     assert list(found.columns) == [
         "metric_key",
         "EUR",
         "USD",
-        f'"{page.ALL_WALLETS}"',
-        page.UNKNOWN_WALLET,
-        page.ALL_WALLETS,
+        f'"{documents.ALL_WALLETS}"',
+        documents.UNKNOWN_WALLET,
+        documents.ALL_WALLETS,
     ]
     for row in found.itertuples(index=False, name=None):
         whole = Decimal(0)

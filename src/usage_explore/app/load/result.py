@@ -17,7 +17,7 @@ from usage_explore.app.load.pickers import IN_PLACE_OF
 from usage_explore.formatting import counted
 from usage_explore.load import FileCheck, FileReport
 from usage_explore.load.check import MAX_LISTED_METRICS
-from usage_explore.load.faults import MAX_LISTED_FAULTS, Fault
+from usage_explore.load.report import MAX_LISTED_FAULTS, Fault
 
 _OPTION = re.compile(rf"(?<!\S)(?:{'|'.join(IN_PLACE_OF)})(?![\w-])")
 _MAX_LINE_CHARACTERS = 600

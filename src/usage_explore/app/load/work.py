@@ -24,7 +24,8 @@ from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.check import command
-from usage_explore.load.run import prepare
+from usage_explore.load.row_mapper import RowMapper
+from usage_explore.load.run import Prepared, prepare
 from usage_explore.rollup import refresh_run
 
 _MAX_FILES_AT_A_TIME = 2
@@ -87,11 +88,15 @@ def looked(file: File, options: LoadOptions) -> Look:
                 return Look(sheets=sheets, problem=str(error))
             return Look(
                 preset=prepared.preset.name if prepared.preset else None,
-                names_organization=prepared.names_organization,
+                names_organization=_mapper(prepared).names_organization,
                 sheets=sheets,
             )
 
     return _kept(("look", file.digest, repr(options)), look)
+
+
+def _mapper(prepared: Prepared) -> RowMapper:
+    return RowMapper(prepared.mapping, prepared.names, None, sampled=prepared.sampled)
 
 
 def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:

@@ -30,7 +30,7 @@ from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 from usage_explore.query.queries import Period
 from usage_explore.validation import Result, Validation
 from usage_explore.validation.registry import CHECKS
-from usage_explore.validation.report.recount import sheet_totals
+from usage_explore.validation.report.wording import sheet_totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

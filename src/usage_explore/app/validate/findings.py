@@ -23,7 +23,9 @@ from usage_explore.app.query_edits import named_value
 from usage_explore.app.validate.explanation import expectation, explained
 from usage_explore.charts import expected, theme, undrawable
 from usage_explore.formatting import span_in
+from usage_explore.names import Names
 from usage_explore.query.describe import group_name
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.queries import EventQuery
 from usage_explore.query.validators import instant
 from usage_explore.validation import SEVERITIES, Finding, Result, Validation
@@ -54,7 +56,7 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
     if not all_findings:
         st.success(markdown.plain(f"{clean(validation)}."), icon=":material/check_circle:")
         return
-    _filters(view, all_findings)
+    _filters(view, validation)
     listed = view.listed(all_findings)
     one = next((finding for finding in all_findings if identity(finding) == view.finding), None)
     if view.finding and one is None:
@@ -73,8 +75,9 @@ def findings(pages: Pages, view: ValidateView, source: Source, validation: Valid
             _open_finding(pages, view, source, validation, one)
 
 
-def _filters(view: ValidateView, all_findings: Sequence[Finding]) -> None:
+def _filters(view: ValidateView, validation: Validation) -> None:
     """The list's filters; their options have the number of findings."""
+    all_findings = validation.findings
     with st.container(horizontal=True, vertical_alignment="top", gap="medium", key="finding_filters"):
         severities = Counter(finding.severity for finding in all_findings)
         key = follow("severities", list(view.severities))
@@ -90,7 +93,8 @@ def _filters(view: ValidateView, all_findings: Sequence[Finding]) -> None:
         customers = Counter(str(finding.customer_id) for finding in all_findings if finding.customer_id)
         metrics = Counter(finding.metric_key for finding in all_findings if finding.metric_key is not None)
         _pick(view, "checks", "Check", {name: CHECKS[name].title for name in CHECKS if name in checks}, checks)
-        _pick(view, "customers", "Customer", {customer: customer for customer, _ in customers.most_common()}, customers)
+        names = {customer: validation.names.full("customer", customer) for customer, _ in customers.most_common()}
+        _pick(view, "customers", "Customer", names, customers)
         _pick(view, "metrics", "Metric", {metric: named_value(metric) for metric, _ in metrics.most_common()}, metrics)
 
 
@@ -103,6 +107,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
         key=key,
         format_func=lambda value: f"{options.get(value, value)}  ·  {counts[value]:,}",
         on_change=changed(key, view, lambda values: view.replace(**{field: tuple(values), "finding": None})),
+        filter_mode="contains",
         select_all=False,
         placeholder="any",
         width=180,
@@ -110,7 +115,7 @@ def _pick(view: ValidateView, field: str, label: str, options: dict[str, str], c
 
 
 def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding], one: Finding | None) -> None:
-    columns = _columns(listed, bool(one))
+    columns = _columns(listed, validation.names, bool(one))
     look = theme(st.context.theme.type == "dark")
     inks = {"high": look.shades[7], "medium": look.hues[1], "low": look.soft}
     rows = [index for index, finding in enumerate(listed) if finding is one]
@@ -134,8 +139,11 @@ def _list(view: ValidateView, validation: Validation, listed: Sequence[Finding],
     )
 
 
-def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
+def _columns(listed: Sequence[Finding], names: Names, beside: bool) -> dict[str, grid.Column]:
     """The columns of the list; only the first four `beside` an open finding."""
+    # a copy has the whole ids beside the names
+    copied = [names.in_text(finding.sentence, ids=True) for finding in listed]
+    shown = {text: names.in_text(finding.sentence) for text, finding in zip(copied, listed, strict=True)}
     columns = {
         grid.RANK: grid.ranks(len(listed)),
         "Severity": grid.texts("Severity", [finding.severity for finding in listed], _severity, width=90),
@@ -146,7 +154,10 @@ def _columns(listed: Sequence[Finding], beside: bool) -> dict[str, grid.Column]:
             help="The affected part of what the column Affected of names, in the period.",
         ),
         "Finding": grid.texts(
-            "Finding", [finding.sentence for finding in listed], formatting.short_ids, width=440 if beside else 560
+            "Finding",
+            copied,
+            lambda text: formatting.short_ids(shown.get(text, text)),
+            width=440 if beside else 560,
         ),
     }
     if beside:
@@ -189,7 +200,7 @@ def _open_finding(pages: Pages, view: ValidateView, source: Source, validation: 
     check = CHECKS[finding.check]
     heading = f"**{markdown.plain(check.title)}** :gray[{finding.severity}]"
     closable_heading(heading, "close_finding", view, lambda: view.replace(finding=None))
-    st.markdown(markdown.plain(finding.sentence))
+    st.markdown(markdown.plain(validation.names.in_text(finding.sentence)))
     st.caption(
         markdown.plain(f"{_upper(check.means)} {finding.severity.capitalize()}: {SEVERITIES[finding.severity]}.")
     )
@@ -233,7 +244,7 @@ def _events(pages: Pages, source: Source, validation: Validation, finding: Findi
         heading = st.empty()
         _page_links(pages, finding, query, timezone)
     if page.events:
-        events_table(page.events, timezone, height=250, key="finding_events")
+        events_table(page.events, timezone, page.names, height=250, key="finding_events")
         number = counted(query, source)
         more = f", the newest {len(page.events)} shown" if page.cursor else ""
         heading.markdown(f"**{number}**{markdown.plain(more)}", width="content")
@@ -275,7 +286,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
     details: dict[str, str] = {"when": f"{span_in(finding.since, finding.until, zone)}, {validation.period.timezone}"}
     for name in ("customer_id", "subscription_id", "product_id", "metric_key", "price_key", "wallet_currency"):
         if (value := getattr(finding, name)) is not None:
-            details[group_name(name)] = named_value(str(value))
+            details[group_name(name)] = validation.names.full(name, value) if name in ID_COLUMNS else named_value(value)
     details["events"] = formatting.exact(finding.events)
     if finding.quantity is not None:
         details["quantity affected"] = formatting.exact(finding.quantity)
@@ -283,7 +294,7 @@ def _details(validation: Validation, finding: Finding) -> dict[str, str]:
         details[f"cost affected, {currency}"] = formatting.exact(amount)
     whole = f" of {finding.share_of}" if finding.share_of else ""
     details["affected part"] = f"{formatting.percent(finding.share, 1)}{whole}"
-    details |= {name: _fact(text, zone) for name, text in finding.facts}
+    details |= {name: validation.names.in_text(_fact(text, zone), ids=True) for name, text in finding.facts}
     return {markdown.plain(name): markdown.plain(text) for name, text in details.items()}
 
 

@@ -94,7 +94,7 @@ def _run(view: ValidateView, source: Source, top: DeltaGenerator) -> None:
 def _not_yet(view: ValidateView, source: Source) -> None:
     """Say that the checks have not run for this period, what they look for, and offer to run them."""
     st.subheader("Checks not run yet", anchor=False)
-    what = markdown.plain(describe(view.query.resolve(source.now)))
+    what = markdown.plain(source.names(view.query).in_text(describe(view.query.resolve(source.now))))
     titles = markdown.plain("; ".join(check.title.lower() for check in CHECKS.values()))
     st.markdown(
         f"{what}.  \n:gray[{formatting.counted(len(CHECKS), 'check')} look for what would make its invoice wrong: "
@@ -105,7 +105,7 @@ def _not_yet(view: ValidateView, source: Source) -> None:
 
 def _nothing(pages: Pages, view: ValidateView, source: Source, validation: Validation) -> None:
     """Say that there was nothing to check, which is not clean, and when the organization has events."""
-    text = f"No events match, so nothing was checked: {describe(validation.period)}."
+    text = f"No events match, so nothing was checked: {validation.names.in_text(describe(validation.period))}."
     if validation.unexamined:
         text = f"Nothing was checked: {unexamined(validation)}"
     extent, zone = source.extent(), view.query.zone

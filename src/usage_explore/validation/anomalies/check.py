@@ -1,47 +1,58 @@
 """Shifts: spikes, drops and new levels of a customer's usage, against a seasonal baseline with a band.
 
 Series are by day for every customer and metric, and for each metric over all customers; by hour if there is enough
-usage, since a few hours disappear in the sum of a busy day. Bands are estimates of the detector; actual usage is exact.
+usage, since a few hours disappear in the sum of a busy day. Bands are estimates of the detector; actual usage is exact:
+a finding has the exact numbers of its incident beside the band, the hours that it came in, and the query that shows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Select, Table
 
+from usage_explore import formatting
+from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total
 from usage_explore.detector.breaks import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
 from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS, SEASONS_LEARNED
-from usage_explore.formatting import counted, duration, listed, percent
+from usage_explore.errors import NotExact
+from usage_explore.formatting import counted, data_value, duration, exact, listed, percent
 from usage_explore.query import buckets, validators
-from usage_explore.query.queries import AggregateQuery, Period
+from usage_explore.query.buckets import Bucket
+from usage_explore.query.queries import AggregateQuery, Metric, Period
+from usage_explore.results.types import Series
 from usage_explore.validation.anomalies import series
 from usage_explore.validation.anomalies.deviations import (
-    MIN_CHANGE,
-    MIN_EVENTS,
-    MIN_HOURLY_EVENTS,
-    MIN_QUANTITY_EVENTS,
-    Deviation,
-    deviations,
-    hourly,
-    with_sums,
-)
-from usage_explore.validation.anomalies.findings import NAME, finding
-from usage_explore.validation.anomalies.incidents import (
     HIGH_DROP_REST,
     HIGH_DROP_SHARE,
     HIGH_SPIKE_RATIO,
     HIGH_SPIKE_SHARE,
+    MIN_CHANGE,
+    MIN_EVENTS,
+    MIN_HOURLY_EVENTS,
     MIN_METRIC_SHARE,
     MIN_OWN_SHARE,
+    MIN_QUANTITY_EVENTS,
     REGULAR,
+    Deviation,
+    Incident,
+    deviations,
+    hourly,
     incidents,
+    with_sums,
 )
-from usage_explore.validation.anomalies.series import HISTORY, Block, Grid
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import limited
+from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
+from usage_explore.validation.usage_sums import metric_filter
+
+NAME = "shifts"
 
 MAX_INCIDENTS = 60
 """Incidents that are findings of their own, the gravest; the note counts the others."""
@@ -51,6 +62,13 @@ MAX_HOURLY_CUSTOMERS = 20
 
 MIN_CUSTOMER_EVENTS = 240
 """Events a day, on average, of a customer whose series are judged by the hour, at least."""
+
+_CHART_MARGIN: dict[Step, timedelta] = {"day": timedelta(days=28), "hour": timedelta(days=4)}
+_MEASURED: dict[Metric, str] = {"count": "events", "sum_quantity": "quantity"}
+_NEARLY_ALL = Decimal("0.95")
+_MAX_HOURS_SPAN, _MAX_HOURS = timedelta(days=3), 12
+_MAX_FILTER_METRICS = 100
+_WEEK = timedelta(days=7)
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -66,11 +84,10 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
-    found, looked_at, sparse = _deviations(examination)
-    found_incidents = incidents(examination, found)
+    deviating, looked_at, sparse = _deviations(examination)
     findings = []
     shown, smaller = limited(
-        found_incidents,
+        incidents(examination, deviating),
         "incidents",
         lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}",
         MAX_INCIDENTS,
@@ -92,7 +109,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
     days, hours = series.grid(examination, "day"), series.grid(examination, "hour")
     if days is None or hours is None:
         return [], 0, ""
-    found: list[Deviation] = []
+    result: list[Deviation] = []
     events: dict[UUID, float] = {}
     first = _first(days, examination)
     used = enough = dense = 0
@@ -103,7 +120,7 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
         used += len(counts)
         enough += int(np.count_nonzero(counts >= MIN_EVENTS))
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
-        found += deviations(block, days, first)
+        result += deviations(block, days, first)
         whole = block
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
@@ -114,23 +131,200 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
     first = _first(hours, examination)
     if large:
         for block in series.blocks(examination, hours, "customer_id", large[:MAX_HOURLY_CUSTOMERS]):
-            found += deviations(block, hours, first)
+            result += deviations(block, hours, first)
     if whole is not None:
         for block in series.blocks(examination, hours, "none"):
-            found += deviations(hourly(block, hours, whole, days), hours, first)
+            result += deviations(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
     sparse = (
         f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
         f" judged, and of {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events a day only the number of"
         " events was"
     )
-    return found, enough, sparse if dense < used else ""
+    return result, enough, sparse if dense < used else ""
 
 
 def _first(grid: Grid, examination: Examination) -> int:
     """The first column in the period."""
     since = examination.period.span[0]
     return next((at for at, end in enumerate(grid.ends) if end is not None and end > since), len(grid.ends))
+
+
+def finding(examination: Examination, incident: Incident) -> Finding:
+    """What there is to say about an incident.
+
+    `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
+    `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
+    which begins with that bucket, they are the usual ones after and before.
+    """
+    lead, (since, until) = incident.lead, incident.span
+    sums = _sums(examination, incident)
+    facts = {
+        "metric": data_value(lead.metric_key),
+        "measure": _MEASURED[lead.measure],
+        "actual": "not a number" if sums.actual is None else plain(sums.actual),
+        "expected": _about(lead.expected),
+        "low": _about(lead.low),
+        "high": _about(lead.high),
+        "bucket": rfc3339(lead.bucket),
+        "step": lead.step,
+        "reason": lead.reason,
+    }
+    if len(incident.metrics) > 1:
+        facts["metrics"] = ", ".join(map(data_value, incident.metrics))
+    sentence = _sentence(examination, incident, sums)
+    if hours := _hours(examination, incident, sums.events):
+        facts["hours"] = hours
+        sentence = f"{sentence[:-1]}; nearly all of it {hours}."
+    return Finding(
+        check=NAME,
+        severity=incident.severity,
+        sentence=sentence,
+        since=since,
+        until=until,
+        events=sums.events,
+        question=_question(examination, incident),
+        quantity=sums.quantity,
+        share=incident.share,
+        share_of=f"{_MEASURED[lead.measure]} of {data_value(lead.metric_key)}",
+        customer_id=lead.customer_id,
+        metric_key=lead.metric_key if len(incident.metrics) == 1 else None,
+        facts=tuple(facts.items()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What there was in an incident.
+
+    `actual` in the lead's farthest bucket (None where it holds quantities that are no numbers; of a new level the
+    middle one of its first week), `events` and `quantity` (None where metrics differ) in all of it.
+    """
+
+    actual: Number | None
+    events: int
+    quantity: Decimal | None
+
+
+def _sums(examination: Examination, incident: Incident) -> _Sums:
+    since, until = incident.span
+    # by weeks, of which even the longest period has no more than an answer may have
+    events = exact_sum((item.total for item in _series(examination, incident, "count", "week", since, until)), 0)
+    quantity: Decimal | None = None
+    if len(incident.metrics) == 1:
+        with suppress(NotExact):
+            sums = _series(examination, incident, "sum_quantity", "week", since, until)
+            quantity = total(Decimal(item.total) for item in sums)
+    return _Sums(_actual(examination, incident), int(events), quantity)
+
+
+def _actual(examination: Examination, incident: Incident) -> Number | None:
+    lead, zone = incident.lead, examination.period.zone
+    end = min(lead.bucket + _WEEK, lead.until) if lead.lasts else buckets.following(lead.bucket, lead.step, zone)
+    try:
+        series_list = _series(examination, incident, lead.measure, lead.step, lead.bucket, end)
+    except NotExact:
+        return None
+    values = sorted(point.value for one in series_list if one.key == lead.metric_key for point in one.points)
+    return values[(len(values) - 1) // 2] if values else 0
+
+
+def _series(
+    examination: Examination, incident: Incident, metric: Metric, bucket: Bucket, since: datetime, until: datetime
+) -> list[Series]:
+    """The incident's metrics in the window, exact."""
+    all_series, *_ = examination.paths.aggregate(
+        examination.aggregate_question(
+            since=since,
+            until=until,
+            bucket=bucket,
+            metric=metric,
+            group_by="metric_key",
+            top=0,
+            **metric_filter(incident.metrics, _MAX_FILTER_METRICS),
+            **_whose(incident),
+        )
+    )
+    return [one for one in all_series if one.key in incident.metrics]
+
+
+def _whose(incident: Incident) -> dict[str, Any]:
+    return {} if incident.lead.customer_id is None else {"customer_id": incident.lead.customer_id}
+
+
+def _question(examination: Examination, incident: Incident) -> AggregateQuery:
+    """The lead's metric around the incident, in its steps."""
+    lead, (since, until) = incident.lead, incident.span
+    around = _CHART_MARGIN[lead.step]
+    return examination.aggregate_question(
+        since=max(since - around, validators.EARLIEST),
+        until=max(min(until + around, examination.closed_until), until),
+        bucket=lead.step,
+        metric=lead.measure,
+        **metric_filter([lead.metric_key]) or {"group_by": "metric_key"},
+        **_whose(incident),
+    )
+
+
+def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
+    lead, (since, until) = incident.lead, incident.span
+    zone = examination.period.zone
+    others = [metric for metric in incident.metrics if metric != lead.metric_key]
+    moved = f"; {listed(others)} moved with it" if others else ""
+    who = f"customer {lead.customer_id}" if lead.customer_id else "all customers together"
+    if sums.actual is None:
+        there = "a quantity that is no number"
+    elif lead.measure == "count":
+        there = counted(int(sums.actual), "event")
+    else:
+        there = f"a quantity of {exact(Decimal(sums.actual))}"
+    low, high, expected = (exact(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
+    against = f"against about {expected} expected, in a band from {low} to {high}"
+    day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
+    if lead.step == "day":
+        end = buckets.following(lead.bucket, "day", zone)
+        day = formatting.span(lead.bucket.astimezone(zone), end.astimezone(zone))
+    what = f"{data_value(lead.metric_key)} of {who}"
+    if lead.lasts:
+        verb = "rose" if lead.rises else "fell"
+        return f"{what} {verb} to a new level on {day}: {there} a day {against}{moved}."
+    verb = "spiked" if lead.rises else "dropped"
+    window = formatting.span(since.astimezone(zone), until.astimezone(zone))
+    farthest = "" if window == day else f"farthest {day}, with "
+    return f"{what} {verb}, {window}: {farthest}{there} {against}{moved}."
+
+
+def _hours(examination: Examination, incident: Incident, events: int) -> str:
+    """The few hours that hold nearly all of a spike of days, in words; empty where there are none."""
+    lead, (since, until) = incident.lead, incident.span
+    if lead.step != "day" or lead.lasts or not lead.rises or until - since > _MAX_HOURS_SPAN:
+        return ""
+    counts = _series(examination, incident, "count", "hour", since, until)
+    sums = [sum(int(point.value) for point in points) for points in zip(*(one.points for one in counts), strict=True)]
+    first, last = _shortest(sums, events * _NEARLY_ALL)
+    if not counts or last - first > _MAX_HOURS:
+        return ""
+    points, zone = counts[0].points, examination.period.zone
+    return formatting.span(points[first].start.astimezone(zone), points[last - 1].end.astimezone(zone))
+
+
+def _shortest(sums: Iterable[int], least: Decimal) -> tuple[int, int]:
+    """The shortest run that sums to at least so much, as a half-open range; the first of equals."""
+    values = list(sums)
+    best, first, held = (0, len(values)), 0, 0
+    for last, value in enumerate(values, 1):
+        held += value
+        while held - values[first] >= least and first < last - 1:
+            held -= values[first]
+            first += 1
+        if held >= least and last - first < best[1] - best[0]:
+            best = first, last
+    return best
+
+
+def _about(value: float) -> str:
+    """An estimate: four digits that count, written plainly."""
+    return plain(Decimal(format(value, ".4g")))
 
 
 CHECK = Check(

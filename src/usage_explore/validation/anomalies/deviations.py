@@ -1,11 +1,16 @@
-"""Deviations: the steps in which a customer's usage of a metric left the detector's band, and by how much in all."""
+"""Deviations: steps in which a customer's usage of a metric left the detector's band, and by how much in all.
+
+A customer's deviations to one side at one time are joined to an incident, which has a severity.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
 from typing import Literal
 from uuid import UUID
 
@@ -17,6 +22,8 @@ from usage_explore.detector.anomalies import figure
 from usage_explore.detector.breaks import filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
+from usage_explore.validation.check import SEVERITIES, Examination, Severity
+from usage_explore.validation.periods import part
 
 MIN_EVENTS = 30
 """Events of a series in all, and events too many or missing, at least, for a deviation of the number of events."""
@@ -30,6 +37,27 @@ few events that differ a hundredfold is no level. Of fewer it is where their num
 
 MIN_CHANGE = 0.5
 """Share of the expected usage that a deviation differs by, at least: rises to 1.5 times, falls to a half."""
+
+HIGH_SPIKE_SHARE, HIGH_SPIKE_RATIO = 0.2, 3.0
+"""Share of the series' usage in the period that a high spike adds, and its least multiple of the expected value."""
+
+HIGH_DROP_SHARE, HIGH_DROP_REST = 0.1, 0.2
+"""Share of the series' usage in the period that a high drop takes, and the share of the expected value that it leaves
+at most."""
+
+REGULAR = 0.2
+"""Share of the other days or hours with usage, at least, for a spike to be high: other usage comes in bursts."""
+
+MIN_OWN_SHARE = 0.01
+"""Share of a series' usage in the period that an incident differs by, at least."""
+
+MIN_METRIC_SHARE = Decimal("0.001")
+"""Share of the metric's usage in the period, over all customers, below which an incident is low."""
+
+_MAX_GAP: dict[Step, timedelta] = {"day": timedelta(0), "hour": timedelta(hours=2)}
+_MAX_LEVEL_GAP = timedelta(days=2)
+
+_GRAVITY = {severity: place for place, severity in enumerate(SEVERITIES)}
 
 Shape = Literal["spike", "drop", "rise", "fall"]
 """A spike and a drop end, a rise and a fall are new levels that last."""
@@ -188,7 +216,7 @@ def _farthest(detection: Detection, row: int, start: int, end: int) -> _Band:
     place = int(np.nanargmax(np.abs(detection.score[row, start:end])))
     at = row, start + place
     value, expected, low, high = (
-        float(each[at]) for each in (detection.values, detection.expected, detection.low, detection.high)
+        float(values_of[at]) for values_of in (detection.values, detection.expected, detection.low, detection.high)
     )
     return _Band(place, value, expected, low, high)
 
@@ -227,8 +255,8 @@ def with_sums(blocks: Iterable[Block], grid: Grid) -> Iterator[Block]:
         yield Block(
             customers=(None,) * len(sums),
             metrics=tuple(sums),
-            values={measure: np.stack([each[measure].known for each in sums.values()]) for measure in MEASURES},
-            learnt={measure: np.stack([each[measure].learnt for each in sums.values()]) for measure in MEASURES},
+            values={measure: np.stack([sums_of[measure].known for sums_of in sums.values()]) for measure in MEASURES},
+            learnt={measure: np.stack([sums_of[measure].learnt for sums_of in sums.values()]) for measure in MEASURES},
         )
 
 
@@ -258,14 +286,131 @@ def hourly(block: Block, hours: Grid, whole: Block, days: Grid) -> Block:
     columns = {start: column for column, start in enumerate(days.starts) if start is not None}
     starts = sorted(columns)
     of_day = [bisect_right(starts, start) - 1 if start is not None else -1 for start in hours.starts]
-    column = np.array([columns[starts[place]] if place >= 0 else 0 for place in of_day], np.intp)
+    column = np.array([columns[starts[index]] if index >= 0 else 0 for index in of_day], np.intp)
     # a metric whose first event lies in the unfinished day has hours, but no days to learn from
     order = [rows.get(metric, len(rows)) for metric in block.metrics]
     unknown = np.full((1, len(days.starts)), np.nan)
     values, learnt = {}, {}
     for measure in MEASURES:
-        by_day, usual = (np.vstack([each[measure], unknown])[order][:, column] for each in (whole.values, whole.learnt))
+        by_day, usual = (
+            np.vstack([by_measure[measure], unknown])[order][:, column] for by_measure in (whole.values, whole.learnt)
+        )
         silent = usual - np.nan_to_num(by_day) > MIN_CHANGE / 2 * usual
         values[measure] = np.where(np.isnan(by_day) & ~np.isnan(usual), np.nan, block.values[measure])
         learnt[measure] = filled(block.values[measure], silent, hours.season)
     return Block(block.customers, block.metrics, values, learnt)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Deviations of one customer, or of all together, to one side at one time.
+
+    `lead` is the one that makes the largest `share` of what its metric came to in the period.
+    """
+
+    lead: Deviation
+    deviations: tuple[Deviation, ...]
+    share: Decimal
+    severity: Severity
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that deviate."""
+        return tuple(sorted({deviation.metric_key for deviation in self.deviations}))
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """From the first to the last instant of the deviations in the lead's steps."""
+        shown = [deviation for deviation in self.deviations if deviation.step == self.lead.step]
+        return min(deviation.since for deviation in shown), max(deviation.until for deviation in shown)
+
+
+def incidents(examination: Examination, candidates: Iterable[Deviation]) -> list[Incident]:
+    """The incidents, the gravest first and within a severity the largest share."""
+    worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
+    made = [_incident(examination, group) for group in _groups(_without_repeats(worth))]
+    return sorted(
+        made,
+        key=lambda incident: (
+            _GRAVITY[incident.severity],
+            -incident.share,
+            incident.span,
+            str(incident.lead.customer_id or ""),
+        ),
+    )
+
+
+def _incident(examination: Examination, group: tuple[Deviation, ...]) -> Incident:
+    weighed = [(_share(examination, deviation), deviation) for deviation in group]
+    share, lead = max(weighed, key=lambda pair: (pair[0], pair[1].step, pair[1].metric_key))
+    severity = min((_severity(deviation, part) for part, deviation in weighed), key=_GRAVITY.__getitem__)
+    return Incident(lead, group, share, severity)
+
+
+def _share(examination: Examination, deviation: Deviation) -> Decimal:
+    """The difference as a share of the metric's usage in the period."""
+    events, quantity = examination.totals.metrics.get(deviation.metric_key, (0, Decimal(0)))
+    return part(Decimal(deviation.excess), quantity if deviation.measure == "sum_quantity" else events)
+
+
+def _severity(deviation: Deviation, share: Decimal) -> Severity:
+    if share < MIN_METRIC_SHARE:
+        return "low"
+    if not deviation.lasts:
+        grave_rise = (
+            deviation.part >= HIGH_SPIKE_SHARE
+            and deviation.value >= HIGH_SPIKE_RATIO * deviation.expected
+            and deviation.used >= REGULAR
+        )
+        grave_drop = deviation.part >= HIGH_DROP_SHARE and deviation.value <= HIGH_DROP_REST * deviation.expected
+        if grave_rise if deviation.rises else grave_drop:
+            return "high"
+    return "medium"
+
+
+def _without_repeats(candidates: list[Deviation]) -> list[Deviation]:
+    """The deviations without those that another one reports.
+
+    A metric's deviation over all customers is left out if one customer makes half of it. Else it is reported, and the
+    customers with the same deviation, by no more than twice its part, are left out.
+    """
+    kept = [deviation for deviation in candidates if deviation.customer_id is not None]
+    for whole in (deviation for deviation in candidates if deviation.customer_id is None):
+        along = [deviation for deviation in kept if _alike(deviation, whole) and _near(deviation, whole)]
+        if any(abs(deviation.excess) >= abs(whole.excess) / 2 for deviation in along):
+            continue
+        repeated = {id(deviation) for deviation in along if deviation.change <= 2 * whole.change}
+        kept = [*(deviation for deviation in kept if id(deviation) not in repeated), whole]
+    return kept
+
+
+def _alike(one: Deviation, other: Deviation) -> bool:
+    return (one.metric_key, one.measure, one.rises, one.lasts) == (
+        other.metric_key,
+        other.measure,
+        other.rises,
+        other.lasts,
+    )
+
+
+def _near(one: Deviation, other: Deviation) -> bool:
+    """Whether they are at one time: new levels that begin together, others that overlap or touch, hours nearly."""
+    if one.lasts:
+        return abs(one.since - other.since) <= _MAX_LEVEL_GAP
+    apart = min(_MAX_GAP[one.step], _MAX_GAP[other.step])
+    return one.since <= other.until + apart and other.since <= one.until + apart
+
+
+def _groups(candidates: Iterable[Deviation]) -> Iterator[tuple[Deviation, ...]]:
+    """The same customer, to the same side, at the same time."""
+
+    def who(deviation: Deviation) -> tuple[str, bool, bool]:
+        return str(deviation.customer_id or ""), deviation.rises, deviation.lasts
+
+    for _, mine in groupby(sorted(candidates, key=lambda deviation: (*who(deviation), deviation.since)), key=who):
+        joined: list[list[Deviation]] = []
+        for deviation in mine:
+            near = [group for group in joined if any(_near(deviation, other) for other in group)]
+            apart = [group for group in joined if group not in near]
+            joined = [*apart, [deviation, *(one for group in near for one in group)]]
+        yield from map(tuple, joined)

@@ -31,13 +31,13 @@ from sqlalchemy import (
     select,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
 from usage_explore.rollup import routing
 from usage_explore.sql import filters
 from usage_explore.sql.aggregate import metric_points
+from usage_explore.sql.filters import array
 from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation.check import Examination
 
@@ -97,11 +97,11 @@ class Grid:
 
     def lay_out(self, places: Sequence[int], values: Sequence[float | None]) -> Floats:
         """Values of some buckets, numbered from 1, by column: 0 where there are none, NaN where nothing is known."""
-        found = np.zeros(len(self.starts))
-        found[self.unknown] = np.nan
+        row = np.zeros(len(self.starts))
+        row[self.unknown] = np.nan
         at = self.column[np.array(places, np.intp) - 1]
-        found[at[at >= 0]] = np.array(values, np.float64)[at >= 0]
-        return found
+        row[at[at >= 0]] = np.array(values, np.float64)[at >= 0]
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ def _query(examination: Examination, grid: Grid, group: Group) -> AggregateQuery
 
 def _texts(customers: Sequence[UUID]) -> ColumnElement[Any]:
     """The customers as texts: the largest ones' events are read faster with all others than one by one by an index."""
-    return literal([str(customer) for customer in customers], ARRAY(Text)).cast(ARRAY(Text))
+    return array(map(str, customers), Text())
 
 
 def as_float(exact: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -19,12 +19,9 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.arrivals import BulkLoads, bulk_loads, in_loads, outside_loads
-from usage_explore.validation.batches import MIN_BATCH_EVENTS
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.batches import MIN_BATCH_EVENTS, BulkLoads, bulk_loads, in_loads, outside_loads
+from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
@@ -128,8 +125,8 @@ def examine(examination: Examination) -> Outcome:
     every = _changes(examination)
     if every and _is_early(examination.period):
         note = "what changed by customer and metric is in the sheet alone: the period was finalized before it ended"
-        found, looked_at = _early(examination, every), examination.totals.events
-        return Outcome(findings=(found,), looked_at=looked_at, sheet=sheet(every), note=note)
+        finding, looked_at = _early(examination, every), examination.totals.events
+        return Outcome(findings=(finding,), looked_at=looked_at, sheet=sheet(every), note=note)
     loads = bulk_loads(examination) if every else BulkLoads()
     changes = _changes(examination, loads.times) if loads.times else every
     judged = [(_severity(change), change) for change in changes]
@@ -160,18 +157,18 @@ def _is_to_come(examination: Examination) -> bool:
 
 
 def _changes(examination: Examination, loads: Sequence[datetime] = ()) -> list[_Change]:
-    found: dict[tuple[UUID, str], _Change] = {}
+    changes: dict[tuple[UUID, str], _Change] = {}
     for row in examination.rows(statement(examination.table, examination.period, loads)):
         later = UsageSum.of_row(row)
-        if change := found.get((row.customer_id, row.metric_key)):
+        if change := changes.get((row.customer_id, row.metric_key)):
             change.later.add(later)
             change.events_before += row.before
         else:
-            found[row.customer_id, row.metric_key] = _Change(later=later, events_before=row.before)
-    usage = own_usage(examination, {customer for customer, _ in found})
-    for key, change in found.items():
+            changes[row.customer_id, row.metric_key] = _Change(later=later, events_before=row.before)
+    usage = own_usage(examination, {customer for customer, _ in changes})
+    for key, change in changes.items():
         change.events_now, change.quantity_now = usage[key]
-    return list(found.values())
+    return list(changes.values())
 
 
 def _severity(change: _Change) -> Severity:
@@ -213,21 +210,21 @@ def _bulk(examination: Examination, loads: BulkLoads) -> tuple[Finding, ...]:
     period, arrived = examination.period, examination.table.c.ingested_at
     assert period.finalized_at is not None  # noqa: S101 - the check needs it
     later = (in_loads(arrived, loads.times), arrived > period.finalized_at)
-    found = sum_of_query(examination, examination.events_question(), *later) if loads.times else None
-    if found is None:
+    usage = sum_of_query(examination, examination.events_question(), *later) if loads.times else None
+    if usage is None:
         return ()
-    share = part(found.events, examination.totals.events)
+    share = part(usage.events, examination.totals.events)
     spell = span_in(loads.times[0], loads.times[-1] + INSTANT, period.zone)
     return (
         Finding(
             check=NAME,
-            severity="medium" if found.events == examination.totals.events else "high",
-            sentence=f"{counted(found.events, 'event')}, {percent(share)} of the period's, came with a history or a"
+            severity="medium" if usage.events == examination.totals.events else "high",
+            sentence=f"{counted(usage.events, 'event')}, {percent(share)} of the period's, came with a history or a"
             f" file that was loaded after the period was finalized, {spell}: their arrival times"
             " are unknown, and so is whether the invoice has them.",
-            question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
-            facts=found.facts(),
-            **found.fields(examination),
+            question=examination.events_question(occurred_after=usage.since, occurred_before=usage.until),
+            facts=usage.facts(),
+            **usage.fields(examination),
         ),
     )
 

@@ -26,7 +26,6 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
-    cast,
     distinct,
     extract,
     func,
@@ -34,10 +33,9 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 
 MIN_EVIDENCE = 14.0
 """Negative natural logarithm of the chance that unrelated events agree as often: 1 in 1,000,000."""
@@ -135,8 +133,8 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
     c = table.c
     wanted = (
         func.unnest(
-            cast(literal([customer for customer, _ in series], ARRAY(Uuid())), ARRAY(Uuid())),
-            cast(literal([metric for _, metric in series], ARRAY(Text)), ARRAY(Text)),
+            array((customer for customer, _ in series), Uuid()),
+            array((metric for _, metric in series), Text()),
         )
         .table_valued("customer", "metric")
         .render_derived(name="wanted")

@@ -22,11 +22,18 @@ from usage_explore.query.describe import group_name
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions, expression
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+    limited_findings,
+)
 from usage_explore.validation.cost_drivers import SampledEvent, best_keys, sample, sampled
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited, limited_findings
-from usage_explore.validation.periods import preceding
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import currency_codes, part, preceding
 from usage_explore.validation.usage_sums import (
     UsageSum,
     add_row,
@@ -86,15 +93,15 @@ def statement(table: Table, period: Period, key: str | None = None) -> Select[An
     c = table.c
     either = or_(c.external_cost_amount.is_not(None), c.external_cost_currency.is_not(None))
     columns = (c.customer_id, *_faces(table, key))
-    found = select(*columns, sum_measures(table)[0]).where(*conditions(table, period), either)
-    return found.group_by(*columns)
+    query = select(*columns, sum_measures(table)[0]).where(*conditions(table, period), either)
+    return query.group_by(*columns)
 
 
 def faulty_statement(table: Table, period: Period, usual: Usual) -> Select[Any]:
     """The events that are at fault, by the `sum_keys`, `value` and `costed`; further columns: the `sum_measures`."""
     c = table.c
     owner = _owner(table, usual.key)
-    columns = (*sum_keys(table), *(each for each in _faces(table, usual.key) if each.name != "currency"))
+    columns = (*sum_keys(table), *(column for column in _faces(table, usual.key) if column.name != "currency"))
     strays = [
         and_(owner.is_(None) if value is None else owner == value, currency_codes(c.external_cost_currency) != currency)
         for value, (currency, _) in usual.of.items()
@@ -138,12 +145,10 @@ def examine(examination: Examination) -> Outcome:
     notes = [note]
     of_changed = _parts(examination.rows(faulty_statement(table, period, changed)), changed) if changed.of else {}
     for fault in ("no currency", "no amount", "unusual"):
-        found = [_finding(examination, narrowed, *each, held) for each, held in parts.items() if each[0] == fault]
+        of_fault = [_finding(examination, narrowed, *at, held) for at, held in parts.items() if at[0] == fault]
         if fault == "unusual":
-            found += [
-                _finding(examination, changed, *each, held) for each, held in of_changed.items() if each[0] == fault
-            ]
-        some, note = limited_findings(found, f"findings of {fault}")
+            of_fault += [_finding(examination, changed, *at, held) for at, held in of_changed.items() if at[0] == fault]
+        some, note = limited_findings(of_fault, f"findings of {fault}")
         findings += some
         notes.append(note)
     return Outcome(findings=(*findings, *spellings), looked_at=looked_at, note="; ".join(filter(None, notes)))
@@ -193,7 +198,7 @@ def _spelling_findings(examination: Examination) -> tuple[Finding, ...]:
         held = sum_of_query(examination, examination.events_question(), column.in_(others))
         if held is None:
             continue
-        ways = joined([f"{data_value(each)} ({counted(spellings[each], 'event')})" for each in (main, *others)])
+        ways = joined([f"{data_value(code)} ({counted(spellings[code], 'event')})" for code in (main, *others)])
         findings.append(
             Finding(
                 check=NAME,
@@ -229,11 +234,11 @@ def _shares(rows: Iterable[tuple[str | None, Any]]) -> dict[str | None, tuple[st
     for value, row in rows:
         if row.costed and row.currency is not None:
             counts.setdefault(value, Counter())[row.currency] += row.events
-    found = {}
+    shares = {}
     for value, counter in counts.items():
-        currency = min(counter, key=lambda each: (-counter[each], each))
-        found[value] = (currency, part(counter[currency], counter.total()), counter.total())
-    return found
+        currency = min(counter, key=lambda code: (-counter[code], code))
+        shares[value] = (currency, part(counter[currency], counter.total()), counter.total())
+    return shares
 
 
 def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str | None, tuple[str, Decimal]]:
@@ -246,12 +251,12 @@ def _settled(shares: Mapping[str | None, tuple[str, Decimal, int]]) -> dict[str 
 
 def _differing(events: Sequence[SampledEvent]) -> float:
     """How many events are not in the most frequent currency."""
-    return len(events) - max(Counter(each.currency for each in events).values())
+    return len(events) - max(Counter(event.currency for event in events).values())
 
 
 def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, str | None], UsageSum]:
     """The faulty events by what is wrong: by metric, and unusual currencies by the key's value and currency."""
-    found: dict[tuple[Fault, str | None, str | None], UsageSum] = {}
+    parts: dict[tuple[Fault, str | None, str | None], UsageSum] = {}
     for row in rows:
         at: tuple[Fault, str | None, str | None]
         if row.currency is None:
@@ -260,8 +265,8 @@ def _parts(rows: Iterable[Any], usual: Usual) -> dict[tuple[Fault, str | None, s
             at = "no amount", row.metric_key, None
         else:
             at = "unusual", _value(usual.key, row), row.currency
-        add_row(found, at, row)
-    return found
+        add_row(parts, at, row)
+    return parts
 
 
 def _finding(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Integer, Select, Table, and_, case, func, literal, select
 
-from usage_explore.formatting import counted, duration, percent
+from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import (
@@ -25,8 +25,7 @@ from usage_explore.validation.batches import (
     batched,
     outcome,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Severity
+from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.periods import surroundings
 
 KEY_MARGIN = timedelta(days=7)
@@ -87,26 +86,10 @@ def _severity(batch: Batch, own: Decimal) -> Severity:
     return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
 
 
-def _sentence(batch: Batch, own: Decimal, when: str) -> str:
-    return (
-        f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: their"
-        f" idempotency keys had arrived before {_AGAIN[batch.kind]}; up to {percent(own)} of the customer's usage of a"
-        " metric."
-    )
-
-
-def _stray(stray: Batch, when: str) -> str:
-    return (
-        f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: their idempotency keys"
-        f" had arrived before {_AGAIN[stray.kind]}."
-    )
-
-
 _WORDING = BatchWording(
     check=NAME,
     severity=_severity,
-    sentence=_sentence,
-    stray_sentence=_stray,
+    predicate=lambda batch: f": their idempotency keys had arrived before {_AGAIN[batch.kind]}",
     stray_severity=lambda stray: "medium",
 )
 

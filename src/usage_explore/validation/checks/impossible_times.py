@@ -16,15 +16,22 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, Table, Text, and_, any_, case, cast, func, literal, or_, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Select, Table, Text, and_, any_, case, func, literal, or_, select, true
 
 from usage_explore.formatting import counted, data_value, duration, percent
 from usage_explore.query import validators
 from usage_explore.query.filters import DIMENSION
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions, dimension, expression, filters, outside_bounds, scope, within_bounds
-from usage_explore.validation.arrivals import BulkLoads, bulk_loads, outside_loads
+from usage_explore.sql.filters import (
+    array,
+    conditions,
+    dimension,
+    expression,
+    filters,
+    outside_bounds,
+    scope,
+    within_bounds,
+)
 from usage_explore.validation.batches import (
     BATCH_GAP,
     MIN_BATCH_EVENTS,
@@ -32,14 +39,15 @@ from usage_explore.validation.batches import (
     STEADY_GAP,
     Batch,
     BatchWording,
+    BulkLoads,
     batch_columns,
     batched,
+    bulk_loads,
     outcome,
+    outside_loads,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT
-from usage_explore.validation.totals import part
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
+from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share
 
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
@@ -98,10 +106,10 @@ def beyond(table: Table, period: Period) -> Select[Any]:
         c.ingested_at >= since, c.ingested_at < until, c.timestamp < min(until + MAX_LOOKAHEAD, validators.LATEST)
     )
     to_come = c.timestamp > (period.as_of or until) + MAX_CLOCK_DIFFERENCE
-    found = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
+    events = select(literal(BEYOND).label("kind"), *batch_columns(table)).where(
         *conditions(table, after), c.timestamp > c.ingested_at + literal(MAX_CLOCK_DIFFERENCE), or_(arrived, to_come)
     )
-    return batched(found.cte("beyond"))
+    return batched(events.cte("beyond"))
 
 
 def skewed(table: Table, period: Period) -> Select[Any]:
@@ -133,7 +141,7 @@ def _sent(table: Table, period: Period, customers: list[UUID]) -> Select[Any]:
     """How many events each sender of the customers sent in the period."""
     c = table.c
     sender = dimension(table, SENDER_DIMENSION)
-    whose = c.customer_id == any_(cast(literal(customers, ARRAY(c.customer_id.type)), ARRAY(c.customer_id.type)))
+    whose = c.customer_id == any_(array(customers, c.customer_id.type))
     return (
         select(c.customer_id, sender.label("sender"), func.count().label("events"))
         .where(*conditions(table, period), whose)
@@ -150,23 +158,10 @@ def examine(examination: Examination) -> Outcome:
             return "high" if own >= HIGH_SHARE and batch.arrived[1] >= period.span[0] else "medium"
         return "high" if batch.kind == AHEAD and batch.arrived[1] < period.span[0] else "medium"
 
-    def sentence(batch: Batch, own: Decimal, when: str) -> str:
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
-            f" {_reason(batch, period)}; up to {percent(own)} of the customer's usage of a metric."
-        )
-
-    def stray_sentence(stray: Batch, when: str) -> str:
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}:"
-            f" {_reason(stray, period)}."
-        )
-
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=lambda batch: f": {_reason(batch, period)}",
         stray_severity=lambda stray: "medium" if stray.kind == BEYOND else "low",
         facts=lambda affected: affected.arrival(period.zone),
     )
@@ -176,13 +171,13 @@ def examine(examination: Examination) -> Outcome:
         rows = list(examination.rows(statement(examination.table, period, loads.times)))
     if period.span[1] < validators.LATEST:
         rows += examination.rows(beyond(examination.table, period))
-    found = outcome(examination, rows, wording, examination.totals.events)
+    result = outcome(examination, rows, wording, examination.totals.events)
     senders, more_senders = _fast_clocks(examination)
     unjudged = f"arrival times of {counted(loads.events, 'event')} unknown (see late_arrivals), age not judged"
-    notes = [unjudged if loads.events else "", found.note, more_senders]
+    notes = [unjudged if loads.events else "", result.note, more_senders]
     return Outcome(
-        findings=_out_of_bounds_findings(NAME, examination) + found.findings + senders,
-        looked_at=found.looked_at,
+        findings=_out_of_bounds_findings(NAME, examination) + result.findings + senders,
+        looked_at=result.looked_at,
         note="; ".join(filter(None, notes)),
     )
 
@@ -190,12 +185,12 @@ def examine(examination: Examination) -> Outcome:
 def _reason(affected: Batch, period: Period) -> str:
     if affected.kind == PAST:
         return f"occurred up to {duration(affected.lags[1])} before they arrived"
-    found = f"occurred up to {duration(-affected.lags[0])} after they arrived"
+    occurred = f"occurred up to {duration(-affected.lags[0])} after they arrived"
     if affected.kind == BEYOND:
-        return f"{found}: they lie after the period, and its invoice does not have them; their time is wrong"
+        return f"{occurred}: they lie after the period, and its invoice does not have them; their time is wrong"
     if affected.arrived[1] < period.span[0]:
-        return f"{found}, which was before the period began: they belong to an earlier one"
-    return f"{found}, though nothing can; their time, and so their period, may be wrong"
+        return f"{occurred}, which was before the period began: they belong to an earlier one"
+    return f"{occurred}, though nothing can; their time, and so their period, may be wrong"
 
 
 def _fast_clocks(examination: Examination) -> tuple[tuple[Finding, ...], str]:

@@ -12,37 +12,33 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, cast, func, literal, select
+from sqlalchemy import CTE, Float, Interval, Select, Table, Text, and_, case, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.formatting import counted, duration, listed, percent, span_in
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
-from usage_explore.validation.arrivals import (
+from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.batches import (
+    BATCH_GAP,
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
     MIN_LOADED_DAYS,
-    BulkLoads,
-    bulk_loads,
-    load_times,
-    outside_loads,
-)
-from usage_explore.validation.batches import (
-    BATCH_GAP,
     SMALL_BATCHES,
     STEADY_GAP,
     Batch,
     BatchWording,
+    BulkLoads,
     batch_columns,
     batched,
+    bulk_loads,
     is_soon,
+    load_times,
     outcome,
+    outside_loads,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
 from usage_explore.validation.checks.impossible_times import MAX_AGE
-from usage_explore.validation.finding import Finding, Severity
-from usage_explore.validation.periods import INSTANT, preceding
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import INSTANT, part, preceding
 from usage_explore.validation.usage_sums import UsageSum
 
 if TYPE_CHECKING:
@@ -78,7 +74,7 @@ def statement(table: Table, period: Period, loads: Sequence[datetime] = ()) -> S
     """
     c = table.c
     lag = c.ingested_at - c.timestamp
-    quantiles = func.percentile_disc(cast(literal(list(_LAG_QUANTILES), ARRAY(Float)), ARRAY(Float)))
+    quantiles = func.percentile_disc(array(_LAG_QUANTILES, Float()))
     return (
         select(
             c.metric_key,
@@ -98,14 +94,14 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
     c = table.c
     bound = (
         func.unnest(
-            cast(literal(list(bounds), ARRAY(Text)), ARRAY(Text)),
-            cast(literal(list(bounds.values()), ARRAY(Interval)), ARRAY(Interval)),
+            array(bounds, Text()),
+            array(bounds.values(), Interval()),
         )
         .table_valued("metric_key", "bound")
         .render_derived(name="bounds")
     )
     lag = c.ingested_at - c.timestamp
-    found = (
+    events = (
         select(
             literal(NAME).label("kind"),
             *batch_columns(table),
@@ -119,7 +115,7 @@ def late(table: Table, period: Period, bounds: Mapping[str, timedelta], loads: S
         )
         .cte("late")
     )
-    return batched(_clustered(found), "ingested_at", "cluster")
+    return batched(_clustered(events), "ingested_at", "cluster")
 
 
 def _clustered(late_events: CTE) -> CTE:
@@ -141,9 +137,9 @@ def examine(examination: Examination) -> Outcome:
     """
     lags = list(examination.rows(statement(examination.table, examination.period)))
     loads = bulk_loads(examination) if any(row.late for row in lags) else BulkLoads()
-    if loads.found and loads.events == examination.totals.events:
+    if loads.usage and loads.events == examination.totals.events:
         return Outcome(
-            skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.found)}"
+            skipped=f"arrival times unknown, lateness not judged: {_together(examination, loads, loads.usage)}"
         )
     if loads.times:
         lags = list(examination.rows(statement(examination.table, examination.period, loads.times)))
@@ -154,19 +150,6 @@ def examine(examination: Examination) -> Outcome:
     def severity(batch: Batch, own: Decimal) -> Severity:
         return "medium" if own >= MEDIUM_SHARE else "low"
 
-    def sentence(batch: Batch, own: Decimal, spell: str) -> str:
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {spell}, arrived"
-            f" {_longest(batch)} late, {span_in(*batch.arrived, zone)}; up to {percent(own)} of the customer's usage"
-            " of a metric."
-        )
-
-    def stray_sentence(stray: Batch, spell: str) -> str:
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {spell}, {stray.scattered}, arrived"
-            f" {_longest(stray)} late."
-        )
-
     def facts(affected: Batch) -> tuple[tuple[str, str], ...]:
         bound = min(bounds[metric] for metric in affected.metrics)
         return (*affected.arrival(zone), ("late is later than", duration(bound)))
@@ -174,16 +157,16 @@ def examine(examination: Examination) -> Outcome:
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=lambda batch: f", arrived {_longest(batch)} late, {span_in(*batch.arrived, zone)}",
+        stray_predicate=lambda stray: f", arrived {_longest(stray)} late",
         facts=facts,
         continues=_continues,
     )
     rows = examination.rows(late(examination.table, examination.period, bounds, loads.times)) if lags else ()
-    found = outcome(examination, rows, wording, examination.totals.events - loads.events)
-    bulk = (_bulk(examination, loads, loads.found),) if loads.found else ()
-    note = "; ".join(filter(None, (found.note, unknown)))
-    return Outcome(findings=found.findings + bulk, looked_at=found.looked_at, sheet=sheet(lags), note=note)
+    result = outcome(examination, rows, wording, examination.totals.events - loads.events)
+    bulk = (_bulk(examination, loads, loads.usage),) if loads.usage else ()
+    note = "; ".join(filter(None, (result.note, unknown)))
+    return Outcome(findings=result.findings + bulk, looked_at=result.looked_at, sheet=sheet(lags), note=note)
 
 
 def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[str, timedelta], str]:
@@ -214,24 +197,24 @@ def _ordinary_lags(examination: Examination, lags: Sequence[Any]) -> tuple[dict[
     return usual, f"{note} events in the {duration(HISTORY)} before" if unknown else ""
 
 
-def _bulk(examination: Examination, loads: BulkLoads, found: UsageSum) -> Finding:
+def _bulk(examination: Examination, loads: BulkLoads, usage: UsageSum) -> Finding:
     """That events came with bulk loads, in_loads others whose arrival is known."""
-    share = part(found.events, examination.totals.events)
+    share = part(usage.events, examination.totals.events)
     return Finding(
         check=NAME,
         severity="low" if share >= USUAL_LOAD_SHARE else "medium",
-        sentence=f"{_together(examination, loads, found)}; {percent(share)} of the period's events."
+        sentence=f"{_together(examination, loads, usage)}; {percent(share)} of the period's events."
         " Arrival times unknown, lateness not judged.",
-        question=examination.events_question(occurred_after=found.since, occurred_before=found.until),
-        facts=found.facts(),
-        **found.fields(examination),
+        question=examination.events_question(occurred_after=usage.since, occurred_before=usage.until),
+        facts=usage.facts(),
+        **usage.fields(examination),
     )
 
 
-def _together(examination: Examination, loads: BulkLoads, found: UsageSum) -> str:
+def _together(examination: Examination, loads: BulkLoads, usage: UsageSum) -> str:
     spell = span_in(loads.times[0], loads.times[-1] + INSTANT, examination.period.zone)
     return (
-        f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} share their ingested_at,"
+        f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} share their ingested_at,"
         f" {spell}, as when a history or a file without ingested_at is loaded"
     )
 

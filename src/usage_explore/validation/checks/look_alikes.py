@@ -34,11 +34,11 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
-from usage_explore.formatting import counted, duration, percent
+from usage_explore.formatting import duration, percent
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions, count
+from usage_explore.sql.filters import array, conditions, count
 from usage_explore.validation.batches import (
     BATCH_GAP,
     SMALL_BATCHES,
@@ -49,10 +49,9 @@ from usage_explore.validation.batches import (
     batched,
     outcome,
 )
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
-from usage_explore.validation.finding import Severity
-from usage_explore.validation.totals import part
+from usage_explore.validation.periods import part
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
@@ -95,23 +94,23 @@ _NUMBER_PATTERN = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?$"
 _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|total"
 
 
-def statement(table: Table, period: Period, found: Verdicts | None = None) -> Select[Any]:
+def statement(table: Table, period: Period, verdicts: Verdicts | None = None) -> Select[Any]:
     """The look-alikes of a resolved period, see `batched`.
 
-    `kind` is RESTATED, CERTAIN, or the verdict on the customer's metric and day; UNDECIDED for all without `found`.
+    `kind` is RESTATED, CERTAIN, or the verdict on the customer's metric and day; UNDECIDED for all without `verdicts`.
     Those without a verdict are left out: they agree by chance.
     """
     alike = _alike(table, period)
-    if found is None:
+    if verdicts is None:
         return batched(alike)
     a, instant = alike.c, table.c.timestamp.type
-    kinds: list[str] = [COPIES if verdict == "copies" else UNDECIDED for verdict in found.values()]
+    kinds: list[str] = [COPIES if verdict == "copies" else UNDECIDED for verdict in verdicts.values()]
     judged = (
         func.unnest(
-            cast(literal([customer for customer, _, _ in found], ARRAY(Uuid())), ARRAY(Uuid())),
-            cast(literal([metric for _, metric, _ in found], ARRAY(Text)), ARRAY(Text)),
-            cast(literal([day for _, _, day in found], ARRAY(instant)), ARRAY(instant)),
-            cast(literal(kinds, ARRAY(Text)), ARRAY(Text)),
+            array((customer for customer, _, _ in verdicts), Uuid()),
+            array((metric for _, metric, _ in verdicts), Text()),
+            array((day for _, _, day in verdicts), instant),
+            array(kinds, Text()),
         )
         .table_valued("customer", "metric", "day", "verdict")
         .render_derived(name="judged")
@@ -143,7 +142,7 @@ def _alike(table: Table, period: Period) -> CTE:
     content = [*covered, c.dimensions]
     r = repeated.c
     by_key: dict[str, Any] = {"partition_by": [*content, c.idempotency_key], "order_by": [c.ingested_at, c.id]}
-    each = (
+    candidates = (
         select(*content, c.id, c.ingested_at, c.external_cost_amount, c.external_cost_currency)
         .add_columns(func.row_number().over(**by_key).label("of_key"), exported(table).label("exported"))
         .join_from(
@@ -159,14 +158,14 @@ def _alike(table: Table, period: Period) -> CTE:
         .where(within)
         .cte("each")
     )
-    e = each.c
+    e = candidates.c
     by_content: dict[str, Any] = {
         "partition_by": [e.timestamp, e.customer_id, e.metric_key, e.quantity, e.dimensions],
         "order_by": [e.ingested_at, e.id],
     }
     arrived = (
         select(
-            each,
+            candidates,
             func.row_number().over(**by_content).label("arrival"),
             (e.ingested_at > func.first_value(e.ingested_at).over(**by_content)).label("later"),
             or_(
@@ -211,38 +210,21 @@ def examine(examination: Examination) -> Outcome:
         around = examination.connection.execute(count(examination.table, question)).scalar_one()
         return "high" if part(batch.events, around) >= LARGE_SHARE else "medium"
 
-    def sentence(batch: Batch, own: Decimal, when: str) -> str:
-        if batch.kind == RESTATED:
-            return (
-                f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}:"
-                f" {_RESTATED}; up to {percent(own)} of the customer's usage of a metric."
-            )
-        return (
-            f"{counted(batch.events, 'event')} of customer {batch.customer_id}, {batch.metric_words}, {when}: each is"
-            f" {_LIKE}; up to {percent(own)} of the customer's usage of a metric."
-        )
-
-    def stray_sentence(stray: Batch, when: str) -> str:
-        if stray.kind == RESTATED:
-            of = f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}"
-            return f"{of}: {_RESTATED}."
-        return (
-            f"{counted(stray.events, 'event')} of {stray.metric_words}, {when}, {stray.scattered}: each is {_LIKE}"
-            f"{_CHANCE.get(stray.kind, '')}."
-        )
+    def predicate(batch: Batch) -> str:
+        return f": {_RESTATED}" if batch.kind == RESTATED else f": each is {_LIKE}"
 
     wording = BatchWording(
         check=NAME,
         severity=severity,
-        sentence=sentence,
-        stray_sentence=stray_sentence,
+        predicate=predicate,
+        stray_predicate=lambda stray: predicate(stray) + _CHANCE.get(stray.kind, ""),
         stray_severity=lambda stray: "medium" if stray.kind in (RESTATED, CERTAIN, COPIES) else "low",
     )
     table, period = examination.table, examination.period
     rows = list(examination.rows(statement(table, period)))
     if unjudged := sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED}):
-        found = coincidences.verdicts(examination.rows(coincidences.statement(table, period, unjudged)))
-        rows = list(examination.rows(statement(table, period, found)))
+        verdicts = coincidences.verdicts(examination.rows(coincidences.statement(table, period, unjudged)))
+        rows = list(examination.rows(statement(table, period, verdicts)))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
@@ -272,7 +254,7 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
     )
     identity = [*covered, c.product_id, c.subscription_id, c.price_key, c.external_cost_currency, c.wallet_currency]
     again = loaded_again.c
-    each = (
+    candidates = (
         select(
             *batch_columns(table),
             *(c[name] for name in ("product_id", "subscription_id", "price_key", "wallet_currency", "id")),
@@ -286,11 +268,11 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
         .where(*within)
         .cte("each")
     )
-    e = each.c
+    e = candidates.c
     identified = [*(e[column.name] for column in identity), e.named]
     first = func.min(e.ingested_at).over(partition_by=identified)
     placed = select(
-        each,
+        candidates,
         first.label("first_load"),
         func.row_number()
         .over(partition_by=[*identified, e.quantity, e.dimensions], order_by=[e.ingested_at, e.id])
@@ -306,23 +288,23 @@ def restated_rows(table: Table, period: Period) -> Select[Any]:
         .label("size"),
     ).cte("sized")
     s = sized.c
-    found = (
+    restated = (
         select(*(s[column.name] for column in batch_columns(table)), literal(RESTATED).label("kind"))
         .where(s.ingested_at > s.first_load, s.of_content == 1, s.of_load <= s.size)
         .cte("restated")
     )
-    return batched(found)
+    return batched(restated)
 
 
 def _without_amounts(table: Table) -> ColumnElement[Any]:
     """The dimensions of an event that are no amounts; NULL where none is left."""
-    each = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
-    number = each.c.value.cast(Text).regexp_match(_NUMBER_PATTERN)
+    pair = func.jsonb_each_text(table.c.dimensions).table_valued("key", "value").render_derived(name="each")
+    number = pair.c.value.cast(Text).regexp_match(_NUMBER_PATTERN)
     amount = and_(
-        number, or_(each.c.value.cast(Text).contains("."), each.c.key.cast(Text).regexp_match(_AMOUNT_NAMES, flags="i"))
+        number, or_(pair.c.value.cast(Text).contains("."), pair.c.key.cast(Text).regexp_match(_AMOUNT_NAMES, flags="i"))
     )
-    kept = select(func.jsonb_object_agg(each.c.key, each.c.value, type_=JSONB)).where(
-        or_(each.c.value.is_(None), not_(amount))
+    kept = select(func.jsonb_object_agg(pair.c.key, pair.c.value, type_=JSONB)).where(
+        or_(pair.c.value.is_(None), not_(amount))
     )
     return kept.scalar_subquery()
 

@@ -13,11 +13,17 @@ from sqlalchemy import Select, Table, func, literal, select
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, closed, earlier, has_column
-from usage_explore.validation.totals import part
-from usage_explore.validation.usage_sums import joined, sum_of_query, valid_filters
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.periods import INSTANT, closed, earlier, part
+from usage_explore.validation.usage_sums import joined, sum_of_counted, valid_filters
 
 NAME = "new_usage"
 
@@ -69,7 +75,7 @@ def examine(examination: Examination) -> Outcome:
     rows = list(examination.rows(statement(examination.table, period)))
     if not rows:
         return Outcome()
-    if not any(row.subscribed for row in rows) and not has_column(examination, "subscription_id"):
+    if not any(row.subscribed for row in rows) and not examination.has_column("subscription_id"):
         return Outcome(
             skipped="no event of the organization has a subscription: whether new usage lacks one cannot be judged"
         )
@@ -114,31 +120,29 @@ def _finding(examination: Examination, group: Sequence[Any], known: bool, subscr
     first, last = min(row.first for row in group), max(row.last for row in group)
     question = examination.events_question(
         **valid_filters(customer_id=customer),
-        **({"metric_key": metrics} if all(valid_filters(metric_key=each) for each in metrics) else {}),
+        **({"metric_key": metrics} if all(valid_filters(metric_key=metric) for metric in metrics) else {}),
         occurred_after=first,
         occurred_before=min(examination.period.span[1], last + INSTANT),
     )
-    found = sum_of_query(examination, question, examination.table.c.metric_key.in_(metrics))
-    if found is None:
-        raise LookupError("events that were counted are gone")
-    names = joined([data_value(each) for each in metrics])
+    usage = sum_of_counted(examination, question, examination.table.c.metric_key.in_(metrics))
+    names = joined([data_value(metric) for metric in metrics])
     if known:
         who = f"Customer {customer} is new to {names} and never had a subscription for it"
-        whole = max(examination.totals.metrics[each][0] for each in metrics)
+        whole = max(examination.totals.metrics[metric][0] for metric in metrics)
         of = "that metric's" if len(metrics) == 1 else "the largest of these metrics'"
     else:
         who = f"Customer {customer} is new, uses {names}, and never had a subscription"
         whole, of = examination.totals.events, "all"
-    share = part(found.events, whole)
+    share = part(usage.events, whole)
     severity: Severity = "high" if share >= HIGH_SHARE else "medium" if share >= MEDIUM_SHARE else "low"
     return Finding(
         check=NAME,
         severity="low" if known and not subscribed else severity,
-        sentence=f"{who}: {counted(found.events, 'event')}, {span_in(found.since, found.until, zone)},"
+        sentence=f"{who}: {counted(usage.events, 'event')}, {span_in(usage.since, usage.until, zone)},"
         f" {percent(share)} of {of} events.",
         question=question,
-        facts=found.facts(),
-        **found.fields(examination),
+        facts=usage.facts(),
+        **usage.fields(examination),
     )
 
 

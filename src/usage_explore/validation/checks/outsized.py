@@ -28,16 +28,14 @@ from sqlalchemy import (
     Uuid,
     and_,
     case,
-    cast,
     func,
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import ratio
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.periods import day_edges, day_number, earlier
 
@@ -128,9 +126,9 @@ def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> S
     c = table.c
     bound = (
         func.unnest(
-            _array([each.customer_id for each in thresholds], Uuid()),
-            _array([each.metric_key for each in thresholds], Text()),
-            _array([each.threshold for each in thresholds], Numeric()),
+            array([size.customer_id for size in thresholds], Uuid()),
+            array([size.metric_key for size in thresholds], Text()),
+            array([size.threshold for size in thresholds], Numeric()),
         )
         .table_valued("customer_id", "metric_key", "threshold")
         .render_derived(name="thresholds")
@@ -148,10 +146,6 @@ def outsized_days(table: Table, period: Period, thresholds: Sequence[Size]) -> S
         .group_by(c.customer_id, c.metric_key, day)
         .order_by(c.customer_id, c.metric_key, day)
     )
-
-
-def _array(values: Sequence[Any], kind: Any) -> ColumnElement[Any]:
-    return cast(literal(list(values), ARRAY(kind)), ARRAY(kind))
 
 
 def countable(table: Table) -> list[ColumnElement[bool]]:
@@ -175,8 +169,8 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
         freedom[row.metric_key] += max(0, row.logs - 1)
         squares[row.metric_key] += _spread(row.logs, row.log_sum, row.log_squares)
         others[row.metric_key].append((max(filter(None, (row.largest, row.usual))), row.customer_id))
-    largest = {metric: heapq.nlargest(2, found) for metric, found in others.items()}
-    found: list[Size] = []
+    largest = {metric: heapq.nlargest(2, result) for metric, result in others.items()}
+    result: list[Size] = []
     judged = unjudged = 0
     for row in rows:
         if row.largest is None:
@@ -194,13 +188,13 @@ def outsized_metrics(examination: Examination) -> tuple[list[Size], str]:
             variances.append(_spread(row.logs, row.log_sum, row.log_squares) / max(1, row.logs - 1))
             above = float(row.largest.ln()) - (row.log_sum / row.logs if row.logs else float(usual.ln()))
             deviations = above / max(SMALLEST_DEVIATION, math.sqrt(max(variances)))
-            found.append(Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose))
+            result.append(Size(row.customer_id, row.metric_key, row.largest, usual, deviations, whose))
     note = (
         f"whether quantities are far too large was not judged for {unjudged:,} of"
         f" {judged + unjudged:,} customers' metrics: fewer than {MIN_HISTORY_QUANTITIES} positive quantities in"
         f" the {SIZE_HISTORY.days // 7} weeks before"
     )
-    return found, note if unjudged else ""
+    return result, note if unjudged else ""
 
 
 def _spread(count: int, total: float, squares: float) -> float:
@@ -212,7 +206,7 @@ def outsized(examination: Examination, sizes: Sequence[Size]) -> Iterator[tuple[
     """The days with outsized quantities, as rows of `outsized_days`; without those that may be chance."""
     if not sizes:
         return
-    by_key = {(each.customer_id, each.metric_key): each for each in sizes}
+    by_key = {(item.customer_id, item.metric_key): item for item in sizes}
     days = examination.rows(outsized_days(examination.table, examination.period, sizes))
     for key, members in groupby(days, key=attrgetter("customer_id", "metric_key")):
         rows, size = list(members), by_key[key]

@@ -40,12 +40,10 @@ from usage_explore.formatting import counted, data_value, percent, short, span_i
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
-from usage_explore.validation.check import Check, Examination, Outcome
+from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, day_edges, day_number, preceding
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part, preceding
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     OwnUsage,
@@ -106,7 +104,7 @@ class _Unusual:
 def kinds(table: Table) -> dict[str, ColumnElement[bool]]:
     """What makes a quantity of each kind, the first that holds."""
     quantity = table.c.quantity
-    odd = quantity.in_([literal(Decimal(each), Numeric) for each in ("NaN", "Infinity", "-Infinity")])
+    odd = quantity.in_([literal(Decimal(special), Numeric) for special in ("NaN", "Infinity", "-Infinity")])
     return {
         UNCOUNTABLE: odd,
         NEGATIVE: and_(quantity < 0, ~odd),
@@ -158,9 +156,9 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .group_by(c.customer_id, c.metric_key)
         .cte("history")
     )
-    found = union_all(*(_unusual(cells, history, kind) for kind in kinds(table))).subquery("found")
-    f = found.c
-    return select(found).order_by(f.kind, f.customer_id, f.metric_key, f.day)
+    query = union_all(*(_unusual(cells, history, kind) for kind in kinds(table))).subquery("found")
+    f = query.c
+    return select(query).order_by(f.kind, f.customer_id, f.metric_key, f.day)
 
 
 def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
@@ -220,17 +218,17 @@ def examine(examination: Examination) -> Outcome:
     """The customers and metrics with unusual days, one finding for each kind."""
     sizes, unjudged = outsized_metrics(examination)
     unusual = _drawn(examination, sizes)
-    usage = own_usage(examination, {each.customer_id for each in unusual})
-    judged = [(_severity(examination, each, usage), each) for each in unusual]
-    few = {kind: [each for severity, each in judged if severity == "low" and each.kind == kind] for kind in _WORDS}
-    scattered = {kind: found for kind, found in few.items() if len(found) > 1}
-    together = tuple(_scattered(examination, found) for found in scattered.values())
-    judged = [(severity, each) for severity, each in judged if severity != "low" or each.kind not in scattered]
+    usage = own_usage(examination, {item.customer_id for item in unusual})
+    judged = [(_severity(examination, item, usage), item) for item in unusual]
+    few = {kind: [item for severity, item in judged if severity == "low" and item.kind == kind] for kind in _WORDS}
+    scattered = {kind: items for kind, items in few.items() if len(items) > 1}
+    together = tuple(_scattered(examination, items) for items in scattered.values())
+    judged = [(severity, item) for severity, item in judged if severity != "low" or item.kind not in scattered]
     judged.sort(key=lambda pair: (list(SEVERITIES).index(pair[0]), -pair[1].events))
     shown, note = limited(
         judged, "customers' metrics", lambda rest: counted(sum(item.events for _, item in rest), "event")
     )
-    findings = tuple(_finding(examination, severity, each, usage) for severity, each in shown)
+    findings = tuple(_finding(examination, severity, item, usage) for severity, item in shown)
     return Outcome(
         findings=findings + together,
         looked_at=examination.totals.events,
@@ -239,14 +237,14 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
+def _scattered(examination: Examination, unusual: list[_Unusual]) -> Finding:
     """What is low of one kind, of several customers or metrics, together."""
-    kind, events = found[0].kind, sum(each.events for each in found)
-    customers, metrics = {each.customer_id for each in found}, sorted({each.metric_key for each in found})
+    kind, events = unusual[0].kind, sum(item.events for item in unusual)
+    customers, metrics = {item.customer_id for item in unusual}, sorted({item.metric_key for item in unusual})
     period = examination.period.span
-    since = max(period[0], min(each.days[0][0] for each in found))
-    until = min(period[1], max(each.days[-1][1] for each in found))
-    quantity = total(each.quantity for each in found)
+    since = max(period[0], min(item.days[0][0] for item in unusual))
+    until = min(period[1], max(item.days[-1][1] for item in unusual))
+    quantity = total(item.quantity for item in unusual)
     whose: dict[str, Any] = {"customer_id": next(iter(customers))} if len(customers) == 1 else {}
     return Finding(
         check=NAME,
@@ -258,11 +256,11 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
         until=until,
         events=events,
         quantity=quantity if len(metrics) == 1 else None,
-        **max((_share(examination, each) for each in found), key=lambda share: share["share"]),
+        **max((_share(examination, item) for item in unusual), key=lambda share: share["share"]),
         metric_key=metrics[0] if len(metrics) == 1 else None,
         question=metrics_query(examination, metrics, **whose, occurred_after=since, occurred_before=until),
         facts=tuple(
-            (data_value(metric), counted(sum(each.events for each in found if each.metric_key == metric), "event"))
+            (data_value(metric), counted(sum(item.events for item in unusual if item.metric_key == metric), "event"))
             for metric in metrics[:_MAX_FACTS]
         ),
         **whose,
@@ -272,12 +270,12 @@ def _scattered(examination: Examination, found: list[_Unusual]) -> Finding:
 def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
     """The unusual days of each kind, customer and metric together."""
     edges = day_edges(examination.period)
-    found: dict[tuple[str, UUID, str], _Unusual] = {}
+    sums: dict[tuple[str, UUID, str], _Unusual] = {}
 
     def add(kind: str, row: Any, expected: float, size: Size | None = None) -> None:
         key = kind, row.customer_id, row.metric_key
-        before = found.get(key, _Unusual(*key, (), 0, Decimal(0), 0.0, size))
-        found[key] = _Unusual(
+        before = sums.get(key, _Unusual(*key, (), 0, Decimal(0), 0.0, size))
+        sums[key] = _Unusual(
             *key,
             (*before.days, (edges[row.day], edges[row.day + 1])),
             before.events + row.events,
@@ -290,7 +288,7 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
         add(row.kind, row, row.expected)
     for size, row in outsized(examination, sizes):
         add(OUTSIZED_KIND, row, 0.0, size)
-    return list(found.values())
+    return list(sums.values())
 
 
 def _severity(examination: Examination, unusual: _Unusual, usage: OwnUsage) -> Severity:
@@ -380,7 +378,7 @@ def _share(examination: Examination, unusual: _Unusual) -> dict[str, Any]:
 def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | None, Decimal], datetime, datetime]:
     """What the events of the unusual days cost, and when the first and the last of them occurred, half-open."""
     c = examination.table.c
-    found = examination.connection.execute(
+    rows = examination.connection.execute(
         select(
             currency_codes(c.external_cost_currency),
             func.sum(c.external_cost_amount),
@@ -397,8 +395,8 @@ def _exactly(examination: Examination, unusual: _Unusual) -> tuple[dict[str | No
         )
         .group_by(currency_codes(c.external_cost_currency))
     ).all()
-    costs = {currency: cost for currency, cost, _, _ in found if cost is not None}
-    return costs, min(row[2] for row in found), max(row[3] for row in found) + INSTANT
+    costs = {currency: cost for currency, cost, _, _ in rows if cost is not None}
+    return costs, min(row[2] for row in rows), max(row[3] for row in rows) + INSTANT
 
 
 def _spans(days: tuple[tuple[datetime, datetime], ...]) -> list[tuple[datetime, datetime]]:

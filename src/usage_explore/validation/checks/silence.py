@@ -36,13 +36,18 @@ from sqlalchemy import (
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
-from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, closed, earlier
-from usage_explore.validation.totals import part
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.periods import INSTANT, closed, earlier, organization_period, part
 from usage_explore.validation.usage_sums import events_share, valid_filters
 
 NAME = "silence"
@@ -184,13 +189,13 @@ def examine(examination: Examination) -> Outcome:
         if last < since:
             return Outcome(findings=ended)
         examination = replace(examination, period=examination.period.replace(until=last + INSTANT))
-    looked_at, found = 0, []
+    looked_at, result = 0, []
     for row in examination.rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
-            found.append(_silence(examination, row))
+            result.append(_silence(examination, row))
     reported = sorted(
-        _without_parts(found), key=lambda each: (-each.missing, str(each.customer_id), each.metric_key or "", each.last)
+        _without_parts(result), key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last)
     )
     shown, note = limited(
         reported, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
@@ -206,20 +211,20 @@ def _silence(examination: Examination, row: Any) -> Silence:
     return Silence(row.customer_id, row.metric_key, row.last, row.back, end, row.days, row.active, row.usual, missing)
 
 
-def _without_parts(found: Iterable[Silence]) -> list[Silence]:
+def _without_parts(every: Iterable[Silence]) -> list[Silence]:
     """The silences without those of metrics that are the customer's own, or hardly longer."""
     customers: dict[UUID, list[Silence]] = {}
-    for each in found:
-        customers.setdefault(each.customer_id, []).append(each)
+    for silence in every:
+        customers.setdefault(silence.customer_id, []).append(silence)
     reported = []
     for silences in customers.values():
-        own = [each for each in silences if each.metric_key is None]
+        own = [silence for silence in silences if silence.metric_key is None]
         reported += own
         reported += [
-            each
-            for each in silences
-            if each.metric_key is not None
-            and not any(_within(mine, each) and each.length < mine.length + MIN_SILENCE for mine in own)
+            silence
+            for silence in silences
+            if silence.metric_key is not None
+            and not any(_within(mine, silence) and silence.length < mine.length + MIN_SILENCE for mine in own)
         ]
     return reported
 
@@ -276,12 +281,7 @@ def _severity(metric: str | None, of_all: Decimal) -> Severity:
 def _last_event(examination: Examination, until: datetime) -> datetime | None:
     """When the organization's data ends, whatever the period's filters; None where it goes on, or there is none."""
     table, time = examination.table, examination.table.c.timestamp
-    every = Period(
-        organization_id=examination.period.organization_id,
-        since=validators.EARLIEST,
-        until=until,
-        as_of=examination.period.as_of,
-    )
+    every = organization_period(examination.period, until=until)
     last: datetime | None = examination.connection.execute(
         select(func.max(time)).where(*conditions(table, every))
     ).scalar_one()
@@ -297,8 +297,8 @@ def _days_with_events(table: Table, period: Period) -> Select[Any, Any]:
     """The `first` and the `last` event of each day that has any, in order."""
     time, instant = table.c.timestamp, DateTime(timezone=True)
     day = func.date_bin(literal(DAY, Interval), time, literal(period.span[1], instant))
-    found = select(func.min(time).label("first"), func.max(time).label("last"))
-    return found.where(*conditions(table, period)).group_by(day).order_by(day)
+    days = select(func.min(time).label("first"), func.max(time).label("last"))
+    return days.where(*conditions(table, period)).group_by(day).order_by(day)
 
 
 def _data_end_finding(examination: Examination, last: datetime, until: datetime) -> Finding:

@@ -18,18 +18,31 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Double, Integer, Interval, Select, Table, Text, and_, case, cast, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import difference, plain, total
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.filters import DIMENSION, dimension_key
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.cost_drivers import Keys, best_keys, key_value, sample, sampled, unit_cost_spread
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, earlier
-from usage_explore.validation.totals import currency_codes
+from usage_explore.sql.filters import array
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.cost_drivers import (
+    Keys,
+    best_keys,
+    key_value,
+    sample,
+    sampled,
+    unit_cost_spread,
+    with_cost,
+)
+from usage_explore.validation.periods import INSTANT, currency_codes, earlier
 from usage_explore.validation.usage_sums import joined, valid_filters
 
 NAME = "unit_costs"
@@ -81,9 +94,6 @@ _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MIN_FLOAT, _MAX_FLOAT = Decimal("1e-100"), Decimal("1e100")
 _KEY_COLUMNS = ("first_key", "second_key")
 
-Share = tuple[Decimal, str]
-"""A share of the period's cost, and the currency."""
-
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -99,15 +109,13 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Events of an hour, a customer and a group outside the group's band. `values` are the group's keys and values.
+    """Events of an hour, a customer and a group outside the group's band: a row of `deviating_statement`.
 
-    `row` is one of `deviating_statement`; `usual` is the group's usual unit cost.
+    `keys` are the names of the band's values.
     """
 
-    metric: str
-    currency: str
-    values: tuple[tuple[str, str | None], ...]
-    usual: Decimal
+    band: Band
+    keys: Keys
     row: Any
 
 
@@ -144,8 +152,9 @@ class Incident:
     def values(self) -> dict[str, set[str | None]]:
         """The values of each key that the unit costs depend on."""
         values: dict[str, set[str | None]] = {}
-        for key, value in (pair for deviation in self.deviations for pair in deviation.values):
-            values.setdefault(key, set()).add(value)
+        for deviation in self.deviations:
+            for key, value in zip(deviation.keys, deviation.band.values, strict=False):
+                values.setdefault(key, set()).add(value)
         return values
 
     @cached_property
@@ -168,11 +177,11 @@ class Incident:
     def _sums(self, cost: str, quantity: str) -> dict[str, tuple[Decimal, Decimal]]:
         by_currency: dict[str, list[Deviation]] = {}
         for deviation in self.deviations:
-            by_currency.setdefault(deviation.currency, []).append(deviation)
+            by_currency.setdefault(deviation.band.currency, []).append(deviation)
         return {
             currency: (
-                total(getattr(each.row, cost) for each in deviations),
-                total(_EXACT.multiply(getattr(each.row, quantity), each.usual) for each in deviations),
+                total(getattr(deviation.row, cost) for deviation in deviations),
+                total(_EXACT.multiply(getattr(item.row, quantity), item.band.usual) for item in deviations),
             )
             for currency, deviations in by_currency.items()
         }
@@ -195,7 +204,7 @@ def statement(table: Table, period: Period, keys: Mapping[str, Keys] | None = No
             func.sum(func.abs(c.quantity)).label("quantity"),
             func.sum(func.abs(c.external_cost_amount)).label("cost"),
         )
-        .where(*_with_cost(table, period.replace(since=earlier(since, HISTORY))))
+        .where(*with_cost(table, period.replace(since=earlier(since, HISTORY))))
         .group_by(*columns)
     )
 
@@ -210,11 +219,11 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
     metric, currency, *values = _group(table, keys)
     names = ("metric", "currency", *(f"value{index}" for index in range(MAX_KEYS)), "low", "high")
     listed = func.unnest(
-        _array(Text(), [band.metric for band in bands]),
-        _array(Text(), [band.currency for band in bands]),
-        *(_array(Text(), [band.values[index] for band in bands]) for index in range(MAX_KEYS)),
-        _array(Integer(), [band.low for band in bands]),
-        _array(Integer(), [band.high for band in bands]),
+        array([band.metric for band in bands], Text()),
+        array([band.currency for band in bands], Text()),
+        *(array([band.values[index] for band in bands], Text()) for index in range(MAX_KEYS)),
+        array([band.low for band in bands], Integer()),
+        array([band.high for band in bands], Integer()),
     ).table_valued(*names, with_ordinality="number")
     b = listed.render_derived(name="bands").c
     events = (
@@ -228,7 +237,7 @@ def deviating_statement(table: Table, period: Period, keys: Mapping[str, Keys], 
             *values,
             _step(table).label("step"),
         )
-        .where(*_with_cost(table, period), c.metric_key.in_(sorted({band.metric for band in bands})))
+        .where(*with_cost(table, period), c.metric_key.in_(sorted({band.metric for band in bands})))
         .cte("with_cost")
     )
     e = events.c
@@ -264,11 +273,6 @@ def _group(table: Table, keys: Mapping[str, Keys]) -> tuple[Any, ...]:
     return c.metric_key, currency_codes(c.external_cost_currency).label("currency"), *values
 
 
-def _with_cost(table: Table, period: Period) -> list[Any]:
-    c = table.c
-    return [*conditions(table, period), c.external_cost_currency.is_not(None), c.external_cost_amount.is_not(None)]
-
-
 def _step(table: Table) -> Any:
     """The step of the logarithm of the unit cost; NULL unless amount and quantity have one sign and fit a float."""
     amount, quantity = table.c.external_cost_amount, table.c.quantity
@@ -279,10 +283,6 @@ def _step(table: Table) -> Any:
     unit_cost = cast(amount, Double) / cast(quantity, Double)
     step = cast(func.floor(func.ln(unit_cost) * STEPS_PER_E), Integer)
     return case((and_(*fit, (amount > 0) == (quantity > 0)), step))
-
-
-def _array(kind: Any, values: Sequence[Any]) -> Any:
-    return cast(literal(list(values), ARRAY(kind)), ARRAY(kind))
 
 
 def examine(examination: Examination) -> Outcome:
@@ -299,17 +299,10 @@ def examine(examination: Examination) -> Outcome:
     bands, left = bands_of(examination.rows(statement(table, closed, keys)))
     if not left:
         return Outcome(looked_at=len(bands))
-    deviations = [
-        Deviation(
-            band.metric,
-            band.currency,
-            tuple(zip(keys.get(band.metric, ()), band.values, strict=False)),
-            band.usual,
-            row,
-        )
-        for row in examination.rows(deviating_statement(table, closed, keys, left))
-        for band in (left[row.band - 1],)
-    ]
+    deviations = []
+    for row in examination.rows(deviating_statement(table, closed, keys, left)):
+        band = left[row.band - 1]
+        deviations.append(Deviation(band, keys.get(band.metric, ()), row))
     findings, note = _findings(examination, deviations)
     return Outcome(findings=findings, looked_at=len(bands), note=note)
 
@@ -349,13 +342,10 @@ def bands_of(rows: Iterable[Any]) -> tuple[list[Band], list[Band]]:
 def _quantile(rows: Sequence[Any], share: float) -> int:
     """The step up to which this share of the events lies."""
     left = share * sum(row.events for row in rows)
-    steps: dict[int, int] = {}
-    for row in rows:
-        steps[row.step] = steps.get(row.step, 0) + row.events
-    for step, events in sorted(steps.items()):
-        left -= events
+    for row in sorted(rows, key=lambda row: row.step):
+        left -= row.events
         if left <= 0:
-            return step
+            return int(row.step)
     raise LookupError("a group without events")
 
 
@@ -363,7 +353,7 @@ def incidents(deviations: Iterable[Deviation]) -> tuple[list[Incident], list[Inc
     """The incidents, and the events that are too few for one, added up by metric and direction."""
     series: dict[tuple[str, bool], list[Deviation]] = {}
     for deviation in deviations:
-        series.setdefault((deviation.metric, deviation.row.too_high), []).append(deviation)
+        series.setdefault((deviation.band.metric, deviation.row.too_high), []).append(deviation)
     large: list[Incident] = []
     small: list[Incident] = []
     for key, members in sorted(series.items()):
@@ -407,7 +397,7 @@ def _findings(examination: Examination, deviations: Sequence[Deviation]) -> tupl
     return tuple(findings), note
 
 
-def _share(examination: Examination, incident: Incident) -> Share:
+def _share(examination: Examination, incident: Incident) -> tuple[Decimal, str]:
     """The largest share of the period's cost in a currency that the excess is, and that currency."""
     return max((examination.cost_share(currency, excess), currency) for currency, excess in incident.excess.items())
 

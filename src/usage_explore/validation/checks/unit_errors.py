@@ -20,17 +20,24 @@ from statistics import median, median_high
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, cast, func, literal, select
+from sqlalchemy import ColumnElement, Float, Numeric, Select, Table, and_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, duration, percent, span_in
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, SEVERITIES, Finding, Severity, limited
-from usage_explore.validation.periods import INSTANT, day_edges, day_number, earlier
-from usage_explore.validation.totals import currency_codes, part
+from usage_explore.sql.filters import array, conditions
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    SEVERITIES,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, earlier, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     cost_facts,
@@ -136,7 +143,7 @@ def statement(table: Table, period: Period) -> Select[Any]:
     c = table.c
     widened = period.replace(since=earlier(period.span[0], HISTORY))
     day = day_number(c.timestamp, day_edges(widened)).label("day")
-    quartiles = func.percentile_disc(cast(literal([0.25, 0.5, 0.75], ARRAY(Float)), ARRAY(Float)))
+    quartiles = func.percentile_disc(array((0.25, 0.5, 0.75), Float()))
     return (
         select(
             c.customer_id,

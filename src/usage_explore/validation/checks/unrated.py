@@ -19,11 +19,17 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited
-from usage_explore.validation.periods import has_column, preceding
-from usage_explore.validation.totals import part
-from usage_explore.validation.usage_sums import UsageSum, joined, sum_of_query, valid_filters
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited,
+)
+from usage_explore.validation.periods import part, preceding
+from usage_explore.validation.usage_sums import joined, sum_of_counted, valid_filters
 
 NAME = "unrated"
 
@@ -69,15 +75,15 @@ def examine(examination: Examination) -> Outcome:
             notes.append(f"the period is filtered to what has no {COLUMNS[name]}: whether it should is not judged")
             continue
         usages = [Usage.of(row, name) for row in rows]
-        if usages and all(each.missing == each.events for each in usages):
-            if not has_column(examination, name):
+        if usages and all(usage.missing == usage.events for usage in usages):
+            if not examination.has_column(name):
                 absent.append(COLUMNS[name])
                 continue
             if gone := _gone(examination, name):
                 findings.append(gone)
                 continue
-        found, note = _column(examination, name, usages)
-        findings += found
+        new, note = _column(examination, name, usages)
+        findings += new
         notes += [note] if note else []
     never_there = f"no event of the organization has a {' or a '.join(absent)}: whether usage lacks it cannot be judged"
     if len(absent) == len(COLUMNS):
@@ -91,82 +97,84 @@ def _gone(examination: Examination, name: str) -> Finding | None:
     """That no event of the period has what events before it have, or None where those have none either."""
     period = examination.period
     before = preceding(period)
-    if before is None or not has_column(examination, name, before):
+    if before is None or not examination.has_column(name, before):
         return None
     question = examination.events_question(missing=examination.missing(name))
-    found = _there(sum_of_query(examination, question))
+    usage = sum_of_counted(examination, question)
     return _finding(
         name,
         "medium" if name == "product_id" else "high",
-        f"None of the {counted(found.events, 'event')} of the period has a {COLUMNS[name]}, while events before it have"
+        f"None of the {counted(usage.events, 'event')} of the period has a {COLUMNS[name]}, while events before it have"
         " one.",
         question,
-        found.fields(examination),
-        found.facts(),
+        usage.fields(examination),
+        usage.facts(),
     )
 
 
 def _column(examination: Examination, name: str, usages: list[Usage]) -> tuple[list[Finding], str]:
     """What lacks one column, and what was left aside."""
     bare = never(usages) if name == SUBSCRIPTION else frozenset()
-    judged = [each for each in usages if each.customer_id not in bare]
+    judged = [series for series in usages if series.customer_id not in bare]
     metrics = having(judged)
-    lacking = [each for each in judged if each.missing and each.metric_key in metrics]
-    groups = _groups([each for each in lacking if each.own])
-    groups.sort(key=lambda group: -sum(each.missing for each in group))
+    lacking = [series for series in judged if series.missing and series.metric_key in metrics]
+    groups = _groups([series for series in lacking if series.own])
+    groups.sort(key=lambda group: -sum(series.missing for series in group))
     shown, note = limited(
         groups,
         f"findings without a {COLUMNS[name]}",
         lambda rest: counted(sum(usage.missing for group in rest for usage in group), "event"),
     )
     findings = [_own(examination, name, group) for group in shown]
-    reported = {each.customer_id for group in groups for each in group}
-    findings += _scattered(examination, name, lacking, reported, bare, {each.metric_key for each in usages} - metrics)
+    reported = {series.customer_id for group in groups for series in group}
+    findings += _scattered(
+        examination, name, lacking, reported, bare, {series.metric_key for series in usages} - metrics
+    )
     if bare:
-        others = {each.customer_id: each.missing for each in judged if each.missing}
+        others = {series.customer_id: series.missing for series in judged if series.missing}
         findings += _without(examination, bare, others)
     return findings, note
 
 
 def _groups(own: list[Usage]) -> list[list[Usage]]:
     """What is one finding: a customer's metrics, or a metric's customers where these are many."""
-    crowded = len({each.customer_id for each in own}) > MAX_CUSTOMERS
+    crowded = len({row.customer_id for row in own}) > MAX_CUSTOMERS
     groups: dict[Any, list[Usage]] = {}
-    for each in own:
-        groups.setdefault(each.metric_key if crowded else each.customer_id, []).append(each)
+    for row in own:
+        groups.setdefault(row.metric_key if crowded else row.customer_id, []).append(row)
     return list(groups.values())
 
 
 def _own(examination: Examination, name: str, group: list[Usage]) -> Finding:
     """A finding about a customer, or about a metric of many customers."""
     since, until = examination.period.span
-    if all(each.mostly_there for each in group):
-        since = min(each.since for each in group if each.since is not None)
-        until = min(until, max(each.until for each in group if each.until is not None) + DAY)
-    customers = {each.customer_id for each in group}
-    metrics = sorted({each.metric_key for each in group})
+    if all(row.mostly_there for row in group):
+        since = min(row.since for row in group if row.since is not None)
+        until = min(until, max(row.until for row in group if row.until is not None) + DAY)
+    customers = {row.customer_id for row in group}
+    metrics = sorted({row.metric_key for row in group})
     question = examination.events_question(
         **valid_filters(customer_id=next(iter(customers)) if len(customers) == 1 else None),
-        **({"metric_key": metrics} if all(valid_filters(metric_key=each) for each in metrics) else {}),
+        **({"metric_key": metrics} if all(valid_filters(metric_key=metric) for metric in metrics) else {}),
         missing=examination.missing(name),
         occurred_after=since,
         occurred_before=until,
     )
-    found = _there(sum_of_query(examination, question, examination.table.c.metric_key.in_(metrics)))
-    share = max(part(each.missing, each.events) for each in group)
-    words = f"{percent(part(found.events, group[0].events))} of that usage"
+    usage = sum_of_counted(examination, question, examination.table.c.metric_key.in_(metrics))
+    share = max(part(row.missing, row.events) for row in group)
+    words = f"{percent(part(usage.events, group[0].events))} of that usage"
     if len(group) > 1:
         words = f"up to {percent(share)} of a customer's usage of a metric"
-    whose = f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(found.customers), "customer")
+    whose = f"customer {next(iter(customers))}" if len(customers) == 1 else counted(len(usage.customers), "customer")
     return _finding(
         name,
-        "high" if name != "product_id" and found.events >= HIGH_EVENTS and share >= HIGH_SHARE else "medium",
-        f"{counted(found.events, 'event')} of {joined([data_value(each) for each in metrics])} by {whose} have no"
-        f" {COLUMNS[name]}, {span_in(found.since, found.until, examination.period.zone)}: {words}"
+        "high" if name != "product_id" and usage.events >= HIGH_EVENTS and share >= HIGH_SHARE else "medium",
+        f"{counted(usage.events, 'event')} of {joined([data_value(metric) for metric in metrics])} by {whose} have no"
+        f" {COLUMNS[name]}, {span_in(usage.since, usage.until, examination.period.zone)}: {words}"
         " in the period, while such events otherwise have one.",
         question,
-        found.fields(examination),
-        found.facts(),
+        usage.fields(examination),
+        usage.facts(),
     )
 
 
@@ -180,28 +188,28 @@ def _scattered(
 ) -> list[Finding]:
     """One finding on scattered events without the column, of customers without a finding of their own."""
     missing: dict[UUID, int] = {}
-    for each in lacking:
-        missing[each.customer_id] = missing.get(each.customer_id, 0) + each.missing
+    for series in lacking:
+        missing[series.customer_id] = missing.get(series.customer_id, 0) + series.missing
     if not missing.keys() - reported:
         return []
-    metrics = [each for each in without if valid_filters(metric_key=each)]
+    metrics = [metric for metric in without if valid_filters(metric_key=metric)]
     question = examination.events_question(
         missing=examination.missing(name), exclude=_excluded(examination, reported | bare, missing, metrics)
     )
     column = examination.table.c.metric_key
-    found = _there(sum_of_query(examination, question, column.not_in(sorted(without))))
+    usage = sum_of_counted(examination, question, column.not_in(sorted(without)))
     events = sum(events for metric, (events, _) in examination.totals.metrics.items() if metric not in without)
-    share = part(found.events, events)
+    share = part(usage.events, events)
     return [
         _finding(
             name,
             "medium" if share >= MEDIUM_SHARE else "low",
-            f"{counted(found.events, 'event')} of {counted(len(found.customers), 'customer')} and"
-            f" {counted(len(found.metrics), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
+            f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} and"
+            f" {counted(len(usage.metrics), 'metric')} have no {COLUMNS[name]}, {percent(share)} of all that"
             " otherwise have one, here and there.",
             question,
-            found.fields(examination),
-            found.facts(),
+            usage.fields(examination),
+            usage.facts(),
         )
     ]
 
@@ -217,17 +225,17 @@ def _without(examination: Examination, bare: frozenset[UUID], others: Mapping[UU
     events = examination.events_question(missing=examination.missing(SUBSCRIPTION))
     customer = examination.table.c.customer_id
     those = customer == any_(literal(sorted(bare, key=str), ARRAY(customer.type)))
-    found = _there(sum_of_query(examination, events, those))
-    share = part(found.events, examination.totals.events)
+    usage = sum_of_counted(examination, events, those)
+    share = part(usage.events, examination.totals.events)
     return [
         _finding(
             SUBSCRIPTION,
             "medium" if share >= MEDIUM_SHARE else "low",
             f"{counted(len(bare), 'customer')} never had a subscription in the period:"
-            f" {counted(found.events, 'event')}, {percent(share)} of all.",
+            f" {counted(usage.events, 'event')}, {percent(share)} of all.",
             question,
-            found.fields(examination),
-            (("customers", joined(sorted(map(str, bare)))), *found.facts()),
+            usage.fields(examination),
+            (("customers", joined(sorted(map(str, bare)))), *usage.facts()),
         )
     ]
 
@@ -237,18 +245,11 @@ def _excluded(
 ) -> dict[str, list[str]]:
     """The period's exclusions with these customers, the largest if they are too many, and metrics."""
     excluded = {name: list(values) for name, values in examination.period.exclude}
-    largest = sorted(customers, key=lambda each: (-missing.get(each, 0), str(each)))[:MAX_EXCLUDED]
-    for name, values in (("customer_id", [str(each) for each in largest]), ("metric_key", metrics)):
+    largest = sorted(customers, key=lambda customer: (-missing.get(customer, 0), str(customer)))[:MAX_EXCLUDED]
+    for name, values in (("customer_id", [str(customer) for customer in largest]), ("metric_key", metrics)):
         if values:
             excluded[name] = [*excluded.get(name, []), *values]
     return excluded
-
-
-def _there(found: UsageSum | None) -> UsageSum:
-    """What was counted a moment ago in the same snapshot, and so is there."""
-    if found is None:
-        raise LookupError("events that were counted are gone")
-    return found
 
 
 def _finding(
@@ -319,31 +320,31 @@ def statement(table: Table, period: Period) -> Select[Any]:
         .cte("days")
     )
     d = days.c
-    found = [cast(func.sum(d.events), BigInteger).label("events")]
+    counts = [cast(func.sum(d.events), BigInteger).label("events")]
     for name in COLUMNS:
         missing = d[name]
         conspicuous = (missing >= MIN_DAY_EVENTS) & (missing * 2 >= d.events)
-        found += [
+        counts += [
             cast(func.sum(missing), BigInteger).label(f"{name}_missing"),
             cast(func.coalesce(func.sum(missing).filter(conspicuous), 0), BigInteger).label(f"{name}_burst"),
             func.min(d.day).filter(conspicuous).label(f"{name}_since"),
             func.max(d.day).filter(conspicuous).label(f"{name}_until"),
         ]
-    return select(d.customer_id, d.metric_key, *found).group_by(d.customer_id, d.metric_key)
+    return select(d.customer_id, d.metric_key, *counts).group_by(d.customer_id, d.metric_key)
 
 
 def never(usages: Iterable[Usage]) -> frozenset[UUID]:
     """The customers none of whose events has it."""
-    there = {each.customer_id for each in usages if each.missing < each.events}
-    return frozenset(each.customer_id for each in usages) - there
+    having_it = {series.customer_id for series in usages if series.missing < series.events}
+    return frozenset(series.customer_id for series in usages) - having_it
 
 
 def having(usages: Iterable[Usage]) -> frozenset[str]:
     """The metrics that have it: half of their customers on half of their events."""
     customers: dict[str, list[bool]] = {}
-    for each in usages:
-        customers.setdefault(each.metric_key, []).append(each.mostly_there)
-    return frozenset(metric for metric, there in customers.items() if part(sum(there), len(there)) >= MOSTLY)
+    for series in usages:
+        customers.setdefault(series.metric_key, []).append(series.mostly_there)
+    return frozenset(metric for metric, shares in customers.items() if part(sum(shares), len(shares)) >= MOSTLY)
 
 
 CHECK = Check(

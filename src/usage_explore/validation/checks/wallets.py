@@ -18,10 +18,17 @@ from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, Severity, limited_findings
-from usage_explore.validation.periods import has_column
-from usage_explore.validation.totals import currency_code, part
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    Severity,
+    limited_findings,
+)
+from usage_explore.validation.input_tables import HOW, NO_PREFERENCES, How, Preferences
+from usage_explore.validation.periods import currency_code, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     UsageSum,
@@ -32,7 +39,6 @@ from usage_explore.validation.usage_sums import (
     usage_share,
     valid_filters,
 )
-from usage_explore.validation.wallet_preferences import HOW, NOBODY, How, Preferences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +70,11 @@ class Preview:
 
     def parts(self, key: Callable[[Any, str | None, How], Any]) -> dict[Any, UsageSum]:
         """The rows drawn together by a key; those whose key is None are left out."""
-        found: dict[Any, UsageSum] = {}
+        sums: dict[Any, UsageSum] = {}
         for row, wallet, how in self.rows:
             if (at := key(row, wallet, how)) is not None:
-                add_row(found, at, row)
-        return found
+                add_row(sums, at, row)
+        return sums
 
 
 def statement(table: Table, period: Period) -> Select[Any]:
@@ -100,7 +106,10 @@ def sheet(shown: Preview) -> pd.DataFrame:
         parts.items(),
         key=lambda item: (str(item[0][0]), item[0][1] is None, item[0][1] or "", HOW.index(item[0][2]), item[0][3]),
     )
-    currencies = sorted({each for _, line in lines for each in line.costs}, key=lambda each: (each is None, each or ""))
+    currencies = sorted(
+        {currency for _, line in lines for currency in line.costs},
+        key=lambda currency: (currency is None, currency or ""),
+    )
     columns: dict[str, Any] = {
         "customer_id": pd.Series([str(key[0]) for key, _ in lines], dtype="str"),
         "wallet": pd.Series([key[1] for key, _ in lines], dtype="str"),
@@ -109,31 +118,31 @@ def sheet(shown: Preview) -> pd.DataFrame:
         "events": pd.Series([line.events for _, line in lines], dtype="int64"),
         "quantity": pd.Series([line.quantity for key, line in lines], dtype="object"),
     }
-    for each in currencies:
-        name = "cost without currency" if each is None else f"cost {each}"
-        columns[name] = pd.Series([line.costs.get(each) for _, line in lines], dtype="object")
+    for currency in currencies:
+        name = "cost without currency" if currency is None else f"cost {currency}"
+        columns[name] = pd.Series([line.costs.get(currency) for _, line in lines], dtype="object")
     return pd.DataFrame(columns)
 
 
 def examine(examination: Examination) -> Outcome:
     """The preview, with what in it needs a person: unknown wallets, split customers, costs in another currency."""
     shown = preview(
-        examination.rows(statement(examination.table, examination.period)), examination.preferences or NOBODY
+        examination.rows(statement(examination.table, examination.period)), examination.preferences or NO_PREFERENCES
     )
     unknown = (
         examination.preferences is None and bool(shown.rows) and all(row.wallet is None for row, _, _ in shown.rows)
     )
-    if unknown and not has_column(examination, "wallet_currency"):
+    if unknown and not examination.has_column("wallet_currency"):
         return Outcome(skipped="no event of the organization has a wallet currency, and no preferences were given")
     customers = {row.customer_id for row, _, _ in shown.rows}
     findings: list[Finding] = []
     notes: list[str] = []
-    for found, what in (
+    for kind_findings, what in (
         (_unknown(examination, shown), "customers without a wallet"),
         (_split(examination, shown), "customers with several wallets"),
         (_foreign(examination, shown), "costs in another currency than the wallet's"),
     ):
-        some, note = limited_findings(found, f"findings of {what}")
+        some, note = limited_findings(kind_findings, f"findings of {what}")
         findings += some
         notes.append(note)
     return Outcome(
@@ -154,44 +163,44 @@ def _unknown(examination: Examination, shown: Preview) -> list[Finding]:
         )
         question = examination.events_question(missing=examination.missing("wallet_currency"))
         return [Finding(check=NAME, severity="low", sentence=sentence, question=question, **whole.fields(examination))]
-    found = []
-    for customer, each in parts.items():
-        share = part(each.events, examination.totals.events)
-        severity: Severity = "high" if share >= HIGH_SHARE else "low" if each.events < MIN_EVENTS else "medium"
-        found.append(
+    findings = []
+    for customer, usage in parts.items():
+        share = part(usage.events, examination.totals.events)
+        severity: Severity = "high" if share >= HIGH_SHARE else "low" if usage.events < MIN_EVENTS else "medium"
+        findings.append(
             Finding(
                 check=NAME,
                 severity=severity,
-                sentence=f"{counted(each.events, 'event')} of customer {customer} have no wallet to go to: no wallet"
+                sentence=f"{counted(usage.events, 'event')} of customer {customer} have no wallet to go to: no wallet"
                 " currency, no preference of the customer, no default of the organization.",
                 question=examination.events_question(
                     customer_id=customer, missing=examination.missing("wallet_currency")
                 ),
-                **each.fields(examination),
+                **usage.fields(examination),
             )
         )
-    return found
+    return findings
 
 
 def _split(examination: Examination, shown: Preview) -> list[Finding]:
     """Customers whose usage goes to more than one wallet that is known."""
     wallets = shown.parts(lambda row, wallet, how: None if wallet is None else (row.customer_id, wallet))
     by_customer: dict[UUID, list[tuple[str, UsageSum]]] = {}
-    for (customer, wallet), each in wallets.items():
-        by_customer.setdefault(customer, []).append((wallet, each))
+    for (customer, wallet), usage in wallets.items():
+        by_customer.setdefault(customer, []).append((wallet, usage))
     every = shown.parts(
         lambda row, wallet, how: row.customer_id if len(by_customer.get(row.customer_id, ())) > 1 else None
     )
-    found = []
+    findings = []
     for customer, whole in every.items():
         ranked = sorted(by_customer[customer], key=lambda item: (-item[1].events, item[0]))
         main = ranked[0][0]
-        beside = sum(each.events for _, each in ranked[1:])
+        beside = sum(usage.events for _, usage in ranked[1:])
         share = part(beside, whole.events)
         elsewhere = [row for row, wallet, _ in shown.rows if row.customer_id == customer and wallet not in (None, main)]
         share_fields = usage_share(examination, UsageSum.of(elsewhere))
-        goes = joined([f"{data_value(wallet)} ({counted(each.events, 'event')})" for wallet, each in ranked])
-        found.append(
+        goes = joined([f"{data_value(wallet)} ({counted(usage.events, 'event')})" for wallet, usage in ranked])
+        findings.append(
             Finding(
                 check=NAME,
                 severity="medium" if share >= (MEDIUM_SHARE if beside >= MIN_EVENTS else LARGE_SHARE) else "low",
@@ -200,13 +209,13 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
                 facts=tuple(
                     (f"wallet {data_value(wallet)}, {data_value(metric)}", f"quantity {plain(quantity)}")
-                    for wallet, each in ranked
-                    for metric, (_, quantity) in sorted(each.metrics.items())
+                    for wallet, usage in ranked
+                    for metric, (_, quantity) in sorted(usage.metrics.items())
                 ),
                 **(whole.fields(examination) | share_fields),
             )
         )
-    return found
+    return findings
 
 
 def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
@@ -214,9 +223,9 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
     costed = shown.parts(lambda row, wallet, how: (row.customer_id, wallet) if _costs(row, how) else None)
     strange = shown.parts(lambda row, wallet, how: (row.customer_id, wallet) if _disagrees(row, how) else None)
     own = {
-        key: each
-        for key, each in strange.items()
-        if each.events >= MIN_EVENTS and part(each.events, costed[key].events) >= FOREIGN_SHARE
+        key: usage
+        for key, usage in strange.items()
+        if usage.events >= MIN_EVENTS and part(usage.events, costed[key].events) >= FOREIGN_SHARE
     }
     for wallet in {wallet for _, wallet in own}:
         mine = [key for key in own if key[1] == wallet]
@@ -224,20 +233,20 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
             len(mine) > MAX_FOREIGN_CUSTOMERS
             and part(len(mine), sum(key[1] == wallet for key in costed)) >= FOREIGN_SHARE
         ):
-            own = {key: each for key, each in own.items() if key[1] != wallet}
-    found = []
-    for (customer, wallet), each in own.items():
-        share = part(each.events, costed[customer, wallet].events)
-        found.append(
+            own = {key: usage for key, usage in own.items() if key[1] != wallet}
+    findings = []
+    for (customer, wallet), usage in own.items():
+        share = part(usage.events, costed[customer, wallet].events)
+        findings.append(
             Finding(
                 check=NAME,
                 severity="medium",
-                sentence=f"{counted(each.events, 'event')} of customer {customer} are pinned to wallet"
-                f" {data_value(wallet)} but cost us {each.cost_words}: {percent(share)} of"
+                sentence=f"{counted(usage.events, 'event')} of customer {customer} are pinned to wallet"
+                f" {data_value(wallet)} but cost us {usage.cost_words}: {percent(share)} of"
                 " what that wallet's usage costs is in another currency.",
                 question=examination.events_question(**valid_filters(customer_id=customer, wallet_currency=wallet)),
                 wallet_currency=wallet,
-                **each.fields(examination),
+                **usage.fields(examination),
             )
         )
     pairs = shown.parts(
@@ -245,20 +254,20 @@ def _foreign(examination: Examination, shown: Preview) -> list[Finding]:
             (wallet, row.currency) if _disagrees(row, how) and (row.customer_id, wallet) not in own else None
         )
     )
-    for (wallet, currency), each in pairs.items():
-        found.append(
+    for (wallet, currency), usage in pairs.items():
+        findings.append(
             Finding(
                 check=NAME,
                 severity="low",
-                sentence=f"{counted(each.events, 'event')} of {counted(len(each.customers), 'customer')} are pinned to"
-                f" wallet {data_value(wallet)} but cost us {each.cost_words}.",
+                sentence=f"{counted(usage.events, 'event')} of {counted(len(usage.customers), 'customer')} are pinned"
+                f" to wallet {data_value(wallet)} but cost us {usage.cost_words}.",
                 question=examination.events_question(**valid_filters(wallet_currency=wallet)),
                 wallet_currency=wallet,
-                facts=(("cost currency", data_value(currency)), ("customers", f"{len(each.customers)}")),
-                **each.fields(examination),
+                facts=(("cost currency", data_value(currency)), ("customers", f"{len(usage.customers)}")),
+                **usage.fields(examination),
             )
         )
-    return found
+    return findings
 
 
 def _costs(row: Any, how: How) -> bool:

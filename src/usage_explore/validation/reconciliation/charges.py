@@ -25,7 +25,9 @@ from uuid import UUID
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity
+from usage_explore.validation.check import SEVERITIES, Finding, Severity
+from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
+from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import Row, price_or_metric
 from usage_explore.validation.reconciliation.differences import (
     MAX_LISTED_LINES,
@@ -34,8 +36,6 @@ from usage_explore.validation.reconciliation.differences import (
     Differences,
 )
 from usage_explore.validation.reconciliation.invoices import InvoiceLine
-from usage_explore.validation.totals import part
-from usage_explore.validation.wallet_preferences import NOBODY, Preferences
 
 DOUBLED_FACTOR = 2
 """A line at this many times the usual unit price or more is wrong, not rounded or tiered, if at least half of the lines
@@ -203,7 +203,7 @@ def _may_be_doubled(line: _Bounds, price: _Bounds, sign: int) -> bool:
     if not sign:
         return False
     if sign < 0:
-        line, price = (_Bounds(each.high.copy_negate(), each.low.copy_negate()) for each in (line, price))
+        line, price = (_Bounds(bounds.high.copy_negate(), bounds.low.copy_negate()) for bounds in (line, price))
     if line.high < 0:
         return True
     unit = _FINE.divide(_FINE.subtract(line.high, line.low), 2)
@@ -278,7 +278,7 @@ def currency_findings(differences: Differences) -> list[Finding]:
 
 def _wrong_currencies(differences: Differences) -> Iterator[_WrongCurrency]:
     columns = differences.columns
-    preferences = differences.examination.preferences or NOBODY
+    preferences = differences.examination.preferences or NO_PREFERENCES
     charged = [(row, line, _wallets(row, preferences)) for row, line in _with_currency(differences.rows)]
     by_customer: dict[UUID, Counter[str]] = {}
     by_price: dict[str | None, Counter[str]] = {}

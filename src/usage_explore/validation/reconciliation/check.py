@@ -20,8 +20,15 @@ from usage_explore.formatting import counted, listed, percent, span_in
 from usage_explore.query.describe import group_name
 from usage_explore.query.filters import GROUPS, dimension_group
 from usage_explore.query.queries import Period
-from usage_explore.validation.check import Check, Examination, Outcome
-from usage_explore.validation.finding import MAX_FINDINGS_PER_CHECK, Finding, limited, limited_findings
+from usage_explore.validation.check import (
+    MAX_FINDINGS_PER_CHECK,
+    Check,
+    Examination,
+    Finding,
+    Outcome,
+    limited,
+    limited_findings,
+)
 from usage_explore.validation.reconciliation.charges import (
     DOUBLED_FACTOR,
     MIN_PRICE_CURRENCY_SHARE,

@@ -15,14 +15,13 @@ from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import CTE, ColumnElement, Integer, Select, Table, Uuid, and_, any_, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from usage_explore.decimals import total
 from usage_explore.errors import Fault, QueryError
 from usage_explore.query import buckets
 from usage_explore.query.filters import ID_COLUMNS, TEXT_COLUMNS
 from usage_explore.query.queries import Period
-from usage_explore.sql.filters import conditions
+from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import Examination
 from usage_explore.validation.checks.duplicates import KEY_MARGIN
 from usage_explore.validation.periods import surroundings
@@ -188,7 +187,7 @@ def _duplicates(table: Table, period: Period, columns: tuple[str, ...], customer
     c = table.c
     near = [*conditions(table, surroundings(period, KEY_MARGIN))]
     if len(customers) <= _MAX_NAMED_CUSTOMERS:
-        ids = literal(sorted(customers), ARRAY(Uuid[UUID]())).cast(ARRAY(Uuid[UUID]()))
+        ids = array(sorted(customers), Uuid())
         near.append(c.customer_id == any_(ids))
     digest = func.hashtextextended(c.idempotency_key, literal(0, Integer))
     shared = select(c.customer_id, digest.label("digest")).where(*near).group_by(c.customer_id, digest)

@@ -15,10 +15,9 @@ from uuid import UUID
 from usage_explore.decimals import plain, total
 from usage_explore.formatting import counted, data_value, listed, percent, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
-from usage_explore.validation.check import Examination
-from usage_explore.validation.finding import SEVERITIES, Finding, Severity, limited
+from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
+from usage_explore.validation.periods import part
 from usage_explore.validation.reconciliation.compare import BOTH, DUPLICATES, LATE, Row, Status, price_or_metric
-from usage_explore.validation.totals import part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS
 
 NAME = "reconciliation"
@@ -170,7 +169,7 @@ class Differences:
         for row in rows:
             differences.setdefault(price_or_metric(self.columns, row.key), []).append(row.difference.copy_abs())
         used = self._used_by_price_or_metric
-        shares = {name: part(total(each), used.get(name) or Decimal("NaN")) for name, each in differences.items()}
+        shares = {name: part(total(amounts), used.get(name) or Decimal("NaN")) for name, amounts in differences.items()}
         largest = max(shares, key=lambda name: (shares[name], name or ""))
         return shares[largest], "all usage" if largest is None else f"quantity of {data_value(largest)}"
 
@@ -259,7 +258,7 @@ class Differences:
         span = span_in(since, until, self.examination.period.zone)
         if len(rows) > 1:
             totals = f"{counted(len(rows), 'total')} of customer {row.key[0]}, {span}"
-            sentence = f"{totals}, {_SEVERAL_TOTALS[row.status]}: {listed([self._total(each) for each in rows])}"
+            sentence = f"{totals}, {_SEVERAL_TOTALS[row.status]}: {listed([self._total(other) for other in rows])}"
         else:
             without_line = row.status == "not comparable" and not row.lines
             sentence = (_NOT_COMPARABLE_WITHOUT_LINE if without_line else _ONE_TOTAL[row.status]).format(
@@ -283,13 +282,13 @@ class Differences:
             return "; neither late events nor duplicates account for it"
         causes = []
         if LATE in row.explained_by:
-            late = sum(each.usage.late_events for each in rows if each.usage)
+            late = sum(other.usage.late_events for other in rows if other.usage)
             causes.append(f"{counted(late, 'event')} that arrived after finalization")
         if row.explained_by == BOTH:  # late duplicates are among the late events
-            duplicates = sum(each.early_duplicate_events for each in rows)
+            duplicates = sum(other.early_duplicate_events for other in rows)
             causes.append(f"{counted(duplicates, 'event')} before that repeated an idempotency key")
         elif DUPLICATES in row.explained_by:
-            duplicates = sum(each.duplicate_events for each in rows)
+            duplicates = sum(other.duplicate_events for other in rows)
             causes.append(f"{counted(duplicates, 'event')} that repeated an idempotency key")
         exactly = "within the tolerance" if self.tolerance else "exactly"
         return f"; the difference is {exactly} the quantity of {' and '.join(causes)}"
@@ -313,7 +312,9 @@ class Differences:
         """
         rows = [row for row in self.rows if row.lines and row.usage is not None and row.difference.is_finite()]
         exponents = (line.quantity.as_tuple().exponent for row in rows for line in row.lines)
-        unit = Decimal(1).scaleb(min((each for each in exponents if isinstance(each, int) and each < 0), default=0))
+        unit = Decimal(1).scaleb(
+            min((exponent for exponent in exponents if isinstance(exponent, int) and exponent < 0), default=0)
+        )
         if any(row.difference.copy_abs() >= unit * len(row.lines) for row in rows):
             return None
         return max((unit * len(row.lines) for row in rows), default=None)
@@ -351,7 +352,7 @@ def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
     for row in rows:
         if row.amount_difference is not None and row.currency is not None:
             amounts.setdefault(row.currency, []).append(row.amount_difference.copy_abs())
-    return tuple((currency, total(each)) for currency, each in sorted(amounts.items()))
+    return tuple((currency, total(values)) for currency, values in sorted(amounts.items()))
 
 
 def _worth(groups: Iterable[list[Row]]) -> str:

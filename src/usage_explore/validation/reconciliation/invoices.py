@@ -43,11 +43,11 @@ from usage_explore.files.values import (
     uuid_text,
 )
 from usage_explore.query import validators
-from usage_explore.validation.records import Records, opened
-from usage_explore.validation.totals import currency_code
+from usage_explore.validation.input_tables import Records, opened
+from usage_explore.validation.periods import currency_code
 
 if TYPE_CHECKING:
-    from usage_explore.validation.records import RecordSource
+    from usage_explore.validation.input_tables import RecordSource
 
 InvoiceSource: TypeAlias = "RecordSource | Invoices"
 """A `.csv` or `.parquet` file, a pandas frame, an Arrow table, or invoices that were read before."""

@@ -1,8 +1,7 @@
 """A validation as lines on a terminal, as a JSON document, and as one self-contained HTML page to sign off."""
 
-from usage_explore.validation.report.document import document
-from usage_explore.validation.report.page import html
-from usage_explore.validation.report.recount import Statement, statements
+from usage_explore.validation.report.documents import document, html
 from usage_explore.validation.report.terminal import lines
+from usage_explore.validation.report.wording import Statement, statements
 
 __all__ = ["Statement", "document", "html", "lines", "statements"]

@@ -12,12 +12,13 @@ from usage_explore import formatting
 from usage_explore.console import Justify, table
 from usage_explore.decimals import decimal_context
 from usage_explore.query.describe import describe
-from usage_explore.validation.finding import Severity
+from usage_explore.validation.check import Severity
 from usage_explore.validation.report import wording
-from usage_explore.validation.report.recount import Statement
+from usage_explore.validation.report.wording import Statement
 
 if TYPE_CHECKING:
-    from usage_explore.validation import Result, Validation
+    from usage_explore.names import Names
+    from usage_explore.validation import Finding, Result, Validation
 
 MAX_FINDINGS = 40
 """Findings that are listed; more if they are of high severity."""
@@ -34,7 +35,8 @@ def lines(validation: Validation, reconciled: Sequence[Statement], width: int) -
 
 
 def _lines(validation: Validation, reconciled: Sequence[Statement], width: int) -> Iterator[str]:
-    title = wording.text(describe(validation.period.replace(as_of=None)), wording.MAX_SENTENCE_CHARACTERS)
+    words = validation.names.in_text(describe(validation.period.replace(as_of=None)), ids=True)
+    title = wording.text(words, wording.MAX_SENTENCE_CHARACTERS)
     yield from textwrap.wrap(title, width)
     yield from textwrap.wrap(_stamp(validation), width)
     yield from _bold(wording.unexamined(validation, "--as-of "), width)
@@ -58,7 +60,8 @@ def _stamp(validation: Validation) -> str:
     period = validation.period
     finalized = f", finalized at {formatting.zoned(period.finalized_at, period.zone)}" if period.finalized_at else ""
     as_of = formatting.zoned(period.as_of or validation.now, period.zone)
-    return f"Organization {period.organization_id}, data as of {as_of}{finalized}"
+    organization = wording.text(validation.names.full("organization", str(period.organization_id)))
+    return f"Organization {organization}, data as of {as_of}{finalized}"
 
 
 def _findings(validation: Validation, width: int) -> Iterator[str]:
@@ -74,7 +77,7 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
                 finding.severity,
                 formatting.percent(finding.share),
                 f"{finding.events:,}",
-                f"{finding.check}: {wording.text(finding.sentence, wording.MAX_SENTENCE_CHARACTERS)}",
+                f"{finding.check}: {_sentence(finding, validation.names)}",
             )
             for finding in listed
         ],
@@ -83,6 +86,11 @@ def _findings(validation: Validation, width: int) -> Iterator[str]:
     )
     if more := len(findings) - len(listed):
         yield f"and {more:,} more, none of high severity; --report and --json have them all"
+
+
+def _sentence(finding: Finding, names: Names) -> str:
+    """The finding's sentence with names and, as nothing else on the terminal says them, whole ids."""
+    return wording.text(names.in_text(finding.sentence, ids=True), wording.MAX_SENTENCE_CHARACTERS)
 
 
 def _checks(results: Iterable[Result], width: int) -> Iterator[str]:

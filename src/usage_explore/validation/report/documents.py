@@ -1,7 +1,7 @@
-"""A validation as one self-contained HTML file: no script, no network, no other file.
+"""A validation as a document: one self-contained HTML file, or JSON with every sheet whole.
 
-The page's Content-Security-Policy forbids everything but its one inline style, which it names by hash. Every value from
-the data is escaped; charts are SVG of shapes and text only.
+The HTML file needs no script, no network and no other file. Its Content-Security-Policy forbids everything but its one
+inline style, which it names by hash. Every value from the data is escaped; charts are SVG of shapes and text only.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from usage_explore import charts, formatting
 from usage_explore.answers import AggregateSource
 from usage_explore.charts import DARK, LIGHT
 from usage_explore.charts.style import millis
-from usage_explore.decimals import decimal_context, total
+from usage_explore.decimals import decimal_context, plain, rfc3339, total
 from usage_explore.errors import DrawingError, UsageExploreError
+from usage_explore.names import Names
 from usage_explore.query.describe import describe
+from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.sql import filters as statements
-from usage_explore.validation.finding import SEVERITIES, SUBJECTS
+from usage_explore.validation.check import SEVERITIES, SUBJECTS
 from usage_explore.validation.report import wording
-from usage_explore.validation.report.recount import Statement
+from usage_explore.validation.report.wording import Statement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +138,8 @@ def html(
         style_hash=b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         validation=validation,
         period=validation.period,
-        title=describe(validation.period.replace(as_of=None)),
+        title=validation.names.in_text(describe(validation.period.replace(as_of=None))),
+        organization=validation.names.full("organization", str(validation.period.organization_id)),
         severities=SEVERITIES,
         entries=entries,
         drawn=MAX_CHARTS,
@@ -172,7 +175,9 @@ def _environment(validation: Validation) -> jinja2.Environment:
         "picture": lambda drawn: Markup(drawn.svg),  # noqa: S704 - `inert` leaves shapes and text only
         "seconds": formatting.elapsed,
         "share": formatting.percent,
-        "subjects": _subjects,
+        "subjects": partial(_subjects, names=validation.names),
+        "named": validation.names.in_text,
+        "with_names": partial(validation.names.in_text, ids=True),
         "unexamined": wording.unexamined,
         "verdict": wording.verdict,
         "words": partial(wording.text, max_characters=wording.MAX_SENTENCE_CHARACTERS),
@@ -181,11 +186,16 @@ def _environment(validation: Validation) -> jinja2.Environment:
     return environment
 
 
-def _subjects(finding: Finding) -> list[tuple[str, str]]:
+def _subjects(finding: Finding, names: Names) -> list[tuple[str, str]]:
     """The customer, product, subscription, metric, price and wallet of a finding: name and value."""
     values = ((name, getattr(finding, name)) for name in SUBJECTS)
     return [
-        (name.removesuffix("_id").replace("_", " "), wording.text(value)) for name, value in values if value is not None
+        (
+            name.removesuffix("_id").replace("_", " "),
+            wording.text(names.full(name, value) if name in ID_COLUMNS else value),
+        )
+        for name, value in values
+        if value is not None
     ]
 
 
@@ -203,7 +213,8 @@ def picture(store: AggregateSource, validation: Validation, finding: Finding) ->
     try:
         answer = store.aggregate(finding.chart_query(validation.period, validation.now))
         chart = charts.chart(answer, width=CHART_WIDTH, height=CHART_HEIGHT, interactive=False)
-        caption = [f"{describe(answer.query.replace(as_of=None))}.", *(chart.title.to_dict().get("subtitle", []))]
+        words = answer.names.in_text(describe(answer.query.replace(as_of=None)))
+        caption = [f"{words}.", *(chart.title.to_dict().get("subtitle", []))]
         chart.title = alt.Undefined
         if shaded := _shaded(answer, finding):
             chart.layer.insert(0, _band(chart, shaded))
@@ -315,3 +326,37 @@ def _sheet(anchor: str, check: str, title: str, frame: pd.DataFrame, zone: ZoneI
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def document(validation: Validation, reconciled: Sequence[Statement]) -> dict[str, Any]:
+    """`Validation.to_dict` with `reconciled` and `sheets`: check to list of rows; decimals, times and ids as text."""
+    return {
+        **validation.to_dict(),
+        "reconciled": [{"agrees": statement.agrees, "sentence": statement.sentence} for statement in reconciled],
+        "sheets": {
+            result.check.name: [
+                {name: _json(value) for name, value in zip(sheet.columns.astype(str), row, strict=True)}
+                for row in sheet.itertuples(index=False, name=None)
+            ]
+            for result in validation.results
+            if (sheet := validation.sheet(result.check.name)) is not None
+        },
+    }
+
+
+def _json(value: Any) -> Any:
+    if wording.is_missing(value):
+        return None
+    match value:
+        case bool() | int() | str():
+            return value
+        case Decimal():
+            return plain(value) if value.is_finite() else str(value)
+        case datetime():
+            return rfc3339(value)
+        case dict():
+            return {str(key): _json(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_json(member) for member in value]
+        case _:
+            return str(value)

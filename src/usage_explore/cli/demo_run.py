@@ -1,0 +1,166 @@
+"""Make demo data: in the foreground for `usage-explore demo`, in a process of its own beside `usage-explore app`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from usage_explore.cli.options import on_sigterm
+from usage_explore.cli.rollup import refresh_rollup
+
+if TYPE_CHECKING:
+    from usage_explore.config import Settings
+    from usage_explore.db.ddl import Connection
+    from usage_explore.demo import DemoReport
+
+_MAX_START_SECONDS = 20.0
+"""Time that the process beside the app has to begin; later, the page may say for a moment that there are no events."""
+
+_MAX_END_SECONDS = 10.0
+"""Time that the process has to undo what is unfinished, before it is killed and the database undoes it."""
+
+_POLL_SECONDS = 0.1
+
+
+def run(
+    connection: Connection,
+    settings: Settings,
+    *,
+    seed: int | None = None,
+    until: datetime | None = None,
+    days: int,
+    force: bool = False,
+) -> DemoReport:
+    """Create the events table with the demo, or append what is missing, then refresh the rollup; progress on stderr."""
+    from usage_explore import demo
+    from usage_explore.db import schema
+    from usage_explore.demo import fill
+
+    def waiting() -> None:
+        click.echo("Another process is making demo data; waiting for it.", err=True)
+
+    table = schema.events_table(settings.table)
+    names = schema.names_table(settings.names_table, table)
+    with on_sigterm(lambda _: KeyboardInterrupt()), fill.alone(connection, waiting):
+        report = demo.create(connection, table, seed=seed, until=until, days=days, progress=True, names=names)
+        if report is None:
+            report = demo.append(
+                connection, table, seed=seed, until=until, days=days, progress=True, force=force, names=names
+            )
+        else:
+            click.echo("Demo data: complete; making the rollup, which speeds up charts.", err=True)
+        fill.announce_rollup(connection)
+        refresh_rollup(connection, settings, report.events)
+    return report
+
+
+@contextmanager
+def beside(settings: Settings, url: str, *, wanted: bool, days: int | None = None) -> Iterator[None]:
+    """Make demo data in another process while the body runs, where the embedded database at `url` needs it.
+
+    That is where it has no events table, or a demo that `append` continues. Not `wanted`: create an empty table.
+    `days` is by default that of `demo`. At the end the process is ended too; what it has not committed is undone.
+    """
+    from usage_explore import demo
+    from usage_explore.db import catalog, ddl, schema
+
+    with closing(ddl.connect(url)) as connection:
+        is_new = catalog.relation(connection, settings.table) is None
+        if is_new and not wanted:
+            ddl.ensure_schema(connection, settings.table, names_table_name=settings.names_table)
+        continued = not is_new and demo.started(connection, schema.events_table(settings.table))
+        connection.commit()
+    if not wanted or not (is_new or continued):
+        yield
+        return
+    if is_new:
+        click.echo("Nothing is here yet: demo data is being made meanwhile (--no-demo starts without).")
+    process = _start(settings, days or demo.DEFAULT_DAYS)
+    try:
+        _wait_until_begun(process, url)
+        yield
+    finally:
+        _end(process)
+
+
+def _start(settings: Settings, days: int) -> subprocess.Popen[bytes]:
+    # a session of its own: Ctrl-C in the terminal is for the server, which ends the process in order
+    return subprocess.Popen(  # noqa: S603 - this program
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "usage_explore.cli.demo_run",
+            str(days),
+        ],  # -P: no modules of the working directory
+        env=settings.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _wait_until_begun(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait until sessions of the database see the run, so that a page that is opened at once shows it."""
+    from usage_explore.db import ddl
+    from usage_explore.demo import fill
+
+    deadline = time.monotonic() + _MAX_START_SECONDS
+    with closing(ddl.connect(url)) as connection:
+        connection.autocommit = True
+        while process.poll() is None and time.monotonic() < deadline:
+            if connection.execute(fill.SESSIONS).fetchone():
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(_MAX_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+def main(days: int) -> None:
+    """Run in the process beside the app, and end with it: its standard input ends when the app does, even killed."""
+    from usage_explore import config
+    from usage_explore.db import ddl
+    from usage_explore.errors import UsageExploreError
+
+    def end_with_app() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with on_sigterm(lambda _: KeyboardInterrupt()):
+            threading.Thread(target=end_with_app, daemon=True).start()
+            settings = config.settings()
+            with closing(ddl.connect(config.database_url(settings))) as connection:
+                report = run(connection, settings, days=days)
+        if report.events:
+            click.echo(report, err=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UsageExploreError as error:
+        click.echo(f"Demo data: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

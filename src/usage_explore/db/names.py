@@ -1,0 +1,288 @@
+"""The directory: names of organizations, customers, products and subscriptions, in one table or view.
+
+Every statement is about one organization, except that `of_organizations` reads the own names of several. The directory
+is optional: without the table, without SELECT on it, or with other columns there are no names. Reading runs on the
+transaction of the answer, one bounded statement for each; writing on a read-write connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from usage_explore.errors import ScopeError, TableMismatch
+from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
+from usage_explore.query.base import Query, filtered_ids
+from usage_explore.sql.identifiers import identifier
+
+MAX_NAMED_IDS = 100_000
+"""Ids whose names one answer reads; further ones are shown as ids."""
+
+_BATCH_ROWS = 10_000
+"""Rows that one statement writes."""
+
+_FITS = """
+SELECT count(*) = 6 AND bool_and(has_table_privilege(a.attrelid, 'SELECT'))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_schema_privilege(n.oid, 'USAGE')
+  AND CASE WHEN %(schema)s::text IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
+  AND (a.attname IN ('organization_id', 'id') AND t.typname = 'uuid'
+       OR a.attname IN ('kind', 'external_id', 'name', 'preferred_currency') AND t.typname IN ('text', 'varchar'))
+"""
+
+_UPSERT = """
+INSERT INTO {table} AS stored (organization_id, kind, id, external_id, name, preferred_currency)
+SELECT %s, new.* FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[]) AS new
+ON CONFLICT (organization_id, kind, id) DO UPDATE
+SET external_id = coalesce(excluded.external_id, stored.external_id), name = coalesce(excluded.name, stored.name),
+    preferred_currency = coalesce(excluded.preferred_currency, stored.preferred_currency)
+WHERE (stored.external_id, stored.name, stored.preferred_currency) IS DISTINCT FROM
+    (coalesce(excluded.external_id, stored.external_id), coalesce(excluded.name, stored.name),
+     coalesce(excluded.preferred_currency, stored.preferred_currency))
+"""
+
+
+_T = TypeVar("_T")
+
+
+class Entry(NamedTuple):
+    """One row of the directory, without its organization. `external_id` is the text of an id that is no UUID."""
+
+    kind: str
+    id: UUID
+    external_id: str | None = None
+    name: str | None = None
+    preferred_currency: str | None = None
+
+
+def is_readable(connection: psycopg.Connection[Any], table: Table) -> bool:
+    """Whether the directory exists, may be read and has its columns."""
+    row = connection.execute(_FITS, {"table": table.name, "schema": table.schema}).fetchone()
+    return bool(row and row[0])
+
+
+def of_organizations(connection: Connection, table: Table, organization_ids: Sequence[UUID]) -> Names:
+    """The own names of these organizations, which the caller may see."""
+    if not organization_ids or not _is_readable(connection, table):
+        return NO_NAMES
+    own = and_(table.c.kind == "organization", table.c.id == table.c.organization_id)
+    ids = literal(list(organization_ids), ARRAY(Uuid))
+    statement = select(table.c.id, _shown(table)).where(own, table.c.organization_id == any_(ids))
+    rows = connection.execute(statement.order_by(_shown(table))).all()
+    return Names({("organization", str(id_)): name for id_, name in reversed(rows) if name})
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The directory as a query of one organization reads it, in the query's transaction."""
+
+    connection: Connection
+    table: Table
+    query: Query
+
+    def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of the ids in the query's filters, and of these (column, id)."""
+        return self._read([*filtered_ids(self.query), *ids])
+
+    def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
+        """The function with which an export reads the names of a page's ids; None if the organization has no names."""
+        if not self._is_readable:
+            return None
+        any_row = select(exists().where(self.table.c.organization_id == self._organization))
+        return self._read if self.connection.execute(any_row).scalar_one() else None
+
+    def search(self, text: str, kind: str | None = None, most: int = 50) -> list[Entry]:
+        """At most `most` rows whose name, external id or id contains the text, in any case; all for an empty text.
+
+        Names that begin with the text come first, then other names, then ids; each by name.
+        """
+        if not self._is_readable:
+            return []
+        c, part = self.table.c, text.lower()
+        name = func.lower(_shown(self.table))
+        hits = or_(
+            name.contains(part, autoescape=True),
+            func.lower(c.external_id).contains(part, autoescape=True),
+            c.id.cast(Text).contains(part, autoescape=True),
+        )
+        starts, contains = name.startswith(part, autoescape=True), name.contains(part, autoescape=True)
+        statement = select(c.kind, c.id, c.external_id, c.name, c.preferred_currency).where(
+            c.organization_id == self._organization, c.kind.in_([kind_of(kind)] if kind else KINDS), hits
+        )
+        rank = case((starts, 0), (contains, 1), else_=2)
+        rows = self.connection.execute(statement.order_by(rank, name, c.kind, c.id).limit(most))
+        return [Entry(*row) for row in rows]
+
+    def preferred_currencies(self) -> dict[UUID | None, str]:
+        """The preferred currency of each customer that has one, and under None that of the organization."""
+        if not self._is_readable:
+            return {}
+        c = self.table.c
+        own = and_(c.kind == "organization", c.id == c.organization_id)
+        statement = select(c.kind, c.id, func.min(c.preferred_currency)).where(
+            c.organization_id == self._organization,
+            or_(c.kind == "customer", own),
+            func.btrim(c.preferred_currency) != "",
+        )
+        rows = self.connection.execute(statement.group_by(c.kind, c.id)).all()
+        return {None if kind == "organization" else id_: currency for kind, id_, currency in rows}
+
+    @property
+    def _organization(self) -> UUID:
+        if self.query.organization_id is None:
+            raise ScopeError("organization_id: is missing")
+        return self.query.organization_id
+
+    @property
+    def _is_readable(self) -> bool:
+        return _is_readable(self.connection, self.table)
+
+    def _read(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
+        """The names of at most `MAX_NAMED_IDS` of these (column, id)."""
+        by_kind: dict[str, set[UUID]] = {}
+        for kind, id_ in islice(dict.fromkeys(ids), MAX_NAMED_IDS):
+            with suppress(ValueError):  # a check's table may have any text in a column of ids
+                by_kind.setdefault(kind_of(kind), set()).add(id_ if isinstance(id_, UUID) else UUID(id_))
+        if not by_kind or not self._is_readable:
+            return NO_NAMES
+        wanted = [and_(self.table.c.kind == kind, _is_one_of(self.table, ids)) for kind, ids in by_kind.items()]
+        own = self.table.c.organization_id == self._organization
+        return _names(self.connection, self.table, own, or_(*wanted))
+
+
+def ids_by_external_id(
+    connection: psycopg.Connection[Any], table: Table, organization_id: UUID, keys: Iterable[Key]
+) -> dict[Key, UUID]:
+    """The id of each (kind, external id) that the directory has."""
+    statement = sql.SQL(
+        "SELECT kind, external_id, min(id::text)::uuid FROM {} JOIN unnest(%s::text[], %s::text[]) AS wanted (kind,"
+        " external_id) USING (kind, external_id) WHERE organization_id = %s GROUP BY kind, external_id"
+    ).format(identifier(table))
+    result: dict[Key, UUID] = {}
+    for batch in _batches(list(dict.fromkeys(keys))):
+        kinds, texts = [key[0] for key in batch], [key[1] for key in batch]
+        for kind, text, id_ in connection.execute(statement, [kinds, texts, organization_id]):
+            result[kind, text] = id_
+    return result
+
+
+def upsert(
+    connection: psycopg.Connection[Any], table: Table, organization_id: UUID, entries: Iterable[Entry]
+) -> tuple[int, int]:
+    """Write rows of one organization, in the connection's transaction: how many there are, and how many changed.
+
+    What a row gives replaces what is stored; what it leaves out stays. Of several rows of one id the last value of a
+    column counts. Raises `TableMismatch` if the directory is missing, does not fit, or may not be written.
+    """
+    if not is_readable(connection, table):
+        raise TableMismatch(
+            f"names_table: {table.fullname} does not exist, may not be read or has other columns; `usage-explore init`"
+            " creates it"
+        )
+    merged: dict[tuple[str, UUID], Entry] = {}
+    for entry in entries:
+        before = merged.get((entry.kind, entry.id), entry)
+        merged[entry.kind, entry.id] = Entry(
+            *entry[:2],
+            *((new if new and new.strip() else old) or None for new, old in zip(entry[2:], before[2:], strict=True)),
+        )
+    statement = sql.SQL(_UPSERT).format(table=identifier(table))
+    changed = 0
+    try:
+        with connection.transaction():  # a refused statement leaves the caller's transaction usable
+            # in order, so that two writers wait for each other instead of deadlocking
+            for batch in _batches(sorted(merged.values(), key=lambda entry: entry[:2])):
+                columns = (list(column) for column in zip(*batch, strict=True))
+                changed += connection.execute(statement, [organization_id, *columns]).rowcount
+    except (
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.InvalidColumnReference,
+        psycopg.errors.WrongObjectType,
+        psycopg.errors.ObjectNotInPrerequisiteState,
+        psycopg.errors.FeatureNotSupported,
+    ) as error:
+        raise TableMismatch(
+            f"names_table: {table.fullname} cannot be written here ({error.diag.message_primary}); it needs INSERT and"
+            " UPDATE, and a primary key (organization_id, kind, id)"
+        ) from error
+    return len(merged), changed
+
+
+def remember(
+    connection: psycopg.Connection[Any],
+    table: Table,
+    organization_id: UUID,
+    entries: Iterable[Entry | tuple[str, UUID | str, str | None, str | None]],
+) -> int | None:
+    """Keep the (kind, id, external id, name) of a load, in its transaction: the number of ids; None if it cannot.
+
+    A name renews the stored one; without a name the stored one stays. A directory that is missing, or may not be
+    written, is no reason to refuse a load.
+    """
+    rows = (
+        Entry(kind_of(kind), id_ if isinstance(id_, UUID) else UUID(id_), external_id, name)
+        for kind, id_, external_id, name, *_ in entries
+    )
+    try:
+        return upsert(connection, table, organization_id, rows)[0]
+    except TableMismatch:
+        return None
+
+
+def _batches(rows: list[_T]) -> Iterator[list[_T]]:
+    return (rows[start : start + _BATCH_ROWS] for start in range(0, len(rows), _BATCH_ROWS))
+
+
+def _is_readable(connection: Connection, table: Table) -> bool:
+    row = connection.exec_driver_sql(_FITS, {"table": table.name, "schema": table.schema}).one()
+    return bool(row[0])
+
+
+def _names(connection: Connection, table: Table, *conditions: ColumnElement[bool]) -> Names:
+    other = table.alias()
+    shared = exists().where(
+        other.c.organization_id == table.c.organization_id,
+        other.c.kind == table.c.kind,
+        func.md5(_shown(other)) == func.md5(_shown(table)),
+        other.c.id != table.c.id,
+    )
+    rows = connection.execute(select(table.c.kind, table.c.id, _shown(table), shared).where(*conditions)).all()
+    by_id: dict[Key, str] = {}
+    for kind, id_, name, _ in sorted(rows, key=lambda row: row[2] or ""):  # a view may have two rows of an id
+        if name and name.strip():
+            by_id.setdefault((kind, str(id_)), name)
+    return Names(by_id, frozenset((kind, str(id_)) for kind, id_, _, is_shared in rows if is_shared))
+
+
+def _shown(table: Any) -> ColumnElement[str]:
+    shown: ColumnElement[str] = func.coalesce(table.c.name, table.c.external_id)
+    return shown
+
+
+def _is_one_of(table: Table, ids: Iterable[UUID]) -> ColumnElement[bool]:
+    return table.c.id == any_(literal(sorted(ids), ARRAY(Uuid)))

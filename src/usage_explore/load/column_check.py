@@ -1,0 +1,82 @@
+"""The columns of a file against the mapping, and their names in messages and in other systems."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from usage_explore.errors import LoadError
+
+if TYPE_CHECKING:
+    from usage_explore.load.row_mapper import RowMapper
+
+
+def check_columns(mapper: RowMapper, path: Path) -> None:
+    """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
+    present = dict.fromkeys(mapper.names)
+    for column, sources in mapper.mapping.columns.items():
+        if column in mapper.mapping.stated and not mapper.is_present(column, sources):
+            raise LoadError(
+                f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
+                f"it has {listed_columns(present)}"
+            )
+    for source in mapper.mapping.measures:
+        if source in mapper.mapping.stated and mapper.resolve(source) is None:
+            raise LoadError(
+                f"{path}: has no column {source!r} to measure{like(source, present)}; it has {listed_columns(present)}"
+            )
+    if missing := mapper.missing():
+        free = [name for name in present if name not in mapper.taken()]
+        options = (shlex.quote(f"{column}={synonym(column, free) or 'COLUMN'}") for column in missing)
+        raise LoadError(
+            f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
+            f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
+            f"{_misused(mapper, missing)}; --check proposes options"
+        )
+
+
+def _misused(mapper: RowMapper, missing: Sequence[str]) -> str:
+    """For a missing column that the file has, but mapped to another: a clause that says to which."""
+    return "".join(
+        f"; its column {column} is mapped to {other}"
+        for column in missing
+        for other, sources in mapper.sources.items()
+        if column in sources and column in mapper.names
+    )
+
+
+MAX_LISTED_COLUMNS = 20
+"""Columns of a file that an error names."""
+
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "customer_id": ("customer", "customeruuid", "customername", "account", "accountid", "client", "tenant", "user"),
+    "metric_key": ("metric", "metricname", "meter", "metername", "sku", "eventname", "product", "service"),
+    "quantity": ("qty", "usage", "usagequantity", "usageamount", "amount", "value", "count", "units"),
+    "timestamp": ("time", "datetime", "eventtime", "occurredat", "date", "when", "createdat", "startdate", "starttime"),
+}
+"""Required column -> names in other systems that mean the same, in lower case without spaces and punctuation."""
+
+
+def synonym(column: str, names: Iterable[str]) -> str | None:
+    """The first of the names that means the column, by `SYNONYMS`; a similar spelling does not count."""
+    meanings = {column.replace("_", ""), *SYNONYMS.get(column, ())}
+    return next((name for name in names if re.sub(r"[\W_]", "", name).lower() in meanings), None)
+
+
+def like(name: str, choices: Iterable[str]) -> str:
+    """` (did you mean x?)` for the most similar choice, blank if none is."""
+    spellings = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(name.lower(), spellings, n=1)
+    return f" (did you mean {spellings[near[0]]}?)" if near else ""
+
+
+def listed_columns(names: Iterable[str]) -> str:
+    """The first `MAX_LISTED_COLUMNS` names, in quotes where they are not plain words."""
+    quoted = [name if name.isidentifier() else repr(name) for name in names]
+    more = len(quoted) - MAX_LISTED_COLUMNS
+    return ", ".join(quoted[:MAX_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,117 @@
+"""The documented columns of the events, how a value of each is read, and the key of a row without one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from usage_explore.db.schema import COLUMNS
+from usage_explore.files.exact_json import dumps, loads, loads_object
+from usage_explore.files.values import (
+    code_text,
+    idempotency_key_text,
+    metric_key_text,
+    number_text,
+    time_text,
+    uuid_text,
+)
+from usage_explore.load.paths import member
+
+
+class Reader(NamedTuple):
+    """How a documented column is read: the kind of value, the function that reads it, whether it is required."""
+
+    kind: str
+    read: Callable[[object], str]
+    required: bool = False
+
+
+def _dimensions(raw: object) -> str:
+    return _dimensions_text(raw) if type(raw) is str else dumps(loads_object(raw))
+
+
+@lru_cache(maxsize=4096)
+def _dimensions_text(text: str) -> str:
+    return dumps(loads_object(text))
+
+
+READERS: Mapping[str, Reader] = {
+    "id": Reader("uuid", uuid_text),
+    "organization_id": Reader("id", uuid_text, required=True),
+    "customer_id": Reader("id", uuid_text, required=True),
+    "product_id": Reader("id", uuid_text),
+    "subscription_id": Reader("id", uuid_text),
+    "metric_key": Reader("text", metric_key_text, required=True),
+    "price_key": Reader("text", code_text),
+    "quantity": Reader("number", number_text, required=True),
+    "timestamp": Reader("time", time_text, required=True),
+    "ingested_at": Reader("time", time_text),
+    "idempotency_key": Reader("text", idempotency_key_text),
+    "external_cost_amount": Reader("number", number_text),
+    "external_cost_currency": Reader("text", code_text),
+    "wallet_currency": Reader("text", code_text),
+    "dimensions": Reader("object", _dimensions),
+}
+"""The documented columns, in order."""
+
+
+class Field(NamedTuple):
+    """A documented column of the events: its sources in the file, each with the function that reads its values.
+
+    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
+    """
+
+    column: str
+    place: int
+    readers: tuple[tuple[str, Callable[[object], str]], ...]
+    keeps_empty_text: bool
+    null: frozenset[str]
+
+    def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
+        """The first of the sources that has a value in the record, with its reader and the value."""
+        for source, read in self.readers:
+            raw = record.get(source)
+            if raw is None and ("." not in source or (raw := member(record, source)) is None):
+                continue
+            if raw == "" and not self.keeps_empty_text:
+                continue
+            if self.null and type(raw) is str and raw.strip() in self.null:
+                continue
+            return source, read, raw
+        return None
+
+
+_CANONICAL: Mapping[str, str] = {
+    "quantity": "number",
+    "external_cost_amount": "number",
+    "dimensions": "object",
+}
+"""Columns whose text may differ for equal values."""
+
+_KINDS = tuple(_CANONICAL.get(column) for column in COLUMNS)
+
+
+def row_hash(row: list[str | None]) -> str:
+    """Equal for equal content in any file format and order of columns."""
+    parts = [
+        value if value is None or kind is None else _object(value) if kind == "object" else _number(value)
+        for kind, value in zip(_KINDS, row, strict=True)
+    ]
+    return "row:" + hashlib.blake2b(dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _object(value: str) -> str:
+    return "{}" if value == "{}" else dumps(loads(value), sort=True)
+
+
+def _number(value: str) -> str:
+    """The number as `<digits>e<power>`, without zeros at either end of the digits."""
+    sign = "-" if value.startswith("-") else ""
+    mantissa, _, exponent = value.lstrip("+-").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction) + len(digits) - len(digits.rstrip("0"))
+    digits = digits.rstrip("0")
+    return f"{sign}{digits}e{power}" if digits else "0"

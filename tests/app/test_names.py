@@ -1,0 +1,126 @@
+"""Names in the app: in chips, pickers and tables; the link keeps the id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from support.app_pages import MAIN, Open, opened
+from support.demo_database import ACME, BIRCH, WINDOW
+from support.generated_events import NEIGHBOUR, ORGANIZATION
+from support.plain_events import JUNE, LARGE, SINCE, SMALL, beside, event, store_of
+from support.waiting import PATIENCE
+from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore.app import query_edits
+from usage_explore.app.query_edits import Filter
+from usage_explore.db import ddl
+from usage_explore.db.names import Entry, upsert
+from usage_explore.db.schema import events_table, names_table
+from usage_explore.decimals import rfc3339
+from usage_explore.names import Names
+
+LINK = {"organization_id": ACME, **WINDOW, "group_by": "customer_id"}
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label.replace("\\", "") for button in app.button]
+
+
+@pytest.fixture
+def largest(store: Store) -> Any:
+    """The series of the demo's largest customer."""
+    return store.aggregate(AggregateQuery(**LINK)).series[0]
+
+
+def test_a_chip_has_the_name_and_the_link_the_id(explore: Open, largest: Any) -> None:
+    app = explore(**LINK, customer_id=largest.key)
+    assert f"customer is {largest.name}" in labels(app)
+    assert app.query_params["customer_id"] == largest.key
+    (chart,) = app.get("vega_lite_chart")
+    assert largest.name in str(chart.proto.spec)
+
+
+def test_the_ranking_and_the_data_have_names(explore: Open, largest: Any) -> None:
+    app = explore(**LINK)
+    ranking = app.dataframe[0].value
+    assert ranking["name"][0] == largest.name
+    assert ranking["series"][0] == f"{largest.name} ({largest.key})"
+
+
+def test_the_events_have_names_and_then_ids(events: Open, store: Store) -> None:
+    app = events(organization_id=ACME)
+    page = store.scoped(ACME).events(EventQuery())
+    table = app.dataframe[0].value
+    assert table["Customer"].tolist() == [item.customer_name for item in page.events]
+    assert table["Customer id"].tolist() == [str(item.customer_id) for item in page.events]
+    assert "Subscription id" not in table  # none has a name
+    event = page.events[0]
+    app = events(organization_id=ACME, event=f"{rfc3339(event.timestamp)}/{event.id}")
+    assert app.table[0].value.iloc[:, 0]["customer_name"] == event.customer_name
+
+
+def test_the_picker_offers_names_and_takes_a_part_of_one(explore: Open, store: Store, largest: Any) -> None:
+    app = explore(**LINK)
+    app.session_state["add_filter"] = True
+    app.run()
+    app.selectbox(key="filter_group").select("customer_id").run()
+    picker = app.multiselect(key="filter_values customer_id is")
+    assert any(option.startswith(f"{largest.name}  ·  ") and option.endswith(largest.key) for option in picker.options)
+    hits = store.scoped(ACME).search_names(largest.name[2:-2].upper(), "customer_id")
+    assert [str(hit.id) for hit in hits] == [largest.key]
+    app.session_state["filter_values customer_id is"] = [largest.name[2:-2].upper()]
+    app.run()
+    assert any(largest.key in each.value.replace("\\", "") for each in app.caption)
+    app.button(key="filter_apply").click().run()
+    assert app.query_params["customer_id"] == largest.key
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("Brightwater", "names: "), ("no such name", "is not a UUID, and in no customer's name or id")]
+)
+def test_a_text_of_several_or_no_names_is_not_a_filter(explore: Open, typed: str, said: str) -> None:
+    app = explore(**LINK)
+    app.session_state["add_filter"] = True
+    app.run()
+    app.selectbox(key="filter_group").select("customer_id").run()
+    app.session_state["filter_values customer_id is"] = [typed]
+    app.run()
+    assert any(said in each.value.replace("\\", "") for each in app.warning)
+    assert app.button(key="filter_apply").disabled
+
+
+def test_only_the_names_of_visible_organizations_are_offered(
+    use: Callable[..., None], events_database_url: str, events_connection: ddl.Connection
+) -> None:
+    names = names_table(None, events_table())
+    for organization, name in ((ORGANIZATION, "*Metering* GmbH"), (NEIGHBOUR, "Secret")):
+        upsert(events_connection, names, organization, [Entry("organization", organization, None, name)])
+    events = [event(SINCE, customer_id=SMALL), event(SINCE, customer_id=LARGE)]
+    store_of(events_connection, events_database_url, events + beside(events)).close()
+    events_connection.commit()
+    use(events_database_url)
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {})
+    assert labels(app) == ["*Metering* GmbH", "Secret"]
+    assert next(button.label for button in app.button) == "\\*Metering\\* GmbH"
+    use(events_database_url, ORGANIZATION_ID=str(ORGANIZATION))
+    app = opened(AppTest.from_file(MAIN, default_timeout=PATIENCE), {})
+    assert app.selectbox(key="organization").options == ["*Metering* GmbH"]
+    assert "Secret" not in str(app)
+
+
+def test_a_chip_of_ids_without_names_has_their_first_digits() -> None:
+    names = Names({("customer", str(JUNE)): "Acme"})
+    query = AggregateQuery(exclude={"customer_id": [JUNE, SMALL]})
+    (item,) = query_edits.filters(query)
+    assert item.text(names) == "customer is not Acme, 00000000…"
+    assert str(item) == "customer is not 00000000…, 00000000…"
+    assert Filter("dim:model", "is", (str(JUNE),)).text(names) == f"model is {JUNE}"
+
+
+def test_another_organization_s_filter_shows_no_name(explore: Open, largest: Any) -> None:
+    app = explore(**{**LINK, "organization_id": BIRCH}, customer_id=largest.key)
+    assert f"customer is {largest.key[:8]}…" in labels(app)
+    assert largest.name not in str(app)

@@ -1,0 +1,76 @@
+"""Reading column by column gives what reading row by row gives, and COPY stores every character."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usage_explore.files.values import InvalidValue
+from usage_explore.load.batches import BatchMapper
+from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.row_mapper import RowMapper
+
+NAMES = ("customer_id", "metric_key", "quantity", "timestamp", "price_key", "dimensions", "region", "organization_id")
+
+VALUES = {
+    "customer_id": ["a", " b ", "00000000-0000-4000-8000-0000000000C1", "00000000000040008000 ", ""],
+    "metric_key": ["m", "", "x\ty"],
+    "quantity": ["1", "1.50", "-0", "x", "$2", "1e3"],
+    "timestamp": ["2026-01-31T08:00:00Z", "2026-01-31 08:00", "2026-01-31T08:00:00.25+05:45", "2026-02-30T08:00:00Z",
+                  "2026-01-31T08:00:00.000000Z", "1969-12-31T23:59:59Z", "1769846400"],
+    "price_key": ["p", ""],
+    "dimensions": ['{"a": 1.0}', "{}", "["],
+    "region": ["eu", ""],
+    "organization_id": ["acme", "00000000-0000-4000-8000-000000000001"],
+}  # fmt: skip
+
+records = st.lists(
+    st.fixed_dictionaries({name: st.sampled_from([*values[:2] * 4, *values]) for name, values in VALUES.items()}),
+    min_size=1,
+    max_size=6,
+)
+
+
+def mapper(names: tuple[str, ...]) -> RowMapper:
+    return RowMapper(ColumnMapping(timezone="Asia/Kathmandu"), names, UUID(int=1), is_local=True)
+
+
+@given(records, st.booleans(), st.booleans())
+def test_a_batch_is_its_rows(rows: list[dict[str, Any]], has_region: bool, has_organization: bool) -> None:
+    names = tuple(
+        name for name in NAMES if (has_region or name != "region") and (has_organization or name != "organization_id")
+    )
+    rows = [{name: value for name, value in row.items() if name in names and value} for row in rows]
+    single, many = mapper(names), mapper(names)
+    try:
+        expected = [event for row in rows for event in single.rows(row)]
+    except InvalidValue:
+        assert BatchMapper(many).rows(rows) is None
+        assert not many.counts
+        assert not any(times.counts for times in many.times.values())
+        return
+    assert BatchMapper(many).rows(rows) == expected
+    assert many.notes() == single.notes()
+    assert many.ids.texts == single.ids.texts
+
+
+def test_the_common_values_are_read_in_batches() -> None:
+    rows = [
+        {"customer_id": "a", "metric_key": "m", "quantity": str(n), "timestamp": "2026-01-31T08:00:00Z"}
+        for n in range(9)
+    ]
+    assert [row[7] for row in BatchMapper(mapper(NAMES[:4])).rows(rows) or []] == [str(n) for n in range(9)]
+
+
+def test_every_character_is_stored_as_it_is(load):
+    texts = ["a\tb", "back\\slash", "line\nbreak", "c\rd", "\\N", "é😀", "\\.", "tab\\\t"]
+    lines = "".join(
+        f'"{text}",k{n},"{{""t"": ""{n}\\\\x""}}",c,1,2026-01-31T08:00:00Z\n' for n, text in enumerate(texts)
+    )
+    load.csv("metric_key,idempotency_key,dimensions,customer_id,quantity,timestamp\n" + lines)
+    stored = dict(load.rows("idempotency_key", "metric_key"))
+    assert [stored[f"k{n}"] for n in range(len(texts))] == texts
+    assert dict(load.rows("idempotency_key", "dimensions"))["k0"] == {"t": "0\\x"}
