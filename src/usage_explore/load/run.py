@@ -17,7 +17,7 @@ from sqlalchemy import Table
 from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -195,6 +195,7 @@ def load_files(
     table: Table,
     files: Iterable[Path | str],
     *,
+    names_table_name: str | None = None,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
     replace: bool = False,
@@ -207,7 +208,8 @@ def load_files(
 
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
-    rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
+    rejected rows, which otherwise refuse the file. `names_table_name` is the directory that keeps the texts and names
+    of ids, by default `usage_names` beside the events table. `settle` is how far pinned links stay behind the clock.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
     the transaction that adds the others. The scope are the file's values in the columns `replace_by` (documented
@@ -229,6 +231,7 @@ def load_files(
             connection,
             table,
             prepared,
+            names_table(names_table_name, table),
             organization_id=organization_id,
             skip_bad=skip_bad,
             replace=replace,
@@ -247,6 +250,7 @@ def _load_all(
     connection: Connection,
     table: Table,
     files: Sequence[Prepared],
+    names: Table,
     *,
     organization_id: UUID | None,
     skip_bad: bool,
@@ -266,11 +270,12 @@ def _load_all(
         try:
             with mapped_errors(file.path, name):
                 if not reports:
-                    ensure_schema(connection, name)
+                    ensure_schema(connection, name, names_table_name=names.fullname)
                     connection.commit()
                 with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
-                    reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
+                    done = _load(connection, table, names, source, file, mapper, scope, skip_bad, progress, settle)
+                    reports.append(done)
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
                 raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
@@ -330,6 +335,7 @@ def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, 
 def _load(
     connection: Connection,
     table: Table,
+    names: Table,
     source: Source,
     file: Prepared,
     mapper: RowMapper,
@@ -359,6 +365,7 @@ def _load(
                 f"{source.path}: {counted(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
                 " every row; nothing was loaded or replaced"
             )
+        stage.keep_names(names, mapper.ids.texts, mapper.readable)
         superseded, already_there, changed = stage.settle_repeats(scope)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
