@@ -36,7 +36,15 @@ from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_na
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, Fault, FaultCounter, FileReport, Rejection, fault_lines
+from usage_explore.load.report import (
+    MAX_KEPT_REJECTIONS,
+    Fault,
+    FaultCounter,
+    FileReport,
+    Rejection,
+    fault_lines,
+    loaded_so_far,
+)
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.rollup import catalog
@@ -278,7 +286,7 @@ def _load_all(
                     reports.append(done)
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
-                raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
+                raise type(error)(f"{error}\n{loaded_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
         with mapped_errors(files[-1].path, name):
@@ -494,10 +502,3 @@ def _preset_note(file: Prepared) -> Iterator[str]:
     if file.preset is not None:
         named = file.options.preset or file.options.format == "focus"
         yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
-
-
-def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
-    """Which files are loaded and which were not tried, when one of several fails."""
-    rest = [str(path) for path in files[len(reports) + 1 :]]
-    lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
-    return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)
