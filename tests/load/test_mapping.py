@@ -276,3 +276,32 @@ def test_a_file_without_customers_has_one_and_an_empty_cell_is_a_fault(load):
 def test_a_faulty_preset_names_the_key(text, said):
     with pytest.raises(ConfigurationError, match=said):
         parse_preset(text, "mine")
+
+
+def names(load):
+    return set(load.connection.execute("SELECT organization_id, kind, external_id, name FROM usage_names").fetchall())
+
+
+def test_texts_and_names_of_ids_are_kept_for_their_own_organization(load):
+    load.csv(
+        "organization_id,customer_id,customer_name,metric_key,quantity,timestamp,idempotency_key\n"
+        "acme,cus_1,Müller GmbH,seats,1,2026-10-01T00:00:00Z,a\n"
+        "globex,cus_1,Secret Ltd,seats,2,2026-10-01T00:00:00Z,b\n"
+        "globex,cus_2,,seats,3,2026-10-01T00:00:00Z,c\n",
+        organization_id=None,
+    )
+    ids = dict(load.connection.execute("SELECT name, organization_id FROM usage_names WHERE kind = 'organization'"))
+    assert names(load) == {
+        (ids["acme"], "organization", "acme", "acme"),
+        (ids["acme"], "customer", "cus_1", "Müller GmbH"),
+        (ids["globex"], "organization", "globex", "globex"),
+        (ids["globex"], "customer", "cus_1", "Secret Ltd"),
+        (ids["globex"], "customer", "cus_2", None),
+    }
+    assert load.rows("dimensions") == [({},)] * 3  # the name is none of an export that is loaded again
+
+
+def test_rejected_rows_keep_no_names(load):
+    with pytest.raises(LoadError):
+        load.csv("customer_id,metric_key,quantity,timestamp\ncus_1,seats,x,2026-10-01T00:00:00Z\n")
+    assert names(load) == set()

@@ -138,7 +138,7 @@ def test_readable_names_come_with_the_ids():
     with prepared.options.open(prepared.path) as source:
         for _, record, _ in source:
             mapper.rows(record)
-    assert mapper.readable["customer", "1caaa5a3-2b66-438e-8ab4-bce37d518c5d"] == "Research"
+    assert mapper.readable[str(UUID(int=1)), "customer", "1caaa5a3-2b66-438e-8ab4-bce37d518c5d"] == "Research"
 
 
 def test_a_cost_in_cents_becomes_dollars(load_again):

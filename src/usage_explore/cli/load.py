@@ -175,6 +175,7 @@ def load(
             connection,
             events_table(settings.table),
             paths,
+            names_table_name=settings.names_table,
             organization_id=settings.organization_id,
             skip_bad=skip_bad,
             replace=replace,

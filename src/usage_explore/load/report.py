@@ -297,3 +297,10 @@ def fault_lines(faults: Sequence[Fault], rows: int) -> Iterator[str]:
     yield from map(str, faults[:MAX_LISTED_FAULTS])
     if len(faults) > MAX_LISTED_FAULTS:
         yield f"… the first {MAX_LISTED_FAULTS} kinds of faults are shown; {rows:,} rows are rejected in all"
+
+
+def loaded_so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
+    """Which files are loaded and which were not tried, when one of several fails."""
+    rest = [str(path) for path in files[len(reports) + 1 :]]
+    lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
+    return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)

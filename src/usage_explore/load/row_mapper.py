@@ -61,7 +61,8 @@ class RowMapper:
 
     `sampled`: the names are those of the first rows only, so later rows may have other columns. `organization` is the
     id for rows that name none; `is_local` says that it is the default, so a row of a file with a column for it must
-    name one. After the rows, `ids.texts` has the text of ids that are made, `readable` the readable name by (kind, id).
+    name one. After the rows, `ids.texts` has the text of ids that are made, `readable` the readable name by
+    (organization, kind, id).
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class RowMapper:
         self.names = names
         self.sampled = sampled
         self.ids = Identifiers(by_column=mapping.ids_by_column)
-        self.readable: dict[tuple[str, str], str] = {}
+        self.readable: dict[tuple[str, str, str], str] = {}
         self.counts: Counter[str] = Counter()
         self.times: dict[str, TimeReader] = {}
         self._organization = str(organization) if organization else None
@@ -100,7 +101,12 @@ class RowMapper:
         self._measure_members = self.resolved(mapping.measure_members) if self.is_measured else ()
         self._measure_name = re.compile(mapping.measure_names)
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
-        self._readable = {column: self.resolved(sources) for column, sources in mapping.names.items()}
+        # the names of an export of ours, which are names again and no dimensions
+        own = {column: name for column in ID_COLUMNS if (name := f"{kind_of(column)}_name") in names}
+        self._own_names = {name for column, name in own.items() if column not in mapping.names and not mapping.keep}
+        self._readable = {column: (name,) for column, name in own.items() if name in self._own_names} | {
+            column: self.resolved(sources) for column, sources in mapping.names.items()
+        }
         self._only_with = [self.resolve(source) or source for source in mapping.only_with]
         factors = [factor if is_number(factor) else self.resolve(factor) or factor for factor in mapping.cost_factors]
         self._costs = CostReader(
@@ -215,7 +221,7 @@ class RowMapper:
         if mapping.dimensions:
             used -= texts_of_ids
         used |= {self.resolve(name) or name for name in mapping.ignore}
-        used |= {mapping.explode} if mapping.explode else set()
+        used |= self._own_names | ({mapping.explode} if mapping.explode else set())
         if not mapping.dimensions and not tags:
             used |= set(self.names)
         return DimensionReader(
@@ -359,7 +365,8 @@ class RowMapper:
             id_ = row[_PLACES[column]]
             name = next((raw for source in sources if not self._is_empty(raw := member(record, source))), None)
             if id_ is not None and isinstance(name, str):
-                self.readable[kind_of(column), id_] = name
+                organization = row[_ORGANIZATION] or self._organization or ""
+                self.readable[organization, kind_of(column), id_] = name
 
     def _set_currency(self, row: Row) -> None:
         """Leave out a constant currency of a row without a cost, and set the default one of a row with a cost."""

@@ -17,7 +17,7 @@ from sqlalchemy import Table
 from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
-from usage_explore.db.schema import COLUMNS
+from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import (
     ConfigurationError,
     DatabaseError,
@@ -36,7 +36,15 @@ from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_na
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import MAX_KEPT_REJECTIONS, Fault, FaultCounter, FileReport, Rejection, fault_lines
+from usage_explore.load.report import (
+    MAX_KEPT_REJECTIONS,
+    Fault,
+    FaultCounter,
+    FileReport,
+    Rejection,
+    fault_lines,
+    loaded_so_far,
+)
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.rollup import catalog
@@ -195,6 +203,7 @@ def load_files(
     table: Table,
     files: Iterable[Path | str],
     *,
+    names_table_name: str | None = None,
     organization_id: UUID | None = None,
     skip_bad: bool = False,
     replace: bool = False,
@@ -207,7 +216,8 @@ def load_files(
 
     `options` are those of `LoadOptions`. `organization_id` is the organization of rows that name none; without it they
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
-    rejected rows, which otherwise refuse the file. `settle` is how far pinned links stay behind the clock.
+    rejected rows, which otherwise refuse the file. `names_table_name` is the directory that keeps the texts and names
+    of ids, by default `usage_names` beside the events table. `settle` is how far pinned links stay behind the clock.
     `progress` draws a bar on stderr, or is called in its place; an exception that it raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
@@ -230,6 +240,7 @@ def load_files(
             connection,
             table,
             prepared,
+            names_table(names_table_name, table),
             organization_id=organization_id,
             skip_bad=skip_bad,
             replace=replace,
@@ -248,6 +259,7 @@ def _load_all(
     connection: Connection,
     table: Table,
     files: Sequence[Prepared],
+    names: Table,
     *,
     organization_id: UUID | None,
     skip_bad: bool,
@@ -267,14 +279,15 @@ def _load_all(
         try:
             with mapped_errors(file.path, name):
                 if not reports:
-                    ensure_schema(connection, name)
+                    ensure_schema(connection, name, names_table_name=names.fullname)
                     connection.commit()
                 with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
-                    reports.append(_load(connection, table, source, file, mapper, scope, skip_bad, progress, settle))
+                    done = _load(connection, table, names, source, file, mapper, scope, skip_bad, progress, settle)
+                    reports.append(done)
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
-                raise type(error)(f"{error}\n{_so_far(reports, [file.path for file in files])}") from error
+                raise type(error)(f"{error}\n{loaded_so_far(reports, [file.path for file in files])}") from error
             raise
     if sum(report.loaded for report in reports) >= _ANALYZE_FROM_ROWS:
         with mapped_errors(files[-1].path, name):
@@ -331,6 +344,7 @@ def _scope(file: Prepared, replace_by: Sequence[str], files: int) -> tuple[str, 
 def _load(
     connection: Connection,
     table: Table,
+    names: Table,
     source: Source,
     file: Prepared,
     mapper: RowMapper,
@@ -360,6 +374,7 @@ def _load(
                 f"{source.path}: {counted(absent[1], 'row')} without a value in {absent[0]}, which --replace needs in"
                 " every row; nothing was loaded or replaced"
             )
+        stage.keep_names(names, mapper.ids.texts, mapper.readable)
         superseded, already_there, changed = stage.settle_repeats(scope)
         taken, first_taken = stage.taken_ids(drop=skip_bad)
         for line, reason in first_taken:
@@ -488,10 +503,3 @@ def _preset_note(file: Prepared) -> Iterator[str]:
     if file.preset is not None:
         named = file.options.preset or file.options.format == "focus"
         yield f"preset {file.preset.name} ({file.preset.title})" + ("" if named else ", recognized by its columns")
-
-
-def _so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
-    """Which files are loaded and which were not tried, when one of several fails."""
-    rest = [str(path) for path in files[len(reports) + 1 :]]
-    lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
-    return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)

@@ -6,7 +6,7 @@ repetitions are loaded and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,9 +18,11 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.formatting import counted
+from usage_explore.load.identifiers import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.rollup import catalog, refresh
@@ -231,6 +233,30 @@ class Stage:
         """Sentences for the report."""
         if self._earlier_lines:
             yield f"{counted(self._earlier_lines, 'event')} left out, as a later line of the file has the row's key"
+
+    def keep_names(
+        self, names: Table, texts: Mapping[tuple[str, str], str], readable: Mapping[tuple[str, str, str], str]
+    ) -> None:
+        """Keep the texts of ids, by (kind, id), and their names, by (organization, kind, id), in the directory.
+
+        A directory that is missing or may not be written is left alone.
+        """
+        entries: dict[UUID, list[tuple[str, str, str | None, str | None]]] = {}
+        for kind in ("customer", "product", "subscription") if texts or readable else ():
+            statement = sql.SQL("SELECT DISTINCT organization_id, {0}::text FROM {1} WHERE {0} IS NOT NULL")
+            for organization, id_ in self._connection.execute(
+                statement.format(sql.Identifier(f"{kind}_id"), STAGE)
+            ).fetchall():
+                text, name = texts.get((kind, id_)), readable.get((str(organization), kind, id_))
+                if text or name:
+                    entries.setdefault(organization, []).append((kind, id_, text, name))
+        for organization, own in entries.items():
+            text = texts.get(("organization", str(organization)))
+            if text is None and organization == LOCAL_ORGANIZATION:
+                text = LOCAL_NAME
+            if text:
+                own.append(("organization", str(organization), text, text))
+            remember(self._connection, names, organization, own)
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
         """Rows whose id another row has at the same time: their number, and (line, reason) of the first 1,000.

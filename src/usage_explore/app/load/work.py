@@ -139,6 +139,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
                 [path],
                 organization_id=settings.organization_id,
                 skip_bad=skip_bad,
+                names_table_name=settings.names_table,
                 settle=settings.settle_time,
                 progress=lambda done, total, step="": show(done, total, _STEPS[step.endswith(": writing")]),
                 **given,
