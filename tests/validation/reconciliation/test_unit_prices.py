@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
@@ -42,6 +43,12 @@ def step(amount: Decimal, places: int) -> Fraction:
     while (Fraction(amount) * 10**places).denominator != 1:
         places += 1
     return Fraction(1, 10**places)
+
+
+def exponent(amount: Decimal | None) -> int:
+    found = (amount or Decimal(0)).as_tuple().exponent
+    assert isinstance(found, int)
+    return found
 
 
 def most_alike(given: Sequence[InvoiceLine], places: int) -> int:
@@ -129,7 +136,8 @@ def test_as_many_lines_deviate_as_no_one_price_fits(
     amount = EXACT.add(given[at].amount or Decimal(0), steps * Decimal(1).scaleb(-places))
     given[at] = given[at]._replace(amount=amount)
     found = unit_price_deviations(given)
-    expected = len(given) - most_alike(given, places)
+    is_whole = not any(exponent(each.amount) < 0 for each in given)
+    expected = len(given) - most_alike(given, 0 if is_whole else places)
     assert [len(each.deviating) for each in found] == ([expected] if expected else [])
 
 
@@ -164,15 +172,58 @@ def test_each_price_and_currency_is_compared_for_itself_and_nothing_of_no_quanti
         line(5, Decimal(-10), Decimal(-1), "EUR", "a"),
     ]
     assert not unit_price_deviations(found)
-    (odd,) = unit_price_deviations([*found, line(6, Decimal(-10), Decimal(1), "EUR", "a")])
+    (odd,) = unit_price_deviations([*found, line(6, Decimal(-10), Decimal("1.00"), "EUR", "a")])
     assert (odd.key, odd.currency, numbers(odd), [each.line for each in odd.doubled]) == ("a", "EUR", [6], [6])
 
 
-@pytest.mark.parametrize(("currency", "off"), [("JPY", False), ("EUR", True), ("KWD", True), ("USD", True)])
-def test_whole_amounts_are_rounded_only_where_the_currency_has_no_decimals(currency: str, off: bool) -> None:
-    """15.4 a unit: 15, 31 and 46 are yen; euros would be 15.40, 30.80 and 46.20."""
-    assert bool(unit_price_deviations(lines(["1", "2", "3"], ["15", "31", "46"], currency))) == off
+@pytest.mark.parametrize("currency", ["JPY", "EUR", "KWD", "USD", "eur"])
+def test_amounts_without_decimals_are_rounded_to_whole_units(currency: str) -> None:
+    """15.4 a unit: 15, 31 and 46 are rounded; beside 15.40 they are not, but in yen."""
+    whole = ["15", "31", "46", "1540"]
+    assert not unit_price_deviations(lines(["1", "2", "3", "100"], whole, currency))
     assert not unit_price_deviations(lines(["1", "2", "3"], ["15.4", "30.8", "46.2"], currency))
+    (fee,) = unit_price_deviations(lines(["1", "1", "1"], ["2", "5", "2"], currency))
+    assert (numbers(fee), [each.line for each in fee.doubled]) == ([1], [1])
+    (odd,) = unit_price_deviations(lines(["1", "2", "3", "100"], [*whole[:3], "3080"], currency))
+    assert (numbers(odd), [each.line for each in odd.doubled]) == ([3], [3])
+    mixed = unit_price_deviations(lines(["1", "2", "3", "4"], [*whole[:3], "61.60"], currency))
+    assert bool(mixed) == (currency != "JPY")
+
+
+ROUNDED_QUANTITIES = ("21540", "7580", "100140", "3", "-1920", "1233820")
+"""Quantities of lines, each within 5 of 21538, 7576, 100136, 5, -1922 and 1233821, of which 1.25 a unit are charged."""
+
+CHARGED = ("26922.50", "9470.00", "125170.00", "6.25", "-2402.50", "1542276.25")
+
+
+def test_rounded_quantities_within_the_tolerance_have_one_unit_price() -> None:
+    given = lines(ROUNDED_QUANTITIES, CHARGED)
+    assert not unit_price_deviations(given, Decimal(5))
+    assert unit_price_deviations(given, Decimal(1))
+
+
+@pytest.mark.parametrize("wrong", range(len(CHARGED)))
+@pytest.mark.parametrize("factor", ["2", "10", "-1"])
+def test_a_doubled_line_of_a_rounded_quantity_is_high(wrong: int, factor: str) -> None:
+    amounts = list(CHARGED)
+    amounts[wrong] = str(Decimal(CHARGED[wrong]) * Decimal(factor))
+    found = unit_price_deviations(lines(ROUNDED_QUANTITIES, amounts), Decimal(5))
+    if ROUNDED_QUANTITIES[wrong] == "3" and factor != "10":  # 0 to 8 units, 12.50 is the price of 10, -6.25 of a credit
+        assert [each.deviating for each in found] in ([], [(lines(ROUNDED_QUANTITIES, amounts)[wrong],)])
+    else:
+        assert [(numbers(each), [line.line for line in each.doubled]) for each in found] == [([wrong], [wrong])]
+
+
+@given(cases, st.decimals("0.001", 500, places=3), st.randoms(use_true_random=False))
+def test_lines_of_one_price_agree_however_quantities_are_rounded_within_the_tolerance(
+    case: tuple[str, Decimal, list[tuple[Decimal, str, int, int]]], tolerance: Decimal, draw: random.Random
+) -> None:
+    def rounded(quantity: Decimal) -> Decimal:
+        return EXACT.add(quantity, EXACT.multiply(tolerance, Decimal(draw.randint(-100, 100)) / 100))
+
+    given = [each._replace(quantity=rounded(each.quantity)) for each in billed(case)]
+    kept = [each for each, right in zip(given, billed(case), strict=True) if each.quantity * right.quantity > 0]
+    assert not unit_price_deviations(kept, tolerance)
 
 
 def test_prices_by_tiers_are_not_called_doubled() -> None:

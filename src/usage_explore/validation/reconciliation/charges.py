@@ -3,8 +3,9 @@
 Unit prices: lines of one price key and currency should have one. Amounts are rounded, some more than others: a line's
 unit price is known to within one unit of its own last decimal, divided by its quantity. At 0.01402 a unit, 1,042 units
 may be 14.61 and 2 units 0.02804. Zeros at the end are ignored, since exports add and drop them: the last decimal is
-that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). The usual unit price is the
-one that fits most lines.
+that of the last other digit, and at most the currency's smallest unit (14.5 EUR is 14.50). If no line of the price has
+decimals, all are rounded to whole units of the currency. Quantities may be rounded by up to the tolerance of the
+invoices: 26,920 units within 5 may be 26,915 to 26,925. The usual unit price is the one that fits most lines.
 
 Currencies: a line should charge in the currency of the wallet that its usage goes to, pinned or by the
 preferred-currency cascade. The customer's usage without a known wallet all goes to one, so that lines of it in two
@@ -47,6 +48,10 @@ MIN_PRICE_CURRENCY_SHARE = Decimal("0.8")
 MIN_PRICE_LINES = 4
 """Lines of a price in one currency from which it may be the usual one of the price."""
 
+MAX_WHOLE_ROUNDING = Decimal("0.999999")
+"""Units of a currency with decimals by which an amount without them may be rounded: less than one, so that 2 USD and
+4 USD for equal quantities differ."""
+
 _FLOAT_DIGITS = 14
 """Exact digits of a binary float that was written out: 0.30000000000000004."""
 
@@ -80,7 +85,7 @@ class UnitPriceDeviation:
 
     `column` is "price_key", or "metric_key" for lines without a price, and `key` its value. `lines` counts all lines of
     the price. `doubled` are the deviating lines at `DOUBLED_FACTOR` times the usual unit price or more, or with the
-    other sign; none unless at least half of the lines agree.
+    other sign; none unless at least half of the lines agree, and more than half of those without decimals.
     """
 
     column: PriceColumn
@@ -92,11 +97,11 @@ class UnitPriceDeviation:
     doubled: tuple[InvoiceLine, ...]
 
 
-def unit_price_deviations(lines: Iterable[InvoiceLine]) -> list[UnitPriceDeviation]:
+def unit_price_deviations(lines: Iterable[InvoiceLine], tolerance: Decimal = Decimal(0)) -> list[UnitPriceDeviation]:
     """The prices whose lines cannot all have one unit price, those with most deviating lines first.
 
-    Lines without a price key are compared with the others of their metric that have none. Lines without an amount or a
-    quantity are ignored.
+    The quantity of a line may be off by `tolerance`. Lines without a price key are compared with the others of their
+    metric that have none. Lines without an amount or a quantity are ignored.
     """
     by_price: dict[tuple[PriceColumn, str, str | None], list[InvoiceLine]] = {}
     for line in lines:
@@ -106,7 +111,7 @@ def unit_price_deviations(lines: Iterable[InvoiceLine]) -> list[UnitPriceDeviati
             by_price.setdefault(("price_key", line.price_key, line.currency), []).append(line)
         elif line.metric_key is not None:
             by_price.setdefault(("metric_key", line.metric_key, line.currency), []).append(line)
-    judged = (_deviation(*price, members) for price, members in by_price.items() if len(members) > 1)
+    judged = (_deviation(*price, members, tolerance) for price, members in by_price.items() if len(members) > 1)
     deviations = [deviation for deviation in judged if deviation is not None]
     return sorted(deviations, key=lambda one: (-len(one.deviating), one.column, one.key, one.currency or ""))
 
@@ -155,28 +160,35 @@ def _unit_price(line: InvoiceLine) -> Decimal:
 
 
 class _Bounds(NamedTuple):
-    """The least and the largest unit price that a line may have before rounding."""
+    """The least and the largest unit price of a line before rounding; may be infinite if its quantity may be 0."""
 
     low: Decimal
     high: Decimal
 
 
 def _deviation(
-    column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine]
+    column: PriceColumn, key: str, currency: str | None, lines: list[InvoiceLine], tolerance: Decimal
 ) -> UnitPriceDeviation | None:
-    bounds = [_bounds(line) for line in lines]
+    is_whole = not any(_decimals(line.amount or Decimal(0)) for line in lines)
+    units = [_last_decimal(line, is_whole) for line in lines]
+    bounds = [_bounds(line, unit, tolerance) for line, unit in zip(lines, units, strict=True)]
     usual = _most_fitting(bounds)
     fits = [low <= bounds[usual].low <= high for low, high in bounds]
     if all(fits):
         return None
     deviating = [index for index, fit in enumerate(fits) if not fit]
     doubled: list[int] = []
-    if 2 * len(deviating) <= len(lines):
+    # whole units tell small amounts hardly apart: half of four lines may agree by chance
+    if 2 * len(deviating) < len(lines) + (not is_whole):
         agreeing = [index for index, fit in enumerate(fits) if fit]
         # all agreeing bounds contain the usual line's lower one, so that it is the highest of the lower ones
         price = _Bounds(bounds[usual].low, min(bounds[index].high for index in agreeing))
         sign = _sign([lines[index] for index in agreeing])
-        doubled = [index for index in deviating if _may_be_doubled(bounds[index], price, sign)]
+        for index in deviating:
+            # an amount that is rounded by one unit and then multiplied is off by `DOUBLED_FACTOR` units or more
+            unit = _EXACT.multiply(units[index], DOUBLED_FACTOR)
+            if _may_be_doubled(bounds[index], _bounds(lines[index], unit, tolerance), price, sign):
+                doubled.append(index)
     return UnitPriceDeviation(
         column,
         key,
@@ -194,34 +206,47 @@ def _sign(lines: Iterable[InvoiceLine]) -> int:
     return (charged > 0) - (charged < 0)
 
 
-def _may_be_doubled(line: _Bounds, price: _Bounds, sign: int) -> bool:
+def _may_be_doubled(line: _Bounds, multiplied: _Bounds, price: _Bounds, sign: int) -> bool:
     """Whether a line may charge `DOUBLED_FACTOR` times a price of this sign or more, or charges with the other sign.
 
-    An amount that is rounded by up to one unit of its last decimal and then multiplied is off by `DOUBLED_FACTOR` of
-    them; `line` reaches one unit only. The price may be as near to 0 as its own bounds allow.
+    `multiplied` are the line's bounds if its amount was multiplied after rounding. The price may be as near to 0 as its
+    own bounds allow.
     """
     if not sign:
         return False
     if sign < 0:
-        line, price = (_Bounds(bounds.high.copy_negate(), bounds.low.copy_negate()) for bounds in (line, price))
+        line, multiplied, price = (
+            _Bounds(bounds.high.copy_negate(), bounds.low.copy_negate()) for bounds in (line, multiplied, price)
+        )
     if line.high < 0:
         return True
-    unit = _FINE.divide(_FINE.subtract(line.high, line.low), 2)
-    highest = _FINE.add(line.high, _FINE.multiply(unit, DOUBLED_FACTOR - 1))
-    return line.low > price.low and highest >= _FINE.multiply(DOUBLED_FACTOR, max(price.low, Decimal(0)))
+    return line.low > price.low and multiplied.high >= _FINE.multiply(DOUBLED_FACTOR, max(price.low, Decimal(0)))
 
 
-def _bounds(line: InvoiceLine) -> _Bounds:
-    amount, unit = line.amount or Decimal(0), _last_decimal(line)
-    ends = [_FINE.divide(_EXACT.add(amount, by), line.quantity) for by in (unit.copy_negate(), unit)]
-    return _Bounds(min(ends), max(ends))
+def _bounds(line: InvoiceLine, unit: Decimal, tolerance: Decimal) -> _Bounds:
+    """The bounds of a line whose amount is rounded by up to `unit`, and its quantity by up to `tolerance`."""
+    amount, size = (line.amount or Decimal(0)).copy_sign(Decimal(1)), line.quantity.copy_abs()
+    if ((line.amount or Decimal(0)) < 0) != (line.quantity < 0):
+        amount = amount.copy_negate()
+    least, most = _EXACT.subtract(size, min(size, tolerance)), _EXACT.add(size, tolerance)
+    low, high = _EXACT.subtract(amount, unit), _EXACT.add(amount, unit)
+    return _Bounds(_divided(low, most if low >= 0 else least), _divided(high, least if high >= 0 else most))
 
 
-def _last_decimal(line: InvoiceLine) -> Decimal:
-    """One unit of the last decimal that a line's amount is rounded to: 0.01 for 14.5 EUR."""
+def _divided(amount: Decimal, quantity: Decimal) -> Decimal:
+    """Amount by quantity; infinite for a quantity of 0, and 0 by 0 is 0."""
+    if quantity:
+        return _FINE.divide(amount, quantity)
+    return Decimal("Infinity").copy_sign(amount) if amount else Decimal(0)
+
+
+def _last_decimal(line: InvoiceLine, is_whole: bool) -> Decimal:
+    """One unit of the last decimal that a line's amount is rounded to: 0.01 for 14.5 EUR, 1 for whole units."""
     amount, currency = line.amount or Decimal(0), line.currency or ""
     usual = min(_decimals(amount), 2)
     usual = next((decimals for decimals, codes in _DECIMALS if codes.fullmatch(currency)), usual)
+    if is_whole and usual:
+        return max(MAX_WHOLE_ROUNDING, Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
     decimals = max(_decimals(_EXACT.normalize(amount)), usual)
     return max(Decimal(1).scaleb(-decimals), Decimal(1).scaleb(amount.adjusted() - _FLOAT_DIGITS))
 

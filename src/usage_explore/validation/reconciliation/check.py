@@ -101,7 +101,7 @@ def examine(examination: Examination) -> Outcome:
     findings, more = differences.findings()
     currencies, more_currencies = limited_findings(currency_findings(differences), "findings of currencies")
     prices, more_prices = limited(
-        unit_price_deviations(lines.compared),
+        unit_price_deviations(lines.compared, tolerance),
         "prices with different unit prices",
         lambda rest: counted(sum(len(price.deviating) for price in rest), "line"),
     )
@@ -248,10 +248,11 @@ CHECK = Check(
         "worth": "a difference at its lines' amount by quantity; exact, or rounded half to even to"
         f" {ROUNDED_DECIMALS} decimals if no decimal is; without a line at the one unit price of all lines of its"
         " price, or else metric",
-        "unit price": "lines of one price key and currency have one unit price, to within one unit of the last decimal"
-        " of each line's amount, trailing zeros ignored, and at least the currency's smallest unit; high if half of the"
-        f" lines or more agree and another charges {DOUBLED_FACTOR} times their price or more, or with the other sign;"
-        " else medium",
+        "unit price": "lines of one price key and currency have one unit price, to within the tolerance of each line's"
+        " quantity and one unit of the last decimal of its amount, trailing zeros ignored, and at least the currency's"
+        " smallest unit, or less than 1 if no line of the price has decimals; high if half of the lines or more"
+        f" (without decimals: more than half) agree and another charges {DOUBLED_FACTOR} times their price or more, or"
+        " with the other sign; else medium",
         "currency": "a line in another currency than the wallets of its usage, pinned or by the preferred-currency"
         " cascade, is high; so is one without a known wallet in another than most such lines of the customer, which all"
         " go to one wallet; a customer's only such line in another than"
