@@ -307,3 +307,9 @@ def test_a_tolerance_is_a_decimal_that_is_not_negative(tmp_path: Path) -> None:
     for wrong in (-1, 0.5, "x", "NaN"):
         with pytest.raises(QueryError, match="tolerance"):
             read_invoices(path, tolerance=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("currency", [" usd ", "USD", "\tUsd", "usd"])
+def test_a_currency_is_read_without_case_and_spaces_around_it(tmp_path: Path, currency: str) -> None:
+    text = f"customer_id,metric_key,quantity,amount,currency\n{CUSTOMER},calls,1,2.50,{currency}\n"
+    assert [line.currency for line in read_invoices(written(tmp_path, text)).lines] == ["USD"]

@@ -9,7 +9,7 @@ Columns in any order; upper or lower case; spaces or hyphens for underscores:
     wallet_currency  (or wallet)
     quantity                            required  decimal
     amount                                        decimal: the price charged for the quantity
-    currency                                      of the amount; upper and lower case are one
+    currency                                      of the amount; upper and lower case are one, spaces ignored
     period_start, period_end                      half-open: times with an offset, or dates
 
 Usage is recomputed by customer and by those of subscription, metric, price and wallet that any line has. A line that
@@ -175,8 +175,8 @@ def _key(raw: object) -> str:
 
 
 def _currency(raw: object) -> str:
-    """A currency in upper case: `usd` and `USD` are one."""
-    return currency_code(_key(raw)) or ""
+    """A currency in upper case without spaces around it: ` usd ` and `USD` are one."""
+    return currency_code(_key(raw.strip() if isinstance(raw, str) else raw)) or ""
 
 
 def _uuid(raw: object) -> UUID:
