@@ -94,6 +94,16 @@ def test_the_python_of_a_document_runs(document: Path, store: Store) -> None:
     names["store"].close()
 
 
+@documents(having="`from usage_explore")
+def test_the_imports_in_the_prose_of_a_document_exist(document: Path) -> None:
+    statements = re.findall(r"`(from usage_explore[^`]*)`", prose(document))
+    assert statements
+    for statement in statements:
+        names: dict[str, Any] = {}
+        exec(statement, names)
+        assert any(callable(value) for name, value in names.items() if not name.startswith("__"))
+
+
 @documents(having="curl ")
 def test_the_requests_of_a_document_are_answered(document: Path, store: Store) -> None:
     urls = re.findall(r"'http://127\.0\.0\.1:8501/api(/v1[^']*)'", document.read_text())

@@ -301,7 +301,7 @@ class Differences:
         return (
             f"; no total of lines differs from its usage by {plain(bound)}, one unit of the invoices' last decimal per"
             f" line, or more: if their quantities are rounded, use --tolerance {plain(bound)}, in Python"
-            f" read_invoices(…, tolerance={plain(bound)})"
+            f" usage_explore.validation.read_invoices(…, tolerance={plain(bound)})"
         )
 
     @cached_property
