@@ -95,6 +95,37 @@ def test_a_customers_batch_sent_late_in_one_statement_is_late(make: Make) -> Non
         assert (finding.severity, finding.events, finding.customer_id) == ("medium", len(batch), SMALL)
 
 
+def nightly(first: int, last: int, **fields: object) -> list[Row]:
+    """The same events, those of a day ingested together an hour after its end."""
+    return [
+        row for day in range(first, last) for row in history(SINCE + (day + 1) * DAY + HOUR, day, day + 1, **fields)
+    ]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        [*history(SINCE + 15 * DAY + HOUR, 8, 9), *history(SINCE + 16 * DAY + HOUR, 9, 10)],  # with regular nights
+        history(SINCE + 15 * DAY + HOUR, 8, 10),
+        history(SINCE + 15 * DAY + 12 * HOUR, 8, 10),  # with none
+    ],
+)
+def test_a_late_batch_of_a_source_that_sends_each_night_is_late_and_the_other_nights_are_not(
+    make: Make, late: list[Row]
+) -> None:
+    store = make(nightly(-10, 8) + late + nightly(10, 30))
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    assert (finding.events, finding.customer_id) == (len(late), JUNE)
+    assert "unknown" not in finding.sentence
+    assert (finding.since.date(), finding.until.date()) == ((SINCE + 8 * DAY).date(), (SINCE + 9 * DAY).date())
+
+
+def test_a_history_that_was_loaded_before_the_first_regular_night_is_not_judged(make: Make) -> None:
+    store = make(history(SINCE + 15 * DAY + HOUR, -20, 10) + nightly(10, 30))
+    (finding,) = store.validate(september(), checks=["late_arrivals"]).findings
+    assert "Arrival times unknown" in finding.sentence
+
+
 def test_events_of_the_future_are_impossible_however_they_arrived(make: Make) -> None:
     store = make(history(SINCE + 15 * DAY))
     (finding,) = store.validate(september(), checks=["impossible_times"]).findings

@@ -10,13 +10,14 @@ memory here.
 A bulk load has events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival:
 `load` stores it where a file has no `ingested_at`, as does one `INSERT` of a history. Events of several days share one
 `ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
-the latest, so that what is not late by it is not late; how late the others were is unknown.
+the latest, so that what is not late by it is not late; how late the others were is unknown. A source that sends a batch
+each night shares one `ingested_at` a day, too: where the nights before did so in time, arrival times are real.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -45,7 +46,7 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.periods import INSTANT, organization_period, part
+from usage_explore.validation.periods import INSTANT, earlier, organization_period, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     OwnUsage,
@@ -82,6 +83,13 @@ MAX_LOAD_DURATION = timedelta(hours=2)
 
 MIN_LOADED_DAYS = 2
 """Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
+
+NIGHTS, MIN_NIGHTS = 7, 3
+"""Days before those of a load, and those of them, at least, whose events arrived together in time, that show that the
+source sends in batches: sharing an arrival time is no sign of a load."""
+
+MIN_NIGHTLY_SHARE = 0.05
+"""Share of a day's events from which those of one arrival time are a batch."""
 
 MAX_LOAD_TIMES = 1_000
 """Arrival times that are examined, those with the most late events."""
@@ -396,7 +404,55 @@ def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]
     days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
     for row in examination.rows(by_day(table, every, suspects)):
         days[row.day][row.ingested_at] = row.events
-    return tuple(time for load in _loads(suspects) if _is_bulk(load, days) for time in load)
+    bulk = [load for load in _loads(suspects) if _is_bulk(load, days)]
+    return tuple(time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load)
+
+
+def _is_of_nightly_source(
+    examination: Examination,
+    period: Period,
+    load: Sequence[datetime],
+    days: Mapping[datetime, Mapping[datetime | None, int]],
+) -> bool:
+    """Whether most events of days before those that are late with a load arrived in batches, in time."""
+    late = [day for day in _filled(load, days) if load[-1] > day + _DAY + MIN_LATE_LAG]
+    since = earlier(min(late, default=load[0]), NIGHTS * _DAY)
+    if not late or since >= min(late):
+        return False
+    before = period.replace(since=since, until=min(late))
+    (nights,) = examination.rows(nightly(examination.table, before))
+    return bool(nights.number >= MIN_NIGHTS)
+
+
+def nightly(table: Table, period: Period) -> Select[Any]:
+    """The `number` of the period's days of 24 hours most of whose events arrived in batches until a day after.
+
+    A batch are events of one `ingested_at`, at least `MIN_NIGHTLY_SHARE` of the day's.
+    """
+    c = table.c
+    instant = DateTime(timezone=True)
+    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
+    arrivals = (
+        select(day.label("day"), c.ingested_at, func.count().label("events"))
+        .where(*conditions(table, period))
+        .group_by(day.label("day"), c.ingested_at)
+        .cte("arrivals")
+    )
+    a = arrivals.c
+    sized = select(arrivals, func.sum(a.events).over(partition_by=a.day).label("of_day")).cte("sized")
+    s = sized.c
+    batches = (
+        select(s.day)
+        .where(
+            s.events > 1,
+            s.events >= MIN_NIGHTLY_SHARE * s.of_day,
+            s.ingested_at <= s.day + literal(_DAY + MIN_LATE_LAG),
+        )
+        .group_by(s.day, s.of_day)
+        .having(2 * func.sum(s.events) > s.of_day)
+        .cte("nights")
+    )
+    return select(func.count().label("number")).select_from(batches)
 
 
 def shared_times(table: Table, period: Period) -> Select[Any]:
@@ -434,6 +490,10 @@ def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
     return loads
 
 
-def _is_bulk(load: Sequence[datetime], days: dict[datetime, dict[datetime | None, int]]) -> bool:
-    filled = sum(2 * sum(events.get(time, 0) for time in load) > sum(events.values()) for events in days.values())
-    return filled >= min(MIN_LOADED_DAYS, len(days))
+def _is_bulk(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> bool:
+    return len(_filled(load, days)) >= min(MIN_LOADED_DAYS, len(days))
+
+
+def _filled(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> list[datetime]:
+    """The days most of whose events came with a load."""
+    return [day for day, events in days.items() if 2 * sum(events.get(time, 0) for time in load) > sum(events.values())]

@@ -23,6 +23,8 @@ from usage_explore.validation.batches import (
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
     MIN_LOADED_DAYS,
+    MIN_NIGHTS,
+    NIGHTS,
     SMALL_BATCHES,
     STEADY_GAP,
     Batch,
@@ -266,8 +268,10 @@ CHECK = Check(
         f" whichever is shorter; what half of the period's take, where fewer than {MIN_HISTORY_EVENTS} events lie"
         " before it",
         "bulk loads": f"most events of {MIN_LOADED_DAYS} days, or of all days, share an ingested_at (within"
-        f" {duration(MAX_LOAD_DURATION)}) that is more than {duration(MIN_LATE_LAG)} later: when they arrived is"
-        f" unknown, lateness is not judged; medium below {percent(USUAL_LOAD_SHARE)} of the period's events, else low,"
+        f" {duration(MAX_LOAD_DURATION)}) that is more than {duration(MIN_LATE_LAG)} later, unless events of"
+        f" {MIN_NIGHTS} of the {NIGHTS} days before arrived together in time, as from a source that sends each night:"
+        " when they arrived is unknown, lateness is not judged;"
+        f" medium below {percent(USUAL_LOAD_SHARE)} of the period's events, else low,"
         " and skipped where all of them are",
         "far past": f"later than {duration(MAX_AGE)} is an impossible time",
         "batch": f"events of one customer that arrived less than {duration(BATCH_GAP)} apart are one batch; those of a"
