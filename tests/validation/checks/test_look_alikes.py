@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
@@ -265,3 +266,78 @@ def test_two_events_of_one_millisecond_are_undecided(
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert (finding.severity, finding.events) == ("low", 1)
+
+
+def daily(customers: int, quantities: int, seed: int, sources: int = 1) -> list[Row]:
+    """An event of each source of each customer each midnight, of a random quantity."""
+    draw = random.Random(seed)
+    return [
+        event(
+            SINCE + timedelta(days=day),
+            customer_id=UUID(int=customer + 1),
+            quantity=Decimal(draw.randrange(quantities)),
+        )
+        for day in range(30)
+        for customer in range(customers)
+        for _ in range(sources)
+    ]
+
+
+@pytest.mark.parametrize(("customers", "days"), [(16, 1), (6, 3)])
+def test_a_day_of_many_customers_sent_again_is_found_together(
+    events_connection: ddl.Connection, events_database_url: str, customers: int, days: int
+) -> None:
+    """One event a day says little of one customer, but chance does not repeat all of them."""
+    rows = daily(customers, 500, 11)
+    first = 11 * customers
+    copied = rows[first : first + days * customers]
+    again = [
+        event(row.timestamp, customer_id=row.customer_id, quantity=row.quantity, ingested_at=row.ingested_at + 2 * HOUR)
+        for row in copied
+    ]
+    store = store_of(events_connection, events_database_url, rows + again)
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert sum(finding.events for finding in findings) == len(copied)
+    assert {finding.severity for finding in findings} == {"medium"}
+
+
+@pytest.mark.parametrize(("customers", "quantities", "sources"), [(40, 1, 1), (40, 1, 3), (40, 20, 2), (60, 5, 3)])
+def test_many_customers_of_one_event_a_day_and_source_have_no_finding(
+    events_connection: ddl.Connection, events_database_url: str, customers: int, quantities: int, sources: int
+) -> None:
+    store = store_of(events_connection, events_database_url, daily(customers, quantities, 12, sources))
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert [(finding.severity, finding.sentence) for finding in findings] == []
+
+
+def test_a_few_days_of_many_equal_events_sent_again_are_found(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    """Four sources of five quantities agree by chance each hour; that all numbers of a time are even is no chance."""
+    rows = [row for row in metered(4, [1, 2, 3, 4, 5], 13) if row.timestamp.minute == 0]
+    copied = rows[11 * 24 * 4 : 14 * 24 * 4]
+    store = store_of(events_connection, events_database_url, rows + sent_again(copied))
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert finding.severity == "high"
+    assert finding.events >= len(copied)
+    assert (finding.since.day, finding.until.day) == (
+        (SINCE + timedelta(days=11)).day,
+        (SINCE + timedelta(days=13)).day,
+    )
+
+
+@pytest.mark.parametrize("quantities", [[1], [1, 2, 5], [1, 2, 3, 4, 5, 6, 7, 8]])
+@pytest.mark.parametrize(("usual", "grown"), [(3, 6), (2, 4), (1, 2)])
+def test_more_sources_for_some_days_are_no_copies(
+    events_connection: ddl.Connection, events_database_url: str, quantities: list[int], usual: int, grown: int
+) -> None:
+    rows = [row for row in metered(grown, quantities, 14) if row.timestamp.minute == 0]
+    days = {SINCE.date() + timedelta(days=day) for day in (14, 15)}
+    kept = [row for number, row in enumerate(rows) if number % grown < usual or row.timestamp.date() in days]
+    store = store_of(events_connection, events_database_url, kept)
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert [finding.sentence for finding in findings if finding.severity != "low"] == []

@@ -6,13 +6,15 @@ they are not copies, far more often where they are. The bound is a chance of 1 i
 binomial distribution. Where all quantities are equal, content says nothing: then times off the minute decide, which
 independent events rarely share, and else nothing does.
 
-Judged by day, and for the period as a whole. Shares of pairs are floats: they decide only which events are reported.
+Judged by day, and for the period as a whole: each customer's metric by itself, and those with too few events, such as
+one a day, together. Copies among many equal events show in that each content of a time has an even number of them.
+Shares of pairs are floats: they decide only which events are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from math import log, sqrt
 from typing import Any, Literal
@@ -26,12 +28,12 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    any_,
     distinct,
     extract,
     func,
     literal,
     select,
-    tuple_,
 )
 
 from usage_explore.query.queries import Period
@@ -64,10 +66,11 @@ class Counts:
     """Counts of events, their times and their pairs at one time, of a day or several.
 
     `events`, `times`: numbers of events and of different times. `pairs`: pairs of events of one time, `equal` those of
-    one content, `together`: events of times with several; half as many pairs are independent. `cells`: different
-    contents by time, `twins` those of exactly two events. `neighbours`: pairs of events of neighbouring times,
-    `partners` those of one content. `contents`: different contents. `off_minute`, `off_second`: times that are no whole
-    minute or second. `offsets`: different times within the minute.
+    one content, `together`: events of times with several; half as many pairs are independent. `shared`: times with
+    several events, `even` those with an even number of each content. `cells`: different contents by time, `twins` those
+    of exactly two events. `neighbours`: pairs of events of neighbouring times, `partners` those of one content.
+    `contents`: different contents, `commonest`: events of the most common one. `off_minute`, `off_second`: times that
+    are no whole minute or second. `offsets`: different times within the minute.
     """
 
     events: int = 0
@@ -75,11 +78,14 @@ class Counts:
     pairs: int = 0
     equal: int = 0
     together: int = 0
+    shared: int = 0
+    even: int = 0
     cells: int = 0
     twins: int = 0
     neighbours: int = 0
     partners: int = 0
     contents: int = 0
+    commonest: int = 0
     off_minute: int = 0
     off_second: int = 0
     offsets: int = 0
@@ -100,15 +106,35 @@ class Counts:
         return self.off_minute >= MIN_IRREGULAR_SHARE * self.times and 2 * self.offsets >= min(self.times, 60)
 
     @property
+    def partner_share(self) -> float:
+        """The share of pairs of events of neighbouring times that are of one content."""
+        return (self.partners + 1) / (self.neighbours + 2)
+
+    @property
     def agree_beyond_chance(self) -> bool:
         """Whether events of one time are equal more often than those of neighbouring times, or all are twins."""
         if not self.equal:
             return False
-        share, expected = self.equal / self.pairs, (self.partners + 1) / (self.neighbours + 2)
+        share, expected = self.equal / self.pairs, self.partner_share
         are_twins = self.cells >= MIN_TWIN_CELLS and self.twins >= MIN_TWIN_SHARE * self.cells
         return (share > expected and self.together / 2 * _divergence(share, expected) > MIN_EVIDENCE) or (
             are_twins and (self.contents >= MIN_TWIN_CELLS or self.is_irregular)
         )
+
+    def is_even_beyond_chance(self, others: Counts) -> bool:
+        """Whether so many more times than on other days have an even number of each content, as if all were sent twice.
+
+        The last event of a time makes all numbers even with the chance of one content, at most the most common one.
+        """
+        if not self.shared:
+            return False
+        expected = max(
+            self.commonest / self.events,
+            (others.even + 1) / (others.shared + 2),
+            (others.equal + 1) / (others.pairs + 2),
+        )
+        share = self.even / self.shared
+        return share > expected and self.shared * _divergence(share, expected) > MIN_EVIDENCE
 
     def share_times_beyond_chance(self, per_hour: int) -> bool:
         """Whether more pairs share their time than if all events lay in one hour of this many possible times."""
@@ -171,6 +197,7 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
             func.count().label("cells"),
             func.count().filter(k.number == 2).label("twins"),
             func.sum(k.number * (k.number - 1) / 2).label("equal"),
+            func.bool_and(func.mod(k.number, 2) == 0).label("is_even"),
             func.sum(k.number * k.number_before).filter(k.place_before == k.place - 1).label("partners"),
         )
         .group_by(*by_time)
@@ -190,6 +217,8 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
             func.sum(m.events * (m.events - 1) / 2).label("pairs"),
             func.sum(m.equal).label("equal"),
             func.coalesce(func.sum(m.events).filter(m.events > 1), 0).label("together"),
+            func.count().filter(m.events > 1).label("shared"),
+            func.count().filter(m.is_even).label("even"),
             func.sum(m.cells).label("cells"),
             func.sum(m.twins).label("twins"),
             func.sum(m.events * func.coalesce(m.events_before, 0)).label("neighbours"),
@@ -201,15 +230,25 @@ def statement(table: Table, period: Period, series: Sequence[Series]) -> Select[
         .group_by(*by_day)
         .cte("days")
     )
+    by_content = (
+        select(x.customer_id, x.metric_key, x.day, func.sum(x.number).label("events"))
+        .group_by(x.customer_id, x.metric_key, x.day, x.quantity, x.dimensions)
+        .cte("by_content")
+    )
+    b = by_content.c
     contents = (
         select(
-            x.customer_id, x.metric_key, x.day, func.count(distinct(tuple_(x.quantity, x.dimensions))).label("contents")
+            b.customer_id,
+            b.metric_key,
+            b.day,
+            func.count().label("contents"),
+            func.max(b.events).label("commonest"),
         )
-        .group_by(x.customer_id, x.metric_key, x.day)
+        .group_by(b.customer_id, b.metric_key, b.day)
         .cte("contents")
     )
     d, n = days.c, contents.c
-    return select(days, n.contents).join(
+    return select(days, n.contents, n.commonest).join(
         contents, and_(d.customer_id == n.customer_id, d.metric_key == n.metric_key, d.day == n.day)
     )
 
@@ -220,29 +259,146 @@ def day(timestamp: ColumnElement[Any], period: Period) -> ColumnElement[Any]:
     return func.date_bin(literal(DAY, Interval), timestamp, literal(period.span[0], kind), type_=kind)
 
 
-def verdicts(rows: Iterable[Any]) -> dict[tuple[UUID, str, datetime], Verdict]:
-    """The days of a customer's metric, of the rows of `statement`, whose equal events are copies or undecided.
+def shared_times(table: Table, period: Period, days: Sequence[datetime]) -> Select[Any]:
+    """The events of times that a customer's metric has several events of, by `day`, of these days, of all series.
 
-    The other days' equal events agree by chance.
+    Columns: `day` timestamptz, `pairs` and `together` numeric, see `Counts`.
     """
+    c = table.c
+    start = day(c.timestamp, period)
+    times = (
+        select(start.label("day"), func.count(distinct(c.idempotency_key)).label("events"))
+        .where(*conditions(table, period), start == any_(array(days, c.timestamp.type)))
+        .group_by(start.label("day"), c.customer_id, c.metric_key, c.timestamp)
+        .having(func.count() > 1)
+        .cte("times")
+    )
+    t = times.c
+    return select(
+        t.day,
+        func.sum(t.events * (t.events - 1) / 2).label("pairs"),
+        func.sum(t.events).filter(t.events > 1).label("together"),
+    ).group_by(t.day)
+
+
+def counted(rows: Iterable[Any]) -> dict[Series, dict[datetime, Counts]]:
+    """The rows of `statement` by customer and metric, and by day."""
     series: dict[Series, dict[datetime, Counts]] = {}
     for row in rows:
-        counts = Counts(**{field.name: int(getattr(row, field.name)) for field in fields(Counts)})
+        counts = Counts(**{item.name: int(getattr(row, item.name)) for item in fields(Counts)})
         series.setdefault((row.customer_id, row.metric_key), {})[row.day] = counts
-    return {
-        (customer, metric, start): verdict
-        for (customer, metric), days in series.items()
-        for start, verdict in _judged(days).items()
+    return series
+
+
+def verdicts(
+    series: Mapping[Series, Mapping[datetime, Counts]], shared: Callable[[Sequence[datetime]], Iterable[Any]]
+) -> dict[tuple[UUID, str, datetime], Verdict]:
+    """The days of a customer's metric whose equal events are copies or undecided; those of others agree by chance.
+
+    `shared` gives the rows of `shared_times` of days. Series with too few events to be judged alone are judged together
+    by day, and for the period as a whole.
+    """
+    judged = {(*key, start): verdict for key, days in series.items() for start, verdict in _judged(days).items()}
+    wholes = {key: _sum(days.values()) for key, days in series.items()}
+    left = {
+        (*key, start): (counts, wholes[key].partner_share)
+        for key, days in series.items()
+        for start, counts in days.items()
+        if counts.pairs and judged.get((*key, start)) != "copies"
     }
+    by_day: dict[datetime, _Pool] = {}
+    for (customer, metric, start), (counts, expected) in left.items():
+        by_day.setdefault(start, _Pool()).add((customer, metric, start), counts, expected)
+    whole = _Pool()
+    for pool in by_day.values():
+        whole.include(pool)
+    pools = [pool for pool in (*by_day.values(), whole) if pool.exceeds_chance]
+    if not pools:
+        return judged
+    if whole in pools:
+        for start in {start for days in series.values() for start in days}:
+            by_day.setdefault(start, _Pool())
+    known = dict.fromkeys(by_day, (0, 0))
+    for days in series.values():
+        for start, counts in days.items():
+            if start in known:
+                known[start] = known[start][0] + counts.pairs, known[start][1] + counts.together
+    for row in shared(
+        sorted(by_day) if whole in pools else sorted({start for pool in pools for *_, start in pool.keys})
+    ):
+        pairs, together = known[row.day]
+        by_day[row.day].others = max(int(row.pairs) - pairs, 0), max(int(row.together or 0) - together, 0)
+    whole.others = (
+        sum(pool.others[0] for pool in by_day.values()),
+        sum(pool.others[1] for pool in by_day.values()),
+    )
+    for pool in pools:
+        if pool.exceeds_chance:
+            judged |= dict.fromkeys(pool.keys, "copies")
+    return judged
 
 
-def _judged(days: dict[datetime, Counts]) -> dict[datetime, Verdict]:
-    whole = Counts(*(sum(getattr(each, field.name) for each in days.values()) for field in fields(Counts)))
-    whole.contents = max(each.contents for each in days.values())
-    whole.offsets = max(each.offsets for each in days.values())
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """Series that are judged together: `keys` of those with more equal events than expected.
+
+    `others` are the pairs and events at one time of all other series, which have no equal events.
+    """
+
+    keys: list[tuple[UUID, str, datetime]] = field(default_factory=list)
+    pairs: int = 0
+    equal: int = 0
+    together: int = 0
+    expected: float = 0.0
+    others: tuple[int, int] = (0, 0)
+
+    def add(self, key: tuple[UUID, str, datetime], counts: Counts, expected: float) -> None:
+        """Add a day of a series, whose pairs are equal with the `expected` probability."""
+        if counts.equal > expected * counts.pairs:
+            self.keys.append(key)
+        self.pairs += counts.pairs
+        self.equal += counts.equal
+        self.together += counts.together
+        self.expected += expected * counts.pairs
+
+    def include(self, other: _Pool) -> None:
+        """Add the series of another pool."""
+        self.keys += other.keys
+        self.pairs += other.pairs
+        self.equal += other.equal
+        self.together += other.together
+        self.expected += other.expected
+
+    @property
+    def exceeds_chance(self) -> bool:
+        """Whether pairs are equal more often than expected, other series taken to be like these."""
+        if not self.pairs:
+            return False
+        expected, share = self.expected / self.pairs, self.equal / (self.pairs + self.others[0])
+        independent = (self.together + self.others[1]) / 2
+        return share > expected and independent * _divergence(share, expected) > MIN_EVIDENCE
+
+
+def _sum(days: Iterable[Counts]) -> Counts:
+    days = tuple(days)
+    whole = Counts(*(sum(getattr(each, item.name) for each in days) for item in fields(Counts)))
+    whole.contents = max((each.contents for each in days), default=0)
+    whole.offsets = max((each.offsets for each in days), default=0)
+    return whole
+
+
+def _judged(days: Mapping[datetime, Counts]) -> dict[datetime, Verdict]:
+    whole = _sum(days.values())
     equal = {start: counts for start, counts in days.items() if counts.superfluous}
     uneven = {start for start in equal if whole.times < MIN_JUDGED_TIMES or _is_uneven(start, days)}
     copies = {start for start, counts in equal.items() if _are_copies(counts, start in uneven)}
+    copies |= {
+        start
+        for start, counts in equal.items()
+        if start not in copies
+        and counts.times >= MIN_JUDGED_TIMES
+        and counts.is_even_beyond_chance(_sum(other for day, other in days.items() if day != start))
+    }
     if _are_copies(whole, False) and (not copies or 2 * whole.equal >= whole.pairs):
         copies = set(equal)
     return {
@@ -260,7 +416,7 @@ def _are_copies(counts: Counts, is_uneven: bool) -> bool:
     return is_uneven and counts.share_times_beyond_chance(3_600)
 
 
-def _is_uneven(start: datetime, days: dict[datetime, Counts]) -> bool:
+def _is_uneven(start: datetime, days: Mapping[datetime, Counts]) -> bool:
     """Whether a day has more equal events than the other days lead to expect; not if there are no others."""
     others = [counts for other, counts in days.items() if other != start]
     pairs = sum(counts.any_pairs for counts in others)

@@ -223,7 +223,10 @@ def examine(examination: Examination) -> Outcome:
     table, period = examination.table, examination.period
     rows = list(examination.rows(statement(table, period)))
     if unjudged := sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED}):
-        verdicts = coincidences.verdicts(examination.rows(coincidences.statement(table, period, unjudged)))
+        verdicts = coincidences.verdicts(
+            coincidences.counted(examination.rows(coincidences.statement(table, period, unjudged))),
+            lambda days: examination.rows(coincidences.shared_times(table, period, days)),
+        )
         rows = list(examination.rows(statement(table, period, verdicts)))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
