@@ -286,14 +286,36 @@ def _joined(judged: Iterable[_Judged], wording: BatchWording, usage: OwnUsage) -
         else:
             group[0].batch.include(item.batch)
             group.append(item)
-    joined = []
-    for first, *others in groups:
-        if others:
-            again = _judged(first.batch, wording, usage)
-            severity = min((item.severity for item in (first, *others, again)), key=list(SEVERITIES).index)
-            first = _Judged(severity, again.own, first.batch)
-        joined.append(first)
-    return joined
+    return [_together(group, wording, usage) for group in _enclosed(groups)]
+
+
+def _together(group: list[_Judged], wording: BatchWording, usage: OwnUsage) -> _Judged:
+    """The incident of a group, whose first batch is the sum."""
+    first, *others = group
+    if not others:
+        return first
+    again = _judged(first.batch, wording, usage)
+    severity = min((item.severity for item in (*group, again)), key=list(SEVERITIES).index)
+    return _Judged(severity, again.own, first.batch)
+
+
+def _enclosed(groups: list[list[_Judged]]) -> list[list[_Judged]]:
+    """The groups, those within the time of a high one, of its customer, kind and a metric, as part of it."""
+    kept = []
+    high = [group for group in groups if group[0].severity == "high"]
+    for group in groups:
+        around = None if group in high else next((one for one in high if _encloses(one[0].batch, group[0].batch)), None)
+        if around is None:
+            kept.append(group)
+        else:
+            around[0].batch.include(group[0].batch)
+            around += group
+    return kept
+
+
+def _encloses(batch: Batch, other: Batch) -> bool:
+    is_alike = batch.kind == other.kind and batch.customers == other.customers and batch.metrics.keys() & other.metrics
+    return bool(is_alike) and batch.since <= other.since and other.until <= batch.until
 
 
 def _follows(batch: Batch, later: Batch, wording: BatchWording) -> bool:

@@ -341,3 +341,46 @@ def test_more_sources_for_some_days_are_no_copies(
     findings = store.validate(september(), checks=["look_alikes"]).findings
     store.close()
     assert [finding.sentence for finding in findings if finding.severity != "low"] == []
+
+
+def fanned_out(first: int, last: int, seed: int, copies: int = 3) -> list[Row]:
+    """Twenty jobs a day at random milliseconds, for each of which equal events are sent."""
+    draw = random.Random(seed)
+    return [
+        event(time, quantity=Decimal(1))
+        for day in range(first, last)
+        for _ in range(20)
+        for time in [SINCE + timedelta(days=day, milliseconds=draw.randrange(86_400_000))]
+        for _ in range(copies)
+    ]
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_equal_events_as_before_the_period_are_undecided_and_one_finding(
+    events_connection: ddl.Connection, events_database_url: str, copies: int
+) -> None:
+    store = store_of(events_connection, events_database_url, fanned_out(-40, 30, 15, copies))
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("low", 30 * 20 * (copies - 1))
+
+
+def test_equal_events_that_began_in_the_period_are_copies(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = fanned_out(-40, 20, 16, 1) + fanned_out(20, 30, 17)
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("high", 10 * 20 * 2)
+
+
+def test_a_lesser_batch_within_a_grave_incident_is_part_of_it(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    busy = [event(SINCE + timedelta(days=3, seconds=second)) for second in range(HIGH_EVENTS * 60)]
+    rows = [*batch(HIGH_EVENTS, 1), *batch(MIN_BATCH_EVENTS, 3), *busy, *batch(HIGH_EVENTS, 4)]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("high", 2 * HIGH_EVENTS + MIN_BATCH_EVENTS)

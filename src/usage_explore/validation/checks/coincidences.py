@@ -55,10 +55,18 @@ MIN_IRREGULAR_SHARE = 0.9
 CHANCE_DEVIATIONS = 6
 """Square roots of the expected number by which a day's equal events exceed those of other days; and 3 events beside."""
 
+HISTORY, MIN_HISTORY_EVENTS = timedelta(weeks=4), 20
+"""Time before the period, and events of a customer's metric in it, at least, that say how many are usually equal."""
+
 DAY = timedelta(days=1)
 
 Verdict = Literal["copies", "undecided"]
 Series = tuple[UUID, str]
+Key = tuple[UUID, str, datetime]
+"""A customer, a metric and the start of a day."""
+
+Days = Mapping[Series, Mapping[datetime, "Counts"]]
+"""Counts by customer and metric, and by the start of a day."""
 
 
 @dataclass(slots=True)
@@ -281,7 +289,7 @@ def shared_times(table: Table, period: Period, days: Sequence[datetime]) -> Sele
     ).group_by(t.day)
 
 
-def counted(rows: Iterable[Any]) -> dict[Series, dict[datetime, Counts]]:
+def counted(rows: Iterable[Any]) -> Days:
     """The rows of `statement` by customer and metric, and by day."""
     series: dict[Series, dict[datetime, Counts]] = {}
     for row in rows:
@@ -290,9 +298,7 @@ def counted(rows: Iterable[Any]) -> dict[Series, dict[datetime, Counts]]:
     return series
 
 
-def verdicts(
-    series: Mapping[Series, Mapping[datetime, Counts]], shared: Callable[[Sequence[datetime]], Iterable[Any]]
-) -> dict[tuple[UUID, str, datetime], Verdict]:
+def verdicts(series: Days, shared: Callable[[Sequence[datetime]], Iterable[Any]]) -> dict[Key, Verdict]:
     """The days of a customer's metric whose equal events are copies or undecided; those of others agree by chance.
 
     `shared` gives the rows of `shared_times` of days. Series with too few events to be judged alone are judged together
@@ -338,6 +344,28 @@ def verdicts(
     return judged
 
 
+def with_history(
+    verdicts: Mapping[Key, Verdict],
+    series: Days,
+    before: Days,
+) -> dict[Key, Verdict]:
+    """The verdicts, copies undecided that are of one content and as many as `HISTORY` before the period lets expect.
+
+    A source that always sends three equal events for a job may mean it so.
+    """
+    usual = {key: _sum(days.values()) for key, days in before.items()}
+
+    def is_usual(customer: UUID, metric: str, start: datetime) -> bool:
+        history, counts = usual.get((customer, metric)), series[customer, metric][start]
+        if history is None or history.events < MIN_HISTORY_EVENTS or counts.contents > 1:
+            return False
+        return not _exceeds(counts.superfluous, counts.events * history.superfluous / history.events)
+
+    return {
+        key: "undecided" if verdict == "copies" and is_usual(*key) else verdict for key, verdict in verdicts.items()
+    }
+
+
 @dataclass(slots=True, eq=False)
 class _Pool:
     """Series that are judged together: `keys` of those with more equal events than expected.
@@ -345,14 +373,14 @@ class _Pool:
     `others` are the pairs and events at one time of all other series, which have no equal events.
     """
 
-    keys: list[tuple[UUID, str, datetime]] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
     pairs: int = 0
     equal: int = 0
     together: int = 0
     expected: float = 0.0
     others: tuple[int, int] = (0, 0)
 
-    def add(self, key: tuple[UUID, str, datetime], counts: Counts, expected: float) -> None:
+    def add(self, key: Key, counts: Counts, expected: float) -> None:
         """Add a day of a series, whose pairs are equal with the `expected` probability."""
         if counts.equal > expected * counts.pairs:
             self.keys.append(key)
@@ -423,5 +451,9 @@ def _is_uneven(start: datetime, days: Mapping[datetime, Counts]) -> bool:
     if not pairs:
         return False
     counts = days[start]
-    expected = counts.any_pairs * sum(other.superfluous for other in others) / pairs
-    return counts.superfluous > expected + CHANCE_DEVIATIONS * sqrt(expected) + CHANCE_DEVIATIONS / 2
+    return _exceeds(counts.superfluous, counts.any_pairs * sum(other.superfluous for other in others) / pairs)
+
+
+def _exceeds(number: int, expected: float) -> bool:
+    """Whether a number of equal events is more than chance makes of the expected one."""
+    return number > expected + CHANCE_DEVIATIONS * sqrt(expected) + CHANCE_DEVIATIONS / 2

@@ -10,7 +10,7 @@ Events are compared by their columns first, which an index covers, and by their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -51,7 +51,7 @@ from usage_explore.validation.batches import (
 )
 from usage_explore.validation.check import Check, Examination, Outcome, Severity
 from usage_explore.validation.checks import coincidences
-from usage_explore.validation.periods import part
+from usage_explore.validation.periods import part, preceding
 from usage_explore.validation.usage_sums import LARGE_SHARE, metrics_query
 
 Verdicts = Mapping[tuple[UUID, str, datetime], coincidences.Verdict]
@@ -223,13 +223,27 @@ def examine(examination: Examination) -> Outcome:
     table, period = examination.table, examination.period
     rows = list(examination.rows(statement(table, period)))
     if unjudged := sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED}):
-        verdicts = coincidences.verdicts(
-            coincidences.counted(examination.rows(coincidences.statement(table, period, unjudged))),
-            lambda days: examination.rows(coincidences.shared_times(table, period, days)),
-        )
-        rows = list(examination.rows(statement(table, period, verdicts)))
+        rows = list(examination.rows(statement(table, period, _verdicts(examination, unjudged))))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
+
+
+def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series]) -> Verdicts:
+    """The verdicts on these customers' metrics; on copies also by the time before the period."""
+    table, period = examination.table, examination.period
+
+    def counted(span: Period, series: Sequence[coincidences.Series]) -> coincidences.Days:
+        return coincidences.counted(examination.rows(coincidences.statement(table, span, series)))
+
+    series = counted(period, unjudged)
+    verdicts = coincidences.verdicts(
+        series, lambda days: examination.rows(coincidences.shared_times(table, period, days))
+    )
+    copied = sorted({(customer, metric) for (customer, metric, _), verdict in verdicts.items() if verdict == "copies"})
+    before = preceding(period, coincidences.HISTORY)
+    if before is None or not copied:
+        return verdicts
+    return coincidences.with_history(verdicts, series, counted(before, copied))
 
 
 def exported(table: Table) -> ColumnElement[bool]:
@@ -323,7 +337,8 @@ CHECK = Check(
         f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
         "chance": "not possible for times finer than a millisecond; else a day's events of one time must be equal more"
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
-        " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or there are fewer than"
+        " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"
+        f" often as in the {duration(coincidences.HISTORY)} before, or there are fewer than"
         f" {coincidences.MIN_JUDGED_TIMES} times, it is undecided and low; the rest is no finding",
         "restated": "rows without a key of their own, with a time on a quarter of an hour as exports have, that are"
         " like one of an earlier load in all but quantity, cost and dimensions that are amounts: medium, and high from"
