@@ -1,4 +1,4 @@
-"""Batches: events that belong together since they are close in time, such as duplicates, or were loaded together.
+"""Batches: events that belong together since they are close in time, such as duplicates.
 
 A customer's events of one kind that lie less than `BATCH_GAP` apart are a batch. Batches that follow each other within
 `STEADY_GAP` are one incident, such as a month of events that are each sent twice: they are joined and judged by their
@@ -6,18 +6,11 @@ sum, those of high severity apart. A customer's batches of fewer than `MIN_BATCH
 its own finding if they are a large share of its usage; else one finding reports them together with those of other
 customers, as it does for batches of low severity. The database groups events into batches, so that many events take no
 memory here.
-
-A bulk load has events whose `ingested_at` is the time at which a file or a history was loaded, not their own arrival:
-`load` stores it where a file has no `ingested_at`, as does one `INSERT` of a history. Events of several days share one
-`ingested_at`, more than a day after they occurred, and are most of what occurred on those days. They arrived then at
-the latest, so that what is not late by it is not late; how late the others were is unknown. A source that sends a batch
-each night shares one `ingested_at` a day, too: where the nights before did so in time, arrival times are real.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -28,25 +21,19 @@ from uuid import UUID
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    DateTime,
-    Interval,
     Select,
     Table,
-    any_,
     case,
     func,
     literal,
-    null,
     or_,
     select,
 )
 
 from usage_explore.decimals import plain
 from usage_explore.formatting import counted, data_value, percent, span_in
-from usage_explore.query.queries import Period
-from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Outcome, Severity, limited
-from usage_explore.validation.periods import INSTANT, earlier, organization_period, part
+from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
     OwnUsage,
@@ -55,7 +42,6 @@ from usage_explore.validation.usage_sums import (
     own_usage,
     sum_keys,
     sum_measures,
-    sum_of_query,
 )
 
 _Key = TypeVar("_Key")
@@ -74,27 +60,6 @@ MAX_OPEN_INCIDENTS = 10
 
 MAX_SMALL_CUSTOMERS = 10
 """Customers with few events each, though a large share of their usage, that have a finding each; more share a cause."""
-
-MIN_LATE_LAG = timedelta(hours=24)
-"""Time from an event to its arrival above which it may be late."""
-
-MAX_LOAD_DURATION = timedelta(hours=2)
-"""Time within which files that are loaded are one load."""
-
-MIN_LOADED_DAYS = 2
-"""Days most of whose events came with one load, at least, or all days of the period: fewer may be a late batch."""
-
-NIGHTS, MIN_NIGHTS = 7, 3
-"""Days before those of a load, and those of them, at least, whose events arrived together in time, that show that the
-source sends in batches: sharing an arrival time is no sign of a load."""
-
-MIN_NIGHTLY_SHARE = 0.05
-"""Share of a day's events from which those of one arrival time are a batch."""
-
-MAX_LOAD_TIMES = 1_000
-"""Arrival times that are examined, those with the most late events."""
-
-_DAY = timedelta(days=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -382,140 +347,3 @@ def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
         if events >= MIN_BATCH_EVENTS
     ]
     return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
-
-
-@dataclass(frozen=True, slots=True)
-class BulkLoads:
-    """The values of `ingested_at` of bulk loads, in order, and the period's usage that came with them, if any."""
-
-    times: tuple[datetime, ...] = ()
-    usage: UsageSum | None = None
-
-    @property
-    def events(self) -> int:
-        """How many events of the period came with them."""
-        return self.usage.events if self.usage else 0
-
-
-def in_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> ColumnElement[bool]:
-    """Whether an event came with the loads of these times."""
-    return ingested_at == any_(array(times, DateTime(timezone=True)))
-
-
-def outside_loads(ingested_at: ColumnElement[Any], times: Sequence[datetime]) -> list[ColumnElement[bool]]:
-    """The conditions that leave out what came with the loads of these times; none without any."""
-    return [~in_loads(ingested_at, times)] if times else []
-
-
-def bulk_loads(examination: Examination) -> BulkLoads:
-    """The bulk loads of the period, recognized by all of the organization's events whatever the period's filters."""
-    times = load_times(examination, examination.period)
-    if not times:
-        return BulkLoads()
-    usage = sum_of_query(examination, examination.events_question(), in_loads(examination.table.c.ingested_at, times))
-    return BulkLoads(times, usage) if usage else BulkLoads()
-
-
-def load_times(examination: Examination, period: Period) -> tuple[datetime, ...]:
-    """The values of `ingested_at` that bulk loads of a resolved period have, in order."""
-    table = examination.table
-    every = organization_period(period, *period.span)
-    suspects = sorted(row.ingested_at for row in examination.rows(shared_times(table, every)))
-    if not suspects:
-        return ()
-    days: dict[datetime, dict[datetime | None, int]] = defaultdict(dict)
-    for row in examination.rows(by_day(table, every, suspects)):
-        days[row.day][row.ingested_at] = row.events
-    bulk = [load for load in _loads(suspects) if _is_bulk(load, days)]
-    return tuple(time for load in bulk if not _is_of_nightly_source(examination, every, load, days) for time in load)
-
-
-def _is_of_nightly_source(
-    examination: Examination,
-    period: Period,
-    load: Sequence[datetime],
-    days: Mapping[datetime, Mapping[datetime | None, int]],
-) -> bool:
-    """Whether most events of days before those that are late with a load arrived in batches, in time."""
-    late = [day for day in _filled(load, days) if load[-1] > day + _DAY + MIN_LATE_LAG]
-    since = earlier(min(late, default=load[0]), NIGHTS * _DAY)
-    if not late or since >= min(late):
-        return False
-    before = period.replace(since=since, until=min(late))
-    (nights,) = examination.rows(nightly(examination.table, before))
-    return bool(nights.number >= MIN_NIGHTS)
-
-
-def nightly(table: Table, period: Period) -> Select[Any]:
-    """The `number` of the period's days of 24 hours most of whose events arrived in batches until a day after.
-
-    A batch are events of one `ingested_at`, at least `MIN_NIGHTLY_SHARE` of the day's.
-    """
-    c = table.c
-    instant = DateTime(timezone=True)
-    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
-    arrivals = (
-        select(day.label("day"), c.ingested_at, func.count().label("events"))
-        .where(*conditions(table, period))
-        .group_by(day.label("day"), c.ingested_at)
-        .cte("arrivals")
-    )
-    a = arrivals.c
-    sized = select(arrivals, func.sum(a.events).over(partition_by=a.day).label("of_day")).cte("sized")
-    s = sized.c
-    batches = (
-        select(s.day)
-        .where(
-            s.events > 1,
-            s.events >= MIN_NIGHTLY_SHARE * s.of_day,
-            s.ingested_at <= s.day + literal(_DAY + MIN_LATE_LAG),
-        )
-        .group_by(s.day, s.of_day)
-        .having(2 * func.sum(s.events) > s.of_day)
-        .cte("nights")
-    )
-    return select(func.count().label("number")).select_from(batches)
-
-
-def shared_times(table: Table, period: Period) -> Select[Any]:
-    """The values of `ingested_at` that late events of the period share: `ingested_at`, `events` bigint."""
-    c = table.c
-    events = func.count()
-    return (
-        select(c.ingested_at, events.label("events"))
-        .where(*conditions(table, period), c.ingested_at > c.timestamp + literal(MIN_LATE_LAG))
-        .group_by(c.ingested_at)
-        .having(events > 1)
-        .order_by(events.desc(), c.ingested_at)
-        .limit(MAX_LOAD_TIMES)
-    )
-
-
-def by_day(table: Table, period: Period, times: Sequence[datetime]) -> Select[Any]:
-    """The period's `events` by `day` of 24 hours and, for these times, `ingested_at` (else NULL)."""
-    c = table.c
-    instant = DateTime(timezone=True)
-    day = func.date_bin(literal(_DAY, Interval), c.timestamp, literal(period.span[0], instant), type_=instant)
-    arrived = case((in_loads(c.ingested_at, times), c.ingested_at), else_=null())
-    statement = select(day.label("day"), arrived.label("ingested_at"), func.count().label("events"))
-    return statement.where(*conditions(table, period)).group_by(day.label("day"), arrived.label("ingested_at"))
-
-
-def _loads(times: Sequence[datetime]) -> list[list[datetime]]:
-    """The times in order, those within `MAX_LOAD_DURATION` of a load's first one together."""
-    loads: list[list[datetime]] = []
-    for time in times:
-        if loads and time - loads[-1][0] <= MAX_LOAD_DURATION:
-            loads[-1].append(time)
-        else:
-            loads.append([time])
-    return loads
-
-
-def _is_bulk(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> bool:
-    return len(_filled(load, days)) >= min(MIN_LOADED_DAYS, len(days))
-
-
-def _filled(load: Sequence[datetime], days: Mapping[datetime, Mapping[datetime | None, int]]) -> list[datetime]:
-    """The days most of whose events came with a load."""
-    return [day for day, events in days.items() if 2 * sum(events.get(time, 0) for time in load) > sum(events.values())]

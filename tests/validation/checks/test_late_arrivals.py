@@ -15,7 +15,8 @@ from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
-from usage_explore.validation.batches import MIN_BATCH_EVENTS, MIN_LATE_LAG
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
+from usage_explore.validation.bulk_loads import MIN_LATE_LAG
 from usage_explore.validation.checks.impossible_times import MAX_AGE
 from usage_explore.validation.checks.late_arrivals import LATE_LAG_RATIO
 

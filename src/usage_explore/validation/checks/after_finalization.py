@@ -19,7 +19,8 @@ from usage_explore.formatting import counted, data_value, percent, span_in
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
-from usage_explore.validation.batches import MIN_BATCH_EVENTS, BulkLoads, bulk_loads, in_loads, outside_loads
+from usage_explore.validation.batches import MIN_BATCH_EVENTS
+from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, in_loads, outside_loads
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import (

@@ -39,13 +39,11 @@ from usage_explore.validation.batches import (
     STEADY_GAP,
     Batch,
     BatchWording,
-    BulkLoads,
     batch_columns,
     batched,
-    bulk_loads,
     outcome,
-    outside_loads,
 )
+from usage_explore.validation.bulk_loads import BulkLoads, bulk_loads, outside_loads
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.periods import INSTANT, part
 from usage_explore.validation.usage_sums import MAX_FILTER_CHARACTERS, events_share

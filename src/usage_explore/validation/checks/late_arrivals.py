@@ -20,22 +20,24 @@ from usage_explore.query.queries import Period
 from usage_explore.sql.filters import array, conditions
 from usage_explore.validation.batches import (
     BATCH_GAP,
+    SMALL_BATCHES,
+    STEADY_GAP,
+    Batch,
+    BatchWording,
+    batch_columns,
+    batched,
+    is_soon,
+    outcome,
+)
+from usage_explore.validation.bulk_loads import (
     MAX_LOAD_DURATION,
     MIN_LATE_LAG,
     MIN_LOADED_DAYS,
     MIN_NIGHTS,
     NIGHTS,
-    SMALL_BATCHES,
-    STEADY_GAP,
-    Batch,
-    BatchWording,
     BulkLoads,
-    batch_columns,
-    batched,
     bulk_loads,
-    is_soon,
     load_times,
-    outcome,
     outside_loads,
 )
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, Severity
