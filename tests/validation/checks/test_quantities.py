@@ -339,3 +339,47 @@ def test_of_nothing_that_is_left_to_bill_there_is_no_part(
     store.close()
     (finding,) = [each for each in found if "negative" in each.sentence]
     assert finding.sentence.endswith(f"; they take 150 off{words}")
+
+
+def with_nights(customer_id: UUID = JUNE, dead: tuple[int, ...] = (), seed: int = 1, noise: float = 0.0) -> list[Row]:
+    """An event an hour for 80 days: zero at night and at weekends, on the `dead` days of the period always."""
+    draw = random.Random(seed)
+    times = [SINCE + day * DAY + hour * 60 * MINUTE for day in range(-50, 30) for hour in range(24)]
+    return [
+        event(
+            time,
+            customer_id=customer_id,
+            quantity=Decimal(
+                0
+                if not 8 <= time.hour < 18 or time.weekday() > 4 or (time - SINCE).days in dead or draw.random() < noise
+                else draw.randrange(1, 100)
+            ),
+        )
+        for time in times
+    ]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.4])
+def test_zeros_at_night_are_usual(events_connection: ddl.Connection, events_database_url: str, noise: float) -> None:
+    rows = with_nights(noise=noise) + with_nights(SMALL, seed=2, noise=noise)
+    store = store_of(events_connection, events_database_url, rows)
+    assert findings(store) == ()
+    store.close()
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York"])
+def test_zeros_by_day_are_not_hidden_by_those_at_night(
+    events_connection: ddl.Connection, events_database_url: str, timezone: str
+) -> None:
+    working = [day for day in range(10, 17) if (SINCE + day * DAY).weekday() < 3]
+    rows = with_nights(dead=tuple(working)) + with_nights(SMALL, seed=2)
+    store = store_of(events_connection, events_database_url, rows)
+    outcome = examine(store, "quantities", september(timezone=timezone)).outcome
+    store.close()
+    assert outcome is not None
+    (finding,) = outcome.findings
+    assert (finding.severity, finding.customer_id, finding.quantity) == ("medium", JUNE, 0)
+    assert "zero" in finding.sentence
+    first, last = SINCE + working[0] * DAY, SINCE + working[-1] * DAY
+    assert first - DAY < finding.since <= first + 8 * 60 * MINUTE
+    assert last + 17 * 60 * MINUTE < finding.until <= last + 2 * DAY

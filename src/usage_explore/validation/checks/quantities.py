@@ -4,7 +4,9 @@ larger than any before.
 Credits are negative and legitimate. So a day of a customer's metric is unusual only if it has more of a kind than both
 the customer's other days and the other customers lead to expect, or if none of many other events has any. All days are
 unusual if the period has far more of a kind than the customer's weeks before it: a fault of a whole period is not
-learned from. NaN and infinite quantities always are unusual: they cannot be billed.
+learned from. NaN and infinite quantities always are unusual: they cannot be billed. Where zeros are usual at some hours
+of the week, such as at night, a day's zeros at other hours are judged by themselves: a meter that reports zero all day
+is not hidden by its nights.
 
 A quantity is outsized if it is many times the largest one of the customer's weeks before. This needs few events, unlike
 `unit_slips` and `shifts`, which judge days with many.
@@ -13,7 +15,7 @@ A quantity is outsized if it is many times the largest one of the customer's wee
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -43,6 +45,15 @@ from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.check import SEVERITIES, Check, Examination, Finding, Outcome, Severity, limited
 from usage_explore.validation.checks.outsized import PARAMETER as OUTSIZED_PARAMETER
 from usage_explore.validation.checks.outsized import Size, countable, outsized, outsized_metrics
+from usage_explore.validation.checks.zero_hours import (
+    CHANCE_DEVIATIONS,
+    HISTORY,
+    MAX_USUAL_ZERO_SHARE,
+    MIN_HISTORY_EVENTS,
+    MIN_HOUR_EVENTS,
+    chance_bound,
+    zeros_at_busy_hours,
+)
 from usage_explore.validation.periods import INSTANT, currency_codes, day_edges, day_number, part, preceding
 from usage_explore.validation.usage_sums import (
     LARGE_SHARE,
@@ -57,20 +68,11 @@ from usage_explore.validation.usage_sums import (
 MIN_OTHER_EVENTS = 1_000
 """Events of other customers, at least, that say that a kind does not occur if none of them is of it."""
 
-CHANCE_DEVIATIONS = 6
-"""Square roots of the expected number by which a day must exceed it; and by half as many events beside."""
-
 HIGH_SHARE = Decimal("0.01")
 """Share of a customer's own quantity of the metric from which negative quantities are high."""
 
 HIGH_ZERO_OWN_SHARE, HIGH_ZERO_SHARE = Decimal("0.5"), Decimal("0.01")
 """Share of the customer's events of the metric, and of all customers' events of it, from which zeros are high."""
-
-HISTORY = timedelta(weeks=8)
-"""Time before the period that says what quantities a customer's metric has."""
-
-MIN_HISTORY_EVENTS = 20
-"""Events of a customer's metric before the period, at least, that say how many are zero or negative."""
 
 SURELY_OUTSIZED_RATIO = 100
 """A quantity this many times as large as the largest one before is no growth."""
@@ -187,11 +189,11 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
     rate = func.greatest(func.coalesce(k.own / func.nullif(k.own_events, 0), 0.0), other_rate)
     nowhere = or_(literal(kind == UNCOUNTABLE), and_(k.others == 0, k.other_events >= MIN_OTHER_EVENTS))
     expected = case((nowhere, 0.0), else_=k.all_events * rate).cast(Double)
-    is_unusual_day = k.events > case((expected == 0, 0.0), else_=_bound(expected))
+    is_unusual_day = k.events > case((expected == 0, 0.0), else_=chance_bound(expected))
     # of others too before the period: a fault of all customers is not taken for usual
     other_rate_before = (h[f"metric_{kind}"] - h[kind]) / func.nullif(h.metric_events - h.events, 0)
     before_rate = func.greatest((h[kind].cast(Double) + 1) / (h.events + 2), func.coalesce(other_rate_before, 0.0))
-    is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS, k.whole > _bound(k.whole_events * before_rate))
+    is_unusual_period = and_(h.events >= MIN_HISTORY_EVENTS, k.whole > chance_bound(k.whole_events * before_rate))
     return (
         select(
             literal(kind).label("kind"),
@@ -207,11 +209,6 @@ def _unusual(cells: CTE, history: CTE, kind: str) -> Select[Any]:
         )
         .where(k.events > 0, or_(is_unusual_day, is_unusual_period))
     )
-
-
-def _bound(expected: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The number of events that chance does not exceed."""
-    return expected + CHANCE_DEVIATIONS * func.sqrt(expected) + CHANCE_DEVIATIONS / 2
 
 
 def examine(examination: Examination) -> Outcome:
@@ -284,8 +281,13 @@ def _drawn(examination: Examination, sizes: list[Size]) -> list[_Unusual]:
             size,
         )
 
-    for row in examination.rows(statement(examination.table, examination.period)):
+    rows = list(examination.rows(statement(examination.table, examination.period)))
+    found = {(row.customer_id, row.metric_key, row.day) for row in rows if row.kind == ZERO}
+    for row in rows:
         add(row.kind, row, row.expected)
+    for row in zeros_at_busy_hours(examination):
+        if (row.customer_id, row.metric_key, row.day) not in found:
+            add(ZERO, row, row.expected)
     for size, row in outsized(examination, sizes):
         add(OUTSIZED_KIND, row, 0.0, size)
     return list(sums.values())
@@ -419,6 +421,10 @@ CHECK = Check(
         f" of that and {CHANCE_DEVIATIONS // 2} events beside; expected is the larger of the rates of the customer's"
         " other days and of the other customers in the period; or every day, where the period has so many more than"
         f" {MIN_HISTORY_EVENTS} events or more of the {HISTORY.days // 7} weeks before it lead to expect",
+        "zeros by hour": "a day's zeros at the hours of the week at which fewer than"
+        f" {percent(MAX_USUAL_ZERO_SHARE)} of the customer's events, at least {MIN_HOUR_EVENTS}, of the"
+        f" {HISTORY.days // 7} weeks before were zero, if more than these lead to expect in the same way; where zero is"
+        " usual at other hours",
         "outsized": OUTSIZED_PARAMETER,
         "none": f"none is expected where none of at least {MIN_OTHER_EVENTS:,} events of other customers is of that"
         " kind",
