@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -131,6 +132,33 @@ def test_an_export_that_does_not_end_in_time_says_that_it_is_not_whole(
         assert b"# error: The server is being stopped" in b"".join(received[-2:])
         assert process.wait(PATIENCE) == 0
         assert not working(events_connection)
+
+
+def test_an_export_that_its_client_does_not_read_is_closed_after_the_grace(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    events_connection.execute(
+        """
+        INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, idempotency_key)
+        SELECT gen_random_uuid(), %s, gen_random_uuid(), repeat('m', 1000), i, now() - i * interval '1 s', i
+        FROM generate_series(1, 20000) AS i
+        """,
+        [generated_events.ORGANIZATION],
+    )
+    events_connection.execute("CREATE VIEW slow AS SELECT * FROM usage_events")
+    events_connection.commit()
+    with serving("api", 0.5, events_database_url, tmp_path) as (process, client), socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((client.base_url.host, client.base_url.port))
+        stalled.sendall(f"GET /api{EXPORT} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert stalled.recv(12) == b"HTTP/1.1 200"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+        eventually(lambda: not working(events_connection))
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
+    assert "timeout graceful shutdown exceeded" not in log  # which uvicorn logs after 5 more seconds
+    assert log.count('"status": 200') >= 1
 
 
 def test_what_ends_within_the_grace_is_whole(

@@ -63,6 +63,9 @@ _GRACE_SECONDS = 10
 _CANCEL_SECONDS = 5
 """Further time for cancelled requests to answer that they were cancelled."""
 
+_LAST_WRITE_SECONDS = 2
+"""Time after the grace time that a client has to read what was sent, such as the error of a cancelled export."""
+
 _SECOND_SIGNAL_CANCEL_SECONDS = 1
 """Time that the database has to cancel statements after a second signal."""
 
@@ -196,13 +199,16 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let running requests end; cancel them after the grace time."""
+        """Let running requests end; cancel them after the grace time, and close the connections that do not read."""
         self._connections.closing = True
-        over = asyncio.get_running_loop().call_later(_GRACE_SECONDS, service.stopping().set)
+        loop = asyncio.get_running_loop()
+        over = loop.call_later(_GRACE_SECONDS, service.stopping().set)
+        stalled = loop.call_later(_GRACE_SECONDS + _LAST_WRITE_SECONDS, self._connections.close_stalled)
         try:
             await super().shutdown(sockets)
         finally:
             over.cancel()
+            stalled.cancel()
 
 
 class Connections(ServerState):
@@ -245,6 +251,12 @@ class Connections(ServerState):
             _log.warning("connections closed", extra={"fields": fields})
             self._closed.clear()
             self._logged_at = now
+
+    def close_stalled(self) -> None:
+        """Close the connections whose clients do not read what is sent, such as a stalled export."""
+        for connection in self._http():
+            if connection.flow.write_paused:
+                self.close(connection, "client reads nothing")
 
     def close(self, connection: TimedConnection, why: str) -> None:
         """Close a connection at once."""
