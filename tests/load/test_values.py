@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from usage_explore.errors import LoadError
+from usage_explore.files.values import number_text
 
 COLUMNS = "customer_id,metric_key,quantity,timestamp,idempotency_key"
 GOOD = "00000000-0000-4000-8000-0000000000c1,tokens,1,2026-01-31T08:00:00Z,k1"
@@ -208,3 +209,9 @@ def test_faults_are_grouped_by_column_and_reason_with_three_examples(load_again)
         f"{path}, quantity, 5 of 7 rows: 'a' is not a decimal number (line 2), 'b' (line 3), 'c' (line 5)",
         f"{path}, line 7, timestamp: '2026-01-31T25:00:00Z' is not a time: hour must be in 0..23",
     ]
+
+
+@pytest.mark.parametrize("zero", ["0e999999999", "0E-999999999", "-0e5000", "0.000e1005"])
+def test_zero_has_no_digits_too_many(zero: str) -> None:
+    assert Decimal(number_text(zero)) == 0
+    assert len(number_text(zero)) < 10

@@ -17,6 +17,9 @@ EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo
 MAX_DIGITS = 1_000
 """Digits of a decimal before its point, and after it, written without an exponent: 1e1000 has 1,001 before it."""
 
+_ZERO = Decimal(0)
+"""Zero that was written with an exponent of more than `MAX_DIGITS`."""
+
 MAX_METRIC_BYTES = 1_024
 """Bytes of a metric key, so that it and a quantity fit in an entry of the covering index (2,704 bytes)."""
 
@@ -143,7 +146,9 @@ def number_text(raw: object) -> str:
     if _NUMBER.fullmatch(text) is None:
         raise _number_error(raw, text)
     if len(text) > 300 or "e" in text or "E" in text:
-        check_size(text)
+        value = check_size(text)
+        if value is _ZERO:
+            return "0"
     return text
 
 
@@ -158,7 +163,10 @@ def _number_error(raw: object, text: str) -> InvalidValue:
 
 
 def check_size(text: str) -> Decimal:
-    """The decimal. Raises `InvalidValue` if it has more than `MAX_DIGITS` before or after its point."""
+    """The decimal; zero whatever its exponent.
+
+    Raises `InvalidValue` if it has more than `MAX_DIGITS` before or after its point.
+    """
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -166,6 +174,8 @@ def check_size(text: str) -> Decimal:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int):
         raise _number_error(text, text)
+    if not value:
+        return value if abs(exponent) <= MAX_DIGITS else _ZERO
     if value.adjusted() >= MAX_DIGITS:
         raise _too_long(text, "before")
     if -exponent > MAX_DIGITS:
