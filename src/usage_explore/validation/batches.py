@@ -227,7 +227,7 @@ def outcome(examination: Examination, rows: Iterable[Any], wording: BatchWording
                 _include(stray, (member.batch.kind, member.severity), member.batch)
     judged.sort(key=lambda item: (list(SEVERITIES).index(item.severity), -item.own, -item.batch.events))
     shown, note = limited(judged, "smaller batches", lambda rest: _size([item.batch for item in rest]))
-    findings = [_finding(examination, wording, item.batch, item.severity, item.own) for item in shown]
+    findings = [_finding(examination, wording, item.batch, item.severity, item.own, usage) for item in shown]
     findings += [_finding(examination, wording, batch, severity) for (_, severity), batch in stray.items()]
     return Outcome(findings=tuple(findings), looked_at=looked_at, note=note)
 
@@ -310,18 +310,23 @@ def _size(rest: Sequence[Batch]) -> str:
 
 
 def _finding(
-    examination: Examination, wording: BatchWording, batch: Batch, severity: Severity, own: Decimal | None = None
+    examination: Examination,
+    wording: BatchWording,
+    batch: Batch,
+    severity: Severity,
+    own: Decimal | None = None,
+    usage: OwnUsage | None = None,
 ) -> Finding:
     """The finding on a customer's batch; on batches that are reported together, without their `own` share."""
     who = {} if batch.customer_id is None else {"customer_id": batch.customer_id}
     events, when = counted(batch.events, "event"), span_in(batch.since, batch.until, examination.period.zone)
-    if own is None:
+    if own is None or usage is None:
         predicate = (wording.stray_predicate or wording.predicate)(batch)
         sentence = f"{events} of {batch.metric_words}, {when}, {batch.scattered}{predicate}."
     else:
         sentence = (
-            f"{events} of customer {batch.customer_id}, {batch.metric_words}, {when}{wording.predicate(batch)}; up to"
-            f" {percent(own)} of the customer's usage of a metric."
+            f"{events} of customer {batch.customer_id}, {batch.metric_words}, {when}{wording.predicate(batch)};"
+            f" {percent(own)} of the customer's {_largest(batch, usage)[1]} in the period."
         )
     return Finding(
         check=wording.check,
@@ -336,14 +341,24 @@ def _finding(
 
 
 def _own_share(batch: Batch, usage: OwnUsage) -> Decimal:
-    """The largest share of the customer's own usage of a metric of which it has `MIN_BATCH_EVENTS` events.
+    """The largest share of the customer's own usage of a metric, see `_largest`."""
+    return _largest(batch, usage)[0]
+
+
+def _largest(batch: Batch, usage: OwnUsage) -> tuple[Decimal, str]:
+    """The largest share of the customer's own usage of a metric of which it has `MIN_BATCH_EVENTS` events, and of what.
 
     If it has fewer of each metric, its share of all events of its metrics.
     """
     owned = {metric: usage.get((batch.customer, metric), mine) for metric, mine in batch.metrics.items()}
     parts = [
-        max(part(events, owned[metric][0]), part(quantity, owned[metric][1]))
-        for metric, (events, quantity) in batch.metrics.items()
+        share
+        for metric, (events, quantity) in sorted(batch.metrics.items())
         if events >= MIN_BATCH_EVENTS
+        for share in (
+            (part(events, owned[metric][0]), f"events of {data_value(metric)}"),
+            (part(quantity, owned[metric][1]), f"quantity of {data_value(metric)}"),
+        )
     ]
-    return max(parts, default=part(batch.events, sum(events for events, _ in owned.values())))
+    of_all = (part(batch.events, sum(events for events, _ in owned.values())), f"events of {batch.metric_words}")
+    return max(parts, key=lambda item: item[0], default=of_all)

@@ -221,7 +221,7 @@ def test_all_events_of_a_small_customer_sent_twice_are_its_own_high_finding(
     high, medium = store.validate(september(), checks=["duplicates"]).findings
     assert (high.severity, high.events, high.customer_id) == ("high", 9, SMALL)
     assert high.quantity == total(row.quantity for row in copies)
-    assert "50.0 % of the customer's usage" in high.sentence
+    assert "50.0 % of the customer's events of tokens in the period" in high.sentence
     assert shown(store, high) == 18
     assert (medium.severity, medium.events, medium.customer_id) == ("medium", 1, JUNE)
     assert f"of customer {JUNE}" in medium.sentence
