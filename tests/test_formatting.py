@@ -82,3 +82,9 @@ def test_a_duration_has_its_two_largest_units(length: timedelta, words: str) -> 
 def test_the_time_is_whole_minutes_that_hold_it_on_the_zones_clock(since: str, until: str, words: str) -> None:
     ends = [datetime.fromisoformat(end).replace(tzinfo=UTC) for end in (since, until)]
     assert formatting.span_in(*ends, BERLIN) == words
+
+
+def test_a_long_number_is_short_in_a_sentence() -> None:
+    assert formatting.in_sentence(Decimal("1234567.500")) == "1234567.5"
+    assert formatting.in_sentence(Decimal("1" * 1_000)) == "1.111E+999"
+    assert formatting.in_sentence(Decimal("-1e-900")) == "-1.000E-900"

@@ -20,6 +20,9 @@ NO_VALUE = "–"
 MAX_VALUE_CHARACTERS = 60
 """Characters of a value from the data that a sentence shows."""
 
+MAX_NUMBER_CHARACTERS = 40
+"""Characters of an exact number that a sentence shows."""
+
 MAX_LISTED = 3
 """Values that a sentence names before it counts the others."""
 
@@ -49,6 +52,12 @@ def exact(value: Number) -> str:
     digits = whole.removeprefix("-")
     groups = [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)]
     return "-" * whole.startswith("-") + ",".join(reversed(groups)) + point + fraction
+
+
+def in_sentence(value: Number) -> str:
+    """`plain`, or four digits and a power of ten for a number of more than `MAX_NUMBER_CHARACTERS`: `1.111E+999`."""
+    text = plain(value)
+    return text if len(text) <= MAX_NUMBER_CHARACTERS else f"{Decimal(value):.3E}"
 
 
 def signed(value: Number) -> str:

@@ -37,8 +37,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, percent, short, span_in
+from usage_explore.decimals import total
+from usage_explore.formatting import counted, data_value, in_sentence, percent, short, span_in
 from usage_explore.query.queries import Period
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
@@ -332,15 +332,14 @@ def _finding(examination: Examination, severity: Severity, unusual: _Unusual, us
     if unusual.kind == UNCOUNTABLE:
         words += ", so there is no sum to bill"
     elif size := unusual.size:
-        words += (
-            f", up to {plain(size.largest)}: {short(size.times)} times the largest of {size.whose}, {plain(size.usual)}"
-        )
+        words += f", up to {in_sentence(size.largest)}: {short(size.times)} times the largest of"
+        words += f" {size.whose}, {in_sentence(size.usual)}"
     else:
         usual = "none" if not unusual.expected else f"about {unusual.expected:,.1f} such events"
         words += f", where {usual} would be usual"
         if unusual.quantity:
             left = usage[unusual.customer_id, unusual.metric_key][1]
-            words += f"; they take {plain(unusual.quantity.copy_abs())} off"
+            words += f"; they take {in_sentence(unusual.quantity.copy_abs())} off"
             if left.is_finite():
                 share = f"{percent(_own(unusual, usage))} of what" if left > 0 else "so that nothing"
                 words += f", {share} is left to bill"

@@ -23,8 +23,8 @@ from decimal import MAX_PREC, Context, Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, listed, span_in
+from usage_explore.decimals import total
+from usage_explore.formatting import counted, data_value, in_sentence, listed, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.check import SEVERITIES, Finding, Severity
 from usage_explore.validation.input_tables import NO_PREFERENCES, Preferences
@@ -133,8 +133,8 @@ def unit_price_finding(differences: Differences, deviation: UnitPriceDeviation) 
         sentence=f"{counted(len(deviating), 'line')} of {deviation.lines:,} of {column.removesuffix('_key')}"
         f" {data_value(deviation.key)}, {span_in(since, until, examination.period.zone)},"
         f" {'charges' if len(deviating) == 1 else 'charge'} another unit price than the others: line"
-        f" {example.line:,} about {plain(_unit_price(example))}{currency}, while line {usual.line:,} and most others"
-        f" charge about {plain(_unit_price(usual))}{currency}.",
+        f" {example.line:,} about {in_sentence(_unit_price(example))}{currency}, while line {usual.line:,} and most"
+        f" others charge about {in_sentence(_unit_price(usual))}{currency}.",
         since=since,
         until=until,
         events=sum(row.events for row in rows),
@@ -365,7 +365,7 @@ def _currency_finding(differences: Differences, wrong: _WrongCurrency, share: De
     severity, reason = _REASONS[wrong.reason]
     first, amounts = lines[0], [line.amount for line in lines if line.amount is not None]
     whose = f"customer {first.customer_id}" if len(customers) == 1 else counted(len(customers), "customer")
-    charges = f" charges {plain(first.amount)} {data_value(wrong.charged)}" if first.amount is not None else ""
+    charges = f" charges {in_sentence(first.amount)} {data_value(wrong.charged)}" if first.amount is not None else ""
     query: AggregateQuery | EventQuery = (
         differences.query(wrong.rows)
         if len(customers) == 1

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from usage_explore.decimals import plain, total
-from usage_explore.formatting import counted, data_value, listed, percent, span_in
+from usage_explore.formatting import counted, data_value, in_sentence, listed, percent, span_in
 from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.validation.check import SEVERITIES, Examination, Finding, Severity, limited
 from usage_explore.validation.periods import part
@@ -265,9 +265,9 @@ class Differences:
                 customer=row.key[0],
                 total=self._total(row),
                 period=span,
-                invoiced=plain(row.invoiced or Decimal(0)),
-                recomputed=plain(row.recomputed or Decimal(0)),
-                difference=plain(row.difference.copy_abs()),
+                invoiced=in_sentence(row.invoiced or Decimal(0)),
+                recomputed=in_sentence(row.recomputed or Decimal(0)),
+                difference=in_sentence(row.difference.copy_abs()),
                 events=counted(row.events, "event"),
             )
         return f"{sentence}{self._explanation(rows)}{self._rounding(row)}."
@@ -299,8 +299,8 @@ class Differences:
         if bound is None or row.explained_by or row.status not in ("over-billed", "under-billed"):
             return ""
         return (
-            f"; no total of lines differs from its usage by {plain(bound)}, one unit of the invoices' last decimal per"
-            f" line, or more: if their quantities are rounded, use --tolerance {plain(bound)}, in Python"
+            f"; no total of lines differs from its usage by {in_sentence(bound)}, one unit of the invoices' last"
+            f" decimal per line, or more: if their quantities are rounded, use --tolerance {plain(bound)}, in Python"
             f" usage_explore.validation.read_invoices(…, tolerance={plain(bound)})"
         )
 
@@ -358,7 +358,7 @@ def amounts_by_currency(rows: Iterable[Row]) -> tuple[tuple[str, Decimal], ...]:
 def _worth(groups: Iterable[list[Row]]) -> str:
     """The events of differences, and their amounts by currency: `840 events, 12.5 EUR`."""
     rows = [row for group in groups for row in group]
-    amounts = [f"{plain(amount)} {data_value(currency)}" for currency, amount in amounts_by_currency(rows)]
+    amounts = [f"{in_sentence(amount)} {data_value(currency)}" for currency, amount in amounts_by_currency(rows)]
     return ", ".join((counted(sum(row.events for row in rows), "event"), *amounts))
 
 
