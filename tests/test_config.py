@@ -175,3 +175,18 @@ def test_an_unreadable_address_is_refused_without_its_password(url: str) -> None
 )
 def test_an_address_that_libpq_reads_is_taken_as_it_is(url: str) -> None:
     assert settings(database_url=url).database_url == url
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("postgresql://u:secret@h/db?nosuch=1", "has a parameter after ? that libpq does not know"),
+        ("postgresql://u:secret@h:abc/db", "its port is not a number"),
+        ("postgresql://u:sec/ret@h/db", "percent-encode"),
+    ],
+)
+def test_the_hint_for_an_address_names_what_is_wrong_and_no_part_of_it(address: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.settings(database_url=address)
+    assert hint in str(caught.value)
+    assert not any(part in str(caught.value) for part in ("sec", "nosuch", "abc"))

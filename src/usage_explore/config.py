@@ -51,11 +51,29 @@ def _readable(url: str) -> str:
 
     libpq ends the password of `postgresql://user:pass/word@host/database` at the slash: its host is `user`.
     """
+    address, _, query = url.removeprefix("postgresql://").partition("?")
+    authority, _, path = address.partition("/")
+    is_split = authority.count("@") < 2 and "@" not in path + query
     try:
         port = str(conninfo_to_dict(url).get("port") or "")
-    except psycopg.ProgrammingError:
+    except psycopg.ProgrammingError as error:
+        if is_split and "query parameter" in str(error):
+            raise ConfigurationError(
+                "database_url: has a parameter after ? that libpq does not know; see"
+                " https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"
+                " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+            ) from None
         port = "none"
-    authority, _, path = url.removeprefix("postgresql://").partition("?")[0].partition("/")
+    if (
+        is_split
+        and "@" in authority
+        and port != "none"
+        and not all(digits.isdecimal() for digits in port.split(",") if digits)
+    ):
+        raise ConfigurationError(
+            "database_url: its port is not a number; write host:5432, or percent-encode / in the password as %2F"
+            " (--database-url or USAGE_EXPLORE_DATABASE_URL)"
+        )
     if authority.count("@") > 1 or "@" in path or not all(digits.isdecimal() for digits in port.split(",") if digits):
         raise ConfigurationError(
             "database_url: is not a readable address; write postgresql://user:password@host:5432/database and"
