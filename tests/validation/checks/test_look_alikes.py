@@ -277,7 +277,7 @@ def daily(customers: int, quantities: int, seed: int, sources: int = 1) -> list[
             customer_id=UUID(int=customer + 1),
             quantity=Decimal(draw.randrange(quantities)),
         )
-        for day in range(30)
+        for day in range(-30, 30)
         for customer in range(customers)
         for _ in range(sources)
     ]
@@ -289,7 +289,7 @@ def test_a_day_of_many_customers_sent_again_is_found_together(
 ) -> None:
     """One event a day says little of one customer, but chance does not repeat all of them."""
     rows = daily(customers, 500, 11)
-    first = 11 * customers
+    first = (30 + 11) * customers
     copied = rows[first : first + days * customers]
     again = [
         event(row.timestamp, customer_id=row.customer_id, quantity=row.quantity, ingested_at=row.ingested_at + 2 * HOUR)

@@ -58,6 +58,9 @@ CHANCE_DEVIATIONS = 6
 HISTORY, MIN_HISTORY_EVENTS = timedelta(weeks=4), 20
 """Time before the period, and events of a customer's metric in it, at least, that say how many are usually equal."""
 
+MIN_ONE_CONTENT_SHARE = 0.9
+"""Share of pairs of events of neighbouring times that are of one content, from which content says nothing."""
+
 DAY = timedelta(days=1)
 
 Verdict = Literal["copies", "undecided"]
@@ -357,7 +360,8 @@ def with_history(
 
     def is_usual(customer: UUID, metric: str, start: datetime) -> bool:
         history, counts = usual.get((customer, metric)), series[customer, metric][start]
-        if history is None or history.events < MIN_HISTORY_EVENTS or counts.contents > 1:
+        differs = _sum(series[customer, metric].values()).partner_share < MIN_ONE_CONTENT_SHARE
+        if history is None or history.events < MIN_HISTORY_EVENTS or counts.contents > 1 or differs:
             return False
         return not _exceeds(counts.superfluous, counts.events * history.superfluous / history.events)
 
