@@ -62,7 +62,7 @@ _MAX_REJECTED_ROWS = 10_000
 _MAX_LISTED_ORGANIZATIONS = 10
 """Organizations that an error names."""
 
-_ANALYZE_FROM_ROWS = 10_000
+_ANALYZE_FROM_ROWS = 1_000
 """Loaded rows from which the table's planner statistics are updated at once."""
 
 
