@@ -57,6 +57,34 @@ def test_a_number_that_may_mean_two_things_is_refused(text, decimal, reason):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "customer_id;metric_key;quantity;timestamp\na;m;1.200;2026-01-01T00:00:00Z\nb;m;12;2026-01-02T00:00:00Z\n",
+        "customer_id\tmetric_key\tquantity\ttimestamp\tprice\na\tm\t1.200\t2026-01-01T00:00:00Z\t0,0042\n",
+    ],
+)
+@pytest.mark.parametrize(("mark", "quantity"), [(",", 1200), (".", Decimal("1.2"))])
+def test_a_point_that_may_separate_thousands_is_refused_without_a_decimal_mark(load_again, text, mark, quantity):
+    with pytest.raises(LoadError, match=r"quantity: '1.200' \(line 2\) may be 1200 or 1.200, as .* --decimal ,"):
+        load_again.csv(text)
+    assert load_again.count() == 0
+    load_again.csv(text, decimal=mark)
+    assert load_again.rows("quantity")[0] == (quantity,)
+
+
+@pytest.mark.parametrize("other", ["0.125", "1.25", "1000.125"])
+def test_a_number_that_only_a_decimal_point_explains_decides_for_its_column(load_again, other):
+    rows = f"a;m;1.200;2026-01-01T00:00:00Z\nb;m;{other};2026-01-02T00:00:00Z\n"
+    load_again.csv("customer_id;metric_key;quantity;timestamp\n" + rows)
+    assert load_again.rows("quantity") == [(Decimal("1.2"),), (Decimal(other),)]
+
+
+def test_a_point_in_a_file_with_commas_is_a_decimal_mark(load_again):
+    load_again.csv(EVENT.strip() + ',note\na,m,1.200,2026-01-01T00:00:00Z,"1,5 or 2"\n')
+    assert load_again.rows("quantity") == [(Decimal("1.2"),)]
+
+
+@pytest.mark.parametrize(
     ("text", "zone", "instant", "counted"),
     [
         ("2026-07-01 10:00", "Europe/Berlin", "2026-07-01T08:00:00+00:00", ["local_times"]),

@@ -63,14 +63,8 @@ def number_reader(decimal: str | None) -> Callable[[object], str]:
     decimal mark is given; without it 1,234 may be 1234 or 1.234 and is refused. Raises `InvalidValue`.
     """
 
-    def bare(text: str) -> str:
-        text = text.strip()
-        if match := _IN_PARENTHESES.fullmatch(text):
-            text = "-" + match[1].strip()
-        return _CURRENCY_SIGN.sub(r"\1\2", text)
-
     def with_mark(raw: str, mark: str) -> str:
-        text = bare(raw)
+        text = bare_number(raw)
         if match := _SEPARATED[mark].fullmatch(text):
             text = text.replace(match[1], "")
         if mark == ".":
@@ -86,7 +80,7 @@ def number_reader(decimal: str | None) -> Callable[[object], str]:
             try:
                 return number_text(raw)
             except InvalidValue:
-                if decimal is None and _is_ambiguous(text := bare(raw)):
+                if decimal is None and _is_ambiguous(text := bare_number(raw)):
                     raise InvalidValue(
                         f"{quoted(raw)} has a comma or thousands separators; name the decimal mark: --decimal . or"
                         " --decimal ,"
@@ -102,6 +96,14 @@ def number_reader(decimal: str | None) -> Callable[[object], str]:
             return number_text(raw)  # raises, with the text of the file
 
     return number
+
+
+def bare_number(text: str) -> str:
+    """The text without currency sign and parentheses, which make it negative: "($1.50)" is "-1.50"."""
+    text = text.strip()
+    if match := _IN_PARENTHESES.fullmatch(text):
+        text = "-" + match[1].strip()
+    return _CURRENCY_SIGN.sub(r"\1\2", text)
 
 
 def _is_ambiguous(text: str) -> bool:

@@ -18,11 +18,7 @@ from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS, names_table
-from usage_explore.errors import (
-    ConfigurationError,
-    DatabaseError,
-    LoadError,
-)
+from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
 from usage_explore.files.sources import Record, Source, paths
 from usage_explore.files.text_sources import CsvSource
@@ -30,6 +26,7 @@ from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
 from usage_explore.load.column_check import check_columns
+from usage_explore.load.decimal_marks import check_points
 from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
@@ -141,6 +138,7 @@ class Prepared:
     preset: Preset | None
     mapping: ColumnMapping
     options: LoadOptions
+    delimiter: str | None = None
 
     @property
     def path(self) -> Path:
@@ -148,12 +146,14 @@ class Prepared:
         return self.file if isinstance(self.file, Path) else self.file.path
 
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
-        """A new mapper for the file, which knows the order of days and months in it. Raises `LoadError`."""
+        """A new mapper for the file, with the order of days and months. Raises `LoadError`, for open points too."""
         mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
         check_columns(mapper, self.path)
         for given in mapper.fields:
             if (times := mapper.times.get(given.column)) and times.day_first is None:
                 decide_order(self.path, given.column, times, self.values(given))
+        if self.mapping.decimal is None:
+            check_points(self.path, mapper, self.delimiter, self.records())
         return mapper
 
     def values(self, given: Field) -> Iterator[tuple[int, object]]:
@@ -175,7 +175,7 @@ class Prepared:
 def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
     with options.open(file) as source:
-        names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
+        names, sampled, delimiter = source.sample_names(_SAMPLED_ROWS), source.names is None, source.delimiter
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
     if mapping.explode and not sampled and mapping.explode not in names:
@@ -189,7 +189,9 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
                 f" {preset.name if preset else 'none'})"
             )
         names, sampled = paths(_exploded(first, mapping.explode)), True
-    return Prepared(file=file, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options)
+    return Prepared(
+        file=file, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options, delimiter=delimiter
+    )
 
 
 def _exploded(records: Iterable[Mapping[str, Any]], path: str) -> Iterator[Mapping[str, Any]]:
