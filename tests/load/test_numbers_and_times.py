@@ -136,6 +136,26 @@ def test_a_time_that_is_none_or_may_be_several_is_refused(text, format, reason):
         TimeReader(None, format).read(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("2026040310", "--time-format %Y%m%d%H$"),
+        ("202604031011", "--time-format %Y%m%d%H%M$"),
+        ("261003101112", "--time-format %y%m%d%H%M%S$"),
+        ("20260403101112", "--time-format %Y%m%d%H%M%S$"),
+        ("20260403101112123", "--time-format %Y%m%d%H%M%S%f$"),
+        (202604031011, "--time-format %Y%m%d%H%M$"),
+        ("638950000000000000", "not an epoch time between 2000 and"),
+        ("134200000000000000", "not an epoch time between 2000 and"),
+        ("3000000000", "not an epoch time between 2000 and"),
+        ("900000000", "not an epoch time between 2000 and"),
+    ],
+)
+def test_a_number_that_is_no_epoch_time_is_refused(text, hint):
+    with pytest.raises(InvalidValue, match=hint):
+        TimeReader(ZoneInfo("UTC"), None).read(text)
+
+
 def test_a_form_decides(load):
     load.csv(EVENT + "a,m,1,03/04/2026 10h\n", time_format="%d/%m/%Y %Hh", timezone="UTC")
     assert load.rows("timestamp")[0][0].isoformat() == "2026-04-03T10:00:00+00:00"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -23,6 +24,18 @@ _EPOCH_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
 
 _FIRST_EPOCH = 10**8
 """Smaller numbers are no epoch time: 20261001 is a date."""
+
+_FIRST_EPOCH_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_MAX_EPOCH_DAYS_AHEAD = 5 * 366
+"""Days from now up to which a number is read as an epoch time; others are local times, FILETIME or .NET ticks."""
+
+_COMPACT_FORMS = {
+    10: ("%Y%m%d%H",),
+    12: ("%Y%m%d%H%M", "%y%m%d%H%M%S"),
+    14: ("%Y%m%d%H%M%S",),
+    17: ("%Y%m%d%H%M%S",),
+}
+"""Digits -> forms of times without separators, of which the first 14 digits are read."""
 
 _ISO = re.compile(
     r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[Tt ](\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
@@ -299,14 +312,32 @@ def _hour(hour: str | None, half: str | None) -> str | None:
 
 
 def _epoch(number: Decimal, raw: object, counters: list[str]) -> datetime:
+    text = str(raw).strip()
+    if form := _compact_form(text):
+        raise InvalidValue(f"{quoted(raw)} looks like a date and a time; give its form: --time-format {form}")
     if not _FIRST_EPOCH <= number < _EPOCH_UNITS[-1][0]:
         raise InvalidValue(f"{quoted(raw)} is not a time; an epoch time has the seconds or milliseconds since 1970")
     units = next(units for above, units in _EPOCH_UNITS if number < above)
     with decimal_context():
         microseconds = number * 10**6 / units
+    last = datetime.now(UTC) + timedelta(days=_MAX_EPOCH_DAYS_AHEAD)
+    if not _FIRST_EPOCH_DAY <= (instant := EARLIEST + timedelta(microseconds=int(microseconds))) <= last:
+        raise InvalidValue(
+            f"{quoted(raw)} is not an epoch time between 2000 and {last.year}; give its form with --time-format, such"
+            " as --time-format %Y%m%d%H%M, or write it like 2026-01-31T08:00:00Z"
+        )
     if microseconds != int(microseconds):
         counters.append("truncated")
-    return EARLIEST + timedelta(microseconds=int(microseconds))
+    return instant
+
+
+def _compact_form(text: str) -> str | None:
+    """The form of a time from 1990 to 2099 without separators, such as 202604031011; None where it is none."""
+    for form in _COMPACT_FORMS.get(len(text), ()):
+        with suppress(ValueError):
+            if 1990 <= datetime.strptime(text[:14], form).year < 2100:  # noqa: DTZ007 - only its year counts
+                return form if len(text) <= 14 else f"{form}%f"
+    return None
 
 
 def _in_range(instant: datetime, raw: object) -> str:
