@@ -191,6 +191,11 @@ def test_what_was_decided_for_times_is_said(load):
     assert load.csv(text, timezone="Europe/Berlin").already_there == 3
 
 
+def test_a_column_with_the_time_of_day_of_dates_is_named(load):
+    report = load.csv(EVENT.strip() + ",Hour\na,m,1,2026-10-01,7\n", timezone="UTC")
+    assert "the column 'Hour' may have the time of day of timestamp; it is not read as a time" in str(report)
+
+
 def test_words_for_no_value_are_none(load):
     text = (
         EVENT.strip() + ",external_cost_amount\na,m,1,2026-01-01T00:00:00Z,Included\nb,m,1,2026-01-01T00:00:00Z, - \n"

@@ -180,6 +180,10 @@ def _rows(number: int, verb: str) -> str:
     return f"1 row {verb}s" if number == 1 else f"{number:,} rows {verb}"
 
 
+_CLOCK_COLUMNS = ("time", "hour", "uhrzeit", "stunde", "time of day")
+"""Names, in lower case, of columns that may have the time of day of a date in another column."""
+
+
 def notes(mapper: RowMapper) -> Iterator[str]:
     """The sentences, after the rows were read."""
     counts, mapping = mapper.counts, mapper.mapping
@@ -188,6 +192,9 @@ def notes(mapper: RowMapper) -> Iterator[str]:
             yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
         if number := times.counts["dates"]:
             yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
+            free = [name for name in mapper.names if name not in mapper.taken()]
+            if clock := next((name for name in free if name.strip().lower() in _CLOCK_COLUMNS), None):
+                yield f"the column {clock!r} may have the time of day of {column}; it is not read as a time"
         if number := times.counts["local_times"]:
             yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
         if number := times.counts["ambiguous"]:
