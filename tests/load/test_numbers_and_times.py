@@ -45,6 +45,7 @@ def test_a_number_is_read_as_it_is_meant(text, decimal, number):
         ("$1,234.50", None, "name the decimal mark"),
         ("7,25", ".", "has a comma"),
         ("1.5", ",", "has a point where the decimal mark is a comma"),
+        ("1,2,3", ",", "is not a number with a decimal comma"),
         ("12,34,567.8", ".", "has a comma"),
         ("-", None, "is not a decimal number"),
         ("", None, "is not a decimal number"),
@@ -124,6 +125,8 @@ def test_a_time_is_read_in_its_zone(text, zone, instant, counted):
     [
         ("2026-07-01 10:00", None, "has no offset; name its zone with --timezone"),
         ("03/04/2026 10:00", None, "may have the day or the month first"),
+        ("13/04/2026", None, "has the day first; .* '%d/%m/%Y'$"),
+        ("4/13/2026 8:05 AM", None, "has the month first; .* '%m/%d/%Y %I:%M %p'$"),
         ("13:00 PM", None, "is not a time"),
         ("Jul 1, 2026 13:00 PM", None, "the hour must be 1 to 12 before AM or PM"),
         ("2026-07-01T10:00:00+24:00", None, "is not a time"),

@@ -106,6 +106,8 @@ def number_reader(decimal: str | None) -> Callable[[object], str]:
         try:
             return number_text(text)
         except InvalidValue:
+            if decimal == "," and "," in raw:
+                raise InvalidValue(f"{quoted(raw)} is not a number with a decimal comma (--decimal ,)") from None
             return number_text(raw)  # raises, with the text of the file
 
     return number
@@ -228,9 +230,14 @@ class TimeReader:
         if separator == ".":
             return True
         if self.day_first is None:
+            order = self.shows_order(raw)
+            says = "may have the day or the month" if order is None else f"has the {'day' if order else 'month'}"
+            form = f"%m{separator}%d{separator}%Y" if order is False else f"%d{separator}%m{separator}%Y"
+            if ":" in raw:
+                is_half = raw.rstrip(" .").lower().endswith("m")
+                form += (" %I:%M" if is_half else " %H:%M") + ":%S" * (raw.count(":") > 1) + " %p" * is_half
             raise InvalidValue(
-                f"{quoted(raw)} may have the day or the month first; give the form with --time-format, such as"
-                f" --time-format '%d{separator}%m{separator}%Y' for the day"
+                f"{quoted(raw)} {says} first; give the form with --time-format, such as --time-format '{form}'"
             )
         return self.day_first
 
