@@ -113,6 +113,70 @@ def test_an_open_order_of_day_and_month_is_a_problem(tmp_path):
     assert found.events == 0
 
 
+def shown_by_command(path):
+    result = CliRunner().invoke(main, ["load", "--check", "--", str(path)])
+    return result.exit_code, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("rows", "says", "is_offered"),
+    [
+        (f"c,m,x,{TIME}\nc,m,1,{TIME}\n", "1 of 2 rows is rejected", True),
+        (f"c,m,x,{TIME}\n", "1 row of 1 rejected, none becomes an event", False),
+    ],
+)
+def test_a_command_that_fails_is_not_recommended(tmp_path, rows, says, is_offered):
+    path = tmp_path / "file.csv"
+    path.write_text("customer_id,metric_key,quantity,timestamp\n" + rows)
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert says in shown
+    assert (f"Or leave 1 rejected row out:\n  usage-explore load {path} --skip-bad" in shown) is is_offered
+
+
+def test_missing_columns_are_an_exit_code(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text("red,blue\ngreen,blue\n")
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert "put the file's columns in place of COLUMN" in shown
+
+
+@pytest.mark.parametrize(
+    ("times", "formats"),
+    [
+        (("03/04/2026", "5/6/2026"), ("%d/%m/%Y", "%m/%d/%Y")),
+        (("9/1/2026 12:00 AM",), ("%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p")),
+        (("03-04-2026 20:15:01",), ("%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S")),
+        (("03/13/2026", "13/03/2026"), ()),
+    ],
+)
+def test_both_orders_of_day_and_month_are_offered(tmp_path, times, formats):
+    path = tmp_path / "file.csv"
+    path.write_text(
+        "customer_id,metric_key,quantity,timestamp\n" + "".join(f"c,m{n},1,{time}\n" for n, time in enumerate(times))
+    )
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert [
+        f"usage-explore load {path} --timezone UTC --time-format {shlex.quote(form)}\n" in shown for form in formats
+    ] == [True for _ in formats]
+    assert shown.count("\n  usage-explore load") == max(len(formats), 1)
+    for form in formats:
+        assert check_file(path, LoadOptions(time_format=form, timezone="UTC")).is_loadable
+
+
+def test_a_file_named_like_an_option_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("--check").write_text(f"customer_id,metric_key,quantity,timestamp\nc,m,1,{TIME}\n")
+    code, shown = shown_by_command("--check")
+    assert code == 0
+    assert "usage-explore load ./--check\n" in shown
+
+
 def test_the_last_line_of_a_key_counts_as_it_is_loaded(tmp_path):
     preset = tmp_path / "mine.toml"
     preset.write_text(

@@ -144,6 +144,40 @@ def _is_local(raw: object) -> bool:
     return not _reads(strict.read, raw)
 
 
+_NUMERIC_DATE = re.compile(
+    r"\d{1,2}(?P<separator>[/-])\d{1,2}(?P=separator)\d{4}"
+    r"(?:(?P<gap>,?[Tt ] *)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?"
+    r"(?:(?P<mark>[.,])\d+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *Z)?",
+    re.ASCII,
+)
+
+
+def time_formats(texts: Sequence[str]) -> dict[str, str]:
+    """The forms of times like 03/04/2026 8:00 PM, by what they mean: {"the day is first": "%d/%m/%Y %I:%M %p", …}.
+
+    Only forms that read all the texts; none where the texts have no such form, or several.
+    """
+    match = _NUMERIC_DATE.fullmatch(texts[0].strip()) if texts else None
+    if match is None:
+        return {}
+    clock = ""
+    if match["clock"]:
+        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
+        clock += f"{match['mark']}%f" if match["mark"] else ""
+        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
+    zone = match["zone"].replace("Z", "%z") if match["zone"] else ""
+    formats = {
+        f"the {first} is first": match["separator"].join(form) + clock + zone
+        for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
+    }
+    utc = ZoneInfo("UTC")
+    return {
+        meaning: form
+        for meaning, form in formats.items()
+        if all(_reads(TimeReader(utc, form).read, text) for text in {*texts})
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """Options with proposed ones, and for each proposed column or option the reason."""
@@ -314,7 +348,8 @@ class _Finder:
             if (commas > 0) != (points > 0):
                 self.options = replace(self.options, decimal="," if commas else ".")
                 self.reasons["decimal"] = f"numbers have a decimal {'comma' if commas else 'point'}"
-        unread = [word.strip() for one in numbers for word in one.other_words if not re.search(r"\d", word)]
+        optional = [one for one in numbers if one.name != sources.get("quantity", "quantity")]
+        unread = [word.strip() for one in optional for word in one.other_words if not re.search(r"\d", word)]
         null = [word for word in unread if word not in mapping.null]
         if null := [word for word in dict.fromkeys(null) if word not in options.null]:
             self.options = replace(self.options, null=(*options.null, *null))
