@@ -57,7 +57,7 @@ def test_what_a_file_would_become(tmp_path):
         (
             f"tenant,at,prompt_tokens,output_tokens,total_tokens,cost_usd\na,{TIME},1,2,3,0.5\n",
             "--map timestamp=at --map customer_id=tenant --map external_cost_amount=cost_usd"
-            " --measure prompt_tokens --measure output_tokens",
+            " --set external_cost_currency=USD --measure prompt_tokens --measure output_tokens",
         ),
         (
             'customer,metric,quantity,when\nMüller,seats,"1.234,50",01.10.2026 08:00\n',
@@ -79,6 +79,70 @@ def test_proposals_rest_on_meaning_and_content(tmp_path, text, command):
     assert found.is_proposed
     assert found.rejected == 0
     assert not found.missing
+
+
+def proposed(folder, text, name="file.csv"):
+    found = check(folder, text, name)
+    return found, {*shlex.split(found.command.partition(name)[2])}
+
+
+def test_a_cost_is_a_charge_and_no_count_of_billed_seconds(tmp_path):
+    rows = "".join(
+        f"x{n},+49{n},{start},{start + 3000},{start + 9000},{n}59,{n}.07375,16\n"
+        for n, start in enumerate(range(1791813424032, 1791813454032, 10000))
+    )
+    found, words = proposed(tmp_path, "call_id,a_number,start_ts,answer_ts,end_ts,billed_sec,charge_eur,cause\n" + rows)
+    assert {"external_cost_amount=charge_eur", "external_cost_currency=EUR", "timestamp=start_ts"} <= words
+    assert [total.name for total in found.totals] == ["billed_sec"]
+
+
+def test_an_amount_beside_a_currency_is_a_cost(tmp_path):
+    text = f'Account,Date,API Calls,Seats,Amount,Currency\na,{TIME},5,2,"$1,234.00",USD\n'
+    found, words = proposed(tmp_path, text)
+    assert {"external_cost_amount=Amount", "external_cost_currency=Currency"} <= words
+    assert [(cost.name, cost.amount) for cost in found.costs] == [("USD", Decimal(1234))]
+    assert [total.name for total in found.totals] == ["API Calls", "Seats"]
+
+
+def test_a_price_has_its_unit_or_total_beside_it(tmp_path):
+    _, words = proposed(tmp_path, f"AccountSid,Category,StartDate,Usage,Price,PriceUnit\na,sms,{TIME},3,8.16,usd\n")
+    assert {"external_cost_amount=Price", "external_cost_currency=PriceUnit"} <= words
+    event = {
+        "tenant": {"id": "t-0", "name": "T"}, "sku": "s", "amount": {"value": "8.5"}, "at": TIME,
+        "price": {"total": 0.1, "currency": "EUR"},
+    }  # fmt: skip
+    _, words = proposed(tmp_path, json.dumps(event), "file.jsonl")
+    assert {
+        "customer_id=tenant.id", "external_cost_amount=price.total", "external_cost_currency=price.currency",
+        "quantity=amount.value",
+    } <= words  # fmt: skip
+    _, words = proposed(tmp_path, f"Customer,SKU,Date,Qty,Price,Currency\na,s,{TIME},3,8.16,USD\n")
+    assert "external_cost_amount=Price" not in words
+
+
+def test_the_id_of_a_customer_comes_before_its_name(tmp_path):
+    _, words = proposed(tmp_path, f"Customer Name,Customer ID,Date,Seats\nFoo,1000,{TIME},5\n")
+    assert "customer_id=Customer ID" in words
+
+
+def test_german_names_of_columns(tmp_path):
+    text = "Kunde;Leistung;Menge;Stückpreis;Betrag (EUR);Datum\n"
+    text += "a;Anrufe;5;0,20;1,00;01.10.2026\nb;SMS;2;0,10;0,20;02.10.2026\n"
+    found, words = proposed(tmp_path, text)
+    assert {
+        "customer_id=Kunde", "metric_key=Leistung", "quantity=Menge", "external_cost_amount=Betrag (EUR)",
+        "external_cost_currency=EUR", "timestamp=Datum",
+    } <= words  # fmt: skip
+    assert found.is_loadable
+
+
+def test_a_sum_of_other_columns_is_no_measure(tmp_path):
+    text = f"account,at,used_a,used_b,used\nx,{TIME},0.1,0.2,0.3\nx,{TIME},0.4,0.25,0.65\n"
+    found, _ = proposed(tmp_path, text)
+    assert [total.name for total in found.totals] == ["used_a", "used_b"]
+    assert "used is the sum of used_a and used_b, so it is no measure" in str(found)
+    other, _ = proposed(tmp_path, text.replace("0.65", "0.66"))
+    assert [total.name for total in other.totals] == ["used_a", "used_b", "used"]
 
 
 def test_a_similar_spelling_is_no_proposal(tmp_path):

@@ -167,7 +167,8 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
                 for meaning, format_ in formats.items()
             ),
         )
-    return _Count(file, mapper).result(checked, show)
+    counted_ = _Count(file, mapper).result(checked, show)
+    return replace(counted_, notes=(*proposal.notes, *counted_.notes))
 
 
 def command(path: Path, options: LoadOptions) -> str:
