@@ -145,6 +145,23 @@ def test_a_sum_of_other_columns_is_no_measure(tmp_path):
     assert [total.name for total in other.totals] == ["used_a", "used_b", "used"]
 
 
+def test_amounts_in_a_list_are_not_counted_as_one(tmp_path):
+    event = {"type": "usage", "at": TIME, "attributes": {"measurements": [{"usage_type": "hosts", "value": 3}]}}
+    found, words = proposed(tmp_path, json.dumps(event), "file.jsonl")
+    assert "quantity" in found.missing
+    assert "quantity=1" not in words
+    assert 'explode = "attributes.measurements"' in str(found)
+
+
+def test_events_with_a_sparse_property_count_as_one(tmp_path):
+    rows = [{"event": "view", "timestamp": TIME, "team_id": 7, "distinct_id": f"u{n}", "tokens": None} for n in "abc"]
+    text = "\n".join(map(json.dumps, [*rows, {**rows[0], "tokens": 5}]))
+    found, words = proposed(tmp_path, text, "file.jsonl")
+    assert {"quantity=1", "customer_id=distinct_id"} <= words
+    assert "tokens: 1 of 4" in str(found)
+    assert found.is_loadable
+
+
 def test_a_similar_spelling_is_no_proposal(tmp_path):
     found = check(tmp_path, "timestomp,quantily\nred,blue\ngreen,blue\n")
     assert found.missing == ("metric_key", "timestamp") or "timestamp" in found.missing

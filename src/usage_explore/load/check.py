@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
@@ -152,6 +153,7 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
         reasons=proposal.reasons,
         command=" ".join([command(shown, file.options), *placeholders]),
         missing=missing,
+        notes=proposal.notes,
     )
     if missing:
         return checked
@@ -200,7 +202,14 @@ def _times(file: Prepared, mapper: RowMapper) -> list[str]:
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
     records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
     columns = profiles(file.names, records, file.mapping.null_text)
-    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns)
+    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns, _lists(file, records))
+
+
+def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:
+    """The paths to lists of objects, such as attributes.measurements."""
+    parents = dict.fromkeys(name.rpartition(".")[0] for name in file.names if "." in name)
+    values = ((parent, member(record, parent)) for record in records[:1] for parent in parents)
+    return [path for path, value in values if isinstance(value, list) and value and isinstance(value[0], Mapping)]
 
 
 def _mapped(
@@ -361,6 +370,7 @@ def _lines(checked: FileCheck) -> Iterator[str]:
     if checked.missing:
         yield f"missing: {listed(checked.missing)}, which no column clearly is"
         yield f"the file has {listed_columns(checked.names)}"
+        yield from checked.notes
     elif checked.problem:
         yield checked.problem
     else:

@@ -236,10 +236,13 @@ class Proposal:
 
 def propose(
     options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], taken: Iterable[str],
-    columns: Mapping[str, Profile],
+    columns: Mapping[str, Profile], lists: Sequence[str] = (),
 ) -> Proposal:  # fmt: skip
-    """The options, with more for the `missing` columns, and for values that need a zone, mark or word."""
-    found = _Finder(options, mapping, missing, columns, frozenset(taken))
+    """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
+
+    `lists` are the paths to lists of objects in JSON.
+    """
+    found = _Finder(options, mapping, missing, columns, frozenset(taken), lists)
     found.columns_of_events()
     found.values()
     return Proposal(options=found.options, reasons=found.reasons, notes=tuple(found.notes))
@@ -253,7 +256,9 @@ class _Finder:
         missing: Sequence[str],
         columns: Mapping[str, Profile],
         taken: frozenset[str],
+        lists: Sequence[str],
     ) -> None:
+        self._lists = lists
         self.options = options
         self.reasons: dict[str, str] = {}
         self.notes: list[str] = []
@@ -391,6 +396,14 @@ class _Finder:
         numbers = [name for name in numbers if name not in sums]
         named = [name for name in numbers if {*words(name)} & _QUANTITY]
         quantity = synonym("quantity", numbers) or (named[0] if len(named) == 1 else None)
+        rows = max((one.values for one in self._columns.values()), default=0)
+        sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
+        if not numbers and self._lists:
+            self.notes.append(
+                f"the amounts lie in the list {self._lists[0]!r}: name it in a preset, ./mine.toml, with the line"
+                f' explode = "{self._lists[0]}", and load with --preset ./mine.toml; each item becomes a row'
+            )
+            return
         if "metric_key" not in self._missing:
             quantity = quantity or (numbers[0] if numbers else None)
             if quantity is None:
@@ -400,7 +413,12 @@ class _Finder:
             return
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
         metric = synonym("metric_key", metrics) or self._by_words(_METRIC, metrics)
-        if metric is not None and (len(numbers) == 1 or quantity is not None):
+        if metric is not None and numbers and len(sparse) == len(numbers) and self._free[metric].values == rows:
+            filled = self._columns[numbers[0]].values
+            reason = f"each row counts as 1: no column of amounts is in all rows ({numbers[0]}: {filled} of {rows})"
+            self._set("quantity", "1", reason)
+            self._metric(metric)
+        elif metric is not None and (len(numbers) == 1 or quantity is not None):
             self._map("quantity", quantity or numbers[0], "its values are numbers")
             self._metric(metric)
         elif numbers:
