@@ -162,6 +162,11 @@ def test_events_with_a_sparse_property_count_as_one(tmp_path):
     assert found.is_loadable
 
 
+def test_metrics_that_are_totals_are_noted(tmp_path):
+    found, _ = proposed(tmp_path, f"account,Category,at,Usage\na,sms,{TIME},3\na,totalprice,{TIME},8\n")
+    assert "rows of Category totalprice may be totals" in str(found)
+
+
 def test_a_similar_spelling_is_no_proposal(tmp_path):
     found = check(tmp_path, "timestomp,quantily\nred,blue\ngreen,blue\n")
     assert found.missing == ("metric_key", "timestamp") or "timestamp" in found.missing

@@ -277,6 +277,12 @@ class _Finder:
         if "quantity" in self._missing or "metric_key" in self._missing:
             self._cost()
             self._amounts()
+        metric = self._columns.get(self.options.mapping.get("metric_key", "metric_key"))
+        totals = [text for text in metric.texts if re.match("(?i)total", text)] if metric else []
+        if metric and totals and len(totals) < len(metric.texts):
+            self.notes.append(
+                f"rows of {metric.name} {listed(totals)} may be totals of others, whose amounts then count twice"
+            )
         if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
             self._set("customer_id", "local", "the file names no customer")
 
