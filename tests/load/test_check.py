@@ -57,7 +57,7 @@ def test_what_a_file_would_become(tmp_path):
         (
             f"tenant,at,prompt_tokens,output_tokens,total_tokens,cost_usd\na,{TIME},1,2,3,0.5\n",
             "--map timestamp=at --map customer_id=tenant --map external_cost_amount=cost_usd"
-            " --measure prompt_tokens --measure output_tokens",
+            " --set external_cost_currency=USD --measure prompt_tokens --measure output_tokens",
         ),
         (
             'customer,metric,quantity,when\nMüller,seats,"1.234,50",01.10.2026 08:00\n',
@@ -79,6 +79,92 @@ def test_proposals_rest_on_meaning_and_content(tmp_path, text, command):
     assert found.is_proposed
     assert found.rejected == 0
     assert not found.missing
+
+
+def proposed(folder, text, name="file.csv"):
+    found = check(folder, text, name)
+    return found, {*shlex.split(found.command.partition(name)[2])}
+
+
+def test_a_cost_is_a_charge_and_no_count_of_billed_seconds(tmp_path):
+    rows = "".join(
+        f"x{n},+49{n},{start},{start + 3000},{start + 9000},{n}59,{n}.07375,16\n"
+        for n, start in enumerate(range(1791813424032, 1791813454032, 10000))
+    )
+    found, words = proposed(tmp_path, "call_id,a_number,start_ts,answer_ts,end_ts,billed_sec,charge_eur,cause\n" + rows)
+    assert {"external_cost_amount=charge_eur", "external_cost_currency=EUR", "timestamp=start_ts"} <= words
+    assert [total.name for total in found.totals] == ["billed_sec"]
+
+
+def test_an_amount_beside_a_currency_is_a_cost(tmp_path):
+    text = f'Account,Date,API Calls,Seats,Amount,Currency\na,{TIME},5,2,"$1,234.00",USD\n'
+    found, words = proposed(tmp_path, text)
+    assert {"external_cost_amount=Amount", "external_cost_currency=Currency"} <= words
+    assert [(cost.name, cost.amount) for cost in found.costs] == [("USD", Decimal(1234))]
+    assert [total.name for total in found.totals] == ["API Calls", "Seats"]
+
+
+def test_a_price_has_its_unit_or_total_beside_it(tmp_path):
+    _, words = proposed(tmp_path, f"AccountSid,Category,StartDate,Usage,Price,PriceUnit\na,sms,{TIME},3,8.16,usd\n")
+    assert {"external_cost_amount=Price", "external_cost_currency=PriceUnit"} <= words
+    event = {
+        "tenant": {"id": "t-0", "name": "T"}, "sku": "s", "amount": {"value": "8.5"}, "at": TIME,
+        "price": {"total": 0.1, "currency": "EUR"},
+    }  # fmt: skip
+    _, words = proposed(tmp_path, json.dumps(event), "file.jsonl")
+    assert {
+        "customer_id=tenant.id", "external_cost_amount=price.total", "external_cost_currency=price.currency",
+        "quantity=amount.value",
+    } <= words  # fmt: skip
+    _, words = proposed(tmp_path, f"Customer,SKU,Date,Qty,Price,Currency\na,s,{TIME},3,8.16,USD\n")
+    assert "external_cost_amount=Price" not in words
+
+
+def test_the_id_of_a_customer_comes_before_its_name(tmp_path):
+    _, words = proposed(tmp_path, f"Customer Name,Customer ID,Date,Seats\nFoo,1000,{TIME},5\n")
+    assert "customer_id=Customer ID" in words
+
+
+def test_german_names_of_columns(tmp_path):
+    text = "Kunde;Leistung;Menge;Stückpreis;Betrag (EUR);Datum\n"
+    text += "a;Anrufe;5;0,20;1,00;01.10.2026\nb;SMS;2;0,10;0,20;02.10.2026\n"
+    found, words = proposed(tmp_path, text)
+    assert {
+        "customer_id=Kunde", "metric_key=Leistung", "quantity=Menge", "external_cost_amount=Betrag (EUR)",
+        "external_cost_currency=EUR", "timestamp=Datum",
+    } <= words  # fmt: skip
+    assert found.is_loadable
+
+
+def test_a_sum_of_other_columns_is_no_measure(tmp_path):
+    text = f"account,at,used_a,used_b,used\nx,{TIME},0.1,0.2,0.3\nx,{TIME},0.4,0.25,0.65\n"
+    found, _ = proposed(tmp_path, text)
+    assert [total.name for total in found.totals] == ["used_a", "used_b"]
+    assert "used is the sum of used_a and used_b, so it is no measure" in str(found)
+    other, _ = proposed(tmp_path, text.replace("0.65", "0.66"))
+    assert [total.name for total in other.totals] == ["used_a", "used_b", "used"]
+
+
+def test_amounts_in_a_list_are_not_counted_as_one(tmp_path):
+    event = {"type": "usage", "at": TIME, "attributes": {"measurements": [{"usage_type": "hosts", "value": 3}]}}
+    found, words = proposed(tmp_path, json.dumps(event), "file.jsonl")
+    assert "quantity" in found.missing
+    assert "quantity=1" not in words
+    assert 'explode = "attributes.measurements"' in str(found)
+
+
+def test_events_with_a_sparse_property_count_as_one(tmp_path):
+    rows = [{"event": "view", "timestamp": TIME, "team_id": 7, "distinct_id": f"u{n}", "tokens": None} for n in "abc"]
+    text = "\n".join(map(json.dumps, [*rows, {**rows[0], "tokens": 5}]))
+    found, words = proposed(tmp_path, text, "file.jsonl")
+    assert {"quantity=1", "customer_id=distinct_id"} <= words
+    assert "tokens: 1 of 4" in str(found)
+    assert found.is_loadable
+
+
+def test_metrics_that_are_totals_are_noted(tmp_path):
+    found, _ = proposed(tmp_path, f"account,Category,at,Usage\na,sms,{TIME},3\na,totalprice,{TIME},8\n")
+    assert "rows of Category totalprice may be totals" in str(found)
 
 
 def test_a_similar_spelling_is_no_proposal(tmp_path):
@@ -111,6 +197,70 @@ def test_an_open_order_of_day_and_month_is_a_problem(tmp_path):
     assert "is the day or the month first?" in found.problem
     assert "is the day or the month first?" in str(found)
     assert found.events == 0
+
+
+def shown_by_command(path):
+    result = CliRunner().invoke(main, ["load", "--check", "--", str(path)])
+    return result.exit_code, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("rows", "says", "is_offered"),
+    [
+        (f"c,m,x,{TIME}\nc,m,1,{TIME}\n", "1 of 2 rows is rejected", True),
+        (f"c,m,x,{TIME}\n", "1 row of 1 rejected, none becomes an event", False),
+    ],
+)
+def test_a_command_that_fails_is_not_recommended(tmp_path, rows, says, is_offered):
+    path = tmp_path / "file.csv"
+    path.write_text("customer_id,metric_key,quantity,timestamp\n" + rows)
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert says in shown
+    assert (f"Or leave 1 rejected row out:\n  usage-explore load {path} --skip-bad" in shown) is is_offered
+
+
+def test_missing_columns_are_an_exit_code(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_text("red,blue\ngreen,blue\n")
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert "put the file's columns in place of COLUMN" in shown
+
+
+@pytest.mark.parametrize(
+    ("times", "formats"),
+    [
+        (("03/04/2026", "5/6/2026"), ("%d/%m/%Y", "%m/%d/%Y")),
+        (("9/1/2026 12:00 AM",), ("%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p")),
+        (("03-04-2026 20:15:01",), ("%d-%m-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S")),
+        (("03/13/2026", "13/03/2026"), ()),
+    ],
+)
+def test_both_orders_of_day_and_month_are_offered(tmp_path, times, formats):
+    path = tmp_path / "file.csv"
+    path.write_text(
+        "customer_id,metric_key,quantity,timestamp\n" + "".join(f"c,m{n},1,{time}\n" for n, time in enumerate(times))
+    )
+    code, shown = shown_by_command(path)
+    assert code == 1
+    assert "Load it with" not in shown
+    assert [
+        f"usage-explore load {path} --timezone UTC --time-format {shlex.quote(form)}\n" in shown for form in formats
+    ] == [True for _ in formats]
+    assert shown.count("\n  usage-explore load") == max(len(formats), 1)
+    for form in formats:
+        assert check_file(path, LoadOptions(time_format=form, timezone="UTC")).is_loadable
+
+
+def test_a_file_named_like_an_option_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("--check").write_text(f"customer_id,metric_key,quantity,timestamp\nc,m,1,{TIME}\n")
+    code, shown = shown_by_command("--check")
+    assert code == 0
+    assert "usage-explore load ./--check\n" in shown
 
 
 def test_the_last_line_of_a_key_counts_as_it_is_loaded(tmp_path):

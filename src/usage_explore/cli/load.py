@@ -135,7 +135,7 @@ def _list_presets(ctx: click.Context, parameter: click.Parameter, value: bool) -
     "Loading",
     "--check",
     is_flag=True,
-    help="Change nothing; show the mapping, three rows as events, totals and faults. Needs no database.",
+    help="Change nothing; show mapping, rows as events, totals, faults (exit 1 for rejected rows). No database.",
 )
 @_option("Loading", "--skip-bad", is_flag=True, help="Load the other rows of a file with rejected ones.")
 @_option(
@@ -235,7 +235,12 @@ def _check(paths: list[Path], options: dict[str, Any]) -> None:
     from usage_explore.load import LoadOptions, check_file
 
     given = LoadOptions(**options)
+    is_loadable = True
     for number, path in enumerate(paths):
         if number:
             click.echo()
-        say(check_file(path, given))
+        checked = check_file(path, given)
+        say(checked)
+        is_loadable &= checked.is_loadable
+    if not is_loadable:
+        sys.exit(1)

@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
@@ -24,7 +25,8 @@ from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ID_COLUMNS, Preset
-from usage_explore.load.proposals import Proposal, profiles, propose
+from usage_explore.load.paths import member
+from usage_explore.load.proposals import Proposal, profiles, propose, time_formats
 from usage_explore.load.report import Fault, FaultCounter, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
@@ -67,7 +69,8 @@ class FileCheck:
 
     `format` says what the file is. `options` are those given and, where columns or values needed more, proposed ones;
     `is_proposed` says so, `reasons` why by column or option, and `command` is the command line with them. `missing` are
-    required columns that neither gives; `problem` is the error that keeps all rows from being read, "" for none.
+    required columns that neither gives; `problem` is the error that keeps all rows from being read, "" for none;
+    `alternatives` are then (condition, command line), such as ("the day is first", "… --time-format %d/%m/%Y").
     Without either, `examples` has the events of the first rows as (line, columns), and the numbers are those of the
     whole file: `read` rows, of which `rejected` cannot be loaded, for the reasons in `faults`; `events`, from `first`
     to `last`; `customers` counts different ones; `totals` are the quantities by metric, `costs` the costs by currency.
@@ -95,6 +98,12 @@ class FileCheck:
     costs: tuple[Total, ...] = ()
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+    alternatives: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether `command` loads the file: nothing is missing, no row is rejected."""
+        return not (self.missing or self.problem or self.rejected)
 
     @property
     def is_proposed(self) -> bool:
@@ -144,19 +153,30 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
         reasons=proposal.reasons,
         command=" ".join([command(shown, file.options), *placeholders]),
         missing=missing,
+        notes=proposal.notes,
     )
     if missing:
         return checked
     try:
         mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     except LoadError as error:
-        return replace(checked, problem=str(error))
-    return _Count(file, mapper).result(checked, show)
+        formats = time_formats(_times(file, mapper)) if file.mapping.time_format is None else {}
+        return replace(
+            checked,
+            problem=str(error),
+            alternatives=tuple(
+                (meaning, command(shown, replace(file.options, time_format=format_)))
+                for meaning, format_ in formats.items()
+            ),
+        )
+    counted_ = _Count(file, mapper).result(checked, show)
+    return replace(counted_, notes=(*proposal.notes, *counted_.notes))
 
 
 def command(path: Path, options: LoadOptions) -> str:
     """The command line that loads the file with the options."""
-    arguments: list[str] = ["usage-explore", "load", str(path)]
+    is_like_option = str(path).startswith("-") and path != STANDARD_INPUT
+    arguments: list[str] = ["usage-explore", "load", f"./{path}" if is_like_option else str(path)]
     arguments += [f"--map {shlex.quote(f'{column}={source}')}" for column, source in options.mapping.items()]
     arguments += [f"--set {shlex.quote(f'{column}={text}')}" for column, text in options.constants.items()]
     arguments += [f"--measure {shlex.quote(text)}" for text in options.measures]
@@ -172,10 +192,24 @@ def _mapper(file: Prepared) -> RowMapper:
     return RowMapper(file.mapping, file.names, LOCAL_ORGANIZATION, is_local=True, sampled=file.sampled)
 
 
+def _times(file: Prepared, mapper: RowMapper) -> list[str]:
+    """The texts of the first rows' timestamps."""
+    sources = mapper.sources.get("timestamp", ())[:1]
+    records = (record for _, record in islice(file.records(), _PROFILED_ROWS))
+    return [raw for record in records for source in sources if (raw := member(record, source)) and isinstance(raw, str)]
+
+
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
     records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
     columns = profiles(file.names, records, file.mapping.null_text)
-    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns)
+    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns, _lists(file, records))
+
+
+def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:
+    """The paths to lists of objects, such as attributes.measurements."""
+    parents = dict.fromkeys(name.rpartition(".")[0] for name in file.names if "." in name)
+    values = ((parent, member(record, parent)) for record in records[:1] for parent in parents)
+    return [path for path, value in values if isinstance(value, list) and value and isinstance(value[0], Mapping)]
 
 
 def _mapped(
@@ -336,13 +370,46 @@ def _lines(checked: FileCheck) -> Iterator[str]:
     if checked.missing:
         yield f"missing: {listed(checked.missing)}, which no column clearly is"
         yield f"the file has {listed_columns(checked.names)}"
+        yield from checked.notes
     elif checked.problem:
         yield checked.problem
     else:
         yield from _numbers(checked)
     yield ""
-    yield "Load it with" + (" (proposed; check the columns above):" if checked.is_proposed else ":")
-    yield f"  {checked.command}"
+    yield from _commands(checked)
+
+
+def _commands(checked: FileCheck) -> Iterator[str]:
+    """The command that loads the file, or why none does, with those that come nearest."""
+    proposed = " (proposed; check the columns above)" if checked.is_proposed else ""
+    if checked.is_loadable:
+        yield f"Load it with{proposed}:"
+        yield f"  {checked.command}"
+    elif checked.missing:
+        yield f"It cannot be loaded yet: put the file's columns in place of COLUMN{proposed}:"
+        yield f"  {checked.command}"
+    elif checked.alternatives:
+        yield f"It cannot be loaded until the order of day and month is named{proposed}."
+        for meaning, line in checked.alternatives:
+            yield f"If {meaning}:"
+            yield f"  {line}"
+    elif checked.problem:
+        yield f"It cannot be loaded until this is corrected; the options so far{proposed}:"
+        yield f"  {checked.command}"
+    elif checked.events:
+        yield (
+            f"It is not loaded as it is: {checked.rejected:,} of {counted(checked.read, 'row')} "
+            f"{'is' if checked.rejected == 1 else 'are'} rejected. Correct them or the options{proposed}:"
+        )
+        yield f"  {checked.command}"
+        yield f"Or leave {counted(checked.rejected, 'rejected row')} out:"
+        yield f"  {checked.command} --skip-bad"
+    else:
+        yield (
+            f"It cannot be loaded: {counted(checked.rejected, 'row')} of {checked.read:,} rejected, none becomes an"
+            f" event. Correct the file or the options{proposed}:"
+        )
+        yield f"  {checked.command}"
 
 
 def _numbers(checked: FileCheck) -> Iterator[str]:

@@ -7,14 +7,19 @@ word "customer" names the customer, columns of numbers are quantities unless the
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
+from itertools import combinations
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from usage_explore.decimals import exact_sum
 from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
 from usage_explore.load.paths import member
@@ -27,42 +32,75 @@ MAX_PROPOSED_MEASURES = 12
 _MAX_METRICS, _MAX_NULL_WORDS = 50, 3
 """Different texts of a column that can name the metric; words for no value in a column of numbers."""
 
+_MIN_ROWS_OF_SUM = 2
+"""Rows with all parts above zero that show that a column is their sum."""
+
 _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
 
 _CUSTOMER = (
-    "customer", "client", "tenant", "account", "user", "username", "email", "member", "subject", "owner", "team",
-    "workspace", "namespace", "project",
+    "customer", "client", "kunde", "kunden", "kundennummer", "tenant", "account", "distinct", "person", "user",
+    "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
 )  # fmt: skip
 _METRIC = (
-    "metric", "meter", "sku", "event", "type", "product", "service", "feature", "operation", "action", "kind",
-    "category", "resource",
+    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "feature", "operation",
+    "action", "kind", "category", "resource",
 )  # fmt: skip
-_QUANTITY = frozenset(("quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption"))
-_COST = frozenset(
-    ("cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "billed", "usd", "eur", "gbp")
-)
+_QUANTITY = frozenset((
+    "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
+    "verbrauch",
+))  # fmt: skip
+_COST = frozenset((
+    "cost", "costs", "spend", "spent", "charge", "charges", "fee", "fees", "kosten", "gebühr", "gebühren", "betrag",
+))  # fmt: skip
+_COST_IN_CURRENCY = frozenset(("amount", "price", "preis"))
+"""Words that mean a cost only where the values have a currency."""
+
+_CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
+_NO_COST = frozenset((
+    "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
+    "bytes", "gb", "mb", "count", "currency",
+))  # fmt: skip
+_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer", "kundennummer"))
+_NAME = frozenset(("name", "email", "label", "title"))
 _NO_MEASURE = frozenset((
-    "id", "year", "month", "week", "day", "hour", "number", "no", "code", "status", "version", "specversion", "port",
-    "zip", "price", "rate", "per", "percent", "ratio", "multiplier", "factor", "quota", "limit", "latitude",
-    "longitude", "index", "level", "priority", "discount", "tax",
+    "id", "year", "month", "week", "day", "hour", "number", "no", "nr", "nummer", "code", "status", "version",
+    "specversion", "port", "zip", "plz", "price", "preis", "stückpreis", "einzelpreis", "rate", "per", "percent",
+    "ratio", "multiplier", "factor", "quota", "limit", "latitude", "longitude", "index", "level", "priority",
+    "discount", "rabatt", "tax", "mwst", "cause", "reason", "sid", "uuid",
 ))  # fmt: skip
 _LATER_TIMES = frozenset((
-    "end", "ended", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
+    "end", "ended", "ende", "finish", "finished", "until", "updated", "expires", "modified", "due", "ingested", "to",
 ))  # fmt: skip
-_TIME = ("time", "timestamp", "date", "datetime", "at", "when", "day", "start", "started", "created")
+_TIME = (
+    "time", "timestamp", "date", "datetime", "datum", "zeitpunkt", "at", "when", "day", "tag", "start", "started",
+    "created", "ts", "epoch",
+)  # fmt: skip
 """Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
+
+_GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
+"""Last names in a path that mean something only with the one before: tenant.id, price.total."""
+
+_CAMEL = re.compile(r"(?<=[^\W\d_A-ZÄÖÜ])(?=[A-ZÄÖÜ])|(?<=[A-ZÄÖÜ])(?=[A-ZÄÖÜ][^\W\d_A-ZÄÖÜ])")
 
 
 def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part."""
-    last = re.split(r"[./]", name)[-1] or name
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+", last)]
+    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part.
+
+    A last part such as id has the words of the part before too: ["tenant", "id"] of tenant.id.
+    """
+    parts = [part for part in re.split(r"[./]", unicodedata.normalize("NFC", name)) if part] or [name]
+    own = _words_of(parts[-1])
+    return [*_words_of(parts[-2]), *own] if len(parts) > 1 and {*own} <= _GENERIC else own
+
+
+def _words_of(part: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
 
 
 @dataclass(kw_only=True)
 class Profile:
-    """What the first values of a column are: counts of times, numbers and words."""
+    """What the first values of a column are: counts of times, numbers and words; `amounts` has an item per row."""
 
     name: str
     values: int = 0
@@ -71,6 +109,9 @@ class Profile:
     numbers: int = 0
     commas: int = 0
     points: int = 0
+    fractions: int = 0
+    signs: Counter[str] = field(default_factory=Counter)
+    amounts: list[Decimal | None] = field(default_factory=list)
     texts: Counter[str] = field(default_factory=Counter)
     other_words: Counter[str] = field(default_factory=Counter)
 
@@ -90,7 +131,7 @@ class Profile:
         """Whether the values are times; bare numbers are so only where the name says it."""
         if not self.is_all(self.times):
             return False
-        return not self.is_all(self.numbers) or bool({*words(self.name)} & {*_TIME})
+        return not self.is_all(self.numbers) or bool({*words(self.name)} & {*_TIME, *_LATER_TIMES})
 
     @property
     def can_be_metric(self) -> bool:
@@ -109,6 +150,7 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
     for record in records:
         for name, profile in found.items():
             raw = member(record, name)
+            profile.amounts.append(None)
             if raw is None or raw == "" or isinstance(raw, (Mapping, list)) or (isinstance(raw, str) and raw in null):
                 continue
             profile.values += 1
@@ -120,6 +162,11 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
                 profile.numbers += 1
                 profile.points += is_point and not is_comma and isinstance(raw, str) and "," in raw
                 profile.commas += is_comma and not is_point
+                amount = Decimal((point if is_point else comma)(raw))
+                profile.amounts[-1] = amount
+                profile.fractions += amount != amount.to_integral_value()
+                if isinstance(raw, str) and (sign := re.search("[$€£¥₹]", raw)):
+                    profile.signs[sign[0]] += 1
             elif len(profile.other_words) <= _MAX_NULL_WORDS:
                 profile.other_words[str(raw)] += 1
             if len(profile.texts) <= _MAX_METRICS:
@@ -144,23 +191,61 @@ def _is_local(raw: object) -> bool:
     return not _reads(strict.read, raw)
 
 
+_NUMERIC_DATE = re.compile(
+    r"\d{1,2}(?P<separator>[/-])\d{1,2}(?P=separator)\d{4}"
+    r"(?:(?P<gap>,?[Tt ] *)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?"
+    r"(?:(?P<mark>[.,])\d+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *Z)?",
+    re.ASCII,
+)
+
+
+def time_formats(texts: Sequence[str]) -> dict[str, str]:
+    """The forms of times like 03/04/2026 8:00 PM, by what they mean: {"the day is first": "%d/%m/%Y %I:%M %p", …}.
+
+    Only forms that read all the texts; none where the texts have no such form, or several.
+    """
+    match = _NUMERIC_DATE.fullmatch(texts[0].strip()) if texts else None
+    if match is None:
+        return {}
+    clock = ""
+    if match["clock"]:
+        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
+        clock += f"{match['mark']}%f" if match["mark"] else ""
+        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
+    zone = match["zone"].replace("Z", "%z") if match["zone"] else ""
+    formats = {
+        f"the {first} is first": match["separator"].join(form) + clock + zone
+        for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
+    }
+    utc = ZoneInfo("UTC")
+    return {
+        meaning: form
+        for meaning, form in formats.items()
+        if all(_reads(TimeReader(utc, form).read, text) for text in {*texts})
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
     """Options with proposed ones, and for each proposed column or option the reason."""
 
     options: LoadOptions
     reasons: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def propose(
     options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], taken: Iterable[str],
-    columns: Mapping[str, Profile],
+    columns: Mapping[str, Profile], lists: Sequence[str] = (),
 ) -> Proposal:  # fmt: skip
-    """The options, with more for the `missing` columns, and for values that need a zone, mark or word."""
-    found = _Finder(options, mapping, missing, columns, frozenset(taken))
+    """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
+
+    `lists` are the paths to lists of objects in JSON.
+    """
+    found = _Finder(options, mapping, missing, columns, frozenset(taken), lists)
     found.columns_of_events()
     found.values()
-    return Proposal(options=found.options, reasons=found.reasons)
+    return Proposal(options=found.options, reasons=found.reasons, notes=tuple(found.notes))
 
 
 class _Finder:
@@ -171,9 +256,12 @@ class _Finder:
         missing: Sequence[str],
         columns: Mapping[str, Profile],
         taken: frozenset[str],
+        lists: Sequence[str],
     ) -> None:
+        self._lists = lists
         self.options = options
         self.reasons: dict[str, str] = {}
+        self.notes: list[str] = []
         self._mapping = mapping
         self._missing = set(missing)
         self._columns = columns
@@ -189,6 +277,12 @@ class _Finder:
         if "quantity" in self._missing or "metric_key" in self._missing:
             self._cost()
             self._amounts()
+        metric = self._columns.get(self.options.mapping.get("metric_key", "metric_key"))
+        totals = [text for text in metric.texts if re.match("(?i)total", text)] if metric else []
+        if metric and totals and len(totals) < len(metric.texts):
+            self.notes.append(
+                f"rows of {metric.name} {listed(totals)} may be totals of others, whose amounts then count twice"
+            )
         if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
             self._set("customer_id", "local", "the file names no customer")
 
@@ -228,35 +322,74 @@ class _Finder:
 
     def _customer(self) -> None:
         names = [one.name for one in self._free.values() if not one.is_time]
-        texts = [name for name in names if not self._free[name].is_number or {*words(name)} & {"id", "account"}]
+        texts = [name for name in names if not self._free[name].is_number or {*words(name)} & {*_ID, "account"}]
         rows = max((one.values for one in self._columns.values()), default=0)
         filled = [name for name in texts if self._free[name].values == rows]
-        name = next(
-            (
-                name
-                for names in (filled, texts)
-                if (name := synonym("customer_id", names) or self._by_words(_CUSTOMER, names))
-            ),
-            None,
-        )
+        name = next((name for names in (filled, texts) if (name := self._customer_of(names))), None)
         if name is not None:
             self._map("customer_id", name, "its name means a customer")
+
+    def _customer_of(self, names: Iterable[str]) -> str | None:
+        """The column of customers: ids before names, names with no other word before those with more."""
+        ordered = sorted(names, key=lambda name: 0 if (own := {*words(name)}) & _ID else 2 if own & _NAME else 1)
+        plain = [
+            (word, name) for word in _CUSTOMER for name in ordered if word in words(name)
+            and {*words(name)} <= {word, *_ID, *_NAME}
+        ]  # fmt: skip
+        return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(_CUSTOMER, ordered)
+
+    def _currencies(self) -> list[str]:
+        """The columns of codes of three letters whose names say currency, or the unit of a price (PriceUnit)."""
+        return [
+            one.name
+            for one in self._columns.values()
+            if ({*words(one.name)} & {"currency", "währung", "waehrung"} or {"price", "unit"} <= {*words(one.name)})
+            and all(re.fullmatch("[A-Za-z]{3}", text) for text in one.texts)
+        ]
 
     def _cost(self) -> None:
         if self._mapping.columns.get("external_cost_amount") or "external_cost_amount" in self.options.mapping:
             return
-        costs = [one.name for one in self._free.values() if one.is_number and {*words(one.name)} & _COST]
-        costs = [name for name in costs if not {*words(name)} & {"unit", "rate", "per", "price"}]
-        name = next((name for name in costs if "total" in words(name)), costs[0] if costs else None)
-        if name is None:
+        currencies = self._currencies()
+        costs: dict[str, tuple[bool, ...]] = {}
+        for one in self._free.values():
+            own = {*words(one.name)}
+            has_currency = bool(own & _CURRENCIES or one.signs)
+            is_priced = own & _COST_IN_CURRENCY and (has_currency or currencies) and self._is_cost(one, currencies)
+            if one.is_number and not own & _NO_COST and (own & _COST or own & _CURRENCIES or is_priced):
+                costs[one.name] = ("total" in own, bool(own & _COST), has_currency, one.fractions > 0)
+        if not costs:
             return
+        name = max(costs, key=lambda name: costs[name])
+        signs = self._columns[name].signs
         self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
         for other in costs:
             self._free.pop(other, None)
-        for one in [*self._free.values()]:
-            if "currency" in words(one.name) and all(re.fullmatch("[A-Z]{3}", text) for text in one.texts):
-                self._map("external_cost_currency", one.name, "its values are currencies")
-                return
+        if self._has_cost_currency():
+            return
+        named = [word.upper() for word in words(name) if word in _CURRENCIES]
+        near = [one for one in currencies if one in self._free]
+        near.sort(key=lambda one: one.rpartition(".")[0] != name.rpartition(".")[0])
+        if near:
+            self._map("external_cost_currency", near[0], "its values are currencies")
+        elif len(named) == 1:
+            self._set("external_cost_currency", named[0], f"the name {name} has the currency")
+        elif [*signs] == ["€"]:
+            self._set("external_cost_currency", "EUR", f"the values of {name} have the sign €")
+
+    def _is_cost(self, one: Profile, currencies: Sequence[str]) -> bool:
+        """Whether a price or amount is one of money: an amount with a sign or a currency, a price with a unit or total.
+
+        A bare price may be one per unit; beside its own currency (Price, PriceUnit) it is what was charged.
+        """
+        own = {*words(one.name)}
+        if own & {"price", "preis"}:
+            return "total" in own or any({"price", "unit"} <= {*words(name)} for name in currencies)
+        return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
+
+    def _has_cost_currency(self) -> bool:
+        taken = (*self._mapping.columns, *self._mapping.constants, *self.options.mapping, *self.options.constants)
+        return "external_cost_currency" in taken
 
     def _amounts(self) -> None:
         numbers = [one.name for one in self._free.values() if one.is_number and not {*words(one.name)} & _NO_MEASURE]
@@ -265,8 +398,18 @@ class _Finder:
             return
         if len(numbers) > 1:
             numbers = [name for name in numbers if "total" not in words(name)] or numbers
+        sums = {name: parts for name in numbers if (parts := self._sum_of(name, numbers))}
+        numbers = [name for name in numbers if name not in sums]
         named = [name for name in numbers if {*words(name)} & _QUANTITY]
         quantity = synonym("quantity", numbers) or (named[0] if len(named) == 1 else None)
+        rows = max((one.values for one in self._columns.values()), default=0)
+        sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
+        if not numbers and self._lists:
+            self.notes.append(
+                f"the amounts lie in the list {self._lists[0]!r}: name it in a preset, ./mine.toml, with the line"
+                f' explode = "{self._lists[0]}", and load with --preset ./mine.toml; each item becomes a row'
+            )
+            return
         if "metric_key" not in self._missing:
             quantity = quantity or (numbers[0] if numbers else None)
             if quantity is None:
@@ -276,15 +419,36 @@ class _Finder:
             return
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
         metric = synonym("metric_key", metrics) or self._by_words(_METRIC, metrics)
-        if metric is not None and (len(numbers) == 1 or quantity is not None):
+        if metric is not None and numbers and len(sparse) == len(numbers) and self._free[metric].values == rows:
+            filled = self._columns[numbers[0]].values
+            reason = f"each row counts as 1: no column of amounts is in all rows ({numbers[0]}: {filled} of {rows})"
+            self._set("quantity", "1", reason)
+            self._metric(metric)
+        elif metric is not None and (len(numbers) == 1 or quantity is not None):
             self._map("quantity", quantity or numbers[0], "its values are numbers")
             self._metric(metric)
         elif numbers:
             self.options = replace(self.options, measures=tuple(numbers[:MAX_PROPOSED_MEASURES]))
             self.reasons["measures"] = "columns of numbers"
+            self.notes += [f"{name} is the sum of {listed(parts)}, so it is no measure" for name, parts in sums.items()]
         elif metric is not None:
             self._set("quantity", "1", "the file has no column of amounts, so each row counts as 1")
             self._metric(metric)
+
+    def _sum_of(self, name: str, numbers: Sequence[str]) -> tuple[str, ...]:
+        """The other columns whose exact sum the column is in every row: all of them, or two; none if there are none."""
+        others = [other for other in numbers[:MAX_PROPOSED_MEASURES] if other != name]
+        amounts = self._columns[name].amounts
+        for parts in dict.fromkeys((*combinations(others, 2), tuple(others))):
+            lists = [self._columns[part].amounts for part in parts]
+            if len(parts) < 2 or sum(all(row) for row in zip(*lists, strict=True)) < _MIN_ROWS_OF_SUM:
+                continue
+            rows = zip(amounts, *lists, strict=True)
+            if all(
+                (total or 0) == exact_sum((amount or Decimal(0) for amount in row), Decimal(0)) for total, *row in rows
+            ):
+                return parts
+        return ()
 
     def _metric(self, name: str) -> None:
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
@@ -314,7 +478,8 @@ class _Finder:
             if (commas > 0) != (points > 0):
                 self.options = replace(self.options, decimal="," if commas else ".")
                 self.reasons["decimal"] = f"numbers have a decimal {'comma' if commas else 'point'}"
-        unread = [word.strip() for one in numbers for word in one.other_words if not re.search(r"\d", word)]
+        optional = [one for one in numbers if one.name != sources.get("quantity", "quantity")]
+        unread = [word.strip() for one in optional for word in one.other_words if not re.search(r"\d", word)]
         null = [word for word in unread if word not in mapping.null]
         if null := [word for word in dict.fromkeys(null) if word not in options.null]:
             self.options = replace(self.options, null=(*options.null, *null))
