@@ -14,7 +14,7 @@ MAX_ROW_BYTES = 16 * 1024 * 1024
 """Bytes of a line, of a CSV row over several lines, of a JSON object in an array, and of a decoded Parquet row."""
 
 MAX_COLUMNS = 2_000
-"""Columns of a file; the widest billing exports have about 400."""
+"""Columns of a file; the widest billing exports have about 400. A JSON record may have as many dotted paths."""
 
 Record = tuple[int, Mapping[str, Any] | None, str | None]
 """(line, values by column, None), or (line, None, reason) for a row that cannot be read. The line is the one that the
@@ -112,3 +112,26 @@ def paths(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
                 found.update(dict.fromkeys(name for _, name in inner))
                 pending += [(item, f"{name}.", keys + 1) for item, name in reversed(inner)]
     return tuple(islice(found, MAX_SAMPLED_NAMES))
+
+
+def too_many_keys(text: str, value: Any) -> str | None:
+    """Why a JSON value with this text has too many keys: more than `MAX_COLUMNS` dotted paths. Else None.
+
+    Objects in one list share their paths: a list of 10,000 objects with the same 20 keys has 20.
+    """
+    if text.count(":") <= MAX_COLUMNS:  # a key has one
+        return None
+    found: set[str] = set()
+    pending: list[tuple[Any, str]] = [(value, "")]
+    while pending:
+        inner, prefix = pending.pop()
+        if isinstance(inner, list):
+            pending += [(item, prefix) for item in inner if isinstance(item, (Mapping, list))]
+        elif isinstance(inner, Mapping):
+            found.update(f"{prefix}{key}" for key in inner)
+            if len(found) > MAX_COLUMNS:
+                return (
+                    f"has more than {MAX_COLUMNS:,} keys, those of inner objects included; a record has at most as many"
+                )
+            pending += [(item, f"{prefix}{key}.") for key, item in inner.items() if isinstance(item, (Mapping, list))]
+    return None

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import READ_ERRORS, START_BYTES, Content
 from usage_explore.files.exact_json import loads
-from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
+from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths, too_many_keys
 from usage_explore.files.values import InvalidValue
 
 _QUOTED_EMPTY_MARK = "\ufdd0\ufdd1\ufdd0"
@@ -61,7 +61,8 @@ class TextSource(Source):
         try:
             line = self._file.readline(MAX_ROW_BYTES)
         except READ_ERRORS as error:
-            raise LoadError(f"{self.path}: cannot be read after line {self.line_number:,}: {error}") from error
+            after = f" after line {self.line_number:,}" if self.line_number else ""
+            raise LoadError(f"{self.path}: cannot be read{after}: {error}") from error
         if not line:
             return "", None
         self.line_number += 1
@@ -113,7 +114,7 @@ class CsvSource(TextSource):
         super().__init__(file, encoding=encoding)
         self._row_quotes = self._row_characters = 0
         self._has_marks = False
-        self._row_errors: list[str] = []
+        self._row_errors: list[tuple[int, str]] = []
         start = self.content.start
         self.delimiter = self._delimiter = named or detect_delimiter(
             start.decode(self.encoding or "", "replace").removeprefix("\ufeff"), is_cut=len(start) == START_BYTES
@@ -135,7 +136,8 @@ class CsvSource(TextSource):
         except csv.Error as error:
             raise LoadError(f"{self.path}, line {self.line_number:,}: is not a CSV header: {error}") from error
         if self._row_errors:
-            raise LoadError(f"{self.path}: {self._row_errors[0]}")
+            line, error = self._row_errors[0]
+            raise LoadError(f"{self.path}, line {line:,}: {error}")
         if not any(names):
             raise LoadError(f"{self.path}, line 1: there is no header line with the column names")
         names = ["" if name == _QUOTED_EMPTY_MARK else name for name in names]
@@ -176,7 +178,7 @@ class CsvSource(TextSource):
                     " can be read"
                 )
             if error:
-                self._row_errors.append(f"line {self.line_number:,} {error}")
+                self._row_errors.append((self.line_number, error))
             quotes = line.count('"')
             if quotes:
                 if (
@@ -223,7 +225,7 @@ class CsvSource(TextSource):
             if values is None:
                 return
             if self._row_errors:
-                yield start, None, "; ".join(self._row_errors)
+                yield start, None, _joined(self._row_errors, start)
             elif len(values) == width:
                 if self._has_marks:
                     yield start, dict(zip(names, map(_unmarked, values), strict=True)), None
@@ -232,6 +234,11 @@ class CsvSource(TextSource):
             elif values:
                 fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
                 yield start, None, f"has {fields} where the header has {width}"
+
+
+def _joined(errors: list[tuple[int, str]], start: int) -> str:
+    """The errors of a row that starts on the line `start`, each of another line with that line's number."""
+    return "; ".join(error if line == start else f"line {line:,} {error}" for line, error in errors)
 
 
 def _unmarked(value: str) -> str | None:
@@ -276,7 +283,8 @@ class JsonLinesSource(TextSource):
                 yield self.line_number, None, str(invalid)
                 continue
             if isinstance(value, dict):
-                yield self.line_number, value, None
+                reason = too_many_keys(text, value)
+                yield self.line_number, None if reason else value, reason
             else:
                 yield self.line_number, None, "is JSON, but not an object; write one object per line"
 
