@@ -407,7 +407,7 @@ def _load(
         rejections=tuple(rejected.first),
         faults=rejected.faults,
         read=rejected.read,
-        notes=(*_preset_note(file), *mapper.notes(), *stage.notes()),
+        notes=(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
         first=stage.first,
         last=stage.last,
         organizations=stage.organizations,
