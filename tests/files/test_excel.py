@@ -160,7 +160,7 @@ def test_the_first_row_with_values_is_the_header(tmp_path: Path) -> None:
     ("rows", "said"),
     [
         ([[]], "sheet 'S': has no row with the column names"),
-        ([["a", None, "b"]], "row 1: column 2 has no name; the first row with values has to name all columns"),
+        ([["a", None, "b"]], "row 1: column 2 has no name; the header has to name all columns"),
         ([["a", "a"]], "row 1: the header names 'a' more than once"),
         ([["x"] * 2001], "row 1: has more than 2,000 columns, the most that can be read"),
     ],

@@ -190,7 +190,7 @@ def test_windows_text_is_refused_by_row_until_its_encoding_is_named(tmp_path: Pa
         (line, record, reason), (_, second, _) = source
     assert (line, record, second) == (2, None, {"name": "x", "n": "2"})
     assert reason == (
-        "line 2 is not UTF-8 text: invalid start byte at byte 2; save the file as UTF-8, or name its encoding:"
+        "is not UTF-8 text: invalid start byte at byte 2; save the file as UTF-8, or name its encoding:"
         " --encoding cp1252 (Windows, Western Europe)"
     )
     for encoding in ("cp1252", "windows-1252"):
@@ -199,7 +199,7 @@ def test_windows_text_is_refused_by_row_until_its_encoding_is_named(tmp_path: Pa
             assert (source.encoding, source.description) == ("cp1252", "CSV, commas, CP1252")
     path.write_bytes(b"name,n\n\x81,1\nx,2\n")
     with open_source(path, encoding="cp1252") as source:
-        assert [reason for _, _, reason in source] == ["line 2 is not CP1252 text", None]
+        assert [reason for _, _, reason in source] == ["is not CP1252 text", None]
     with pytest.raises(ConfigurationError, match="encoding: 'rot13' is none that text files have; name one of utf-8"):
         open_source(path, encoding="rot13")
     path.write_bytes("a,b\n".encode("utf-16"))
@@ -213,7 +213,7 @@ def test_damaged_utf_16_spoils_its_own_line(tmp_path: Path) -> None:
     with open_source(path) as source:
         assert [(line, record, reason) for line, record, reason in source] == [
             (2, {"a": "1", "b": "2"}, None),
-            (3, None, "line 3 is not UTF-16 text"),
+            (3, None, "is not UTF-16 text"),
             (4, {"a": "4", "b": "5"}, None),
         ]
     path.write_bytes("a,b\n1,2\n3,4".encode("utf-16") + b"x")

@@ -119,6 +119,28 @@ def test_a_record_that_cannot_be_read_spares_the_others(tmp_path: Path) -> None:
     assert "--encoding cp1252" in (found[2][2] or "")
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_record_has_at_most_as_many_keys_as_a_file_has_columns(tmp_path: Path, kind: str, is_nested: bool) -> None:
+    def record(keys: int) -> str:
+        inner = {f"k{number}": number for number in range(keys - is_nested)}
+        return json.dumps({"data": inner} if is_nested else inner)
+
+    (_, fits, none), (line, refused, reason) = rows(tmp_path / "a", f"{record(2_000)}\n{record(2_001)}\n", kind)
+    assert fits
+    assert none is None
+    assert (line, refused) == (2, None)
+    assert reason is not None
+    assert reason.startswith("has more than 2,000 keys")
+
+
+def test_objects_of_a_list_share_their_keys(tmp_path: Path) -> None:
+    text = json.dumps({"items_": [{"a": 1, "b": 2}] * 2_000, "a": 1})
+    ((_, record, reason),) = rows(tmp_path / "a.jsonl", text, "jsonl")
+    assert record
+    assert reason is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from usage_explore.cli.main import main
+from usage_explore.errors import DatabaseError
 
 ORG = "00000000-0000-4000-8000-000000000001"
 
@@ -74,3 +75,15 @@ def test_progress_goes_to_the_end_or_is_silent(load, table_of, capsys):
     assert "2,500 of 2,500 rows" in capsys.readouterr().err
     load(path, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_the_report_comes_before_the_rollup(run, load, table_of, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseError("the rollup failed")
+
+    monkeypatch.setattr("usage_explore.rollup.refresh_run.refresh", fail)
+    path = load.file("events.csv", table_of())
+    ended = run(path, "--organization-id", ORG)
+    assert ended.exit_code != 0
+    assert ended.stdout.startswith(f"{path}: loaded 1 event (0 already there, 0 rejected)")
+    assert "the rollup failed" in ended.stderr

@@ -55,7 +55,7 @@ def _arrow_stream() -> bytes:
         (
             "events.csv.gz",
             gzip.compress(b"a,b\n1,2", mtime=0)[:-9],
-            "cannot be read after line 0: Compressed file ended",
+            "cannot be read: Compressed file ended",
         ),
         ("events.parquet", "PAR?", "the columns customer_id, metric_key"),
         ("events.xlsx", "x", "the columns customer_id, metric_key"),
@@ -69,7 +69,7 @@ def _arrow_stream() -> bytes:
         ("events.csv", "\n", "there is no header line"),
         ("events.csv", f",{HEADER}\n", "column 1 has no name (pandas: to_csv(index=False))"),
         ("events.csv", f"{HEADER},quantity\n", "the header names 'quantity' more than once"),
-        ("events.csv", HEADER.encode() + b",caf\xe9\n", "line 1 is not UTF-8 text"),
+        ("events.csv", HEADER.encode() + b",caf\xe9\n", "line 1: is not UTF-8 text"),
         ("events.csv", HEADER.replace("quantity,", ""), "the column quantity is missing"),
         ("events.csv", HEADER.replace("quantity", "Quantity"), "--map quantity=Quantity"),
     ],
@@ -221,8 +221,8 @@ def test_spoiled_bytes_and_quotes_spoil_their_own_row_only(load):
     report = load(load.file("events.csv", b"\n".join(lines) + b"\n"), skip_bad=True)
     assert report.loaded == 1
     assert [(r.line, r.reason.split(";")[0]) for r in report.rejections] == [
-        (2, "line 2 is not UTF-8 text: invalid start byte at byte 38"),
-        (3, "line 3 has a NUL character"),
+        (2, "is not UTF-8 text: invalid start byte at byte 38"),
+        (3, "has a NUL character"),
         (4, "is not CSV: ',' expected after '\"'"),
         (5, "has a field longer than 131,072 characters"),
         (6, "has a carriage return outside quotes"),
@@ -375,3 +375,21 @@ def test_a_binary_dimension_is_a_fault_of_its_row(load, kind):
     pq.write_table(TABLE.append_column("payload", pa.array([b"x"], kind)), path)
     with pytest.raises(LoadError, match="row 1, dimensions: has binary data in it, which JSON cannot hold; make it"):
         load(path, dimensions=True)
+
+
+def test_a_file_without_a_record_that_can_be_read_says_why(load):
+    for name, text, said in (
+        ("a.json", '[{"a": 1, "a": 2}]', "line 1: the key 'a' stands twice in one object; it is the only record"),
+        ("a.jsonl", '{"a": NaN}\n' * 2, "line 1: NaN is not finite; NaN and infinite numbers have no exact sum; no"),
+        ("b.jsonl", "{" + ", ".join(f'"k{key}": 0' for key in range(2_001)) + "}", "line 1: has more than 2,000 keys"),
+    ):
+        with pytest.raises(LoadError) as raised:
+            load(load.file(name, text))
+        assert said in str(raised.value)
+
+
+def test_a_json_object_in_a_column_has_as_many_keys_as_a_file_has_columns(load):
+    pairs = ", ".join(f'""k{key}"": 0' for key in range(2_001))
+    report = load.csv(f'{HEADER},dimensions\n{ROW},"{{{pairs}}}"\n{ROW},\n', skip_bad=True)
+    assert [rejection.reason.split(";")[0] for rejection in report.rejections] == ["has 2,001 keys"]
+    assert report.loaded == 1

@@ -241,6 +241,28 @@ def test_what_is_measured_stays_within_its_budget(ahead: Ahead) -> None:
     assert all((entry.grain is None) == bool(entry.reason) for entry in chosen)
 
 
+def test_an_event_of_many_keys_is_measured_by_the_most_frequent_ones(ahead: Ahead) -> None:
+    ahead.add(FIRST, number=2)
+    ahead.add(FIRST, dimensions={f"k{number:05}": number for number in range(20_000)})
+    ahead.connection.execute("SET statement_timeout = '60s'")
+    measured = {found.dimension for found in choose_dimensions.measure(ahead.connection, TABLE, ORGANIZATION)}
+    ahead.connection.commit()
+    keys = {name for name in measured if name.startswith("dim:")}
+    assert len(keys) == choose_dimensions.MAX_MEASURED_KEYS
+    assert "dim:model" in keys
+
+
+def test_a_refresh_after_a_load_that_takes_too_long_says_how_to_go_on(
+    ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead.add(FIRST)
+    monkeypatch.setattr(choose_dimensions, "_MEASURE", "SELECT pg_sleep(60) FROM {events}")
+    settle, timeout = timedelta(), timedelta(milliseconds=500)
+    said = refresh_run.refresh_after_loading(ahead.connection, TABLE, 1, settle=settle, timeout=timeout)
+    assert said.startswith("The rollup is not up to date")
+    assert said.endswith("go on with: usage-explore rollup")
+
+
 def test_the_demo_keeps_what_it_learns_late_counted(ahead: Ahead) -> None:
     def append(until: datetime) -> None:
         demo.append(ahead.connection, TABLE, until=until, days=2, per_day=120)

@@ -184,9 +184,9 @@ def load(
             settle=settings.settle_time,
             **options,
         )
+        for report in reports:  # before the rollup, which may take long: the events are there
+            say(report)
         refresh_rollup(connection, settings, sum(report.loaded for report in reports))
-    for report in reports:
-        say(report)
     for url in app_links(reports, settings.app_url, options["timezone"] or "UTC"):
         say(f"In the app: {url}")
 

@@ -141,7 +141,7 @@ def refresh_rollup(connection: Connection, settings: Settings, added: int) -> No
     from usage_explore.db.schema import events_table
     from usage_explore.rollup import refresh_run
 
-    with _progress("rollup") as progress:
+    with _progress("refreshing the rollup") as progress:
         refused = refresh_run.refresh_after_loading(
             connection,
             events_table(settings.table),

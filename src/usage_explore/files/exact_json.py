@@ -11,6 +11,7 @@ from json.encoder import encode_basestring
 from typing import Any
 from uuid import UUID
 
+from usage_explore.files.sources import MAX_COLUMNS
 from usage_explore.files.values import InvalidValue, Unreadable, check_size, quoted
 
 
@@ -65,12 +66,14 @@ def loads(text: str) -> Any:
 
 
 def loads_object(raw: object) -> Mapping[str, Any]:
-    """A JSON object from its text, or as it is. Raises `InvalidValue` for any other value."""
+    """A JSON object from its text, or as it is. Raises `InvalidValue` for any other value, and for too many keys."""
     value = loads(raw) if isinstance(raw, str) else raw
     if isinstance(value, Unreadable):
         raise InvalidValue(value.reason)
     if not isinstance(value, Mapping):
         raise InvalidValue(f'{quoted(raw)} is not a JSON object; write it like {{"model": "small"}}')
+    if len(value) > MAX_COLUMNS:
+        raise InvalidValue(f"has {len(value):,} keys; an object has at most {MAX_COLUMNS:,}, as a file has columns")
     return value
 
 

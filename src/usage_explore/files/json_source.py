@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 from usage_explore.errors import LoadError
 from usage_explore.files.containers import READ_ERRORS, Content
 from usage_explore.files.exact_json import decode_at
-from usage_explore.files.sources import MAX_ROW_BYTES, Record, paths
+from usage_explore.files.sources import MAX_ROW_BYTES, Record, paths, too_many_keys
 from usage_explore.files.text_sources import NOT_UTF_8, TextSource, label
 from usage_explore.files.values import InvalidValue, quoted
 
@@ -322,6 +322,7 @@ class _Text:
         self._position = end
         if not reason and not raw.isascii():
             reason = self._encoding_fault(raw)
+        reason = reason or too_many_keys(raw, value)
         return line, None if reason else value, reason
 
     def _grow(self, line: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,16 @@ MAX_ROW_BYTES = 16 * 1024 * 1024
 """Bytes of a line, of a CSV row over several lines, of a JSON object in an array, and of a decoded Parquet row."""
 
 MAX_COLUMNS = 2_000
-"""Columns of a file; the widest billing exports have about 400."""
+"""Columns of a file; the widest billing exports have about 400. A JSON record may have as many dotted paths."""
+
+MAX_LOOKED_AT_ROWS = 20
+"""Rows at the start of a file among which the header is looked for."""
+
+_MAX_TITLE_CELLS = 2
+"""Cells with a value of a row before the header: a title, or a label and its text ("Period", "October 2026")."""
+
+_MIN_COLUMNS = 4
+"""Columns of a table that may have titles above it; with fewer, a title is not told from a header."""
 
 Record = tuple[int, Mapping[str, Any] | None, str | None]
 """(line, values by column, None), or (line, None, reason) for a row that cannot be read. The line is the one that the
@@ -32,6 +41,8 @@ class Source(ABC):
     "row", or "record" in JSON without line breaks). For a progress bar, `position` and `length` are counted in
     `unit_of_length`; a length of 0 is unknown.
 
+    `notes` are sentences about what was decided for the file, such as which row is the header.
+
     `kind` is "csv", "jsonl", "json", "parquet" or "xlsx"; `description` says it in words: "CSV, semicolons, UTF-16".
     `floats` are the columns that hold floats in a Parquet file.
     `delimiter` is that of a CSV file, `encoding` that of a text file ("utf-8", "utf-16-le", "cp1252"), else None.
@@ -45,6 +56,7 @@ class Source(ABC):
     unit_of_length = "bytes"
     delimiter: str | None = None
     encoding: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,6 +109,20 @@ class Source(ABC):
         self.close()
 
 
+def rows_before_header(filled: Sequence[int]) -> int:
+    """The number of rows that are before the header: empty rows, and titles.
+
+    `filled` are the numbers of cells with a value of the first rows. A title has at most `_MAX_TITLE_CELLS`, and at
+    most half as many as two of the rows below it.
+    """
+    for index, cells in enumerate(filled):
+        below = sorted(filled[index + 1 :])
+        is_title = cells <= _MAX_TITLE_CELLS and len(below) > 1 and below[-2] >= max(2 * cells, _MIN_COLUMNS)
+        if cells and not is_title:
+            return index
+    return 0
+
+
 def paths(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """The keys of the records and the dotted paths below them, in the order of their first use."""
     found: dict[str, None] = {}
@@ -112,3 +138,26 @@ def paths(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
                 found.update(dict.fromkeys(name for _, name in inner))
                 pending += [(item, f"{name}.", keys + 1) for item, name in reversed(inner)]
     return tuple(islice(found, MAX_SAMPLED_NAMES))
+
+
+def too_many_keys(text: str, value: Any) -> str | None:
+    """Why a JSON value with this text has too many keys: more than `MAX_COLUMNS` dotted paths. Else None.
+
+    Objects in one list share their paths: a list of 10,000 objects with the same 20 keys has 20.
+    """
+    if text.count(":") <= MAX_COLUMNS:  # a key has one
+        return None
+    found: set[str] = set()
+    pending: list[tuple[Any, str]] = [(value, "")]
+    while pending:
+        inner, prefix = pending.pop()
+        if isinstance(inner, list):
+            pending += [(item, prefix) for item in inner if isinstance(item, (Mapping, list))]
+        elif isinstance(inner, Mapping):
+            found.update(f"{prefix}{key}" for key in inner)
+            if len(found) > MAX_COLUMNS:
+                return (
+                    f"has more than {MAX_COLUMNS:,} keys, those of inner objects included; a record has at most as many"
+                )
+            pending += [(item, f"{prefix}{key}.") for key, item in inner.items() if isinstance(item, (Mapping, list))]
+    return None

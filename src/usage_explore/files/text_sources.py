@@ -15,7 +15,16 @@ from typing import Any, BinaryIO, NamedTuple
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import READ_ERRORS, START_BYTES, Content
 from usage_explore.files.exact_json import loads
-from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
+from usage_explore.files.sources import (
+    MAX_COLUMNS,
+    MAX_LOOKED_AT_ROWS,
+    MAX_ROW_BYTES,
+    Record,
+    Source,
+    paths,
+    rows_before_header,
+    too_many_keys,
+)
 from usage_explore.files.values import InvalidValue
 
 _QUOTED_EMPTY_MARK = "\ufdd0\ufdd1\ufdd0"
@@ -61,7 +70,8 @@ class TextSource(Source):
         try:
             line = self._file.readline(MAX_ROW_BYTES)
         except READ_ERRORS as error:
-            raise LoadError(f"{self.path}: cannot be read after line {self.line_number:,}: {error}") from error
+            after = f" after line {self.line_number:,}" if self.line_number else ""
+            raise LoadError(f"{self.path}: cannot be read{after}: {error}") from error
         if not line:
             return "", None
         self.line_number += 1
@@ -99,7 +109,10 @@ def _csv_patterns(delimiter: str) -> _Csv:
 
 
 class CsvSource(TextSource):
-    """A CSV file: double quotes, a header line. An unquoted empty field is null, a quoted one is empty text.
+    """A CSV file: double quotes, a header line, before which empty lines and titles may be (`rows_before_header`).
+
+    Columns at the end of the header without a name have to be empty, as after a delimiter at each line's end.
+    An unquoted empty field is null, a quoted one is empty text.
 
     `delimiter` is one character; None detects a comma, tab, semicolon or pipe. Raises `LoadError` for a header that
     cannot name columns, `ConfigurationError` for other delimiters.
@@ -113,11 +126,14 @@ class CsvSource(TextSource):
         super().__init__(file, encoding=encoding)
         self._row_quotes = self._row_characters = 0
         self._has_marks = False
-        self._row_errors: list[str] = []
-        start = self.content.start
-        self.delimiter = self._delimiter = named or detect_delimiter(
-            start.decode(self.encoding or "", "replace").removeprefix("\ufeff"), is_cut=len(start) == START_BYTES
-        )
+        self._row_errors: list[tuple[int, str]] = []
+        self._unnamed = 0
+        is_cut = len(self.content.start) == START_BYTES
+        start = self.content.start.decode(self.encoding or "", "replace").removeprefix("\ufeff")
+        self.delimiter = self._delimiter = named or detect_delimiter(start, is_cut=is_cut)
+        self._header_line, has_titles = _header_line(start, self._delimiter)
+        if has_titles:
+            self.notes = (f"header in line {self._header_line:,}",)
         self._patterns = _csv_patterns(self._delimiter)
         self._reader = csv.reader(self._marked_lines(), delimiter=self._delimiter, strict=True)
         try:
@@ -127,7 +143,7 @@ class CsvSource(TextSource):
             raise
 
     def _format(self) -> list[str]:
-        return ["CSV", DELIMITERS.get(self._delimiter, f"delimiter {self._delimiter!r}")]
+        return ["CSV", DELIMITERS.get(self._delimiter, f"delimiter {self._delimiter!r}"), *self.notes]
 
     def _header(self) -> tuple[str, ...]:
         try:
@@ -135,22 +151,27 @@ class CsvSource(TextSource):
         except csv.Error as error:
             raise LoadError(f"{self.path}, line {self.line_number:,}: is not a CSV header: {error}") from error
         if self._row_errors:
-            raise LoadError(f"{self.path}: {self._row_errors[0]}")
+            line, error = self._row_errors[0]
+            raise LoadError(f"{self.path}, line {line:,}: {error}")
+        where = f"{self.path}, line {self._header_line:,}"
         if not any(names):
-            raise LoadError(f"{self.path}, line 1: there is no header line with the column names")
+            raise LoadError(f"{where}: there is no header line with the column names")
         names = ["" if name == _QUOTED_EMPTY_MARK else name for name in names]
+        while not names[-1]:
+            names.pop()
+            self._unnamed += 1
         if len(names) == 1 and (separator := re.search("[,;\t|]", names[0])) and self._is_delimiter_named:
             raise LoadError(
-                f"{self.path}, line 1: the columns seem to be separated by {separator[0]!r}, not by"
+                f"{where}: the columns seem to be separated by {separator[0]!r}, not by"
                 f" {self._delimiter!r}; leave out --delimiter, or name it"
             )
         if "" in names:
-            raise LoadError(
-                f"{self.path}, line 1: column {names.index('') + 1} has no name (pandas: to_csv(index=False))"
-            )
+            number = names.index("") + 1
+            hint = " (pandas: to_csv(index=False))" if number == 1 else "; name it in the header"
+            raise LoadError(f"{where}: column {number} has no name{hint}")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise LoadError(f"{self.path}, line 1: the header names {', '.join(map(repr, repeated))} more than once")
+            raise LoadError(f"{where}: the header names {', '.join(map(repr, repeated))} more than once")
         return tuple(names)
 
     def _marked_lines(self) -> Iterator[str]:
@@ -163,7 +184,7 @@ class CsvSource(TextSource):
         before_and_after = before + self._delimiter
         while (read := self._read_line())[0]:
             line, error = read
-            if self.line_number == 1 and separator_line(line) == self._delimiter:
+            if self.line_number < self._header_line:
                 continue
             self._row_characters += len(line)
             if self._row_characters > MAX_ROW_BYTES:
@@ -176,7 +197,7 @@ class CsvSource(TextSource):
                     " can be read"
                 )
             if error:
-                self._row_errors.append(f"line {self.line_number:,} {error}")
+                self._row_errors.append((self.line_number, error))
             quotes = line.count('"')
             if quotes:
                 if (
@@ -222,8 +243,14 @@ class CsvSource(TextSource):
                 continue
             if values is None:
                 return
+            if self._unnamed and len(values) == width + self._unnamed:
+                beyond = next((number for number in range(width, len(values)) if _unmarked(values[number])), None)
+                if beyond is not None and not self._row_errors:
+                    yield start, None, f"has a value in column {beyond + 1}, which has no name in the header"
+                    continue
+                del values[width:]
             if self._row_errors:
-                yield start, None, "; ".join(self._row_errors)
+                yield start, None, _joined(self._row_errors, start)
             elif len(values) == width:
                 if self._has_marks:
                     yield start, dict(zip(names, map(_unmarked, values), strict=True)), None
@@ -231,7 +258,12 @@ class CsvSource(TextSource):
                     yield start, {name: v for name, v in zip(names, values, strict=True) if v}, None
             elif values:
                 fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
-                yield start, None, f"has {fields} where the header has {width}"
+                yield start, None, f"has {fields} where the header has {width + self._unnamed}"
+
+
+def _joined(errors: list[tuple[int, str]], start: int) -> str:
+    """The errors of a row that starts on the line `start`, each of another line with that line's number."""
+    return "; ".join(error if line == start else f"line {line:,} {error}" for line, error in errors)
 
 
 def _unmarked(value: str) -> str | None:
@@ -276,7 +308,8 @@ class JsonLinesSource(TextSource):
                 yield self.line_number, None, str(invalid)
                 continue
             if isinstance(value, dict):
-                yield self.line_number, value, None
+                reason = too_many_keys(text, value)
+                yield self.line_number, None if reason else value, reason
             else:
                 yield self.line_number, None, "is JSON, but not an object; write one object per line"
 
@@ -306,6 +339,21 @@ def separator_line(line: str) -> str | None:
     """The delimiter that a line "sep=;" names, else None."""
     match = _SEPARATOR_LINE.fullmatch(line)
     return match[1] if match else None
+
+
+def _header_line(start: str, delimiter: str) -> tuple[int, bool]:
+    """The line that the header begins on, and whether lines are before it other than "sep=;"."""
+    first = 2 if separator_line(start.partition("\n")[0]) == delimiter else 1
+    lines, filled = [], []
+    reader = csv.reader(io.StringIO(start, newline="\n"), delimiter=delimiter)
+    try:
+        for row in islice(reader, MAX_LOOKED_AT_ROWS + first - 1):
+            lines.append(reader.line_num + 1)
+            filled.append(sum(map(bool, row)))
+    except csv.Error:
+        pass  # the rows before the fault say enough
+    before = rows_before_header(filled[first - 1 :])
+    return (lines[before + first - 2] if before + first > 1 else 1), before > 0
 
 
 def detect_delimiter(start: str, *, is_cut: bool) -> str:
@@ -338,7 +386,7 @@ def _widths(start: str, delimiter: str) -> tuple[int, float]:
         pass  # a field beyond the limit; the rows before it say enough
     if not widths:
         return 0, 0.0
-    header, *rest = widths
+    header, *rest = widths[rows_before_header(widths) :]
     return header, sum(width == header for width in rest) / len(rest) if rest else 1.0
 
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,14 @@ from usage_explore.errors import LoadError
 from usage_explore.files import xlsx_decoder
 from usage_explore.files.containers import directory, is_workbook
 from usage_explore.files.exact_json import loads
-from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source
+from usage_explore.files.sources import (
+    MAX_COLUMNS,
+    MAX_LOOKED_AT_ROWS,
+    MAX_ROW_BYTES,
+    Record,
+    Source,
+    rows_before_header,
+)
 from usage_explore.files.values import Unreadable, quoted
 
 MAX_UNCOMPRESSED_BYTES = 2 * 1024 * 1024 * 1024
@@ -54,7 +63,8 @@ def sheet_names(path: Path) -> tuple[str, ...]:
 
 
 class XlsxSource(Source):
-    """A sheet, whose first row with values is the header. A cell without a value and an empty text are null.
+    """A sheet, whose header is the first row with values that is no title (`rows_before_header`).
+    A cell without a value and an empty text are null.
 
     Numbers are decimals, dates and times `datetime` without an offset, booleans `bool`; an error such as #N/A is
     unreadable. `sheet` is a name or a number from 1; None takes the only sheet that has values. `file` is where the
@@ -70,6 +80,7 @@ class XlsxSource(Source):
         super().__init__(path)
         self._file = file or path
         self._row = 0
+        self._rows_ahead: deque[Any] = deque()
         self._check_directory()
         with ExitStack() as stack:
             stack.callback(self._stop)
@@ -90,7 +101,7 @@ class XlsxSource(Source):
     @property
     def description(self) -> str:
         """The format in words."""
-        return f"Excel, sheet {quoted(self.sheet)}"
+        return ", ".join([f"Excel, sheet {quoted(self.sheet)}", *self.notes])
 
     def _check_directory(self) -> None:
         with self._file.open("rb") as raw:
@@ -149,16 +160,21 @@ class XlsxSource(Source):
         )
 
     def _header(self) -> tuple[str, ...]:
-        row = self._next_line()
-        if row is None:
+        rows = self._rows_ahead
+        rows.extend(islice(iter(self._next_line, None), MAX_LOOKED_AT_ROWS))
+        if not rows:
             raise LoadError(f"{self.path}, sheet {quoted(self.sheet)}: has no row with the column names")
+        titles = rows_before_header([sum(value is not None for value in values) for _, values in rows])
+        for _ in range(titles):
+            rows.popleft()
+        row = rows.popleft()
         self._row = int(row[0])
+        if titles:
+            self.notes = (f"header in row {self._row:,}",)
         where = f"{self.path}, row {self._row:,}"
         names = [_name(_value(value), f"{where}: the name of column {place}") for place, value in enumerate(row[1], 1)]
         if "" in names:
-            raise LoadError(
-                f"{where}: column {names.index('') + 1} has no name; the first row with values has to name all columns"
-            )
+            raise LoadError(f"{where}: column {names.index('') + 1} has no name; the header has to name all columns")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise LoadError(f"{where}: the header names {', '.join(map(repr, repeated))} more than once")
@@ -166,7 +182,7 @@ class XlsxSource(Source):
 
     def __iter__(self) -> Iterator[Record]:
         names = self.names or ()
-        while (row := self._next_line()) is not None:
+        while (row := self._rows_ahead.popleft() if self._rows_ahead else self._next_line()) is not None:
             self._row, values = int(row[0]), row[1]
             if len(values) > len(names):
                 yield self._row, None, f"has a value in column {len(values)} where the header has {len(names)}"

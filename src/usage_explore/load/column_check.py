@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from usage_explore.errors import LoadError
+from usage_explore.files.sources import Record, Source
 
 if TYPE_CHECKING:
     from usage_explore.load.row_mapper import RowMapper
@@ -38,6 +39,15 @@ def check_columns(mapper: RowMapper, path: Path) -> None:
             f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
             f"{_misused(mapper, missing)}; --check proposes options"
         )
+
+
+def check_readable(records: Iterable[Record], source: Source) -> None:
+    """Raise `LoadError` where none of a file's first records can be read."""
+    first = list(records)
+    if first and all(reason for _, _, reason in first):
+        line, _, reason = first[0]
+        which = "it is the only record" if len(first) == 1 else f"no record of the first {len(first):,} can be read"
+        raise LoadError(f"{source.path}, {source.unit} {line:,}: {reason}; {which}")
 
 
 def _misused(mapper: RowMapper, missing: Sequence[str]) -> str:

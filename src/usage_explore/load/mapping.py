@@ -123,6 +123,8 @@ class ColumnMapping:
                 raise ConfigurationError(f"names: {column!r} is none of {', '.join(ID_COLUMNS)}")
         if both := self.columns.keys() & self.constants.keys():
             raise ConfigurationError(f"set: {min(both)} is given by --map too; keep one of them")
+        if re.search(r"\)[*+{]", self.measure_names):
+            raise ConfigurationError("measure_names: a group in it may not be repeated; write (a|b) without * + or {")
         try:
             re.compile(self.measure_names)
         except re.error as error:
@@ -238,9 +240,11 @@ def parse_preset(text: str, name: str) -> Preset:
     """A preset from TOML. Raises `ConfigurationError` naming the key that is wrong."""
     try:
         given = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"preset: {name} is not TOML: {error}") from error
     title = given.pop("title", name)
+    if not isinstance(title, str):
+        raise ConfigurationError(f"preset: {name}: title: is not text")
     recognize = tuple(frozenset(column.lower() for column in columns) for columns in given.pop("recognize", []))
     known = {item.name: item for item in fields(ColumnMapping)}
     values: dict[str, Any] = {}

@@ -25,7 +25,7 @@ from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
-from usage_explore.load.column_check import check_columns
+from usage_explore.load.column_check import check_columns, check_readable
 from usage_explore.load.decimal_marks import check_points
 from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.identifiers import LOCAL_ORGANIZATION
@@ -176,6 +176,8 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
     with options.open(file) as source:
         names, sampled, delimiter = source.sample_names(_SAMPLED_ROWS), source.names is None, source.delimiter
+        if sampled and not names:
+            check_readable(islice(source, _SAMPLED_ROWS), source)
     preset = options.chosen_preset(names)
     mapping = options.applied_to(preset.mapping if preset else ColumnMapping())
     if mapping.explode and not sampled and mapping.explode not in names:
@@ -407,7 +409,7 @@ def _load(
         rejections=tuple(rejected.first),
         faults=rejected.faults,
         read=rejected.read,
-        notes=(*_preset_note(file), *mapper.notes(), *stage.notes()),
+        notes=(*source.notes, *_preset_note(file), *mapper.notes(), *stage.notes()),
         first=stage.first,
         last=stage.last,
         organizations=stage.organizations,

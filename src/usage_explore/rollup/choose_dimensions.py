@@ -26,6 +26,11 @@ from usage_explore.sql.rollup_plan import COLUMNS, DAY, HOUR, KEYS, NONE
 SAMPLE = 100_000
 """Newest events of an organization that are measured."""
 
+MAX_MEASURED_KEYS = 200
+"""Dimension keys of an organization that are measured: the most frequent ones of the sample. Each is a value per event,
+so the keys of one event, such as 100,000 of a JSON object, must not decide how long this takes. Others are not kept:
+the events answer them."""
+
 MOST_HOURLY = Decimal("0.08")
 MOST_DAILY = Decimal("0.15")
 BUDGET = Decimal("0.40")
@@ -44,14 +49,15 @@ WITH sample AS MATERIALIZED (
       AND ingested_at >= '1970-01-01Z' AND ingested_at < '2200-01-01Z'
     ORDER BY timestamp DESC, id DESC LIMIT {SAMPLE}
 ), keys AS (
-    SELECT DISTINCT key FROM sample,
+    SELECT key FROM sample,
         jsonb_object_keys(CASE jsonb_typeof(dimensions) WHEN 'object' THEN dimensions END) AS k (key)
+    WHERE key <> '' GROUP BY key ORDER BY count(*) DESC, key LIMIT {MAX_MEASURED_KEYS}
 ), parts AS (
     SELECT v.dimension, v.value, e.metric_key, date_bin('1 hour', e.timestamp, '1970-01-01') AS hour,
            date_bin('1 hour', e.ingested_at, '1970-01-01') AS ingested
     FROM sample e, LATERAL (
         VALUES ('none', NULL), {_COLUMNS}
-        UNION ALL SELECT 'dim:' || keys.key, e.dimensions ->> keys.key FROM keys WHERE keys.key <> ''
+        UNION ALL SELECT 'dim:' || keys.key, e.dimensions ->> keys.key FROM keys
         UNION ALL SELECT 'keys', k.key
             FROM jsonb_object_keys(CASE jsonb_typeof(e.dimensions) WHEN 'object' THEN e.dimensions END) AS k (key)
     ) AS v (dimension, value)
@@ -89,7 +95,10 @@ class Measured:
 
 
 def measure(connection: Connection, events: Table, organization_id: UUID) -> list[Measured]:
-    """Every column and dimension key of the organization's newest events. Belongs into a transaction."""
+    """Every column and the `MAX_MEASURED_KEYS` most frequent dimension keys of the organization's newest events.
+
+    Belongs into a transaction.
+    """
     before = connection.execute("SELECT current_setting('enable_sort')").fetchone()
     # hashing takes a third of the time; the planner cannot know how few the groups are, and would sort
     connection.execute("SELECT set_config('enable_sort', 'off', true)")

@@ -16,6 +16,7 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import ConfigurationError, ScopeError, TableMismatch
+from usage_explore.formatting import duration
 from usage_explore.query import filters, validators
 from usage_explore.rollup import catalog, choose_dimensions, watermark
 from usage_explore.rollup.refresh import Progress, advance, leave_out, rebuild
@@ -127,7 +128,7 @@ def refresh_after_loading(
 ) -> str:
     """`refresh` after a number of events was added, each statement bounded by `timeout`.
 
-    Returns "", or why this role may not refresh the rollup, which is left as it is.
+    Returns "", or why the rollup is not refreshed to the end: this role may not, or it takes longer than `timeout`.
     """
     connection.commit()
     milliseconds = int(timeout.total_seconds() * 1000)
@@ -138,6 +139,11 @@ def refresh_after_loading(
     except (TableMismatch, psycopg.errors.InsufficientPrivilege) as error:
         reason = " ".join(str(error).split())
         return f"The rollup was left as it is, to be refreshed by the role that owns it: {reason}"
+    except psycopg.errors.QueryCanceled:
+        return (
+            f"The rollup is not up to date, as refreshing it was cancelled, perhaps after {duration(timeout)}"
+            " (USAGE_EXPLORE_LONG_STATEMENT_TIMEOUT); go on with: usage-explore rollup"
+        )
     return ""
 
 
