@@ -151,8 +151,8 @@ class CsvSource(TextSource):
         except csv.Error as error:
             raise LoadError(f"{self.path}, line {self.line_number:,}: is not a CSV header: {error}") from error
         if self._row_errors:
-            line, error = self._row_errors[0]
-            raise LoadError(f"{self.path}, line {line:,}: {error}")
+            line, reason = self._row_errors[0]
+            raise LoadError(f"{self.path}, line {line:,}: {reason}")
         where = f"{self.path}, line {self._header_line:,}"
         if not any(names):
             raise LoadError(f"{where}: there is no header line with the column names")
