@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from usage_explore.errors import LoadError
+from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, zoned
 from usage_explore.load.identifiers import LOCAL_NAME
 from usage_explore.query.queries import AggregateQuery
@@ -311,3 +313,46 @@ def loaded_so_far(reports: Sequence[FileReport], files: Sequence[Path]) -> str:
     rest = [str(path) for path in files[len(reports) + 1 :]]
     lines = ["Loaded before and kept:", *map(str, reports)] if reports else ["No file was loaded before."]
     return "\n".join([*lines, f"Not tried: {', '.join(rest)}"] if rest else lines)
+
+
+class RejectedRows:
+    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops.
+
+    `read` is the number of rows that were read.
+    """
+
+    def __init__(self, source: Source, max_rows: int | None) -> None:
+        self._max_rows = max_rows
+        self._path = source.path
+        self._unit = source.unit
+        self._counter = FaultCounter(source.path, source.unit)
+        self.rows = 0
+        self.read = 0
+        self.first: list[Rejection] = []
+
+    def add(self, line: int, reasons: Sequence[tuple[str, str]]) -> None:
+        """Count a rejected row with the (column, reason) of its values."""
+        self.rows += 1
+        for column, reason in reasons:
+            self._counter.add(line, column, reason)
+            if len(self.first) < MAX_KEPT_REJECTIONS:
+                self.first.append(Rejection(self._path, self._unit, line, column, reason))
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The faults, each column and reason once."""
+        return self._counter.faults(self.read)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether reading stops: nothing of the file is going to be loaded."""
+        return self._max_rows is not None and self.rows >= self._max_rows
+
+    def error(self) -> LoadError:
+        """The error of a file whose rejected rows are not to be left out."""
+        lines = "\n".join(fault_lines(self.faults, self.rows))
+        stopped = " and the rest not read" if self.is_enough else ""
+        return LoadError(
+            f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
+            "correct them, or load the others with --skip-bad"
+        )

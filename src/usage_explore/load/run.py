@@ -33,15 +33,7 @@ from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_na
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import (
-    MAX_KEPT_REJECTIONS,
-    Fault,
-    FaultCounter,
-    FileReport,
-    Rejection,
-    fault_lines,
-    loaded_so_far,
-)
+from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.rollup import catalog
@@ -357,7 +349,7 @@ def _load(
     progress: bool | ShowProgress,
     settle: timedelta,
 ) -> FileReport:
-    rejected = _Rejected(source, None if skip_bad else _MAX_REJECTED_ROWS)
+    rejected = RejectedRows(source, None if skip_bad else _MAX_REJECTED_ROWS)
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
@@ -420,48 +412,8 @@ def _load(
     )
 
 
-class _Rejected:
-    """The rejected rows of a file: their number, and the first values. At `max_rows` reading stops.
-
-    `read` is the number of rows that were read.
-    """
-
-    def __init__(self, source: Source, max_rows: int | None) -> None:
-        self._max_rows = max_rows
-        self._path = source.path
-        self._unit = source.unit
-        self._counter = FaultCounter(source.path, source.unit)
-        self.rows = 0
-        self.read = 0
-        self.first: list[Rejection] = []
-
-    def add(self, line: int, reasons: Sequence[tuple[str, str]]) -> None:
-        self.rows += 1
-        for column, reason in reasons:
-            self._counter.add(line, column, reason)
-            if len(self.first) < MAX_KEPT_REJECTIONS:
-                self.first.append(Rejection(self._path, self._unit, line, column, reason))
-
-    @property
-    def faults(self) -> tuple[Fault, ...]:
-        return self._counter.faults(self.read)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether reading stops: nothing of the file is going to be loaded."""
-        return self._max_rows is not None and self.rows >= self._max_rows
-
-    def error(self) -> LoadError:
-        lines = "\n".join(fault_lines(self.faults, self.rows))
-        stopped = " and the rest not read" if self.is_enough else ""
-        return LoadError(
-            f"{lines}\n{self._path}: {counted(self.rows, 'row')} rejected{stopped}, so nothing of the file was loaded; "
-            "correct them, or load the others with --skip-bad"
-        )
-
-
 def _batches(
-    source: Source, mapper: RowMapper, rejected: _Rejected, show: ShowProgress
+    source: Source, mapper: RowMapper, rejected: RejectedRows, show: ShowProgress
 ) -> Iterator[tuple[list[int], list[Row]]]:
     """The lines and rows of the events that can be loaded, many at a time.
 
@@ -484,7 +436,7 @@ def _batches(
     show(source.position, source.length)
 
 
-def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: _Rejected) -> Iterator[tuple[int, Row]]:
+def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: RejectedRows) -> Iterator[tuple[int, Row]]:
     """(line, row) of each event that can be loaded."""
     for line, record, reason in batch:
         rejected.read += 1
