@@ -33,8 +33,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from usage_explore.errors import ScopeError, TableMismatch
+from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.names import KINDS, NO_NAMES, Key, Names, kind_of
+from usage_explore.query import validators
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.sql.identifiers import identifier
 
@@ -107,7 +108,7 @@ class Directory:
 
     def names(self, ids: Iterable[tuple[str, UUID | str]]) -> Names:
         """The names of the ids in the query's filters, and of these (column, id)."""
-        return self._read([*filtered_ids(self.query), *ids])
+        return self._read([*filtered_ids(self.query), *_checked(ids)])
 
     def reader(self) -> Callable[[Iterable[tuple[str, str]]], Names] | None:
         """The function with which an export reads the names of a page's ids; None if the organization has no names."""
@@ -119,8 +120,17 @@ class Directory:
     def search(self, text: str, kind: str | None = None, most: int = 50) -> list[Entry]:
         """At most `most` rows whose name, external id or id contains the text, in any case; all for an empty text.
 
-        Names that begin with the text come first, then other names, then ids; each by name.
+        Names that begin with the text come first, then other names, then ids; each by name. Raises `QueryError`.
         """
+        parameter = "text"
+        try:
+            validators.text(text, blank=True)
+            parameter = "column"
+            kind = None if kind is None else validators.choice(kind, (*KINDS, *(f"{name}_id" for name in KINDS)))
+            parameter = "most"
+            most = validators.integer(most, 1, MAX_NAMED_IDS)
+        except ValueError as error:
+            raise QueryError([Fault(parameter, str(error))]) from None
         if not self._is_readable:
             return []
         c, part = self.table.c, text.lower()
@@ -252,6 +262,18 @@ def remember(
         return upsert(connection, table, organization_id, rows)[0]
     except TableMismatch:
         return None
+
+
+def _checked(ids: Iterable[tuple[str, UUID | str]]) -> list[tuple[str, UUID]]:
+    """The (column, id) given by a caller. Raises `QueryError`."""
+    try:
+        return [
+            (validators.choice(column, (*KINDS, *(f"{kind}_id" for kind in KINDS))), validators.uuid(id_))
+            for column, id_ in ids
+        ]
+    except (TypeError, ValueError) as error:
+        fault = f'{error}; give pairs such as ("customer_id", event.customer_id)'
+        raise QueryError([Fault("ids", fault)]) from None
 
 
 def _batches(rows: list[_T]) -> Iterator[list[_T]]:
