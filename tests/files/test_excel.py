@@ -12,6 +12,7 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,7 +20,8 @@ from support.small_table import workbook
 from usage_explore.errors import LoadError
 from usage_explore.files import containers, xlsx_source
 from usage_explore.files.open import open_source
-from usage_explore.files.values import InvalidValue, Unreadable, number_text, time_text, utc_time_text
+from usage_explore.files.values import InvalidValue, Unreadable, number_text
+from usage_explore.load.readers import TimeReader
 
 SHEET = "xl/worksheets/sheet1.xml"
 
@@ -104,9 +106,9 @@ def test_dates_booleans_and_texts(tmp_path: Path) -> None:
         "yes": True,
         "text": "x\ny",
     }
-    with pytest.raises(InvalidValue, match="has no offset; write it as text with Z for UTC"):
-        time_text(record["moment"])
-    assert utc_time_text(record["moment"]) == "2026-10-01T08:30:15+00:00"
+    with pytest.raises(InvalidValue, match="has no offset; name its zone with --timezone, such as --timezone UTC"):
+        TimeReader(None, None).read(record["moment"])
+    assert TimeReader(ZoneInfo("UTC"), None).read(record["moment"]) == "2026-10-01T08:30:15+00:00"
 
 
 def test_dates_since_1904_are_those_that_are_shown(tmp_path: Path) -> None:

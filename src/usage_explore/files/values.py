@@ -7,7 +7,7 @@ only Parquet has, is read through its shortest text, so 0.1 is loaded as 0.1. Th
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
@@ -28,8 +28,6 @@ MAX_KEY_BYTES = 4_096
 
 _HEX = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(?:\.(\d+))?)?([Zz]|[+-]\d\d(?::?\d\d)?| UTC)?", re.ASCII)
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class InvalidValue(ValueError):
@@ -75,58 +73,6 @@ def uuid_text(raw: object) -> str:
     elif isinstance(raw, bytes) and len(raw) == 16:
         return str(UUID(bytes=raw))
     raise _refuse(raw, "not a UUID")
-
-
-def time_text(raw: object) -> str:
-    """An instant with an offset, as UTC text to the microsecond, from 1970-01-01 until before 2200-01-01."""
-    return _in_range(_instant(raw, assume_utc=False), raw)
-
-
-def utc_time_text(raw: object) -> str:
-    """Like `time_text`, but a time without an offset and a date are UTC (FOCUS exports)."""
-    return _in_range(_instant(raw, assume_utc=True), raw)
-
-
-def _in_range(instant: datetime, raw: object) -> str:
-    if not EARLIEST <= instant < LATEST:
-        raise InvalidValue(f"{quoted(raw)} is outside 1970-01-01 to 2200-01-01")
-    return instant.astimezone(UTC).isoformat()
-
-
-def _instant(raw: object, *, assume_utc: bool) -> datetime:
-    if isinstance(raw, datetime):
-        if raw.tzinfo is None and not assume_utc:  # of a spreadsheet
-            raise InvalidValue(
-                f"{quoted(raw)} has no offset; write it as text with Z for UTC, or an offset like +02:00"
-            )
-        return raw if raw.tzinfo else raw.replace(tzinfo=UTC)
-    if isinstance(raw, date) and assume_utc:
-        return datetime(raw.year, raw.month, raw.day, tzinfo=UTC)
-    if type(raw) is not str:
-        raise _refuse(raw, "not a time; write it as text like 2026-01-31T08:00:00Z")
-    text = raw.strip()
-    match = _TIME.fullmatch(text)
-    if match is None:
-        if _DAY.fullmatch(text):
-            if not assume_utc:
-                raise InvalidValue(f"{quoted(raw)} is a date; write a time with an offset, like {text}T00:00:00Z")
-            text += "T00:00:00Z"
-        else:
-            raise _refuse(raw, "not a time; write it like 2026-01-31T08:00:00Z")
-    else:
-        _, fraction, offset = match.groups()
-        if fraction and len(fraction) > 6:
-            if fraction[6:].strip("0"):
-                raise InvalidValue(f"{quoted(raw)} is finer than a microsecond; round it to 6 decimals")
-            text = text.replace(fraction, fraction[:6], 1)
-        if offset is None:
-            if not assume_utc:
-                raise InvalidValue(f"{quoted(raw)} has no offset; add Z for UTC, or an offset like +02:00")
-            text += "Z"
-    try:
-        return datetime.fromisoformat(text.upper().replace(" UTC", "Z"))
-    except ValueError as error:
-        raise InvalidValue(f"{quoted(raw)} is not a time: {error}") from None
 
 
 def number_text(raw: object) -> str:

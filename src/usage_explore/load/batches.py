@@ -12,7 +12,7 @@ from typing import Any
 
 from usage_explore.db.schema import COLUMNS
 from usage_explore.files.values import InvalidValue
-from usage_explore.load.fields import READERS
+from usage_explore.load.fields import KINDS
 from usage_explore.load.row_mapper import Row, RowMapper
 
 ROWS_PER_BATCH = 2_000
@@ -45,7 +45,7 @@ class BatchMapper:
         self._columns: dict[int, tuple[str, Callable[[str | None], str | None]]] = {}
         for field in mapper.fields:
             ((source, read), *_) = field.readers
-            if READERS[field.column].kind == "time":  # counted for the report, so every value is read
+            if KINDS[field.column] == "time":  # counted for the report, so every value is read
                 self._columns[field.place] = source, _or_none(read)
             else:
                 nothing = [*field.null, *([] if field.keeps_empty_text else [""])]

@@ -14,18 +14,9 @@ from usage_explore.files.values import (
     idempotency_key_text,
     metric_key_text,
     number_text,
-    time_text,
     uuid_text,
 )
 from usage_explore.load.paths import member
-
-
-class Reader(NamedTuple):
-    """How a documented column is read: the kind of value, the function that reads it, whether it is required."""
-
-    kind: str
-    read: Callable[[object], str]
-    required: bool = False
 
 
 def _dimensions(raw: object) -> str:
@@ -37,24 +28,40 @@ def _dimensions_text(text: str) -> str:
     return dumps(loads_object(text))
 
 
-READERS: Mapping[str, Reader] = {
-    "id": Reader("uuid", uuid_text),
-    "organization_id": Reader("id", uuid_text, required=True),
-    "customer_id": Reader("id", uuid_text, required=True),
-    "product_id": Reader("id", uuid_text),
-    "subscription_id": Reader("id", uuid_text),
-    "metric_key": Reader("text", metric_key_text, required=True),
-    "price_key": Reader("text", code_text),
-    "quantity": Reader("number", number_text, required=True),
-    "timestamp": Reader("time", time_text, required=True),
-    "ingested_at": Reader("time", time_text),
-    "idempotency_key": Reader("text", idempotency_key_text),
-    "external_cost_amount": Reader("number", number_text),
-    "external_cost_currency": Reader("text", code_text),
-    "wallet_currency": Reader("text", code_text),
-    "dimensions": Reader("object", _dimensions),
+KINDS: Mapping[str, str] = {
+    "id": "uuid",
+    "organization_id": "id",
+    "customer_id": "id",
+    "product_id": "id",
+    "subscription_id": "id",
+    "metric_key": "text",
+    "price_key": "text",
+    "quantity": "number",
+    "timestamp": "time",
+    "ingested_at": "time",
+    "idempotency_key": "text",
+    "external_cost_amount": "number",
+    "external_cost_currency": "text",
+    "wallet_currency": "text",
+    "dimensions": "object",
 }
-"""The documented columns, in order."""
+"""The documented columns, in order, and the kind of value of each."""
+
+REQUIRED = ("organization_id", "customer_id", "metric_key", "quantity", "timestamp")
+"""Documented columns that every event has; the table makes the others."""
+
+READERS: Mapping[str, Callable[[object], str]] = {
+    "id": uuid_text,
+    "metric_key": metric_key_text,
+    "price_key": code_text,
+    "quantity": number_text,
+    "idempotency_key": idempotency_key_text,
+    "external_cost_amount": number_text,
+    "external_cost_currency": code_text,
+    "wallet_currency": code_text,
+    "dimensions": _dimensions,
+}
+"""The function that reads a column; those of ids and times are made for each file."""
 
 
 class Field(NamedTuple):

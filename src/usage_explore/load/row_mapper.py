@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from usage_explore.files.values import (
 )
 from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
-from usage_explore.load.fields import READERS, Field
+from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import LOCAL_NAME, Identifiers
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
 from usage_explore.load.paths import exploded, is_total, member
@@ -53,7 +53,6 @@ _METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATIO
         "organization_id",
     )
 )
-_REQUIRED = tuple(column for column, reader in READERS.items() if reader.required)
 
 
 class RowMapper:
@@ -84,7 +83,7 @@ class RowMapper:
         self._organization = str(organization) if organization else None
         self._is_local = is_local
         self._number = number_reader(mapping.decimal)
-        self.sources = {column: self._sources(column) for column in READERS if column not in mapping.constants}
+        self.sources = {column: self._sources(column) for column in KINDS if column not in mapping.constants}
         self.fields = [self._field(column, sources) for column, sources in self.sources.items() if sources]
         self.is_measured = any(
             source in mapping.stated or self._in_names(source)
@@ -123,7 +122,7 @@ class RowMapper:
         self.dimensions = self._dimension_reader()
         self._required = [
             (column, _PLACES[column])
-            for column in _REQUIRED
+            for column in REQUIRED
             if not (self.is_measured and column in ("quantity", "metric_key"))
         ]
         self._is_simple = not (
@@ -149,23 +148,25 @@ class RowMapper:
         return (column,) if column not in taken and (column in self.names or self.sampled) else ()
 
     def _field(self, column: str, sources: tuple[str, ...]) -> Field:
-        mapping, reader = self.mapping, READERS[column]
-        read = reader.read
-        if reader.kind == "time":
+        mapping, kind = self.mapping, KINDS[column]
+        if kind == "id":
+            readers = tuple((source, self.ids.reader(column, source)) for source in sources)
+        else:
+            readers = tuple(zip(sources, repeat(self._reader(column)), strict=False))
+        null = mapping.null_text | mapping.null if kind == "number" else mapping.null_text
+        is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
+        return Field(column, _PLACES[column], readers, kind == "text" and not is_chain, null)
+
+    def _reader(self, column: str) -> Callable[[object], str]:
+        mapping = self.mapping
+        if KINDS[column] == "time":
             timezone = zone(mapping.timezone) if mapping.timezone else None
             self.times[column] = TimeReader(timezone, mapping.time_format)
             self.times[column].day_first = mapping.day_first
-            read = self.times[column].read
-        elif reader.kind == "number":
-            read = self._number
-        elif column == "external_cost_currency" and column in mapping.columns:
-            read = currency_text
-        readers = tuple(
-            (source, self.ids.reader(column, source) if column in ID_COLUMNS else read) for source in sources
-        )
-        null = mapping.null_text | mapping.null if reader.kind == "number" else mapping.null_text
-        is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
-        return Field(column, _PLACES[column], readers, reader.kind == "text" and not is_chain, null)
+            return self.times[column].read
+        if KINDS[column] == "number":
+            return self._number
+        return currency_text if column == "external_cost_currency" and column in mapping.columns else READERS[column]
 
     def resolve(self, source: str) -> str | None:
         """The file's spelling of a column or path: exact, else the only one that differs in case; None for none.
@@ -194,11 +195,11 @@ class RowMapper:
             try:
                 if column in ID_COLUMNS:
                     row[_PLACES[column]] = self.ids.made(column, column, text)
-                elif READERS[column].kind == "time":
+                elif KINDS[column] == "time":
                     timezone = zone(self.mapping.timezone) if self.mapping.timezone else None
                     row[_PLACES[column]] = TimeReader(timezone, None).read(text)
                 else:
-                    row[_PLACES[column]] = READERS[column].read(text)
+                    row[_PLACES[column]] = READERS[column](text)
             except InvalidValue as error:
                 raise LoadError(f"{option}: {column}: {error}") from None
         return row
@@ -249,7 +250,7 @@ class RowMapper:
 
     def is_present(self, column: str, sources: Iterable[str]) -> bool:
         """Whether the file has one of the sources; later rows of a sampled file may have optional ones."""
-        if self.sampled and not READERS[column].required:
+        if self.sampled and column not in REQUIRED:
             return True
         return any(self._in_names(source) for source in sources)
 
@@ -275,7 +276,7 @@ class RowMapper:
 
     def missing(self) -> list[str]:
         """The required columns that nothing gives."""
-        return [column for column in _REQUIRED if not self._is_given(column)]
+        return [column for column in REQUIRED if not self._is_given(column)]
 
     def _is_given(self, column: str) -> bool:
         mapping = self.mapping
@@ -291,7 +292,7 @@ class RowMapper:
 
     def kinds(self) -> dict[str, str]:
         """Column of the file -> kind of value that it has to give, for sources with types."""
-        kinds = {source: READERS[field.column].kind for field in self.fields for source, _ in field.readers}
+        kinds = {source: KINDS[field.column] for field in self.fields for source, _ in field.readers}
         kinds |= dict.fromkeys(self.measures, "number")
         return {source: kind for source, kind in kinds.items() if source in self.names}
 
