@@ -134,7 +134,7 @@ def test_a_preset_names_columns_that_its_product_exports(preset):
 
 def test_readable_names_come_with_the_ids():
     prepared = prepare(SAMPLES / "azure-cost_ea.csv", LoadOptions())
-    mapper = prepared.mapper(UUID(int=1))
+    mapper = prepared.ready(prepared.mapper(UUID(int=1)))
     with prepared.options.open(prepared.path) as source:
         for _, record, _ in source:
             mapper.rows(record)

@@ -6,7 +6,7 @@ Nothing is written and no database is needed.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +30,7 @@ from usage_explore.load.proposals import Proposal, profiles, propose, time_forma
 from usage_explore.load.report import Fault, FaultCounter, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
+from usage_explore.names import kind_of
 
 MAX_EXAMPLE_ROWS = 3
 """Rows of the file that are shown as the events they become."""
@@ -132,16 +133,15 @@ def check_file(
 
 def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, show: ShowProgress) -> FileCheck:
     file = prepare(input_, given)
-    mapper = _mapper(file)
+    mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     proposal = _proposal(file, mapper) if proposals else Proposal(options=given, reasons={})
     if proposal.reasons:
         file = prepare(input_, proposal.options)
-        mapper = _mapper(file)
+        mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     with file.options.open(input_) as source:
         format_ = source.description
     shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
-    placeholders = [f"--map {column}=COLUMN" for column in missing]
     checked = FileCheck(
         path=file.path,
         format=format_,
@@ -151,14 +151,14 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
         dimensions=_dimensions(file, mapper),
         options=file.options,
         reasons=proposal.reasons,
-        command=" ".join([command(shown, file.options), *placeholders]),
+        command=command(shown, file.options, missing),
         missing=missing,
         notes=proposal.notes,
     )
     if missing:
         return checked
     try:
-        mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+        file.ready(mapper)
     except LoadError as error:
         formats = time_formats(_times(file, mapper)) if file.mapping.time_format is None else {}
         return replace(
@@ -173,8 +173,8 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
     return replace(counted_, notes=(*proposal.notes, *counted_.notes))
 
 
-def command(path: Path, options: LoadOptions) -> str:
-    """The command line that loads the file with the options."""
+def command(path: Path, options: LoadOptions, missing: Iterable[str] = ()) -> str:
+    """The command line that loads the file with the options, and with placeholders for the `missing` columns."""
     is_like_option = str(path).startswith("-") and path != STANDARD_INPUT
     arguments: list[str] = ["usage-explore", "load", f"./{path}" if is_like_option else str(path)]
     arguments += [f"--map {shlex.quote(f'{column}={source}')}" for column, source in options.mapping.items()]
@@ -185,11 +185,8 @@ def command(path: Path, options: LoadOptions) -> str:
         if (value := getattr(options, name)) is not None:
             arguments.append(f"--{name.replace('_', '-')} {shlex.quote(value)}")
     arguments += ["--keep-zero"] * options.keep_zero + ["--no-dimensions"] * (not options.dimensions)
+    arguments += [f"--map {column}=COLUMN" for column in missing]
     return " ".join([*arguments[:2], shlex.quote(arguments[2]), *arguments[3:]])
-
-
-def _mapper(file: Prepared) -> RowMapper:
-    return RowMapper(file.mapping, file.names, LOCAL_ORGANIZATION, is_local=True, sampled=file.sampled)
 
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
@@ -316,7 +313,7 @@ class _Count:
         event = dict(zip(COLUMNS, row, strict=True))
         for column in ID_COLUMNS:
             if id_ := event[column]:
-                event[column] = self._mapper.ids.texts.get((column.removesuffix("_id"), id_), id_)
+                event[column] = self._mapper.ids.texts.get((kind_of(column), id_), id_)
         return event
 
     def _add(self, line: int, rows: list[Row]) -> None:

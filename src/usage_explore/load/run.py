@@ -138,8 +138,11 @@ class Prepared:
         return self.file if isinstance(self.file, Path) else self.file.path
 
     def mapper(self, organization: UUID | None, *, is_local: bool = False) -> RowMapper:
-        """A new mapper for the file, with the order of days and months. Raises `LoadError`, for open points too."""
-        mapper = RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
+        """A new mapper for the file's columns, of which no row has been read yet."""
+        return RowMapper(self.mapping, self.names, organization, is_local=is_local, sampled=self.sampled)
+
+    def ready(self, mapper: RowMapper) -> RowMapper:
+        """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
         check_columns(mapper, self.path)
         for given in mapper.fields:
             if (times := mapper.times.get(given.column)) and times.day_first is None:
@@ -298,15 +301,16 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
     Raises `LoadError` where that would be a guess, as the table holds several other organizations.
     """
     if organization is not None:
-        return file.mapper(organization)
+        return file.ready(file.mapper(organization))
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
+    check_columns(mapper, file.path)
     with mapped_errors(file.path, name):
         there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
     if len(there) < 2 or LOCAL_ORGANIZATION in there:
-        return mapper
+        return file.ready(mapper)
     if mapper.names_organization:
-        return file.mapper(None)
+        return file.ready(file.mapper(None))
     ids = ", ".join(map(str, there[:_MAX_LISTED_ORGANIZATIONS]))
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(

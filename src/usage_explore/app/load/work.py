@@ -24,8 +24,7 @@ from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.check import command
-from usage_explore.load.row_mapper import RowMapper
-from usage_explore.load.run import Prepared, prepare
+from usage_explore.load.run import prepare
 from usage_explore.rollup import refresh_run
 
 _MAX_FILES_AT_A_TIME = 2
@@ -88,15 +87,11 @@ def looked(file: File, options: LoadOptions) -> Look:
                 return Look(sheets=sheets, problem=str(error))
             return Look(
                 preset=prepared.preset.name if prepared.preset else None,
-                names_organization=_mapper(prepared).names_organization,
+                names_organization=prepared.mapper(None).names_organization,
                 sheets=sheets,
             )
 
     return _kept(("look", file.digest, repr(options)), look)
-
-
-def _mapper(prepared: Prepared) -> RowMapper:
-    return RowMapper(prepared.mapping, prepared.names, None, sampled=prepared.sampled)
 
 
 def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
@@ -107,13 +102,12 @@ def checked(file: File, options: LoadOptions, *, proposals: bool) -> FileCheck:
             result = check_file(path, options, proposals=proposals, show=show)
         name = Path(shown_name(file))
         faults = tuple(replace(fault, path=name) for fault in result.faults)
-        placeholders = "".join(f" --map {column}=COLUMN" for column in result.missing)
         return replace(
             result,
             path=name,
             faults=faults,
             problem=_without_path(result.problem, path, file),
-            command=command(name, result.options) + placeholders,
+            command=command(name, result.options, result.missing),
         )
 
     return _kept(("check", file.digest, repr(options), str(proposals)), check)
