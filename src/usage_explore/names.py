@@ -11,12 +11,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from usage_explore.formatting import short_ids, shortened
 
 Key = tuple[str, str]
 """A kind, and an id as text."""
+
+NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
+"""Namespace of the UUIDv5s made from ids that are text. Stored ids and links depend on it: do not change it."""
+
+LOCAL_ORGANIZATION = uuid5(NAMESPACE, "organization")
+"""Organization of the events when none is given; its name is "local"."""
+
+LOCAL_NAME = "local"
+"""Name of that organization, and of the one customer of a file or table without a customer column."""
 
 KINDS = ("customer", "product", "subscription", "organization")
 
@@ -27,6 +36,11 @@ MAX_LABEL_CHARACTERS = 60
 """Characters of a name in a label."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def made_id(kind: str, text: str) -> UUID:
+    """The id of a kind, or of a file's column, that is made from a text: the same in every file and table."""
+    return uuid5(NAMESPACE, f"{kind}={text}")
 
 
 def kind_of(column: str) -> str:

@@ -15,7 +15,7 @@ from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import JUNE, SINCE, SMALL, beside, event, store_of
 from usage_explore.cli.main import main
 from usage_explore.db import ddl
-from usage_explore.load.identifiers import NAMESPACE
+from usage_explore.names import NAMESPACE
 
 Run = Callable[..., Result]
 

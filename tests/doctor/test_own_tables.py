@@ -19,7 +19,8 @@ from usage_explore import AggregateQuery, EventQuery, connect
 from usage_explore.answers import EventPage
 from usage_explore.db import ddl
 from usage_explore.doctor import Finding, examine, recognition
-from usage_explore.load.identifiers import LOCAL_ORGANIZATION, Identifiers
+from usage_explore.load.identifiers import Identifiers
+from usage_explore.names import LOCAL_ORGANIZATION
 from usage_explore.results.types import Event
 
 TIMEOUT = timedelta(seconds=30)

@@ -15,9 +15,9 @@ from uuid import UUID, uuid5
 import pytest
 
 from usage_explore.errors import ConfigurationError
-from usage_explore.load.identifiers import NAMESPACE
 from usage_explore.load.mapping import parse_preset, preset_named, presets
 from usage_explore.load.run import LoadOptions, prepare
+from usage_explore.names import NAMESPACE
 
 SAMPLES = Path(__file__).parent / "samples"
 EXPECTED = tomllib.loads((SAMPLES / "expected.toml").read_text("utf-8"))

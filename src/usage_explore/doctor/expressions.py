@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import UUID, uuid5
-
 from usage_explore.db.catalog import FITTING
 from usage_explore.doctor.recognition import BLANKS, NUMBER, ZONED, Column, Table
+from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION, NAMESPACE, kind_of, made_id
 from usage_explore.sql.identifiers import literal
 
-_NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
-"""Namespace of the UUIDv5s that `load` makes of ids that are text, so that a table and a file agree on an id."""
-
 CONSTANTS = {
-    "organization_id": uuid5(_NAMESPACE, "organization"),
-    "customer_id": uuid5(_NAMESPACE, "customer=local"),
+    "organization_id": LOCAL_ORGANIZATION,
+    "customer_id": made_id("customer", LOCAL_NAME),
 }
 """Where `load` puts events without an organization or a customer."""
 
@@ -43,7 +39,7 @@ class Expressions:
 
     def entity_id(self, name: str, columns: list[Column]) -> str:
         """The UUID of an organization, customer, product or subscription, by the first of the columns with a value."""
-        kind = name.removesuffix("_id")
+        kind = kind_of(name)
         constant = f"'{CONSTANTS[name]}'::uuid" if name in CONSTANTS else ""
         if len(columns) == 1 and columns[0].kind == "uuid":
             column = columns[0]
@@ -79,9 +75,9 @@ class Expressions:
     def hashed(self, text: str) -> str:
         """The UUIDv5 of a text where an extension has SHA-1, else an MD5 as a UUID."""
         if schema := self.schemas.get("uuid-ossp"):
-            return f"{schema}.uuid_generate_v5('{_NAMESPACE}', {text})"
+            return f"{schema}.uuid_generate_v5('{NAMESPACE}', {text})"
         if schema := self.schemas.get("pgcrypto"):
-            name = f"'\\x{_NAMESPACE.hex}'::bytea || convert_to({text}, 'UTF8')"
+            name = f"'\\x{NAMESPACE.hex}'::bytea || convert_to({text}, 'UTF8')"
             marked = "set_byte(set_byte(h, 6, get_byte(h, 6) & 15 | 80), 8, get_byte(h, 8) & 63 | 128)"
             hashed = f"substring({schema}.digest({name}, 'sha1') FOR 16)"
             return f"(SELECT encode({marked}, 'hex')::uuid FROM {hashed} AS h)"  # noqa: S608 - quoted names

@@ -23,6 +23,7 @@ from usage_explore.doctor.recognition import (
     recognize,
 )
 from usage_explore.formatting import counted
+from usage_explore.names import kind_of
 from usage_explore.sql.identifiers import literal, quoted
 
 _ID_COLUMNS = ("organization_id", "customer_id", "product_id", "subscription_id")
@@ -200,7 +201,7 @@ class _Writer:
         """The UUID of an organization, customer, product or subscription."""
         columns, required = self.table.sources.get(name, []), name in CONSTANTS
         constant = f"'{CONSTANTS[name]}'::uuid" if required else "NULL::uuid"
-        kind = name.removesuffix("_id")
+        kind = kind_of(name)
         if not columns:
             if not required:
                 return _Line(constant)

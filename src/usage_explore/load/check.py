@@ -23,14 +23,13 @@ from usage_explore.files.open import STANDARD_INPUT, StandardInput
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
-from usage_explore.load.identifiers import LOCAL_ORGANIZATION
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose, time_formats
 from usage_explore.load.report import Fault, FaultCounter, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
-from usage_explore.names import kind_of
+from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
 MAX_EXAMPLE_ROWS = 3
 """Rows of the file that are shown as the events they become."""

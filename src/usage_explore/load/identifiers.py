@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID, uuid5
 
 from usage_explore.files.values import InvalidValue, plain_text, uuid_text
-from usage_explore.names import kind_of
-
-NAMESPACE = UUID("8b1f4f0e-2f5b-5d6c-9d0a-5f6f1c0f0c05")
-"""Namespace of the UUIDv5s made from ids that are text. Stored ids and links depend on it: do not change it."""
-
-LOCAL_ORGANIZATION = uuid5(NAMESPACE, "organization")
-"""Organization of the events when none is given; its name is "local"."""
-
-LOCAL_NAME = "local"
-"""Name of that organization, and of the one customer of a file without a customer column."""
+from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION, kind_of, made_id
 
 _MAX_CACHED_IDS = 100_000
 """Ids of a column whose UUID is remembered."""
@@ -62,6 +52,6 @@ class Identifiers:
             id_ = str(LOCAL_ORGANIZATION)
         else:
             is_of_column = self._by_column and source != column  # a constant is of no column of the file
-            id_ = str(uuid5(NAMESPACE, f"{source if is_of_column else kind_of(column)}={text}"))
+            id_ = str(made_id(source if is_of_column else kind_of(column), text))
         self.texts[kind_of(column), id_] = text
         return id_

@@ -18,8 +18,8 @@ from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, uuid_text
 from usage_explore.formatting import counted
-from usage_explore.load.identifiers import LOCAL_ORGANIZATION, Identifiers
-from usage_explore.names import KINDS, Key
+from usage_explore.load.identifiers import Identifiers
+from usage_explore.names import KINDS, LOCAL_ORGANIZATION, Key
 from usage_explore.query import validators
 from usage_explore.sql.identifiers import identifier
 

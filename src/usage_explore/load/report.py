@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, zoned
-from usage_explore.load.identifiers import LOCAL_NAME
+from usage_explore.names import LOCAL_NAME
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import link
 

@@ -22,9 +22,9 @@ from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
 from usage_explore.formatting import counted
-from usage_explore.load.identifiers import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
+from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.rollup import catalog, refresh
 from usage_explore.sql.identifiers import identifier
 

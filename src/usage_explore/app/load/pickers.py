@@ -18,8 +18,8 @@ from usage_explore.config import Settings
 from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError, UsageExploreError
 from usage_explore.load import FileCheck, LoadOptions
-from usage_explore.load.identifiers import LOCAL_NAME, LOCAL_ORGANIZATION
 from usage_explore.load.mapping import presets
+from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
 
 IN_A_ROW = 4
 """Pickers side by side on a wide screen."""
