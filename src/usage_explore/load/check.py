@@ -20,15 +20,15 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput
-from usage_explore.files.values import InvalidValue
+from usage_explore.files.sources import Record, Source
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose, time_formats
-from usage_explore.load.report import Fault, FaultCounter, fault_lines
+from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare
+from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
 MAX_EXAMPLE_ROWS = 3
@@ -250,6 +250,14 @@ def _dimensions(file: Prepared, mapper: RowMapper) -> tuple[str, ...]:
     )
 
 
+def _shown(source: Source, show: ShowProgress) -> Iterator[Record]:
+    """The records of a file, with the progress every `_PROGRESS_ROWS` of them."""
+    for number, record in enumerate(source, 1):
+        if number % _PROGRESS_ROWS == 0:
+            show(source.position, source.length)
+        yield record
+
+
 class _Count:
     """The numbers of a file's events."""
 
@@ -267,24 +275,10 @@ class _Count:
         """The check with the numbers of all rows."""
         examples: list[tuple[int, Mapping[str, str | None]]] = []
         shown: set[int] = set()
-        read = rejected = 0
         with self._file.options.open(self._file.file) as source:
             source.expect(self._mapper.kinds(), assume_utc=bool(self._file.mapping.timezone))
-            faults = FaultCounter(source.path, source.unit)
-            for read, (line, record, reason) in enumerate(source, 1):
-                if read % _PROGRESS_ROWS == 0:
-                    show(source.position, source.length)
-                if record is None:
-                    rejected += 1
-                    faults.add(line, "", reason or "cannot be read")
-                    continue
-                try:
-                    rows = self._mapper.rows(record)
-                except InvalidValue as error:
-                    rejected += 1
-                    for column, why in self._mapper.problems(record) or [("", str(error))]:
-                        faults.add(line, column, why)
-                    continue
+            rejected = RejectedRows(source, None)
+            for line, rows in read_rows(_shown(source, show), self._mapper, rejected):
                 if rows and len(shown) < MAX_EXAMPLE_ROWS:
                     shown.add(line)
                     examples += [(line, self._readable(row)) for row in rows]
@@ -295,15 +289,15 @@ class _Count:
         return replace(
             checked,
             examples=tuple(examples),
-            read=read,
-            rejected=rejected,
+            read=rejected.read,
+            rejected=rejected.rows,
             events=self._events,
             first=datetime.fromisoformat(self._first) if self._first else None,
             last=datetime.fromisoformat(self._last) if self._last else None,
             customers=len(self._customers),
             totals=self._totals("quantity"),
             costs=self._totals("cost"),
-            faults=faults.faults(read),
+            faults=rejected.faults,
             notes=tuple(self._mapper.notes()),
         )
 

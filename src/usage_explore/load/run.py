@@ -433,16 +433,16 @@ def _batches(
                 rejected.read += len(batch)
                 yield [line for line, _, _ in batch], rows
                 continue
-        events = list(_rows(batch, mapper, rejected))
+        events = [(line, row) for line, rows in read_rows(batch, mapper, rejected) for row in rows]
         yield [line for line, _ in events], [row for _, row in events]
         if rejected.is_enough:
             return
     show(source.position, source.length)
 
 
-def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: RejectedRows) -> Iterator[tuple[int, Row]]:
-    """(line, row) of each event that can be loaded."""
-    for line, record, reason in batch:
+def read_rows(records: Iterable[Record], mapper: RowMapper, rejected: RejectedRows) -> Iterator[tuple[int, list[Row]]]:
+    """(line, events) of each row of the file that can be loaded; the others are added to `rejected`."""
+    for line, record, reason in records:
         rejected.read += 1
         if record is None:
             rejected.add(line, [("", reason or "cannot be read")])
@@ -452,8 +452,7 @@ def _rows(batch: Sequence[Record], mapper: RowMapper, rejected: RejectedRows) ->
             except InvalidValue as error:
                 rejected.add(line, mapper.problems(record) or [("", str(error))])
             else:
-                for row in rows:
-                    yield line, row
+                yield line, rows
                 continue
         if rejected.is_enough:
             return
