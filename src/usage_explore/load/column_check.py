@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Record, Source
+from usage_explore.query import validators
 
 if TYPE_CHECKING:
     from usage_explore.load.row_mapper import RowMapper
@@ -80,9 +80,8 @@ def synonym(column: str, names: Iterable[str]) -> str | None:
 
 def like(name: str, choices: Iterable[str]) -> str:
     """` (did you mean x?)` for the most similar choice, blank if none is."""
-    spellings = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(name.lower(), spellings, n=1)
-    return f" (did you mean {spellings[near[0]]}?)" if near else ""
+    near = validators.nearest(name, choices)
+    return f" (did you mean {near}?)" if near is not None else ""
 
 
 def listed_columns(names: Iterable[str]) -> str:

@@ -145,6 +145,8 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
     times.day_first = True
     month_first = TimeReader(ZoneInfo("UTC"), None)
     month_first.day_first = False
+    zoned = TimeReader(None, None)
+    zoned.day_first = True
     point, comma = number_reader("."), number_reader(",")
     found = {name: Profile(name=name) for name in names}
     for record in records:
@@ -156,7 +158,7 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
             profile.values += 1
             if _reads(times.read, raw) or _reads(month_first.read, raw):
                 profile.times += 1
-                profile.local_times += _is_local(raw)
+                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not _reads(zoned.read, raw)
             is_point, is_comma = _reads(point, raw), _reads(comma, raw)
             if is_point or is_comma:
                 profile.numbers += 1
@@ -180,15 +182,6 @@ def _reads(read: Any, raw: object) -> bool:
     except InvalidValue:
         return False
     return True
-
-
-def _is_local(raw: object) -> bool:
-    """Whether a time has no offset."""
-    if isinstance(raw, datetime):
-        return raw.tzinfo is None
-    strict = TimeReader(None, None)
-    strict.day_first = True
-    return not _reads(strict.read, raw)
 
 
 _NUMERIC_DATE = re.compile(
@@ -217,11 +210,9 @@ def time_formats(texts: Sequence[str]) -> dict[str, str]:
         f"the {first} is first": match["separator"].join(form) + clock + zone
         for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
     }
-    utc = ZoneInfo("UTC")
+    readers = {meaning: TimeReader(ZoneInfo("UTC"), form).read for meaning, form in formats.items()}
     return {
-        meaning: form
-        for meaning, form in formats.items()
-        if all(_reads(TimeReader(utc, form).read, text) for text in {*texts})
+        meaning: form for meaning, form in formats.items() if all(_reads(readers[meaning], text) for text in {*texts})
     }
 
 

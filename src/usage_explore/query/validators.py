@@ -50,11 +50,15 @@ _SYNONYMS = {
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean x?` for the most similar known word, blank if none is similar."""
-    if len(word) > MAX_VALUE_CHARACTERS:
-        return ""
+    near = nearest(word, known) if len(word) <= MAX_VALUE_CHARACTERS else None
+    return f", did you mean {near}?" if near is not None else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The most similar known word, in any case; None if none is similar."""
     words = {name.lower(): name for name in known}
     similar = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
-    return f", did you mean {words[similar[0]]}?" if similar else ""
+    return words[similar[0]] if similar else None
 
 
 def synonym(word: str, known: Iterable[str]) -> str | None:

@@ -277,10 +277,15 @@ def _pickers(
                     accept_new_options=True,
                     help=f"{one.meaning} A column of the file, or type a value for all rows.",
                 )
-                if picked and picked == source.chosen and (reason := base.reasons.get(one.column)):
-                    st.caption(markdown.plain(reason))
+                _because(base, one.column, bool(picked) and picked == source.chosen)
             taken[one.column] = source.meant(picked)
     return taken
+
+
+def _because(base: FileCheck, name: str, is_proposed: bool) -> None:
+    """Say why a column or an option is proposed, as long as it is the one that is picked."""
+    if is_proposed and (reason := base.reasons.get(name)):
+        st.caption(markdown.plain(reason))
 
 
 def _values(base: FileCheck, key: str) -> dict[str, Any]:
@@ -297,8 +302,7 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
             key=clearable(f"timezone of {key}", proposed.timezone),
             help="Zone of dates, and of times without an offset.",
         )
-        if timezone == proposed.timezone and (reason := base.reasons.get("timezone")):
-            st.caption(markdown.plain(reason))
+        _because(base, "timezone", timezone == proposed.timezone)
     with form:
         time_format = st.selectbox(
             FORM_OF_TIMES,
@@ -319,8 +323,7 @@ def _values(base: FileCheck, key: str) -> dict[str, Any]:
             key=clearable(f"decimal {key}", proposed.decimal),
             help="Allows thousands separators.",
         )
-        if decimal == proposed.decimal and (reason := base.reasons.get("decimal")):
-            st.caption(markdown.plain(reason))
+        _because(base, "decimal", decimal == proposed.decimal)
     with words:
         null = st.multiselect(
             NO_VALUE,
