@@ -1,7 +1,7 @@
 """Names of ids, and the text that stands for an id on screen: the one place that makes it.
 
 A kind is "organization", "customer", "product" or "subscription"; its column in the events is `<kind>_id`. Names are
-data: whoever shows one escapes it like any other value. They are never part of a query, a link or a cache key.
+data: the code that shows one escapes it like any other value. They are never part of a query, a link or a cache key.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
 
 _PAGE_SIZES = (25, 50, 100)
-_MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 25, 900  # longer tables scroll within so many pixels
+_MAX_FULL_HEIGHT_ROWS, _SCROLLED_HEIGHT = 25, 900  # a table of more rows is 900 pixels high and scrolls
 _FILE_KINDS = {"csv": "CSV", "parquet": "Parquet"}
 _AROUND_EVENT = timedelta(hours=1)
 _NULL = ":gray[NULL]"

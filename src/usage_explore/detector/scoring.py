@@ -32,7 +32,7 @@ _NORMAL_MEDIAN = 0.6745  # the median of absolute residuals of a normal distribu
 _TAIL_QUANTILE, _NORMAL_TAIL = 0.95, 1.96  # a far quantile of absolute residuals, and its value for that distribution
 _SIZE_SHARE = 0.05  # share of the series' usual size in a residual's unit; the rest is the phase's expectation
 _IRREGULAR_SHARE = 0.15  # share of steps idle against expectation, or busy against it, from which usage has no pattern
-_FOREIGN_DEVIATIONS = 5.0  # residuals beyond so many robust deviations are anomalies and left out
+_FOREIGN_DEVIATIONS = 5.0  # residuals of more robust deviations are anomalies and left out
 _MIN_RESIDUALS_SPREAD = 2  # a single use in a mostly idle series does not make a deviation
 _MAX_RESIDUALS_SORTED = 512  # residuals sorted for one deviation, taken evenly
 

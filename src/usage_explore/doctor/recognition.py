@@ -48,7 +48,8 @@ ZONED = r"\d[T ].*(Z|z|UTC|[+-]\d\d(:?\d\d)?)\s*$"
 ZONED_TIME = rf"^\s*{_DAY}{_CLOCK}{_ZONE}\s*$"
 NUMBER = r"^\s*[+-]?(\d{1,255}\.?\d{0,255}|\.\d{1,255})([eE][+-]?\d{1,3})?\s*$"
 UUID = r"^\s*[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\s*$"
-"""Regular expressions of text that PostgreSQL casts without an error, in every version; `ZONED` tells times apart."""
+"""Regular expressions of text that PostgreSQL casts without an error, in every version; `ZONED` is a time with an
+offset."""
 
 _NO_JSONB = r"\\u(?:0000|[dD][89abcdefABCDEF])|[eE][+-]?\d{4,}"
 """In JSON, what jsonb cannot hold or might not."""
@@ -291,7 +292,7 @@ def is_time(table: Table, column: Column) -> bool:
 
 
 def _by_name(table: Table) -> None:
-    """The sources that names tell: the documented name, then the likely ones."""
+    """The sources by their names: the documented name, then the likely ones."""
     free = list(table.columns)
     for name in documented():
         for column in [column for column in free if column.name == name and _fits(table, name, column)]:
@@ -333,7 +334,7 @@ def _matching(free: Iterable[Column], name: str, likely: list[str]) -> list[Colu
 
 
 def _times(table: Table) -> None:
-    """The time of the event where no name tells it, and the other times that it could be."""
+    """The time of the event where no column has a name for it, and the other times that it could be."""
     used = {column.name for columns in table.sources.values() for column in columns}
     others = [
         column
@@ -424,7 +425,7 @@ def _keys(table: Table) -> set[tuple[str, ...]]:
 
 
 def _unique(table: Table) -> None:
-    """The columns whose values tell a row from all others: the id's, a key's, those of a unique index; else none."""
+    """The columns with unique values: the id, a key, those of a unique index; else none."""
     keys = _keys(table)
     named, key = table.sources.pop("id", []), table.sources.get("idempotency_key", [])
     indexed = [column for column in table.columns if (column.name,) in keys and _fits(table, "id", column)]

@@ -23,7 +23,7 @@ _MAX_TITLE_CELLS = 2
 """Cells with a value of a row before the header: a title, or a label and its text ("Period", "October 2026")."""
 
 _MIN_COLUMNS = 4
-"""Columns of a table that may have titles above it; with fewer, a title is not told from a header."""
+"""Columns of a table that may have titles above it; with fewer, a title and a header look alike."""
 
 Record = tuple[int, Mapping[str, Any] | None, str | None]
 """(line, values by column, None), or (line, None, reason) for a row that cannot be read. The line is the one that the

@@ -133,7 +133,7 @@ class Counts:
         )
 
     def is_even_beyond_chance(self, others: Counts) -> bool:
-        """Whether so many more times than on other days have an even number of each content, as if all were sent twice.
+        """Whether an even number of each content is more frequent than on other days, as if all were sent twice.
 
         The last event of a time makes all numbers even with the chance of one content, at most the most common one.
         """
@@ -413,9 +413,9 @@ class _Pool:
 
 def _sum(days: Iterable[Counts]) -> Counts:
     days = tuple(days)
-    whole = Counts(*(sum(getattr(each, item.name) for each in days) for item in fields(Counts)))
-    whole.contents = max((each.contents for each in days), default=0)
-    whole.offsets = max((each.offsets for each in days), default=0)
+    whole = Counts(*(sum(getattr(counts, item.name) for counts in days) for item in fields(Counts)))
+    whole.contents = max((counts.contents for counts in days), default=0)
+    whole.offsets = max((counts.offsets for counts in days), default=0)
     return whole
 
 
