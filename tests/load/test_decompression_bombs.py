@@ -14,7 +14,7 @@ import pytest
 
 from support.waiting import PATIENCE
 from usage_explore.errors import LoadError, QueryError
-from usage_explore.files import parquet_source, sources
+from usage_explore.files import containers, parquet_source, sources
 from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
 from usage_explore.files.text_sources import CsvSource
@@ -56,7 +56,7 @@ def test_so_is_one_in_many_columns(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="too many for the size of the file"):
         read.extend(line for line, _, _ in source)
     assert read
-    assert len(read) * 60 * 50_000 <= parquet_source.MAX_BYTES_OF_SMALL_FILES
+    assert len(read) * 60 * 50_000 <= containers.MAX_BYTES_OF_SMALL_FILES
 
 
 def test_a_row_that_is_large_by_a_list_is_refused(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""The bytes of a file without the gzip or ZIP container around them, streamed in bounded memory."""
+"""The bytes of a file without the gzip or ZIP container around them, and decoders: streamed in bounded memory."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +21,7 @@ from usage_explore.errors import LoadError
 from usage_explore.files.values import quoted
 
 MAX_EXPANSION, MAX_BYTES_OF_SMALL_FILES = 1_000, 256 * 1024 * 1024
-"""Decompressed or decoded bytes of a file: so many times its size, and 256 MiB for small ones."""
+"""Decompressed or decoded bytes of a file: at most 1,000 times its size, and 256 MiB for small ones."""
 
 MAX_ZIP_DIRECTORY_BYTES = 1024 * 1024
 """Bytes of the directory of a ZIP file, which is held in memory: about 10,000 members."""
@@ -38,6 +41,29 @@ READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 _COPIED_BYTES = 1024 * 1024
 _LISTED_MEMBERS = 10
 _GZIP, _ZIP, _EMPTY_ZIP = b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06"
+
+
+def max_decoded_bytes(file_bytes: int) -> int:
+    """Bytes that a file of this size may have once decompressed or decoded."""
+    return max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * file_bytes)
+
+
+def start_decoder(script: str, request: Mapping[str, object]) -> Any:
+    """Start one of our decoders in our own Python, in a process that loads nothing else of the package.
+
+    Returns the `Popen` with pipes for output and errors, after the request was written.
+    """
+    process: Any = subprocess.Popen(  # noqa: S603 - our own script in our own Python
+        [sys.executable, "-I", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        process.stdin.write(json.dumps(request).encode())
+        process.stdin.close()
+    except BaseException:
+        with process:  # closes its pipes and waits for it
+            process.kill()
+        raise
+    return process
 
 
 class Content:
@@ -95,7 +121,7 @@ class Content:
             else:
                 stream = cast("BinaryIO", stack.enter_context(gzip.GzipFile(fileobj=stream, mode="rb")))
         if self.containers:
-            max_bytes = max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * self.length)
+            max_bytes = max_decoded_bytes(self.length)
             stream = stack.enter_context(io.BufferedReader(_Bounded(stream, max_bytes, self.path), 1 << 16))
         return raw, stream
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +15,7 @@ import pyarrow.parquet as pq
 
 from usage_explore.errors import LoadError
 from usage_explore.files import parquet_decoder
-from usage_explore.files.containers import MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION
+from usage_explore.files.containers import max_decoded_bytes, start_decoder
 from usage_explore.files.sources import MAX_COLUMNS, MAX_ROW_BYTES, Record, Source, paths
 from usage_explore.files.values import EARLIEST, LATEST, MAX_KEY_BYTES, Unreadable
 
@@ -206,19 +203,11 @@ class ParquetSource(Source):
             "path": str(self._file_path),
             "columns": names,
             "max_batch_bytes": MAX_BATCH_BYTES,
-            "max_file_bytes": max(MAX_BYTES_OF_SMALL_FILES, MAX_EXPANSION * self._file_path.stat().st_size),
+            "max_file_bytes": max_decoded_bytes(self._file_path.stat().st_size),
             "max_memory_bytes": MAX_DECODER_BYTES,
         }
-        process: Any = subprocess.Popen(  # noqa: S603 - our own script in our own Python
-            [sys.executable, "-I", parquet_decoder.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        with process:
+        with start_decoder(parquet_decoder.__file__, request) as process:
             try:
-                process.stdin.write(json.dumps(request).encode())
-                process.stdin.close()
                 if process.stdout.peek(1):
                     yield from pa.ipc.open_stream(process.stdout)
                 reason = process.stderr.read().decode(errors="replace")

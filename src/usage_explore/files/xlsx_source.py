@@ -18,7 +18,7 @@ from typing import Any
 
 from usage_explore.errors import LoadError
 from usage_explore.files import xlsx_decoder
-from usage_explore.files.containers import directory, is_workbook
+from usage_explore.files.containers import directory, is_workbook, start_decoder
 from usage_explore.files.exact_json import loads
 from usage_explore.files.sources import (
     MAX_COLUMNS,
@@ -83,8 +83,8 @@ class XlsxSource(Source):
         self._rows_ahead: deque[Any] = deque()
         self._check_directory()
         with ExitStack() as stack:
-            stack.callback(self._stop)
             self._start(None if sheet is None else str(sheet))
+            stack.callback(self._stop)
             head = self._next_line()
             if head is None:
                 raise LoadError(f"{path}: cannot be read as a workbook")
@@ -122,15 +122,7 @@ class XlsxSource(Source):
             "max_row_bytes": MAX_ROW_BYTES,
             "max_memory_bytes": MAX_DECODER_BYTES,
         }
-        process: Any = subprocess.Popen(  # noqa: S603 - our own script in our own Python
-            [sys.executable, "-I", xlsx_decoder.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._process = process
-        self._process.stdin.write(json.dumps(request).encode())
-        self._process.stdin.close()
+        self._process = start_decoder(xlsx_decoder.__file__, request)
 
     def _stop(self) -> None:
         self._process.kill()
