@@ -87,7 +87,6 @@ def _state() -> tuple[FillProgress | None, bool]:
     """The run that is making demo data, and whether there is an events table."""
     store = cache.store()
     with transaction(store.engine) as connection:
-        names = connection.execute(text(fill.SESSIONS)).scalars().all()
-        name = identifier(store.table).as_string()
-        has_table = connection.execute(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": name}).scalar_one()
+        statement = text(f"SELECT array({fill.SESSIONS}), to_regclass(:name) IS NOT NULL")
+        names, has_table = connection.execute(statement, {"name": identifier(store.table).as_string()}).one()
     return fill.progress(names), bool(has_table)
