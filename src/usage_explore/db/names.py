@@ -39,6 +39,9 @@ from usage_explore.query import validators
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.sql.identifiers import identifier
 
+_COLUMNS = (*KINDS, *(f"{kind}_id" for kind in KINDS))
+"""A kind, or the column of its ids."""
+
 MAX_NAMED_IDS = 100_000
 """Ids whose names one answer reads; further ones are shown as ids."""
 
@@ -126,7 +129,7 @@ class Directory:
         try:
             validators.text(text, blank=True)
             parameter = "column"
-            kind = None if kind is None else validators.choice(kind, (*KINDS, *(f"{name}_id" for name in KINDS)))
+            kind = None if kind is None else validators.choice(kind, _COLUMNS)
             parameter = "most"
             most = validators.integer(most, 1, MAX_NAMED_IDS)
         except ValueError as error:
@@ -264,11 +267,11 @@ def remember(
         return None
 
 
-def _checked(ids: Iterable[tuple[str, UUID | str]]) -> list[tuple[str, UUID]]:
-    """The (column, id) given by a caller. Raises `QueryError`."""
+def _checked(ids: Iterable[tuple[str, UUID | str]]) -> list[tuple[str, UUID | str]]:
+    """The (column, id) given by a caller. Raises `QueryError`; a text that is no UUID has no name."""
     try:
         return [
-            (validators.choice(column, (*KINDS, *(f"{kind}_id" for kind in KINDS))), validators.uuid(id_))
+            (validators.choice(column, _COLUMNS), id_ if isinstance(id_, UUID | str) else validators.text(id_))
             for column, id_ in ids
         ]
     except (TypeError, ValueError) as error:
