@@ -1,0 +1,192 @@
+"""The manifest of an extract: which immutable Parquet files hold which rows, and how they are laid out.
+
+A folder holds one organization's events of one table as one database role sees them. `manifest.json` is replaced as a
+whole by a rename; the files that it names are complete before, and never change. A reader keeps the manifest that it
+has read: files that a newer one no longer names are removed only after `GRACE`.
+
+A segment is one file of rows sorted by `ts`, with these columns (times are microseconds since 1970, UTC):
+
+    id, customer_id, product_id, subscription_id   UUID
+    metric_key, price_key, idempotency_key, external_cost_currency, wallet_currency   VARCHAR
+    quantity, external_cost_amount                 DECIMAL, see `Layout`
+    ts, ing                                        BIGINT: `timestamp` and `ingested_at`
+    slot                                           INTEGER: 15-minute slots since 1970 of `timestamp`
+    d0, d1, …                                      VARCHAR: the dimension of `Layout.dimensions` at that position, as
+                                                   PostgreSQL's `->>` gives it
+    rare                                           VARCHAR: JSON object of the texts of all other dimension keys, NULL
+                                                   without any
+    dimensions                                     VARCHAR: the whole document, as PostgreSQL's jsonb prints it
+
+A segment's summary is a second file: a row per hour and combination of values of `Layout.summary` columns, with
+`hour` INTEGER (hours since 1970), these columns, `events` BIGINT, `quantity` DECIMAL(38, s) (their exact sum),
+`costed` BIGINT (events that have a cost), `costed_quantity` and `external_cost_amount` DECIMAL(38, s) (their sums).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+VERSION = 1
+NAME = "manifest.json"
+
+GRACE = timedelta(minutes=15)
+"""Time that a file stays after the manifest no longer names it, for readers of the manifest before."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The columns of a segment that the data decide. Segments of the same layout are read by one scan.
+
+    `dimensions` are the keys with a column of their own; `quantity` and `cost` the (precision, scale) of the decimals;
+    `summary` the columns of the summary, `metric_key` first, empty without one.
+    """
+
+    dimensions: tuple[str, ...]
+    quantity: tuple[int, int]
+    cost: tuple[int, int]
+    summary: tuple[str, ...] = ()
+
+    def column(self, group: str) -> str | None:
+        """The column of a group such as `customer_id` or `dim:model`; None for a key that has none of its own.
+
+        >>> Layout(dimensions=("model",), quantity=(18, 2), cost=(18, 4)).column("dim:model")
+        'd0'
+        """
+        if not group.startswith("dim:"):
+            return group
+        key = group.removeprefix("dim:")
+        return f"d{self.dimensions.index(key)}" if key in self.dimensions else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file of the folder: its name, size in bytes, and the CRC-32 of its content."""
+
+    name: str
+    bytes: int
+    crc: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Rows in one file. Times are inclusive bounds in microseconds; `keys` are the dimension keys that its rows have."""
+
+    rows: File
+    summary: File | None
+    layout: Layout
+    first: int
+    last: int
+    first_ingested: int
+    last_ingested: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What the extract holds: every event ingested before `watermark`, in any order of segments.
+
+    `relation` is the table's oid, so that a table made anew is noticed. `unfit` says why the organization is answered
+    from the events, blank if it is not. `refreshed` is the database's clock at the last refresh; `removed_before` the
+    start of the events that the table still has, where a refresh found older ones removed.
+    """
+
+    organization_id: UUID
+    table: str
+    relation: int
+    watermark: int | None
+    refreshed: int
+    segments: tuple[Segment, ...] = ()
+    removed_before: int | None = None
+    unfit: str = ""
+
+    @property
+    def rows(self) -> int:
+        """The number of events."""
+        return sum(segment.rows.rows for segment in self.segments)
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        files = [file for segment in self.segments for file in (segment.rows, segment.summary) if file]
+        return sum(file.bytes for file in files)
+
+
+def micros(instant: datetime) -> int:
+    """Microseconds since 1970.
+
+    >>> micros(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000000
+    """
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def instant(microseconds: int) -> datetime:
+    """The time of microseconds since 1970, in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of the folder; None if there is none, it is damaged or of another version."""
+    try:
+        document = json.loads((folder / NAME).read_bytes())
+        if document.pop("version") != VERSION:
+            return None
+        segments = tuple(_segment(entry) for entry in document.pop("segments"))
+        return Manifest(organization_id=UUID(document.pop("organization_id")), segments=segments, **document)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Replace the folder's manifest by a rename, on disk when this returns."""
+    document = {"version": VERSION, **dataclasses.asdict(manifest), "organization_id": str(manifest.organization_id)}
+    temporary = folder / f"{NAME}.{os.getpid()}"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(document, file, ensure_ascii=True)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / NAME)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in the folder durable."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _segment(entry: dict[str, object]) -> Segment:
+    layout = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in _mapping(entry.pop("layout")).items()
+    }
+    summary = entry.pop("summary")
+    return Segment(
+        rows=File(**_mapping(entry.pop("rows"))),
+        summary=File(**_mapping(summary)) if summary is not None else None,
+        layout=Layout(**layout),
+        keys=tuple(entry.pop("keys")),  # type: ignore[arg-type]
+        **entry,  # type: ignore[arg-type]
+    )
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
