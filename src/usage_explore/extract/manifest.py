@@ -79,7 +79,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Rows in one file. Times are inclusive bounds in microseconds; `keys` are the dimension keys that its rows have."""
+    """Rows in one file. Times are inclusive bounds in microseconds; `keys` are all dimension keys of its rows."""
 
     rows: File
     summary: File | None
