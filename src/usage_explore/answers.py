@@ -148,7 +148,7 @@ class Aggregate(AggregateData):
 
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum: a
-    sum of tokens and seconds has no unit. `served` says whether the rollup or the events were read, and how long it
+    sum of tokens and seconds has no unit. `served` says whether the extract or the events were read, and how long it
     took.
     """
 

@@ -29,17 +29,17 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
+from usage_explore.extract.engine import Extracts
+from usage_explore.extract.routing import Paths
 from usage_explore.formatting import zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
 from usage_explore.results.types import Choice, Event, event_ids, named_events, named_series
-from usage_explore.rollup.routing import Paths
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
-from usage_explore.sql.rollup_plan import KEYS
 
 if TYPE_CHECKING:
     from usage_explore.explain import Baseline, Explanation
@@ -97,6 +97,7 @@ def opened(settings: config.Settings) -> Store:
         organization_id=settings.organization_id,
         settle=settings.settle_time,
         app_url=settings.app_url,
+        extracts=Extracts(settings.home / "extract", settings.extract_memory, settings.extract_threads),
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,
     )
@@ -106,8 +107,8 @@ def opened(settings: config.Settings) -> Store:
 class Store:
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
-    `allowed` has the organizations that the caller may see, None for all. `rollup` False answers every query from the
-    events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
+    `allowed` has the organizations that the caller may see, None for all. Without `extracts` every query is answered
+    from the events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
     metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
     `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
@@ -118,7 +119,7 @@ class Store:
     settle: timedelta
     app_url: str
     allowed: frozenset[UUID] | None = None
-    rollup: bool = True
+    extracts: Extracts | None = None
     hints: bool = True
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
@@ -325,7 +326,7 @@ class Store:
             if plan.lacks_preferences:
                 plan = plan.preferring(self._directory(connection, scoped).preferred_currencies())
             validation = plan.validation(
-                connection, self.table, settled, now, self.rollup, self.app_url, progress, settle
+                connection, self.table, settled, now, self.extracts, self.app_url, progress, settle
             )
             names = self._directory(connection, scoped).names(validation.ids())
             return dataclasses.replace(validation, names=names)
@@ -399,7 +400,7 @@ class Store:
         return page, encode_cursor(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
-        """The SQL of the query for psql, with inline values; it reads the events, not the rollup."""
+        """The SQL of the query for psql, with inline values; it reads the events, not the extract."""
         requested = query if isinstance(query, EventQuery) else expect(AggregateQuery, query)
         with self._transaction(requested) as (connection, scoped):
             if isinstance(scoped, EventQuery):
@@ -417,7 +418,7 @@ class Store:
 
         The empty key is left out: no query can name it.
         """
-        return self._choices(within, KEYS, None, statements.dimension_keys)
+        return self._choices(within, aggregation.KEYS, None, statements.dimension_keys)
 
     def dimension_values(self, key: str, within: Query | None = None, most: int = 1_000) -> list[Choice]:
         """The values of one dimension, `model` or `dim:model`, as text, most frequent first; at most `most`."""
@@ -517,7 +518,7 @@ class Store:
         return Scope(self.organization_id, self.allowed, self._seen)
 
     def _paths(self, connection: Connection, now: datetime) -> Paths:
-        return Paths(connection, self.table, now, self.rollup)
+        return Paths(connection, self.table, now, self.extracts)
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)

@@ -265,7 +265,7 @@ def _points(answer: Aggregate) -> int:
 
 
 def _timing_headers(answer: Aggregate) -> dict[str, str]:
-    """Which path answered, `rollup` or `events`, and the database's milliseconds."""
+    """Which path answered, `extract` or `events`, and the database's milliseconds."""
     milliseconds = answer.served.took / timedelta(milliseconds=1)
     return {"Server-Timing": f"{answer.served.path};dur={milliseconds:.1f}"}
 

@@ -320,7 +320,7 @@ def answer_responses(schema: str | None, *others: str, description: str, link: b
     if link:
         headers["Link"] = {"description": 'The next page, `rel="next"`.', "schema": {"type": "string"}}
     else:
-        description_of_timing = "The path that answered, `rollup` or `events`, and `dur`, the database's milliseconds."
+        description_of_timing = "The path that answered, `extract` or `events`, and `dur`, the database's milliseconds."
         headers["Server-Timing"] = {"description": description_of_timing, "schema": {"type": "string"}}
     return {
         "200": {"description": description, "headers": headers, "content": content},

@@ -217,9 +217,9 @@ def _large(value: str) -> str:
 def _served(answer: Aggregate) -> None:
     """The query's time and its source, the rollup or the events, in small print."""
     milliseconds = max(1, round(answer.served.took / timedelta(milliseconds=1)))
-    path = "Served by the rollup, which is exact."
+    path = "Served by the extract, which is exact."
     if answer.served.because:
-        path = f"Read from the events, because {answer.served.because}. The rollup would give the same numbers."
+        path = f"Read from the events, because {answer.served.because}. The extract would give the same numbers."
     st.caption(f"answered in {milliseconds:,} ms", help=markdown.plain(path), width="content")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -115,6 +115,7 @@ class HeldConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: list[psycopg.Connection[Any]] = []
+        self._interrupts: list[Callable[[], object]] = []
 
     def add(self, connection: psycopg.Connection[Any]) -> None:
         """Add a connection that left the pool."""
@@ -132,9 +133,22 @@ class HeldConnections:
         """Whether it holds a connection."""
         return bool(self._held)
 
+    @contextlib.contextmanager
+    def interruptible(self, interrupt: Callable[[], object]) -> Iterator[None]:
+        """Call `interrupt` when the request is cancelled while the block runs."""
+        with self._lock:
+            self._interrupts.append(interrupt)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._interrupts.remove(interrupt)
+
     def cancel(self) -> None:
         """Cancel the statements on its connections; meanwhile, none returns to the pool and to another request."""
         with self._lock:
+            for interrupt in self._interrupts:
+                interrupt()
             for connection in self._held:
                 with contextlib.suppress(psycopg.Error):
                     connection.cancel_safe(timeout=1)
@@ -161,6 +175,12 @@ def cancellable(held: HeldConnections | None = None) -> Iterator[HeldConnections
         yield held
     finally:
         _current.reset(token)
+
+
+def interruptible(interrupt: Callable[[], object]) -> contextlib.AbstractContextManager[None]:
+    """Call `interrupt` when the current request, if there is one, is cancelled while the block runs."""
+    held = _current.get()
+    return held.interruptible(interrupt) if held is not None else contextlib.nullcontext()
 
 
 def cancel_all(max_seconds: float) -> None:

@@ -108,18 +108,18 @@ class Choice(_ValueAndEvents):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How an aggregate was read: from the rollup, or from the events, and how long the database `took`.
+    """How an aggregate was read: from the extract, or from the events, and how long that `took`.
 
-    `because` is the reason to read the events, None for the rollup.
+    `because` is the reason to read the events, None for the extract.
     """
 
     because: str | None
     took: timedelta
 
     @property
-    def path(self) -> Literal["rollup", "events"]:
+    def path(self) -> Literal["extract", "events"]:
         """The source of the numbers. Both give the same ones."""
-        return "events" if self.because else "rollup"
+        return "events" if self.because else "extract"
 
 
 @dataclass(frozen=True)

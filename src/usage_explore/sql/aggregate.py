@@ -3,7 +3,7 @@
 It returns one row per series, with its points as an array in bucket order. If the answer would have more than
 `MAX_POINTS` points, it returns one row without a series, with the number of series. Its steps:
 
-    points   events, or rows of the rollup, by bucket and key
+    points   events by bucket and key
     ranked   keys by total, descending; ties by key in code-point order, the missing key last among equals
     series   the first `top` keys, and all others folded into one position
     cells    points by series
@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -39,22 +37,21 @@ from sqlalchemy import (
     null,
     select,
     true,
-    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
-from sqlalchemy.sql.expression import CTE, CompoundSelect
+from sqlalchemy.sql.expression import CTE
 from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_POINTS
-from usage_explore.query.queries import AggregateQuery, EventQuery, Metric
-from usage_explore.sql.filters import conditions, expression, filters, object_keys, scope, within_bounds
-from usage_explore.sql.rollup_plan import COLUMNS, DAY, KEYS, NONE, Edge, Serving, Slots, rollup_table
+from usage_explore.query.queries import AggregateQuery
+from usage_explore.sql.filters import conditions, expression, object_keys
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
 _INSTANT = DateTime(timezone=True)
-_MAX_PROBED_SLOTS = 1_000
-"""Slots of a window up to which a filtered query looks up each slot in the index instead of scanning all values."""
+
+KEYS = "keys"
+"""The group whose values are the dimension keys that an event has with a value: an event counts once for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +62,18 @@ class Points:
     metrics: ColumnElement[int]
 
 
-def events_points(table: Table, query: AggregateQuery, metrics: Serving | None = None) -> Points:
+def events_points(table: Table, query: AggregateQuery) -> Points:
     """The points from the events: summed by slots of equal length first, then the few slots by bucket."""
     edges = query.edges()
-    key = _key(partial(expression, table), query.group_by)
+    key = _key(table, query.group_by)
     slot = _slot(table.c.timestamp, edges).label("slot")
     measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
-    by = [slot, *key, *([] if metrics or has_metric_keys(query) else [table.c.metric_key])]
+    by = [slot, *key, *([] if has_metric_keys(query) else [table.c.metric_key])]
     slots = select(*by, measured.label("value")).where(*conditions(table, query)).group_by(*by).cte("slots")
-    bucket = _bucket(slots.c.slot, _instants(edges))
+    bucket = _bucket(slots.c.slot, edges)
     keys = [slots.c.key] if key else []
     points = select(bucket, *keys, func.sum(slots.c.value).label("value")).group_by(bucket, *keys).cte("points")
-    return Points(points, _metrics(table, query, points, slots, metrics))
-
-
-def rollup_points(table: Table, query: AggregateQuery, serving: Serving, metrics: Serving | None = None) -> Points:
-    """The points from the rollup's whole slots; the window's edges and recent arrivals from the events."""
-    by_metric = not (metrics or has_metric_keys(query))
-    measure = _Measure(query.group_by, query.metric, _instants(query.edges()), metrics=by_metric)
-    pieces = _pieces(table, query, serving, measure).cte("pieces")
-    keys = [pieces.c.key] if query.group_by != NONE else []
-    measured = pieces.c.events if query.metric == "count" else pieces.c.quantity
-    points = (
-        select(pieces.c.bucket, *keys, func.sum(measured).label("value"))
-        .group_by(pieces.c.bucket, *keys)
-        .having(func.sum(pieces.c.events) != 0)
-        .cte("points")
-    )
-    return Points(points, _metrics(table, query, points, pieces, metrics))
+    return Points(points, _metrics(query, points, slots))
 
 
 def has_metric_keys(query: AggregateQuery) -> bool:
@@ -100,161 +81,53 @@ def has_metric_keys(query: AggregateQuery) -> bool:
     return query.group_by == "metric_key" or len(query.metric_key) == 1
 
 
-def _metrics(
-    table: Table, query: AggregateQuery, points: CTE, measured: CTE, metrics: Serving | None
-) -> ColumnElement[int]:
-    """The number of metrics: from the points if they tell it, else from the rollup, else from `measured`."""
+def _metrics(query: AggregateQuery, points: CTE, slots: CTE) -> ColumnElement[int]:
+    """The number of metrics: from the points if they tell it, else from the slots."""
     if query.group_by == "metric_key":
         metric_keys = select(points.c.key).distinct()
     elif has_metric_keys(query):
         metric_keys = select(literal(1)).select_from(points).limit(1)
-    elif metrics:
-        metric_keys = rollup_choices(table, query, "metric_key", None, metrics)
     else:
-        metric_keys = select(measured.c.metric_key).group_by(measured.c.metric_key)
-        if "events" in measured.c:  # rows of the rollup that other rows subtract again
-            metric_keys = metric_keys.having(func.sum(measured.c.events) != 0)
+        metric_keys = select(slots.c.metric_key).distinct()
     return select(func.count()).select_from(metric_keys.subquery()).scalar_subquery()
 
 
-def metric_points(
+def sums(
     table: Table,
-    query: AggregateQuery,
-    edges: tuple[datetime, ...],
-    serving: Serving | None,
-    only: ColumnElement[bool],
-) -> CTE:
-    """The points of each metric key, of both measures.
+    query: Query,
+    condition: ColumnElement[bool],
+    group: str = "none",
+    edges: tuple[datetime, ...] | None = None,
+    *,
+    metrics: bool = False,
+    quantity: bool = False,
+) -> Select[Any]:
+    """Sums of the query's events that also satisfy a condition.
 
-    From the rollup with the plan `serving`, else from the events that satisfy `only`.
-    Columns: `bucket` integer (of these `edges`), `key` text (if the query groups), `metric_key` text, `events` bigint,
-    `quantity` numeric.
+    Columns: `bucket` integer (of these `edges`, if given), `key` text (if there is a group), `metric_key` text (with
+    `metrics`), `events` bigint, `quantity` numeric (with `quantity`).
     """
-    measure = _Measure(query.group_by, "sum_quantity", _instants(edges), metrics=True)
-    if serving is None:
-        return _piece(table, query, only, measure).cte("points")
-    pieces = _pieces(table, query, serving, measure).subquery("pieces")
-    by = [pieces.c.bucket, *([pieces.c.key] if query.group_by != NONE else []), pieces.c.metric_key]
-    events, quantity = func.sum(pieces.c.events), func.sum(pieces.c.quantity)
-    return (
-        select(*by, events.cast(BigInteger).label("events"), quantity.label("quantity"))
-        .group_by(*by)
-        .having(events != 0)
-        .cte("points")
-    )
-
-
-def rollup_choices(table: Table, query: Query, group: str, most: int | None, serving: Serving) -> Select[Any]:
-    """`filters.values`, or `filters.dimension_keys` for the group `keys`, from the rollup."""
-    pieces = _pieces(table, query, serving, _Measure(group, "count")).subquery("pieces")
-    events = func.sum(pieces.c.events)
-    offered = pieces.c.key != "" if group == KEYS else pieces.c.key.is_not(None)
-    return (
-        select(pieces.c.key.label("value"), events.cast(BigInteger).label("events"))
-        .where(offered)
-        .group_by(pieces.c.key)
-        .having(events != 0)
-        .order_by(events.desc(), pieces.c.key.collate("C"))
-        .limit(most)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """The columns of a piece: a measure by group, by bucket if there are edges, by metric key if `metrics`."""
-
-    group: str
-    metric: Metric
-    edges: ColumnElement[Any] | None = None
-    metrics: bool = False
-
-    def buckets(self, instant: ColumnElement[datetime]) -> list[Label[Any]]:
-        return [_bucket(instant, self.edges)] if self.edges is not None else []
-
-    def keys(self, metric_key: ColumnElement[str]) -> list[ColumnElement[Any]]:
-        return [metric_key] if self.metrics else []
-
-    def columns(self, events: ColumnElement[int], quantity: ColumnElement[Decimal]) -> list[Label[Any]]:
-        counted = [events.label("events")]
-        return counted if self.metric == "count" else [*counted, quantity.label("quantity")]
-
-
-def rollup_count(table: Table, query: EventQuery, serving: Serving) -> Select[Any]:
-    """`filters.count` from the rollup."""
-    pieces = _pieces(table, query, serving, _Measure(NONE, "count")).subquery("pieces")
-    return select(func.coalesce(func.sum(pieces.c.events), 0).cast(BigInteger))
-
-
-def _pieces(table: Table, query: Query, serving: Serving, measure: _Measure) -> CompoundSelect[Any]:
-    """The pieces of the answer, to be summed.
-
-    Columns: `bucket` if there are edges, `key` if there is a group, `metric_key` if the measure is by metric key,
-    `events`, and `quantity` if it is measured.
-    """
-    known = table.c.ingested_at < serving.known
-    return union_all(
-        *(_whole(rollup_table(table), query, slots, serving.known, measure) for slots in serving.slots),
-        _piece(table, query, table.c.ingested_at >= serving.known, measure),
-        *(_piece(table, _within(query, edge), known, measure, edge.sign) for edge in serving.edges),
-    )
-
-
-def _whole(rows: Table, query: Query, slots: Slots, known: datetime, measure: _Measure) -> Select[Any]:
-    """Rows of the rollup."""
-    c = rows.c
-
-    def column(group: str) -> ColumnElement[Any]:
-        return c.metric_key if group == "metric_key" else c.value
-
-    key = [c.value.label("key")] if measure.group == KEYS else _key(column, measure.group)
-    by = [*measure.buckets(c.slot), *key, *measure.keys(c.metric_key)]
-    return select(*by, *measure.columns(c.events, c.quantity)).where(
-        scope(c.organization_id, query),
-        c.dimension == slots.dimension,
-        *_within_slots(c.slot, query, slots),
-        *within_bounds(c.ingested, until=known),
-        *filters(column, query),
-    )
-
-
-def _within_slots(slot: ColumnElement[datetime], query: Query, slots: Slots) -> list[ColumnElement[bool]]:
-    """The whole slots: as a range, or one by one for a filtered query, which can use the index then."""
-    first, last, grain = slots.first, slots.last, slots.grain
-    some = bool(query.dimensions) or any(getattr(query, name) for name in COLUMNS)
-    if first and last and some and grain == DAY and (last - first) // grain <= _MAX_PROBED_SLOTS:
-        starts = [first + index * grain for index in range((last - first) // grain)]
-        return [slot == func.any(_instants(starts))]
-    return within_bounds(slot, first, last)
-
-
-def _piece(table: Table, query: Query, condition: ColumnElement[bool], measure: _Measure, sign: int = 1) -> Select[Any]:
-    """Events that satisfy a condition, added (`sign` 1) or subtracted (-1)."""
     source: FromClause = table
-    key = _key(partial(expression, table), measure.group)
-    if measure.group == KEYS:
+    if group == KEYS:
         keys = object_keys(table)
-        source, key = table.join(keys, true()), [keys.c.key.label("key")]
-    by = [*measure.buckets(table.c.timestamp), *key, *measure.keys(table.c.metric_key)]
-    return (
-        select(*by, *measure.columns(func.count() * literal(sign), func.sum(table.c.quantity) * literal(sign)))
-        .select_from(source)
-        .where(*conditions(table, query), condition)
-        .group_by(*by)
-    )
+        source, key = table.join(keys, keys.c.value.is_not(None)), [keys.c.key.label("key")]
+    else:
+        key = _key(table, group)
+    by: list[ColumnElement[Any]] = [
+        *([_bucket(table.c.timestamp, edges)] if edges is not None else []),
+        *key,
+        *([table.c.metric_key] if metrics else []),
+    ]
+    measured = [func.count().label("events"), *([func.sum(table.c.quantity).label("quantity")] if quantity else [])]
+    return select(*by, *measured).select_from(source).where(*conditions(table, query), condition).group_by(*by)
 
 
-def _within(query: Query, edge: Edge) -> Query:
-    if isinstance(query, AggregateQuery):
-        return query.replace(since=edge.since, until=edge.until, as_of=None)
-    return query.replace(occurred_after=edge.since, occurred_before=edge.until, as_of=None)
+def _key(table: Table, group: str) -> list[Label[Any]]:
+    return [] if group == "none" else [expression(table, group).cast(Text).label("key")]
 
 
-def _key(column: Callable[[str], ColumnElement[Any]], group: str) -> list[Label[Any]]:
-    return [] if group in (NONE, KEYS) else [column(group).cast(Text).label("key")]
-
-
-def _bucket(instant: ColumnElement[datetime], edges: ColumnElement[Any]) -> Label[Any]:
-    return func.width_bucket(instant, edges).label("bucket")
+def _bucket(instant: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Label[Any]:
+    return func.width_bucket(instant, _instants(edges)).label("bucket")
 
 
 def _instants(instants: Iterable[datetime]) -> ColumnElement[Any]:
@@ -282,12 +155,8 @@ def _slot(timestamp: ColumnElement[datetime], edges: tuple[datetime, ...]) -> Co
     return timestamp
 
 
-def aggregate(
-    table: Table, query: AggregateQuery, serving: Serving | None = None, metrics: Serving | None = None
-) -> Select[Any]:
-    """The statement of a resolved query, from the rollup with the plan `serving`, else from the events.
-
-    `metrics` is the plan to count the metrics from the rollup.
+def aggregate(table: Table, query: AggregateQuery) -> Select[Any]:
+    """The statement of a resolved query.
 
     Columns: `now` timestamptz, `series_count` bigint, `metrics` bigint (the number of different metrics), then NULL or
     `kind` text (all, value, missing, other), `key` text, `total`, `members` bigint (how many keys the series holds),
@@ -297,7 +166,7 @@ def aggregate(
     size = len(query.edges()) - 1
     number = BigInteger() if query.metric == "count" else Numeric()
     grouped = query.group_by != "none"
-    source = rollup_points(table, query, serving, metrics) if serving else events_points(table, query, metrics)
+    source = events_points(table, query)
     points = source.points
 
     if grouped:

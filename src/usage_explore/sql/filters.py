@@ -38,7 +38,6 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    true,
     tuple_,
 )
 from sqlalchemy import column as sql_column
@@ -208,7 +207,7 @@ def values(table: Table, query: Query, group: str, max_values: int) -> Select[st
 
 
 def dimension_keys(table: Table, query: Query) -> Select[Any]:
-    """The dimension keys with their number of events, most frequent first, without the empty key.
+    """The dimension keys with their number of events that have a value, most frequent first, without the empty key.
 
     Columns: `value` text, `events` bigint.
     """
@@ -216,7 +215,7 @@ def dimension_keys(table: Table, query: Query) -> Select[Any]:
     events = func.count()
     return (
         select(keys.c.key.label("value"), events.label("events"))
-        .join_from(table, keys, true())
+        .join_from(table, keys, keys.c.value.is_not(None))
         .where(*conditions(table, query), keys.c.key != "")
         .group_by(keys.c.key)
         .order_by(events.desc(), keys.c.key.collate("C"))
@@ -224,10 +223,10 @@ def dimension_keys(table: Table, query: Query) -> Select[Any]:
 
 
 def object_keys(table: FromClause) -> Any:
-    """A table function: one row per event and dimension key, with the column `key`."""
+    """A table function: one row per event and dimension key, with the columns `key` and `value`, NULL for null."""
     dimensions = table.c.dimensions
     objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
-    return func.jsonb_object_keys(objects).table_valued("key").render_derived(name="keys")
+    return func.jsonb_each_text(objects).table_valued("key", "value").render_derived(name="keys")
 
 
 def organizations(table: Table, *, distributed: bool = False) -> Select[Any]:

@@ -13,6 +13,8 @@ from uuid import UUID
 from sqlalchemy import Connection, Select, Table, select
 
 from usage_explore.decimals import plain, rfc3339
+from usage_explore.extract.engine import Extracts
+from usage_explore.extract.routing import Paths
 from usage_explore.formatting import counted
 from usage_explore.names import NO_NAMES, Names, ids_in, kind_of
 from usage_explore.query import buckets
@@ -24,7 +26,6 @@ from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.query.url_params import link
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.results import frames
-from usage_explore.rollup.routing import Paths
 from usage_explore.sql.filters import conditions
 from usage_explore.validation.periods import Totals, Unexamined, organization_period, part
 
@@ -233,7 +234,7 @@ class Examination:
     period: Period
     now: datetime
     totals: Totals
-    rollup: bool = True
+    extracts: Extracts | None = None
     invoices: Invoices | None = None
     preferences: Preferences | None = None
     progress: Callable[[float], object] = field(default=lambda done: None)
@@ -246,8 +247,8 @@ class Examination:
 
     @cached_property
     def paths(self) -> Paths:
-        """The ways to an aggregate: the rollup where it serves exactly, else the events."""
-        return Paths(self.connection, self.table, self.now, self.rollup)
+        """The ways to an aggregate: the extract where there is one, else the events."""
+        return Paths(self.connection, self.table, self.now, self.extracts)
 
     def has(self, need: str) -> bool:
         """Whether what a check needs was given."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from usage_explore.db.engine import translated
 from usage_explore.errors import Fault, NotExact, QueryError, StatementTimeout
+from usage_explore.extract.engine import Extracts
 from usage_explore.query import validators
 from usage_explore.query.queries import Period
 from usage_explore.validation.anomalies import check as shifts
@@ -158,7 +159,7 @@ class Plan:
         table: Table,
         period: Period,
         now: datetime,
-        rollup: bool,
+        extracts: Extracts | None,
         app_url: str,
         progress: Progress | None,
         settle: timedelta | None,
@@ -173,7 +174,7 @@ class Plan:
             period=period,
             now=now,
             totals=totals(connection, table, period),
-            rollup=rollup,
+            extracts=extracts,
             invoices=self.invoices,
             preferences=self.preferences,
         )

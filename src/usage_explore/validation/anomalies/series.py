@@ -34,11 +34,9 @@ from sqlalchemy import (
 
 from usage_explore.query import buckets, validators
 from usage_explore.query.queries import AggregateQuery, Metric
-from usage_explore.rollup import routing
 from usage_explore.sql import filters
-from usage_explore.sql.aggregate import metric_points
+from usage_explore.sql.aggregate import sums
 from usage_explore.sql.filters import array
-from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation.check import Examination
 
 Floats = npt.NDArray[np.float64]
@@ -157,18 +155,18 @@ def blocks(
 ) -> Iterator[Block]:
     """Every series of the group on the grid, or those of some customers, a block at a time.
 
-    From the rollup where it serves exactly, else from the events. A sum that is no number is unknown.
+    From the extract where there is one, else from the events. A sum that is no number is unknown.
     """
     query = _query(examination, grid, group)
-    path: Serving | str = ""
-    if examination.rollup and customers is None:
-        path = routing.path(examination.connection, examination.table, query, grid.edges, examination.now, metrics=True)
-    serving = path if isinstance(path, Serving) else None
-    rows_statement = statement(examination.table, query, grid.edges, serving, customers)
     size = max(1, _MAX_BLOCK_CELLS[grid.step] // len(grid.starts))
+    rows_statement = statement(examination.table, query, grid.edges, customers)
     if group == "customer_id" and customers is None:  # many: through a cursor, for which no workers are started
         rows_statement = rows_statement.execution_options(yield_per=size)
-    for some in examination.connection.execute(rows_statement).partitions(size):
+    if customers is None:
+        partitions = examination.paths.metric_series(query, grid.edges, size, rows_statement)
+    else:
+        partitions = examination.connection.execute(rows_statement).partitions(size)
+    for some in partitions:
         yield Block(
             customers=tuple(UUID(row.key) if group == "customer_id" else None for row in some),
             metrics=tuple(row.metric_key for row in some),
@@ -183,7 +181,6 @@ def statement(
     table: Table,
     query: AggregateQuery,
     edges: tuple[datetime, ...],
-    serving: Serving | None = None,
     customers: Sequence[UUID] | None = None,
 ) -> Select[Any]:
     """One row for each series of the question's group and each metric key, only where there are events.
@@ -192,7 +189,7 @@ def statement(
     `quantities` double precision[] (NULL for a sum that is no number of a float's size).
     """
     only = true() if customers is None else table.c.customer_id.cast(Text) == any_(_texts(customers))
-    points = metric_points(table, query, edges, serving, only)
+    points = sums(table, query, only, query.group_by, edges, metrics=True, quantity=True).cte("points")
     by = [points.c.key, points.c.metric_key] if query.group_by != "none" else [points.c.metric_key]
     return select(
         *by,

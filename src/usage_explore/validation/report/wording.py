@@ -170,7 +170,7 @@ class Statement:
 def statements(store: AggregateSource, validation: Validation) -> tuple[Statement, ...]:
     """The comparisons of the validation's totals with a second count, to the last digit.
 
-    The aggregate runs other statements, on the rollup where there is one. Costs one aggregate per metric.
+    The aggregate runs other statements, on the extract where there is one. Costs one aggregate per metric.
     """
     return (*(_aggregate(store, validation, metric) for metric in METRICS), *_sheets(validation))
 

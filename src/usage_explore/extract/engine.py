@@ -1,0 +1,186 @@
+"""DuckDB in this process, restricted to the folder of the extracts, and the files that it may trust.
+
+One instance for all threads: each statement runs on a cursor of its own. It can load no extension, reach no file
+outside the folder and no network, and its memory, threads and time are limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from usage_explore.db import timeouts
+from usage_explore.errors import DatabaseUnavailable, StatementTimeout
+from usage_explore.extract import manifest
+from usage_explore.extract.manifest import File, Manifest, Segment
+
+_CHUNK_BYTES = 2**20
+
+
+class ExtractUnusable(Exception):
+    """The extract cannot answer; the events can. The message follows "because"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A manifest as it was read, and the state of its file then."""
+
+    state: tuple[int, int, int]
+    manifest: Manifest | None
+
+
+@dataclass(eq=False)
+class Extracts:
+    """The extracts below one folder, `root`. Thread-safe.
+
+    `memory_bytes` and `threads` limit DuckDB; None leaves a quarter of the memory and all cores.
+    """
+
+    root: Path
+    memory_bytes: int | None = None
+    threads: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
+    _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
+    _verified: dict[Path, tuple[int, int, int]] = field(default_factory=dict, repr=False)
+
+    def manifest(self, folder: Path) -> Manifest | None:
+        """The manifest of a folder, read again when its file has changed; None if there is none."""
+        state = _state(folder / manifest.NAME)
+        if state is None:
+            return None
+        seen = self._manifests.get(folder)
+        if seen is None or seen.state != state:
+            seen = _Seen(state, manifest.read(folder))
+            self._manifests[folder] = seen
+        return seen.manifest
+
+    def check(self, folder: Path, segments: list[Segment], *, summaries: bool = True) -> None:
+        """Compare the files of segments with the manifest: size and CRC-32, once for each state of a file.
+
+        Raises `ExtractUnusable` for a missing or damaged file.
+        """
+        for segment in segments:
+            for file in (segment.rows, segment.summary) if summaries else (segment.rows,):
+                if file is not None:
+                    self._check(folder / file.name, file)
+
+    def _check(self, path: Path, file: File) -> None:
+        state = _state(path)
+        if state is None:
+            raise ExtractUnusable(f"its file {path.name} is missing")
+        if self._verified.get(path) == state:
+            return
+        if state[0] != file.bytes or _crc(path) != file.crc:
+            raise ExtractUnusable(f"its file {path.name} is damaged")
+        self._verified[path] = state
+
+    def run(self, statement: str, parameters: list[Any], timeout: timedelta) -> list[Any]:
+        """The rows of a statement.
+
+        Raises `StatementTimeout` after `timeout`, `ExtractUnusable` for a sum of more digits than DuckDB has, a file
+        that went away, or too little memory.
+        """
+        with self._cursor(timeout) as cursor:
+            try:
+                return cursor.execute(statement, parameters).fetchall()
+            except duckdb.OutOfRangeException as error:
+                raise ExtractUnusable("a sum has more than 38 digits") from error
+            except duckdb.ConversionException as error:
+                raise ExtractUnusable("a number has more than 38 digits") from error
+            except duckdb.OutOfMemoryException as error:
+                raise ExtractUnusable("its answer needs more memory than USAGE_EXPLORE_EXTRACT_MEMORY") from error
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                raise ExtractUnusable("a file of it cannot be read") from error
+
+    @contextlib.contextmanager
+    def _cursor(self, timeout: timedelta) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor that is interrupted after `timeout`, and when the request is cancelled."""
+        cursor = self._instance().cursor()
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            cursor.interrupt()
+
+        timer = threading.Timer(timeout.total_seconds(), expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            with timeouts.interruptible(cursor.interrupt):
+                yield cursor
+        except duckdb.InterruptException as error:
+            if expired.is_set():
+                raise StatementTimeout(
+                    "The query of the extract took longer than the statement timeout and was cancelled; narrow the"
+                    " window, add a filter, or raise the timeout (USAGE_EXPLORE_STATEMENT_TIMEOUT, in seconds)."
+                ) from error
+            raise DatabaseUnavailable("The query of the extract was cancelled; ask again.") from error
+        finally:
+            timer.cancel()
+            cursor.close()
+
+    def _instance(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._database is None:
+                self._database = connect(self.root, self.memory_bytes, self.threads)
+            return self._database
+
+
+def connect(root: Path, memory_bytes: int | None, threads: int | None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that can read and write below `root` alone, and whose settings cannot be changed."""
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    settings: dict[str, object] = {
+        "temp_directory": str(root / "tmp"),
+        "memory_limit": f"{memory_bytes or _quarter_of_memory()}B",
+        "allowed_directories": [str(root)],
+        "TimeZone": "UTC",
+        "parquet_metadata_cache": True,
+        "enable_progress_bar": False,
+        "enable_external_access": False,
+    }
+    if threads is not None:
+        settings = {"threads": threads, **settings}
+    for name, value in settings.items():
+        connection.execute(f"SET {name} = {_literal(value)}")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return str(value) if isinstance(value, int) else "'{}'".format(str(value).replace("'", "''"))
+
+
+def _quarter_of_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total) // 4
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Size, time of change and inode of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return value

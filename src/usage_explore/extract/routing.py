@@ -1,0 +1,258 @@
+"""The two paths to a number: the extract with the newest events from the database, or the events alone.
+
+Both give the same. The extract has what was ingested before its watermark; the database adds up the tail, what was
+ingested since, and both are ranked, folded and filled with zeros once. The connection's transaction must see one
+snapshot: a refresh that ends after it began only moves events from the tail to the extract.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, Table, text
+
+from usage_explore.extract import folder, statement
+from usage_explore.extract.engine import Extracts, ExtractUnusable
+from usage_explore.extract.manifest import Manifest, instant, micros
+from usage_explore.extract.statement import Measure, Scan, Span, Tail
+from usage_explore.query.base import Query, Windowed
+from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.results.types import Series, Served, series
+from usage_explore.sql import aggregate as aggregation
+from usage_explore.sql import filters
+from usage_explore.sql.identifiers import quoted
+
+_TABLE = text("""
+SELECT current_user::text AS role, to_regclass(:events)::oid::bigint AS relation,
+       (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = to_regclass(:events)) AS is_table,
+       extract(epoch FROM current_setting('statement_timeout')::interval)::float8 AS timeout_seconds
+""")
+
+
+_NO_TIMEOUT = timedelta(days=1)
+
+_MIN_FLOAT = 1e-150
+"""What the events' path takes for 0 in a float, too."""
+
+
+class _Row(NamedTuple):
+    """A row of `statement.aggregate`."""
+
+    series_count: int
+    metrics: int
+    kind: str | None
+    key: str | None
+    total: Any
+    members: int
+    points: list[Any]
+
+
+class MetricSeries(NamedTuple):
+    """The sums of a key and a metric key in the buckets that have events; a quantity is None where it is no number."""
+
+    key: str | None
+    metric_key: str
+    buckets: Sequence[int]
+    counts: Sequence[int]
+    quantities: Sequence[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An extract that can answer: its folder, manifest and watermark, and the first event that the table still has.
+
+    `timeout` bounds a statement: that of the database's session.
+    """
+
+    folder: Path
+    manifest: Manifest
+    watermark: int
+    first: int | None
+    timeout: timedelta
+
+    def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
+        """The scans of a resolved query: of its window, no earlier than the table's first event."""
+        span = _span(query)
+        if self.first is not None:
+            span = replace(span, since=max(self.first, span.since if span.since is not None else self.first))
+        unit = statement.HOUR if edges is None else statement.unit_of(edges)
+        named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
+        if span.since is not None and span.until is not None and span.since >= span.until:
+            return []
+        return statement.scans(self.manifest.segments, query, span, unit, named, lambda name: str(self.folder / name))
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The paths at one moment, `now`, of one table; without `extracts` only the events."""
+
+    connection: Connection
+    table: Table
+    now: datetime
+    extracts: Extracts | None
+
+    def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Served]:
+        """The series of a resolved query, the number of metrics that they add up, and the path.
+
+        Raises `QueryError`, `NotExact`.
+        """
+        began = time.perf_counter()
+        because = None
+        try:
+            rows: Sequence[Any] = self._from_extract(query)
+        except ExtractUnusable as error:
+            because = str(error)
+            rows = self.connection.execute(aggregation.aggregate(self.table, query)).all()
+        result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now))
+        took = timedelta(seconds=time.perf_counter() - began)
+        return result, rows[0].metrics, Served(because, took)
+
+    def count(self, query: EventQuery) -> int:
+        """The number of events of a query."""
+        try:
+            held = self.held(query)
+            scans = held.scans(query, "none", None)
+            tail = self._tail(held, query, Measure())
+            return int(self._run(held, *statement.count(query, scans, tail))[0][0])
+        except ExtractUnusable:
+            return int(self.connection.execute(filters.count(self.table, query)).scalar_one())
+
+    def choices(
+        self, query: Query, group: str, most: int | None, events: Callable[[Table, Query], Select[Any]]
+    ) -> list[tuple[str, int]]:
+        """(value, events) of a group, most frequent first; `events` makes the statement for the events' path."""
+        try:
+            held = self.held(query)
+            scans = held.scans(query, group, None)
+            tail = self._tail(held, query, Measure(group=group))
+            return [
+                (value, int(number))
+                for value, number in self._run(held, *statement.choices(query, scans, tail, group, most))
+            ]
+        except ExtractUnusable:
+            return [(row.value, row.events) for row in self.connection.execute(events(self.table, query))]
+
+    def metric_series(
+        self, query: AggregateQuery, edges: tuple[datetime, ...], size: int, events: Select[Any]
+    ) -> Iterator[Sequence[Any]]:
+        """`MetricSeries` of a resolved query, `size` at a time; `events` is the statement for the events' path."""
+        try:
+            held = self.held(query)
+            measure = Measure(group=query.group_by, edges=edges, metrics=True, quantity=True)
+            scans = held.scans(query, query.group_by, edges, metrics=True)
+            tail = self._tail(held, query, measure)
+            measure = replace(measure, scale=_scale(scans, tail))
+            rows = self._run(held, *statement.metric_series(query, scans, tail, measure))
+        except ExtractUnusable:
+            yield from self.connection.execute(events).partitions(size)
+            return
+        for start in range(0, len(rows), size):
+            yield [
+                MetricSeries(key, metric_key, buckets, counts, [_as_float(text) for text in quantities])
+                for key, metric_key, buckets, counts, quantities in rows[start : start + size]
+            ]
+
+    def held(self, query: Query) -> Held:
+        """The extract of the query's organization. Raises `ExtractUnusable` if there is none for this role."""
+        if self.extracts is None:
+            raise ExtractUnusable("the extract is switched off")
+        assert query.organization_id is not None  # noqa: S101 - the store resolves the organization first
+        name = quoted(self.table.name, self.table.schema)
+        row = self.connection.execute(_TABLE, {"events": name}).one()
+        place = folder.path(
+            self.extracts.root, self.connection.engine.url, self.table.fullname, row.role, query.organization_id
+        )
+        manifest = self.extracts.manifest(place)
+        if manifest is None or manifest.watermark is None:
+            raise ExtractUnusable("there is no extract of these events")
+        if manifest.unfit:
+            raise ExtractUnusable(manifest.unfit)
+        if manifest.relation != row.relation:
+            raise ExtractUnusable("the table was created anew after the extract")
+        everything = EventQuery(organization_id=query.organization_id)
+        first = self.connection.execute(filters.first(self.table, everything)).scalar_one() if row.is_table else None
+        if row.is_table and first is None:
+            raise ExtractUnusable("the table has no events of the organization")
+        timeout = timedelta(seconds=row.timeout_seconds) if row.timeout_seconds else _NO_TIMEOUT
+        return Held(place, manifest, manifest.watermark, None if first is None else micros(first), timeout)
+
+    def _from_extract(self, query: AggregateQuery) -> list[_Row]:
+        held = self.held(query)
+        edges = query.edges()
+        by_metric = not aggregation.has_metric_keys(query)
+        measure = Measure(group=query.group_by, edges=edges, metrics=by_metric, quantity=query.metric == "sum_quantity")
+        scans = held.scans(query, query.group_by, edges, metrics=by_metric)
+        tail = self._tail(held, query, measure)
+        measure = replace(measure, scale=_scale(scans, tail))
+        rows = self._run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
+        return [_Row(*row) for row in rows]
+
+    def _run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
+        assert self.extracts is not None  # noqa: S101 - `held` raises without
+        return self.extracts.run(text, parameters, held.timeout)
+
+    def _tail(self, held: Held, query: Query, measure: Measure) -> Tail:
+        """The sums of what was ingested at the watermark or later.
+
+        Raises `ExtractUnusable` for a damaged file, and for a sum that is no number.
+        """
+        self._check(held, query)
+        watermark = instant(held.watermark)
+        if query.as_of is not None and query.as_of < watermark:
+            return Tail()
+        selected = aggregation.sums(
+            self.table,
+            query,
+            self.table.c.ingested_at >= watermark,
+            measure.group,
+            measure.edges,
+            metrics=measure.metrics,
+            quantity=measure.quantity,
+        )
+        rows = [row for row in self.connection.execute(selected) if row.events]
+        quantities = [row.quantity for row in rows] if measure.quantity else []
+        if not all(quantity.is_finite() for quantity in quantities):
+            raise ExtractUnusable("some quantities are no numbers")
+        return Tail(
+            buckets=[row.bucket for row in rows] if measure.edges is not None else (),
+            keys=[row.key for row in rows] if measure.grouped else (),
+            metric_keys=[row.metric_key for row in rows] if measure.metrics else (),
+            events=[row.events for row in rows],
+            quantities=list(statement.texts(quantities)),
+            scale=max((-int(quantity.as_tuple().exponent) for quantity in quantities), default=0),
+        )
+
+    def _check(self, held: Held, query: Query) -> None:
+        assert self.extracts is not None  # noqa: S101 - `held` raises without
+        span = _span(query)
+        used = [segment for segment in held.manifest.segments if statement.overlaps(segment, span)]
+        self.extracts.check(held.folder, used)
+
+
+def _scale(scans: Sequence[Scan], tail: Tail) -> int:
+    """The digits after the point of a sum over scans and tail."""
+    return max((tail.scale, *(scan.layout.quantity[1] for scan in scans)))
+
+
+def _as_float(text: str) -> float:
+    """The float64 nearest to a decimal, 0 for one that is too small to matter to a float."""
+    value = float(text)
+    return value if abs(value) >= _MIN_FLOAT else 0.0
+
+
+def _span(query: Query) -> Span:
+    since: datetime | None
+    until: datetime | None
+    match query:
+        case Windowed():
+            since, until = query.span
+        case EventQuery():
+            since, until = query.occurred_after, query.occurred_before
+        case _:
+            since, until = None, None
+    return Span(None if since is None else micros(since), None if until is None else micros(until))

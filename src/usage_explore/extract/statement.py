@@ -1,0 +1,450 @@
+"""The statements that DuckDB runs over an extract: text with numbered parameters, built without a connection.
+
+    pieces   sums by bucket, key and metric: of summaries, of rows, and of the tail from the database
+    points   pieces by bucket and key
+    ranked   keys by total, descending; ties by key in code-point order, the missing key last among equals
+    series   the first `top` keys, and all others folded into one position
+    filled   every series × every bucket, zero where nothing happened
+
+Each value of a query is a parameter; numbers and file names that come from the manifest are part of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from itertools import groupby, pairwise
+from typing import Any
+
+from usage_explore.extract.manifest import Layout, Segment, micros
+from usage_explore.query.base import Query
+from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
+from usage_explore.query.limits import MAX_POINTS
+from usage_explore.query.queries import AggregateQuery
+
+HOUR, SLOT = 3_600_000_000, 900_000_000
+"""Microseconds of the summary's hours, and of the rows' slots."""
+
+_MAX_LISTED_VALUES = 50
+"""Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
+
+KEYS = "keys"
+"""The group whose values are the dimension keys that an event has: an event counts once for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open span of microseconds; None where it is open."""
+
+    since: int | None
+    until: int | None
+
+    def conditions(self, column: str, unit: int = 1) -> list[str]:
+        """The span as conditions on a column that counts units of so many microseconds since 1970."""
+        bounds = ((">=", self.since), ("<", self.until))
+        return [f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Files of one layout that one part of the statement reads: `summary` rows by the hour, or the events themselves.
+
+    `as_of` is a bound on `ing`, None where all rows of the files were ingested by then.
+    """
+
+    files: tuple[str, ...]
+    layout: Layout
+    span: Span
+    summary: bool
+    as_of: int | None
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Sums of the events that are not in the extract: columns in the order of `pieces`, quantities as plain text."""
+
+    buckets: Sequence[int] = ()
+    keys: Sequence[str | None] = ()
+    metric_keys: Sequence[str] = ()
+    events: Sequence[int] = ()
+    quantities: Sequence[str] = ()
+    scale: int = 0
+
+
+@dataclass(slots=True)
+class Statement:
+    """SQL and its parameters, added while the text is made."""
+
+    parameters: list[Any] = field(default_factory=list)
+
+    def bind(self, value: Any, type_: str = "") -> str:
+        """The placeholder of a value, cast to a type if one is given."""
+        self.parameters.append(value)
+        name = f"${len(self.parameters)}"
+        return f"{name}::{type_}" if type_ else name
+
+
+def scans(
+    segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str], path: Callable[[str], str]
+) -> list[Scan]:
+    """The scans that answer a query over a span: summaries for whole hours where they suffice, else rows.
+
+    `unit` is the longest of an hour, a slot and a microsecond that divides all bucket edges; `named` are the groups
+    that the query filters and groups by.
+    """
+    as_of = None if query.as_of is None else micros(query.as_of)
+    whole = Span(
+        None if span.since is None else -(-span.since // HOUR) * HOUR,
+        None if span.until is None else span.until // HOUR * HOUR,
+    )
+    has_hours = whole.since is None or whole.until is None or whole.since < whole.until
+    needed = set(named)
+    parts: list[tuple[Segment, Span, bool, int | None]] = []
+    for segment in segments:
+        if as_of is not None and segment.first_ingested > as_of:
+            continue
+        bound = as_of if as_of is not None and segment.last_ingested > as_of else None
+        columns = {segment.layout.column(name) for name in needed}
+        summarized = (
+            segment.summary is not None
+            and bound is None
+            and has_hours
+            and unit == HOUR
+            and columns <= set(segment.layout.summary)
+        )
+        if not summarized:
+            pieces = [(span, False)]
+        else:
+            pieces = [(whole, True)]
+            if whole.since != span.since:
+                pieces.append((Span(span.since, whole.since), False))
+            if whole.until != span.until:
+                pieces.append((Span(whole.until, span.until), False))
+        parts += [(segment, piece, summary, bound) for piece, summary in pieces if overlaps(segment, piece)]
+
+    def kind(part: tuple[Segment, Span, bool, int | None]) -> tuple[Any, ...]:
+        segment, piece, summary, bound = part
+        return (
+            (segment.layout.dimensions, segment.layout.quantity, segment.layout.cost, segment.layout.summary),
+            summary,
+            (piece.since is not None, piece.since or 0, piece.until is not None, piece.until or 0),
+            (bound is not None, bound or 0),
+        )
+
+    result = []
+    for _, group in groupby(sorted(parts, key=kind), kind):
+        same = list(group)
+        segment, piece, summary, bound = same[0]
+        files = [part[0].summary if summary else part[0].rows for part in same]
+        result.append(
+            Scan(
+                files=tuple(path(file.name) for file in files if file),
+                layout=segment.layout,
+                span=piece,
+                summary=summary,
+                as_of=bound,
+                keys=frozenset(key for part in same for key in part[0].keys),
+            )
+        )
+    return result
+
+
+def overlaps(segment: Segment, span: Span) -> bool:
+    """Whether a segment may have events in the span."""
+    return (span.until is None or segment.first < span.until) and (span.since is None or segment.last >= span.since)
+
+
+def named_groups(query: Query, group: str) -> set[str]:
+    """The groups that a query filters by, and a group, without `none`."""
+    named = {group, *query.missing}
+    named |= {name for name in (*ID_COLUMNS, *TEXT_COLUMNS) if getattr(query, name)}
+    named |= {dimension_group(key) for key, _ in query.dimensions}
+    for name, values in query.exclude:
+        named |= set(values) if name == "missing" else {name}
+    return named - {"none"}
+
+
+def unit_of(edges: Sequence[datetime]) -> int:
+    """The longest unit, an hour, a slot or a microsecond, that divides all edges."""
+    instants = [micros(edge) for edge in edges]
+    return next((unit for unit in (HOUR, SLOT) if all(instant % unit == 0 for instant in instants)), 1)
+
+
+def bucket(column: str, edges: Sequence[int]) -> str:
+    """The number, from 1, of the bucket that holds a value of the column, which lies between the first and last edge.
+
+    Edges of equal distance are one division; a binary search chooses among such runs: in a year of days in a zone with
+    summer time there are five.
+
+    >>> bucket("h", [0, 24, 48])
+    '((h - 0) // 24 + 1)'
+    >>> bucket("h", [0, 24, 47])
+    'CASE WHEN h < 24 THEN ((h - 0) // 24 + 1) ELSE ((h - 24) // 23 + 2) END'
+    """
+    runs: list[tuple[int, int, int]] = []  # first edge, distance, number of its bucket
+    for index, (start, end) in enumerate(pairwise(edges)):
+        if not runs or runs[-1][1] != end - start:
+            runs.append((start, end - start, index + 1))
+    return _search(column, runs)
+
+
+def _search(column: str, runs: Sequence[tuple[int, int, int]]) -> str:
+    if len(runs) == 1:
+        ((start, distance, number),) = runs
+        return f"(({column} - {start}) // {distance} + {number})"
+    half = len(runs) // 2
+    left, right = _search(column, runs[:half]), _search(column, runs[half:])
+    return f"CASE WHEN {column} < {runs[half][0]} THEN {left} ELSE {right} END"
+
+
+def expression(statement: Statement, scan: Scan, group: str) -> str:
+    """The column of a group in a scan; a rare dimension is read from its document."""
+    column = scan.layout.column(group)
+    if column is not None:
+        return f'"{column}"'
+    key = group.removeprefix(DIMENSION)
+    if key not in scan.keys:
+        return "NULL::VARCHAR"
+    pointer = "/" + key.replace("~", "~0").replace("/", "~1")
+    return f"(rare ->> {statement.bind(pointer)})"
+
+
+def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
+    """The query's filters, its span and what was ingested."""
+    result: list[str] = []
+
+    def column(group: str) -> str:
+        return expression(statement, scan, group)
+
+    def any_of(group: str, values: Sequence[str]) -> str:
+        type_ = "UUID" if group in ID_COLUMNS else "VARCHAR"
+        if len(values) == 1:
+            return f"{column(group)} = {statement.bind(values[0], type_)}"
+        if len(values) <= _MAX_LISTED_VALUES:
+            return f"{column(group)} IN ({', '.join(statement.bind(value, type_) for value in values)})"
+        return f"list_contains({statement.bind(list(values), f'{type_}[]')}, {column(group)})"
+
+    result += [any_of(name, [str(value)]) for name in ID_COLUMNS if (value := getattr(query, name)) is not None]
+    result += [any_of(name, values) for name in TEXT_COLUMNS if (values := getattr(query, name))]
+    result += [any_of(dimension_group(key), values) for key, values in query.dimensions]
+    result += [f"{column(group)} IS NULL" for group in query.missing]
+    for name, values in query.exclude:
+        if name == "missing":
+            result += [f"{column(group)} IS NOT NULL" for group in values]
+        else:
+            result.append(f"({column(name)} IS NULL OR NOT {any_of(name, [str(value) for value in values])})")
+    if scan.summary:
+        result += scan.span.conditions("hour", HOUR)
+    elif all(bound is None or bound % SLOT == 0 for bound in (scan.span.since, scan.span.until)):
+        result += scan.span.conditions("slot", SLOT)  # which the buckets read anyway
+    else:
+        result += scan.span.conditions("ts")
+    if scan.as_of is not None:
+        result.append(f"ing <= {scan.as_of}")
+    return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What pieces have beside `events`: buckets of `edges`, a key of `group`, the metric key, and `quantity`."""
+
+    group: str = "none"
+    edges: tuple[datetime, ...] | None = None
+    metrics: bool = False
+    quantity: bool = False
+    scale: int = 0
+
+    @property
+    def grouped(self) -> bool:
+        """Whether pieces have a key."""
+        return self.group != "none"
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that pieces are summed by."""
+        has = {"bucket": self.edges is not None, "key": self.grouped, "metric_key": self.metrics}
+        return [name for name, there in has.items() if there]
+
+
+def pieces(statement: Statement, query: Query, scanned: Sequence[Scan], tail: Tail, measure: Measure) -> str:
+    """The sums of all scans and of the tail, with the columns of the measure; they may repeat a combination."""
+    parts = [_piece(statement, query, scan, measure) for scan in scanned]
+    if tail.events or not parts:
+        parts.append(_tail(statement, tail, measure))
+    return " UNION ALL ".join(parts)
+
+
+def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> str:
+    selected: list[str] = []
+    if measure.edges is not None:
+        unit = HOUR if scan.summary else unit_of(measure.edges)
+        column, unit = {HOUR: ("slot", SLOT), SLOT: ("slot", SLOT), 1: ("ts", 1)}[unit]
+        if scan.summary:
+            column, unit = "hour", HOUR
+        selected.append(f"{bucket(column, [micros(edge) // unit for edge in measure.edges])} AS bucket")
+    source = f"read_parquet([{', '.join(map(_quoted, scan.files))}])"
+    key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
+    if measure.group == KEYS:
+        return _key_counts(statement, query, scan, source)
+    if key:
+        selected.append(f"{key} AS key")
+    if measure.metrics:
+        selected.append("metric_key")
+    by = len(selected)
+    selected.append(f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events")
+    if measure.quantity:
+        selected.append(f"sum(quantity)::DECIMAL(38, {measure.scale}) AS quantity")
+    where = " AND ".join(conditions(statement, scan, query)) or "true"
+    # without a grouping an empty scan would give one row of NULL
+    grouping = f"GROUP BY {', '.join(str(number + 1) for number in range(by))}" if by else "HAVING count(*) > 0"
+    return f"SELECT {', '.join(selected)} FROM {source} WHERE {where} {grouping}"
+
+
+def _key_counts(statement: Statement, query: Query, scan: Scan, source: str) -> str:
+    """How many events have each dimension key with a value."""
+    where = " AND ".join(conditions(statement, scan, query)) or "true"
+    dimensions = scan.layout.dimensions
+    counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
+    names = statement.bind(list(dimensions), "VARCHAR[]")
+    columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {source} WHERE {where}"
+    again = " AND ".join(conditions(statement, scan, query)) or "true"
+    rare = (
+        "SELECT key, count(*)::HUGEINT AS events FROM (SELECT unnest(json_keys(rare)) AS key"
+        f" FROM {source} WHERE rare IS NOT NULL AND {again}) GROUP BY 1"
+    )
+    return " UNION ALL ".join([columns] * bool(dimensions) + [rare])
+
+
+def _tail(statement: Statement, tail: Tail, measure: Measure) -> str:
+    lists: dict[str, tuple[Sequence[Any], str]] = {
+        "bucket": (tail.buckets, "BIGINT"),
+        "key": (tail.keys, "VARCHAR"),
+        "metric_key": (tail.metric_keys, "VARCHAR"),
+        "events": (tail.events, "HUGEINT"),
+        "quantity": (tail.quantities, f"DECIMAL(38, {measure.scale})"),
+    }
+    names = [*measure.columns, "events", *(["quantity"] if measure.quantity else [])]
+    selected = [_unnested(statement, *lists[name], name) for name in names]
+    return f"SELECT {', '.join(selected)}"
+
+
+def _unnested(statement: Statement, values: Sequence[Any], type_: str, name: str) -> str:
+    if type_.startswith("DECIMAL"):
+        return f"unnest({statement.bind(list(values), 'VARCHAR[]')})::{type_} AS {name}"
+    return f"unnest({statement.bind(list(values), f'{type_}[]')}) AS {name}"
+
+
+def aggregate(
+    query: AggregateQuery, scanned: Sequence[Scan], tail: Tail, measure: Measure, *, metric_keys: bool
+) -> tuple[str, list[Any]]:
+    """The statement of a resolved query, and its parameters.
+
+    `metric_keys`: the pieces have metric keys, whose number is counted; else it is 1 or 0, or that of the keys.
+    Columns: `series_count`, `metrics`, then NULL or `kind`, `key`, `total`, `members`, `points` list; ordered by rank.
+    """
+    statement = Statement()
+    size = len(query.edges()) - 1
+    zero = "0" if query.metric == "count" else f"0::DECIMAL(38, {measure.scale})"
+    measured = "events" if query.metric == "count" else "quantity"
+    key = ", key" if measure.grouped else ""
+    if metric_keys:
+        metrics = "(SELECT count(DISTINCT metric_key) FROM pieces)"
+    elif query.group_by == "metric_key":
+        metrics = "(SELECT count(DISTINCT key) FROM points)"
+    else:
+        metrics = "(SELECT least(count(*), 1) FROM points)"
+    if measure.grouped:
+        top = query.top
+        rank = "row_number() OVER (ORDER BY sum(value) DESC, key IS NULL, key)"
+        folded = f"position > {top}" if top else "false"
+        position = f"least({rank}, {top + 1})" if top else rank
+        series = f"""
+ranked AS MATERIALIZED (SELECT key, sum(value) AS total, {position} AS position FROM points GROUP BY key),
+series AS MATERIALIZED (
+    SELECT position, CASE WHEN {folded} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
+           CASE WHEN NOT ({folded}) THEN max(key) END AS key, sum(total) AS total, count(key) AS members
+    FROM ranked GROUP BY position
+),
+cells AS (
+    SELECT position, bucket, sum(value) AS value FROM points JOIN ranked ON points.key IS NOT DISTINCT FROM ranked.key
+    GROUP BY position, bucket
+),"""
+    else:
+        series = f"""
+series AS MATERIALIZED (
+    SELECT 1 AS position, 'all' AS kind, NULL::VARCHAR AS key, coalesce(sum(value), {zero}) AS total, 1 AS members
+    FROM points
+),
+cells AS (SELECT 1 AS position, bucket, value FROM points),"""
+    text = f"""
+WITH pieces AS MATERIALIZED ({pieces(statement, query, scanned, tail, measure)}),
+points AS MATERIALIZED (SELECT bucket{key}, sum({measured}) AS value FROM pieces GROUP BY ALL),{series}
+counted AS (SELECT count(*) AS series_count FROM series),
+filled AS (
+    SELECT series.position, list(coalesce(cells.value, {zero}) ORDER BY at) AS points
+    FROM series CROSS JOIN generate_series(1, {size}) AS numbered(at)
+    LEFT JOIN cells ON cells.position = series.position AND cells.bucket = at
+    WHERE (SELECT series_count FROM counted) * {size} <= {MAX_POINTS}
+    GROUP BY series.position
+)
+SELECT series_count, {metrics} AS metrics, kind, key, total, members, points
+FROM counted LEFT JOIN (
+    SELECT position, kind, key::VARCHAR AS key, total, members, points FROM series JOIN filled USING (position)
+) AS body ON true
+ORDER BY position"""
+    return text, statement.parameters
+
+
+def metric_series(
+    query: AggregateQuery, scanned: Sequence[Scan], tail: Tail, measure: Measure
+) -> tuple[str, list[Any]]:
+    """The sums of each key and metric key, only where there are events.
+
+    Columns: `key`, NULL without a group, `metric_key`, `buckets` list (from 1), `counts` list, `quantities` list of
+    plain text.
+    """
+    statement = Statement()
+    key = "key::VARCHAR" if measure.grouped else "NULL::VARCHAR"
+    text = f"""
+WITH pieces AS ({pieces(statement, query, scanned, tail, measure)}),
+points AS (
+    SELECT bucket, {key} AS key, metric_key, sum(events)::BIGINT AS events, sum(quantity)::VARCHAR AS quantity
+    FROM pieces GROUP BY 1, 2, 3
+)
+SELECT key, metric_key, list(bucket) AS buckets, list(events) AS counts, list(quantity) AS quantities
+FROM points GROUP BY key, metric_key"""
+    return text, statement.parameters
+
+
+def choices(query: Query, scanned: Sequence[Scan], tail: Tail, group: str, most: int | None) -> tuple[str, list[Any]]:
+    """(value, events) of a group, most frequent first, without absent ones; of `KEYS` without the empty key."""
+    statement = Statement()
+    offered = "key <> ''" if group == KEYS else "key IS NOT NULL"
+    text = (
+        f"SELECT key::VARCHAR AS value, sum(events) AS events"
+        f" FROM ({pieces(statement, query, scanned, tail, Measure(group=group))})"
+        f" WHERE {offered} GROUP BY 1 HAVING sum(events) > 0 ORDER BY 2 DESC, 1"
+        + (f" LIMIT {most}" if most is not None else "")
+    )
+    return text, statement.parameters
+
+
+def count(query: Query, scanned: Sequence[Scan], tail: Tail) -> tuple[str, list[Any]]:
+    """The number of events."""
+    statement = Statement()
+    return f"SELECT coalesce(sum(events), 0) FROM ({pieces(statement, query, scanned, tail, Measure())})", (
+        statement.parameters
+    )
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
+def texts(values: Iterable[Decimal]) -> Iterator[str]:
+    """Decimals as plain text, without an exponent."""
+    return (format(value, "f") for value in values)
