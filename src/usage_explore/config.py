@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     statement_timeout: _Timeout = DEFAULT_STATEMENT_TIMEOUT
     """Bound of each statement."""
     long_statement_timeout: _Timeout = DEFAULT_LONG_STATEMENT_TIMEOUT
-    """Bound of each statement that reads the whole table: of `rollup` and `validate`."""
+    """Bound of each statement that reads the whole table: of `extract` and `validate`."""
     settle_time: Annotated[timedelta, BeforeValidator(_duration(timedelta(0)))] = DEFAULT_SETTLE_TIME
     """How far `as_of` of a pinned link stays behind the database's clock."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL

@@ -215,7 +215,7 @@ def _large(value: str) -> str:
 
 
 def _served(answer: Aggregate) -> None:
-    """The query's time and its source, the rollup or the events, in small print."""
+    """The query's time and its source, the extract or the events, in small print."""
     milliseconds = max(1, round(answer.served.took / timedelta(milliseconds=1)))
     path = "Served by the extract, which is exact."
     if answer.served.because:

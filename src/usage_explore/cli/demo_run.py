@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usage_explore.cli.options import on_sigterm
-from usage_explore.cli.rollup import refresh_rollup
+from usage_explore.cli.extract import refresh_extract
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -41,7 +41,7 @@ def run(
     days: int,
     force: bool = False,
 ) -> DemoReport:
-    """Create the events table with the demo, or append what is missing, then refresh the rollup; progress on stderr."""
+    """Create the events table with the demo, or append what is missing, then refresh the extract; progress on stderr."""
     from usage_explore import demo
     from usage_explore.db import schema
     from usage_explore.demo import fill
@@ -55,12 +55,12 @@ def run(
         report = demo.create(connection, table, seed=seed, until=until, days=days, progress=True, names=names)
         if report is None:
             report = demo.append(
-                connection, table, seed=seed, until=until, days=days, progress=True, force=force, names=names
+                connection, table, seed=seed, until=until, days=days, progress=True, force=force, names=names, home=settings.home
             )
         else:
-            click.echo("Demo data: complete; making the rollup, which speeds up charts.", err=True)
-        fill.announce_rollup(connection)
-        refresh_rollup(connection, settings, report.events)
+            click.echo("Demo data: complete; making the extract, which speeds up charts.", err=True)
+        fill.announce_extract(connection)
+        refresh_extract(connection, settings)
     return report
 
 

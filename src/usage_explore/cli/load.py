@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from usage_explore.cli.options import common, connected, organization, say
-from usage_explore.cli.rollup import refresh_rollup
+from usage_explore.cli.extract import refresh_extract
 from usage_explore.errors import ConfigurationError
 
 FORMATS = ("auto", "csv", "parquet", "jsonl", "json", "xlsx", "focus")
@@ -182,11 +182,12 @@ def load(
             replace_by=replace_by,
             progress=sys.stderr.isatty(),
             settle=settings.settle_time,
+            home=settings.home,
             **options,
         )
-        for report in reports:  # before the rollup, which may take long: the events are there
+        for report in reports:  # before the extract, which may take long: the events are there
             say(report)
-        refresh_rollup(connection, settings, sum(report.loaded for report in reports))
+        refresh_extract(connection, settings)
     for url in app_links(reports, settings.app_url, options["timezone"] or "UTC"):
         say(f"In the app: {url}")
 

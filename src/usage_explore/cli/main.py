@@ -16,7 +16,7 @@ import click
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
-from usage_explore.cli.rollup import rollup
+from usage_explore.cli.extract import extract
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
@@ -48,7 +48,7 @@ def main() -> None:
 
 main.add_command(load)
 main.add_command(names)
-main.add_command(rollup)
+main.add_command(extract)
 main.add_command(validate)
 
 
@@ -196,22 +196,14 @@ def api(port: int | None, host: str) -> None:
 
 
 @main.command()
-@click.option(
-    "--timezone", "zones", multiple=True, metavar="ZONE", help="Check that the rollup serves days in it; repeatable."
-)
 @common
-def doctor(zones: tuple[str, ...]) -> None:
+def doctor() -> None:
     """Examine whether a database fits, and print what to do where it does not. Exit code 1 if there are faults."""
     from usage_explore import config, doctor
 
     settings = settings_in_force()
-    for zone in zones:
-        try:
-            validators.zone_name(zone)
-        except ValueError as error:
-            raise ConfigurationError(f"--timezone: {error}") from None
     url = config.database_url(settings)
-    findings = doctor.examine(url, settings.table, settings.statement_timeout, zones, settings.names_table)
+    findings = doctor.examine(url, settings.table, settings.statement_timeout, settings.names_table, settings.home)
     for finding in findings:
         mark, colour = _MARKS[finding.state]
         click.echo(f"{click.style(mark, fg=colour)}  ", nl=False)

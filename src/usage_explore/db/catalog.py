@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
@@ -15,6 +16,7 @@ from sqlalchemy.schema import CreateIndex
 from usage_explore.db import schema, timescale
 from usage_explore.db.schema import events_table, split_name
 from usage_explore.errors import TableMismatch
+from usage_explore.sql import filters
 from usage_explore.sql.identifiers import quoted
 
 FITTING = {
@@ -346,3 +348,31 @@ def _columns(index: Index) -> list[str]:
 def _column(expression: Any) -> str:
     """The name of the column that an index orders by."""
     return str(getattr(expression, "element", expression).name)
+
+
+def placed(connection: Connection, events: Table) -> Table:
+    """The events table with the schema that it is in.
+
+    Raises `TableMismatch` if there is none, or its times are without a zone.
+    """
+    existing = relation(connection, events.fullname)
+    if existing is None:
+        raise TableMismatch(
+            f"{events.fullname}: does not exist; `usage-explore init` makes it, or name another --table"
+        )
+    check_instants(connection, f"{existing.schema}.{existing.name}")
+    return events_table(f"{existing.schema}.{existing.name}")
+
+
+def organizations(connection: Connection, events: Table) -> list[UUID]:
+    """Every organization that has events."""
+    try:
+        with connection.transaction():
+            return _organizations(connection, events, distributed=False)
+    except psycopg.errors.FeatureNotSupported:  # by Citus
+        return _organizations(connection, events, distributed=True)
+
+
+def _organizations(connection: Connection, events: Table, *, distributed: bool) -> list[UUID]:
+    statement = filters.to_sql(filters.organizations(events, distributed=distributed))
+    return [owner for (owner,) in connection.execute(statement.encode())]

@@ -12,7 +12,7 @@ events, 80 % of them of one organization, 32 shards on 2 workers of a busy 2-cor
     30 days by day, by metric       242              180
     90 days by hour, sums          1189              474
 
-`id` is faster for wide aggregates, which a rollup answers, and slower for what happens on every click.
+`id` is faster for wide aggregates, which an extract answers, and slower for what happens on every click.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from usage_explore.db.schema import INDEX_BYTES, events_table, indexes, names_in
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
 from usage_explore.formatting import duration, size
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import kept_table, rollup_table
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -305,10 +304,6 @@ def _spread(connection: Connection, current: Relation, options: StorageOptions, 
         )
     say(f"Spreading the table over Citus's workers by {DISTRIBUTION_COLUMN}; writers wait meanwhile.")
     distribute(connection, _name(current))
-    events = events_table(f"{current.schema}.{current.name}")
-    for name in (sql.Identifier(current.schema, table.name) for table in (rollup_table(events), kept_table(events))):
-        if connection.execute("SELECT WHERE to_regclass(%s) IS NOT NULL", [name.as_string(connection)]).rowcount:
-            distribute_beside(connection, name, _name(current))
 
 
 def _indexes(connection: Connection, current: Relation, options: StorageOptions, say: _Say) -> None:

@@ -84,7 +84,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
         "tcp_keepalives_count": 6,
         "default_transaction_read_only": "on",
         "jit": "off",
-        "parallel_setup_cost": "5000",  # rollup queries end before a worker has started
+        "parallel_setup_cost": "5000",  # the tail beside an extract is read before a worker has started
     }
     given = timeouts.parameters(url, settings) | {
         "application_name": "usage-explore",

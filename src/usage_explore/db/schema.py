@@ -6,7 +6,7 @@ The columns are those of the documented API's event. The indexes, with the bytes
     page           66   an organization's events, newest first; keeps (organization, time, id) unique
     cover          98   aggregates by time, metric, quantity and customer, `as_of` included, without visiting the table
     customer       75   one customer's events, newest first
-    ingested       48   what an organization learned since an instant: the rows a rollup has not seen
+    ingested       48   what an organization learned since an instant: the rows that an extract does not have
     subscription    7   ┐
     product         7   │ events of a rare value: read by this index, then sorted; a frequent value is read in the
     metric          7   │ order of the paging index

@@ -16,7 +16,7 @@ import psycopg
 from usage_explore.db.ddl import Connection
 
 _NAME = re.compile(r"usage-explore demo (first|later) (\d+)/(\d+)")
-_ROLLUP = "usage-explore demo rollup"
+_EXTRACT = "usage-explore demo extract"
 _WAITING = "usage-explore demo waiting"
 
 SESSIONS = (
@@ -40,7 +40,7 @@ class FillProgress:
 
 
 def progress(names: Iterable[str]) -> FillProgress | None:
-    """The progress of the run among the `names` of sessions; None if none adds events: the rollup may still be made."""
+    """The progress of the run among the `names` of sessions; None if none adds events: the extract may still be made."""
     waiting = False
     for name in names:
         if match := _NAME.fullmatch(name):
@@ -54,10 +54,10 @@ def announce(connection: Connection, done: int, total: int, *, first: bool) -> N
     _rename(connection, f"usage-explore demo {'first' if first else 'later'} {done}/{total}")
 
 
-def announce_rollup(connection: Connection) -> None:
-    """Show other sessions that all events are there, and the rollup is being made of them."""
+def announce_extract(connection: Connection) -> None:
+    """Show other sessions that all events are there, and the extract is being made of them."""
     with connection.transaction():
-        _rename(connection, _ROLLUP)
+        _rename(connection, _EXTRACT)
 
 
 @contextmanager

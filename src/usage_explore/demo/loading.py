@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,7 +21,7 @@ from psycopg.rows import class_row
 from sqlalchemy import Table
 
 from usage_explore.console import progress_bar
-from usage_explore.db import ddl
+from usage_explore.db import catalog, ddl
 from usage_explore.db.ddl import Connection
 from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS, names_table
@@ -30,8 +31,7 @@ from usage_explore.demo.events import EVENTS_PER_DAY, copy_lines
 from usage_explore.demo.names import entries
 from usage_explore.demo.planted_incidents import MAIN, Incident, complete_at, planted, whole_day
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
-from usage_explore.rollup import catalog
-from usage_explore.rollup.refresh import rebuild
+from usage_explore.extract import changes
 from usage_explore.sql.identifiers import identifier
 
 DEFAULT_SEED = 1
@@ -92,12 +92,13 @@ class DemoReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Demo:
-    """The demo of one events table: the table, its name in the ledger, the seed and the size of an average day."""
+    """The demo of one events table: the table, its name in the ledger, seed, events of an average day, extracts' folder."""
 
     table: Table
     key: str
     seed: int
     per_day: int
+    home: Path | None = None
 
     @property
     def name(self) -> sql.Identifier:
@@ -132,6 +133,7 @@ def append(
     force: bool = False,
     per_day: int | None = None,
     names: Table | None = None,
+    home: Path | None = None,
 ) -> DemoReport:
     """Append the demo events with an `ingested_at` up to `until` (default: the database's clock) that are missing.
 
@@ -139,7 +141,8 @@ def append(
     and ignore `days`. Running up to s and then up to t leaves the same rows as running up to t at once; an `until`
     before the end of what is loaded adds nothing. `seed` and `per_day`, the events of an average day, are by default
     those of the demo in the table, else `DEFAULT_SEED` and `EVENTS_PER_DAY`. The names of organizations, customers and
-    products are written to `names`, by default `usage_names` beside the table, if it exists.
+    products are written to `names`, by default `usage_names` beside the table, if it exists. `home` is the folder whose
+    extracts are to know of what is added behind their watermark.
 
     Each day of a first run is one transaction. A later run is one transaction as a whole, so that a link that is pinned
     meanwhile shows either none of its rows or all. The connection is committed.
@@ -162,6 +165,7 @@ def append(
             key=key,
             seed=_chosen("seed", seed, stored and stored[0], DEFAULT_SEED),
             per_day=_chosen("per_day", per_day, stored and stored[1], EVENTS_PER_DAY),
+            home=home,
         )
         before = _loaded(connection, demo.key)
         _write_names(connection, names_table(None, table) if names is None else names)
@@ -331,8 +335,6 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime,
         return 0
     seen = -1 if since is None else _microseconds(since)
     added = total = 0
-    catalog.lock(connection, demo.table)  # a rollup made concurrently would lack these rows
-    has_rollup = catalog.exists(connection, demo.table)
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     copy_in = sql.SQL("COPY {} ({}) FROM STDIN{}").format(
         demo.name, columns, sql.SQL(" WITH (FREEZE)" if frozen else "")
@@ -344,9 +346,13 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime,
         if len(fresh):
             with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
                 copy.write("".join(copy_lines(fresh, tenant)))
-            if has_rollup:  # events that arrived between two runs may be before its watermark
-                first, last = (_instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max() + 1))
-                rebuild(connection, demo.table, [TENANTS[tenant].id], first, last)
+            if demo.home is not None:  # events that arrived between two runs may be before an extract's watermark
+                times = _instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max())
+                row = connection.execute(
+                    "SELECT %s::regclass::oid::bigint, transaction_timestamp()", [demo.name.as_string(connection)]
+                ).fetchone()
+                relation, at = row or (0, until)
+                changes.announce(demo.home, relation, at, {TENANTS[tenant].id: times})
         if tenant == MAIN:
             for incident in planted(demo.seed, day, rows, until):
                 _record_incident(connection, demo.key, incident)

@@ -1,4 +1,4 @@
-"""Runs all checks on a read-only connection: of the server and the rollup, here, and of the events table.
+"""Runs all checks on a read-only connection: of the server and the extract, here, and of the events table.
 
 A failed check becomes a finding and the others go on.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from zoneinfo import ZoneInfo
+from pathlib import Path
 
 import psycopg
 
+from usage_explore import config
 from usage_explore.db import timeouts
 from usage_explore.db.catalog import Relation, misfits, relation
 from usage_explore.db.ddl import Connection
@@ -20,11 +21,10 @@ from usage_explore.db.names import is_readable
 from usage_explore.db.schema import events_table, names_table
 from usage_explore.doctor import performance, table
 from usage_explore.doctor.finding import Finding
-from usage_explore.query import buckets
-from usage_explore.rollup import catalog, refresh_run
-from usage_explore.rollup.catalog import Entry
-from usage_explore.sql.identifiers import quoted
-from usage_explore.sql.rollup_plan import DAY, GRAINS, HOUR, KEYS, floor, kept_table, rollup_table, span
+from usage_explore.extract import folder
+from usage_explore.extract import manifest as manifests
+from usage_explore.extract.manifest import Manifest
+from usage_explore.sql.identifiers import literal, quoted
 
 _SETTINGS = {"default_transaction_read_only": "on"}
 _MIN_POSTGRESQL_VERSION = 15
@@ -33,12 +33,18 @@ _MIN_TRANSACTION_TIMEOUT_MS = 1_000
 
 _TOO_SHORT = "less time than it takes to read this setting"
 _MIN_ROWS = 100_000
-"""Events in the table below which a rollup is not recommended."""
+"""Events in the table below which an extract is not recommended."""
 
 _MAX_AGE_HOURS = 3
-_YEAR = timedelta(days=365)
-_GRAIN_NAMES = {DAY: "day", HOUR: "hour", GRAINS[0]: "15m"}
-_READABLE = "SELECT has_table_privilege(to_regclass(%s), 'SELECT') AND has_table_privilege(to_regclass(%s), 'SELECT')"
+_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+_PROCEDURE_EXISTS = (
+    "SELECT EXISTS (SELECT FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace"
+    " WHERE proname = %s AND n.nspname = %s)"
+)
+_RETENTION = (
+    "SELECT config ->> 'drop_after' FROM timescaledb_information.jobs"
+    " WHERE proc_name = 'policy_retention' AND hypertable_schema = %s AND hypertable_name = %s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,12 @@ def examine(
     url: str,
     table_name: str,
     statement_timeout: timedelta,
-    zones: Sequence[str] = (),
     names_table_name: str | None = None,
+    home: Path | None = None,
 ) -> list[Finding]:
     """All findings about the database at `url` and its table or view, in the order of the checks.
 
-    `zones` are IANA names of time zones whose days the rollup should serve. Nothing is written. Each statement is
+    `home` is the folder of extracts, by default that of the settings. Nothing is written. Each statement is
     bounded by `statement_timeout`; a check that exceeds it says so.
     Raises `ConfigurationError` for an invalid table name.
     """
@@ -86,9 +92,11 @@ def examine(
             return [*findings, table.missing(connection, table_name)]
         findings.append(table.present(examined))
         fits = not misfits(examined) and examined.readable
-        served = _Check("rollup", partial(_rollup, zones=zones), fitting=True)
+        place = config.default_home() if home is None else home
+        extract = _Check("extract", partial(_extract, url=url, home=place), fitting=True)
+        others = (_Check("rollup", _old_rollup), _Check("retention", _retention))
         named = _Check("names", partial(_names, table_name=table_name, names_table_name=names_table_name))
-        for check in (*_CHECKS, served, named):
+        for check in (*_CHECKS, extract, *others, named):
             if fits or not check.fitting:
                 findings += _run(check, connection, examined)
     return findings
@@ -223,62 +231,75 @@ def _timeout_findings(theirs: Mapping[str, int | None], ours: timedelta) -> list
     return findings
 
 
-def _rollup(connection: Connection, relation: Relation, zones: Sequence[str] = ()) -> list[Finding]:
-    """Findings that make aggregates faster; results are the same without a rollup. `zones` are IANA names."""
-    events = events_table(f"{relation.schema}.{relation.name}")
-    if not catalog.exists(connection, events):
-        if relation.rows < _MIN_ROWS:
-            return [Finding("rollup", "ok", "none, and so few events need none")]
-        return [Finding("rollup", "warning", "none, so aggregates read the events", "usage-explore rollup")]
-    names = [quoted(stored.name, relation.schema) for stored in (rollup_table(events), kept_table(events))]
-    row = connection.execute(_READABLE, names).fetchone()
-    if not (row and row[0]):
-        fix = f"GRANT SELECT ON {', '.join(names)} TO …;"
-        return [Finding("rollup", "warning", "this role may not read it, so aggregates read the events", fix)]
-    kept = [entry for entry in catalog.entries(connection, events) if entry.grain is not None]
-    return [_freshness(connection, kept), *(finding for zone in zones for finding in _zone(kept, zone))]
+def _extract(connection: Connection, examined: Relation, *, url: str, home: Path) -> list[Finding]:
+    """Findings that make aggregates faster; results are the same without an extract."""
+    source = folder.source(connection, url, events_table(f"{examined.schema}.{examined.name}"))
+    places = sorted((home / "extract" / source.name).glob("*/"))
+    held = [(place, manifest) for place in places if (manifest := manifests.read(place))]
+    if not held:
+        if examined.rows < _MIN_ROWS:
+            return [Finding("extract", "ok", "none, and so few events need none")]
+        return [Finding("extract", "warning", "none, so aggregates read the events", "usage-explore extract")]
+    return [_state(connection, place, manifest, examined) for place, manifest in held]
 
 
-def _freshness(connection: Connection, kept: Sequence[Entry]) -> Finding:
-    if not kept:
-        return Finding("rollup", "ok", "there, and so few events need none")
-    marks = [entry.watermark for entry in kept if entry.watermark]
-    if len(marks) < len(kept):
-        return Finding("rollup", "warning", "not built to the end", "usage-explore rollup")
-    oldest = min(marks)
-    hours = (refresh_run.now(connection) - oldest) // HOUR
+def _state(connection: Connection, place: Path, manifest: Manifest, examined: Relation) -> Finding:
+    owner = f"of organization {manifest.organization_id}"
+    if manifest.unfit:
+        return Finding("extract", "warning", f"{owner}: queries read the events, because {manifest.unfit}")
+    if manifest.relation != examined.oid:
+        return Finding("extract", "warning", f"{owner}: the table was created anew since", "usage-explore extract")
+    if names := folder.damaged(place, manifest):
+        return Finding(
+            "extract", "warning", f"{owner}: damaged or missing: {', '.join(names)}", "usage-explore extract"
+        )
+    if manifest.watermark is None:
+        return Finding("extract", "warning", f"{owner}: not built yet", "usage-explore extract")
+    row = connection.execute("SELECT now()").fetchone()
+    reached = manifests.instant(manifest.watermark)
+    hours = (row[0] - reached) // timedelta(hours=1) if row else 0
     if hours > _MAX_AGE_HOURS:
         return Finding(
-            "rollup",
+            "extract",
             "warning",
-            f"it ends {hours:,} hours ago; what came since is read from the events",
-            "usage-explore rollup --every 5m",
+            f"{owner}: ends {hours:,} hours ago; what came since is read from the events",
+            "usage-explore extract --every 5m",
         )
-    return Finding("rollup", "ok", f"{len(kept):,} dimensions are kept up to {oldest:%Y-%m-%d %H:%M} UTC")
+    size = f"{manifest.bytes / 2**20:,.0f} MiB"
+    return Finding("extract", "ok", f"{owner}: {manifest.rows:,} events up to {reached:%Y-%m-%d %H:%M} UTC, {size}")
 
 
-def _zone(kept: Sequence[Entry], zone: str) -> list[Finding]:
-    """The dimensions whose slots are too large for days in the zone, and the slot that fits."""
-    grain = _serving(ZoneInfo(zone))
-    if grain is None:
-        return [Finding("rollup", "warning", f"no slot fits the days of {zone}; they are read from the events")]
-    coarse = sorted({entry.dimension for entry in kept if entry.dimension != KEYS and (entry.grain or DAY) > grain})
-    if not coarse:
-        return [Finding("rollup", "ok", f"serves days in {zone}")]
+def _old_rollup(connection: Connection, examined: Relation) -> list[Finding]:
+    """A warning with the statements that remove what version 0.1.0 kept in the database."""
+    names = [quoted(f"{examined.name}{ending}", examined.schema) for ending in ("_rollup", "_rollup_kept")]
+    found = [name for name in names if (row := connection.execute(_EXISTS, [name]).fetchone()) and row[0]]
+    procedure = f"{examined.name}_rollup_refresh"
+    row = connection.execute(_PROCEDURE_EXISTS, [procedure, examined.schema]).fetchone()
+    if not found and not (row and row[0]):
+        return []
+    fix = [f"DROP TABLE {name};" for name in found]
+    if row and row[0]:
+        fix = [
+            f"SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = {literal(procedure)};",
+            f"DROP PROCEDURE {quoted(procedure, examined.schema)} (integer, jsonb);",
+            *fix,
+        ]
+    return [Finding("rollup", "warning", "tables of version 0.1.0, which nothing reads any more", "\n".join(fix))]
+
+
+def _retention(connection: Connection, examined: Relation) -> list[Finding]:
+    """The retention policy of TimescaleDB that removes old events."""
+    try:
+        with connection.transaction():
+            row = connection.execute(_RETENTION, [examined.schema, examined.name]).fetchone()
+    except psycopg.Error:
+        return []  # there is no TimescaleDB
+    if row is None:
+        return []
     return [
         Finding(
-            "rollup",
-            "warning",
-            f"days in {zone} need slots of {span(grain)}; {', '.join(coarse)} are kept in larger ones, so they are read"
-            " from the events",
-            "usage-explore rollup " + " ".join(f"--keep {dimension}={_GRAIN_NAMES[grain]}" for dimension in coarse),
+            "retention",
+            "ok",
+            f"a policy removes events that are older than {row[0]}; windows before that count what is left",
         )
     ]
-
-
-def _serving(zone: ZoneInfo) -> timedelta | None:
-    """The largest slot that no day of the zone cuts, within a year of now; None if none fits."""
-    now = datetime.now(zone)
-    edges = buckets.edges(now - _YEAR, now + _YEAR, "day", zone)
-    fitting = (grain for grain in reversed(GRAINS) if all(floor(edge, grain) == edge for edge in edges))
-    return next(fitting, None)

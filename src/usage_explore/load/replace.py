@@ -17,9 +17,7 @@ from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS
-from usage_explore.rollup import catalog, refresh
 from usage_explore.sql.identifiers import identifier
-from usage_explore.sql.rollup_plan import INSTANT
 
 PERIOD_COLUMNS = frozenset({"BillingPeriodStart", "bill/BillingPeriodStartDate", "bill_billing_period_start_date"})
 """Scope columns that name a period, so that the calendar month is not needed."""
@@ -62,11 +60,11 @@ def without_scope(connection: Connection, stage: sql.Identifier, columns: Sequen
 
 def supersede(
     connection: Connection, events: Table, stage: sql.Identifier, columns: Sequence[str], span: Mapping[str, Any]
-) -> int:
-    """Delete the stored events of the staged rows' scopes that equal no staged row; returns their number.
+) -> tuple[int, dict[UUID, tuple[datetime, datetime]]]:
+    """Delete the stored events of the staged rows' scopes that equal no staged row.
 
-    Runs in the transaction that loads the file: other sessions see the old events or the new ones. The rollup is
-    rebuilt for the ingestion times of the deleted events. `span["organizations"]` are the staged rows' organizations.
+    Returns their number, and the first and last `ingested_at` of them by organization. Runs in the transaction that
+    loads the file: other sessions see the old events or the new ones. `span["organizations"]` are the staged rows' organizations.
     """
     monthly = PERIOD_COLUMNS.isdisjoint(columns)
     values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}
@@ -98,8 +96,7 @@ def supersede(
         {**span, **bounds},
     ).fetchall()
     if not superseded:
-        return 0
-    catalog.lock(connection, events)  # a concurrent refresh would count the deleted events
+        return 0, {}
     delete = sql.SQL(_DELETE).format(table=identifier(events))
     ingested: dict[UUID, tuple[datetime, datetime]] = {}
     for start in range(0, len(superseded), _MAX_EVENTS_PER_DELETE):
@@ -108,10 +105,7 @@ def supersede(
         for organization_id, _, _, at in part:
             first, last = ingested.get(organization_id, (at, at))
             ingested[organization_id] = min(first, at), max(last, at)
-    if catalog.exists(connection, events):
-        for organization_id, (first, last) in ingested.items():
-            refresh.rebuild(connection, events, [organization_id], first, last + INSTANT)
-    return len(superseded)
+    return len(superseded), ingested
 
 
 def _value(alias: str, column: str) -> sql.Composable:

@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.console import ShowProgress, progress_bar
-from usage_explore.db.catalog import relation
+from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
@@ -36,7 +36,6 @@ from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
-from usage_explore.rollup import catalog
 from usage_explore.sql.identifiers import identifier
 
 FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx", "focus")
@@ -209,6 +208,7 @@ def load_files(
     replace_by: Sequence[str] = (),
     progress: bool | ShowProgress = False,
     settle: timedelta = timedelta(minutes=5),
+    home: Path | None = None,
     **options: Any,
 ) -> list[FileReport]:
     """Load files into the events table, which is made where it is missing; "-" is standard input.
@@ -217,6 +217,7 @@ def load_files(
     belong to the organization "local", unless the table holds several others. `skip_bad` loads a file without its
     rejected rows, which otherwise refuse the file. `names_table_name` is the directory that keeps the texts and names
     of ids, by default `usage_names` beside the events table. `settle` is how far pinned links stay behind the clock.
+    `home` is the folder whose extracts are to know of events that the file inserts or deletes behind their watermark.
     `progress` draws a bar on stderr, or is called in its place; an exception that it raises undoes the file.
 
     `replace` deletes the stored events that an earlier export of the same scope left and this file no longer has, in
@@ -246,6 +247,7 @@ def load_files(
             replace_by=replace_by,
             progress=progress,
             settle=settle,
+            home=home,
         )
 
 
@@ -266,6 +268,7 @@ def _load_all(
     replace_by: Sequence[str],
     progress: bool | ShowProgress,
     settle: timedelta,
+    home: Path | None,
 ) -> list[FileReport]:
     scope: tuple[str, ...] = ()
     if replace or replace_by:
@@ -282,7 +285,7 @@ def _load_all(
                     connection.commit()
                 with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
-                    done = _load(connection, table, names, source, file, mapper, scope, skip_bad, progress, settle)
+                    done = _load(connection, table, names, source, file, mapper, scope, skip_bad, progress, settle, home)
                     reports.append(done)
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
@@ -305,7 +308,7 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
     check_columns(mapper, file.path)
     with mapped_errors(file.path, name):
-        there = catalog.organizations(connection, table) if relation(connection, name) is not None else []
+        there = organizations(connection, table) if relation(connection, name) is not None else []
         connection.rollback()
     if len(there) < 2 or LOCAL_ORGANIZATION in there:
         return file.ready(mapper)
@@ -352,9 +355,12 @@ def _load(
     skip_bad: bool,
     progress: bool | ShowProgress,
     settle: timedelta,
+    home: Path | None,
 ) -> FileReport:
     rejected = RejectedRows(source, None if skip_bad else _MAX_REJECTED_ROWS)
-    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured)
+    stage = Stage(
+        connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home
+    )
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
             ordinal = 0

@@ -18,14 +18,15 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import Table
 
+from usage_explore.db.catalog import placed
 from usage_explore.db.names import remember
 from usage_explore.db.schema import COLUMNS
 from usage_explore.errors import DatabaseUnavailable, LoadError, TableMismatch, UsageExploreError
+from usage_explore.extract import changes
 from usage_explore.formatting import counted
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
-from usage_explore.rollup import catalog, refresh
 from usage_explore.sql.identifiers import identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -144,6 +145,12 @@ WHERE attrelid = %s::regclass AND attname = ANY (%s)
 """
 
 
+_GIVEN_TIMES = """
+SELECT organization_id, min(ingested_at), max(ingested_at) FROM {stage} WHERE ingested_at IS NOT NULL GROUP BY 1
+"""
+"""By organization: the first and last `ingested_at` that the file gives, which may be behind a watermark."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """The numbers of a `FileReport` that the insertion gives."""
@@ -162,9 +169,17 @@ class Stage:
     """The temporary table of one file's load. Needs an open transaction, at whose end the table is dropped."""
 
     def __init__(
-        self, connection: Connection, table: Table, *, last_line_wins: bool = False, measured: bool = False
+        self,
+        connection: Connection,
+        table: Table,
+        *,
+        last_line_wins: bool = False,
+        measured: bool = False,
+        home: Path | None = None,
     ) -> None:
         self._connection = connection
+        self._home = home
+        self._superseded: dict[UUID, tuple[datetime, datetime]] = {}
         self._last_line_wins = last_line_wins
         self._row_key = sql.SQL(_ROW_KEYS[measured])
         self._earlier_lines = 0
@@ -172,7 +187,7 @@ class Stage:
         self.last: datetime | None = None
         self.organizations: tuple[UUID, ...] = ()
         self.customers = 0
-        self._events = catalog.placed(connection, table)
+        self._events = placed(connection, table)
         self._table = identifier(table)
         self._name = self._table.as_string(connection)
         self._span: dict[str, Any] = {}
@@ -219,7 +234,9 @@ class Stage:
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
             return 0, 0, 0
-        superseded = supersede(self._connection, self._events, STAGE, replace, self._span) if replace else 0
+        superseded = 0
+        if replace:
+            superseded, self._superseded = supersede(self._connection, self._events, STAGE, replace, self._span)
         self._run("DROP TABLE IF EXISTS pg_temp.usage_explore_known")
         # a file that replaces may repeat a stored key, so only a row with the same id is there already
         same = STORED_ID.format("s") + " = t.id" if replace else "t.idempotency_key = s.idempotency_key"
@@ -302,22 +319,31 @@ class Stage:
     def write(self, settle: timedelta) -> Written:
         """Insert the staged rows. A missing `ingested_at` is the start of the insertion, the same for all rows.
 
-        Rows ingested before the watermark of a rollup are added to it.
+        Changes behind the watermark of an extract on this machine are announced to it.
         """
-        catalog.lock(self._connection, self._events)  # a rollup made concurrently would lack these rows
-        has_rollup = catalog.exists(self._connection, self._events)
         counts = self._run(_COUNTS, settle=settle).fetchone() or (0, 0, 0, 0)
         repeats, identical, backdated, generated = map(int, counts)
         restated = int(self._scalar(_RESTATED)) if self._span.get("first") is not None else 0
         began: datetime = self._scalar("SELECT clock_timestamp()")
         loaded = self._insert(began)
-        if has_rollup:
-            refresh.add(self._connection, self._events, STAGE)
+        self._announce()
         other_times = 0
         if loaded > generated:
             other_times = int(self._scalar(_OTHER_TIMES))
         writing = self._scalar("SELECT clock_timestamp()") - began
         return Written(loaded, repeats, identical, other_times, backdated, generated, restated, writing)
+
+    def _announce(self) -> None:
+        if self._home is None:
+            return
+        ingested = dict(self._superseded)
+        for organization_id, *times in self._run(_GIVEN_TIMES):
+            old = ingested.get(organization_id, times)
+            ingested[organization_id] = min(times[0], old[0]), max(times[1], old[1])
+        if ingested:
+            row = self._connection.execute("SELECT %s::regclass::oid::bigint, transaction_timestamp()", [self._name])
+            relation, at = row.fetchone() or (0, None)
+            changes.announce(self._home, relation, at, ingested)
 
     def _insert(self, began: datetime) -> int:
         """Missing ids are a hash of (organization, time, key, occurrence), so every load of the file gives the same."""
@@ -358,8 +384,7 @@ def mapped_errors(path: Path, table_name: str) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise TableMismatch(
             f"{table_name}: this role may not load into it ({error.diag.message_primary}); it needs SELECT and INSERT "
-            "on the table (DELETE to --replace), TEMPORARY on the database and, where there is a rollup, SELECT, "
-            "INSERT, UPDATE and DELETE on its two tables"
+            "on the table (DELETE to --replace) and TEMPORARY on the database"
         ) from error
     except psycopg.errors.DiskFull as error:
         raise LoadError(

@@ -25,7 +25,7 @@ from usage_explore.formatting import shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.check import command
 from usage_explore.load.run import prepare
-from usage_explore.rollup import refresh_run
+from usage_explore.extract import refresh
 
 _MAX_FILES_AT_A_TIME = 2
 """Files that all sessions check or load at a time; others wait."""
@@ -144,7 +144,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
         outcome.report = replace(report, path=name, faults=faults, rejections=())
         cache.forget()
         validations.forget()
-        show(1, 1, "Refreshing the rollup")
+        show(1, 1, "Refreshing the extract")
         refused = refresh_run.refresh_after_loading(
             connection, table, report.loaded, settle=settings.settle_time, timeout=settings.long_statement_timeout
         )
