@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import platformdirs
+import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import AliasGenerator, BeforeValidator, Field, ValidationInfo
@@ -130,6 +131,26 @@ def _duration(minimum: timedelta) -> Callable[[Any, ValidationInfo], timedelta]:
     return seconds
 
 
+def _count(minimum: int) -> Callable[[Any, ValidationInfo], int]:
+    def number(value: Any, info: ValidationInfo) -> int:
+        try:
+            count = int(str(value))
+        except ValueError:
+            count = -1
+        if count < minimum:
+            raise ConfigurationError(
+                f"{info.field_name}: {validators.shorten(value)} is not a whole number from {minimum:,}"
+                f" ({_variable(info.field_name)})"
+            )
+        return count
+
+    return number
+
+
+def _quarter_of_memory() -> int:
+    return int(psutil.virtual_memory().total) // 4
+
+
 def _app_url(value: Any) -> str:
     is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
     if not is_url or not value.isprintable() or " " in value:
@@ -202,6 +223,10 @@ class Settings(BaseSettings):
     """Bound of each statement."""
     long_statement_timeout: _Timeout = DEFAULT_LONG_STATEMENT_TIMEOUT
     """Bound of each statement that reads the whole table: of `extract` and `validate`."""
+    extract_memory: Annotated[int, BeforeValidator(_count(64 * 2**20))] = Field(default_factory=_quarter_of_memory)
+    """Bytes of memory that DuckDB may use for extracts, by default a quarter of the machine's."""
+    extract_threads: Annotated[int, BeforeValidator(_count(1))] = Field(default_factory=lambda: os.cpu_count() or 1)
+    """Threads that DuckDB may use for extracts, by default one for each core."""
     settle_time: Annotated[timedelta, BeforeValidator(_duration(timedelta(0)))] = DEFAULT_SETTLE_TIME
     """How far `as_of` of a pinned link stays behind the database's clock."""
     app_url: Annotated[str, BeforeValidator(_app_url)] = DEFAULT_APP_URL

@@ -31,6 +31,7 @@ from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.routing import Paths
+from usage_explore.extract.segments import Resources
 from usage_explore.formatting import zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
@@ -97,7 +98,11 @@ def opened(settings: config.Settings) -> Store:
         organization_id=settings.organization_id,
         settle=settings.settle_time,
         app_url=settings.app_url,
-        extracts=Extracts(settings.home / "extract", settings.extract_memory, settings.extract_threads),
+        extracts=Extracts(
+            home=settings.home,
+            url=url,
+            resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
+        ),
         long_statement_timeout=settings.long_statement_timeout,
         names_table=settings.names_table,
     )
@@ -108,9 +113,9 @@ class Store:
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
     `allowed` has the organizations that the caller may see, None for all. Without `extracts` every query is answered
-    from the events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
-    metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
-    `names_table` is the table or view of names, by default `usage_names` beside the events.
+    from the events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from
+    links, where a metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a
+    validation. `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
 
     engine: Engine

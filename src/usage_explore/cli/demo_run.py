@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usage_explore.cli.options import on_sigterm
 from usage_explore.cli.extract import refresh_extract
+from usage_explore.cli.options import on_sigterm
 
 if TYPE_CHECKING:
     from usage_explore.config import Settings
@@ -41,7 +41,7 @@ def run(
     days: int,
     force: bool = False,
 ) -> DemoReport:
-    """Create the events table with the demo, or append what is missing, then refresh the extract; progress on stderr."""
+    """Create the events table with the demo, or append what is missing, and refresh the extract; progress on stderr."""
     from usage_explore import demo
     from usage_explore.db import schema
     from usage_explore.demo import fill
@@ -55,7 +55,15 @@ def run(
         report = demo.create(connection, table, seed=seed, until=until, days=days, progress=True, names=names)
         if report is None:
             report = demo.append(
-                connection, table, seed=seed, until=until, days=days, progress=True, force=force, names=names, home=settings.home
+                connection,
+                table,
+                seed=seed,
+                until=until,
+                days=days,
+                progress=True,
+                force=force,
+                names=names,
+                home=settings.home,
             )
         else:
             click.echo("Demo data: complete; making the extract, which speeds up charts.", err=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from usage_explore.cli.options import common, connected, organization, say
 from usage_explore.cli.extract import refresh_extract
+from usage_explore.cli.options import common, connected, organization, say
 from usage_explore.errors import ConfigurationError
 
 FORMATS = ("auto", "csv", "parquet", "jsonl", "json", "xlsx", "focus")

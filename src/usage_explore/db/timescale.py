@@ -14,8 +14,8 @@ page reads one batch of 1,000 events of one chunk. Measured on 3 million events,
     organization, metric; timestamp, id      222 MB      1.5            43                    62
     organization, customer; timestamp, id    475 MB      4.1            75                   404
 
-Segmenting by metric, too, speeds up queries for one metric, which an extract answers anyway, but makes small batches for
-small organizations. By customer, batches are no longer full.
+Segmenting by metric, too, speeds up queries for one metric, which an extract answers anyway, but makes small batches
+for small organizations. By customer, batches are no longer full.
 """
 
 from __future__ import annotations

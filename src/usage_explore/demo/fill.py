@@ -40,7 +40,7 @@ class FillProgress:
 
 
 def progress(names: Iterable[str]) -> FillProgress | None:
-    """The progress of the run among the `names` of sessions; None if none adds events: the extract may still be made."""
+    """The progress of the run among the `names` of sessions; None if none adds events any more."""
     waiting = False
     for name in names:
         if match := _NAME.fullmatch(name):

@@ -92,7 +92,7 @@ class DemoReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Demo:
-    """The demo of one events table: the table, its name in the ledger, seed, events of an average day, extracts' folder."""
+    """The demo of one events table: the table, its name in the ledger, seed, events per day, extracts' folder."""
 
     table: Table
     key: str

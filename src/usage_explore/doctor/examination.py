@@ -5,7 +5,7 @@ A failed check becomes a finding and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -280,7 +280,7 @@ def _old_rollup(connection: Connection, examined: Relation) -> list[Finding]:
     fix = [f"DROP TABLE {name};" for name in found]
     if row and row[0]:
         fix = [
-            f"SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = {literal(procedure)};",
+            f"SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = {literal(procedure)};",  # noqa: S608 - to be read
             f"DROP PROCEDURE {quoted(procedure, examined.schema)} (integer, jsonb);",
             *fix,
         ]

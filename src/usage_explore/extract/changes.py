@@ -33,9 +33,7 @@ class Change:
     last: int
 
 
-def announce(
-    home: Path, relation: int, at: datetime, ingested: Mapping[UUID, tuple[datetime, datetime]]
-) -> None:
+def announce(home: Path, relation: int, at: datetime, ingested: Mapping[UUID, tuple[datetime, datetime]]) -> None:
     """Announce changes to the extracts of a table, by its oid, below `home`: of every role, for these organizations.
 
     `ingested` has the first and the last `ingested_at` of the changed events. Belongs into the transaction that makes

@@ -21,6 +21,7 @@ from usage_explore.db import timeouts
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout
 from usage_explore.extract import manifest
 from usage_explore.extract.manifest import File, Manifest, Segment
+from usage_explore.extract.segments import Resources
 
 _CHUNK_BYTES = 2**20
 
@@ -39,14 +40,11 @@ class _Seen:
 
 @dataclass(eq=False)
 class Extracts:
-    """The extracts below one folder, `root`. Thread-safe.
+    """The extracts below `home` of the database at `url`. Thread-safe. `resources` limit DuckDB."""
 
-    `memory_bytes` and `threads` limit DuckDB; None leaves a quarter of the memory and all cores.
-    """
-
-    root: Path
-    memory_bytes: int | None = None
-    threads: int | None = None
+    home: Path
+    url: str = field(repr=False)
+    resources: Resources
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _database: duckdb.DuckDBPyConnection | None = field(default=None, repr=False)
     _manifests: dict[Path, _Seen] = field(default_factory=dict, repr=False)
@@ -131,24 +129,23 @@ class Extracts:
     def _instance(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._database is None:
-                self._database = connect(self.root, self.memory_bytes, self.threads)
+                self._database = connect(self.home / "extract", self.resources)
             return self._database
 
 
-def connect(root: Path, memory_bytes: int | None, threads: int | None) -> duckdb.DuckDBPyConnection:
+def connect(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory that can read and write below `root` alone, and whose settings cannot be changed."""
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     settings: dict[str, object] = {
         "temp_directory": str(root / "tmp"),
-        "memory_limit": f"{memory_bytes or _quarter_of_memory()}B",
+        "memory_limit": f"{resources.memory}B",
+        "threads": resources.threads,
         "allowed_directories": [str(root)],
         "TimeZone": "UTC",
         "parquet_metadata_cache": True,
         "enable_progress_bar": False,
         "enable_external_access": False,
     }
-    if threads is not None:
-        settings = {"threads": threads, **settings}
     for name, value in settings.items():
         connection.execute(f"SET {name} = {_literal(value)}")
     connection.execute("SET lock_configuration = true")
@@ -161,12 +158,6 @@ def _literal(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
     return str(value) if isinstance(value, int) else "'{}'".format(str(value).replace("'", "''"))
-
-
-def _quarter_of_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().total) // 4
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 from sqlalchemy import Connection, Select, Table, text
 
-from usage_explore.extract import folder, statement
+from usage_explore.extract import changes, folder, statement
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import Manifest, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
@@ -164,12 +165,12 @@ class Paths:
         assert query.organization_id is not None  # noqa: S101 - the store resolves the organization first
         name = quoted(self.table.name, self.table.schema)
         row = self.connection.execute(_TABLE, {"events": name}).one()
-        place = folder.path(
-            self.extracts.root, self.connection.engine.url, self.table.fullname, row.role, query.organization_id
-        )
+        place = self._source(row.role).folder(self.extracts.home, query.organization_id)
         manifest = self.extracts.manifest(place)
         if manifest is None or manifest.watermark is None:
             raise ExtractUnusable("there is no extract of these events")
+        if changes.pending(place):
+            raise ExtractUnusable("events behind its watermark were changed, and it has not been refreshed since")
         if manifest.unfit:
             raise ExtractUnusable(manifest.unfit)
         if manifest.relation != row.relation:
@@ -180,6 +181,17 @@ class Paths:
             raise ExtractUnusable("the table has no events of the organization")
         timeout = timedelta(seconds=row.timeout_seconds) if row.timeout_seconds else _NO_TIMEOUT
         return Held(place, manifest, manifest.watermark, None if first is None else micros(first), timeout)
+
+    def _source(self, role: str) -> folder.Source:
+        """The table as the role sees it, looked up once for each connection."""
+        sources: dict[tuple[str, str], folder.Source] = self.connection.info.setdefault("extract_sources", {})
+        key = self.table.fullname, role
+        if key not in sources:
+            driver = self.connection.connection.driver_connection
+            assert self.extracts is not None  # noqa: S101 - `held` raises without
+            assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the only driver
+            sources[key] = folder.source(driver, self.extracts.url, self.table)
+        return sources[key]
 
     def _from_extract(self, query: AggregateQuery) -> list[_Row]:
         held = self.held(query)

@@ -384,9 +384,9 @@ WITH pieces AS MATERIALIZED ({pieces(statement, query, scanned, tail, measure)})
 points AS MATERIALIZED (SELECT bucket{key}, sum({measured}) AS value FROM pieces GROUP BY ALL),{series}
 counted AS (SELECT count(*) AS series_count FROM series),
 filled AS (
-    SELECT series.position, list(coalesce(cells.value, {zero}) ORDER BY at) AS points
-    FROM series CROSS JOIN generate_series(1, {size}) AS numbered(at)
-    LEFT JOIN cells ON cells.position = series.position AND cells.bucket = at
+    SELECT series.position, list(coalesce(cells.value, {zero}) ORDER BY number) AS points
+    FROM series CROSS JOIN generate_series(1, {size}) AS numbered(number)
+    LEFT JOIN cells ON cells.position = series.position AND cells.bucket = number
     WHERE (SELECT series_count FROM counted) * {size} <= {MAX_POINTS}
     GROUP BY series.position
 )

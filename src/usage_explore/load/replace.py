@@ -64,7 +64,8 @@ def supersede(
     """Delete the stored events of the staged rows' scopes that equal no staged row.
 
     Returns their number, and the first and last `ingested_at` of them by organization. Runs in the transaction that
-    loads the file: other sessions see the old events or the new ones. `span["organizations"]` are the staged rows' organizations.
+    loads the file: other sessions see the old events or the new ones. `span["organizations"]` are the staged rows'
+    organizations.
     """
     monthly = PERIOD_COLUMNS.isdisjoint(columns)
     values = {f"c{index}": (_value("s", column), _value("t", column)) for index, column in enumerate(columns)}

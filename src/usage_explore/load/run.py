@@ -285,7 +285,9 @@ def _load_all(
                     connection.commit()
                 with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
-                    done = _load(connection, table, names, source, file, mapper, scope, skip_bad, progress, settle, home)
+                    done = _load(
+                        connection, table, names, source, file, mapper, scope, skip_bad, progress, settle, home
+                    )
                     reports.append(done)
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
@@ -358,9 +360,7 @@ def _load(
     home: Path | None,
 ) -> FileReport:
     rejected = RejectedRows(source, None if skip_bad else _MAX_REJECTED_ROWS)
-    stage = Stage(
-        connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home
-    )
+    stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
             ordinal = 0

@@ -25,7 +25,6 @@ from usage_explore.formatting import shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
 from usage_explore.load.check import command
 from usage_explore.load.run import prepare
-from usage_explore.extract import refresh
 
 _MAX_FILES_AT_A_TIME = 2
 """Files that all sessions check or load at a time; others wait."""
