@@ -1,4 +1,4 @@
-"""Random histories of a table with a rollup, and random questions about them, answered three ways."""
+"""Random histories of a table with an extract, and random queries about them, answered three ways."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
+from usage_explore.extract import folder, refresh, watermark
+from usage_explore.extract.segments import Resources
 from usage_explore.load import load_files
-from usage_explore.rollup import catalog, refresh, refresh_run
 
 START = utc(2026, 10, 22)
 """When the first refresh of a history may be; its events occur from some days before to two weeks after."""
@@ -29,38 +32,47 @@ START = utc(2026, 10, 22)
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
 ZONES = (*["UTC"] * 8, "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
 TABLE = events_table()
-GRAINS = {"none": HOUR, "keys": DAY, "dim:model": HOUR, "dim:region": DAY, "customer_id": DAY, "product_id": HOUR}
-"""What histories keep at first; the other dimensions never are."""
+TIMEOUT = timedelta(minutes=1)
 
 
 class History:
     """A database whose clock, as far as `ingested_at` goes, is ours: every step moves it on, and events are added."""
 
-    def __init__(self, url: str, seed: int, folder: Path) -> None:
+    def __init__(self, url: str, seed: int, home: Path) -> None:
         self.draw = random.Random(seed)
-        self.url, self.folder = url, folder
+        self.url, self.home = url, home
         self.connection = ddl.connect(url)
         self.clock = START
         self.rows: list[Row] = []
         self.steps: Counter[str] = Counter()
-        self.keep({"none": self.draw.choice([HOUR, HOUR, DAY]), **{k: v for k, v in GRAINS.items() if k != "none"}})
+        source = folder.source(self.connection, url, TABLE)
+        self.folder = source.folder(home, generated_events.ORGANIZATION)
+        self.append(self.new(20))
 
     def close(self) -> None:
         self.connection.close()
 
-    def keep(self, wanted: dict[str, timedelta | None]) -> None:
-        catalog.create(self.connection, TABLE)
-        self.append(self.new(20))
-        refresh_run.set_overrides(self.connection, TABLE, wanted, None)
-
     def step(self) -> None:
-        """Something happens, mostly that events arrive and the rollup goes on."""
+        """Something happens, mostly that events arrive and the extract is refreshed."""
         name = self.draw.choices(
-            ["arrive", "advance", "backdate", "overlap", "race", "renew", "change", "forget", "summarize"],
-            [6, 5, 3, 3, 2, 1, 2, 1, 3],
+            ["arrive", "advance", "backdate", "overlap", "race", "remove_oldest", "correct"], [6, 5, 3, 3, 1, 1, 2]
         )[0]
         self.steps[name] += 1
         getattr(self, name)()
+
+    def refresh(self, until: datetime, connection: ddl.Connection | None = None) -> refresh.Report:
+        """Refresh the extract up to a time of our clock."""
+        target = refresh.Target(
+            table=TABLE,
+            organization_id=generated_events.ORGANIZATION,
+            folder=self.folder,
+            resources=Resources(memory=200_000_000, threads=1),
+        )
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(watermark, "safe", lambda *_: watermark.Safe(until=until))
+            return refresh.refresh(
+                connection or self.connection, target, settle=timedelta(0), timeout=TIMEOUT, wait=30.0
+            )
 
     def arrive(self) -> None:
         self.clock += self.draw.choice([timedelta(0), timedelta(minutes=7), HOUR, 30 * HOUR])
@@ -68,16 +80,18 @@ class History:
 
     def advance(self) -> None:
         self.clock += self.draw.choice([HOUR, 5 * HOUR, DAY, 3 * DAY])
-        refresh.advance(self.connection, TABLE, self.clock - self.draw.choice([timedelta(0), 2 * HOUR]))
+        self.refresh(self.clock - self.draw.choice([timedelta(0), 2 * HOUR]))
 
     def backdate(self) -> None:
-        """A file brings events that say they were ingested long ago."""
+        """A file brings events that say they were ingested long ago; the extract takes them over at once or later."""
         made = [dataclasses.replace(row, ingested_at=self.earlier()) for row in self.new(self.draw.randint(1, 20))]
-        path = self.folder / f"{uuid.uuid4().hex}.csv"
+        path = self.home / f"{uuid.uuid4().hex}.csv"
         path.write_text(_csv(made))
-        (report,) = load_files(self.connection, TABLE, [path])
+        (report,) = load_files(self.connection, TABLE, [path], home=self.home)
         assert report.loaded == len(made)
         self.rows += made
+        if self.draw.random() < 0.5:
+            self.refresh(self.clock)
 
     def overlap(self) -> None:
         """A transaction that began before a refresh, which stays behind it, commits after."""
@@ -86,7 +100,7 @@ class History:
         with ddl.connect(self.url) as other:
             _copy(other, made)
             self.clock += 3 * HOUR
-            refresh.advance(self.connection, TABLE, began)
+            self.refresh(began)
             other.commit()
         self.rows += made
 
@@ -98,7 +112,7 @@ class History:
         def run() -> None:
             try:
                 with ddl.connect(self.url) as connection:
-                    refresh.advance(connection, TABLE, self.clock)
+                    self.refresh(self.clock, connection)
             except BaseException as error:
                 failures.append(error)
 
@@ -109,30 +123,30 @@ class History:
             thread.join()
         assert not failures
 
-    def renew(self) -> None:
-        since = self.draw.choice([None, self.earlier()])
-        refresh.renew(self.connection, TABLE, since, None if since is None else since + self.draw.choice([HOUR, DAY]))
+    def remove_oldest(self) -> None:
+        """A retention policy removes the oldest events; queries see that at once, the extract at its next refresh."""
+        until = min(row.timestamp for row in self.rows) + self.draw.choice([HOUR, DAY])
+        self.connection.execute("DELETE FROM usage_events WHERE timestamp < %s", [until])
+        self.connection.commit()
+        self.rows = [row for row in self.rows if row.timestamp >= until]
+        if self.draw.random() < 0.5:
+            self.refresh(self.clock)
 
-    def change(self) -> None:
-        name = self.draw.choice([*GRAINS, "wallet_currency"])
-        grains: list[timedelta | None] = [*refresh_run.GRAINS.values(), *([] if name == "none" else [None])]
-        refresh_run.set_overrides(
-            self.connection,
-            TABLE,
-            {name: self.draw.choice(grains)},
-            self.draw.choice([None, generated_events.ORGANIZATION]),
-        )
-
-    def forget(self) -> None:
-        refresh_run.forget_overrides(self.connection, TABLE, [self.draw.choice([*GRAINS][1:])], None)
-
-    def summarize(self) -> None:
-        """Some dimensions that are kept get a summary."""
-        with self.connection.transaction():
-            catalog.lock(self.connection, TABLE)
-            kept = [entry for entry in catalog.entries(self.connection, TABLE) if entry.grain]
-            some = self.draw.sample(kept, self.draw.randint(len(kept) // 2, len(kept)))
-            catalog.choose(self.connection, TABLE, [dataclasses.replace(entry, summary=True) for entry in some])
+    def correct(self) -> None:
+        """Some recent events are deleted and others changed behind the watermark, which the next refresh sees."""
+        recent = [row for row in self.rows if row.ingested_at > self.clock - 5 * DAY]
+        chosen = self.draw.sample(recent, min(len(recent), 5))
+        for index, row in enumerate(chosen):
+            self.rows.remove(row)
+            if index % 2:
+                changed = dataclasses.replace(row, quantity=row.quantity + Decimal("1.5"))
+                statement = "UPDATE usage_events SET quantity = quantity + 1.5 WHERE id = %s"
+                self.rows.append(changed)
+            else:
+                statement = "DELETE FROM usage_events WHERE id = %s"
+            self.connection.execute(statement, [row.id])
+        self.connection.commit()
+        self.refresh(self.clock)
 
     def new(self, number: int) -> list[Row]:
         """Events as they arrive now: mostly of the last days, some late, some stamped in the future, some twice."""
@@ -169,7 +183,7 @@ class History:
             [timedelta(0), timedelta(0), INSTANT, -INSTANT]
         )
 
-    def question(self) -> AggregateQuery:
+    def query(self) -> AggregateQuery:
         draw = self.draw
         bucket = draw.choice(["hour", "day", "day", "day", "week"])
         since = self.edge(self.clock - timedelta(seconds=draw.randrange(12 * 86_400)))
@@ -209,13 +223,13 @@ class History:
         return AggregateQuery(**asked)
 
 
-class Asked:
-    """The store with its rollup, the same without, and how the questions were served."""
+class Answers:
+    """The store with its extract, the same without, and which path answered."""
 
-    def __init__(self, url: str) -> None:
-        self.store = connect(url)
+    def __init__(self, url: str, home: Path) -> None:
+        self.store = connect(url, home=home)
         self.fast = self.store.scoped(generated_events.ORGANIZATION)
-        self.raw = dataclasses.replace(self.fast, rollup=False)
+        self.raw = dataclasses.replace(self.fast, extracts=None)
         self.paths: Counter[str] = Counter()
 
     def close(self) -> None:
@@ -227,7 +241,7 @@ class Asked:
         assert fast.served is not None
         assert raw.served is not None
         assert raw.served.path == "events"
-        self.paths[fast.served.because or "rollup"] += 1
+        self.paths[fast.served.because or "extract"] += 1
         if query.since and query.until and fast.now < max(query.until, query.as_of or query.until):
             assert _said(fast) == _said(raw), query
         else:

@@ -1,0 +1,31 @@
+"""The law: whatever happened, extract, events and plain Python agree on every query, to the last digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extract.table_histories import Answers, History
+from usage_explore.extract import segments
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_extract_events_and_oracle_agree(
+    events_database_url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)  # so that small segments have summaries
+    monkeypatch.setattr(segments, "MAX_SUMMARY_SHARE", 1.0 if seed == 1 else 0.7)
+    history, answers = History(events_database_url, seed, tmp_path), Answers(events_database_url, tmp_path)
+    try:
+        for _ in range(14):
+            history.step()
+            for _ in range(6):
+                answers.check(history.query(), history.rows)
+        history.refresh(history.clock)
+        for _ in range(60):
+            answers.check(history.query(), history.rows)
+        assert answers.paths["extract"] > 0.6 * answers.paths.total(), answers.paths
+    finally:
+        answers.close()
+        history.close()
