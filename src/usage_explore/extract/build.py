@@ -1,4 +1,4 @@
-"""Reading events from PostgreSQL into a DuckDB: COPY as CSV, decoded by Arrow a few megabytes at a time.
+"""Reading events from PostgreSQL: COPY as CSV, decoded by Arrow a few megabytes at a time.
 
 CSV keeps NULL (nothing) apart from an empty text (two quotes). PostgreSQL itself makes the texts of the dimensions, so
 they are the same as in its answers.
@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import duckdb
 import pyarrow as pa
 from psycopg import sql
 from pyarrow import csv
@@ -22,7 +21,7 @@ from sqlalchemy import Table
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
 from usage_explore.extract.manifest import instant, micros
-from usage_explore.extract.segments import STAGING, Totals, Unfit
+from usage_explore.extract.segments import Totals
 from usage_explore.query.validators import EARLIEST, LATEST
 from usage_explore.sql.identifiers import identifier
 
@@ -47,8 +46,10 @@ _TEXTS = (
     *("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency"),
     *("quantity", "external_cost_amount"),
 )
-_TIMES = ("timestamp", "ingested_at")
+_TIMES = {"timestamp": "ts", "ingested_at": "ing"}
+_VARYING = {"id", "idempotency_key", "quantity", "external_cost_amount", "rare", "dimensions"}
 _INSTANT = pa.timestamp("us", tz="UTC")
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 Condition = sql.Composable
 
@@ -122,35 +123,29 @@ class Events:
             for start, events, quantity, costed, cost in self.connection.execute(statement).fetchall()
         }
 
-    def stage(self, engine: duckdb.DuckDBPyConnection, keys: Sequence[str], condition: Condition) -> Generator[int]:
-        """Read the events of a condition into the table `STAGING`; yields each time when it is to be written.
-
-        It is empty again after each yield, and missing at the end. The number is that of its rows. Raises `Unfit`.
-        """
-        create = _staging(keys)
-        engine.execute(create)
+    def read(self, keys: Sequence[str], condition: Condition) -> Generator[pa.Table]:
+        """The events of a condition, up to `MAX_ROWS_PER_READ` at a time, with the columns `segments.write` expects."""
         self.connection.execute("SET LOCAL statement_timeout = 0")  # the time of writing the files counts, too
+        tables: list[pa.Table] = []
         block: list[bytes] = []
-        held = block_bytes = staged_bytes = 0
+        rows = block_bytes = total_bytes = 0
         with self.connection.cursor() as cursor, cursor.copy(self._copy(keys, condition)) as copy:
             for row in copy:  # a message of the protocol is a row, whatever line breaks its values have
                 block.append(row)  # type: ignore[arg-type]
                 block_bytes += len(row)
-                full = held + len(block) >= MAX_ROWS_PER_READ or staged_bytes + block_bytes >= MAX_BYTES_PER_READ
+                full = rows + len(block) >= MAX_ROWS_PER_READ or total_bytes + block_bytes >= MAX_BYTES_PER_READ
                 if full or block_bytes >= _BLOCK_BYTES:
-                    _insert(engine, b"".join(block), keys)
-                    held, staged_bytes = held + len(block), staged_bytes + block_bytes
+                    tables.append(_decoded(b"".join(block), keys))
+                    rows, total_bytes = rows + len(block), total_bytes + block_bytes
                     block, block_bytes = [], 0
                 if full:
-                    yield held
-                    engine.execute(create)
-                    held = staged_bytes = 0
+                    yield pa.concat_tables(tables)
+                    tables = []
+                    rows = total_bytes = 0
         if block:
-            _insert(engine, b"".join(block), keys)
-            held += len(block)
-        if held:
-            yield held
-        engine.execute(f"DROP TABLE IF EXISTS {STAGING}")
+            tables.append(_decoded(b"".join(block), keys))
+        if tables:
+            yield pa.concat_tables(tables)
 
     def _copy(self, keys: Sequence[str], condition: Condition) -> sql.Composed:
         columns: list[sql.Composable] = [sql.Identifier(name) for name in (*_IDS, *_TEXTS, *_TIMES)]
@@ -203,18 +198,10 @@ def _names(keys: Sequence[str]) -> list[str]:
     return [*_IDS, *_TEXTS, *_TIMES, *(f"d{number}" for number in range(len(keys))), "rare", "dimensions"]
 
 
-def _staging(keys: Sequence[str]) -> str:
-    types = dict.fromkeys(_IDS, "UUID") | dict.fromkeys(_TIMES, "BIGINT")
-    columns = ", ".join(
-        f"{ {'timestamp': 'ts', 'ingested_at': 'ing'}.get(name, name) } {types.get(name, 'VARCHAR')}"
-        for name in _names(keys)
-    )
-    return f"CREATE OR REPLACE TEMP TABLE {STAGING} ({columns})"
-
-
-def _insert(engine: duckdb.DuckDBPyConnection, data: bytes, keys: Sequence[str]) -> None:
+def _decoded(data: bytes, keys: Sequence[str]) -> pa.Table:
+    """Rows of CSV. Columns of few values are dictionaries, which take a fraction of the memory."""
     names = _names(keys)
-    types = {name: _INSTANT if name in _TIMES else pa.string() for name in names}
+    types = {name: pa.string() if name in _VARYING else _DICTIONARY for name in names} | dict.fromkeys(_TIMES, _INSTANT)
     rows = csv.read_csv(
         pa.BufferReader(data),  # type: ignore[arg-type] # the stubs lack it
         csv.ReadOptions(column_names=names, block_size=len(data) + 1),
@@ -223,16 +210,10 @@ def _insert(engine: duckdb.DuckDBPyConnection, data: bytes, keys: Sequence[str])
             column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         ),
     )
-    for name in _TIMES:
+    for name, short in _TIMES.items():
         place = names.index(name)
-        rows = rows.set_column(place, name, rows.column(place).cast(pa.int64()))
-    engine.register("block", rows)
-    try:
-        engine.execute(f"INSERT INTO {STAGING} SELECT * FROM block")  # noqa: S608
-    except duckdb.ConversionException as error:
-        raise Unfit(f"an id of some events is no UUID: {' '.join(str(error).split())}; correct it") from None
-    finally:
-        engine.unregister("block")
+        rows = rows.set_column(place, short, rows.column(place).cast(pa.int64()))
+    return rows
 
 
 def _decimal(text: str | None) -> Decimal | None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from uuid import UUID
 
 import duckdb
+import pyarrow as pa
 from psycopg import sql
 from sqlalchemy import Table
 
@@ -315,16 +318,26 @@ class _Writer:
         if before is not None:
             condition = sql.SQL("{} AND {}").format(condition, within("ingested_at", None, before))
         written: list[Segment] = []
-        with closing(self.events.stage(self.engine, self.keys, condition)) as staged:
-            for rows in staged:
-                known = _known([*held.segments, *written], self.keys)
-                segment = segments.write(self.engine, self.folder, segments.STAGING, self.keys, known)
-                if segment:
+        layouts = _known(held.segments, self.keys)
+        with closing(self.events.read(self.keys, condition)) as tables, ThreadPoolExecutor(1) as pool:
+            pending: Future[Segment | None] | None = None
+            for rows in chain(tables, (None,)):  # one part is written while the next one is read
+                if pending and (segment := pending.result()):
                     written.append(segment)
-                self.rows += rows
+                    layouts.insert(0, segment.layout)
+                if rows is not None:
+                    pending = pool.submit(self.write, rows, list(layouts))
+                    self.rows += rows.num_rows
         if written:
             self.extend_keys(written[-1])
         return written
+
+    def write(self, rows: pa.Table, layouts: Sequence[Layout]) -> Segment | None:
+        self.engine.register("rows_read", rows)
+        try:
+            return segments.write(self.engine, self.folder, "rows_read", self.keys, layouts)
+        finally:
+            self.engine.unregister("rows_read")
 
     def take_keys(self, held: Manifest) -> None:
         """Go on with the columns that the newest segment has, and those that it should have had."""

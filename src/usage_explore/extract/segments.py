@@ -1,7 +1,7 @@
 """Segments as files: written, merged, filtered and counted by a DuckDB of the writer's own, in bounded memory.
 
-Rows come from a relation with the columns of a segment but `slot`; decimals may be texts. Nothing is rounded: a decimal
-column is as wide as its values need, and what no width holds raises `Unfit`.
+Rows come from a relation with the columns of a segment but `slot`; decimals and ids may be texts. Nothing is rounded: a
+decimal column is as wide as its values need, and what no width holds raises `Unfit`.
 """
 
 # ruff: noqa: S608 - names of columns and quoted paths only: DuckDB binds no file names in COPY
@@ -22,9 +22,6 @@ import duckdb
 
 from usage_explore.extract.folder import ExtractError, described, errors, temporary
 from usage_explore.extract.manifest import Layout, Segment
-
-STAGING = "staging"
-"""The temporary table that rows are read into before they are written."""
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -133,13 +130,14 @@ def write(
         return None
     quantity = _widths(connection, relation, "quantity", [layout.quantity for layout in known])
     cost = _widths(connection, relation, "external_cost_amount", [layout.cost for layout in known])
+    ids = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
     dimensions = "".join(f"d{number}, " for number in range(len(keys)))
     name = secrets.token_hex(8)
     path, summary_path = folder / f"{name}.parquet", folder / f"{name}-hours.parquet"
     try:
         _copy(
             connection,
-            f"SELECT {', '.join(_IDS + _TEXTS)}, quantity::DECIMAL{quantity} AS quantity,"
+            f"SELECT {ids}, {', '.join(_TEXTS)}, quantity::DECIMAL{quantity} AS quantity,"
             f" external_cost_amount::DECIMAL{cost} AS external_cost_amount, ts, ing,"
             f" (ts // {SLOT})::INTEGER AS slot, {dimensions}rare, dimensions FROM {relation} ORDER BY ts",
             path,
@@ -281,10 +279,13 @@ def _add(one: Decimal | None, other: Decimal | None) -> Decimal | None:
 
 def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: Path, rows: int | None = None) -> int:
     """Write the rows of a statement to a file, and count them there. Raises `ExtractError` if some are missing."""
-    connection.execute(
-        f"COPY ({select}) TO {_text(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
-        " USE_TMP_FILE false)"
-    )
+    try:
+        connection.execute(
+            f"COPY ({select}) TO {_text(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
+            " USE_TMP_FILE false)"
+        )
+    except duckdb.ConversionException as error:
+        raise Unfit(f"a value does not fit: {' '.join(str(error).split())}; correct it in the events") from None
     if os.name == "posix":
         path.chmod(0o600)
     (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({_text(str(path))})")
@@ -377,19 +378,16 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequenc
 def _has_null(connection: duckdb.DuckDBPyConnection, relation: str, key: str) -> bool:
     """Whether a row has the key, whose value is null in all of them."""
     name = json.dumps(key, ensure_ascii=False)
-    texts = connection.execute(f"SELECT DISTINCT dimensions FROM {relation} WHERE contains(dimensions, ?)", [name])
-    while batch := texts.fetchmany(1_000):
-        for (text,) in batch:
-            document = json.loads(text)
-            if isinstance(document, dict) and key in document:
-                return True
-    return False
+    texts = connection.execute(
+        f"SELECT DISTINCT dimensions FROM {relation} WHERE contains(dimensions, ?) LIMIT 10000", [name]
+    ).fetchall()
+    documents = (json.loads(text) for (text,) in texts)
+    return any(isinstance(document, dict) and key in document for document in documents)
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
-    row = connection.execute(statement).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    return row
+    (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
+    return tuple(row)
 
 
 def _text(value: str) -> str:
