@@ -1,0 +1,473 @@
+"""Bring an extract up to the watermark, step by step, and make good what changed behind it.
+
+A step reads the events ingested in a span, in one snapshot of the database, and replaces the manifest when their files
+are on disk: a refresh may stop anywhere, and the next one goes on. Only SELECT is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+from psycopg import sql
+from sqlalchemy import Table
+
+from usage_explore.db.ddl import Connection
+from usage_explore.extract import folder as folders
+from usage_explore.extract import manifest as files
+from usage_explore.extract import segments, watermark
+from usage_explore.extract.build import (
+    BEGINNING,
+    MAX_COLUMNS_OF_KEYS,
+    MAX_ROWS_PER_READ,
+    MIN_KEY_SHARE,
+    Events,
+    within,
+)
+from usage_explore.extract.manifest import Layout, Manifest, Segment, instant
+from usage_explore.extract.segments import HOUR, Resources, Totals, Unfit
+
+Progress = Callable[[datetime, datetime, datetime], object]
+"""Called with where the reading began, how far it is now, and how far it shall go: times of ingestion."""
+
+DAY = 24 * HOUR
+
+LOOKED_BACK = 7 * DAY
+"""How far behind the watermark each refresh compares counts and sums with the events."""
+
+RETRY_UNFIT = DAY
+"""Time after which a refresh tries again what did not fit."""
+
+_FIRST_STEP = DAY
+_LONGEST_STEP = 365 * DAY
+_MAX_SPANS = 100
+"""Spans that are read again one by one; where more differ, all between the first and the last is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The extract of an organization's events: its table and its folder, from `folder.Source`."""
+
+    table: Table
+    organization_id: UUID
+    folder: Path
+    resources: Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a refresh did.
+
+    `rows` rows were read anew in `steps` steps. `mended` hours of ingestion and days had changed behind the watermark
+    and were read again. `rebuilt` says why the extract was built from nothing, blank if it was not; a first build has
+    no reason. `safe` is the watermark that was aimed at; None where nothing was read.
+    """
+
+    manifest: Manifest
+    rows: int = 0
+    steps: int = 0
+    mended: int = 0
+    rebuilt: str = ""
+    safe: watermark.Safe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An hour of ingestion in which the extract differs from the events."""
+
+    hour: datetime
+    events: Totals | None
+    extract: Totals | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What a comparison of the whole extract showed: hours compared, those that differ, and damaged files."""
+
+    hours: int
+    differences: tuple[Difference, ...] = field(repr=False)
+    damaged: tuple[str, ...] = ()
+
+
+def refresh(
+    connection: Connection,
+    target: Target,
+    *,
+    settle: timedelta,
+    timeout: timedelta,
+    progress: Progress | None = None,
+    wait: float = 0.0,
+    again: bool = False,
+) -> Report:
+    """Create the extract if it is missing, and bring it up to now. Safe to run at any time and to interrupt.
+
+    Each statement is bounded by `timeout`. What did not fit is tried again after a day, or with `again`. The connection
+    must not be in a transaction. Raises `ExtractBusy` if another process refreshes it for longer than `wait` seconds,
+    `ExtractError` if the files cannot be written, `TableMismatch`.
+    """
+    with folders.writing(target.folder, wait), segments.engine(target.folder, target.resources) as engine:
+        return _Writer(connection, target, engine, timeout, progress).refresh(settle, again)
+
+
+def repair(
+    connection: Connection,
+    target: Target,
+    since: datetime,
+    until: datetime,
+    *,
+    timeout: timedelta,
+    wait: float = 0.0,
+) -> Report:
+    """Read again what was ingested in `[since, until)`, for example after rows were deleted on purpose.
+
+    Nothing is done without an extract, and beyond its watermark.
+    """
+    with folders.writing(target.folder, wait), segments.engine(target.folder, target.resources) as engine:
+        return _Writer(connection, target, engine, timeout, None).repair(files.micros(since), files.micros(until))
+
+
+def forget(folder: Path, since: datetime, *, resources: Resources, wait: float = 0.0) -> None:
+    """Remove what was ingested at `since` or later, and lower the watermark to it. The database is not read.
+
+    For rows that are about to be deleted: call it before the transaction commits. Questions read those events from the
+    database until the next refresh, so that no answer holds both what was deleted and what replaces it.
+    """
+    if files.read(folder) is None:
+        return
+    with folders.writing(folder, wait), segments.engine(folder, resources) as engine:
+        held = files.read(folder)
+        mark = files.micros(since)
+        if held is None or held.watermark is None or held.watermark <= mark:
+            return
+        kept = _filtered(engine, folder, held.segments, f"ing >= {mark}")
+        folders.replace(folder, held, dataclasses.replace(held, segments=tuple(kept), watermark=max(mark, BEGINNING)))
+
+
+def verify(
+    connection: Connection, target: Target, *, timeout: timedelta, fix: bool = False, wait: float = 0.0
+) -> Verified | None:
+    """Compare counts and sums of every hour of ingestion with the events; None without an extract.
+
+    With `fix`, hours that differ are read again, and an extract with damaged files is removed.
+    """
+    with folders.writing(target.folder, wait), segments.engine(target.folder, target.resources) as engine:
+        return _Writer(connection, target, engine, timeout, None).verify(fix)
+
+
+class _Writer:
+    """A refresh, which holds the folder's lock."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        target: Target,
+        engine: duckdb.DuckDBPyConnection,
+        timeout: timedelta,
+        progress: Progress | None,
+    ) -> None:
+        self.connection, self.target, self.engine = connection, target, engine
+        self.timeout, self.progress = timeout, progress
+        self.folder = target.folder
+        self.events = Events(connection, target.table, target.organization_id)
+        self.rows = self.steps = self.mended = 0
+        self.keys: list[str] = []
+
+    def refresh(self, settle: timedelta, again: bool) -> Report:
+        with self.snapshot():
+            relation, now = self.events.relation(), self.events.now()
+        held, rebuilt = self.usable(relation)
+        if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
+            return Report(manifest=held)
+        safe = watermark.safe(self.connection, settle)
+        if held is None or held.unfit:
+            held = self.empty(relation, now)
+        try:
+            self.take_keys(held)
+            if held.watermark is not None and held.segments:
+                held = self.mend(held)
+            if safe.until is not None:
+                held = self.advance(held, files.micros(safe.until))
+            held = self.put(held, self.compacted(held), refreshed=now)
+        except Unfit as error:
+            held = self.leave_out(held, error, now)
+        return Report(manifest=held, rows=self.rows, steps=self.steps, mended=self.mended, rebuilt=rebuilt, safe=safe)
+
+    def leave_out(self, held: Manifest, error: Unfit, now: int) -> Manifest:
+        """Answer from the events from now on, and say why."""
+        return self.put(held, (), watermark=None, refreshed=now, unfit=str(error))
+
+    def repair(self, since: int, until: int) -> Report:
+        with self.snapshot():
+            relation = self.events.relation()
+        held, why = self.usable(relation)
+        if held is None or held.watermark is None:
+            return Report(manifest=held or self.empty(relation, 0), rebuilt=why)
+        self.take_keys(held)
+        until = min(until, held.watermark)
+        if since < until:
+            try:
+                with self.snapshot():
+                    held = self.reread(held, "ing", [(since, until)])
+            except Unfit as error:
+                held = self.leave_out(held, error, held.refreshed)
+        return Report(manifest=held, rows=self.rows, mended=self.mended)
+
+    def verify(self, fix: bool) -> Verified | None:
+        held = files.read(self.folder)
+        if held is None or held.watermark is None:
+            return None
+        broken = folders.damaged(self.folder, held)
+        if broken:
+            if fix:
+                self.put(held, (), watermark=None, removed_before=None)
+            return Verified(hours=0, differences=(), damaged=tuple(broken))
+        self.take_keys(held)
+        with self.snapshot():
+            there = self.events.totals("ingested_at", within("ingested_at", None, held.watermark))
+            here = self.totals(held.segments, f"ing // {HOUR}")
+            hours = _differing(there, here)
+        if fix and hours:
+            for since, until in _spans(hours, HOUR, held.watermark):
+                self.repair(since, until)
+        return Verified(
+            hours=len(there.keys() | here.keys()),
+            differences=tuple(
+                Difference(hour=instant(hour * HOUR), events=there.get(hour), extract=here.get(hour)) for hour in hours
+            ),
+        )
+
+    def usable(self, relation: int) -> tuple[Manifest | None, str]:
+        """The extract, None if it has to be built; and why an existing one has to."""
+        held = files.read(self.folder)
+        if held is None:
+            there = (self.folder / files.NAME).exists()
+            return None, "its manifest was damaged, or written by another version" if there else ""
+        if held.relation != relation or held.organization_id != self.target.organization_id:
+            return None, "the table was made anew"
+        broken = folders.damaged(self.folder, held)
+        if broken:
+            return None, f"files were missing or damaged: {', '.join(broken)}"
+        return held, ""
+
+    def empty(self, relation: int, now: int) -> Manifest:
+        return Manifest(
+            organization_id=self.target.organization_id,
+            table=self.target.table.fullname,
+            relation=relation,
+            watermark=None,
+            refreshed=now,
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A transaction that only reads, and sees the table as it was at its beginning."""
+        milliseconds = int(self.timeout.total_seconds() * 1000)
+        with self.connection.transaction():
+            self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            self.connection.execute(
+                "SELECT set_config('statement_timeout', %s, true), set_config('TimeZone', 'UTC', true),"
+                " set_config('DateStyle', 'ISO, MDY', true)",
+                [str(milliseconds)],
+            )
+            yield
+
+    def put(self, held: Manifest, kept: Sequence[Segment], **changes: object) -> Manifest:
+        """Write the manifest with other segments."""
+        after = dataclasses.replace(held, segments=tuple(kept), **changes)  # type: ignore[arg-type]
+        folders.replace(self.folder, files.read(self.folder), after)
+        return after
+
+    def advance(self, held: Manifest, target: int) -> Manifest:
+        """Add what was ingested from the watermark on, before `target`."""
+        step, began = _FIRST_STEP, None
+        while held.watermark is None or held.watermark < target:
+            since = BEGINNING if held.watermark is None else held.watermark
+            before = self.rows
+            with self.snapshot():
+                if self.events.relation() != held.relation:
+                    raise folders.ExtractError(f"{held.table}: the table was made anew meanwhile; run it again")
+                first = self.events.next_ingested(since, target)
+                until = target if first is None else min(first + step, target)
+                added = [] if first is None else self.read(held, "ingested_at", since, until)
+            held = self.put(held, [*held.segments, *added], watermark=until)
+            self.steps += 1
+            read = self.rows - before
+            if read < MAX_ROWS_PER_READ // 2:
+                step = min(step * 2, _LONGEST_STEP)
+            elif read > 2 * MAX_ROWS_PER_READ:
+                step = max(step // 2, HOUR)
+            if self.progress and first is not None:
+                began = first if began is None else began
+                self.progress(instant(began), instant(until), instant(target))
+        return held
+
+    def read(self, held: Manifest, column: str, since: int, until: int, *, before: int | None = None) -> list[Segment]:
+        """Write segments of the events whose time is in a span, and which were ingested `before` a time."""
+        if not self.keys and column == "ingested_at":
+            self.keys = self.events.sample_keys(since, until)
+        condition = within(column, since, until)
+        if before is not None:
+            condition = sql.SQL("{} AND {}").format(condition, within("ingested_at", None, before))
+        written: list[Segment] = []
+        layouts = _known(held.segments, self.keys)
+        with closing(self.events.read(self.keys, condition)) as tables, ThreadPoolExecutor(1) as pool:
+            pending: Future[Segment | None] | None = None
+            for rows in chain(tables, (None,)):  # one part is written while the next one is read
+                if pending and (segment := pending.result()):
+                    written.append(segment)
+                    layouts.insert(0, segment.layout)
+                if rows is not None:
+                    pending = pool.submit(self.write, rows, list(layouts))
+                    self.rows += rows.num_rows
+        if written:
+            self.extend_keys(written[-1])
+        return written
+
+    def write(self, rows: pa.Table, layouts: Sequence[Layout]) -> Segment | None:
+        self.engine.register("rows_read", rows)
+        try:
+            return segments.write(self.engine, self.folder, "rows_read", self.keys, layouts)
+        finally:
+            self.engine.unregister("rows_read")
+
+    def take_keys(self, held: Manifest) -> None:
+        """Go on with the columns that the newest segment has, and those that it should have had."""
+        if held.segments:
+            self.keys = list(held.segments[-1].layout.dimensions)
+            self.extend_keys(held.segments[-1])
+
+    def extend_keys(self, newest: Segment) -> None:
+        """Give keys that have become frequent a column from the next read on."""
+        if newest.rows.rows >= segments.MIN_SUMMARY_ROWS:
+            frequent = segments.frequent_keys(self.engine, self.folder, newest, MIN_KEY_SHARE)
+            self.keys += [key for key in frequent if key not in self.keys][: MAX_COLUMNS_OF_KEYS - len(self.keys)]
+
+    def mend(self, held: Manifest) -> Manifest:
+        """Read again what changed behind the watermark: hours of the last days, and all days if the oldest changed."""
+        assert held.watermark is not None  # noqa: S101 - called with rows only
+        since = max((held.watermark - LOOKED_BACK) // HOUR * HOUR, BEGINNING)
+        with self.snapshot():
+            there = self.events.totals("ingested_at", within("ingested_at", since, held.watermark))
+            recent = [segment for segment in held.segments if segment.last_ingested >= since]
+            hours = _differing(there, self.totals(recent, f"ing // {HOUR}", f"ing >= {since}"))
+            if hours:
+                held = self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
+            held, days = self.follow_removal(held)
+        self.mended += len(hours) + len(days)
+        return held
+
+    def follow_removal(self, held: Manifest) -> tuple[Manifest, list[int]]:
+        """Compare the oldest day with the table, and if it differs all days: old events may have been removed."""
+        if not held.segments or held.watermark is None:
+            return held, []
+        oldest = min(segment.first for segment in held.segments)
+        day = oldest // DAY
+        until = (day + 1) * DAY
+        before = within("ingested_at", None, held.watermark)
+        there = self.events.totals("timestamp", sql.SQL("{} AND {}").format(within("timestamp", None, until), before))
+        old = [segment for segment in held.segments if segment.first < until]
+        if there == self.totals(old, f"ts // {DAY}", f"ts < {until}"):
+            return held, []
+        there = self.events.totals("timestamp", before)
+        days = _differing(there, self.totals(held.segments, f"ts // {DAY}"))
+        first = self.events.first(held.watermark)
+        last = max(segment.last for segment in held.segments)
+        if first is None or first > oldest:
+            held = dataclasses.replace(held, removed_before=max(held.removed_before or 0, first or last + 1))
+        return self.reread(held, "ts", _spans(days, DAY, None)), days
+
+    def reread(self, held: Manifest, column: str, spans: Sequence[tuple[int, int]]) -> Manifest:
+        """Replace the rows of spans of `ing` or `ts` by what the events are now."""
+        if len(spans) > _MAX_SPANS:
+            spans = [(spans[0][0], spans[-1][1])]
+        condition = " OR ".join(f"{column} >= {since} AND {column} < {until}" for since, until in spans)
+        result: list[Segment] = []
+        for segment in held.segments:
+            touched = _touches(segment, column, spans)
+            result += _filtered(self.engine, self.folder, [segment], condition) if touched else [segment]
+        name = {"ing": "ingested_at", "ts": "timestamp"}[column]
+        for since, until in spans:
+            result += self.read(
+                dataclasses.replace(held, segments=tuple(result)), name, since, until, before=held.watermark
+            )
+        return self.put(held, result)
+
+    def totals(self, chosen: Sequence[Segment], key: str, condition: str = "true") -> dict[int, Totals]:
+        return segments.totals(self.engine, self.folder, chosen, key, condition)
+
+    def compacted(self, held: Manifest) -> list[Segment]:
+        """The segments, the newest ones merged as long as the one before is less than twice as large."""
+        result = list(held.segments)
+        while len(result) > 1:
+            count, rows = 1, result[-1].rows.rows
+            for segment in result[-2::-1]:
+                if (
+                    not _is_small(result[-1])
+                    or not _is_small(segment)
+                    or segment.rows.rows >= 2 * rows
+                    or segment.rows.rows + rows > segments.MAX_SEGMENT_ROWS
+                    or segment.layout.dimensions != result[-1].layout.dimensions
+                ):
+                    break
+                count, rows = count + 1, rows + segment.rows.rows
+            if count == 1:
+                break
+            rest, last = result[:-count], result[-count:]
+            known = _known(rest, list(last[0].layout.dimensions))
+            try:
+                one = segments.merged(self.engine, self.folder, last, known)
+            except Unfit:  # digits before and after the decimal point that only together are too many
+                break
+            result = [*rest, *([one] if one else [])]
+        return result
+
+
+def _filtered(
+    engine: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], condition: str
+) -> list[Segment]:
+    """The segments without the rows that pass the condition."""
+    kept = []
+    for segment in chosen:
+        rest = segments.without(engine, folder, segment, condition, [segment.layout])
+        if rest is not None:
+            kept.append(rest)
+    return kept
+
+
+def _is_small(segment: Segment) -> bool:
+    return segment.rows.rows < segments.MAX_SEGMENT_ROWS // 2
+
+
+def _known(others: Sequence[Segment], keys: Sequence[str]) -> list[Layout]:
+    """The layouts of segments with the same columns of keys, newest first."""
+    return [segment.layout for segment in reversed(others) if segment.layout.dimensions == tuple(keys)]
+
+
+def _touches(segment: Segment, column: str, spans: Sequence[tuple[int, int]]) -> bool:
+    first, last = (segment.first_ingested, segment.last_ingested) if column == "ing" else (segment.first, segment.last)
+    return any(since <= last and first < until for since, until in spans)
+
+
+def _differing(there: dict[int, Totals], here: dict[int, Totals]) -> list[int]:
+    return sorted(number for number in there.keys() | here.keys() if there.get(number) != here.get(number))
+
+
+def _spans(numbers: Sequence[int], width: int, end: int | None) -> list[tuple[int, int]]:
+    """Numbered hours or days as spans of microseconds; neighbours are one span."""
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        since, until = number * width, (number + 1) * width
+        if spans and spans[-1][1] == since:
+            spans[-1] = spans[-1][0], until
+        else:
+            spans.append((since, until))
+    return [(since, until if end is None else min(until, end)) for since, until in spans]

@@ -1,0 +1,396 @@
+"""Segments as files: written, merged, filtered and counted by a DuckDB of the writer's own, in bounded memory.
+
+Rows come from a relation with the columns of a segment but `slot`; decimals and ids may be texts. Nothing is rounded: a
+decimal column is as wide as its values need, and what no width holds raises `Unfit`.
+"""
+
+# ruff: noqa: S608 - names of columns and quoted paths only: DuckDB binds no file names in COPY
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from usage_explore.extract.folder import ExtractError, described, errors, temporary
+from usage_explore.extract.manifest import Layout, Segment
+
+MAX_SEGMENT_ROWS = 1_000_000
+"""Rows that segments may have after they are merged."""
+
+MIN_SUMMARY_ROWS = 20_000
+"""Rows of a segment from which it has a summary."""
+
+MAX_SUMMARY_SHARE = 0.25
+"""Rows of a summary per row of its segment, at most."""
+
+MAX_KEYS = 10_000
+"""Dimension keys that an extract may have."""
+
+CODEC = "lz4_raw"
+
+SLOT = 900_000_000
+HOUR = 3_600_000_000
+"""Microseconds."""
+
+_SCALES = (0, 2, 4, 6, 9, 12, 18, 24, 30)
+"""Decimal places of columns, so that few layouts arise."""
+
+_MAX_DIGITS, _NARROW_DIGITS = 38, 18
+
+_TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency")
+_IDS = ("id", "customer_id", "product_id", "subscription_id")
+_SUMMARIZED = (
+    *("customer_id", "product_id", "subscription_id"),
+    *("price_key", "external_cost_currency", "wallet_currency"),
+)
+"""Columns that a summary may have beside `metric_key` and the dimensions."""
+
+
+class Unfit(Exception):
+    """The events hold something that no column of the extract can: why, and what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a DuckDB may use: memory in bytes and threads."""
+
+    memory: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Counts and exact sums of some events; a sum is None without values."""
+
+    events: int
+    quantity: Decimal | None
+    costed: int
+    cost: Decimal | None
+
+
+@contextmanager
+def engine(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that sees this folder only; what does not fit into its memory is in `folder.temporary`.
+
+    Raises `ExtractError` when the disk is full or the memory too small.
+    """
+    connection = duckdb.connect()
+    try:
+        for statement in (
+            "SET autoinstall_known_extensions = false",
+            "SET autoload_known_extensions = false",
+            f"SET temp_directory = {_text(str(temporary(folder)))}",
+            f"SET memory_limit = '{resources.memory}B'",
+            f"SET threads = {resources.threads}",
+            f"SET allowed_directories = [{_text(str(folder))}]",
+            "SET enable_progress_bar = false",
+            "SET enable_external_access = false",
+            "SET lock_configuration = true",
+        ):
+            connection.execute(statement)
+        with errors(folder):
+            yield connection
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        words = " ".join(str(error).split())
+        raise ExtractError(
+            f"{folder}: the extract could not be written: {words}; free space there, move it with --home"
+            " (USAGE_EXPLORE_HOME), or let it have more memory (USAGE_EXPLORE_EXTRACT_MEMORY). What was there before is"
+            " unharmed."
+        ) from error
+    finally:
+        connection.close()
+
+
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    relation: str,
+    keys: Sequence[str],
+    known: Sequence[Layout],
+    *,
+    choose_summary: bool = False,
+) -> Segment | None:
+    """Write the rows of a relation as a segment with its summary; None if there are none.
+
+    `known` are the layouts that other segments have, newest first: theirs is used where it fits. Raises `Unfit`.
+    """
+    rows, first, last, first_ingested, last_ingested = _fetch(
+        connection, f"SELECT count(*), min(ts), max(ts), min(ing), max(ing) FROM {relation}"
+    )
+    if not rows:
+        return None
+    quantity = _widths(connection, relation, "quantity", [layout.quantity for layout in known])
+    cost = _widths(connection, relation, "external_cost_amount", [layout.cost for layout in known])
+    ids = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
+    dimensions = "".join(f"d{number}, " for number in range(len(keys)))
+    name = secrets.token_hex(8)
+    path, summary_path = folder / f"{name}.parquet", folder / f"{name}-hours.parquet"
+    try:
+        _copy(
+            connection,
+            f"SELECT {ids}, {', '.join(_TEXTS)}, quantity::DECIMAL{quantity} AS quantity,"
+            f" external_cost_amount::DECIMAL{cost} AS external_cost_amount, ts, ing,"
+            f" (ts // {SLOT})::INTEGER AS slot, {dimensions}rare, dimensions FROM {relation} ORDER BY ts",
+            path,
+            rows,
+        )
+        written = parquet(folder, [path.name])
+        chosen: tuple[str, ...] = ()
+        summary = None
+        if rows >= MIN_SUMMARY_ROWS:
+            before = next((layout.summary for layout in known if layout.summary), ())
+            if before and not choose_summary and _fits(connection, written, before, rows):
+                chosen = before
+            else:
+                chosen = _choose_summary(connection, written, len(keys), rows)
+        if chosen:
+            with suppress(duckdb.OutOfRangeException):  # a sum of more than 38 digits
+                columns = ", ".join(chosen)
+                lines = _copy(
+                    connection,
+                    f"SELECT (slot // 4)::INTEGER AS hour, {columns}, count(*) AS events, sum(quantity) AS quantity,"
+                    " count(external_cost_amount) AS costed,"
+                    " sum(quantity) FILTER (external_cost_amount IS NOT NULL) AS costed_quantity,"
+                    f" sum(external_cost_amount) AS external_cost_amount FROM {written}"
+                    f" GROUP BY ALL ORDER BY hour, {columns}",
+                    summary_path,
+                )
+                summary = described(summary_path, lines)
+        return Segment(
+            rows=described(path, rows),
+            summary=summary,
+            layout=Layout(
+                dimensions=tuple(keys), quantity=quantity, cost=cost, summary=chosen if summary is not None else ()
+            ),
+            first=first,
+            last=last,
+            first_ingested=first_ingested,
+            last_ingested=last_ingested,
+            keys=_keys_of(connection, written, keys),
+        )
+    except BaseException:
+        path.unlink(missing_ok=True)
+        summary_path.unlink(missing_ok=True)
+        raise
+
+
+def merged(
+    connection: duckdb.DuckDBPyConnection, folder: Path, segments: Sequence[Segment], known: Sequence[Layout]
+) -> Segment | None:
+    """One segment with the rows of several of the same dimensions."""
+    relation = parquet(folder, [segment.rows.name for segment in segments])
+    return write(connection, folder, relation, segments[0].layout.dimensions, known, choose_summary=True)
+
+
+def without(
+    connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, condition: str, known: Sequence[Layout]
+) -> Segment | None:
+    """The segment without the rows that pass an SQL condition: the same one if there are none, None if none is left."""
+    relation = parquet(folder, [segment.rows.name])
+    (removed,) = _fetch(connection, f"SELECT count(*) FROM {relation} WHERE {condition}")
+    if not removed:
+        return segment
+    rest = f"(SELECT * FROM {relation} WHERE NOT ({condition}))"
+    return write(connection, folder, rest, segment.layout.dimensions, known)
+
+
+def frequent_keys(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, min_share: float) -> list[str]:
+    """Keys without a column that at least a share of the rows has, the most frequent first."""
+    relation = parquet(folder, [segment.rows.name])
+    return [
+        key
+        for _, key in connection.execute(
+            f"SELECT count(*), key FROM (SELECT unnest(json_keys(rare)) AS key FROM {relation} WHERE rare IS NOT NULL)"
+            f" GROUP BY key HAVING count(*) >= {min_share} * {segment.rows.rows} ORDER BY 1 DESC, 2 LIMIT 100"
+        ).fetchall()
+    ]
+
+
+def totals(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    segments: Sequence[Segment],
+    key: str,
+    condition: str = "true",
+) -> dict[int, Totals]:
+    """The totals of the rows that pass a condition by an integer expression of `ts` and `ing`."""
+    found: dict[int, Totals] = {}
+    for group in {(s.layout.quantity, s.layout.cost) for s in segments}:
+        names = [s.rows.name for s in segments if (s.layout.quantity, s.layout.cost) == group]
+        for number, events, quantity, costed, cost in _totals(connection, parquet(folder, names), key, condition):
+            before = found.get(number)
+            if before is not None:
+                events, costed = events + before.events, costed + before.costed
+                quantity, cost = _add(quantity, before.quantity), _add(cost, before.cost)
+            found[number] = Totals(events=events, quantity=quantity, costed=costed, cost=cost)
+    return found
+
+
+def parquet(folder: Path, names: Collection[str]) -> str:
+    """The SQL of reading files of the folder."""
+    paths = ", ".join(_text(str(folder / name)) for name in names)
+    return f"read_parquet([{paths}])"
+
+
+def _totals(
+    connection: duckdb.DuckDBPyConnection, relation: str, key: str, condition: str
+) -> list[tuple[int, int, Decimal | None, int, Decimal | None]]:
+    rows = f"FROM {relation} WHERE {condition}"
+    try:
+        return connection.execute(
+            f"SELECT {key}, count(*), sum(quantity), count(external_cost_amount), sum(external_cost_amount) {rows}"
+            " GROUP BY 1"
+        ).fetchall()
+    except duckdb.OutOfRangeException:  # a sum of more than 38 digits
+        lines = connection.execute(
+            f"SELECT {key}, count(*), quantity, count(external_cost_amount), external_cost_amount {rows}"
+            " GROUP BY 1, 3, 5"
+        ).fetchall()
+    found: dict[int, tuple[int, Decimal | None, int, Decimal | None]] = {}
+    for number, events, quantity, costed, cost in lines:
+        sums = found.get(number, (0, None, 0, None))
+        found[number] = (
+            sums[0] + events,
+            _add(sums[1], _times(quantity, events)),
+            sums[2] + costed,
+            _add(sums[3], _times(cost, costed)),
+        )
+    return [(number, *sums) for number, sums in found.items()]
+
+
+def _times(value: Decimal | None, number: int) -> Decimal | None:
+    with localcontext(prec=100):
+        return None if value is None else value * number
+
+
+def _add(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    with localcontext(prec=100):
+        return other if one is None else one if other is None else one + other
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: Path, rows: int | None = None) -> int:
+    """Write the rows of a statement to a file, and count them there. Raises `ExtractError` if some are missing."""
+    try:
+        connection.execute(
+            f"COPY ({select}) TO {_text(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
+            " USE_TMP_FILE false)"
+        )
+    except duckdb.ConversionException as error:
+        raise Unfit(f"a value does not fit: {' '.join(str(error).split())}; correct it in the events") from None
+    if os.name == "posix":
+        path.chmod(0o600)
+    (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({_text(str(path))})")
+    if rows is not None and written != rows:
+        raise ExtractError(f"{path}: {written:,} rows were written in place of {rows:,}; run it again")
+    return int(written)
+
+
+def _widths(
+    connection: duckdb.DuckDBPyConnection, relation: str, column: str, known: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """The precision and scale of a decimal column, that of another segment where it fits. Raises `Unfit`."""
+    kind = _fetch(connection, f"SELECT any_value(typeof({column})) FROM {relation}")[0] or "VARCHAR"
+    if kind.startswith("DECIMAL"):
+        precision, scale = map(int, kind.removeprefix("DECIMAL(").rstrip(")").split(","))
+        whole = precision - scale
+    else:
+        plain, whole, scale = _fetch(
+            connection,
+            f"SELECT coalesce(bool_and(regexp_full_match({column}, '-?[0-9]+([.][0-9]+)?')), true),"
+            f" coalesce(max(length(ltrim(split_part(ltrim({column}, '-'), '.', 1), '0'))), 0),"
+            f" coalesce(max(length(rtrim(split_part({column}, '.', 2), '0'))), 0) FROM {relation}",
+        )
+        if not plain:
+            raise Unfit(
+                f"{column} is NaN, infinite or no decimal number in some events; correct them"
+                " (`usage-explore doctor` counts them)"
+            )
+    if whole + scale > _MAX_DIGITS:
+        raise Unfit(
+            f"{column} needs {whole} digits before and {scale} after the decimal point, more than {_MAX_DIGITS} in all;"
+            " round or correct the values that are that long"
+        )
+    for precision, places in sorted(set(known)):
+        if places >= scale and precision - places >= whole:
+            return precision, places
+    places = next((places for places in _SCALES if scale <= places <= _MAX_DIGITS - whole), scale)
+    return (_NARROW_DIGITS if whole + places <= _NARROW_DIGITS else _MAX_DIGITS), places
+
+
+def _fits(connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[str], rows: int) -> bool:
+    """Whether hours and the columns have few enough combinations."""
+    (lines,) = _fetch(
+        connection, f"SELECT count(*) FROM (SELECT DISTINCT slot // 4, {', '.join(columns)} FROM {relation})"
+    )
+    return bool(lines <= rows * MAX_SUMMARY_SHARE)
+
+
+def _choose_summary(
+    connection: duckdb.DuckDBPyConnection, relation: str, dimensions: int, rows: int
+) -> tuple[str, ...]:
+    """The columns of a summary, those of few values first as long as it stays small; none if it never is."""
+    candidates = [*_SUMMARIZED, *(f"d{number}" for number in range(dimensions))]
+    counts = _fetch(
+        connection, f"SELECT {', '.join(f'approx_count_distinct({name})' for name in candidates)} FROM {relation}"
+    )
+    chosen: tuple[str, ...] = ("metric_key",)
+    if not _fits(connection, relation, chosen, rows):
+        return ()
+    for number, name in sorted(zip(counts, candidates, strict=True)):
+        if number > rows * MAX_SUMMARY_SHARE:
+            break
+        if _fits(connection, relation, (*chosen, name), rows):
+            chosen = (*chosen, name)
+    return chosen
+
+
+def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequence[str]) -> tuple[str, ...]:
+    """All dimension keys that the rows have, also with null alone. Raises `Unfit` for too many."""
+    found = {
+        key
+        for (key,) in connection.execute(
+            f"SELECT DISTINCT unnest(json_keys(rare)) FROM {relation} WHERE rare IS NOT NULL LIMIT {MAX_KEYS + 1}"
+        ).fetchall()
+    }
+    if len(found) > MAX_KEYS:
+        raise Unfit(
+            f"dimensions have more than {MAX_KEYS:,} different keys; put what varies from event to event into a value"
+        )
+    there = _fetch(
+        connection,
+        f"SELECT {', '.join(['0', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
+    )[1:]
+    for key, number in zip(keys, there, strict=True):
+        if number or _has_null(connection, relation, key):
+            found.add(key)
+    return tuple(sorted(found))
+
+
+def _has_null(connection: duckdb.DuckDBPyConnection, relation: str, key: str) -> bool:
+    """Whether a row has the key, whose value is null in all of them."""
+    name = json.dumps(key, ensure_ascii=False)
+    texts = connection.execute(
+        f"SELECT DISTINCT dimensions FROM {relation} WHERE contains(dimensions, ?) LIMIT 10000", [name]
+    ).fetchall()
+    documents = (json.loads(text) for (text,) in texts)
+    return any(isinstance(document, dict) and key in document for document in documents)
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+    (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
+    return tuple(row)
+
+
+def _text(value: str) -> str:
+    """A text as SQL."""
+    escaped = value.replace("'", "''")
+    return f"'{escaped}'"
