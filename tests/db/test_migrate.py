@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
+from usage_explore.rollup import refresh_run
+from usage_explore.rollup.status import verify
 
 from support import generated_events
 from support.database_servers import kind
@@ -25,8 +27,6 @@ from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, performance
 from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
-from usage_explore.rollup import refresh_run
-from usage_explore.rollup.status import verify
 
 UNCHANGED = StorageOptions()
 DAY = timedelta(days=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from usage_explore.rollup import refresh_run
 
 from support import generated_events
 from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
@@ -18,7 +19,6 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.errors import TableMismatch
-from usage_explore.rollup import refresh_run
 
 WORDS = "timestamp, which does not say which instant it is; it must be timestamptz"
 

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import pytest
 from psycopg import sql
+from usage_explore.rollup import choose_dimensions, refresh_run
+from usage_explore.rollup.status import verify
 
 from support import generated_events
 from support.api_server import asking
@@ -21,8 +23,6 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
-from usage_explore.rollup import choose_dimensions, refresh_run
-from usage_explore.rollup.status import verify
 from usage_explore.validation.checks import impossible_times
 
 OUTSIDE = (

@@ -10,6 +10,8 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 from psycopg import sql
+from usage_explore.rollup import refresh_run
+from usage_explore.rollup.status import verify
 
 from support import generated_events
 from support.api_server import asking
@@ -20,8 +22,6 @@ from usage_explore.db import ddl, engine
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.errors import DatabaseError
-from usage_explore.rollup import refresh_run
-from usage_explore.rollup.status import verify
 
 SETTINGS = {
     "DateStyle": ("German", "SQL, DMY", "Postgres, MDY"),

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner, Result
+from usage_explore.rollup import catalog, refresh_run, status
 
 from support import generated_events
 from support.database_servers import kind
@@ -16,7 +17,6 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import migrate_table
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
-from usage_explore.rollup import catalog, refresh_run, status
 
 DAY = timedelta(days=1)
 TIMEOUT = timedelta(seconds=60)

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 from psycopg import sql
+from usage_explore.rollup import catalog, refresh_run
+from usage_explore.rollup.catalog import Entry
+from usage_explore.sql.rollup_plan import DAY, HOUR
 
 from support.timescale_layouts import without_columnstore
 from usage_explore import EventQuery, connect
@@ -17,9 +20,6 @@ from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.errors import DatabaseError
-from usage_explore.rollup import catalog, refresh_run
-from usage_explore.rollup.catalog import Entry
-from usage_explore.sql.rollup_plan import DAY, HOUR
 
 TIMEOUT = timedelta(seconds=30)
 

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from support import generated_events, query_oracle
 from support.query_oracle import Row, utc
 from usage_explore import AggregateQuery, connect
@@ -32,6 +30,9 @@ START = utc(2026, 10, 22)
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
 ZONES = (*["UTC"] * 8, "Europe/Berlin", "America/Havana", "Asia/Kathmandu", "Australia/Lord_Howe")
 TABLE = events_table()
+WIDEST = Decimal("12345678901234567890.5")
+"""Beside 15 decimal places of others, which 38 digits can hold."""
+
 TIMEOUT = timedelta(minutes=1)
 
 
@@ -42,7 +43,7 @@ class History:
         self.draw = random.Random(seed)
         self.url, self.home = url, home
         self.connection = ddl.connect(url)
-        self.clock = START
+        self.clock = self.until = START
         self.rows: list[Row] = []
         self.steps: Counter[str] = Counter()
         source = folder.source(self.connection, url, TABLE)
@@ -68,11 +69,12 @@ class History:
             folder=self.folder,
             resources=Resources(memory=200_000_000, threads=1),
         )
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(watermark, "safe", lambda *_: watermark.Safe(until=until))
-            return refresh.refresh(
-                connection or self.connection, target, settle=timedelta(0), timeout=TIMEOUT, wait=30.0
-            )
+        self.until = until
+        return refresh.refresh(connection or self.connection, target, settle=timedelta(0), timeout=TIMEOUT, wait=30.0)
+
+    def safe(self, *_: object) -> watermark.Safe:
+        """What replaces `watermark.safe`, for this history's clock."""
+        return watermark.Safe(until=self.until)
 
     def arrive(self) -> None:
         self.clock += self.draw.choice([timedelta(0), timedelta(minutes=7), HOUR, 30 * HOUR])
@@ -139,8 +141,8 @@ class History:
         for index, row in enumerate(chosen):
             self.rows.remove(row)
             if index % 2:
-                changed = dataclasses.replace(row, quantity=row.quantity + Decimal("1.5"))
-                statement = "UPDATE usage_events SET quantity = quantity + 1.5 WHERE id = %s"
+                changed = dataclasses.replace(row, quantity=Decimal("1.5"))
+                statement = "UPDATE usage_events SET quantity = 1.5 WHERE id = %s"
                 self.rows.append(changed)
             else:
                 statement = "DELETE FROM usage_events WHERE id = %s"
@@ -161,7 +163,8 @@ class History:
             if self.draw.random() < 0.3:
                 tick = self.edge(tick)
             row = generated_events._row(self.draw, tick)
-            made.append(dataclasses.replace(row, ingested_at=self.arrival()))
+            quantity = min(row.quantity, WIDEST)
+            made.append(dataclasses.replace(row, ingested_at=self.arrival(), quantity=quantity))
             if self.draw.random() < 0.1:
                 made.append(dataclasses.replace(made[-1], id=uuid.UUID(int=self.draw.getrandbits(128))))
         return made

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from extract.table_histories import Answers, History
-from usage_explore.extract import segments
+from usage_explore.extract import segments, watermark
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -17,12 +17,14 @@ def test_extract_events_and_oracle_agree(
     monkeypatch.setattr(segments, "MIN_SUMMARY_ROWS", 5)  # so that small segments have summaries
     monkeypatch.setattr(segments, "MAX_SUMMARY_SHARE", 1.0 if seed == 1 else 0.7)
     history, answers = History(events_database_url, seed, tmp_path), Answers(events_database_url, tmp_path)
+    monkeypatch.setattr(watermark, "safe", history.safe)
     try:
         for _ in range(14):
             history.step()
             for _ in range(6):
                 answers.check(history.query(), history.rows)
-        history.refresh(history.clock)
+        report = history.refresh(history.clock)
+        assert not report.manifest.unfit
         for _ in range(60):
             answers.check(history.query(), history.rows)
         assert answers.paths["extract"] > 0.6 * answers.paths.total(), answers.paths

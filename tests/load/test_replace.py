@@ -9,13 +9,13 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-
 from support.partial_rollup import Ahead
+from usage_explore.rollup import status
+
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.load import FOCUS_ORGANIZATION, load_files
-from usage_explore.rollup import status
 
 OTHER = UUID(int=5)
 SEPTEMBER, OCTOBER = "2026-09-01T00:00:00Z", "2026-10-01T00:00:00Z"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
+from support.partial_rollup import ORGANIZATION, Ahead
 
 from support.api_server import AGGREGATE, EVENTS, asking
-from support.partial_rollup import ORGANIZATION, Ahead
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.db import ddl

@@ -15,18 +15,18 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from support.partial_rollup import Ahead
+from usage_explore.rollup import routing
+from usage_explore.sql.rollup_plan import Serving
 
 from support import generated_events, query_oracle
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from support.check_results import examine
-from support.partial_rollup import Ahead
 from support.query_oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl, engine
 from usage_explore.demo import Incident
 from usage_explore.query.queries import Period
-from usage_explore.rollup import routing
-from usage_explore.sql.rollup_plan import Serving
 from usage_explore.validation import Finding
 from usage_explore.validation.anomalies import series
 from usage_explore.validation.anomalies.deviations import with_sums

@@ -1,4 +1,10 @@
 import click
+
+
 @click.command()
-def extract() -> None: pass
-def refresh_extract(connection: object, settings: object) -> None: pass
+def extract() -> None:
+    pass
+
+
+def refresh_extract(connection: object, settings: object) -> None:
+    pass

@@ -22,9 +22,9 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from usage_explore.db.ddl import Connection
+from usage_explore.extract import changes, segments, watermark
 from usage_explore.extract import folder as folders
 from usage_explore.extract import manifest as files
-from usage_explore.extract import segments, watermark
 from usage_explore.extract.build import (
     BEGINNING,
     MAX_COLUMNS_OF_KEYS,
@@ -33,6 +33,7 @@ from usage_explore.extract.build import (
     Events,
     within,
 )
+from usage_explore.extract.changes import Change
 from usage_explore.extract.manifest import Layout, Manifest, Segment, instant
 from usage_explore.extract.segments import HOUR, Resources, Totals, Unfit
 
@@ -187,6 +188,7 @@ class _Writer:
         held, rebuilt = self.usable(relation)
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
+        announced = changes.announced(self.folder)
         safe = watermark.safe(self.connection, settle)
         if held is None or held.unfit:
             held = self.empty(relation, now)
@@ -194,6 +196,7 @@ class _Writer:
             self.take_keys(held)
             if held.watermark is not None and held.segments:
                 held = self.mend(held)
+            held = self.take_over(held, announced, safe)
             if safe.until is not None:
                 held = self.advance(held, files.micros(safe.until))
             held = self.put(held, self.compacted(held), refreshed=now)
@@ -365,6 +368,23 @@ class _Writer:
         self.mended += len(hours) + len(days)
         return held
 
+    def take_over(self, held: Manifest, announced: Sequence[Change], safe: watermark.Safe) -> Manifest:
+        """Read again what loads announced, unless their transactions may still be open."""
+        done = [
+            change for change in announced if safe.until and not (safe.since and files.micros(safe.since) <= change.at)
+        ]
+        spans = [
+            (change.first, min(change.last + 1, held.watermark))
+            for change in done
+            if held.watermark is not None and change.first < held.watermark
+        ]
+        if spans:
+            with self.snapshot():
+                held = self.reread(held, "ing", _joined(spans))
+        if done:
+            changes.forget(self.folder, done)
+        return held
+
     def follow_removal(self, held: Manifest) -> tuple[Manifest, list[int]]:
         """Compare the oldest day with the table, and if it differs all days: old events may have been removed."""
         if not held.segments or held.watermark is None:
@@ -459,6 +479,17 @@ def _touches(segment: Segment, column: str, spans: Sequence[tuple[int, int]]) ->
 
 def _differing(there: dict[int, Totals], here: dict[int, Totals]) -> list[int]:
     return sorted(number for number in there.keys() | here.keys() if there.get(number) != here.get(number))
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same spans, those that overlap or touch as one."""
+    result: list[tuple[int, int]] = []
+    for since, until in sorted(spans):
+        if result and since <= result[-1][1]:
+            result[-1] = (result[-1][0], max(result[-1][1], until))
+        else:
+            result.append((since, until))
+    return result
 
 
 def _spans(numbers: Sequence[int], width: int, end: int | None) -> list[tuple[int, int]]:

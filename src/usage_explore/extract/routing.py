@@ -167,12 +167,14 @@ class Paths:
         row = self.connection.execute(_TABLE, {"events": name}).one()
         place = self._source(row.role).folder(self.extracts.home, query.organization_id)
         manifest = self.extracts.manifest(place)
-        if manifest is None or manifest.watermark is None:
+        if manifest is None:
             raise ExtractUnusable("there is no extract of these events")
         if changes.pending(place):
             raise ExtractUnusable("events behind its watermark were changed, and it has not been refreshed since")
         if manifest.unfit:
             raise ExtractUnusable(manifest.unfit)
+        if manifest.watermark is None:
+            raise ExtractUnusable("the extract of these events is not built yet")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
         everything = EventQuery(organization_id=query.organization_id)
