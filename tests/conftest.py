@@ -64,12 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _clean_environment() -> Iterator[None]:
-    """No test sees the settings of whoever runs it."""
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the settings of the user who runs it, nor writes into that user's data folder."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("USAGE_EXPLORE_")]:
             if name != "USAGE_EXPLORE_TEST_DATABASE_URL":
                 patch.delenv(name)
+        patch.setenv("USAGE_EXPLORE_HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

@@ -61,7 +61,7 @@ def test_an_aggregate_is_the_packages_aggregate(
 
 def test_an_aggregate_says_which_path_answered(client: httpx.Client) -> None:
     answer = client.get(AGGREGATE)
-    assert re.fullmatch(r"(rollup|events);dur=\d+\.\d", answer.headers["Server-Timing"])
+    assert re.fullmatch(r"(extract|events);dur=\d+\.\d", answer.headers["Server-Timing"])
     assert "Server-Timing" not in client.get(EVENTS).headers
 
 

@@ -69,7 +69,7 @@ def test_a_first_run_day_by_day_shows_no_partial_chart(visit: Callable[[str], Vi
 
 @pytest.mark.parametrize(
     ("session_name", "says_so"),
-    [("usage-explore demo later 1/2", True), ("usage-explore demo rollup", False), ("usage-explore", False)],
+    [("usage-explore demo later 1/2", True), ("usage-explore demo extract", False), ("usage-explore", False)],
 )
 def test_whole_demo_data_is_drawn_while_more_is_coming(
     visit: Callable[[str], Visit], demo_url: str, session_name: str, says_so: bool

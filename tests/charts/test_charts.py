@@ -91,7 +91,7 @@ def answer(
         capped=capped,
         metrics=metrics,
         app_url="http://127.0.0.1:8501",
-        served=Served("there is no rollup", timedelta(0)),
+        served=Served("there is no extract", timedelta(0)),
     )
 
 
@@ -751,7 +751,7 @@ def test_no_character_ends_the_process_that_draws(kind: charts.SeriesKind) -> No
         capped=False,
         metrics=1,
         app_url="",
-        served=Served("there is no rollup", timedelta(0)),
+        served=Served("there is no extract", timedelta(0)),
     )
     drawn = charts.image(charts.chart(answer, kind=kind, interactive=False), "svg").decode()
     assert "a␁" in drawn

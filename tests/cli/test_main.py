@@ -249,7 +249,7 @@ def test_commands_are_the_documented_ones() -> None:
         "load",
         "names",
         "organizations",
-        "rollup",
+        "extract",
         "stop",
         "validate",
     ]

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
-from usage_explore.rollup import refresh_run
-from usage_explore.rollup.status import verify
 
 from support import generated_events
 from support.database_servers import kind
@@ -24,9 +22,8 @@ from usage_explore.config import DEFAULT_STATEMENT_TIMEOUT
 from usage_explore.db import StorageOptions, catalog, ddl, timescale
 from usage_explore.db.catalog import Relation, relation
 from usage_explore.db.ddl import migrate_table
-from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine, performance
-from usage_explore.errors import ConfigurationError, DatabaseUnavailable, TableMismatch
+from usage_explore.errors import ConfigurationError, DatabaseUnavailable
 
 UNCHANGED = StorageOptions()
 DAY = timedelta(days=1)
@@ -251,47 +248,6 @@ def test_rows_spread_over_the_workers_by_organization(connection: ddl.Connection
     assert connection.execute("SELECT count(*) FROM usage_events").fetchone() == (len(generated),)
     assert arranged(connection, StorageOptions(distribute=True)) == []
     assert lacking(connection) == []
-
-
-@pytest.mark.usefixtures("on_citus")
-@pytest.mark.parametrize("rollup_first", [True, False])
-def test_a_rollup_is_spread_with_its_events(
-    connection: ddl.Connection, generated: list[Row], rollup_first: bool
-) -> None:
-    ddl.ensure_schema(connection, "usage_events")
-    generated_events.insert(connection, generated)
-    for step in (True, False):
-        if step == rollup_first:
-            connection.commit()
-            assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).rows > 0
-        else:
-            assert arranged(connection, StorageOptions(distribute=True))
-    places = connection.execute("SELECT count(*), count(DISTINCT colocation_id) FROM citus_tables").fetchone()
-    assert places == (3, 1)
-    connection.commit()
-    assert refresh_run.refresh(connection, events_table(), settle=timedelta(0)).rows == 0
-    assert verify(connection, events_table(), sample=None).differing == 0
-
-
-@pytest.mark.usefixtures("on_citus")
-def test_events_that_are_spread_otherwise_have_no_rollup(
-    connection: ddl.Connection, database_url: str, generated: list[Row]
-) -> None:
-    ddl.ensure_schema(connection, "usage_events")
-    connection.execute("CREATE TABLE by_id (LIKE usage_events)")
-    connection.execute("SELECT create_distributed_table('by_id', 'id')")
-    generated_events.insert(connection, generated)
-    connection.execute("INSERT INTO by_id SELECT * FROM usage_events")
-    connection.commit()
-    with pytest.raises(TableMismatch, match="distributed by organization_id"):
-        refresh_run.refresh(connection, events_table("by_id"), settle=timedelta(0))
-    whole = AggregateQuery(since=generated_events.LAST_INGESTED - 200 * DAY, until=generated_events.LAST_INGESTED)
-    with connect(database_url, organization_id=generated_events.ORGANIZATION, table="by_id") as store:
-        answer = store.aggregate(whole)
-        assert answer.served is not None
-        assert answer.served.path == "events"
-    with connect(database_url, organization_id=generated_events.ORGANIZATION) as store:
-        assert store.aggregate(whole).series == answer.series
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,14 @@ from uuid import UUID
 
 import pytest
 from psycopg import sql
-from usage_explore.rollup import choose_dimensions, refresh_run
-from usage_explore.rollup.status import verify
 
-from support import generated_events
+from support import extracts, generated_events
 from support.api_server import asking
 from support.interface_answers import WHOLE, doors, over_http
 from usage_explore import AggregateQuery, Period, Store, connect
 from usage_explore.db import DEFAULT_STORAGE, catalog, ddl, timescale
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import migrate_table
-from usage_explore.db.schema import events_table
 from usage_explore.doctor import examine
 from usage_explore.validation.checks import impossible_times
 
@@ -70,65 +67,23 @@ def store(events_connection: ddl.Connection, events_database_url: str) -> Iterat
         yield opened
 
 
-@pytest.fixture
-def everything_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few events are worth a rollup too."""
-    for limit in ("MOST_HOURLY", "MOST_DAILY", "BUDGET"):
-        monkeypatch.setattr(choose_dimensions, limit, Decimal(100))
-
-
-@pytest.mark.usefixtures("everything_kept")
-@pytest.mark.parametrize("ahead", [False, True], ids=["events", "rollup"])
+@pytest.mark.parametrize("extracted", [False, True], ids=["events", "extract"])
 def test_no_answer_changes_for_rows_that_no_question_reaches(
-    store: Store, events_connection: ddl.Connection, tmp_path: Path, ahead: bool
+    events_connection: ddl.Connection, events_database_url: str, store: Store, tmp_path: Path, extracted: bool
 ) -> None:
-    with asking(store) as client:
-        expected = doors(store, tmp_path), over_http(client)
+    with (
+        connect(events_database_url, organization_id=generated_events.ORGANIZATION, home=tmp_path) as own,
+        asking(own) as client,
+    ):
+        expected = doors(own, tmp_path), over_http(client)
         add_outside(events_connection)
-        if ahead:
-            refresh_run.refresh(events_connection, events_table(), settle=timedelta(0))
-            answer = store.aggregate(AggregateQuery(**WHOLE))
-            assert answer.served.path == "rollup", answer.served.because
-        assert (doors(store, tmp_path), over_http(client)) == expected
-
-
-@pytest.mark.usefixtures("everything_kept")
-def test_a_rollup_that_counted_them_once_is_mended_and_right_meanwhile(
-    store: Store, events_connection: ddl.Connection
-) -> None:
-    table = events_table()
-    expected = {group: store.values(group) for group in ("metric_key", "customer_id")}
-    refresh_run.refresh(events_connection, table, settle=timedelta(0))
-    for slot, ingested in (("57837-06-04Z", "2026-06-01Z"), ("2026-06-01Z", "0044-03-15 BC")):
-        events_connection.execute(
-            "INSERT INTO usage_events_rollup SELECT organization_id, dimension, value, metric_key, %s, %s, 1, 1"
-            " FROM usage_events_rollup WHERE organization_id = %s AND value IS NOT NULL",
-            [slot, ingested, generated_events.ORGANIZATION],
-        )
-    events_connection.commit()
-    assert {group: store.values(group) for group in expected} == expected
-    assert verify(events_connection, table, sample=None).differing > 0
-
-
-@pytest.mark.usefixtures("everything_kept")
-def test_refreshing_beside_them_finds_nothing_to_mend(store: Store, events_connection: ddl.Connection) -> None:
-    table = events_table()
-    for time in occurring(events_connection):
-        for ingested in ("now() - interval '2 days'", "now() - interval '3 hours'"):
-            events_connection.execute(
-                sql.SQL(INSERT.replace("%s, 'odd'", ingested + ", 'odd'")),  # type: ignore[arg-type]
-                [
-                    UUID(int=hash((time, ingested)) % 2**64),
-                    generated_events.ORGANIZATION,
-                    generated_events.CUSTOMERS[0],
-                    time,
-                ],
-            )
-    events_connection.commit()
-    first = refresh_run.refresh(events_connection, table, settle=timedelta(0))
-    assert (first.rows > 0, first.unfit) == (True, 0)
-    assert refresh_run.refresh(events_connection, table, settle=timedelta(0)).mended == 0
-    assert verify(events_connection, table, sample=None).differing == 0
+        if extracted:
+            first = extracts.build(events_database_url, tmp_path)
+            again = extracts.build(events_database_url, tmp_path)
+            assert [report.mended for report in again.values()] == [0] * len(first)
+            answer = own.aggregate(AggregateQuery(**WHOLE))
+            assert answer.served.path == "extract", answer.served.because
+        assert (doors(own, tmp_path), over_http(client)) == expected
 
 
 @pytest.mark.parametrize("name", ["timestamp", "ingested_at"])

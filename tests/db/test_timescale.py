@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner, Result
-from usage_explore.rollup import catalog, refresh_run, status
 
 from support import generated_events
 from support.database_servers import kind
@@ -15,7 +14,6 @@ from usage_explore.cli.main import main
 from usage_explore.db import StorageOptions, ddl, timescale
 from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import migrate_table
-from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 
 DAY = timedelta(days=1)
@@ -63,9 +61,7 @@ def test_the_extension_may_be_in_any_schema(connection: ddl.Connection, database
     connection.commit()
     assert "fault" not in {finding.state for finding in examine(database_url, "usage_events", TIMEOUT)}
     command("doctor")
-    command("rollup")
-    command("rollup", "--schedule", "1h")
-    command("rollup", "--unschedule")
+    command("extract")
     connection.execute(f"ALTER DATABASE {connection.info.dbname} SET effective_cache_size = '64kB'")
     connection.commit()
     connection.execute(found(database_url)["chunks"].fix.removeprefix("For chunks made from now on: ").encode())
@@ -90,20 +86,13 @@ def test_the_chunks_are_asked_how_large_a_hypertable_is(
     (about,) = re.findall(r"about ([\d,]+) rows", said["table"].message)
     assert MANY / (2 if analyzed else 10) < int(about.replace(",", "")) < MANY * 2
     if analyzed:
-        assert said["rollup"].fix == "usage-explore rollup"
+        assert said["extract"].fix == "usage-explore extract"
     events_connection.execute("DROP INDEX usage_events_cover")
     events_connection.commit()
     words: list[str] = []
     migrate_table(events_connection, "usage_events", StorageOptions(), words.append)
     (size,) = re.findall(r"usage_events_cover, about ([\d.]+) MB", words[0])
     assert (5 if analyzed else 1) < float(size) < 25
-    refresh_run.refresh(events_connection, events_table(), settle=timedelta(0))
-    with events_connection.transaction():
-        table = catalog.placed(events_connection, events_table())
-    kept = status.overview(events_connection, table)
-    assert kept.raw is not None
-    assert kept.raw > MANY * 100
-    assert kept.size < kept.raw
 
 
 def test_the_doctor_refuses_a_continuous_aggregate(events_connection: ddl.Connection, events_database_url: str) -> None:

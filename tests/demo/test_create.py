@@ -144,7 +144,7 @@ def test_two_runs_take_turns(connection: ddl.Connection, database_url: str) -> N
     ("names", "expected"),
     [
         ([], None),
-        (["usage-explore demo rollup"], None),
+        (["usage-explore demo extract"], None),
         (["usage-explore demo waiting"], FillProgress(done=0, total=0, first=False)),
         (
             ["usage-explore demo waiting", "usage-explore demo first 12/93"],

@@ -5,19 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from psycopg import sql
-from usage_explore.rollup import catalog, refresh_run
-from usage_explore.rollup.catalog import Entry
-from usage_explore.sql.rollup_plan import DAY, HOUR
 
+from support import extracts
 from support.timescale_layouts import without_columnstore
 from usage_explore import EventQuery, connect
 from usage_explore.db import ddl
-from usage_explore.db.schema import events_table
 from usage_explore.doctor import Finding, examine
 from usage_explore.errors import DatabaseError
 
@@ -322,50 +320,49 @@ def test_view_keeps_the_values(connection: ddl.Connection, database_url: str) ->
     )
 
 
-def about_the_rollup(url: str, *zones: str) -> list[Finding]:
-    return [finding for finding in examine(url, "usage_events", TIMEOUT, zones) if finding.name == "rollup"]
+def about_the_extract(url: str, home: Path) -> list[Finding]:
+    return [finding for finding in examine(url, "usage_events", TIMEOUT, home=home) if finding.name == "extract"]
 
 
-def test_the_rollup_is_missed_only_where_events_are_many(filled: str, events_connection: ddl.Connection) -> None:
-    assert troubles(about_the_rollup(filled)) == []
+def test_the_extract_is_missed_only_where_events_are_many(
+    filled: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    assert troubles(about_the_extract(filled, tmp_path)) == []
     events_connection.execute(
         "UPDATE pg_class SET reltuples = 1e6 WHERE oid = 'usage_events'::regclass"
         " OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'usage_events'::regclass)"  # chunks
     )
     events_connection.commit()
-    assert only(about_the_rollup(filled)).fix == "usage-explore rollup"
+    assert only(about_the_extract(filled, tmp_path)).fix == "usage-explore extract"
 
 
-def test_a_zone_that_the_rollup_does_not_serve_names_the_slot_that_would(
-    filled: str, events_connection: ddl.Connection
+def test_an_extract_that_is_left_behind_or_damaged_is_said(
+    filled: str, events_connection: ddl.Connection, tmp_path: Path
 ) -> None:
-    events = events_table()
-    refresh_run.refresh(events_connection, events, settle=timedelta(0))
-    lines = [
-        Entry(
-            organization_id=uuid.UUID(int=1),
-            dimension=dimension,
-            grain=grain,
-            by_hand=True,
-            chosen_at=datetime.now(UTC),
-        )
-        for dimension, grain in (("none", HOUR), ("customer_id", DAY))
-    ]
-    with events_connection.transaction():
-        catalog.choose(events_connection, events, lines)
-    refresh_run.refresh(events_connection, events, settle=timedelta(0))
-    assert troubles(about_the_rollup(filled, "UTC")) == []
-    berlin = only(about_the_rollup(filled, "Europe/Berlin"))
-    assert berlin.fix == "usage-explore rollup --keep customer_id=hour"
-    kathmandu = only(about_the_rollup(filled, "Asia/Kathmandu"))
-    assert kathmandu.fix == "usage-explore rollup --keep customer_id=15m --keep none=15m"
-
-
-def test_a_rollup_that_is_left_behind_is_said(filled: str, events_connection: ddl.Connection) -> None:
     for _ in range(30):
         add(events_connection)
-    refresh_run.refresh(events_connection, events_table(), settle=timedelta(hours=9))
-    assert only(about_the_rollup(filled)).fix == "usage-explore rollup --every 5m"
+    extracts.build(filled, tmp_path)
+    assert troubles(about_the_extract(filled, tmp_path)) == []
+    extracts.build(filled, tmp_path, until=datetime.now(UTC) + timedelta(days=1))
+    next(tmp_path.glob("extract/*/*/*.parquet")).write_bytes(b"PAR1")
+    found = only(about_the_extract(filled, tmp_path))
+    assert "damaged" in found.message
+    assert found.fix == "usage-explore extract"
+
+
+def test_what_the_rollup_left_is_dropped_by_what_is_printed(filled: str, events_connection: ddl.Connection) -> None:
+    events_connection.execute("CREATE TABLE usage_events_rollup (a int)")
+    events_connection.execute("CREATE TABLE usage_events_rollup_kept (a int)")
+    events_connection.execute(
+        "CREATE PROCEDURE usage_events_rollup_refresh (integer, jsonb) LANGUAGE sql AS 'SELECT 1'"
+    )
+    events_connection.commit()
+    found = only([finding for finding in examine(filled, "usage_events", TIMEOUT) if finding.name == "rollup"])
+    for statement in found.fix.splitlines():
+        if "delete_job" not in statement:
+            events_connection.execute(statement.encode())
+    events_connection.commit()
+    assert [finding for finding in examine(filled, "usage_events", TIMEOUT) if finding.name == "rollup"] == []
 
 
 @pytest.mark.parametrize(

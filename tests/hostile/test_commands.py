@@ -39,7 +39,7 @@ COMMANDS = dict(commands(main))
 
 @pytest.fixture(scope="module")
 def database(server_url: str, _template: str, generated: list[Row]) -> Iterator[str]:
-    """The generated rows in a database of their own, for `rollup` writes beside them."""
+    """The generated rows in a database of their own, for commands that write."""
     with fresh_database(server_url, template=_template) as url:
         with ddl.connect(url) as connection:
             generated_events.insert(connection, generated)

@@ -77,13 +77,13 @@ def test_progress_goes_to_the_end_or_is_silent(load, table_of, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_report_comes_before_the_rollup(run, load, table_of, monkeypatch):
+def test_the_report_comes_before_the_extract(run, load, table_of, monkeypatch):
     def fail(*_: object, **__: object) -> None:
-        raise DatabaseError("the rollup failed")
+        raise DatabaseError("the extract failed")
 
-    monkeypatch.setattr("usage_explore.rollup.refresh_run.refresh", fail)
+    monkeypatch.setattr("usage_explore.extract.refresh.refresh", fail)
     path = load.file("events.csv", table_of())
     ended = run(path, "--organization-id", ORG)
     assert ended.exit_code != 0
     assert ended.stdout.startswith(f"{path}: loaded 1 event (0 already there, 0 rejected)")
-    assert "the rollup failed" in ended.stderr
+    assert "the extract failed" in ended.stderr

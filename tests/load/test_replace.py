@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import threading
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from support.partial_rollup import Ahead
-from usage_explore.rollup import status
 
+from support import extracts
+from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
@@ -202,17 +201,19 @@ def test_two_replacements_at_once_leave_one_of_them(load, database_url):
     assert found in ([2] * 50, [3] * 50)
 
 
-def test_a_rollup_counts_what_replaced_it(load, database_url):
+def test_an_extract_holds_what_replaced_it(load, database_url, tmp_path):
     focus(load, row("a", "1"), row("b", "2"))
-    load.connection.execute("UPDATE usage_events SET ingested_at = now() - interval '3 days'")
+    load.connection.execute("UPDATE usage_events SET ingested_at = now() - interval '30 days'")
     load.connection.commit()
-    ahead = Ahead(database_url, load.connection)
-    ahead.keep(none=timedelta(hours=1), metric_key=timedelta(hours=1))
-    ahead.advance(datetime.now(UTC))
-    focus(load, row("a", "5"), row("b", "2"), replace=True)
-    checked = status.verify(load.connection, events_table(), sample=None)
-    assert checked.days
-    assert checked.differing == 0
+    extracts.build(database_url, tmp_path)
+    focus(load, row("a", "5"), row("b", "2"), replace=True, home=tmp_path)
+    with connect(database_url, home=tmp_path) as store:
+        query = AggregateQuery(since="-400d", metric="sum_quantity")
+        before = store.aggregate(query)
+        assert before.served.because is not None
+        extracts.build(database_url, tmp_path)
+        after = store.aggregate(query)
+    assert (after.served.because, after.total) == (None, before.total)
 
 
 def test_replace_keeps_a_key_that_the_file_repeats(load, table_of):

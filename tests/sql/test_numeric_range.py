@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from support.partial_rollup import ORGANIZATION, Ahead
 
 from support.api_server import AGGREGATE, EVENTS, asking
+from support.extracts import ORGANIZATION, add
 from support.query_oracle import utc
 from usage_explore import AggregateQuery, EventQuery, Store, connect
 from usage_explore.db import ddl
@@ -17,7 +17,7 @@ from usage_explore.errors import NotExact
 
 @pytest.mark.parametrize("text", ["0." + "1" * 20_000, "9" * 60_000])
 def test_it_is_found_as_text(events_connection: ddl.Connection, events_database_url: str, text: str) -> None:
-    Ahead(events_database_url, events_connection).add(utc(2026, 3, 1), dimensions={"k": text})
+    add(events_connection, utc(2026, 3, 1), dimensions={"k": text})
     with connect(events_database_url, organization_id=ORGANIZATION) as store:
         assert store.count(EventQuery(dimensions={"k": text})) == 1
         assert store.count(EventQuery(dimensions={"k": text[:-1]})) == 0
@@ -26,8 +26,7 @@ def test_it_is_found_as_text(events_connection: ddl.Connection, events_database_
 @pytest.fixture
 def enormous(events_connection: ddl.Connection, events_database_url: str) -> Iterator[Store]:
     """A store with two quantities that the database holds, and whose sum it does not."""
-    ahead = Ahead(events_database_url, events_connection)
-    ahead.add(*(utc(2026, 3, day) for day in (1, 2)), quantity=Decimal("9e131071"))
+    add(events_connection, *(utc(2026, 3, day) for day in (1, 2)), quantity=Decimal("9e131071"))
     with connect(events_database_url, organization_id=ORGANIZATION) as store:
         yield store
 

@@ -10,18 +10,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from support.partial_rollup import Ahead
-from usage_explore.rollup import routing
-from usage_explore.sql.rollup_plan import Serving
 
 from support import generated_events, query_oracle
 from support.billing_events import CUSTOMERS, SEPTEMBER, SINCE, UNTIL, event, steady, store_of
 from support.check_results import examine
+from support.extracts import add, build
 from support.query_oracle import EXACT, Row, utc
 from usage_explore import AggregateQuery, Store, connect
 from usage_explore.db import ddl, engine
@@ -55,7 +54,7 @@ def examination(store: Store, period: Period) -> Iterator[Examination]:
             period=scoped,
             now=utc(2026, 11, 22),
             totals=totals(connection, store.table, scoped),
-            rollup=store.rollup,
+            extracts=store.extracts,
         )
 
 
@@ -141,12 +140,14 @@ def test_a_column_is_a_clock_time_on_either_side_of_a_shift(store: Store) -> Non
     assert np.flatnonzero(grid.unknown[near[0] :]).size == 1  # the hour that came twice
 
 
-def test_the_rollup_gives_the_same_series(events_database_url: str, events_connection: ddl.Connection) -> None:
-    ahead = Ahead(events_database_url, events_connection)
+def test_the_extract_gives_the_same_series(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
     draw = random.Random(3)
     for number in range(60):
         at = utc(2026, 9, 1) + draw.randrange(30 * 24) * HOUR
-        ahead.add(
+        add(
+            events_connection,
             at,
             customer_id=CUSTOMERS[draw.randrange(3)],
             metric_key=draw.choice(["tokens", "a,b", ""]),
@@ -154,17 +155,16 @@ def test_the_rollup_gives_the_same_series(events_database_url: str, events_conne
             ingested_at=at + draw.choice([timedelta(0), 40 * HOUR]),
             number=1 + number % 3,
         )
-    ahead.keep(none=HOUR, customer_id=DAY)
-    ahead.advance(utc(2026, 9, 25))
-    with connect(ahead.url, organization_id=generated_events.ORGANIZATION) as store:
+    build(events_database_url, tmp_path, until=utc(2026, 9, 25))
+    with connect(events_database_url, organization_id=generated_events.ORGANIZATION, home=tmp_path) as store:
         found = {}
         for fast in (True, False):
             period = Period(since=utc(2026, 9, 10), until=utc(2026, 9, 30), as_of=utc(2026, 9, 29, 7))
-            with examination(replace(store, rollup=fast), period) as given:
+            with examination(store if fast else replace(store, extracts=None), period) as given:
                 grid = series.grid(given, "day")
                 assert grid is not None
                 query = given.aggregate_question(since=grid.edges[0], until=grid.edges[-1], group_by="customer_id")
-                assert isinstance(routing.path(given.connection, given.table, query, grid.edges, given.now), Serving)
+                assert (given.paths.aggregate(query)[2].because is None) is fast
                 found[fast] = sums(given, grid), sums(given, grid, "none")
         assert len(found[True][0]) > 30
         assert found[True] == found[False]
