@@ -4,8 +4,6 @@ Rows come from a relation with the columns of a segment but `slot`; decimals and
 decimal column is as wide as its values need, and what no width holds raises `Unfit`.
 """
 
-# ruff: noqa: S608 - names of columns and quoted paths only: DuckDB binds no file names in COPY
-
 from __future__ import annotations
 
 import json
