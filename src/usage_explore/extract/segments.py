@@ -365,7 +365,7 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequenc
         )
     there = _fetch(
         connection,
-        f"SELECT {', '.join(['0', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
+        f"SELECT {', '.join(['count(*)', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
     )[1:]
     for key, number in zip(keys, there, strict=True):
         if number or _has_null(connection, relation, key):
