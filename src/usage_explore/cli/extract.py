@@ -1,10 +1,318 @@
+"""`usage-explore extract`: create, refresh, show, verify and drop extracts."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
 import click
+
+from usage_explore.cli.options import common, connected, on_sigterm, organization, say, span
+from usage_explore.console import progress_bar
+from usage_explore.errors import ConfigurationError, DatabaseError, ScopeError
+from usage_explore.formatting import counted, duration, in_sentence, size
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from usage_explore.config import Settings
+    from usage_explore.db.ddl import Connection
+    from usage_explore.extract.folder import Source
+    from usage_explore.extract.manifest import Manifest
+    from usage_explore.extract.refresh import Report, Target
+    from usage_explore.extract.segments import Totals
+
+_MAX_RETRY_SECONDS = 60.0
+"""Seconds between two attempts to reach a database that does not answer, at most."""
+
+_WAIT_SECONDS = 600.0
+"""Seconds that a refresh waits for another process that refreshes the same extract."""
+
+_MAX_ROWS_BUILT_UNASKED = 1_000_000
+"""Events in a table of another server up to which `load` makes a first extract."""
+
+_MAX_DIFFERENCES = 20
+"""Differences that are printed; further ones are counted."""
 
 
 @click.command()
-def extract() -> None:
-    pass
+@click.option("--show", is_flag=True, help="Say what the extract holds, and change nothing.")
+@click.option("--verify", is_flag=True, help="Compare counts and sums with the events; exit code 1 on differences.")
+@click.option("--repair", is_flag=True, help="With --verify: read what differs again.")
+@click.option(
+    "--every", metavar="SPAN", callback=span, help="Keep going: refresh again and again, such as 5m, until it is ended."
+)
+@click.option("--drop", is_flag=True, help="Remove the extract; queries are answered from the events then.")
+@organization
+@common
+def extract(show: bool, verify: bool, repair: bool, every: timedelta | None, drop: bool) -> None:
+    """Copy events into columnar files on this machine, so that answers take milliseconds, and keep them up to date.
+
+    Reads the events with SELECT alone; the files lie below --home. Without --organization-id it does so for every
+    organization that this role sees. It is safe to run at any time, several times at once, and to interrupt: the next
+    run goes on.
+    """
+    tasks = {"--show": show, "--verify": verify, "--every": every is not None, "--drop": drop}
+    chosen = [name for name, given in tasks.items() if given]
+    if len(chosen) > 1:
+        raise ConfigurationError(f"{', '.join(chosen)}: are tasks of their own; give one of them")
+    if repair and not verify:
+        raise ConfigurationError("--repair: repairs what --verify shows to differ; give --verify too")
+    if every is not None:
+        _refresh_every(every)
+        return
+    try:
+        with on_sigterm(lambda _: KeyboardInterrupt()), connected() as (connection, settings):
+            if show:
+                _show(connection, settings)
+            elif verify:
+                _verify(connection, settings, repair)
+            elif drop:
+                _drop(connection, settings)
+            else:
+                _refresh(connection, settings)
+    except KeyboardInterrupt:
+        click.echo("Stopped; what was read is kept, and the next run goes on from there.", err=True)
+        sys.exit(130)
 
 
-def refresh_extract(connection: object, settings: object) -> None:
-    pass
+def refresh_extract(connection: Connection, settings: Settings) -> None:
+    """Refresh the extracts of every visible organization after a load; failures are said on stderr only.
+
+    The events are in the database already, and queries read what an extract lacks from there.
+    """
+    import psycopg
+
+    from usage_explore.extract import manifest as files
+    from usage_explore.extract.folder import ExtractBusy, ExtractError
+
+    connection.commit()
+    try:
+        for target in _targets(connection, settings):
+            if files.read(target.folder) is not None or _is_soon_built(connection, settings):
+                _say(_refreshed(connection, settings, target))
+    except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
+        words = " ".join(str(error).split())
+        say(f"The extract is not up to date, so queries read more events: {words}", err=True)
+        say("Go on with: usage-explore extract", err=True)
+
+
+def _is_soon_built(connection: Connection, settings: Settings) -> bool:
+    """Whether a first build is quick enough to start without being wanted."""
+    from usage_explore.db.catalog import relation
+
+    with connection.transaction():
+        found = relation(connection, settings.table)
+    return settings.database_url is None or (found is not None and found.rows < _MAX_ROWS_BUILT_UNASKED)
+
+
+def _refresh(connection: Connection, settings: Settings) -> None:
+    for target in _targets(connection, settings):
+        report = _refreshed(connection, settings, target, again=True)
+        say(_state(target, report))
+        _say(report)
+
+
+def _refreshed(connection: Connection, settings: Settings, target: Target, *, again: bool = False) -> Report:
+    from usage_explore.extract.refresh import refresh
+
+    with _progress("extract") as progress:
+        return refresh(
+            connection,
+            target,
+            settle=settings.settle_time,
+            timeout=settings.long_statement_timeout,
+            progress=progress,
+            wait=_WAIT_SECONDS,
+            again=again,
+        )
+
+
+def _say(report: Report) -> None:
+    """Print what a refresh came across."""
+    manifest = report.manifest
+    if manifest.unfit:
+        say(f"No extract of organization {manifest.organization_id}: {manifest.unfit}", err=True)
+    if report.rebuilt:
+        say(f"The extract was built anew: {report.rebuilt}.", err=True)
+    if report.mended:
+        hours = counted(report.mended, "hour of ingestion or day", "hours of ingestion or days")
+        say(f"Changed behind the watermark, and read again: {hours}.")
+    if report.safe and (report.safe.until is None or report.safe.since is not None):
+        say(report.safe, err=True)
+
+
+def _state(target: Target, report: Report) -> str:
+    """One line about an extract."""
+    from usage_explore.extract.manifest import instant
+
+    manifest = report.manifest
+    if manifest.watermark is None:
+        return f"Organization {target.organization_id}: nothing yet"
+    since = ""
+    if manifest.removed_before is not None:
+        since = f"; events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
+    return (
+        f"Organization {target.organization_id}: {counted(manifest.rows, 'event')} ingested before"
+        f" {instant(manifest.watermark):%Y-%m-%d %H:%M:%S} UTC, {report.rows:,} of them read now, in"
+        f" {size(manifest.bytes)}{since}"
+    )
+
+
+def _show(connection: Connection, settings: Settings) -> None:
+    from usage_explore.extract import manifest as manifests
+
+    for target in _targets(connection, settings):
+        say(f"Organization {target.organization_id}: {target.folder}")
+        for line in _lines(manifests.read(target.folder)):
+            say(f"  {line}")
+
+
+def _lines(manifest: Manifest | None) -> Iterator[str]:
+    """What an extract holds."""
+    from usage_explore.extract.manifest import instant
+
+    if manifest is None:
+        yield "none; usage-explore extract makes it"
+    elif manifest.unfit:
+        yield f"none, so queries read the events: {manifest.unfit}"
+    elif manifest.watermark is None:
+        yield "not built yet"
+    else:
+        segments = counted(len(manifest.segments), "segment")
+        each = f", {manifest.bytes / manifest.rows:.0f} bytes per event" if manifest.rows else ""
+        yield f"{counted(manifest.rows, 'event')} in {segments}, {size(manifest.bytes)}{each}"
+        age = duration(timedelta(microseconds=manifest.refreshed - manifest.watermark))
+        yield f"ingested before {instant(manifest.watermark):%Y-%m-%d %H:%M:%S} UTC, {age} before the last refresh"
+        if manifest.removed_before is not None:
+            yield f"events before {instant(manifest.removed_before):%Y-%m-%d %H:%M} UTC are no longer in the table"
+        if manifest.segments:
+            yield f"columns of dimensions: {', '.join(manifest.segments[-1].layout.dimensions) or 'none'}"
+        with_summary = (segment.layout for segment in reversed(manifest.segments) if segment.summary)
+        if layout := next(with_summary, None):
+            columns = {f"d{number}": f"dim:{key}" for number, key in enumerate(layout.dimensions)}
+            yield f"summary by hour and {', '.join(columns.get(name, name) for name in layout.summary)}"
+
+
+def _verify(connection: Connection, settings: Settings, repair: bool) -> None:
+    """Compare; exit code 1 on differences, also where they were repaired."""
+    from usage_explore.extract.refresh import verify
+
+    differs = False
+    for target in _targets(connection, settings):
+        result = verify(connection, target, timeout=settings.long_statement_timeout, fix=repair, wait=_WAIT_SECONDS)
+        if result is None:
+            say(f"Organization {target.organization_id}: no extract to compare")
+            continue
+        for name in result.damaged:
+            say(f"Organization {target.organization_id}: damaged or missing, so a refresh builds it anew: {name}")
+        for difference in result.differences[:_MAX_DIFFERENCES]:
+            say(
+                f"  ingested from {difference.hour:%Y-%m-%d %H:%M} UTC for an hour: {_totals(difference.events)};"
+                f" in the extract: {_totals(difference.extract)}"
+            )
+        if not result.damaged:
+            number = len(result.differences)
+            ending = f"{number:,} differ" if number else "no difference"
+            fixed = ", now repaired" if number and repair else ""
+            say(f"Organization {target.organization_id}: {counted(result.hours, 'hour')} compared, {ending}{fixed}.")
+        differs = differs or bool(result.differences or result.damaged)
+    if differs:
+        if not repair:
+            say("Read what differs again with: usage-explore extract --verify --repair")
+        sys.exit(1)
+
+
+def _totals(totals: Totals | None) -> str:
+    if totals is None:
+        return "no events"
+    parts = [counted(totals.events, "event")]
+    if totals.quantity is not None:
+        parts.append(f"quantity {in_sentence(totals.quantity)}")
+    if totals.cost is not None:
+        parts.append(f"cost {in_sentence(totals.cost)}")
+    return ", ".join(parts)
+
+
+def _drop(connection: Connection, settings: Settings) -> None:
+    from usage_explore.extract.folder import drop
+
+    for target in _targets(connection, settings, gone=True):
+        there = drop(target.folder)
+        say(f"Organization {target.organization_id}: {'removed' if there else 'there was no extract'}")
+
+
+def _refresh_every(pause: timedelta) -> None:
+    """Refresh every `pause` until Ctrl-C or SIGTERM. A failure after the first refresh is printed and retried."""
+    import psycopg
+
+    from usage_explore.extract.folder import ExtractBusy, ExtractError
+
+    with suppress(KeyboardInterrupt), on_sigterm(lambda _: KeyboardInterrupt()):
+        with connected() as (connection, settings):
+            _refresh(connection, settings)
+        wait = pause.total_seconds()
+        while True:
+            time.sleep(wait)
+            began = time.monotonic()
+            try:
+                with connected() as (connection, settings):
+                    for target in _targets(connection, settings):
+                        _say(_refreshed(connection, settings, target))
+                wait = max(pause.total_seconds() - (time.monotonic() - began), 0.0)
+            except (psycopg.Error, DatabaseError, ExtractBusy, ExtractError) as error:
+                wait = min(pause.total_seconds(), _MAX_RETRY_SECONDS)
+                words = " ".join(str(error).split())
+                say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} not refreshed, again in {wait:g} s: {words}", err=True)
+    click.echo("Stopped.", err=True)
+
+
+def _targets(connection: Connection, settings: Settings, *, gone: bool = False) -> list[Target]:
+    """The extracts of the organization in the settings, or of all; with `gone`, also those without events any more."""
+    from usage_explore import config
+    from usage_explore.db.catalog import organizations
+    from usage_explore.db.schema import events_table
+    from usage_explore.extract import folder
+    from usage_explore.extract.refresh import Target
+    from usage_explore.extract.segments import Resources
+
+    table = events_table(settings.table)
+    source = folder.source(connection, config.database_url(settings), table)
+    found = set(organizations(connection, table))
+    connection.commit()
+    if gone:
+        found |= set(_held(source, settings))
+    if settings.organization_id is not None:
+        if settings.organization_id not in found:
+            raise ScopeError.refusing(settings.organization_id)
+        found = {settings.organization_id}
+    return [
+        Target(
+            table=table,
+            organization_id=owner,
+            folder=source.folder(settings.home, owner),
+            resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
+        )
+        for owner in sorted(found)
+    ]
+
+
+def _held(source: Source, settings: Settings) -> Iterator[UUID]:
+    """The organizations that have an extract."""
+    from uuid import UUID
+
+    for path in (settings.home / "extract" / source.name).glob("*/"):
+        with suppress(ValueError):
+            yield UUID(path.name)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[datetime, datetime, datetime], None]]:
+    """A progress bar of hours of ingestion, on a terminal."""
+    with progress_bar(name, "hours", shown=sys.stderr.isatty()) as show:
+        hour = timedelta(hours=1)
+        yield lambda start, now, target: show((now - start) / hour, (target - start) / hour)

@@ -7,7 +7,7 @@ are on disk: a refresh may stop anywhere, and the next one goes on. Only SELECT 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -119,40 +119,6 @@ def refresh(
         return _Writer(connection, target, engine, timeout, progress).refresh(settle, again)
 
 
-def repair(
-    connection: Connection,
-    target: Target,
-    since: datetime,
-    until: datetime,
-    *,
-    timeout: timedelta,
-    wait: float = 0.0,
-) -> Report:
-    """Read again what was ingested in `[since, until)`, for example after rows were deleted on purpose.
-
-    Nothing is done without an extract, and beyond its watermark.
-    """
-    with folders.writing(target.folder, wait), segments.engine(target.folder, target.resources) as engine:
-        return _Writer(connection, target, engine, timeout, None).repair(files.micros(since), files.micros(until))
-
-
-def forget(folder: Path, since: datetime, *, resources: Resources, wait: float = 0.0) -> None:
-    """Remove what was ingested at `since` or later, and lower the watermark to it. The database is not read.
-
-    For rows that are about to be deleted: call it before the transaction commits. Questions read those events from the
-    database until the next refresh, so that no answer holds both what was deleted and what replaces it.
-    """
-    if files.read(folder) is None:
-        return
-    with folders.writing(folder, wait), segments.engine(folder, resources) as engine:
-        held = files.read(folder)
-        mark = files.micros(since)
-        if held is None or held.watermark is None or held.watermark <= mark:
-            return
-        kept = _filtered(engine, folder, held.segments, f"ing >= {mark}")
-        folders.replace(folder, held, dataclasses.replace(held, segments=tuple(kept), watermark=max(mark, BEGINNING)))
-
-
 def verify(
     connection: Connection, target: Target, *, timeout: timedelta, fix: bool = False, wait: float = 0.0
 ) -> Verified | None:
@@ -188,41 +154,26 @@ class _Writer:
         held, rebuilt = self.usable(relation)
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
-        announced = changes.announced(self.folder)
+        announced = changes.announced(self.folder)  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
+        done = [change for change in announced if safe.has_ended(change.at)]
         if held is None or held.unfit:
             held = self.empty(relation, now)
         try:
             self.take_keys(held)
-            if held.watermark is not None and held.segments:
-                held = self.mend(held)
-            held = self.take_over(held, announced, safe)
+            if held.watermark is not None:
+                held = self.mend(held, done)
             if safe.until is not None:
                 held = self.advance(held, files.micros(safe.until))
             held = self.put(held, self.compacted(held), refreshed=now)
         except Unfit as error:
             held = self.leave_out(held, error, now)
+        changes.forget(self.folder, done)
         return Report(manifest=held, rows=self.rows, steps=self.steps, mended=self.mended, rebuilt=rebuilt, safe=safe)
 
     def leave_out(self, held: Manifest, error: Unfit, now: int) -> Manifest:
         """Answer from the events from now on, and say why."""
         return self.put(held, (), watermark=None, refreshed=now, unfit=str(error))
-
-    def repair(self, since: int, until: int) -> Report:
-        with self.snapshot():
-            relation = self.events.relation()
-        held, why = self.usable(relation)
-        if held is None or held.watermark is None:
-            return Report(manifest=held or self.empty(relation, 0), rebuilt=why)
-        self.take_keys(held)
-        until = min(until, held.watermark)
-        if since < until:
-            try:
-                with self.snapshot():
-                    held = self.reread(held, "ing", [(since, until)])
-            except Unfit as error:
-                held = self.leave_out(held, error, held.refreshed)
-        return Report(manifest=held, rows=self.rows, mended=self.mended)
 
     def verify(self, fix: bool) -> Verified | None:
         held = files.read(self.folder)
@@ -231,16 +182,18 @@ class _Writer:
         broken = folders.damaged(self.folder, held)
         if broken:
             if fix:
-                self.put(held, (), watermark=None, removed_before=None)
+                self.put(held, (), watermark=None)
             return Verified(hours=0, differences=(), damaged=tuple(broken))
         self.take_keys(held)
         with self.snapshot():
             there = self.events.totals("ingested_at", within("ingested_at", None, held.watermark))
             here = self.totals(held.segments, f"ing // {HOUR}")
             hours = _differing(there, here)
-        if fix and hours:
-            for since, until in _spans(hours, HOUR, held.watermark):
-                self.repair(since, until)
+            if fix and hours:
+                try:
+                    self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
+                except Unfit as error:
+                    self.leave_out(held, error, held.refreshed)
         return Verified(
             hours=len(there.keys() | here.keys()),
             differences=tuple(
@@ -354,11 +307,17 @@ class _Writer:
             frequent = segments.frequent_keys(self.engine, self.folder, newest, MIN_KEY_SHARE)
             self.keys += [key for key in frequent if key not in self.keys][: MAX_COLUMNS_OF_KEYS - len(self.keys)]
 
-    def mend(self, held: Manifest) -> Manifest:
-        """Read again what changed behind the watermark: hours of the last days, and all days if the oldest changed."""
-        assert held.watermark is not None  # noqa: S101 - called with rows only
+    def mend(self, held: Manifest, announced: Sequence[Change]) -> Manifest:
+        """Read again what changed behind the watermark.
+
+        That is what loads have announced, hours of the last days, and all days if the oldest one changed.
+        """
+        assert held.watermark is not None  # noqa: S101 - called with a watermark only
         since = max((held.watermark - LOOKED_BACK) // HOUR * HOUR, BEGINNING)
         with self.snapshot():
+            spans = _joined((change.first, min(change.last + 1, held.watermark)) for change in announced)
+            if spans:
+                held = self.reread(held, "ing", spans)
             there = self.events.totals("ingested_at", within("ingested_at", since, held.watermark))
             recent = [segment for segment in held.segments if segment.last_ingested >= since]
             hours = _differing(there, self.totals(recent, f"ing // {HOUR}", f"ing >= {since}"))
@@ -366,23 +325,6 @@ class _Writer:
                 held = self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
             held, days = self.follow_removal(held)
         self.mended += len(hours) + len(days)
-        return held
-
-    def take_over(self, held: Manifest, announced: Sequence[Change], safe: watermark.Safe) -> Manifest:
-        """Read again what loads announced, unless their transactions may still be open."""
-        done = [
-            change for change in announced if safe.until and not (safe.since and files.micros(safe.since) <= change.at)
-        ]
-        spans = [
-            (change.first, min(change.last + 1, held.watermark))
-            for change in done
-            if held.watermark is not None and change.first < held.watermark
-        ]
-        if spans:
-            with self.snapshot():
-                held = self.reread(held, "ing", _joined(spans))
-        if done:
-            changes.forget(self.folder, done)
         return held
 
     def follow_removal(self, held: Manifest) -> tuple[Manifest, list[int]]:
@@ -481,24 +423,18 @@ def _differing(there: dict[int, Totals], here: dict[int, Totals]) -> list[int]:
     return sorted(number for number in there.keys() | here.keys() if there.get(number) != here.get(number))
 
 
-def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same spans, those that overlap or touch as one."""
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, none empty, no two of them overlapping."""
     result: list[tuple[int, int]] = []
-    for since, until in sorted(spans):
+    for since, until in sorted(span for span in spans if span[0] < span[1]):
         if result and since <= result[-1][1]:
-            result[-1] = (result[-1][0], max(result[-1][1], until))
+            result[-1] = result[-1][0], max(until, result[-1][1])
         else:
             result.append((since, until))
     return result
 
 
-def _spans(numbers: Sequence[int], width: int, end: int | None) -> list[tuple[int, int]]:
+def _spans(numbers: Iterable[int], width: int, end: int | None) -> list[tuple[int, int]]:
     """Numbered hours or days as spans of microseconds; neighbours are one span."""
-    spans: list[tuple[int, int]] = []
-    for number in numbers:
-        since, until = number * width, (number + 1) * width
-        if spans and spans[-1][1] == since:
-            spans[-1] = spans[-1][0], until
-        else:
-            spans.append((since, until))
-    return [(since, until if end is None else min(until, end)) for since, until in spans]
+    found = ((number * width, (number + 1) * width) for number in numbers)
+    return _joined((since, until if end is None else min(until, end)) for since, until in found)

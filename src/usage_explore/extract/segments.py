@@ -4,8 +4,6 @@ Rows come from a relation with the columns of a segment but `slot`; decimals and
 decimal column is as wide as its values need, and what no width holds raises `Unfit`.
 """
 
-
-
 from __future__ import annotations
 
 import json
@@ -367,7 +365,7 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, relation: str, keys: Sequenc
         )
     there = _fetch(
         connection,
-        f"SELECT {', '.join(['0', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
+        f"SELECT {', '.join(['count(*)', *(f'count(d{number})' for number in range(len(keys)))])} FROM {relation}",
     )[1:]
     for key, number in zip(keys, there, strict=True):
         if number or _has_null(connection, relation, key):

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
+from usage_explore.extract.manifest import micros
 
 LEAST_SETTLE = timedelta(seconds=1)
 """Between taking its time and being seen, a transaction may take this long."""
@@ -45,7 +46,8 @@ class Safe:
     """Up to when every transaction has ended: `until`, None while those of other roles are too long to wait for.
 
     What it stays behind, where that is a transaction and not the settle time: its beginning `since`, its process
-    `pid`, its `role`; the pids alone, `hidden`, where this role may not see more.
+    `pid`, its `role`; the pids alone, `hidden`, where this role may not see more. `oldest` is the beginning of the
+    oldest open transaction, whether it matters or not.
     """
 
     until: datetime | None
@@ -53,6 +55,11 @@ class Safe:
     pid: int | None = None
     role: str | None = None
     hidden: tuple[int, ...] = ()
+    oldest: datetime | None = None
+
+    def has_ended(self, began: int) -> bool:
+        """Whether a transaction that began at a time, in microseconds since 1970, was no longer open."""
+        return not self.hidden and (self.oldest is None or began < micros(self.oldest))
 
     def __str__(self) -> str:
         if self.hidden:
@@ -96,8 +103,8 @@ def safe(connection: Connection, settle: timedelta) -> Safe:
         waiting &= _hidden(connection)
     settled: datetime = now - settle
     if since is None or settled <= since:
-        return Safe(until=settled)
-    return Safe(until=since, since=since, pid=pid, role=role)
+        return Safe(until=settled, oldest=since)
+    return Safe(until=since, since=since, pid=pid, role=role, oldest=since)
 
 
 def _hidden(connection: Connection) -> set[tuple[str, int]]:

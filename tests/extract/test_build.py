@@ -1,0 +1,208 @@
+"""A build copies the events row for row, value for value."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from extract.small_extract import DAY, HOUR, NOON, Extract, event, smaller
+from support.query_oracle import utc
+from usage_explore.db import ddl
+from usage_explore.extract import folder
+from usage_explore.extract.folder import ExtractBusy
+
+TEXTS = ["", " ", "NULL", "a,b", 'say "so"', "two\nlines", "\r\n", "\\.", "\\N", "größe", "日本", "'", "\x1f", "x" * 5_000]
+DIMENSIONS = [
+    "{}",
+    "[]",
+    '["model"]',
+    "3",
+    '"model"',
+    "null",
+    '{"model": null}',
+    '{"model": ""}',
+    '{"model": "a\\nb\\"c\\\\"}',
+    '{"model": 1.10}',
+    '{"model": 1e400}',
+    '{"model": true, "region": {"a": [1, 2.50, null]}}',
+    '{"model": "größe", "": "no name", "a.b": "dot", "d0": "a name like a column", "$": "x"}',
+    '{"it\'s": "quoted", "100%": "%s", "{}": "{}"}',
+]
+
+
+def test_every_value_of_every_column_is_the_events(extract: Extract) -> None:
+    rows = [event(NOON + timedelta(microseconds=number)) for number in range(3)]
+    for column in ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency"):
+        rows += [event(**{column: text}) for text in TEXTS]
+    rows += [event(dimensions=text) for text in DIMENSIONS]
+    rows += [event(dimensions=json.dumps({"model": text, text: "as a key"})) for text in TEXTS if text != "\x1f"]
+    rows += [event(product_id=uuid.UUID(int=2**128 - 1), subscription_id=uuid.UUID(int=0))]
+    amounts = ["0", "-0", "-1.50", "0.000001", "123456789012345678901234567890.123456", "-99999999999999999999", "1.0000000000"]
+    rows += [event(quantity=Decimal(text), external_cost_amount=Decimal(text)) for text in amounts]
+    times = [utc(1970, 1, 1), utc(2199, 12, 31, 23) + timedelta(microseconds=1), NOON - timedelta(microseconds=1)]
+    rows += [event(time, ingested_at=NOON) for time in times]
+    extract.add(*rows)
+    extract.execute("UPDATE usage_events SET timestamp = '0044-03-15 BC' WHERE id = %s", rows[0].id)
+    extract.execute("UPDATE usage_events SET timestamp = 'infinity' WHERE id = %s", rows[1].id)
+    report = extract.refresh(NOON + HOUR)
+    assert report.rows == report.manifest.rows == len(rows) - 2
+    assert report.manifest.unfit == ""
+    extract.check()
+
+
+@pytest.mark.parametrize(
+    ("amounts", "width"),
+    [
+        (["1", "20"], (18, 0)),
+        (["1.500", "2"], (18, 2)),
+        (["0.123"], (18, 4)),
+        (["1234567890123.123456"], (38, 6)),
+        (["1." + "0" * 60], (18, 0)),
+        (["0." + "1" * 38], (38, 38)),
+        (["9" * 38], (38, 0)),
+        (["9" * 37 + ".5"], (38, 1)),
+    ],
+)
+def test_decimals_are_as_wide_as_they_need(extract: Extract, amounts: list[str], width: tuple[int, int]) -> None:
+    extract.add(*(event(quantity=Decimal(text)) for text in amounts))
+    extract.refresh(NOON + HOUR)
+    (segment,) = extract.manifest.segments
+    assert segment.layout.quantity == width
+    extract.check()
+
+
+@pytest.mark.parametrize("amount", ["NaN", "Infinity", "-Infinity", "9" * 38 + ".5", "1E-39", "1E+38"])
+@pytest.mark.parametrize("column", ["quantity", "external_cost_amount"])
+def test_what_no_column_holds_leaves_the_organization_out(extract: Extract, column: str, amount: str) -> None:
+    extract.add(event(), event(**{column: Decimal(amount)}))
+    report = extract.refresh(NOON + HOUR)
+    assert column in report.manifest.unfit
+    assert (report.manifest.segments, report.manifest.watermark) == ((), None)
+    assert list(extract.folder.glob("*.parquet")) == []
+    extract.execute(f"UPDATE usage_events SET {column} = 2")
+    assert extract.refresh(NOON + HOUR).manifest.unfit  # tried again after a day
+    assert extract.refresh(NOON + HOUR, again=True).manifest.rows == 2
+    extract.check()
+
+
+def test_a_value_that_no_longer_fits_is_noticed_behind_the_watermark(extract: Extract) -> None:
+    extract.add(event())
+    extract.refresh(NOON + HOUR)
+    extract.execute("UPDATE usage_events SET quantity = 'NaN'")
+    report = extract.refresh(NOON + HOUR)
+    assert report.manifest.unfit.startswith("quantity is NaN")
+    assert report.manifest.watermark is None
+
+
+def test_many_segments_have_all_rows_once(extract: Extract) -> None:
+    draw = random.Random(5)
+    rows = [
+        event(NOON + timedelta(seconds=draw.randrange(90 * 86_400)), dimensions=draw.choice(DIMENSIONS))
+        for _ in range(500)
+    ]
+    extract.add(*rows)
+    with smaller(MAX_ROWS_PER_READ=40, MAX_SEGMENT_ROWS=100, MIN_SUMMARY_ROWS=10):
+        report = extract.refresh(NOON + 100 * DAY)
+        assert len(report.manifest.segments) > 4
+        assert report.steps > 3
+        extract.check()
+        extract.add(*(event(NOON + 101 * DAY) for _ in range(3)))
+        extract.refresh(NOON + 102 * DAY)
+    extract.check()
+
+
+def test_one_instant_of_ingestion_has_several_segments(extract: Extract) -> None:
+    extract.add(*(event(NOON - number * HOUR, ingested_at=NOON) for number in range(100)))
+    with smaller(MAX_ROWS_PER_READ=30, MAX_SEGMENT_ROWS=30):
+        report = extract.refresh(NOON + HOUR)
+    assert [segment.rows.rows for segment in report.manifest.segments] == [30, 30, 30, 10]
+    extract.check()
+
+
+def test_frequent_keys_have_columns_and_new_ones_get_them(extract: Extract) -> None:
+    extract.add(*(event(dimensions=json.dumps({"model": "a", f"rare{number}": 1})) for number in range(200)))
+    with smaller(MIN_SUMMARY_ROWS=10, MAX_SEGMENT_ROWS=150, MAX_ROWS_PER_READ=1000):
+        extract.refresh(NOON + HOUR)
+        assert extract.manifest.segments[-1].layout.dimensions == ("model",)
+        extract.add(*(event(NOON + DAY, dimensions='{"model": "a", "region": "eu"}') for _ in range(100)))
+        extract.refresh(NOON + 2 * DAY)
+        extract.add(event(NOON + 3 * DAY, dimensions='{"region": "us"}'))
+        extract.refresh(NOON + 4 * DAY)
+    assert extract.manifest.segments[-1].layout.dimensions == ("model", "region")
+    extract.check()
+
+
+def test_a_summary_has_the_exact_sums_of_its_segment(extract: Extract) -> None:
+    draw = random.Random(3)
+    for _ in range(2):
+        extract.add(
+            *(
+                event(
+                    NOON + timedelta(minutes=draw.randrange(180)),
+                    metric_key=draw.choice(["a", "b"]),
+                    quantity=Decimal(draw.randrange(-500, 500)) / 100,
+                    external_cost_amount=draw.choice([None, Decimal("0.1")]),
+                    dimensions=json.dumps({"model": draw.choice(["x", "y"]), "user": draw.randrange(10_000)}),
+                )
+                for _ in range(400)
+            )
+        )
+    with smaller(MIN_SUMMARY_ROWS=100):
+        extract.refresh(NOON + DAY)
+    (segment,) = extract.manifest.segments
+    assert segment.summary is not None
+    assert segment.layout.summary[0] == "metric_key"
+    assert segment.layout.column("dim:model") in segment.layout.summary
+    assert segment.layout.column("dim:user") not in segment.layout.summary
+    assert segment.summary.rows * 4 <= segment.rows.rows
+    columns = ", ".join(segment.layout.summary)
+    with duckdb.connect() as engine:
+        (found,) = engine.execute(
+            f"""SELECT count(*) FROM (
+                SELECT hour, {columns}, events, quantity, costed, costed_quantity, external_cost_amount
+                FROM '{extract.folder / segment.summary.name}'
+                INTERSECT SELECT ts // 3600000000, {columns}, count(*), sum(quantity), count(external_cost_amount),
+                    sum(quantity) FILTER (external_cost_amount IS NOT NULL), sum(external_cost_amount)
+                FROM '{extract.folder / segment.rows.name}' GROUP BY ALL)"""
+        ).fetchall()
+    assert found == (segment.summary.rows,)
+
+
+def test_the_folder_is_the_owners_alone(extract: Extract) -> None:
+    extract.add(event())
+    extract.refresh(NOON + HOUR)
+    for path in (extract.folder, extract.folder.parent, extract.folder.parent.parent):
+        assert path.stat().st_mode & 0o777 == 0o700
+    for path in extract.folder.glob("*.parquet"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_one_refresh_at_a_time(extract: Extract) -> None:
+    extract.add(event())
+    with folder.writing(extract.folder), pytest.raises(ExtractBusy, match="another process"):
+        extract.refresh(NOON + HOUR)
+    extract.refresh(NOON + HOUR)
+    extract.check()
+
+
+def test_roles_and_tables_have_their_own_folders(
+    extract: Extract, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path
+) -> None:
+    events_connection.execute("CREATE SCHEMA other")
+    events_connection.execute("CREATE VIEW other.usage_events AS SELECT * FROM public.usage_events")
+    from usage_explore.db.schema import events_table
+
+    one = folder.source(events_connection, events_database_url, events_table("usage_events"))
+    same = folder.source(events_connection, events_database_url, events_table("public.usage_events"))
+    other = folder.source(events_connection, events_database_url, events_table("other.usage_events"))
+    assert one.name == same.name
+    assert one.system
+    assert other.name != one.name
+    events_connection.rollback()
