@@ -18,7 +18,22 @@ from usage_explore.db import ddl
 from usage_explore.extract import folder
 from usage_explore.extract.folder import ExtractBusy
 
-TEXTS = ["", " ", "NULL", "a,b", 'say "so"', "two\nlines", "\r\n", "\\.", "\\N", "größe", "日本", "'", "\x1f", "x" * 5_000]
+TEXTS = [
+    "",
+    " ",
+    "NULL",
+    "a,b",
+    'say "so"',
+    "two\nlines",
+    "\r\n",
+    "\\.",
+    "\\N",
+    "größe",
+    "日本",
+    "'",
+    "\x1f",
+    "x" * 5_000,
+]
 DIMENSIONS = [
     "{}",
     "[]",
@@ -44,7 +59,15 @@ def test_every_value_of_every_column_is_the_events(extract: Extract) -> None:
     rows += [event(dimensions=text) for text in DIMENSIONS]
     rows += [event(dimensions=json.dumps({"model": text, text: "as a key"})) for text in TEXTS if text != "\x1f"]
     rows += [event(product_id=uuid.UUID(int=2**128 - 1), subscription_id=uuid.UUID(int=0))]
-    amounts = ["0", "-0", "-1.50", "0.000001", "123456789012345678901234567890.123456", "-99999999999999999999", "1.0000000000"]
+    amounts = [
+        "0",
+        "-0",
+        "-1.50",
+        "0.000001",
+        "123456789012345678901234567890.123456",
+        "-99999999999999999999",
+        "1.0000000000",
+    ]
     rows += [event(quantity=Decimal(text), external_cost_amount=Decimal(text)) for text in amounts]
     times = [utc(1970, 1, 1), utc(2199, 12, 31, 23) + timedelta(microseconds=1), NOON - timedelta(microseconds=1)]
     rows += [event(time, ingested_at=NOON) for time in times]
