@@ -24,7 +24,7 @@ from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.names import Directory, Entry, of_organizations
-from usage_explore.db.schema import events_table, names_table
+from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
@@ -54,52 +54,6 @@ _MAX_CHOICES = 100_000
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
-
-
-def connect(
-    url: str | None = None,
-    organization_id: UUID | str | None = None,
-    *,
-    table: str | None = None,
-    names_table: str | None = None,
-    home: Path | str | None = None,
-    statement_timeout: timedelta | float | None = None,
-) -> Store:
-    """A store on the database at `url`, else the configured one, else the embedded one.
-
-    `organization_id` defaults to the configured one, else the only one in the table. `table` is a table or view, `name`
-    or `schema.name`, `names_table` that of customers' and other names; `statement_timeout` is a timedelta or seconds,
-    default 30.
-
-    Raises `ConfigurationError` for an invalid value. The first query connects to the database.
-
-    >>> store = connect()  # doctest: +SKIP
-    >>> store.aggregate(AggregateQuery(group_by="metric_key")).frame  # doctest: +SKIP
-    """
-    settings = config.settings(
-        database_url=url,
-        organization_id=organization_id,
-        table=table,
-        names_table=names_table,
-        home=home,
-        statement_timeout=statement_timeout,
-    )
-    return opened(settings)
-
-
-def opened(settings: config.Settings) -> Store:
-    """The store of these settings, on their database or the embedded one. Raises `ConfigurationError`."""
-    url = config.database_url(settings)
-    revive = None if settings.database_url else partial(config.database_url, settings)
-    return Store(
-        engine=db_engine.engine(url, settings.statement_timeout, revive),
-        table=events_table(settings.table),
-        organization_id=settings.organization_id,
-        settle=settings.settle_time,
-        app_url=settings.app_url,
-        long_statement_timeout=settings.long_statement_timeout,
-        names_table=settings.names_table,
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

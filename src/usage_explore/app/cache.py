@@ -28,10 +28,11 @@ from usage_explore.db.names import Entry
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
+from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Choice
-from usage_explore.store import Store, connect
+from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)
 
