@@ -29,7 +29,6 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
-from usage_explore.formatting import zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
@@ -430,20 +429,9 @@ class Store:
             group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
             for message in hints.suspicious(connection, self.table, query, group_by, empty=empty):
                 hints.warn(message)
-            if empty and isinstance(query, AggregateQuery) and (message := self._outside(connection, query)):
-                hints.warn(message)
-
-    def _outside(self, connection: Connection, query: AggregateQuery) -> str:
-        """For a window in which the organization has no events: a sentence that says when it has; else blank."""
-        everything = EventQuery(organization_id=query.organization_id)
-        first, last = connection.execute(statements.extent(self.table, everything)).one()
-        since, until = query.span
-        if first is None or (first < until and last >= since):
-            return ""
-        return (
-            f"There are no events from {zoned(since, query.zone)} to {zoned(until, query.zone)}; this organization's"
-            f" events lie between {zoned(first, query.zone)} and {zoned(last, query.zone)}: pass since and until"
-        )
+            outside = hints.outside(connection, self.table, query) if empty and isinstance(query, AggregateQuery) else ""
+            if outside:
+                hints.warn(outside)
 
     def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)

@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Subquery, Table, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened, zoned
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.sql import filters
 
 SAMPLE_EVENTS = 10_000
@@ -131,6 +132,19 @@ def suspicious(connection: Connection, table: Table, query: Query, group_by: str
             return [*unknown, *_misspelled(connection, table, query, text_filters)]
     except DBAPIError:  # a hint is not worth an error
         return []
+
+
+def outside(connection: Connection, table: Table, query: AggregateQuery) -> str:
+    """For a window in which the organization has no events: a sentence that says when it has; else blank."""
+    everything = EventQuery(organization_id=query.organization_id)
+    first, last = connection.execute(filters.extent(table, everything)).one()
+    since, until = query.span
+    if first is None or (first < until and last >= since):
+        return ""
+    return (
+        f"There are no events from {zoned(since, query.zone)} to {zoned(until, query.zone)}; this organization's"
+        f" events lie between {zoned(first, query.zone)} and {zoned(last, query.zone)}: pass since and until"
+    )
 
 
 def _text_filters(query: Query) -> Iterator[_TextFilter]:
