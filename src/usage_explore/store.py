@@ -60,7 +60,8 @@ class Store:
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
     `allowed` has the organizations that the caller may see, None for all. `rollup` False answers every query from the
-    events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from links, where a
+    events. `hints` looks up, for an empty answer, names that no recent event has and where events lie; the answer has
+    what was found, and Python warns of it if `warns`. `escaped_commas` says that queries come from links, where a
     metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
     `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
@@ -73,6 +74,7 @@ class Store:
     allowed: frozenset[UUID] | None = None
     rollup: bool = True
     hints: bool = True
+    warns: bool = True
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     names_table: str | None = None
@@ -148,11 +150,10 @@ class Store:
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
-            if after is None:
-                self._hint(connection, query, empty=not rows)
+            hinted = () if after else self._hint(connection, query, empty=not rows)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
-        return self._page(query, events, names)
+        return self._page(query, events, names, hinted)
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None if it is the first."""
@@ -228,7 +229,7 @@ class Store:
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
+            hinted = self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
@@ -240,6 +241,7 @@ class Store:
             app_url=self.app_url,
             served=served,
             store=self,
+            hints=hinted,
         )
 
     @decimal_context()
@@ -421,17 +423,17 @@ class Store:
             self._check_commas(connection, scoped, empty=empty)
             yield connection, scoped
 
-    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> None:
-        """Raise for an empty answer, or warn, if the query probably means something else; see `hints`."""
+    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> tuple[str, ...]:
+        """Raise for an empty answer, or return hints and warn of them, if the query probably means something else."""
         if empty:
             self._check_commas(connection, query, empty=True)
-        if self.hints:
-            group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
-            for message in hints.suspicious(connection, self.table, query, group_by, empty=empty):
+        if not self.hints:
+            return ()
+        messages = hints.suspicious(connection, self.table, query, empty=empty)
+        if self.warns:
+            for message in messages:
                 hints.warn(message)
-            outside = hints.outside(connection, self.table, query) if empty and isinstance(query, AggregateQuery) else ""
-            if outside:
-                hints.warn(outside)
+        return messages
 
     def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)
@@ -464,13 +466,15 @@ class Store:
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)
 
-    def _page(self, query: EventQuery, events: list[Event], names: Names) -> EventPage:
+    def _page(self, query: EventQuery, events: list[Event], names: Names, hinted: tuple[str, ...]) -> EventPage:
         more = len(events) > query.limit
         events = events[: query.limit]
         following = None
         if more:
             following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
-        return EventPage(query=query, events=named_events(events, names), cursor=following, store=self, names=names)
+        return EventPage(
+            query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
+        )
 
 
 def _position(query: EventQuery) -> Position | None:

@@ -106,7 +106,7 @@ class Source:
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store on the configured database, shared by all sessions."""
-    shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # warnings would go to the log
+    shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # the app says itself what is missing
     timeouts.watch(shared.engine)
     return shared
 
