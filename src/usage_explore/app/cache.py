@@ -246,11 +246,11 @@ def _values(_store: Store, organization_id: UUID | None, group: str, within: Que
 def logged_work(what: str, organization_id: UUID | None, query: Query | None = None, **more: str) -> Iterator[None]:
     """Log the work on the database within, and cancel it when the server stops."""
     fields = {
-        "asks": what,
+        "work": what,
         "organization_id": organization_id and str(organization_id),
-        "question": query and logs.query_fields(query),
-        "asker": sign_in.current_user(),
+        "query": query and logs.query_fields(query),
+        "user": sign_in.current_user(),
         **more,
     }
-    with logs.logged(_log, "question", **fields), timeouts.cancellable():
+    with logs.logged(_log, "query", **fields), timeouts.cancellable():
         yield

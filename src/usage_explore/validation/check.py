@@ -138,7 +138,7 @@ class Finding:
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
             **{f"{kind_of(name)}_name": names.name(name, getattr(self, name)) for name in ID_COLUMNS},
             "facts": dict(self.facts),
-            "question": describe(self.question),
+            "query": describe(self.question),
             "url": self.url(app_url),
         }
 
