@@ -238,6 +238,8 @@ class Examination:
     preferences: Preferences | None = None
     progress: Callable[[float], object] = field(default=lambda done: None)
     """Called by a check that takes long with the part that is done, 0 to 1."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What one check computes and another one needs as well, by the name of the first."""
 
     @property
     def closed_until(self) -> datetime:
