@@ -211,7 +211,8 @@ def examine(examination: Examination) -> Outcome:
     ended: tuple[Finding, ...] = ()
     if judged.last:
         ended = (_data_end_finding(examination, judged.last, closed(examination.period)),)
-        examination = _until(examination, judged.last)
+        if judged.silences:  # there are none where the data ends before the period
+            examination = _until(examination, judged.last)
     findings = tuple(_finding(examination, silence) for silence in shown)
     return Outcome(findings=ended + findings, looked_at=judged.looked_at, note=note)
 
