@@ -7,10 +7,11 @@
 
 from usage_explore.answers import Aggregate, EventPage
 from usage_explore.errors import QueryError, UsageExploreError
+from usage_explore.open_store import connect
 from usage_explore.query.describe import describe
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Event
-from usage_explore.store import Store, connect
+from usage_explore.store import Store
 
 __all__ = [
     "Aggregate",

@@ -65,7 +65,8 @@ class EventPage:
     `query` is the query as it took effect, `cursor` that of the next page, None on the last one. Iterating yields all
     events from this page to the last page. While the database is unavailable, as during a restart, iterating waits for
     up to 30 seconds and resumes; then, and for other errors, `DatabaseError.cursor` is the position where it stopped.
-    `names` has the names of the ids in its events and filters. A page can be pickled, without its store.
+    `names` has the names of the ids in its events and filters, `hints` what Python warned of. A page can be pickled,
+    without its store.
     """
 
     query: EventQuery
@@ -73,6 +74,7 @@ class EventPage:
     cursor: str | None
     store: PageSource = field(compare=False)
     names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -139,6 +141,7 @@ class EventPage:
                 "has_more": self.cursor is not None,
                 "limit": self.query.limit,
             },
+            "hints": list(self.hints),
         }
 
 
@@ -149,11 +152,13 @@ class Aggregate(AggregateData):
     `query` is the query as it took effect: absolute, of one organization, with a later `since` if `capped`. `now` is
     the database's clock. Counts are `int`, sums `Decimal`. `metrics` is the number of different metrics in the sum: a
     sum of tokens and seconds has no unit. `served` says whether the extract or the events were read, and how long it
-    took.
+    took. `hints` are sentences on what is probably a mistake in the query, such as a window without any events; Python
+    warned of them.
     """
 
     app_url: str
     store: PinSource | None = field(default=None, compare=False, repr=False)
+    hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -268,6 +273,7 @@ class Aggregate(AggregateData):
             "metrics": self.metrics,
             "filters": filters,
             "series": [self._series_dict(series) for series in self.series],
+            "hints": list(self.hints),
         }
 
     def _series_dict(self, series: Series) -> dict[str, Any]:

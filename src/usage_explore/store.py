@@ -24,15 +24,13 @@ from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.names import Directory, Entry, of_organizations
-from usage_explore.db.schema import events_table, names_table
+from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.routing import Paths
-from usage_explore.extract.segments import Resources
-from usage_explore.formatting import zoned
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
@@ -57,65 +55,15 @@ _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
 
 
-def connect(
-    url: str | None = None,
-    organization_id: UUID | str | None = None,
-    *,
-    table: str | None = None,
-    names_table: str | None = None,
-    home: Path | str | None = None,
-    statement_timeout: timedelta | float | None = None,
-) -> Store:
-    """A store on the database at `url`, else the configured one, else the embedded one.
-
-    `organization_id` defaults to the configured one, else the only one in the table. `table` is a table or view, `name`
-    or `schema.name`, `names_table` that of customers' and other names; `statement_timeout` is a timedelta or seconds,
-    default 30.
-
-    Raises `ConfigurationError` for an invalid value. The first query connects to the database.
-
-    >>> store = connect()  # doctest: +SKIP
-    >>> store.aggregate(AggregateQuery(group_by="metric_key")).frame  # doctest: +SKIP
-    """
-    settings = config.settings(
-        database_url=url,
-        organization_id=organization_id,
-        table=table,
-        names_table=names_table,
-        home=home,
-        statement_timeout=statement_timeout,
-    )
-    return opened(settings)
-
-
-def opened(settings: config.Settings) -> Store:
-    """The store of these settings, on their database or the embedded one. Raises `ConfigurationError`."""
-    url = config.database_url(settings)
-    revive = None if settings.database_url else partial(config.database_url, settings)
-    return Store(
-        engine=db_engine.engine(url, settings.statement_timeout, revive),
-        table=events_table(settings.table),
-        organization_id=settings.organization_id,
-        settle=settings.settle_time,
-        app_url=settings.app_url,
-        extracts=Extracts(
-            home=settings.home,
-            url=url,
-            resources=Resources(memory=settings.extract_memory, threads=settings.extract_threads),
-        ),
-        long_statement_timeout=settings.long_statement_timeout,
-        names_table=settings.names_table,
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
     """One organization's events. Made by `connect`; thread-safe, with a pool of connections.
 
     `allowed` has the organizations that the caller may see, None for all. Without `extracts` every query is answered
-    from the events. `hints` warns of names that no recent event has. `escaped_commas` says that queries come from
-    links, where a metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a
-    validation. `names_table` is the table or view of names, by default `usage_names` beside the events.
+    from the events. `hints` looks up, for an empty answer, names that no recent event has and where events lie; the answer has
+    what was found, and Python warns of it if `warns`. `escaped_commas` says that queries come from links, where a
+    metric key has a comma only if it was escaped. `long_statement_timeout` bounds each statement of a validation.
+    `names_table` is the table or view of names, by default `usage_names` beside the events.
     """
 
     engine: Engine
@@ -126,6 +74,7 @@ class Store:
     allowed: frozenset[UUID] | None = None
     extracts: Extracts | None = None
     hints: bool = True
+    warns: bool = True
     escaped_commas: bool = False
     long_statement_timeout: timedelta = config.DEFAULT_LONG_STATEMENT_TIMEOUT
     names_table: str | None = None
@@ -201,11 +150,10 @@ class Store:
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
-            if after is None:
-                self._hint(connection, query, empty=not rows)
+            hinted = () if after else self._hint(connection, query, empty=not rows)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
-        return self._page(query, events, names)
+        return self._page(query, events, names, hinted)
 
     def events_before(self, page: EventPage) -> EventPage | None:
         """The page before `page`, None if it is the first."""
@@ -281,7 +229,7 @@ class Store:
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
+            hinted = self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
@@ -293,6 +241,7 @@ class Store:
             app_url=self.app_url,
             served=served,
             store=self,
+            hints=hinted,
         )
 
     @decimal_context()
@@ -474,28 +423,17 @@ class Store:
             self._check_commas(connection, scoped, empty=empty)
             yield connection, scoped
 
-    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> None:
-        """Raise for an empty answer, or warn, if the query probably means something else; see `hints`."""
+    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> tuple[str, ...]:
+        """Raise for an empty answer, or return hints and warn of them, if the query probably means something else."""
         if empty:
             self._check_commas(connection, query, empty=True)
-        if self.hints:
-            group_by = query.group_by if empty and isinstance(query, AggregateQuery) else "none"
-            for message in hints.suspicious(connection, self.table, query, group_by, empty=empty):
+        if not self.hints:
+            return ()
+        messages = hints.suspicious(connection, self.table, query, empty=empty)
+        if self.warns:
+            for message in messages:
                 hints.warn(message)
-            if empty and isinstance(query, AggregateQuery) and (message := self._outside(connection, query)):
-                hints.warn(message)
-
-    def _outside(self, connection: Connection, query: AggregateQuery) -> str:
-        """For a window in which the organization has no events: a sentence that says when it has; else blank."""
-        everything = EventQuery(organization_id=query.organization_id)
-        first, last = connection.execute(statements.extent(self.table, everything)).one()
-        since, until = query.span
-        if first is None or (first < until and last >= since):
-            return ""
-        return (
-            f"There are no events from {zoned(since, query.zone)} to {zoned(until, query.zone)}; this organization's"
-            f" events lie between {zoned(first, query.zone)} and {zoned(last, query.zone)}: pass since and until"
-        )
+        return messages
 
     def _check_commas(self, connection: Connection, query: Query, *, empty: bool) -> None:
         hints.check_commas(connection, self.table, query, empty=empty, escaped=self.escaped_commas)
@@ -528,13 +466,15 @@ class Store:
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)
 
-    def _page(self, query: EventQuery, events: list[Event], names: Names) -> EventPage:
+    def _page(self, query: EventQuery, events: list[Event], names: Names, hinted: tuple[str, ...]) -> EventPage:
         more = len(events) > query.limit
         events = events[: query.limit]
         following = None
         if more:
             following = encode_cursor(Position(events[-1].timestamp, events[-1].id), query)
-        return EventPage(query=query, events=named_events(events, names), cursor=following, store=self, names=names)
+        return EventPage(
+            query=query, events=named_events(events, names), cursor=following, store=self, names=names, hints=hinted
+        )
 
 
 def _position(query: EventQuery) -> Position | None:

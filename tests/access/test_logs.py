@@ -48,7 +48,7 @@ def with_password(url: str) -> str:
     "text", ["a\nb", "a\r\n{}", "\x1b[31m", "\u2028", "\u202etxt", "\x00", '"}\n{"level": "error"']
 )
 def test_no_value_makes_a_line_of_its_own(text: str) -> None:
-    assert line(question={text: [text]})["question"] == {text: [text]}
+    assert line(query={text: [text]})["query"] == {text: [text]}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_secrets_are_blotted_out(text: str, left: str) -> None:
     assert line(reason=text)["reason"] == left
 
 
-def test_a_question_in_the_log_is_bounded() -> None:
+def test_a_query_in_the_log_is_bounded() -> None:
     told = logs.parameter_fields([(f"{number}" * 1_000, "v" * 100_000) for number in range(5_000)])
     assert len(json.dumps(told)) < 100_000
     assert logs.parameter_fields([("token", "abc"), ("metric_key", "k"), ("dim:model", "m")]) == {
@@ -136,15 +136,15 @@ def test_every_request_is_one_line_without_secrets(
     }
     assert len(found) == sent + (word == "api")  # a path of two lines is none of the API's beside the app
     assert {"level", "time", "method", "path", "status", "ms", "bytes", "client"} <= set(found["id-1"])
-    asker = {"key": key.split("_")[1], "name": "billing bot"}
-    assert found["id-1"]["asker"] == asker
+    user = {"key": key.split("_")[1], "name": "billing bot"}
+    assert found["id-1"]["user"] == user
     assert found["id-1"]["rows"] <= 3
-    assert found["id-1"]["question"] == {"limit": ["3"], "metric_key": ["tokens_in"]}
+    assert found["id-1"]["query"] == {"limit": ["3"], "metric_key": ["tokens_in"]}
     assert found["id-1"]["organization_id"] == str(generated_events.ORGANIZATION)
-    assert found["id-2"]["question"]["bucket"] == ["week"]
-    assert found["id-6"]["question"] == {"key": ["…"]}
+    assert found["id-2"]["query"]["bucket"] == ["week"]
+    assert found["id-6"]["query"] == {"key": ["…"]}
     assert found["id-6"]["problem"] == "query"
-    assert found["id-11"]["asker"] is None
+    assert found["id-11"]["user"] is None
     assert found[f"id-{sent}"]["level"] == "warning"
     assert found[f"id-{sent}"]["problem"] == "mismatch"
     assert "usage_events" in found[f"id-{sent}"]["reason"]

@@ -431,6 +431,38 @@ def test_a_person_loads_only_into_organizations_they_may_see(
     assert set(stored(events_database_url, "organization_id")) == {(ORGANIZATION,)}
 
 
+def test_organizations_are_shown_by_name_and_the_typed_name_is_that_organization(
+    load: OpenLoad, events_database_url: str
+) -> None:
+    with psycopg.connect(events_database_url) as connection:
+        for organization, name in ((ORGANIZATION, "Acme *Corp*"), (OTHER, None)):
+            connection.execute(
+                "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp,"
+                " ingested_at, idempotency_key) VALUES (%s, %s, %s, 'calls', 1, '2026-09-01Z', '2026-09-01Z', 'first')",
+                (uuid4(), organization, uuid4()),
+            )
+            if name:
+                connection.execute(
+                    "INSERT INTO usage_names (organization_id, kind, id, name) VALUES (%s, 'organization', %s, %s)",
+                    (organization, organization, name),
+                )
+    app = drop(load(), PLAIN.replace("many", "2").replace("lots", "3"))
+    assert picker(app, "Organization").options == ["local", f"Acme *Corp*  ·  {ORGANIZATION}", str(OTHER)]
+    picker(app, "Organization").options.append("Acme *Corp*")
+    unbroken(picker(app, "Organization").set_value("Acme *Corp*").run())
+    picker(app, "Organization").options.append("Acme *Corp*")  # AppTest sends only what is an option
+    click(app)
+    assert sorted(stored(events_database_url, "organization_id")) == [*[(ORGANIZATION,)] * 5, (OTHER,)]
+
+
+def test_each_organization_of_a_file_is_opened_by_name(load: OpenLoad) -> None:
+    header, first, *_, last = PLAIN.splitlines()
+    app = drop(load(), f"organization_id,{header}\nNorth *1*,{first}\n{OTHER},{last}\n")
+    click(app)
+    labels = sorted(button(app, f"open_{number}").label.replace("\\", "") for number in range(2))
+    assert labels == [f"Open in Explore ({OTHER})", "Open in Explore (North *1*)"]
+
+
 def test_the_setting_is_a_switch() -> None:
     assert config.settings(app_load="true").environment()["USAGE_EXPLORE_APP_LOAD"] == "true"
     assert config.settings(app_load=False).environment()["USAGE_EXPLORE_APP_LOAD"] == "false"

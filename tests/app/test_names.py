@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.generated_events import NEIGHBOUR, ORGANIZATION
 from support.plain_events import JUNE, LARGE, SINCE, SMALL, beside, event, store_of
 from support.waiting import PATIENCE
 from usage_explore import AggregateQuery, EventQuery, Store
-from usage_explore.app import query_edits
+from usage_explore.app import grid, query_edits
 from usage_explore.app.query_edits import Filter
 from usage_explore.db import ddl
 from usage_explore.db.names import Entry, upsert
@@ -60,6 +61,13 @@ def test_the_events_have_names_and_then_ids(events: Open, store: Store) -> None:
     event = page.events[0]
     app = events(organization_id=ACME, event=f"{rfc3339(event.timestamp)}/{event.id}")
     assert app.table[0].value.iloc[:, 0]["customer_name"] == event.customer_name
+
+
+def test_a_column_of_names_is_as_wide_as_the_longest(events: Open, store: Store) -> None:
+    app = events(organization_id=ACME)
+    names = [str(item.customer_name) for item in store.scoped(ACME).events(EventQuery()).events]
+    shown = json.loads(app.dataframe[0].proto.columns)["Customer"]
+    assert shown["width"] == grid.width("Customer", names) > grid.width("Customer", [])
 
 
 def test_the_picker_offers_names_and_takes_a_part_of_one(explore: Open, store: Store, largest: Any) -> None:

@@ -112,6 +112,26 @@ def test_a_customer_is_found_by_a_part_of_its_name(visit: Visit, store: Store) -
     assert parameters(page)["customer_id"] == [customer.value]
 
 
+@pytest.mark.parametrize("width", [390, 768, 1024, 1440])
+def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int) -> None:
+    page = visit(address("events", organization_id=ACME))
+    page.set_viewport_size({"width": width, "height": 900})
+    name, zone, share = (
+        settled(page).locator(f".st-key-header {part}").first.bounding_box()
+        for part in ("> *", ".st-key-timezone", '[data-testid="stPopover"]')
+    )
+    assert name
+    assert zone
+    assert share
+    if zone["y"] > name["y"] + name["height"]:
+        assert zone["x"] == pytest.approx(name["x"], abs=1)
+    else:
+        header = page.locator(".st-key-header").bounding_box()
+        assert header
+        assert share["x"] + share["width"] == pytest.approx(header["x"] + header["width"], abs=1)
+    assert (zone["y"] > name["y"] + name["height"]) == (width < 1440)
+
+
 @pytest.mark.parametrize(("width", "height"), [(1400, 1200), (1024, 700), (390, 700)])
 def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, width: int, height: int) -> None:
     page = settled(visit(address("", **LINK)))

@@ -69,7 +69,7 @@ def shared(site: Site, issuer: Provider, people: Path) -> Iterator[str]:
     said = log.read_text()
     assert not any(secret in said for secret in (SECRET, COOKIE_SECRET, "_streamlit_user"))
     asked = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-    assert {"ana@example.com", "bob@example.com"} <= {line["asker"] for line in asked if line["event"] == "question"}
+    assert {"ana@example.com", "bob@example.com"} <= {line["user"] for line in asked if line["event"] == "query"}
 
 
 @pytest.fixture

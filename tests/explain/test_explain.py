@@ -294,7 +294,10 @@ def test_hostile_values_stay_values(explained: Any, value: str) -> None:
     assert explanation.cells[0].where == (("price_key", value),)
     assert explanation.cells[0].after == 40
     assert image(explanation.chart(dark=True), "png").startswith(b"\x89PNG")
-    assert explanation.to_dict()["cells"][0]["where"] == [{"group": "price_key", "value": value}]
+    written = explanation.to_dict()
+    assert written["cells"][0]["where"] == [{"group": "price_key", "value": value}]
+    pairs = [(name, text) for name, texts in written["query"].items() for text in texts]
+    assert AggregateQuery.from_params(pairs) == explanation.query
 
 
 def test_what_cannot_be_explained_is_an_error(explained: Any) -> None:

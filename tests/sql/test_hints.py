@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -182,15 +183,31 @@ def test_nothing_is_said_of_answers_that_may_well_be_right(store: Store) -> None
     store.aggregate(AggregateQuery(group_by="dim:model", exclude={"dim:region": "eu"}, **WINDOW))
     store.aggregate(AggregateQuery(metric_key="tokens_in", **WINDOW))
     store.events(EventQuery(dimensions={"model": "a value of its own"}))
-    store.events(EventQuery(customer_id=UUID(int=0xC0), occurred_before="1999-01-01T00:00:00Z"))
+    first, _ = store.extent() or pytest.fail("no events")
+    store.events(EventQuery(customer_id=UUID(int=0xC0), occurred_before=first + timedelta(microseconds=1)))
+    store.events(EventQuery(occurred_after="2190-01-01T00:00:00Z", as_of="1980-01-01T00:00:00Z"))
     page = store.events(EventQuery(limit=2, dimensions={"model": "large"}))
     assert sum(1 for _ in page) > 2
 
 
-def test_a_server_keeps_hints_to_itself(store: Store) -> None:
+def test_http_answers_carry_the_hints_and_the_server_does_not_warn(store: Store) -> None:
     with asking(store) as client, warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert client.get(EVENTS, params={"dim:modell": "large"}).json()["data"] == []
+        for path in (EVENTS, AGGREGATE):
+            answer = client.get(path, params={"dim:modell": "large", **(WINDOW if path == AGGREGATE else {})}).json()
+            assert not answer.get("data")
+            assert not any(series["total"] for series in answer.get("series", ()))
+            assert answer["hints"] == [f"dim:modell: {NONE} it, did you mean dim:model?"]
+            assert client.get(path, params=WINDOW if path == AGGREGATE else {}).json()["hints"] == []
+
+
+def test_http_says_where_data_lies_that_the_window_misses(store: Store) -> None:
+    windows: dict[str, tuple[str, str]] = {EVENTS: ("occurred_after", "occurred_before"), AGGREGATE: ("since", "until")}
+    with asking(store) as client:
+        for path, names in windows.items():
+            parameters = dict(zip(names, ("2190-01-01T00:00:00Z", "2190-02-01T00:00:00Z"), strict=True))
+            hints = client.get(path, params=parameters).json()["hints"]
+            assert hints == [outside(store, " from 2190-01-01 00:00:00 +00:00 to 2190-02-01 00:00:00 +00:00", names)]
 
 
 @pytest.mark.filterwarnings("default")
@@ -236,12 +253,51 @@ def test_what_comes_back_can_be_pickled(store: Store) -> None:
         assert repr(pickle.loads(pickle.dumps(value))) == repr(value)
 
 
+def outside(store: Store, times: str, names: Sequence[str]) -> str:
+    """The sentence on a window without events, in UTC."""
+    lie = " and ".join(f"{time.astimezone(UTC).isoformat(sep=' ')[:-6]} +00:00" for time in store.extent() or ())
+    return f"There are no events{times}; this organization's events lie between {lie}: pass {' and '.join(names)}"
+
+
 def test_an_empty_window_says_when_there_are_events(store: Store) -> None:
-    with pytest.warns(HintWarning, match=r"no events from 2190-01-01 .* events lie between .*: pass") as hints:
-        assert store.aggregate(AggregateQuery(since="2190-01-01T00:00:00Z", until="2190-02-01T00:00:00Z")).total == 0
-    first, last = store.extent() or (None, None)
-    assert f"{first:%Y-%m-%d %H:%M}" in str(hints[0].message)
-    assert f"{last:%Y-%m-%d %H:%M}" in str(hints[0].message)
+    with pytest.warns(HintWarning) as hints:
+        answer = store.aggregate(AggregateQuery(since="2190-01-01T00:00:00Z", until="2190-02-01T00:00:00Z"))
+    times = " from 2190-01-01 00:00:00 +00:00 to 2190-02-01 00:00:00 +00:00"
+    assert answer.total == 0
+    assert answer.hints == (outside(store, times, ["since", "until"]),) == tuple(str(item.message) for item in hints)
     with warnings.catch_warnings():
         warnings.simplefilter("error", HintWarning)
-        store.aggregate(AggregateQuery(**WINDOW))
+        assert store.aggregate(AggregateQuery(**WINDOW)).hints == ()
+
+
+@pytest.mark.parametrize(
+    ("window", "times"),
+    [
+        ({"occurred_after": "2190-01-01T00:00:00Z"}, " from 2190-01-01 00:00:00 +00:00 on"),
+        ({"occurred_before": "1971-01-01T00:00:00Z"}, " before 1971-01-01 00:00:00 +00:00"),
+        (
+            {"occurred_after": "1971-01-01T00:00:00Z", "occurred_before": "1971-02-01T00:00:00Z"},
+            " from 1971-01-01 00:00:00 +00:00 to 1971-02-01 00:00:00 +00:00",
+        ),
+    ],
+)
+def test_a_listing_and_its_count_say_when_there_are_events(store: Store, window: dict[str, str], times: str) -> None:
+    query, sentence = EventQuery(**window), outside(store, times, list(window))
+    with pytest.warns(HintWarning, match=re.escape(sentence)):
+        assert store.count(query) == 0
+    with pytest.warns(HintWarning, match=re.escape(sentence)):
+        page = store.events(query)
+    assert page.hints == (sentence,)
+    assert not page.events
+    assert pickle.loads(pickle.dumps(page)).hints == page.hints
+
+
+def test_bounds_of_a_window_count_as_in_the_listing(store: Store) -> None:
+    first, last = store.extent() or pytest.fail("no events")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HintWarning)
+        assert store.events(EventQuery(occurred_after=last)).events
+    with pytest.warns(HintWarning, match="There are no events before"):
+        assert not store.events(EventQuery(occurred_before=first)).events
+    with pytest.warns(HintWarning, match="There are no events from"):
+        assert not store.events(EventQuery(occurred_after=last + timedelta(microseconds=1))).events

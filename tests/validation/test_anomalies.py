@@ -220,15 +220,15 @@ def test_bursts_are_not_high(events_database_url: str) -> None:
 
 
 def test_a_drop_that_comes_back(events_database_url: str) -> None:
-    gone = utc(2026, 9, 8), utc(2026, 9, 13)
+    gone = utc(2026, 9, 8), utc(2026, 9, 10, 23)  # shorter than a silence
     events = [row for row in steady(0, BEFORE, UNTIL, 20 * MINUTE) if not gone[0] <= row.timestamp < gone[1]]
     with store_of(events_database_url, events + steady(1, BEFORE, UNTIL, HOUR)) as store:
-        (found,) = findings(store)
-    assert (found.severity, found.since, found.until) == ("high", *gone)
-    assert (found.events, found.quantity) == (0, Decimal(0))
+        (found,) = findings(store, Period(since=SINCE, until=utc(2026, 9, 21)))
+    assert (found.severity, found.since, found.until) == ("high", gone[0], utc(2026, 9, 11))
+    assert (found.events, found.quantity) == (3, Decimal(3))
     facts = dict(found.facts)
     assert (facts["actual"], facts["expected"]) == ("0", "72")
-    assert "dropped, 8–12 Sep 2026" in found.sentence
+    assert "dropped, 8–10 Sep 2026" in found.sentence
 
 
 def test_a_new_level_is_not_high(events_database_url: str) -> None:

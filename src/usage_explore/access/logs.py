@@ -95,9 +95,9 @@ def truncated(text: str, max_characters: int = _MAX_VALUE_CHARACTERS) -> str:
     return text if len(text) <= max_characters else f"{text[:max_characters]}… ({len(text):,} characters)"
 
 
-def query_fields(question: Query) -> dict[str, list[str]]:
+def query_fields(query: Query) -> dict[str, list[str]]:
     """The parameters of a query for the log, bounded in number and length."""
-    return parameter_fields(question.to_params())
+    return parameter_fields(query.to_params())
 
 
 def parameter_fields(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

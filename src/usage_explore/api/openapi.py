@@ -128,6 +128,14 @@ _STORED_DECIMAL: Schema = {
     "description": "An exact decimal, written plainly; NaN or Infinity if the table has that.",
     "examples": ["2.5"],
 }
+_HINTS: Schema = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "What is probably a mistake in the query, one sentence each: an empty answer's names that no recent"
+    " event has, or its window, if the organization's events lie before or after it. Empty without any; not part of"
+    " what a pinned query promises.",
+    "examples": [["dim:modell: none of the newest 10,000 events has it, did you mean dim:model?"]],
+}
 _NAME = "From the directory of names, null if unknown; not part of what a pinned query promises."
 _COLUMNS: dict[type, Schema] = {
     Uuid: {"type": "string", "format": "uuid"},
@@ -148,6 +156,7 @@ def components() -> dict[str, Schema]:
                 has_more={"type": "boolean"},
                 limit={"type": "integer", "minimum": 1, "maximum": 100},
             ),
+            hints=_HINTS,
         ),
         "Point": _object(
             start={**_INSTANT, "description": "Start of the whole bucket, never clipped."},
@@ -219,6 +228,7 @@ def _aggregate() -> Schema:
             "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
         },
         series={"type": "array", "items": ref("Series")},
+        hints=_HINTS,
     )
 
 

@@ -97,8 +97,8 @@ class Service:
         with self._opening:
             if self._store is None:
                 store = self._source if isinstance(self._source, Store) else self._source()
-                # without hints: they are warnings for the caller in Python, and would go to the log here
-                self._store = dataclasses.replace(store, hints=False, escaped_commas=True)
+                # answers carry hints; warnings of them are for the caller in Python, and would go to the log here
+                self._store = dataclasses.replace(store, warns=False, escaped_commas=True)
                 timeouts.watch(self._store.engine)
             return self._store
 

@@ -28,10 +28,11 @@ from usage_explore.db.names import Entry
 from usage_explore.errors import ScopeError
 from usage_explore.export import ExportReport, Progress
 from usage_explore.names import NO_NAMES, Names
+from usage_explore.open_store import connect
 from usage_explore.query.base import Query, filtered_ids
 from usage_explore.query.queries import AggregateQuery, EventQuery, Period
 from usage_explore.results.types import Choice
-from usage_explore.store import Store, connect
+from usage_explore.store import Store
 
 _Q = TypeVar("_Q", bound=Query)
 
@@ -105,7 +106,7 @@ class Source:
 @st.cache_resource(show_spinner=False, on_release=Store.close)
 def store() -> Store:
     """The store on the configured database, shared by all sessions."""
-    shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # warnings would go to the log
+    shared = dataclasses.replace(connect(), hints=False, escaped_commas=True)  # the app says itself what is missing
     timeouts.watch(shared.engine)
     return shared
 
@@ -245,11 +246,11 @@ def _values(_store: Store, organization_id: UUID | None, group: str, within: Que
 def logged_work(what: str, organization_id: UUID | None, query: Query | None = None, **more: str) -> Iterator[None]:
     """Log the work on the database within, and cancel it when the server stops."""
     fields = {
-        "asks": what,
+        "work": what,
         "organization_id": organization_id and str(organization_id),
-        "question": query and logs.query_fields(query),
-        "asker": sign_in.current_user(),
+        "query": query and logs.query_fields(query),
+        "user": sign_in.current_user(),
         **more,
     }
-    with logs.logged(_log, "question", **fields), timeouts.cancellable():
+    with logs.logged(_log, "query", **fields), timeouts.cancellable():
         yield

@@ -64,7 +64,7 @@ _HEADINGS = {
 
 _NUMBERS = ("quantity", "external_cost_amount")
 _MEASURED = ("metric_key", "price_key")
-"""Columns as wide as their longest value: Streamlit measures the first rows only, and would cut longer ones."""
+"""Columns as wide as their longest value, as are names: Streamlit measures the first rows only and cuts longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,8 @@ def events_table(events: Sequence[Event], timezone: str, names: Names, ranked: b
             labels = [value and (names.known(name, value) or value) for value in values]
             if name in ID_COLUMNS and labels != values:
                 ids[f"{heading} id"], values = texts(f"{heading} id", values, shown), labels
-            pixels = "large" if name == "dimensions" else width(heading, values) if name in _MEASURED else None
+            is_measured = name in _MEASURED or f"{heading} id" in ids
+            pixels = "large" if name == "dimensions" else width(heading, values) if is_measured else None
             columns[heading] = texts(heading, values, shown, width=pixels)
     return draw({**columns, **ids}, alt="Usage events, newest first", **options)
 

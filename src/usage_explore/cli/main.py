@@ -32,7 +32,7 @@ _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "fault":
 
 @contextmanager
 def _reading() -> Iterator[Store]:
-    from usage_explore.store import opened
+    from usage_explore.open_store import opened
 
     with opened(settings_in_force()) as store:
         yield replace(store, escaped_commas=True)

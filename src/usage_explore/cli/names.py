@@ -51,7 +51,7 @@ def load_names(file: Path) -> None:
 @common
 def list_names(text: str, kind: str | None) -> None:
     """List the names that contain TEXT, in name, external id or id; all without TEXT."""
-    from usage_explore.store import opened
+    from usage_explore.open_store import opened
 
     with opened(settings_in_force()) as store:
         entries = store.search_names(text, kind, _MAX_LISTED + 1)

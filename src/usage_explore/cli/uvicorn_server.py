@@ -46,7 +46,7 @@ from usage_explore.api.problems import handlers
 from usage_explore.config import Settings
 from usage_explore.db import timeouts
 from usage_explore.errors import ConfigurationError
-from usage_explore.store import connect, opened
+from usage_explore.open_store import connect, opened
 
 HOST = "127.0.0.1"
 _FIRST_PORT = 8501

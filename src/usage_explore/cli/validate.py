@@ -91,7 +91,7 @@ def validate(
     period, or a part of it, could not be examined, such as a period without any event.
     """
     from usage_explore.export import whole_file
-    from usage_explore.store import opened
+    from usage_explore.open_store import opened
     from usage_explore.validation import registry
     from usage_explore.validation import report as reports
     from usage_explore.validation.reconciliation.invoices import read_invoices

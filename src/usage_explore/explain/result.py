@@ -366,7 +366,7 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The explanation for JSON: decimals and times as text."""
         return {
-            "question": dict_of(self.query.to_params()),
+            "query": dict_of(self.query.to_params()),
             "before": _span(self.before),
             "after": _span(self.after),
             "expected": None if self.expected is None else plain(self.expected),

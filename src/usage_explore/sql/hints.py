@@ -1,7 +1,8 @@
-"""Hints about queries that probably mean something else: several values written as one, or a name that no event has.
+"""Hints about queries that probably mean something else: several values as one, a name or a window without events.
 
 An unknown name is no error, because the next event may have it; but an empty answer must not pass for an answer about
-usage. So the names of a query with an empty answer are looked up in the newest events, and unknown ones are warned of.
+usage. So the names of a query with an empty answer are looked up in the newest events, and its window is compared with
+the times of the organization's first and last event. Answers carry the hints as sentences; Python also warns of them.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Subquery, Table, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from usage_explore.errors import Fault, QueryError
-from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened
+from usage_explore.formatting import MAX_VALUE_CHARACTERS, shortened, zoned
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, NOT, TEXT_COLUMNS, Texts, dimension_group
+from usage_explore.query.queries import AggregateQuery, EventQuery
 from usage_explore.sql import filters
 
 SAMPLE_EVENTS = 10_000
@@ -42,7 +46,7 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 
 class HintWarning(UserWarning):
-    """A name in the query is probably a mistake: the answer is empty, or the filter has no effect."""
+    """A name or the window of the query is probably a mistake: the answer is empty, or the filter has no effect."""
 
 
 class _TextFilter(NamedTuple):
@@ -110,27 +114,73 @@ def _value_as_list(connection: Connection, table: Table, query: Query, values: T
     return ""
 
 
-def suspicious(connection: Connection, table: Table, query: Query, group_by: str, *, empty: bool) -> list[str]:
-    """Warnings about names that none of the newest events has, blank without any.
+def suspicious(connection: Connection, table: Table, query: Query, *, empty: bool) -> tuple[str, ...]:
+    """Sentences about a query that probably means something else, none without a reason to think so.
 
     - Values of filters, if a similar or longer value exists: of exclusions, and if the answer is `empty` of all.
-    - Dimensions: of exclusions and `missing`, whose answer would be the same without them; of `group_by`; and if the
-      answer is `empty` of all filters.
+    - Dimensions: of exclusions and `missing`, whose answer would be the same without them; and if the answer is `empty`
+      of all filters and of `group_by`.
+    - The window of an `empty` answer, if the organization has no events in it: see `_outside`.
+
+    Names are looked up in the newest events; names that none of them has are reported. No sentence if that takes long.
     """
     absent = {*query.missing, *(group for name, groups in query.exclude if name == "missing" for group in groups)}
     absent |= {name for name, _ in query.exclude}
     text_filters = [item for item in _text_filters(query) if empty or item.parameter.startswith(NOT)]
-    groups = {*absent, *(item.group for item in text_filters), group_by}
+    group_by = {query.group_by} if empty and isinstance(query, AggregateQuery) else set()
+    groups = {*absent, *(item.group for item in text_filters), *group_by}
     dimensions = {group for group in groups if group.startswith(DIMENSION)}
-    if not text_filters and not dimensions:
-        return []
+    window = _window(query) if empty else None
+    if not text_filters and not dimensions and window is None:
+        return ()
     try:
         with connection.begin_nested():
             connection.execute(select(func.set_config("statement_timeout", _TIMEOUT, true())))
             unknown = _unknown_dimensions(connection, table, query, dimensions)
-            return [*unknown, *_misspelled(connection, table, query, text_filters)]
+            misspelled = _misspelled(connection, table, query, text_filters)
+            outside = _outside(connection, table, query, window) if window else ""
+            return (*unknown, *misspelled, *filter(None, [outside]))
     except DBAPIError:  # a hint is not worth an error
-        return []
+        return ()
+
+
+class _Window(NamedTuple):
+    since: datetime | None
+    until: datetime | None
+    zone: ZoneInfo
+    parameters: tuple[str, ...]
+
+
+def _window(query: Query) -> _Window | None:
+    """The times that an answer is limited to, and the parameters that do so; None without."""
+    if isinstance(query, AggregateQuery):
+        return _Window(*query.span, query.zone, ("since", "until"))
+    if not isinstance(query, EventQuery):
+        return None
+    given = {"occurred_after": query.occurred_after, "occurred_before": query.occurred_before}
+    parameters = tuple(name for name, value in given.items() if value is not None)
+    return _Window(query.occurred_after, query.occurred_before, ZoneInfo("UTC"), parameters) if parameters else None
+
+
+def _outside(connection: Connection, table: Table, query: Query, window: _Window) -> str:
+    """For a window before or after all events of the organization: a sentence that says when it has some; else blank.
+
+    With `as_of`, the events known then count.
+    """
+    known = EventQuery(organization_id=query.organization_id, as_of=query.as_of)
+    first, last = connection.execute(filters.extent(table, known)).one()
+    since, until, zone, parameters = window
+    if first is None or ((until is None or first < until) and (since is None or last >= since)):
+        return ""
+    times = "".join(
+        f" {word} {zoned(time, zone)}"
+        for word, time in ((("from", since), ("to", until)) if since else (("before", until),))
+        if time is not None
+    )
+    return (
+        f"There are no events{times}{' on' if until is None else ''}; this organization's events lie between"
+        f" {zoned(first, zone)} and {zoned(last, zone)}: pass {' and '.join(parameters)}"
+    )
 
 
 def _text_filters(query: Query) -> Iterator[_TextFilter]:

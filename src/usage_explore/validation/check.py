@@ -139,7 +139,7 @@ class Finding:
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
             **{f"{kind_of(name)}_name": names.name(name, getattr(self, name)) for name in ID_COLUMNS},
             "facts": dict(self.facts),
-            "question": describe(self.question),
+            "query": describe(self.question),
             "url": self.url(app_url),
         }
 
@@ -239,6 +239,8 @@ class Examination:
     preferences: Preferences | None = None
     progress: Callable[[float], object] = field(default=lambda done: None)
     """Called by a check that takes long with the part that is done, 0 to 1."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What one check computes and another one needs as well, by the name of the first."""
 
     @property
     def closed_until(self) -> datetime:

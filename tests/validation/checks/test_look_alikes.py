@@ -343,14 +343,15 @@ def test_more_sources_for_some_days_are_no_copies(
     assert [finding.sentence for finding in findings if finding.severity != "low"] == []
 
 
-def fanned_out(first: int, last: int, seed: int, copies: int = 3) -> list[Row]:
-    """Twenty jobs a day at random milliseconds, for each of which equal events are sent."""
+def fanned_out(first: int, last: int, seed: int, copies: int = 3, *, finer: bool = False) -> list[Row]:
+    """Twenty jobs a day at random milliseconds, or microseconds, for each of which equal events are sent."""
     draw = random.Random(seed)
+    steps, step = (86_400_000_000, timedelta(microseconds=1)) if finer else (86_400_000, timedelta(milliseconds=1))
     return [
         event(time, quantity=Decimal(1))
         for day in range(first, last)
         for _ in range(20)
-        for time in [SINCE + timedelta(days=day, milliseconds=draw.randrange(86_400_000))]
+        for time in [SINCE + timedelta(days=day) + draw.randrange(steps) * step]
         for _ in range(copies)
     ]
 
@@ -365,10 +366,64 @@ def test_equal_events_as_before_the_period_are_undecided_and_one_finding(
     assert (finding.severity, finding.events) == ("low", 30 * 20 * (copies - 1))
 
 
-def test_equal_events_that_began_in_the_period_are_copies(
+@pytest.mark.parametrize("copies", [2, 3])
+def test_equal_events_at_microseconds_as_before_the_period_are_low(
+    events_connection: ddl.Connection, events_database_url: str, copies: int
+) -> None:
+    rows = fanned_out(-40, 30, 18, copies, finer=True)
+    store = store_of(events_connection, events_database_url, rows + beside(rows))
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("low", 30 * 20 * (copies - 1))
+    assert "there were as many in the 28 days before" in finding.sentence
+
+
+@pytest.mark.parametrize("again", [1, 5])
+def test_events_sent_again_by_a_meter_that_sends_equal_ones_are_high(
+    events_connection: ddl.Connection, events_database_url: str, again: int
+) -> None:
+    rows = fanned_out(-40, 30, 19, finer=True)
+    first, last = SINCE + timedelta(days=10), SINCE + timedelta(days=10 + again)
+    copied = sent_again([row for row in rows if first <= row.timestamp < last])
+    store = store_of(events_connection, events_database_url, rows + copied)
+    high, low = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (high.severity, high.events) == ("high", again * 20 * 5)
+    assert first <= high.since < high.until <= last
+    assert (low.severity, low.events) == ("low", (30 - again) * 20 * 2)
+
+
+def test_copies_on_one_day_before_the_period_are_no_habit(
     events_connection: ddl.Connection, events_database_url: str
 ) -> None:
-    rows = fanned_out(-40, 20, 16, 1) + fanned_out(20, 30, 17)
+    rows = [row for day in range(-28, 30) for row in batch(5, day)[:5]]
+    rows = [event(row.timestamp + timedelta(microseconds=1), quantity=row.quantity) for row in rows]
+    day = [event(SINCE + timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS)]
+    past = [event(SINCE - timedelta(days=3, minutes=m, microseconds=7)) for m in range(HIGH_EVENTS)]
+    store = store_of(events_connection, events_database_url, [*rows, *past, *sent_again(past), *day, *sent_again(day)])
+    (finding,) = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert (finding.severity, finding.events) == ("high", HIGH_EVENTS)
+
+
+def test_copies_spread_thinly_over_the_period_are_more_than_before(
+    events_connection: ddl.Connection, events_database_url: str
+) -> None:
+    rows = fanned_out(-40, 30, 21, 2, finer=True)
+    copied = sent_again([row for number, row in enumerate(rows) if row.timestamp >= SINCE and number % 3 == 0])
+    store = store_of(events_connection, events_database_url, rows + copied)
+    findings = store.validate(september(), checks=["look_alikes"]).findings
+    store.close()
+    assert {finding.severity for finding in findings} <= {"high", "medium"}
+    assert findings[0].severity == "high"
+    assert sum(finding.events for finding in findings) == 30 * 20 + len(copied)
+
+
+@pytest.mark.parametrize("finer", [False, True])
+def test_equal_events_that_began_in_the_period_are_copies(
+    events_connection: ddl.Connection, events_database_url: str, finer: bool
+) -> None:
+    rows = fanned_out(-40, 20, 16, 1, finer=finer) + fanned_out(20, 30, 17, finer=finer)
     store = store_of(events_connection, events_database_url, rows)
     (finding,) = store.validate(september(), checks=["look_alikes"]).findings
     store.close()

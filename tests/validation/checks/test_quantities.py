@@ -16,6 +16,7 @@ from support.plain_events import JUNE, SINCE, SMALL, beside, event, september, s
 from support.query_oracle import Row
 from usage_explore import Store
 from usage_explore.db import ddl
+from usage_explore.query.describe import describe
 from usage_explore.validation import Finding
 from usage_explore.validation.batches import MIN_BATCH_EVENTS
 from usage_explore.validation.checks.quantities import CHANCE_DEVIATIONS, MIN_OTHER_EVENTS
@@ -164,7 +165,9 @@ def test_what_cannot_be_summed_is_said_and_breaks_nothing(
     (finding,) = validation.findings
     assert (finding.severity, finding.events, finding.quantity) == ("high", 2, None)
     assert "no sum to bill" in finding.sentence
-    assert validation.to_dict()["findings"][0]["quantity"] is None
+    written = validation.to_dict()["findings"][0]
+    assert written["quantity"] is None
+    assert written["query"] == describe(finding.question)
     assert shown(store, finding) == sum(finding.since <= row.timestamp < finding.until for row in ordinary(JUNE)) + 2
     store.close()
 

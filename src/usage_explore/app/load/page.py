@@ -7,7 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from usage_explore import config
-from usage_explore.app import markdown, sign_in
+from usage_explore.app import cache, markdown, sign_in
 from usage_explore.app.header import page_links
 from usage_explore.app.load import permission, pickers, work
 from usage_explore.app.load.pickers import LABELS
@@ -20,6 +20,7 @@ from usage_explore.app.uploads import File
 from usage_explore.errors import DatabaseUnavailable, UsageExploreError
 from usage_explore.formatting import counted, size
 from usage_explore.load import FileCheck, LoadOptions, loaded_queries
+from usage_explore.names import NO_NAMES
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
 
 _NUMBER = "load number"
@@ -173,8 +174,11 @@ def _loaded(pages: Pages, outcome: Outcome) -> None:
         return
     outcome_lines(report, outcome.notes)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="loaded"):
+        is_one = len(report.organizations) == 1
+        names = NO_NAMES if is_one else cache.organization_names()
         for number, query in enumerate(loaded_queries([report], outcome.timezone)):
-            of_several = f" ({query.organization_id})" if len(report.organizations) > 1 else ""
+            id_ = str(query.organization_id)
+            of_several = "" if is_one else f" ({markdown.plain(names.known('organization', id_) or id_)})"
             if st.button(
                 f"Open in Explore{of_several}",
                 key=f"open_{number}",

@@ -19,7 +19,7 @@ from usage_explore.demo import ORGANIZATIONS
 from usage_explore.errors import ScopeError, UsageExploreError
 from usage_explore.load import FileCheck, LoadOptions
 from usage_explore.load.mapping import presets
-from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
+from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION, NO_NAMES
 
 IN_A_ROW = 4
 """Pickers side by side on a wide screen."""
@@ -170,14 +170,15 @@ def preset(look: Look, key: str) -> str | None:
 def organization(look: Look, settings: Settings, linked: UUID | None, key: str) -> str | None:
     """Draw the picker of the organization; its text for `organization_id`, None where the rows name their own.
 
-    A person who may see only some organizations loads into one of these. Raises `ScopeError`.
+    Organizations are shown by name and id; the typed name of exactly one is that one. A person who may see only some
+    organizations loads into one of these. Raises `ScopeError`.
     """
     granted = sign_in.grant()
     own = settings.organization_id
     try:
-        visible = cache.organizations()
+        visible, names = cache.organizations(), cache.organization_names()
     except UsageExploreError:  # without a table, or without events that the person may see
-        visible = ()
+        visible, names = (), NO_NAMES
     ids = [one for one in (linked, *visible) if one and one not in (LOCAL_ORGANIZATION, *ORGANIZATIONS)]
     is_free = granted.every and own is None
     if own is not None:
@@ -196,6 +197,8 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         "Organization",
         choices,
         index=index,
+        format_func=lambda text: "  ·  ".join(filter(None, (names.known("organization", text), text))),
+        filter_mode="contains",
         placeholder="Choose whose events these are",
         key=f"organization of {key}",
         accept_new_options=is_free,
@@ -206,7 +209,10 @@ def organization(look: Look, settings: Settings, linked: UUID | None, key: str) 
         raise ScopeError("organization_id: choose an organization that you may see")
     if picked is None:
         return ""
-    return None if picked == _AS_IN_FILE else picked.strip()
+    if picked == _AS_IN_FILE:
+        return None
+    named = [one for one in choices if picked.strip() == names.name("organization", one)]
+    return named[0] if len(named) == 1 else picked.strip()
 
 
 def columns_and_values(base: FileCheck, key: str) -> LoadOptions:

@@ -50,6 +50,7 @@ from usage_explore.validation.anomalies.deviations import (
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
+from usage_explore.validation.checks import silence
 from usage_explore.validation.usage_sums import metric_filter
 
 NAME = "shifts"
@@ -87,7 +88,7 @@ def examine(examination: Examination) -> Outcome:
     deviating, looked_at, sparse = _deviations(examination)
     findings = []
     shown, smaller = limited(
-        incidents(examination, deviating),
+        incidents(examination, deviating, lambda: silence.reported(examination)),
         "incidents",
         lambda rest: f"of {listed({incident.lead.metric_key for incident in rest})}",
         MAX_INCIDENTS,
@@ -339,7 +340,8 @@ CHECK = Check(
         "complete": "days and hours that were not over, or were cut by the period, are neither judged nor learnt from",
         "silent": f"nothing is learnt from {MIN_SILENCE_DAYS} days or more without usage where there was usage on"
         f" {REGULAR_DAY_SHARE:.0%} of the {HISTORY_DAYS} days before, nor from the time before the first usage; a"
-        f" silence of {LONG_SILENCE_WEEKS} weeks or more is left to the check of silences",
+        f" drop of which half or more lies in what the check of silences reports, or after the end of all data, and any"
+        f" silence of {LONG_SILENCE_WEEKS} weeks or more, is left to that check",
         "reported": f"differences of at least {MIN_CHANGE:.0%} of what was expected, of {MIN_EVENTS} events, and of "
         f"{MIN_OWN_SHARE:.0%} of the customer's usage of the metric in the period",
         "quantity": f"judged from {MIN_QUANTITY_EVENTS} events a day, or hour, on average, and where the number of"

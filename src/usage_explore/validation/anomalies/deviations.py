@@ -6,7 +6,7 @@ A customer's deviations to one side at one time are joined to an incident, which
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,6 +23,7 @@ from usage_explore.detector.breaks import filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
+from usage_explore.validation.checks.silence import Quiet
 from usage_explore.validation.periods import part
 
 MIN_EVENTS = 30
@@ -325,10 +326,16 @@ class Incident:
         return min(deviation.since for deviation in shown), max(deviation.until for deviation in shown)
 
 
-def incidents(examination: Examination, candidates: Iterable[Deviation]) -> list[Incident]:
-    """The incidents, the gravest first and within a severity the largest share."""
+def incidents(
+    examination: Examination, candidates: Iterable[Deviation], silences: Callable[[], Iterable[Quiet]]
+) -> list[Incident]:
+    """The incidents, the gravest first and within a severity the largest share.
+
+    `silences`, called if there are drops, are times that another check reports: drops in them are left out.
+    """
     worth = [deviation for deviation in candidates if deviation.part >= MIN_OWN_SHARE]
-    made = [_incident(examination, group) for group in _groups(_without_repeats(worth))]
+    remaining = _without_silences(_without_repeats(worth), silences)
+    made = [_incident(examination, group) for group in _groups(remaining)]
     return sorted(
         made,
         key=lambda incident: (
@@ -382,6 +389,21 @@ def _without_repeats(candidates: list[Deviation]) -> list[Deviation]:
         repeated = {id(deviation) for deviation in along if deviation.change <= 2 * whole.change}
         kept = [*(deviation for deviation in kept if id(deviation) not in repeated), whole]
     return kept
+
+
+def _without_silences(candidates: list[Deviation], silences: Callable[[], Iterable[Quiet]]) -> list[Deviation]:
+    """The deviations without drops of which at least half the time lies in a silence of their customer, or of all."""
+    if not any(deviation.shape == "drop" for deviation in candidates):
+        return candidates
+    quiet: dict[UUID | None, list[Quiet]] = {}
+    for silence in silences():
+        quiet.setdefault(silence.customer_id, []).append(silence)
+
+    def is_silent(drop: Deviation) -> bool:
+        whose = drop.customer_id, drop.metric_key, drop.since, drop.until
+        return any(one.has_most_of(*whose) for owner in {None, drop.customer_id} for one in quiet.get(owner, ()))
+
+    return [deviation for deviation in candidates if deviation.shape != "drop" or not is_silent(deviation)]
 
 
 def _alike(one: Deviation, other: Deviation) -> bool:

@@ -58,12 +58,15 @@ CHANCE_DEVIATIONS = 6
 HISTORY, MIN_HISTORY_EVENTS = timedelta(weeks=4), 20
 """Time before the period, and events of a customer's metric in it, at least, that say how many are usually equal."""
 
+MIN_HABIT_DAYS_SHARE = 0.5
+"""Share of the days with events in that time with equal events, from which equal events are the meter's habit."""
+
 MIN_ONE_CONTENT_SHARE = 0.9
 """Share of pairs of events of neighbouring times that are of one content, from which content says nothing."""
 
 DAY = timedelta(days=1)
 
-Verdict = Literal["copies", "undecided"]
+Verdict = Literal["copies", "undecided", "usual"]
 Series = tuple[UUID, str]
 Key = tuple[UUID, str, datetime]
 """A customer, a metric and the start of a day."""
@@ -368,6 +371,34 @@ def with_history(
     return {
         key: "undecided" if verdict == "copies" and is_usual(*key) else verdict for key, verdict in verdicts.items()
     }
+
+
+def usual_days(series: Days, before: Days) -> list[Key]:
+    """The days with equal events that are no more, for their different contents, than in `HISTORY` before the period.
+
+    A source such as a fan-out sends equal events by habit: on `MIN_HABIT_DAYS_SHARE` of the days before, and together
+    in the period as well no more often than there. Copies of such events are more for each content.
+    """
+    result: list[Key] = []
+    for (customer, metric), days in series.items():
+        known = before.get((customer, metric), {})
+        history, used = _sum(known.values()), [counts for counts in known.values() if counts.events]
+        if history.events < MIN_HISTORY_EVENTS or not _is_habit(used):
+            continue
+        rate = history.superfluous / history.cells
+        usual = {
+            start: counts
+            for start, counts in days.items()
+            if counts.superfluous and not _exceeds(counts.superfluous, counts.cells * rate)
+        }
+        together = _sum(usual.values())
+        if not _exceeds(together.superfluous, together.cells * rate):
+            result += [(customer, metric, start) for start in usual]
+    return result
+
+
+def _is_habit(days: Sequence[Counts]) -> bool:
+    return sum(counts.superfluous > 0 for counts in days) >= MIN_HABIT_DAYS_SHARE * len(days)
 
 
 @dataclass(slots=True, eq=False)

@@ -2,8 +2,9 @@
 
 Of the events that look alike one counts; each further one with a key of its own may be a copy. (One with the same key
 is a duplicate, which is another check.) Events at whole milliseconds may agree by chance, and on a grid of times, such
-as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance. Rows
-of an export that were loaded again with other amounts (`restated_rows`) are reported as such.
+as each 10 minutes, they often do: `coincidences` tells copies from chance. Times of microseconds exclude chance: such
+look-alikes are copies, unless as many came before the period (`coincidences.usual_days`). Rows of an export that were
+loaded again with other amounts (`restated_rows`) are reported as such.
 
 Events are compared by their columns first, which an index covers, and by their dimensions where those agree.
 """
@@ -64,8 +65,9 @@ HIGH_RESTATED_SHARE = Decimal("0.001")
 """Share of a customer's own usage from which restated rows are high."""
 
 NAME = "look_alikes"
-CERTAIN, COPIES, UNDECIDED = "certain", "copies", "undecided"
-"""Look-alikes of a metric whose times are finer than a millisecond; more than chance makes; possibly none."""
+CERTAIN, COPIES, UNDECIDED, USUAL = "certain", "copies", "undecided", "usual"
+"""Look-alikes of a metric whose times are finer than a millisecond; more than chance makes; possibly none; and of such
+times, but as many as the customer's metric had before the period."""
 
 MIN_FINE_SHARE = 0.5
 """Share of a customer's look-alikes of a metric with times finer than a millisecond from which all are certain."""
@@ -82,6 +84,8 @@ _CHANCE = {
     CERTAIN: ": times to the microsecond do not agree by chance",
     COPIES: ": chance makes fewer",
     UNDECIDED: "; their times and quantities are so few that they may be copies or usage of its own",
+    USUAL: f"; there were as many in the {duration(coincidences.HISTORY)} before, so the meter sends equal events, or"
+    " has long sent events again",
 }
 
 RESTATED = "restated"
@@ -97,14 +101,14 @@ _AMOUNT_NAMES = "cost|price|quantity|amount|rate|fee|charge|tax|discount|usage|t
 def statement(table: Table, period: Period, verdicts: Verdicts | None = None) -> Select[Any]:
     """The look-alikes of a resolved period, see `batched`.
 
-    `kind` is RESTATED, CERTAIN, or the verdict on the customer's metric and day; UNDECIDED for all without `verdicts`.
-    Those without a verdict are left out: they agree by chance.
+    `kind` is RESTATED, CERTAIN (USUAL with that verdict), or the verdict on the customer's metric and day; UNDECIDED
+    for all without `verdicts`. Others without a verdict are left out: they agree by chance.
     """
     alike = _alike(table, period)
     if verdicts is None:
         return batched(alike)
     a, instant = alike.c, table.c.timestamp.type
-    kinds: list[str] = [COPIES if verdict == "copies" else UNDECIDED for verdict in verdicts.values()]
+    kinds: list[str] = list(verdicts.values())
     judged = (
         func.unnest(
             array((customer for customer, _, _ in verdicts), Uuid()),
@@ -118,7 +122,7 @@ def statement(table: Table, period: Period, verdicts: Verdicts | None = None) ->
     day = coincidences.day(a.timestamp, period)
     on_day = and_(a.customer_id == judged.c.customer, a.metric_key == judged.c.metric, day == judged.c.day)
     is_decided = a.kind != UNDECIDED
-    kind = case((is_decided, a.kind), else_=judged.c.verdict).label("kind")
+    kind = case((a.kind == RESTATED, a.kind), else_=func.coalesce(judged.c.verdict, a.kind)).label("kind")
     return batched(
         select(*(column for column in a if column.name != "kind"), kind)
         .select_from(alike.outerjoin(judged, on_day))
@@ -196,7 +200,7 @@ def examine(examination: Examination) -> Outcome:
     def severity(batch: Batch, own: Decimal) -> Severity:
         if batch.kind == RESTATED:
             return "high" if own >= HIGH_RESTATED_SHARE else "medium"
-        if batch.kind == UNDECIDED:
+        if batch.kind in (UNDECIDED, USUAL):
             return "low"
         if batch.events < HIGH_EVENTS:
             return "medium"
@@ -222,20 +226,21 @@ def examine(examination: Examination) -> Outcome:
     )
     table, period = examination.table, examination.period
     rows = list(examination.rows(statement(table, period)))
-    if unjudged := sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED}):
-        rows = list(examination.rows(statement(table, period, _verdicts(examination, unjudged))))
+    unjudged = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == UNDECIDED})
+    certain = sorted({(row.customer_id, row.metric_key) for row in rows if row.kind == CERTAIN})
+    verdicts = {**_verdicts(examination, unjudged), **_usual(examination, certain)}
+    if unjudged or verdicts:
+        rows = list(examination.rows(statement(table, period, verdicts)))
     rows += examination.rows(restated_rows(table, period))
     return outcome(examination, rows, wording, examination.totals.events)
 
 
 def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series]) -> Verdicts:
     """The verdicts on these customers' metrics; on copies also by the time before the period."""
+    if not unjudged:
+        return {}
     table, period = examination.table, examination.period
-
-    def counted(span: Period, series: Sequence[coincidences.Series]) -> coincidences.Days:
-        return coincidences.counted(examination.rows(coincidences.statement(table, span, series)))
-
-    series = counted(period, unjudged)
+    series = _counted(examination, period, unjudged)
     verdicts = coincidences.verdicts(
         series, lambda days: examination.rows(coincidences.shared_times(table, period, days))
     )
@@ -243,7 +248,21 @@ def _verdicts(examination: Examination, unjudged: Sequence[coincidences.Series])
     before = preceding(period, coincidences.HISTORY)
     if before is None or not copied:
         return verdicts
-    return coincidences.with_history(verdicts, series, counted(before, copied))
+    return coincidences.with_history(verdicts, series, _counted(examination, before, copied))
+
+
+def _usual(examination: Examination, certain: Sequence[coincidences.Series]) -> Verdicts:
+    """The days of these customers' metrics with no more equal events than before the period."""
+    before = preceding(examination.period, coincidences.HISTORY)
+    if before is None or not certain:
+        return {}
+    known = _counted(examination, before, certain)
+    series = _counted(examination, examination.period, sorted(known)) if known else {}
+    return dict.fromkeys(coincidences.usual_days(series, known), "usual")
+
+
+def _counted(examination: Examination, span: Period, series: Sequence[coincidences.Series]) -> coincidences.Days:
+    return coincidences.counted(examination.rows(coincidences.statement(examination.table, span, series)))
 
 
 def exported(table: Table) -> ColumnElement[bool]:
@@ -335,6 +354,8 @@ CHECK = Check(
         " several at one instant any one",
         "batch": f"events of one customer less than {duration(BATCH_GAP)} apart are one batch, and batches of"
         f" a metric within {duration(STEADY_GAP)}; {SMALL_BATCHES}",
+        "habit": "equal events with times finer than a millisecond that are, for their different contents, no more than"
+        f" in the {duration(coincidences.HISTORY)} before, and were on half of the days there: low",
         "chance": "not possible for times finer than a millisecond; else a day's events of one time must be equal more"
         " often than those of neighbouring times, or lie off the minute and share their times more often, than chance"
         " makes in 1 of 1,000,000 cases; where quantities are equal and other days have fewer, or all are equal and as"

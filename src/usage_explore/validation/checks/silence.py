@@ -7,12 +7,12 @@ to there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -105,6 +105,21 @@ class Silence:
         return self.end - self.last
 
 
+class Quiet(NamedTuple):
+    """A time without events, of all customers or metrics if None: between the last event before and the first after."""
+
+    customer_id: UUID | None
+    metric_key: str | None
+    since: datetime
+    until: datetime
+
+    def has_most_of(self, customer_id: UUID | None, metric_key: str, since: datetime, until: datetime) -> bool:
+        """Whether at least half of a time of a customer's metric lies in it; customer None: of all customers."""
+        if self.customer_id not in (None, customer_id) or self.metric_key not in (None, metric_key):
+            return False
+        return 2 * (min(self.until, until) - max(self.since, since)) >= until - since
+
+
 def statement(table: Table, period: Period) -> Select[Any]:
     """The silences of customers (`metric_key` NULL) and of their usage of metrics, beside how many of both there are.
 
@@ -178,30 +193,69 @@ def statement(table: Table, period: Period) -> Select[Any]:
     return select(looked_at, silences).select_from(looked_at.outerjoin(silences, true()))
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The silences of a period, those that miss most first. `last` is the last event where the data ends before."""
+
+    last: datetime | None = None
+    looked_at: int = 0
+    silences: tuple[Silence, ...] = ()
+
+
 def examine(examination: Examination) -> Outcome:
     """The silences, a customer's once where all its usage fell silent, up to where the data ends."""
+    judged = _judged(examination)
+    shown, note = limited(
+        judged.silences, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
+    )
+    ended: tuple[Finding, ...] = ()
+    if judged.last:
+        ended = (_data_end_finding(examination, judged.last, closed(examination.period)),)
+        if judged.silences:  # there are none where the data ends before the period
+            examination = _until(examination, judged.last)
+    findings = tuple(_finding(examination, silence) for silence in shown)
+    return Outcome(findings=ended + findings, looked_at=judged.looked_at, note=note)
+
+
+def reported(examination: Examination) -> Iterator[Quiet]:
+    """The times that the check reports, for checks that leave them to it."""
+    judged = _judged(examination)
+    if judged.last:
+        yield Quiet(None, None, judged.last, closed(examination.period))
+    for silence in judged.silences:
+        yield Quiet(silence.customer_id, silence.metric_key, silence.last, silence.end)
+
+
+def _judged(examination: Examination) -> _Judged:
+    """The silences, computed once for all checks of an examination."""
+    if NAME not in examination.shared:
+        examination.shared[NAME] = _judge(examination)
+    judged: _Judged = examination.shared[NAME]
+    return judged
+
+
+def _judge(examination: Examination) -> _Judged:
     since, until = examination.period.span[0], closed(examination.period)
     if until <= since:
-        return Outcome()
-    ended: tuple[Finding, ...] = ()
+        return _Judged()
     if last := _last_event(examination, until):
-        ended = (_data_end_finding(examination, last, until),)
         if last < since:
-            return Outcome(findings=ended)
-        examination = replace(examination, period=examination.period.replace(until=last + INSTANT))
+            return _Judged(last)
+        examination = _until(examination, last)
     looked_at, result = 0, []
     for row in examination.rows(statement(examination.table, examination.period)):
         looked_at = row.pairs
         if row.customer_id is not None:
             result.append(_silence(examination, row))
-    reported = sorted(
+    ranked = sorted(
         _without_parts(result), key=lambda one: (-one.missing, str(one.customer_id), one.metric_key or "", one.last)
     )
-    shown, note = limited(
-        reported, "silences", lambda rest: f"about {sum(silence.missing for silence in rest):,.0f} events"
-    )
-    silences = tuple(_finding(examination, silence) for silence in shown)
-    return Outcome(findings=ended + silences, looked_at=looked_at, note=note)
+    return _Judged(last, looked_at, tuple(ranked))
+
+
+def _until(examination: Examination, last: datetime) -> Examination:
+    """The examination up to and with the last event."""
+    return replace(examination, period=examination.period.replace(until=last + INSTANT))
 
 
 def _silence(examination: Examination, row: Any) -> Silence:
