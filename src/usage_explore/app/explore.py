@@ -15,6 +15,7 @@ from usage_explore.app import grid, markdown, query_edits
 from usage_explore.app.cache import Source
 from usage_explore.app.explore_result import chart, ranking
 from usage_explore.app.exports import Download, download_buttons, escape_checkbox, snippets
+from usage_explore.app.extracts import keep_fresh
 from usage_explore.app.filters import (
     chips,
     dimension_hints,
@@ -85,6 +86,8 @@ def _answer(pages: Pages, view: ExploreView, source: Source) -> None:
         with right:
             ranking(answer, comparison, dark, lambda series: _narrow(view, answer, series))
     _tabs(pages, view, source, answer)
+    if source.store.organization_id is not None:
+        keep_fresh(source.store.organization_id)
 
 
 def _is_empty(answer: Aggregate, source: Source) -> bool:

@@ -20,6 +20,7 @@ from usage_explore.console import ShowProgress
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.extract import background
 from usage_explore.files.xlsx_source import sheet_names
 from usage_explore.formatting import shortened
 from usage_explore.load import FileCheck, FileReport, LoadOptions, check_file, load_files
@@ -134,6 +135,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
                 skip_bad=skip_bad,
                 names_table_name=settings.names_table,
                 settle=settings.settle_time,
+                home=settings.home,
                 progress=lambda done, total, step="": show(done, total, _STEPS[step.endswith(": writing")]),
                 **given,
             )
@@ -144,9 +146,7 @@ def load(file: File, options: LoadOptions, outcome: Outcome, *, skip_bad: bool) 
         cache.forget()
         validations.forget()
         show(1, 1, "Refreshing the extract")
-        refused = refresh_run.refresh_after_loading(
-            connection, table, report.loaded, settle=settings.settle_time, timeout=settings.long_statement_timeout
-        )
+        refused = background.refresh_after_load(connection, settings, list(report.organizations))
         if refused:
             outcome.notes.append(refused)
 
