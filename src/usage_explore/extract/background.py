@@ -189,7 +189,7 @@ def refresh_after_load(connection: ddl.Connection, settings: Settings, organizat
     return ""
 
 
-def _value(connection: ddl.Connection, statement: sql.Composable) -> Any:
+def _value(connection: ddl.Connection, statement: sql.SQL | sql.Composed) -> Any:
     row = connection.execute(statement).fetchone()
     assert row is not None  # noqa: S101 - these statements have one row
     return row[0]
