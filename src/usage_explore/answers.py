@@ -270,6 +270,7 @@ class Aggregate(AggregateData):
             "top": query.top,
             "as_of": rfc3339(query.as_of) if query.as_of else None,
             "capped": self.capped,
+            "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
             "filters": filters,
             "series": [self._series_dict(series) for series in self.series],

@@ -29,6 +29,7 @@ from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
+from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
@@ -150,7 +151,8 @@ class Store:
         with self._transaction(requested, empty=False) as (connection, query):
             after = _position(query)
             rows = statements.rows_after(connection, self.table, query, query.limit + 1, after)
-            hinted = () if after else self._hint(connection, query, empty=not rows)
+            since = None if after else self._paths(connection, _now(connection)).exists_since(query)
+            hinted = () if after else self._hint(connection, query, empty=not rows, exists_since=since)
             events = [_event(row) for row in rows]
             names = self._directory(connection, query).names(event_ids(events))
         return self._page(query, events, names, hinted)
@@ -174,8 +176,9 @@ class Store:
     def count(self, query: EventQuery) -> int:
         """The number of events of the query, on all pages."""
         with self._transaction(expect(EventQuery, query), snapshot=True, empty=False) as (connection, scoped):
-            events = self._paths(connection, _now(connection)).count(scoped)
-            self._hint(connection, scoped, empty=not events)
+            paths = self._paths(connection, _now(connection))
+            events = paths.count(scoped)
+            self._hint(connection, scoped, empty=not events, exists_since=paths.exists_since(scoped))
             return events
 
     def extent(self) -> tuple[datetime, datetime] | None:
@@ -229,7 +232,8 @@ class Store:
             keys = (item.key for item in series if item.key) if resolved.group_by in filters.ID_COLUMNS else ()
             names = self._directory(connection, resolved).names((resolved.group_by, key) for key in keys)
             has_keys = resolved.group_by == "none" or any(item.kind == "value" for item in series)
-            hinted = self._hint(connection, resolved, empty=not has_keys or not any(item.total for item in series))
+            empty = not has_keys or not any(item.total for item in series)
+            hinted = self._hint(connection, resolved, empty=empty, exists_since=served.exists_since)
         return Aggregate(
             query=resolved,
             series=named_series(series, resolved, names),
@@ -423,13 +427,17 @@ class Store:
             self._check_commas(connection, scoped, empty=empty)
             yield connection, scoped
 
-    def _hint(self, connection: Connection, query: Query, *, empty: bool) -> tuple[str, ...]:
+    def _hint(
+        self, connection: Connection, query: Query, *, empty: bool, exists_since: datetime | None = None
+    ) -> tuple[str, ...]:
         """Raise for an empty answer, or return hints and warn of them, if the query probably means something else."""
         if empty:
             self._check_commas(connection, query, empty=True)
         if not self.hints:
             return ()
         messages = hints.suspicious(connection, self.table, query, empty=empty)
+        if exists_since is not None:
+            messages = (*messages, retention.sentence(exists_since))
         if self.warns:
             for message in messages:
                 hints.warn(message)

@@ -217,6 +217,11 @@ def _aggregate() -> Schema:
             "type": "boolean",
             "description": f"Whether `since` was moved to stay within {limits.MAX_AGGREGATE_BUCKETS:,} buckets.",
         },
+        exists_since={
+            **_nullable(_INSTANT),
+            "description": "Time of the first event, if older ones were removed and the window begins before; buckets"
+            " before it are not complete.",
+        },
         metrics={
             "type": "integer",
             "minimum": 0,

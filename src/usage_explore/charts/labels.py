@@ -85,6 +85,9 @@ def state(answer: AggregateData, point: Point) -> str:
     reasons = []
     if point.start < since or (point.end > until and not filling):
         reasons.append("cut by the window's edge")
+    removed = answer.served.exists_since
+    if removed is not None and point.start < removed:
+        reasons.append("older events have been removed")
     if filling:
         if point.start >= answer.closed_until:
             reasons.append("not begun yet")
@@ -103,6 +106,8 @@ def cap_note(answer: AggregateData) -> str | None:
 def notes(answer: AggregateData) -> list[str]:
     """Notes on how to read the chart: the cap of the window, added metrics, and the look of unfinished buckets."""
     result = [note] if (note := cap_note(answer)) else []
+    if removed := answer.served.exists_since:
+        result.append(f"Events before {_day(removed.astimezone(answer.query.zone))} have been removed")
     if answer.adds:
         result.append(f"{answer.adds[0].upper()}{answer.adds[1:]}")
     if unfinished(answer):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import psycopg
 from sqlalchemy import Connection, Select, Table, text
 
-from usage_explore.extract import changes, folder, statement
+from usage_explore.extract import changes, folder, retention, statement
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import Manifest, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
@@ -109,9 +109,18 @@ class Paths:
         except ExtractUnusable as error:
             because = str(error)
             rows = self.connection.execute(aggregation.aggregate(self.table, query)).all()
-        result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now))
+        since = self.exists_since(query)
+        result = series(rows, query, query.edges(), min(self.now, query.as_of or self.now), since)
         took = timedelta(seconds=time.perf_counter() - began)
-        return result, rows[0].metrics, Served(because, took)
+        return result, rows[0].metrics, Served(because, took, since)
+
+    def exists_since(self, query: Query) -> datetime | None:
+        """The time of the first event, if older ones were removed and the query's window begins before; else None."""
+        try:
+            extract = self.held(query).manifest
+        except ExtractUnusable:
+            extract = None
+        return retention.exists_since(self.connection, self.table, query, self.now, extract)
 
     def count(self, query: EventQuery) -> int:
         """The number of events of a query."""

@@ -110,11 +110,13 @@ class Choice(_ValueAndEvents):
 class Served:
     """How an aggregate was read: from the extract, or from the events, and how long that `took`.
 
-    `because` is the reason to read the events, None for the extract.
+    `because` is the reason to read the events, None for the extract. `exists_since` is the time of the first event, if
+    older ones were removed and the window begins before.
     """
 
     because: str | None
     took: timedelta
+    exists_since: datetime | None = None
 
     @property
     def path(self) -> Literal["extract", "events"]:
@@ -189,13 +191,20 @@ def json_numbers(value: Any) -> Any:
 
 
 def series(
-    rows: Sequence[Any], query: AggregateQuery, edges: tuple[datetime, ...], closed_until: datetime
+    rows: Sequence[Any],
+    query: AggregateQuery,
+    edges: tuple[datetime, ...],
+    closed_until: datetime,
+    exists_since: datetime | None = None,
 ) -> tuple[Series, ...]:
-    """The series of the statement's rows; a bucket that ends after `closed_until` is not complete.
+    """The series of the statement's rows.
+
+    A bucket that ends after `closed_until`, or begins before `exists_since`, is not complete.
 
     Raises `QueryError` for more than `MAX_POINTS` points, `NotExact` for NaN or infinite sums.
     """
     since, until = query.span
+    since = max(since, exists_since or since)
     size = len(edges) - 1
     if rows[0].kind is None and rows[0].series_count:
         number = rows[0].series_count

@@ -1,0 +1,78 @@
+"""Since when events exist, where older ones have been removed: by a retention policy of TimescaleDB, or by DELETE.
+
+A policy is in TimescaleDB's catalog. That events were deleted shows where an extract has older ones than the table.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Table, text
+from sqlalchemy.exc import DBAPIError
+
+from usage_explore.extract.manifest import Manifest, instant, micros
+from usage_explore.query.base import Query, Windowed
+from usage_explore.query.queries import EventQuery
+from usage_explore.sql import filters
+from usage_explore.sql.identifiers import quoted
+
+_POLICY = text("""
+SELECT (j.config ->> 'drop_after')::interval FROM timescaledb_information.jobs j
+JOIN pg_class c ON c.relname = j.hypertable_name
+JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = j.hypertable_schema
+WHERE j.proc_name = 'policy_retention' AND c.oid = to_regclass(:events)
+""")
+_HAS_TIMESCALEDB = text("SELECT to_regclass('timescaledb_information.jobs') IS NOT NULL")
+
+
+def exists_since(
+    connection: Connection, table: Table, query: Query, now: datetime, extract: Manifest | None
+) -> datetime | None:
+    """The time of the first event, if older ones were removed and the query's window begins before; else None."""
+    since: datetime | None = None
+    if isinstance(query, Windowed):
+        since = query.span[0]
+    elif isinstance(query, EventQuery):
+        since = query.occurred_after
+    if since is None:
+        return None
+    horizon = _policy(connection, table)
+    removed = horizon is not None and since < now - horizon
+    if not removed and extract is None:
+        return None
+    everything = EventQuery(organization_id=query.organization_id)
+    first: datetime | None = connection.execute(filters.first(table, everything)).scalar_one()
+    if not removed and extract is not None:
+        oldest = min((segment.first for segment in extract.segments), default=None)
+        behind = [bound for bound in (oldest, extract.removed_before) if bound is not None]
+        if first is None or not any(bound < micros(first) or bound == extract.removed_before for bound in behind):
+            return None
+    boundary = first if first is not None else instant(extract.removed_before or micros(now)) if extract else now
+    return boundary if since < boundary else None
+
+
+def sentence(boundary: datetime) -> str:
+    """What an answer says whose window begins before the events that still exist."""
+    return (
+        f"Events before {boundary:%Y-%m-%d %H:%M} UTC have been removed from the table, so numbers before then are too"
+        " small or 0"
+    )
+
+
+def _policy(connection: Connection, table: Table) -> timedelta | None:
+    """The age from which the table's retention policy removes events; looked up once per connection and table."""
+    known: dict[str, timedelta | None] = connection.info.setdefault("retention", {})
+    if table.fullname not in known:
+        known[table.fullname] = _looked_up(connection, table)
+    return known[table.fullname]
+
+
+def _looked_up(connection: Connection, table: Table) -> timedelta | None:
+    try:
+        with connection.begin_nested():
+            if not connection.execute(_HAS_TIMESCALEDB).scalar_one():
+                return None
+            row = connection.execute(_POLICY, {"events": quoted(table.name, table.schema)}).first()
+    except DBAPIError:  # a role that may not read the catalog, or an interval with months that Python cannot hold
+        return None
+    return row[0] if row is not None else None
