@@ -21,7 +21,7 @@ from usage_explore.errors import LoadError
 from usage_explore.files import containers, xlsx_source
 from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, Unreadable, number_text
-from usage_explore.load.readers import TimeReader
+from usage_explore.load.times import TimeReader
 
 SHEET = "xl/worksheets/sheet1.xml"
 

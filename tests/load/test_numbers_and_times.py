@@ -10,7 +10,8 @@ import pytest
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import InvalidValue
-from usage_explore.load.readers import TimeReader, number_reader
+from usage_explore.load.numbers import number_reader
+from usage_explore.load.times import TimeReader
 
 EVENT = "customer_id,metric_key,quantity,timestamp\n"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import InvalidValue
+from usage_explore.load.numbers import bare_number, is_number
 from usage_explore.load.paths import member
-from usage_explore.load.readers import bare_number, is_number
 from usage_explore.load.row_mapper import RowMapper
 
 _MAX_ROWS_SEARCHED_FOR_COMMAS = 1_000

@@ -8,8 +8,8 @@ from typing import Any
 
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import InvalidValue
+from usage_explore.load.numbers import is_number
 from usage_explore.load.paths import member
-from usage_explore.load.readers import is_number
 
 
 class DimensionReader:

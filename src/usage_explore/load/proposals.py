@@ -18,13 +18,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import exact_sum
-from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
-from usage_explore.load.readers import TimeReader, number_reader
 from usage_explore.load.run import LoadOptions
+from usage_explore.load.times import TimeReader, reads
 
 MAX_PROPOSED_MEASURES = 12
 """Columns of numbers that are proposed as measures."""
@@ -156,10 +157,10 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
             if raw is None or raw == "" or isinstance(raw, (Mapping, list)) or (isinstance(raw, str) and raw in null):
                 continue
             profile.values += 1
-            if _reads(times.read, raw) or _reads(month_first.read, raw):
+            if reads(times.read, raw) or reads(month_first.read, raw):
                 profile.times += 1
-                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not _reads(zoned.read, raw)
-            is_point, is_comma = _reads(point, raw), _reads(comma, raw)
+                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not reads(zoned.read, raw)
+            is_point, is_comma = reads(point, raw), reads(comma, raw)
             if is_point or is_comma:
                 profile.numbers += 1
                 profile.points += is_point and not is_comma and isinstance(raw, str) and "," in raw
@@ -174,46 +175,6 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
             if len(profile.texts) <= _MAX_METRICS:
                 profile.texts[str(raw)] += 1
     return {name: profile for name, profile in found.items() if profile.values}
-
-
-def _reads(read: Any, raw: object) -> bool:
-    try:
-        read(raw)
-    except InvalidValue:
-        return False
-    return True
-
-
-_NUMERIC_DATE = re.compile(
-    r"\d{1,2}(?P<separator>[/-])\d{1,2}(?P=separator)\d{4}"
-    r"(?:(?P<gap>,?[Tt ] *)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?"
-    r"(?:(?P<mark>[.,])\d+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *Z)?",
-    re.ASCII,
-)
-
-
-def time_formats(texts: Sequence[str]) -> dict[str, str]:
-    """The forms of times like 03/04/2026 8:00 PM, by what they mean: {"the day is first": "%d/%m/%Y %I:%M %p", …}.
-
-    Only forms that read all the texts; none where the texts have no such form, or several.
-    """
-    match = _NUMERIC_DATE.fullmatch(texts[0].strip()) if texts else None
-    if match is None:
-        return {}
-    clock = ""
-    if match["clock"]:
-        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
-        clock += f"{match['mark']}%f" if match["mark"] else ""
-        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
-    zone = match["zone"].replace("Z", "%z") if match["zone"] else ""
-    formats = {
-        f"the {first} is first": match["separator"].join(form) + clock + zone
-        for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
-    }
-    readers = {meaning: TimeReader(ZoneInfo("UTC"), form).read for meaning, form in formats.items()}
-    return {
-        meaning: form for meaning, form in formats.items() if all(_reads(readers[meaning], text) for text in {*texts})
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +262,7 @@ class _Finder:
         mapped = {"id", "idempotency_key"} & (self._mapping.columns.keys() | self._mapping.constants.keys())
         if profile is None or mapped or self._mapping.key or "idempotency_key" in self._columns:
             return
-        if not all(_reads(uuid_text, text) for text in profile.texts):
+        if not all(reads(uuid_text, text) for text in profile.texts):
             self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")
 
     def _timestamp(self) -> None:

@@ -27,9 +27,10 @@ from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
+from usage_explore.load.numbers import is_number, number_reader
 from usage_explore.load.paths import exploded, is_total, member
-from usage_explore.load.readers import TimeReader, is_number, number_reader
 from usage_explore.load.report import notes
+from usage_explore.load.times import TimeReader
 from usage_explore.names import LOCAL_NAME, kind_of
 
 Row = list[str | None]

@@ -26,11 +26,11 @@ from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
 from usage_explore.load.column_check import check_columns, check_readable
+from usage_explore.load.date_order import decide_order
 from usage_explore.load.decimal_marks import check_points
 from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
-from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper

@@ -1,20 +1,18 @@
-"""Times and numbers as people export them: local times, dates, epoch seconds, decimal commas, currency signs."""
+"""Times as people export them: local times, dates, epoch seconds, names of months."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import decimal_context
-from usage_explore.errors import LoadError
-from usage_explore.files.values import EARLIEST, LATEST, InvalidValue, Unreadable, number_text, quoted
+from usage_explore.files.values import EARLIEST, LATEST, InvalidValue, Unreadable, quoted
 
 _MAX_CACHED_TIMES = 65_536
 """Texts of times whose instant is remembered, as many rows of an export have the same."""
@@ -58,80 +56,6 @@ _NAMED = re.compile(
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _EPOCH = re.compile(r"\d{9,20}(?:\.\d+)?", re.ASCII)
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
-
-_CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|\s*[$€£¥₹]$")
-_IN_PARENTHESES = re.compile(r"\(([^()]+)\)")
-_SEPARATED = {
-    ".": re.compile(r"[+-]?\d{1,3}(?:([, '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:\.\d+)?", re.ASCII),
-    ",": re.compile(r"[+-]?\d{1,3}(?:([. '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:,\d+)?", re.ASCII),
-}
-"""Decimal mark -> a number with thousands separators."""
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
-
-
-def number_reader(decimal: str | None) -> Callable[[object], str]:
-    """A reader of numbers with the decimal mark "." or ","; with None, the mark is a point and nothing else is set.
-
-    A currency sign is left out, and a number in parentheses is negative. Thousands separators are left out where the
-    decimal mark is given; without it 1,234 may be 1234 or 1.234 and is refused. Raises `InvalidValue`.
-    """
-
-    def with_mark(raw: str, mark: str) -> str:
-        text = bare_number(raw)
-        if match := _SEPARATED[mark].fullmatch(text):
-            text = text.replace(match[1], "")
-        if mark == ".":
-            return text
-        if "." in text:
-            raise InvalidValue(f"{quoted(raw)} has a point where the decimal mark is a comma (--decimal ,)")
-        return text.replace(",", ".")
-
-    def number(raw: object) -> str:
-        if type(raw) is not str:
-            return number_text(raw)
-        if decimal != ",":
-            try:
-                return number_text(raw)
-            except InvalidValue:
-                if decimal is None and _is_ambiguous(text := bare_number(raw)):
-                    raise InvalidValue(
-                        f"{quoted(raw)} has a comma or thousands separators; name the decimal mark: --decimal . or"
-                        " --decimal ,"
-                    ) from None
-                text = with_mark(raw, ".")
-                if text == raw.strip():
-                    raise
-        else:
-            text = with_mark(raw, ",")
-        try:
-            return number_text(text)
-        except InvalidValue:
-            if decimal == "," and "," in raw:
-                raise InvalidValue(f"{quoted(raw)} is not a number with a decimal comma (--decimal ,)") from None
-            return number_text(raw)  # raises, with the text of the file
-
-    return number
-
-
-def bare_number(text: str) -> str:
-    """The text without currency sign and parentheses, which make it negative: "($1.50)" is "-1.50"."""
-    text = text.strip()
-    if match := _IN_PARENTHESES.fullmatch(text):
-        text = "-" + match[1].strip()
-    return _CURRENCY_SIGN.sub(r"\1\2", text)
-
-
-def _is_ambiguous(text: str) -> bool:
-    return _DECIMAL_COMMA.fullmatch(text) is not None or any(mark.fullmatch(text) for mark in _SEPARATED.values())
-
-
-def is_number(raw: object) -> bool:
-    """Whether the value is a number with a decimal point."""
-    try:
-        number_text(raw)
-    except InvalidValue:
-        return False
-    return True
 
 
 class TimeReader:
@@ -353,37 +277,10 @@ def _in_range(instant: datetime, raw: object) -> str:
     return instant.astimezone(UTC).isoformat()
 
 
-def decide_order(path: Path, column: str, times: TimeReader, values: Iterable[tuple[int, object]]) -> None:
-    """Set from all rows whether the day or the month is first in times such as 03/04/2026.
-
-    `values` gives (line, value). Raises `LoadError` where no row decides, or rows contradict each other.
-    """
-    deciding: dict[bool, tuple[int, object]] = {}
-    first: tuple[int, object] | None = None
-    for line, raw in values:
-        if raw is None or raw == "":
-            continue
-        if not times.is_open(raw):
-            if first is None:
-                return  # ISO times are not read twice
-            continue
-        first = first or (line, raw)
-        order = times.shows_order(raw)
-        if order is not None and order not in deciding:
-            deciding[order] = line, raw
-            if len(deciding) == 2:
-                break
-    if first is None:
-        return
-    if len(deciding) != 1:
-        lines = "; ".join(
-            f"line {line:,}: {raw!r} has the {'day' if order else 'month'} first"
-            for order, (line, raw) in sorted(deciding.items(), reverse=True)
-        )
-        raise LoadError(
-            f"{path}: {column}: is the day or the month first? "
-            + (lines or f"no line decides, like line {first[0]:,}: {first[1]!r}; a number above 12 would")
-            + "; give the form with --time-format, such as --time-format %m/%d/%Y or --time-format '%d/%m/%Y %H:%M'"
-        )
-    ((times.day_first, (line, raw)),) = deciding.items()
-    times.decided_by = f"line {line:,}: {raw!r}"
+def reads(read: Callable[[object], str], raw: object) -> bool:
+    """Whether the function reads the value."""
+    try:
+        read(raw)
+    except InvalidValue:
+        return False
+    return True
