@@ -23,13 +23,13 @@ from usage_explore.files.open import STANDARD_INPUT, StandardInput
 from usage_explore.files.sources import Record, Source
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
-from usage_explore.load.date_order import time_formats
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows
+from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
 MAX_EXAMPLE_ROWS = 3
@@ -165,8 +165,8 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
             checked,
             problem=str(error),
             alternatives=tuple(
-                (meaning, command(shown, replace(file.options, time_format=format_)))
-                for meaning, format_ in formats.items()
+                (f"the {first} is first", command(shown, replace(file.options, time_format=format_)))
+                for first, format_ in formats.items()
             ),
         )
     counted_ = _Count(file, mapper).result(checked, show)

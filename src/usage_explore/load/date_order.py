@@ -1,79 +1,89 @@
-"""Whether the day or the month is first in the times of a column, such as 03/04/2026."""
+"""Whether the day or the month is first in the times of a column, such as 03/04/2026, by all rows of a file."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+import shlex
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from usage_explore import formatting
 from usage_explore.errors import LoadError
-from usage_explore.load.times import TimeReader, reads
+from usage_explore.load.times import TimeReader, open_date, time_formats
 
 
-def decide_order(path: Path, column: str, times: TimeReader, values: Iterable[tuple[int, object]]) -> None:
-    """Set from all rows whether the day or the month is first in times such as 03/04/2026.
+class DateOrder:
+    """Sets from all rows which number of the times of `column` is the day, the month and the year.
 
-    `values` gives (line, value). Raises `LoadError` where no row decides, or rows contradict each other.
+    Of 03/04/2026 a row with a number above 12 shows it. A year of two digits is last, and of this century, if some row
+    would be no date from 2010 until five years from now with the year first, as 05/10/26 would be in 2005, and all rows
+    are such dates with the year last; with a year first the form has to be given.
     """
-    deciding: dict[bool, tuple[int, object]] = {}
-    first: tuple[int, object] | None = None
-    for line, raw in values:
+
+    def __init__(self, column: str, times: TimeReader) -> None:
+        self._column = column
+        self._times = times
+        self._first: tuple[int, str] | None = None
+        self._orders: set[str] = set()
+        self._has_short_year = False
+        self._excluded: dict[str, tuple[int, str]] = {}
+
+    def sees(self, line: int, raw: object) -> bool:
+        """Look at a row's value. Whether further rows matter: not where the first is a time of certain order."""
         if raw is None or raw == "":
-            continue
-        if not times.is_open(raw):
-            if first is None:
-                return  # ISO times are not read twice
-            continue
-        first = first or (line, raw)
-        order = times.shows_order(raw)
-        if order is not None and order not in deciding:
-            deciding[order] = line, raw
-            if len(deciding) == 2:
-                break
-    if first is None:
-        return
-    if len(deciding) != 1:
-        lines = "; ".join(
-            f"line {line:,}: {raw!r} has the {'day' if order else 'month'} first"
-            for order, (line, raw) in sorted(deciding.items(), reverse=True)
+            return True
+        if not isinstance(raw, str) or not self._times.is_open(raw):
+            return self._first is not None
+        found = open_date(raw)
+        if found is None:
+            return True
+        self._first = self._first or (line, raw)
+        self._has_short_year |= found.has_short_year
+        possible = found.orders()
+        orders = {"day"} | ({"month"} if found.can_be_month_first else set())
+        orders |= {"year"} if found.has_short_year else set()
+        self._orders |= orders
+        if possible:  # else the row is rejected
+            for order in orders - possible:
+                self._excluded.setdefault(order, (line, raw))
+        return True
+
+    def decide(self, path: Path) -> None:
+        """Set the order. Raises `LoadError` where no row decides, or rows contradict each other."""
+        if self._first is None:
+            return
+        left = self._orders - self._excluded.keys()
+        if len(left) != 1 or left == {"year"}:
+            raise LoadError(f"{path}: {self._column}: {self._problem(left, *self._first)}")
+        self._times.day_first = left == {"day"} if "month" in self._orders else self._times.day_first
+        self._times.has_short_years = self._has_short_year
+        shown = dict.fromkeys(self._excluded.values())
+        self._times.decided_by = " and ".join(f"line {line:,}: {raw!r}" for line, raw in shown)
+
+    def _problem(self, left: set[str], line: int, raw: str) -> str:
+        question = "is the day or the month first?" if "month" in self._orders else "is the day or the year first?"
+        if not left:
+            excluded = sorted((where, order) for order, where in self._excluded.items())
+            lines = "; ".join(f"line {at:,}: {text!r} {_shows(text, order)}" for (at, text), order in excluded)
+            return f"{question} {lines}; write all times in one form, or give it with --time-format"
+        readings = " or ".join(
+            f"--time-format {shlex.quote(form)} for {formatting.date(_day(raw, form))}"
+            for first, form in time_formats([raw]).items()
+            if first in left
         )
-        raise LoadError(
-            f"{path}: {column}: is the day or the month first? "
-            + (lines or f"no line decides, like line {first[0]:,}: {first[1]!r}; a number above 12 would")
-            + "; give the form with --time-format, such as --time-format %m/%d/%Y or --time-format '%d/%m/%Y %H:%M'"
+        decisive = "a number above 12 would; " if "month" in left else ""
+        if left == {"year"}:
+            return f"the year may be first in line {line:,}: {raw!r}; name the form: {readings}"
+        return f"{question} no line decides, like line {line:,}: {raw!r}; {decisive}" + (
+            f"name the form: {readings}" if readings else "write years with four digits"
         )
-    ((times.day_first, (line, raw)),) = deciding.items()
-    times.decided_by = f"line {line:,}: {raw!r}"
 
 
-_NUMERIC_DATE = re.compile(
-    r"\d{1,2}(?P<separator>[/-])\d{1,2}(?P=separator)\d{4}"
-    r"(?:(?P<gap>,?[Tt ] *)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?"
-    r"(?:(?P<mark>[.,])\d+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *Z)?",
-    re.ASCII,
-)
+def _shows(raw: str, order: str) -> str:
+    """What a value that excludes an order says."""
+    possible = [*found.orders()] if (found := open_date(raw)) else []
+    return f"has the {possible[0]} first" if len(possible) == 1 else f"cannot have the {order} first"
 
 
-def time_formats(texts: Sequence[str]) -> dict[str, str]:
-    """The forms of times like 03/04/2026 8:00 PM, by what they mean: {"the day is first": "%d/%m/%Y %I:%M %p", …}.
-
-    Only forms that read all the texts; none where the texts have no such form, or several.
-    """
-    match = _NUMERIC_DATE.fullmatch(texts[0].strip()) if texts else None
-    if match is None:
-        return {}
-    clock = ""
-    if match["clock"]:
-        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
-        clock += f"{match['mark']}%f" if match["mark"] else ""
-        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
-    zone = match["zone"].replace("Z", "%z") if match["zone"] else ""
-    formats = {
-        f"the {first} is first": match["separator"].join(form) + clock + zone
-        for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
-    }
-    readers = {meaning: TimeReader(ZoneInfo("UTC"), form).read for meaning, form in formats.items()}
-    return {
-        meaning: form for meaning, form in formats.items() if all(reads(readers[meaning], text) for text in {*texts})
-    }
+def _day(raw: str, form: str) -> datetime:
+    return datetime.fromisoformat(TimeReader(ZoneInfo("UTC"), form).read(raw))

@@ -191,7 +191,9 @@ def notes(mapper: RowMapper) -> Iterator[str]:
     counts, mapping = mapper.counts, mapper.mapping
     for column, times in mapper.times.items():
         if times.decided_by:
-            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
+            first = "month" if times.day_first is False else "day"
+            years = "; years of two digits are 2000 to 2099" if times.has_short_years else ""
+            yield f"{column}: the {first} is first, by {times.decided_by}{years}"
         if number := times.counts["dates"]:
             yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
             free = [name for name in mapper.names if name not in mapper.taken()]

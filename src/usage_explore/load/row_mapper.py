@@ -164,6 +164,7 @@ class RowMapper:
             timezone = zone(mapping.timezone) if mapping.timezone else None
             self.times[column] = TimeReader(timezone, mapping.time_format)
             self.times[column].day_first = mapping.day_first
+            self.times[column].has_short_years = mapping.day_first is not None
             return self.times[column].read
         if KINDS[column] == "number":
             return self._number

@@ -26,8 +26,8 @@ from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
 from usage_explore.load.column_check import check_columns, check_readable
-from usage_explore.load.date_order import decide_order
-from usage_explore.load.decimal_marks import check_points
+from usage_explore.load.date_order import DateOrder
+from usage_explore.load.decimal_marks import DecimalMarks
 from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
@@ -144,19 +144,23 @@ class Prepared:
     def ready(self, mapper: RowMapper) -> RowMapper:
         """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
         check_columns(mapper, self.path)
-        for given in mapper.fields:
-            if (times := mapper.times.get(given.column)) and times.day_first is None:
-                decide_order(self.path, given.column, times, self.values(given))
-        if self.mapping.decimal is None:
-            check_points(self.path, mapper, self.delimiter, self.records())
+        orders = {
+            given: DateOrder(given.column, mapper.times[given.column])
+            for given in mapper.fields
+            if given.column in mapper.times and self.mapping.time_format is None and self.mapping.day_first is None
+        }
+        marks = [] if self.mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
+        pending_orders, pending_marks = orders, marks
+        for line, record in self.records() if orders or marks else ():
+            pending_orders = {
+                given: order for given, order in pending_orders.items() if order.sees(line, _value(given, record))
+            }
+            pending_marks = [mark for mark in pending_marks if mark.sees(line, record)]
+            if not pending_orders and not pending_marks:
+                break
+        for undecided in (*orders.values(), *marks):
+            undecided.decide(self.path)
         return mapper
-
-    def values(self, given: Field) -> Iterator[tuple[int, object]]:
-        """(line, value) of the column for each row that can be read."""
-        for line, record in self.records():
-            with suppress(InvalidValue):
-                value = given.first(record)
-                yield line, value[2] if value else None
 
     def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read."""
@@ -165,6 +169,13 @@ class Prepared:
                 with suppress(InvalidValue):
                     for single in exploded(record or {}, self.mapping.explode):
                         yield line, single
+
+
+def _value(given: Field, record: Mapping[str, Any]) -> object:
+    with suppress(InvalidValue):
+        value = given.first(record)
+        return value[2] if value else None
+    return None
 
 
 def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import decimal_context
@@ -24,7 +27,7 @@ _FIRST_EPOCH = 10**8
 """Smaller numbers are no epoch time: 20261001 is a date."""
 
 _FIRST_EPOCH_DAY = datetime(2000, 1, 1, tzinfo=UTC)
-_MAX_EPOCH_DAYS_AHEAD = 5 * 366
+_MAX_DAYS_AHEAD = 5 * 366
 """Days from now up to which a number is read as an epoch time; others are local times, FILETIME or .NET ticks."""
 
 _COMPACT_FORMS = {
@@ -35,41 +38,135 @@ _COMPACT_FORMS = {
 }
 """Digits -> forms of times without separators, of which the first 14 digits are read."""
 
+_ZONE = (
+    r"(?:\s*(?P<zone>[Zz]|UTC|GMT|UT|[+-][0-9]{2}(?::?[0-9]{2})?(?: UTC| GMT| \([A-Za-z ]+\))?|(?![AP]M\b)[A-Z]{2,5}))?"
+)
+"""An offset, or a name of UTC, or an abbreviation such as CET, which needs a time zone that has it."""
+
+_UTC_NAMES = ("Z", "UTC", "GMT", "UT")
+
+_CLOCK = (
+    r"(?:(?:,?[Tt ]\s*|,?\s+(?:um|at)\s+|(?<=[0-9]{4}):)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?(?:\s*(?P<half>[AaPp])\.?[Mm]\.?|\s*Uhr)?)?"
+) + _ZONE
+
 _ISO = re.compile(
-    r"(\d{4})([-/])(\d\d)\2(\d\d)(?:[Tt ](\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
-    r"\s*([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?(?: UTC| GMT)?)?)?",
-    re.ASCII,
+    r"([0-9]{4})([-/])([0-9]{2})\2([0-9]{2})"
+    r"(?:[Tt ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?" + _ZONE + ")?"
 )
 _EXACT_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 """Times that `datetime.fromisoformat` reads exactly, and quickly."""
 
 _NUMERIC = re.compile(
-    r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})"
-    r"(?:,?[Tt ]\s*(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:\s*([AaPp])\.?[Mm]\.?)?)?\s*([Zz]|UTC|GMT)?",
-    re.ASCII,
+    r"(?P<first>[0-9]{1,2})(?P<separator>[./-])(?P<second_number>[0-9]{1,2})(?P=separator)(?P<year>[0-9]{4}|[0-9]{2})"
+    + _CLOCK
 )
 _NAMED = re.compile(
-    r"(?:(?P<day>\d{1,2})[ -](?P<name>[A-Za-z]{3,9})|(?P<name2>[A-Za-z]{3,9}) (?P<day2>\d{1,2}),?)[ -](?P<year>\d{4})"
-    r"(?:,?\s+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?:\s*(?P<half>[AaPp])[Mm])?)?\s*(?P<zone>Z|UTC|GMT)?",
-    re.ASCII,
+    r"(?:(?P<weekday>[^\W\d_]{2,10})\.?,?\s+)?"
+    r"(?:(?P<day>[0-9]{1,2})(?:\.\s*|(?:st|nd|rd|th)?(?P<separator>[ /-]))(?P<name>[^\W\d_]{3,9})"
+    r"|(?P<name2>[^\W\d_]{3,9})\.?\s+(?P<day2>[0-9]{1,2})(?:st|nd|rd|th)?,?)"
+    r"(?:\.?\s+|[./-])(?P<year>[0-9]{4}|[0-9]{2})" + _CLOCK
 )
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def _numbered(*names: str) -> Mapping[str, int]:
+    return {name: number for number, same in enumerate(names) for name in same.split()}
+
+
+_MONTHS = _numbered(
+    "",
+    "jan january januar jänner jän",
+    "feb february februar",
+    "mar march märz maerz mär mrz",
+    "apr april",
+    "may mai",
+    "jun june juni",
+    "jul july juli",
+    "aug august",
+    "sep sept september",
+    "oct october okt oktober",
+    "nov november",
+    "dec december dez dezember",
+)
+"""Names of months in English and German -> number."""
+
+_WEEKDAYS = _numbered(
+    "mon monday mo montag",
+    "tue tues tuesday di dienstag",
+    "wed wednesday mi mittwoch",
+    "thu thur thurs thursday do donnerstag",
+    "fri friday fr freitag",
+    "sat saturday sa samstag sonnabend",
+    "sun sunday so sonntag",
+)
+"""Names of weekdays -> `date.weekday()`."""
+
 _EPOCH = re.compile(r"\d{9,20}(?:\.\d+)?", re.ASCII)
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
+
+_FIRST_SHORT_YEAR = 2010
+"""Earlier years do not exclude that a date of three short numbers has another order: 05/10/26 is no day of 2005."""
+
+
+class OpenDate(NamedTuple):
+    """A date whose order of day, month and year is not certain. `month` is the name's number, else None."""
+
+    first: int
+    second: int
+    year: int
+    has_short_year: bool
+    can_be_month_first: bool
+
+    def orders(self) -> frozenset[str]:
+        """The orders in which it is a date: "day", "month" or "year" is first; those of a short year are plausible."""
+        chosen = {"day": (self.year, self.second, self.first)}
+        if self.can_be_month_first:
+            chosen["month"] = (self.year, self.first, self.second)
+        if self.has_short_year:
+            chosen["year"] = (2000 + self.first, self.second, self.year - 2000)
+        return frozenset(order for order, parts in chosen.items() if self._is_date(*parts))
+
+    def _is_date(self, year: int, month: int, day: int) -> bool:
+        try:
+            found = date(year, month, day)
+        except ValueError:
+            return False
+        last = datetime.now(UTC).date() + timedelta(days=_MAX_DAYS_AHEAD)
+        return not self.has_short_year or (found.year >= _FIRST_SHORT_YEAR and found <= last)
+
+
+def open_date(raw: object) -> OpenDate | None:
+    """The date of a time such as 03/04/2026 or 3-Oct-26; None for a time whose order is certain."""
+    text = _normal(raw)
+    if match := _NUMERIC.fullmatch(text):
+        is_dotted, second = match["separator"] == ".", int(match["second_number"])
+    elif (match := _NAMED.fullmatch(text)) and (month := _MONTHS.get((match["name"] or match["name2"]).lower())):
+        is_dotted, second = True, month
+    else:
+        return None
+    is_short = len(match["year"]) == 2
+    if is_dotted and not is_short:
+        return None
+    groups = match.groupdict()
+    first = int(groups.get("first") or groups.get("day") or groups["day2"])
+    return OpenDate(first, second, int(match["year"]) + 2000 * is_short, is_short, not is_dotted)
 
 
 class TimeReader:
     """Reads times; those without an offset, and dates, are in `timezone`. `str` results are UTC to the microsecond.
 
-    `format` is that of Python's strptime. `day_first` says what 03/04/2026 is; where it is None, such a time is an
-    error; `decided_by` is the line that shows it. `counts` has for the report: "dates", "local_times", "ambiguous" (a
-    clock shows the time twice, or not at all) and "truncated" (finer than a microsecond).
+    `format` is that of Python's strptime. `day_first` says what 03/04/2026 is, and `has_short_years` that the year is
+    last in 03/04/26, which is 2026; where they are unset, such times are errors. `decided_by` are the lines that show
+    it. An abbreviation such as CET is read only if the clock of `timezone` has it at that time. `counts` has for the
+    report: "dates", "local_times", "ambiguous" (a clock shows the time twice, or not at all) and "truncated" (finer
+    than a microsecond).
     """
 
     def __init__(self, timezone: ZoneInfo | None, format: str | None) -> None:
         self.timezone = timezone
         self._format = format
         self.day_first: bool | None = None
+        self.has_short_years = False
         self.decided_by = ""
         self.counts: Counter[str] = Counter()
         self._text = lru_cache(maxsize=_MAX_CACHED_TIMES)(self._read_text)
@@ -107,7 +204,7 @@ class TimeReader:
 
     def _read_text(self, raw: str) -> tuple[str, list[str]]:
         counters: list[str] = []
-        text = raw.strip()
+        text = _normal(raw)
         try:
             instant = self._by_format(text, raw, counters) if self._format else self._by_shape(text, raw, counters)
         except (ValueError, OverflowError) as error:
@@ -121,6 +218,8 @@ class TimeReader:
             moment = datetime.strptime(text, str(self._format))  # noqa: DTZ007 - the zone is set below
         except ValueError:
             raise InvalidValue(f"{quoted(raw)} does not have the form {self._format} (--time-format)") from None
+        if re.search("%[yx]", str(self._format).replace("%%", "")) and moment.year < 2000:
+            moment = moment.replace(year=moment.year + 100)
         if moment.tzinfo is not None:
             return moment
         if "%H" not in str(self._format) and "%I" not in str(self._format):
@@ -134,35 +233,42 @@ class TimeReader:
         if _EPOCH.fullmatch(text):
             return _epoch(Decimal(text), raw, counters)
         if match := _NUMERIC.fullmatch(text):
-            first, separator, second_number, year, hour, minute, second, fraction, half, offset = match.groups()
-            day, month = (first, second_number) if self._is_day_first(separator, raw) else (second_number, first)
-            return self._at((year, month, day), (_hour(hour, half), minute, second, fraction), offset, raw, counters)
+            day, month = match["first"], match["second_number"]
+            if match["separator"] != "." and not self._is_day_first(raw):
+                day, month = month, day
+            return self._dated(match, day, month, raw, counters)
         if match := _NAMED.fullmatch(text):
-            name = (match["name"] or match["name2"])[:3].lower()
-            if name in _MONTHS:
-                day, month = match["day"] or match["day2"], str(_MONTHS.index(name) + 1)
-                hour = _hour(match["hour"], match["half"])
-                clock = (hour, match["minute"], match["second"], None)
-                return self._at((match["year"], month, day), clock, match["zone"], raw, counters)
+            number = _MONTHS.get((match["name"] or match["name2"]).lower())
+            weekday = _WEEKDAYS.get(match["weekday"].lower()) if match["weekday"] else None
+            if number and (weekday is not None or not match["weekday"]):
+                day, month = match["day"] or match["day2"], str(number)
+                instant = self._dated(match, day, month, raw, counters)
+                if weekday not in (None, date(self._year(match["year"], raw), number, int(day)).weekday()):
+                    raise InvalidValue(f"{quoted(raw)} has a weekday that is not that of its date")
+                return instant
         if match := _COMPACT.fullmatch(text):
             return self._at((match[1], match[2], match[3]), (None, None, None, None), None, raw, counters)
         raise InvalidValue(
             f"{quoted(raw)} is not a time; write it like 2026-01-31T08:00:00Z, or give its form with --time-format"
         )
 
-    def _is_day_first(self, separator: str, raw: str) -> bool:
-        if separator == ".":
-            return True
+    def _dated(self, match: re.Match[str], day: str, month: str, raw: str, counters: list[str]) -> datetime:
+        clock = (_hour(match["hour"], match["half"]), match["minute"], match["second"], match["fraction"])
+        return self._at((str(self._year(match["year"], raw)), month, day), clock, match["zone"], raw, counters)
+
+    def _year(self, text: str, raw: str) -> int:
+        if len(text) == 4:
+            return int(text)
+        if not self.has_short_years:
+            raise InvalidValue(f"{quoted(raw)} has a year of two digits; {_form_hint(raw)}")
+        return 2000 + int(text)
+
+    def _is_day_first(self, raw: str) -> bool:
         if self.day_first is None:
-            order = self.shows_order(raw)
-            says = "may have the day or the month" if order is None else f"has the {'day' if order else 'month'}"
-            form = f"%m{separator}%d{separator}%Y" if order is False else f"%d{separator}%m{separator}%Y"
-            if ":" in raw:
-                is_half = raw.rstrip(" .").lower().endswith("m")
-                form += (" %I:%M" if is_half else " %H:%M") + ":%S" * (raw.count(":") > 1) + " %p" * is_half
-            raise InvalidValue(
-                f"{quoted(raw)} {says} first; give the form with --time-format, such as --time-format '{form}'"
-            )
+            date_ = open_date(raw)
+            orders = sorted(date_.orders() - {"year"}) if date_ else []
+            says = f"has the {orders[0]}" if len(orders) == 1 else "may have the day or the month"
+            raise InvalidValue(f"{quoted(raw)} {says} first; {_form_hint(raw)}")
         return self.day_first
 
     def _at(
@@ -185,9 +291,11 @@ class TimeReader:
             counters.append("dates")
         if offset is None:
             return self._local(moment, raw, counters)
-        if offset.upper() in ("Z", "UTC", "GMT"):
+        if offset.upper() in _UTC_NAMES:
             return moment.replace(tzinfo=UTC)
-        offset = offset[:-4] if offset.endswith(("UTC", "GMT")) else offset
+        if offset.isalpha():
+            return self._abbreviated(moment, offset, raw, counters)
+        offset = offset.partition(" ")[0]
         hours, minutes = int(offset[1:3]), int(offset[3:].lstrip(":") or 0)
         if hours > 23 or minutes > 59:
             raise InvalidValue(f"{quoted(raw)} is not a time: the offset is out of range")
@@ -207,19 +315,33 @@ class TimeReader:
             counters.append("ambiguous")
         return local.astimezone(UTC)
 
-    def shows_order(self, raw: object) -> bool | None:
-        """Whether a time such as 13/02/2026 has the day first (True) or the month (False); None where it is open."""
-        match = _NUMERIC.fullmatch(raw.strip()) if type(raw) is str else None
-        if match is None or match[2] == "." or self._format:
-            return None
-        if int(match[1]) > 12:
-            return True
-        return False if int(match[3]) > 12 else None
+    def _abbreviated(self, moment: datetime, abbreviation: str, raw: str, counters: list[str]) -> datetime:
+        """The instant of a time with an abbreviation such as CET, if the zone's clock has it then."""
+        if self.timezone is None:
+            raise InvalidValue(
+                f"{quoted(raw)} has the abbreviation {abbreviation}, which is no offset, as zones share it; name the"
+                " zone of the times, such as --timezone Europe/Berlin"
+            )
+        both = [moment.replace(tzinfo=self.timezone, fold=fold) for fold in (0, 1)]
+        for local in both:
+            if local.tzname() == abbreviation:
+                counters.append("local_times")
+                return local.astimezone(UTC)
+        raise InvalidValue(
+            f"{quoted(raw)} has the abbreviation {abbreviation}, but the clock of {self.timezone} has"
+            f" {both[0].tzname()} then; name the zone of the times with --timezone, or write offsets such as +02:00"
+        )
 
     def is_open(self, raw: object) -> bool:
-        """Whether a time's order of day and month has to be known."""
-        match = _NUMERIC.fullmatch(raw.strip()) if type(raw) is str else None
-        return match is not None and match[2] != "." and not self._format
+        """Whether the order of day, month and year of a time has to be known."""
+        return not self._format and open_date(raw) is not None
+
+
+def has_abbreviation(raw: object) -> bool:
+    """Whether a time ends with an abbreviation of its zone, such as CET."""
+    text = _normal(raw)
+    match = _ISO.fullmatch(text) or _NUMERIC.fullmatch(text) or _NAMED.fullmatch(text)
+    return bool(match and match["zone"] and match["zone"].isalpha() and match["zone"].upper() not in _UTC_NAMES)
 
 
 def _exact(raw: str) -> str:
@@ -232,6 +354,11 @@ def _exact(raw: str) -> str:
         end = 26 if instant.microsecond else 19
         return f"{raw[:10]}T{raw[11:-1][: end - 11]:0<{8 if end == 19 else 15}}+00:00"
     return _in_range(instant, raw)
+
+
+def _normal(raw: object) -> str:
+    text = raw.strip() if type(raw) is str else ""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _hour(hour: str | None, half: str | None) -> str | None:
@@ -251,7 +378,7 @@ def _epoch(number: Decimal, raw: object, counters: list[str]) -> datetime:
     units = next(units for above, units in _EPOCH_UNITS if number < above)
     with decimal_context():
         microseconds = number * 10**6 / units
-    last = datetime.now(UTC) + timedelta(days=_MAX_EPOCH_DAYS_AHEAD)
+    last = datetime.now(UTC) + timedelta(days=_MAX_DAYS_AHEAD)
     if not _FIRST_EPOCH_DAY <= (instant := EARLIEST + timedelta(microseconds=int(microseconds))) <= last:
         raise InvalidValue(
             f"{quoted(raw)} is not an epoch time between 2000 and {last.year}; give its form with --time-format, such"
@@ -284,3 +411,43 @@ def reads(read: Callable[[object], str], raw: object) -> bool:
     except InvalidValue:
         return False
     return True
+
+
+_WITH_CLOCK = re.compile(
+    r"(?P<date>[^:]+?)(?:(?P<gap>,?[Tt ] *)(?P<clock>[0-9]{1,2}:[0-9]{2})(?P<seconds>:[0-9]{2})?"
+    r"(?:(?P<mark>[.,])[0-9]+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *(?:Z|[+-][0-9]{2}:?[0-9]{2}))?"
+)
+
+
+def time_formats(texts: Sequence[str]) -> dict[str, str]:
+    """The forms of times like 03/04/26 8:00 PM by what is first: {"day": "%d/%m/%y %I:%M %p", "month": …, "year": …}.
+
+    Only forms that read all the texts; none where the texts have no such form, or several.
+    """
+    text = texts[0].strip() if texts else ""
+    found, match = open_date(text), _WITH_CLOCK.fullmatch(text)
+    parts = re.fullmatch(r"([^\W_]+)([ ./-])([^\W_]+)\2[^\W_]+", match["date"]) if match else None
+    if found is None or match is None or parts is None or parts[1].isalpha():
+        return {}
+    clock = ""
+    if match["clock"]:
+        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
+        clock += f"{match['mark']}%f" if match["mark"] else ""
+        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
+    zone = match["zone"] or ""
+    zone = f"{' ' * zone.count(' ')}%z" if zone else ""
+    year = "%y" if found.has_short_year else "%Y"
+    month = "%m" if parts[3].isdigit() else "%b" if len(parts[3]) == 3 else "%B"
+    orders = {"day": ("%d", month, year)}
+    if found.can_be_month_first:
+        orders["month"] = (month, "%d", year)
+    if found.has_short_year:
+        orders["year"] = (year, month, "%d")
+    formats = {first: parts[2].join(form) + clock + zone for first, form in orders.items()}
+    readers = {first: TimeReader(ZoneInfo("UTC"), form).read for first, form in formats.items()}
+    return {first: form for first, form in formats.items() if all(reads(readers[first], text) for text in {*texts})}
+
+
+def _form_hint(raw: str) -> str:
+    forms = [f"--time-format {shlex.quote(form)}" for form in time_formats([raw]).values()]
+    return f"give the form with --time-format{', such as ' if forms else ''}{' or '.join(forms)}"
