@@ -146,6 +146,8 @@ def test_a_time_is_read_in_its_zone(text, zone, instant, counted):
         ("Jul 1, 2026 13:00 PM", None, "the hour must be 1 to 12 before AM or PM"),
         ("2026-07-01T10:00:00+24:00", None, "is not a time"),
         ("2026-W01-1", None, "is not a time"),
+        ("2026-10-03-10", None, "is not a time"),
+        ("01.02.2026-05", None, "is not a time"),
         ("Fri, 03 Oct 2026 10:00:00 GMT", None, "has a weekday that is not that of its date"),
         ("Xyz, 03 Oct 2026 10:00:00 GMT", None, "is not a time"),
         ("3 Marvel 2026", None, "is not a time"),
@@ -275,7 +277,14 @@ def test_what_was_decided_for_times_is_said(load):
 
 def test_a_column_with_the_time_of_day_of_dates_is_named(load):
     report = load.csv(EVENT.strip() + ",Hour\na,m,1,2026-10-01,7\n", timezone="UTC")
-    assert "the column 'Hour' may have the time of day of timestamp; it is not read as a time" in str(report)
+    assert "the column 'Hour' may have the time of day of timestamp, but is not read; join" in str(report)
+    again = load.csv(
+        EVENT.strip() + ",Hour\na,m,1,2026-10-01,7\n",
+        mapping={"timestamp": "timestamp+Hour"},
+        time_format="%Y-%m-%d %H",
+        timezone="UTC",
+    )
+    assert again.first.hour == 7
 
 
 def test_words_for_no_value_are_none(load):

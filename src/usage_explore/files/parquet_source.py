@@ -64,6 +64,10 @@ FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "number": (lambda kind: _text(kind) or _number(kind), "make it a decimal, an integer or text"),
     "time": (lambda kind: _text(kind) or pa.types.is_timestamp(kind), "make it a timestamp in UTC"),
+    "part of a time": (
+        lambda kind: _text(kind) or pa.types.is_temporal(kind),
+        "make it text, a date or a time of day",
+    ),
     "object": (
         lambda kind: _text(kind) or pa.types.is_struct(kind) or pa.types.is_map(kind),
         "make it JSON text, a struct or a map",

@@ -28,7 +28,7 @@ from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows
+from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows, value_of
 from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
@@ -191,9 +191,9 @@ def command(path: Path, options: LoadOptions, missing: Iterable[str] = ()) -> st
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
     """The texts of the first rows' timestamps."""
-    sources = mapper.sources.get("timestamp", ())[:1]
-    records = (record for _, record in islice(file.records(), _PROFILED_ROWS))
-    return [raw for record in records for source in sources if (raw := member(record, source)) and isinstance(raw, str)]
+    field = next(field for field in mapper.fields if field.column == "timestamp")
+    values = (value_of(field, record) for _, record in islice(file.records(), _PROFILED_ROWS))
+    return [raw for raw in values if isinstance(raw, str) and raw]
 
 
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
@@ -219,7 +219,11 @@ def _mapped(
             text = mapper.mapping.constants[column]
             by = reason or ("--set" if column in given.constants else by_preset)
             yield MappedColumn(column, repr(text), by)
-        elif sources := [source for source in mapper.sources.get(column, ()) if source in file.names or "." in source]:
+        elif sources := [
+            source
+            for source in mapper.sources.get(column, ())
+            if source in file.names or source in mapper.joined or "." in source
+        ]:
             by = "--map" if column in given.mapping else by_preset if column in file.mapping.columns else "same name"
             yield MappedColumn(column, ", else ".join(sources), reason or by)
     for source, measure in mapper.measures.items():

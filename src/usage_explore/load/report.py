@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -197,8 +198,12 @@ def notes(mapper: RowMapper) -> Iterator[str]:
         if number := times.counts["dates"]:
             yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
             free = [name for name in mapper.names if name not in mapper.taken()]
+            source = mapper.sources[column][0]
             if clock := next((name for name in free if name.strip().lower() in _CLOCK_COLUMNS), None):
-                yield f"the column {clock!r} may have the time of day of {column}; it is not read as a time"
+                yield (
+                    f"the column {clock!r} may have the time of day of {column}, but is not read; join it with --map"
+                    f" {shlex.quote(f'{column}={source}+{clock}')}"
+                )
         if number := times.counts["local_times"]:
             yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
         if number := times.counts["ambiguous"]:

@@ -144,22 +144,23 @@ class Prepared:
     def ready(self, mapper: RowMapper) -> RowMapper:
         """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
         check_columns(mapper, self.path)
-        orders = {
-            given: DateOrder(given.column, mapper.times[given.column])
+        mapping = self.mapping
+        orders = [
+            (given, DateOrder(given.column, mapper.times[given.column]))
             for given in mapper.fields
-            if given.column in mapper.times and self.mapping.time_format is None and self.mapping.day_first is None
-        }
-        marks = [] if self.mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
-        pending_orders, pending_marks = orders, marks
+            if given.column in mapper.times and mapping.time_format is None and mapping.day_first is None
+        ]
+        marks = [] if mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
+        open_orders, open_marks = orders, marks
         for line, record in self.records() if orders or marks else ():
-            pending_orders = {
-                given: order for given, order in pending_orders.items() if order.sees(line, _value(given, record))
-            }
-            pending_marks = [mark for mark in pending_marks if mark.sees(line, record)]
-            if not pending_orders and not pending_marks:
+            open_orders = [(given, order) for given, order in open_orders if order.sees(line, value_of(given, record))]
+            open_marks = [mark for mark in open_marks if mark.sees(line, record)]
+            if not open_orders and not open_marks:
                 break
-        for undecided in (*orders.values(), *marks):
-            undecided.decide(self.path)
+        for _, order in orders:
+            order.decide(self.path)
+        for mark in marks:
+            mark.decide(self.path)
         return mapper
 
     def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -171,7 +172,8 @@ class Prepared:
                         yield line, single
 
 
-def _value(given: Field, record: Mapping[str, Any]) -> object:
+def value_of(given: Field, record: Mapping[str, Any]) -> object:
+    """The value of a documented column in a record, as the file has it; None where there is none."""
     with suppress(InvalidValue):
         value = given.first(record)
         return value[2] if value else None

@@ -38,22 +38,17 @@ _COMPACT_FORMS = {
 }
 """Digits -> forms of times without separators, of which the first 14 digits are read."""
 
-_ZONE = (
-    r"(?:\s*(?P<zone>[Zz]|UTC|GMT|UT|[+-][0-9]{2}(?::?[0-9]{2})?(?: UTC| GMT| \([A-Za-z ]+\))?|(?![AP]M\b)[A-Z]{2,5}))?"
-)
-"""An offset, or a name of UTC, or an abbreviation such as CET, which needs a time zone that has it."""
-
 _UTC_NAMES = ("Z", "UTC", "GMT", "UT")
 
 _CLOCK = (
     r"(?:(?:,?[Tt ]\s*|,?\s+(?:um|at)\s+|(?<=[0-9]{4}):)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})"
     r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]+))?)?(?:\s*(?P<half>[AaPp])\.?[Mm]\.?|\s*Uhr)?)?"
-) + _ZONE
-
-_ISO = re.compile(
-    r"([0-9]{4})([-/])([0-9]{2})\2([0-9]{2})"
-    r"(?:[Tt ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?" + _ZONE + ")?"
+    r"(?:\s*(?P<zone>[Zz]|UTC|GMT|UT"
+    r"|(?(hour)[+-][0-9]{2}(?::?[0-9]{2})?(?: UTC| GMT| \([A-Za-z ]+\))?|(?!))|(?![AP]M\b)[A-Z]{2,5}))?"
 )
+"""A time of day and an offset, or a name of UTC, or an abbreviation such as CET, which needs a zone that has it."""
+
+_ISO = re.compile(r"(?P<year>[0-9]{4})(?P<separator>[-/])(?P<month>[0-9]{2})(?P=separator)(?P<day>[0-9]{2})" + _CLOCK)
 _EXACT_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)", re.ASCII)
 """Times that `datetime.fromisoformat` reads exactly, and quickly."""
 
@@ -228,8 +223,7 @@ class TimeReader:
 
     def _by_shape(self, text: str, raw: str, counters: list[str]) -> datetime:
         if match := _ISO.fullmatch(text):
-            year, _, month, day, hour, minute, second, fraction, offset = match.groups()
-            return self._at((year, month, day), (hour, minute, second, fraction), offset, raw, counters)
+            return self._dated(match, match["day"], match["month"], raw, counters)
         if _EPOCH.fullmatch(text):
             return _epoch(Decimal(text), raw, counters)
         if match := _NUMERIC.fullmatch(text):
@@ -342,6 +336,31 @@ def has_abbreviation(raw: object) -> bool:
     text = _normal(raw)
     match = _ISO.fullmatch(text) or _NUMERIC.fullmatch(text) or _NAMED.fullmatch(text)
     return bool(match and match["zone"] and match["zone"].isalpha() and match["zone"].upper() not in _UTC_NAMES)
+
+
+def joined_time(parts: Mapping[str, object]) -> str | Unreadable | None:
+    """The text of a time from the columns of its parts, such as date and time of day, with a space between them.
+
+    None where all are empty. `parts` are the values by column.
+    """
+    texts = {name: value.strip() if isinstance(value, str) else value for name, value in parts.items()}
+    empty = [name for name, value in texts.items() if value is None or value == ""]
+    if len(empty) == len(parts):
+        return None
+    if empty:
+        filled = next(name for name in parts if name not in empty)
+        return Unreadable(f"has a value in {filled!r}, but none in {empty[0]!r}")
+    for value in texts.values():
+        if isinstance(value, Unreadable):
+            return value
+    return " ".join(map(_part, texts.values()))
+
+
+def _part(value: object) -> str:
+    """The text of a date or a time of day; a spreadsheet's date is a datetime at midnight."""
+    if isinstance(value, datetime) and value.time() == time():
+        value = value.date()
+    return str(value)
 
 
 def _exact(raw: str) -> str:
