@@ -19,9 +19,9 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
+from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
