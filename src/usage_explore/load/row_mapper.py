@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
-from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
+from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
 from usage_explore.load.numbers import is_number, number_reader
 from usage_explore.load.paths import exploded, is_total, member
 from usage_explore.load.report import notes
@@ -95,7 +94,7 @@ class RowMapper(ColumnNames):
             if self.is_measured and self.resolve(source)
         }
         self._measure_members = self.resolved(mapping.measure_members) if self.is_measured else ()
-        self._measure_name = re.compile(mapping.measure_names)
+        self._measure_name = NamePattern(mapping.measure_names)
         self._key = next((self.resolved(key) for key in mapping.key if all(map(self.has, key))), ())
         # the names of an export of ours, which are names again and no dimensions
         own = {column: name for column in ID_COLUMNS if (name := f"{kind_of(column)}_name") in names}
@@ -238,7 +237,7 @@ class RowMapper(ColumnNames):
     def measures_member(self, path: str) -> bool:
         """Whether a number at the path is a measure, as its object's members are."""
         source, _, name = path.rpartition(".")
-        return source in self._measure_members and self._measure_name.fullmatch(name) is not None
+        return source in self._measure_members and self._measure_name.matches(name)
 
     def taken(self) -> set[str]:
         """The columns of the file that are mapped or measured."""
@@ -280,7 +279,7 @@ class RowMapper(ColumnNames):
         plain_sources = all(len(field.readers) == 1 and field.readers[0][0] in self.names for field in self.fields)
         return self._is_simple and not self.is_measured and not self.sampled and plain_sources
 
-    def fill(self, columns: list[list[str | None]]) -> bool:
+    def fill(self, columns: list[Sequence[str | None]]) -> bool:
         """Set the organization of rows without one, as `rows` does; False where a row lacks a required value."""
         for column, place in self._required:
             if None not in columns[place]:
@@ -401,7 +400,7 @@ class RowMapper(ColumnNames):
             numbers = {
                 name: number_text(raw)
                 for name, raw in members.items()
-                if self._measure_name.fullmatch(name) and is_number(raw)
+                if self._measure_name.matches(name) and is_number(raw)
             }
             for name, number in numbers.items():
                 is_measured = True
