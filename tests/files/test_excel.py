@@ -231,7 +231,7 @@ def test_entities_that_expand_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
             sheet=("<worksheet", f"<!DOCTYPE worksheet [{entities}]><worksheet"),
         ),
     ):
-        with pytest.raises(LoadError, match=r"cannot be read .*(EntitiesForbidden|amplification)"):
+        with pytest.raises(LoadError, match=r"cannot be read .*: its XML defines entities, which Excel does not write"):
             records(tmp_path / "a.xlsx", bomb)
 
 

@@ -248,6 +248,10 @@ _VALUE = re.compile(r"""'(?:\\.|[^'\\])*(?:'|…)|"(?:\\.|[^"\\])*(?:"|…)|-?\d
 """The value at the start of a reason, as `files.values.quoted` writes it."""
 
 
+_OTHER_NUMBERS = re.compile(r"(?<!has a value in column )\b\d[\d,]*\b(?! fields?\b)")
+"""Numbers in a reason that do not make it another fault, such as the place of a letter; those of fields do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A kind of fault: `rows` of the `read` rows have it. `examples` are (line, reason), one for each of a few values.
@@ -285,7 +289,7 @@ class FaultCounter:
     def add(self, line: int, column: str, reason: str) -> None:
         """Count a fault of a row."""
         value = _VALUE.match(reason)
-        kind = column, re.sub(r"\d[\d,]*", "0", reason[value.end() :] if value else reason)
+        kind = column, _OTHER_NUMBERS.sub("0", reason[value.end() :] if value else reason)
         if kind not in self._rows and len(self._rows) >= MAX_KEPT_FAULTS:
             return
         self._rows[kind] = self._rows.get(kind, 0) + 1
