@@ -153,3 +153,21 @@ def test_open_dates_of_two_columns_are_asked_for_with_the_form_of_both(tmp_path:
     checked = check_file(path)
     assert [meaning for meaning, _ in checked.alternatives] == ["the day is first", "the month is first"]
     assert "'%m/%d/%Y %H:%M'" in checked.alternatives[1][1]
+
+
+def test_a_row_with_one_part_does_not_end_the_search_for_the_order(load_again):
+    rows = "a,m,1,03/04/2026,,\na,m,1,13/04/2026,10:00,\n"
+    load_again.csv(HEADER + rows, **JOINED, skip_bad=True)
+    assert instants(load_again) == ["2026-04-13T08:00:00+00:00"]
+
+
+def test_a_file_is_opened_four_times_by_a_check_and_three_times_by_a_load(load_again, monkeypatch):
+    opened = []
+    original = LoadOptions.open
+    monkeypatch.setattr(LoadOptions, "open", lambda self, file: opened.append(file) or original(self, file))
+    text = "customer_id,metric_key,quantity,timestamp,ingested_at\na,m,1,13/04/2026,14/04/2026\n"
+    load_again.csv(text, timezone="UTC")
+    assert len(opened) == 3
+    opened.clear()
+    assert check_file(load_again.folder / "events.csv", LoadOptions(timezone="UTC")).is_loadable
+    assert len(opened) == 4

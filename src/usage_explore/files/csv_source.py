@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import START_BYTES, Content
 from usage_explore.files.sources import MAX_COLUMNS, MAX_LOOKED_AT_ROWS, MAX_ROW_BYTES, Record, rows_before_header
-from usage_explore.files.text_sources import TextSource
+from usage_explore.files.text_sources import BLOCK_BYTES, TextSource
 
 _QUOTED_EMPTY_MARK = "\ufdd0\ufdd1\ufdd0"
 """Noncharacters that stand for a quoted empty field: Python's csv reader returns "" for it and for an absent value."""
@@ -53,7 +54,6 @@ class CsvSource(TextSource):
         self._is_delimiter_named = named is not None
         super().__init__(file, encoding=encoding)
         self._row_quotes = self._row_characters = 0
-        self._has_marks = False
         self._row_errors: list[tuple[int, str]] = []
         self._unnamed = 0
         is_cut = len(self.content.start) == START_BYTES
@@ -103,39 +103,47 @@ class CsvSource(TextSource):
         return tuple(names)
 
     def _marked_lines(self) -> Iterator[str]:
-        """Lines for the csv reader, with quoted empty fields marked.
+        """Lines for the csv reader, with quoted empty fields marked."""
+        while (read := self._read_line())[0]:
+            line = self._marked(*read)
+            if line is not None:
+                yield line
+
+    def _marked(self, line: str, error: str | None) -> str | None:
+        """The line with quoted empty fields marked; None before the header.
 
         `,"",` may also be part of a quoted field, where it is an escaped quote between commas: it is a field of its
         own only after an even number of quotes in the row.
         """
+        if self.line_number < self._header_line:
+            return None
         before = self._patterns.before_quoted_empty
         before_and_after = before + self._delimiter
-        while (read := self._read_line())[0]:
-            line, error = read
-            if self.line_number < self._header_line:
-                continue
-            self._row_characters += len(line)
-            if self._row_characters > MAX_ROW_BYTES:
-                raise LoadError(
-                    f"{self.path}, line {self.line_number:,}: the row is longer than 16 MiB; is a quote never closed?"
-                )
-            if line.count(self._delimiter) >= MAX_COLUMNS and self._has_too_many_fields(line):
-                raise LoadError(
-                    f"{self.path}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the most that"
-                    " can be read"
-                )
-            if error:
-                self._row_errors.append((self.line_number, error))
-            quotes = line.count('"')
-            if quotes:
-                if (
-                    before_and_after in line
-                    or line.startswith('""')
-                    or (before in line and line.rstrip("\r\n").endswith(before))
-                ):
-                    line = self._mark(line)
-                self._row_quotes += quotes
-            yield line
+        self._row_characters += len(line)
+        if self._row_characters > MAX_ROW_BYTES:
+            raise self._too_long()
+        if line.count(self._delimiter) >= MAX_COLUMNS and self._has_too_many_fields(line):
+            raise LoadError(
+                f"{self.path}, line {self.line_number:,}: has more than {MAX_COLUMNS:,} columns, the most that"
+                " can be read"
+            )
+        if error:
+            self._row_errors.append((self.line_number, error))
+        quotes = line.count('"')
+        if quotes:
+            if (
+                before_and_after in line
+                or line.startswith('""')
+                or (before in line and line.rstrip("\r\n").endswith(before))
+            ):
+                line = self._mark(line)
+            self._row_quotes += quotes
+        return line
+
+    def _too_long(self) -> LoadError:
+        return LoadError(
+            f"{self.path}, line {self.line_number:,}: the row is longer than 16 MiB; is a quote never closed?"
+        )
 
     def _has_too_many_fields(self, line: str) -> bool:
         fields = self._patterns.field.finditer('"' + line if self._row_quotes % 2 else line)
@@ -150,20 +158,43 @@ class CsvSource(TextSource):
             counted_to = match.start()
             if quotes % 2:
                 return match[0]
-            self._has_marks = True
             return _QUOTED_EMPTY_MARK
 
         return self._patterns.quoted_empty_field.sub(field, line)
 
     def __iter__(self) -> Iterator[Record]:
-        names = self.names or ()
-        width = len(names)
+        for line, values, reason in self.rows():
+            yield line, None if values is None else self.record(values), reason
+
+    def record(self, values: Sequence[str]) -> dict[str, str | None]:
+        """The values of a row by column, without those that are absent."""
+        return {name: _unmarked(value) for name, value in zip(self.names or (), values, strict=True) if value}
+
+    def columns(self, rows: Sequence[Sequence[str]]) -> list[Sequence[str | None]]:
+        """The columns of rows; None where a value is absent."""
+        columns: list[Sequence[str | None]] = []
+        for column in zip(*rows, strict=True):
+            if _QUOTED_EMPTY_MARK in column:
+                columns.append([_unmarked(value) for value in column])
+            else:
+                columns.append([value or None for value in column] if "" in column else column)
+        return columns
+
+    def rows(self) -> Iterator[tuple[int, list[str] | None, str | None]]:
+        """(line, values, None), or (line, None, reason) for a row that cannot be read.
+
+        The values are for `record` and `columns`, in the order of `names`.
+        """
+        width = len(self.names or ())
         reader = self._reader
+        errors = self._row_errors
+        is_read_in_blocks = not (self._unnamed or self.content.containers) and self.encoding == "utf-8"
         while True:
+            if is_read_in_blocks and not self._lines:
+                yield from self._rows_of_blocks(width)
             start = self.line_number + 1
             self._row_quotes = self._row_characters = 0
-            self._has_marks = False
-            self._row_errors.clear()
+            errors.clear()
             try:
                 values = next(reader, None)
             except csv.Error as error:
@@ -173,20 +204,35 @@ class CsvSource(TextSource):
                 return
             if self._unnamed and len(values) == width + self._unnamed:
                 beyond = next((number for number in range(width, len(values)) if _unmarked(values[number])), None)
-                if beyond is not None and not self._row_errors:
+                if beyond is not None and not errors:
                     yield start, None, f"has a value in column {beyond + 1}, which has no name in the header"
                     continue
                 del values[width:]
-            if self._row_errors:
-                yield start, None, _joined(self._row_errors, start)
+            if errors:
+                yield start, None, _joined(errors, start)
             elif len(values) == width:
-                if self._has_marks:
-                    yield start, dict(zip(names, map(_unmarked, values), strict=True)), None
-                else:
-                    yield start, {name: v for name, v in zip(names, values, strict=True) if v}, None
+                yield start, values, None
             elif values:
                 fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
                 yield start, None, f"has {fields} where the header has {width + self._unnamed}"
+
+    def _rows_of_blocks(self, width: int) -> Iterator[tuple[int, list[str], None]]:
+        """The next rows, many at a time, up to a block in which some row needs a closer look."""
+        d = self._delimiter
+        marks = [mark.encode() for mark in (f'{d}""{d}', f'{d}""\n', f'{d}""\r', '\n""', "\0")]
+        while block := self._read_block():
+            is_plain = len(block) <= 2 * BLOCK_BYTES and not block.startswith(b'""') and not block.endswith(b'""')
+            rows = None
+            if is_plain and not any(mark in block for mark in marks):
+                with suppress(UnicodeDecodeError, csv.Error):
+                    lines = block.decode().removesuffix("\n").split("\n")
+                    rows = list(csv.reader(lines, delimiter=d, strict=True))
+            if rows is None or len(rows) != len(lines) or set(map(len, rows)) != {width}:
+                self._lines.extend(io.BytesIO(block))
+                return
+            for row in rows:
+                self.line_number += 1
+                yield self.line_number, row, None
 
 
 def _joined(errors: list[tuple[int, str]], start: int) -> str:

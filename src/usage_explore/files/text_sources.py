@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,9 @@ from usage_explore.files.sources import (
     too_many_keys,
 )
 from usage_explore.files.values import InvalidValue
+
+BLOCK_BYTES = 256 * 1024
+"""Bytes of a CSV file that are read at once."""
 
 NOT_UTF_8 = "; save the file as UTF-8, or name its encoding: --encoding cp1252 (Windows, Western Europe)"
 """What to do about text that is not UTF-8."""
@@ -40,6 +44,8 @@ class TextSource(Source):
         self._is_encoding_named = encoding is not None
         self.length = self.content.length
         self.line_number = 0
+        self._lines: deque[bytes] = deque()
+        """Lines that were read ahead."""
         with ExitStack() as stack:
             self._raw, stream = self.content.open(stack)
             self._file = as_utf_8(stream, self.encoding)
@@ -60,13 +66,22 @@ class TextSource(Source):
 
     def _read_line(self) -> tuple[str, str | None]:
         """The next line with its ending and None, or the reason why it is not text; ("", None) at the end."""
+        line = self._lines.popleft() if self._lines else self._read(lambda: self._file.readline(MAX_ROW_BYTES))
+        return self._decoded(line) if line else ("", None)
+
+    def _read_block(self) -> bytes:
+        """The next lines, `BLOCK_BYTES` and up to the end of the last one; b"" at the end of the file."""
+        return self._read(lambda: self._file.read(BLOCK_BYTES) + self._file.readline(MAX_ROW_BYTES))
+
+    def _read(self, read: Callable[[], bytes]) -> bytes:
         try:
-            line = self._file.readline(MAX_ROW_BYTES)
+            return read()
         except READ_ERRORS as error:
             after = f" after line {self.line_number:,}" if self.line_number else ""
             raise LoadError(f"{self.path}: cannot be read{after}: {error}") from error
-        if not line:
-            return "", None
+
+    def _decoded(self, line: bytes) -> tuple[str, str | None]:
+        """The text of the next line and None, or the reason why it is not text."""
         self.line_number += 1
         if len(line) >= MAX_ROW_BYTES:
             raise LoadError(f"{self.path}, line {self.line_number:,}: is longer than 16 MiB; is this a text file?")

@@ -138,13 +138,11 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
     if proposal.reasons:
         file = prepare(input_, proposal.options)
         mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    with file.options.open(input_) as source:
-        format_ = source.description
     shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
-        format=format_,
+        format=file.description,
         preset=file.preset,
         names=file.names,
         mapping=tuple(_mapped(file, mapper, given, proposal.reasons)),

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from usage_explore import formatting
 from usage_explore.errors import LoadError
+from usage_explore.files.values import Unreadable
 from usage_explore.load.times import TimeReader, open_date, time_formats
 
 
@@ -30,7 +31,7 @@ class DateOrder:
 
     def sees(self, line: int, raw: object) -> bool:
         """Look at a row's value. Whether further rows matter: not where the first is a time of certain order."""
-        if raw is None or raw == "":
+        if raw is None or raw == "" or isinstance(raw, Unreadable):
             return True
         if not isinstance(raw, str) or not self._times.is_open(raw):
             return self._first is not None

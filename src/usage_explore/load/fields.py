@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ _CANONICAL: Mapping[str, str] = {
 _KINDS = tuple(_CANONICAL.get(column) for column in COLUMNS)
 
 
-def row_hash(row: list[str | None]) -> str:
+def row_hash(row: Sequence[str | None]) -> str:
     """Equal for equal content in any file format and order of columns."""
     parts = [
         value if value is None or kind is None else _object(value) if kind == "object" else _number(value)
