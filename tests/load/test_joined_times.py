@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from usage_explore.app.load.pickers import _Source
 from usage_explore.cli.main import main
 from usage_explore.errors import LoadError
 from usage_explore.load import LoadOptions, check_file
@@ -171,3 +172,11 @@ def test_a_file_is_opened_four_times_by_a_check_and_three_times_by_a_load(load_a
     opened.clear()
     assert check_file(load_again.folder / "events.csv", LoadOptions(timezone="UTC")).is_loadable
     assert len(opened) == 4
+
+
+def test_the_picker_of_the_app_keeps_joined_columns(tmp_path):
+    path = tmp_path / "calls.csv"
+    path.write_text("Date,Time,customer_id,metric_key,quantity\n2026-10-13,10:00,a,m,5\n")
+    source = _Source.of(check_file(path), "timestamp")
+    assert source.chosen == "Date+Time"
+    assert [source.meant(picked) for picked in ("Date+Time", "Date")] == [("map", "Date+Time"), ("map", "Date")]
