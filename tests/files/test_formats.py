@@ -20,6 +20,7 @@ import pytest
 
 from support.small_table import NAMES, RECORDS, ROWS, csv_text, json_records, json_text, workbook
 from usage_explore.errors import ConfigurationError, LoadError
+from usage_explore.files import csv_source, text_sources
 from usage_explore.files.open import StandardInput, open_source
 
 
@@ -145,8 +146,8 @@ def test_a_quoted_empty_field_is_text_with_every_delimiter(tmp_path: Path, delim
     with open_source(path, delimiter=delimiter if delimiter == "^" else None) as source:
         assert source.delimiter == delimiter
         rows = [record for _, record, _ in source]
-    assert rows[0] == {"a": "1", "b": "", "c": None, "d": None}
-    assert rows[1] == {"a": "", "b": f'x{delimiter}"{delimiter}"y', "c": None, "d": ""}
+    assert rows[0] == {"a": "1", "b": ""}
+    assert rows[1] == {"a": "", "b": f'x{delimiter}"{delimiter}"y', "d": ""}
 
 
 @pytest.mark.parametrize(
@@ -315,3 +316,60 @@ def test_sampled_names_are_dotted_and_no_row_is_lost(tmp_path: Path) -> None:
     pq.write_table(pa.table({"s": [{"p": {"q": 1}}], "l": [[{"x": Decimal(1)}]]}), tmp_path / "a.parquet")
     with open_source(tmp_path / "a.parquet") as source:
         assert source.sample_names() == ("s", "l", "s.p", "s.p.q", "l.x")
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("", 1),
+        ("\n\n", 3),
+        ("Usage report\n", 2),
+        ("Period,October 2026\n\n", 3),
+        ("\n,,,\nUsage report,,,\n", 4),
+        ('"Report\nof October"\n', 3),
+    ],
+)
+def test_the_header_is_below_titles_and_empty_lines(tmp_path: Path, above: str, line: int) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{above}a,b,c,d\n1,2,3,4\n5,6,7,8\n")
+    with open_source(path) as source:
+        assert source.names == ("a", "b", "c", "d")
+        assert list(source) == [
+            (line + 1, {"a": "1", "b": "2", "c": "3", "d": "4"}, None),
+            (line + 2, {"a": "5", "b": "6", "c": "7", "d": "8"}, None),
+        ]
+        assert source.notes == (() if line == 1 else (f"header in line {line}",))
+
+
+def test_a_narrow_table_has_no_titles_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a\nx,y\n1,2\n")
+    with open_source(path, delimiter=",") as source:
+        assert source.names == ("a",)
+
+
+def test_rows_are_the_same_in_blocks_and_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        "1,2,3",
+        '"",x,"a,b"',
+        ",,",
+        'q,"line\nbreak",z',
+        "too,few",
+        '"a ""b""",2,',
+        "é,ü,ß",
+        "1,\0,3",
+        "7,8,9",
+    ] * 40
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n" + "\n".join(rows) + "\n")
+    with open_source(path) as source:
+        whole = list(source)
+    for size in (1, 7, 64, 1_000):
+        monkeypatch.setattr(csv_source, "BLOCK_BYTES", size)
+        monkeypatch.setattr(text_sources, "BLOCK_BYTES", size)
+        with open_source(path) as source:
+            assert list(source) == whole
+    monkeypatch.setattr(csv_source.CsvSource, "_rows_of_blocks", lambda *_: iter(()))
+    with open_source(path) as source:
+        assert list(source) == whole
+    assert len(whole) == len(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,11 @@ def mapper(names: tuple[str, ...]) -> RowMapper:
     return RowMapper(ColumnMapping(timezone="Asia/Kathmandu"), names, UUID(int=1), is_local=True)
 
 
+def read(mapper: RowMapper, rows: list[dict[str, Any]]) -> list[list[str | None]] | None:
+    columns = BatchMapper(mapper).columns([[row.get(name) for row in rows] for name in mapper.names], lambda: rows)
+    return None if columns is None else [list(row) for row in zip(*columns, strict=True)]
+
+
 @given(records, st.booleans(), st.booleans())
 def test_a_batch_is_its_rows(rows: list[dict[str, Any]], has_region: bool, has_organization: bool) -> None:
     names = tuple(
@@ -48,11 +54,11 @@ def test_a_batch_is_its_rows(rows: list[dict[str, Any]], has_region: bool, has_o
     try:
         expected = [event for row in rows for event in single.rows(row)]
     except InvalidValue:
-        assert BatchMapper(many).rows(rows) is None
+        assert read(many, rows) is None
         assert not many.counts
         assert not any(times.counts for times in many.times.values())
         return
-    assert BatchMapper(many).rows(rows) == expected
+    assert read(many, rows) == expected
     assert many.notes() == single.notes()
     assert many.ids.texts == single.ids.texts
 
@@ -62,7 +68,39 @@ def test_the_common_values_are_read_in_batches() -> None:
         {"customer_id": "a", "metric_key": "m", "quantity": str(n), "timestamp": "2026-01-31T08:00:00Z"}
         for n in range(9)
     ]
-    assert [row[7] for row in BatchMapper(mapper(NAMES[:4])).rows(rows) or []] == [str(n) for n in range(9)]
+    assert [row[7] for row in read(mapper(NAMES[:4]), rows) or []] == [str(n) for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("id", ["0" * 32, "00000000000040008000000000000001"]),
+        ("id", ["00000000-0000-4000-8000-000000000001", "0" * 32]),
+        ("id", ["0" * 32 + "\n"]),
+        ("timestamp", ["2026-01-31T08:00:00Z", "2026-01-31T08:00:00.000000Z", "2026-01-31T08:00:00.250000Z"]),
+        ("timestamp", ["2026-02-30T08:00:00Z"]),
+        ("timestamp", ["2026-01-31T24:00:00Z"]),
+        ("timestamp", ["1969-12-31T23:59:59Z"]),
+        ("timestamp", ["2199-12-31T23:59:59.999999Z"]),
+        ("timestamp", ["2200-01-01T00:00:00Z"]),
+        ("quantity", ["-1.50", "0.1", "7"]),
+        ("quantity", ["1\n2"]),
+        ("quantity", ["1e3", "1"]),
+        ("idempotency_key", ["a b", "~"]),
+        ("idempotency_key", ["a\nb"]),
+        ("idempotency_key", ["a\tb", "é"]),
+    ],
+)
+def test_columns_of_like_values_are_what_their_rows_are(name: str, texts: list[str]) -> None:
+    base = {"customer_id": "a", "metric_key": "m", "quantity": "1", "timestamp": "2026-01-31T08:00:00Z"}
+    names = tuple(dict.fromkeys((*base, name)))
+    rows = [{**base, name: text} for text in texts]
+    try:
+        expected = [event for row in rows for event in mapper(names).rows(row)]
+    except InvalidValue:
+        assert read(mapper(names), rows) is None
+    else:
+        assert read(mapper(names), rows) == expected
 
 
 def test_every_character_is_stored_as_it_is(load):

@@ -15,9 +15,9 @@ import pytest
 from support.waiting import PATIENCE
 from usage_explore.errors import LoadError, QueryError
 from usage_explore.files import containers, parquet_source, sources
+from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import loads
 from usage_explore.files.parquet_source import ParquetSource
-from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.validation.input_tables import read_preferences
 from usage_explore.validation.reconciliation.invoices import read_invoices

@@ -393,3 +393,12 @@ def test_a_json_object_in_a_column_has_as_many_keys_as_a_file_has_columns(load):
     report = load.csv(f'{HEADER},dimensions\n{ROW},"{{{pairs}}}"\n{ROW},\n', skip_bad=True)
     assert [rejection.reason.split(";")[0] for rejection in report.rejections] == ["has 2,001 keys"]
     assert report.loaded == 1
+
+
+def test_rows_of_different_widths_are_different_faults(load, table_of):
+    head, row = table_of().splitlines()
+    with pytest.raises(LoadError) as refused:
+        load.csv("\n".join([head, "a,b", f"{row},x", "c,d", f"{row},x,y"]) + "\n")
+    assert "2 of 4 rows: has 2 fields where the header has 5 (line 2)" in str(refused.value)
+    assert "line 3: has 6 fields where the header has 5" in str(refused.value)
+    assert "line 5: has 7 fields where the header has 5" in str(refused.value)

@@ -315,11 +315,11 @@ def test_a_connection_that_breaks_leaves_nothing_of_the_file(load, database_url)
 
 
 def test_an_interrupted_load_leaves_nothing_and_the_connection_works(load, table_of, monkeypatch):
-    from usage_explore.files import text_sources
+    from usage_explore.files import csv_source
 
     load.csv(table_of())
     rows = table_of(*[{"idempotency_key": f"n{i}"} for i in range(50)])
-    original = text_sources.CsvSource.__iter__
+    original = csv_source.CsvSource.__iter__
 
     def interrupted(self):
         for number, record in enumerate(original(self)):
@@ -327,7 +327,7 @@ def test_an_interrupted_load_leaves_nothing_and_the_connection_works(load, table
                 raise KeyboardInterrupt
             yield record
 
-    monkeypatch.setattr(text_sources.CsvSource, "__iter__", interrupted)
+    monkeypatch.setattr(csv_source.CsvSource, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         load.csv(rows)
     monkeypatch.undo()

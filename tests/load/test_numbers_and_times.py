@@ -10,7 +10,8 @@ import pytest
 
 from usage_explore.errors import LoadError
 from usage_explore.files.values import InvalidValue
-from usage_explore.load.readers import TimeReader, number_reader
+from usage_explore.load.numbers import number_reader
+from usage_explore.load.times import TimeReader
 
 EVENT = "customer_id,metric_key,quantity,timestamp\n"
 
@@ -101,6 +102,20 @@ def test_a_point_in_a_file_with_commas_is_a_decimal_mark(load_again):
         ("Jul 1, 2026 12:30 AM", "UTC", "2026-07-01T00:30:00+00:00", ["local_times"]),
         ("1 July 2026", "UTC", "2026-07-01T00:00:00+00:00", ["dates"]),
         ("01-Jul-2026 23:59:59", "UTC", "2026-07-01T23:59:59+00:00", ["local_times"]),
+        ("Sat, 03 Oct 2026 10:00:00 GMT", None, "2026-10-03T10:00:00+00:00", []),
+        ("Sat, 3 Oct 2026 10:00:00 +0200", None, "2026-10-03T08:00:00+00:00", []),
+        ("Sat, 3 Oct 2026 10:00 +0200 (CEST)", None, "2026-10-03T08:00:00+00:00", []),
+        ("3. Oktober 2026", "Europe/Berlin", "2026-10-02T22:00:00+00:00", ["dates"]),
+        ("Samstag, 3. Oktober 2026 um 10:00 Uhr", "Europe/Berlin", "2026-10-03T08:00:00+00:00", ["local_times"]),
+        ("3. März 2026, 8:05", "UTC", "2026-03-03T08:05:00+00:00", ["local_times"]),
+        ("3. Ma\u0308rz 2026", "UTC", "2026-03-03T00:00:00+00:00", ["dates"]),
+        ("03.Dez.2026", "UTC", "2026-12-03T00:00:00+00:00", ["dates"]),
+        ("3 Oct 2026", "UTC", "2026-10-03T00:00:00+00:00", ["dates"]),
+        ("October 3rd, 2026 at 8:00 p.m.", "UTC", "2026-10-03T20:00:00+00:00", ["local_times"]),
+        ("03/Oct/2026:10:00:00 +0200", None, "2026-10-03T08:00:00+00:00", []),
+        ("2026-07-01 10:00 CEST", "Europe/Berlin", "2026-07-01T08:00:00+00:00", ["local_times"]),
+        ("2026-10-25 02:30 CET", "Europe/Berlin", "2026-10-25T01:30:00+00:00", ["local_times"]),
+        ("2026-10-25 02:30 CEST", "Europe/Berlin", "2026-10-25T00:30:00+00:00", ["local_times"]),
         ("2026-03-29 02:30", "Europe/Berlin", "2026-03-29T01:30:00+00:00", ["local_times", "ambiguous"]),
         ("2026-10-25 02:30", "Europe/Berlin", "2026-10-25T00:30:00+00:00", ["local_times", "ambiguous"]),
         ("2026-10-25 03:30", "Europe/Berlin", "2026-10-25T02:30:00+00:00", ["local_times"]),
@@ -125,12 +140,23 @@ def test_a_time_is_read_in_its_zone(text, zone, instant, counted):
     [
         ("2026-07-01 10:00", None, "has no offset; name its zone with --timezone"),
         ("03/04/2026 10:00", None, "may have the day or the month first"),
-        ("13/04/2026", None, "has the day first; .* '%d/%m/%Y'$"),
+        ("13/04/2026", None, "has the day first; .* %d/%m/%Y$"),
         ("4/13/2026 8:05 AM", None, "has the month first; .* '%m/%d/%Y %I:%M %p'$"),
         ("13:00 PM", None, "is not a time"),
         ("Jul 1, 2026 13:00 PM", None, "the hour must be 1 to 12 before AM or PM"),
         ("2026-07-01T10:00:00+24:00", None, "is not a time"),
         ("2026-W01-1", None, "is not a time"),
+        ("2026-10-03-10", None, "is not a time"),
+        ("01.02.2026-05", None, "is not a time"),
+        ("Fri, 03 Oct 2026 10:00:00 GMT", None, "has a weekday that is not that of its date"),
+        ("Xyz, 03 Oct 2026 10:00:00 GMT", None, "is not a time"),
+        ("3 Marvel 2026", None, "is not a time"),
+        ("Oct 3 10:00:00", None, "is not a time"),
+        ("31 Feb 2026 10:00 GMT", None, "is not a time: day is out of range"),
+        ("2026-10-03 10:00 CET", None, "the abbreviation CET, .* such as --timezone Europe/Berlin$"),
+        ("Sat, 03 Oct 2026 10:00:00 EST", None, "the abbreviation EST, .* such as --timezone Europe/Berlin$"),
+        ("03.10.26", None, "has a year of two digits; .* --time-format %d.%m.%y or --time-format %y.%m.%d$"),
+        ("3-Oct-26 10:00", None, "has a year of two digits; .* '%d-%b-%y %H:%M'"),
         ("7/1/2026", "%d.%m.%Y", "does not have the form %d.%m.%Y"),
     ],
 )
@@ -157,6 +183,61 @@ def test_a_time_that_is_none_or_may_be_several_is_refused(text, format, reason):
 def test_a_number_that_is_no_epoch_time_is_refused(text, hint):
     with pytest.raises(InvalidValue, match=hint):
         TimeReader(ZoneInfo("UTC"), None).read(text)
+
+
+@pytest.mark.parametrize("text", ["2026-10-03 10:00 CET", "Sat, 03 Oct 2026 10:00:00 PST", "03.10.2026 10:00 MSZ"])
+def test_an_abbreviation_that_the_zone_does_not_have_then_is_refused(text):
+    with pytest.raises(InvalidValue, match="but the clock of Europe/Berlin has CEST then"):
+        TimeReader(ZoneInfo("Europe/Berlin"), None).read(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "last", "decided"),
+    [
+        (["03.10.26 08:00", "24.10.26 08:00"], "2026-10-24T08:00:00+00:00", "the day is first, by line 2"),
+        (["10/3/26", "10/23/26"], "2026-10-23T00:00:00+00:00", "the month is first, by line 3"),
+        (["23/10/26", "3/10/26"], "2026-10-03T00:00:00+00:00", "the day is first, by line 2: '23/10/26' and line 3"),
+        (["3-Oct-26", "24-Oct-26"], "2026-10-24T00:00:00+00:00", "the day is first, by line 2"),
+    ],
+)
+def test_two_digit_years_are_read_where_the_rows_decide_their_order(load_again, texts, last, decided):
+    report = load_again.csv(EVENT + "".join(f"a,m,1,{text}\n" for text in texts), timezone="UTC")
+    assert last in [time.isoformat() for (time,) in load_again.rows("timestamp")]
+    assert f"timestamp: {decided}" in str(report)
+    assert "years of two digits are 2000 to 2099" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        (["23.10.26"], "line 2: '23.10.26'; name the form: --time-format %d.%m.%y for 23 Oct 2026 or --time-format"),
+        (["26/10/03"], "line 2: '26/10/03'; name the form: --time-format %y/%m/%d for 3 Oct 2026"),
+        (["11/10/12", "12/10/11"], "--time-format %m/%d/%y for 10 Nov 2012 or --time-format %y/%m/%d for 12 Oct 2011"),
+        (["05/10/03"], "'05/10/03'"),
+    ],
+)
+def test_two_digit_years_whose_order_is_open_are_refused_with_the_forms_of_the_file(load_again, texts, reason):
+    with pytest.raises(LoadError) as refused:
+        load_again.csv(EVENT + "".join(f"a,m,1,{text}\n" for text in texts), timezone="UTC")
+    assert reason in str(refused.value)
+    assert "--time-format" in str(refused.value)
+    assert load_again.count() == 0
+
+
+@pytest.mark.parametrize(("year", "instant"), [("00", "2000-10-03"), ("68", "2068-10-03"), ("99", "2099-10-03")])
+def test_a_two_digit_year_of_a_stated_form_is_of_this_century(year, instant):
+    assert TimeReader(ZoneInfo("UTC"), "%d.%m.%y").read(f"03.10.{year}") == f"{instant}T00:00:00+00:00"
+
+
+def test_an_open_order_is_refused_with_the_forms_of_the_file(load_again):
+    with pytest.raises(LoadError) as refused:
+        load_again.csv(EVENT + "a,m,1,3/4/2026 8:00:01 PM\n", timezone="UTC")
+    assert (
+        "line 2: '3/4/2026 8:00:01 PM'; a number above 12 would; name the form: --time-format '%d/%m/%Y %I:%M:%S %p'"
+        " for 3 Apr 2026 or --time-format '%m/%d/%Y %I:%M:%S %p' for 4 Mar 2026"
+    ) in str(refused.value)
+    load_again.csv(EVENT + "a,m,1,3/4/2026 8:00:01 PM\n", timezone="UTC", time_format="%m/%d/%Y %I:%M:%S %p")
+    assert load_again.rows("timestamp")[0][0].isoformat() == "2026-03-04T20:00:01+00:00"
 
 
 def test_a_form_decides(load):
@@ -196,7 +277,14 @@ def test_what_was_decided_for_times_is_said(load):
 
 def test_a_column_with_the_time_of_day_of_dates_is_named(load):
     report = load.csv(EVENT.strip() + ",Hour\na,m,1,2026-10-01,7\n", timezone="UTC")
-    assert "the column 'Hour' may have the time of day of timestamp; it is not read as a time" in str(report)
+    assert "the column 'Hour' may have the time of day of timestamp, but is not read; join" in str(report)
+    again = load.csv(
+        EVENT.strip() + ",Hour\na,m,1,2026-10-01,7\n",
+        mapping={"timestamp": "timestamp+Hour"},
+        time_format="%Y-%m-%d %H",
+        timezone="UTC",
+    )
+    assert again.first.hour == 7
 
 
 def test_words_for_no_value_are_none(load):

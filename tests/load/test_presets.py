@@ -261,7 +261,7 @@ def test_azure_dates_have_the_month_first(load_again, date):
         ('titel = "x"', "unknown key 'titel'"),
         ('[columns]\ncost = ["Cost"]', "'cost' is not a column of the events table"),
         ('measure_names = "("', "is no pattern"),
-        ("[measures]\na = { metric = 'b' }", "measures: a measure has no metric_key"),
+        ("[measures]\na = { metric = 'b' }", "measures: is not a table of metrics, or of tables with metric_key"),
     ],
 )
 def test_a_wrong_preset_is_refused_by_its_key(text, said):

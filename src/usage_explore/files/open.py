@@ -12,10 +12,11 @@ from typing import IO, Self
 
 from usage_explore.errors import ConfigurationError, LoadError
 from usage_explore.files.containers import Content, directory, is_workbook, spooled
+from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import decode_at
 from usage_explore.files.json_source import JsonSource
 from usage_explore.files.sources import MAX_ROW_BYTES, Source
-from usage_explore.files.text_sources import CsvSource, JsonLinesSource, as_utf_8, detect, is_binary
+from usage_explore.files.text_sources import JsonLinesSource, as_utf_8, detect, is_binary
 
 KINDS = {
     # format -> its name in messages

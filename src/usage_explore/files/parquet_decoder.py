@@ -85,9 +85,10 @@ def split(batches: Iterable[Any], max_batch_bytes: int, max_file_bytes: int) -> 
                 continue
             total += size
             if total > max_file_bytes:
+                after = f"after row {rows:,} its" if rows else "its"
                 raise Refused(
-                    f": after row {rows:,} its values take more than {max_file_bytes:,} bytes, too many for the size of"
-                    " the file; is this an export? Save it without repeating large values"
+                    f": {after} values take more than {max_file_bytes:,} bytes, too many for the size of the file; is"
+                    " this an export? Save it without repeating large values"
                 )
             yield part
             rows += len(part)

@@ -64,6 +64,10 @@ FITS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "number": (lambda kind: _text(kind) or _number(kind), "make it a decimal, an integer or text"),
     "time": (lambda kind: _text(kind) or pa.types.is_timestamp(kind), "make it a timestamp in UTC"),
+    "part of a time": (
+        lambda kind: _text(kind) or pa.types.is_temporal(kind),
+        "make it text, a date or a time of day",
+    ),
     "object": (
         lambda kind: _text(kind) or pa.types.is_struct(kind) or pa.types.is_map(kind),
         "make it JSON text, a struct or a map",
@@ -195,7 +199,10 @@ class ParquetSource(Source):
                         raise LoadError(f"{self.path}: has more rows than the {self.length:,} that it names")
                     yield self._row, dict(zip(names, values, strict=True)), None
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise LoadError(f"{self.path}: cannot be read after row {self._row:,}: {error}") from error
+            raise LoadError(f"{self.path}: cannot be read{self._after()}: {error}") from error
+
+    def _after(self) -> str:
+        return f" after row {self._row:,}" if self._row else ""
 
     def _batches(self, names: tuple[str, ...]) -> Iterator[Any]:
         """Record batches from a process that decodes the file in bounded memory. Raises `LoadError`."""
@@ -218,7 +225,7 @@ class ParquetSource(Source):
             raise LoadError(f"{self.path}{reason}")
         if status in (parquet_decoder.OUT_OF_MEMORY, -signal.SIGABRT):
             raise LoadError(
-                f"{self.path}: cannot be decoded with {MAX_DECODER_BYTES:,} bytes of memory after row {self._row:,};"
+                f"{self.path}: cannot be decoded with {MAX_DECODER_BYTES:,} bytes of memory{self._after()};"
                 " write smaller row groups and shorter values"
             )
         if status:

@@ -92,7 +92,7 @@ class Source(ABC):
         return self.names or ()
 
     def expect(self, columns: Mapping[str, str], *, assume_utc: bool) -> None:  # noqa: B027 - text fits all
-        """Declare each column's kind of value ("uuid", "text", "number", "time", "object"; `load.fields.KINDS`).
+        """Declare each column's kind of value: "uuid", "text", "number", "time", "part of a time", "object".
 
         Raises `LoadError` for a column whose type in the file cannot give such values.
         """

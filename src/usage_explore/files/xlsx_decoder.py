@@ -46,6 +46,13 @@ MAX_DOUBLE_DIGITS = 17
 """Digits that a double needs at most; a number with more was not written from one, and is taken as it is."""
 
 _LISTED_SHEETS = 20
+_XML_ERRORS = {
+    "EntitiesForbidden": "its XML defines entities, which Excel does not write and which can grow to gigabytes",
+    "DTDForbidden": "its XML has a document type, which Excel does not write",
+    "ExternalReferenceForbidden": "its XML refers to other files, which Excel does not do",
+}
+"""Errors of defusedxml, with which openpyxl refuses hostile files where it is installed, in words."""
+
 _DATA, _ROW, _CELL, _VALUE, _FORMULA, _INLINE, _TEXT = (
     f"{{{SHEET_MAIN_NS}}}{tag}" for tag in ("sheetData", "row", "c", "v", "f", "is", "t")
 )
@@ -261,7 +268,9 @@ def main() -> int:
         status, reason = UNREADABLE, str(error)
     except Exception as error:  # openpyxl raises what its XML parser and its descriptors raise
         cause = error.__cause__ or error
-        status, reason = UNREADABLE, " ".join(f"{type(cause).__name__}: {cause}".split())
+        is_amplified = "amplification" in str(cause)
+        known = _XML_ERRORS.get("EntitiesForbidden" if is_amplified else type(cause).__name__)
+        status, reason = UNREADABLE, known or " ".join(f"{type(cause).__name__}: {cause}".split())
     else:
         return 0
     sys.stdout.flush()

@@ -25,10 +25,11 @@ from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.mapping import ID_COLUMNS, Preset
 from usage_explore.load.paths import member
-from usage_explore.load.proposals import Proposal, profiles, propose, time_formats
+from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
 from usage_explore.load.row_mapper import Row, RowMapper
-from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows
+from usage_explore.load.run import LoadOptions, Prepared, input_file, prepare, read_rows, value_of
+from usage_explore.load.times import time_formats
 from usage_explore.names import LOCAL_ORGANIZATION, kind_of
 
 MAX_EXAMPLE_ROWS = 3
@@ -137,13 +138,11 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
     if proposal.reasons:
         file = prepare(input_, proposal.options)
         mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    with file.options.open(input_) as source:
-        format_ = source.description
     shown = input_ if isinstance(input_, Path) else STANDARD_INPUT
     missing = tuple(mapper.missing())
     checked = FileCheck(
         path=file.path,
-        format=format_,
+        format=file.description,
         preset=file.preset,
         names=file.names,
         mapping=tuple(_mapped(file, mapper, given, proposal.reasons)),
@@ -164,8 +163,8 @@ def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, 
             checked,
             problem=str(error),
             alternatives=tuple(
-                (meaning, command(shown, replace(file.options, time_format=format_)))
-                for meaning, format_ in formats.items()
+                (f"the {first} is first", command(shown, replace(file.options, time_format=format_)))
+                for first, format_ in formats.items()
             ),
         )
     counted_ = _Count(file, mapper).result(checked, show)
@@ -190,9 +189,9 @@ def command(path: Path, options: LoadOptions, missing: Iterable[str] = ()) -> st
 
 def _times(file: Prepared, mapper: RowMapper) -> list[str]:
     """The texts of the first rows' timestamps."""
-    sources = mapper.sources.get("timestamp", ())[:1]
-    records = (record for _, record in islice(file.records(), _PROFILED_ROWS))
-    return [raw for record in records for source in sources if (raw := member(record, source)) and isinstance(raw, str)]
+    field = next(field for field in mapper.fields if field.column == "timestamp")
+    values = (value_of(field, record) for _, record in islice(file.records(), _PROFILED_ROWS))
+    return [raw for raw in values if isinstance(raw, str) and raw]
 
 
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
@@ -218,7 +217,11 @@ def _mapped(
             text = mapper.mapping.constants[column]
             by = reason or ("--set" if column in given.constants else by_preset)
             yield MappedColumn(column, repr(text), by)
-        elif sources := [source for source in mapper.sources.get(column, ()) if source in file.names or "." in source]:
+        elif sources := [
+            source
+            for source in mapper.sources.get(column, ())
+            if source in file.names or source in mapper.joined or "." in source
+        ]:
             by = "--map" if column in given.mapping else by_preset if column in file.mapping.columns else "same name"
             yield MappedColumn(column, ", else ".join(sources), reason or by)
     for source, measure in mapper.measures.items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Record, Source
+from usage_explore.load.fields import KINDS
 from usage_explore.query import validators
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ def check_columns(mapper: RowMapper, path: Path) -> None:
     """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
     present = dict.fromkeys(mapper.names)
     for column, sources in mapper.mapping.columns.items():
-        if column in mapper.mapping.stated and not mapper.is_present(column, sources):
+        if column in mapper.mapping.stated and not mapper.is_present(column, mapper.sources.get(column, ())):
+            parts = [part.strip() for part in sources[0].split("+")] if KINDS[column] == "time" else []
+            absent = next((part for part in parts if len(parts) > 1 and mapper.resolve(part) not in present), "")
             raise LoadError(
-                f"{path}: has no column {sources[0]!r} to map to {column}{like(sources[0], present)}; "
-                f"it has {listed_columns(present)}"
+                f"{path}: has no column {(absent or sources[0])!r}{f' of {sources[0]!r}' if absent else ''} to map to"
+                f" {column}{like(absent or sources[0], present)}; it has {listed_columns(present)}"
             )
     for source in mapper.mapping.measures:
         if source in mapper.mapping.stated and mapper.resolve(source) is None:

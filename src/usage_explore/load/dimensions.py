@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from usage_explore.files.exact_json import dumps, loads, loads_object
 from usage_explore.files.values import InvalidValue
+from usage_explore.load.mapping import NamePattern
+from usage_explore.load.numbers import is_number
 from usage_explore.load.paths import member
-from usage_explore.load.readers import is_number
 
 
 class DimensionReader:
@@ -30,7 +30,7 @@ class DimensionReader:
         tags: Mapping[str, str],
         tag_columns: Mapping[str, str],
         measured: Sequence[str],
-        measure_name: re.Pattern[str],
+        measure_name: NamePattern,
         all_columns: bool,
         keep: Sequence[str],
         flatten: bool,
@@ -99,7 +99,7 @@ class DimensionReader:
                 continue
             if isinstance(item, Mapping):
                 yield from self._members(item, path + ".")
-            elif not (prefix in self._measured and self._measure_name.fullmatch(name) and is_number(item)):
+            elif not (prefix in self._measured and self._measure_name.matches(name) and is_number(item)):
                 yield path, item
 
     def _tag_members(self, record: Mapping[str, Any], source: str, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from usage_explore.files.values import (
     uuid_text,
 )
 from usage_explore.load.paths import member
+from usage_explore.load.times import joined_time
 
 
 def _dimensions(raw: object) -> str:
@@ -67,7 +68,8 @@ READERS: Mapping[str, Callable[[object], str]] = {
 class Field(NamedTuple):
     """A documented column of the events: its sources in the file, each with the function that reads its values.
 
-    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`.
+    `null` are texts for no value. An empty text is no value either, unless `keeps_empty_text`. `joined` are the sources
+    of times that several columns of the file give: "Date+Time" -> ("Date", "Time").
     """
 
     column: str
@@ -75,12 +77,13 @@ class Field(NamedTuple):
     readers: tuple[tuple[str, Callable[[object], str]], ...]
     keeps_empty_text: bool
     null: frozenset[str]
+    joined: Mapping[str, tuple[str, ...]]
 
     def first(self, record: Mapping[str, Any]) -> tuple[str, Callable[[object], str], Any] | None:
         """The first of the sources that has a value in the record, with its reader and the value."""
         for source, read in self.readers:
             raw = record.get(source)
-            if raw is None and ("." not in source or (raw := member(record, source)) is None):
+            if raw is None and (raw := self._computed(record, source)) is None:
                 continue
             if raw == "" and not self.keeps_empty_text:
                 continue
@@ -88,6 +91,15 @@ class Field(NamedTuple):
                 continue
             return source, read, raw
         return None
+
+    def _computed(self, record: Mapping[str, Any], source: str) -> Any:
+        """The value that is in no column of the name: at a path, or joined from several columns."""
+        if columns := self.joined.get(source):
+            values = {name: member(record, name) for name in columns}
+            return joined_time(
+                {name: None if isinstance(raw, str) and raw in self.null else raw for name, raw in values.items()}
+            )
+        return member(record, source) if "." in source else None
 
 
 _CANONICAL: Mapping[str, str] = {
@@ -100,7 +112,7 @@ _CANONICAL: Mapping[str, str] = {
 _KINDS = tuple(_CANONICAL.get(column) for column in COLUMNS)
 
 
-def row_hash(row: list[str | None]) -> str:
+def row_hash(row: Sequence[str | None]) -> str:
     """Equal for equal content in any file format and order of columns."""
     parts = [
         value if value is None or kind is None else _object(value) if kind == "object" else _number(value)

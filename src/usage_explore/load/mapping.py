@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,6 +31,12 @@ _LISTS = (
     "measure_members",
 )
 """Fields that are lists of columns; a preset may have a single one as text."""
+
+MAX_PATTERN_REPEATS, MAX_PATTERN_GROUPS = 3, 3
+"""Repeats (* + ? and {) and groups of the pattern `measure_names`."""
+
+MAX_MATCHED_CHARACTERS = 200
+"""Characters of a name that `measure_names` can match; longer ones are no measures."""
 
 Chains = Mapping[str, tuple[str, ...]]
 """Documented column -> columns of the file, or dotted paths into their JSON; the first that has a value gives it."""
@@ -123,12 +130,7 @@ class ColumnMapping:
                 raise ConfigurationError(f"names: {column!r} is none of {', '.join(ID_COLUMNS)}")
         if both := self.columns.keys() & self.constants.keys():
             raise ConfigurationError(f"set: {min(both)} is given by --map too; keep one of them")
-        if re.search(r"\)[*+{]", self.measure_names):
-            raise ConfigurationError("measure_names: a group in it may not be repeated; write (a|b) without * + or {")
-        try:
-            re.compile(self.measure_names)
-        except re.error as error:
-            raise ConfigurationError(f"measure_names: {self.measure_names!r} is no pattern: {error}") from None
+        _check_pattern("measure_names", self.measure_names)
         if self.decimal not in (None, ".", ","):
             raise ConfigurationError(f"decimal: {self.decimal!r} is neither . nor ,")
         if self.timezone is not None:
@@ -191,6 +193,35 @@ class Preset:
         return max((len(columns) for columns in self.recognize if columns <= present), default=0)
 
 
+class NamePattern:
+    """A pattern of `measure_names`, which no name of more than `MAX_MATCHED_CHARACTERS` matches."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole name fits."""
+        return len(name) <= MAX_MATCHED_CHARACTERS and self._pattern.fullmatch(name) is not None
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    """Raise `ConfigurationError` for a pattern that is none, or that can take long: time grows with each repeat."""
+    plain = re.sub(r"\\.|\[\^?\]?[^]]*\]", "x", pattern)
+    if re.search(r"\)[*+?{]", plain):
+        raise ConfigurationError(f"{key}: a group in it may not be repeated; write (a|b) without * + ? or {{")
+    repeats = len(re.findall(r"(?<!\()[*+?{]", re.sub(r"([*+}])\?", r"\1", plain)))
+    groups = plain.count("(") - len(re.findall(r"\(\?[aiLmsux-]+\)", plain))
+    if repeats > MAX_PATTERN_REPEATS or groups > MAX_PATTERN_GROUPS:
+        raise ConfigurationError(
+            f"{key}: {pattern!r} can take long: it has {repeats} of * + ? or {{, at most {MAX_PATTERN_REPEATS} are"
+            f" allowed, and {groups} groups, at most {MAX_PATTERN_GROUPS}"
+        )
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigurationError(f"{key}: {pattern!r} is no pattern: {error}") from None
+
+
 def zone(name: str) -> ZoneInfo:
     """The time zone of an IANA name. Raises `ConfigurationError`."""
     try:
@@ -239,48 +270,107 @@ def recognized(names: Sequence[str]) -> Preset | None:
 def parse_preset(text: str, name: str) -> Preset:
     """A preset from TOML. Raises `ConfigurationError` naming the key that is wrong."""
     try:
-        given = tomllib.loads(text)
+        given = tomllib.loads(text, parse_float=Decimal)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError(f"preset: {name} is not TOML: {error}") from error
+    for key, value in given.items():
+        accepted = _ACCEPTED.get(key)
+        if accepted is not None and not accepted[0](value):
+            raise ConfigurationError(f"preset: {name}: {key}: is not {accepted[1]}")
     title = given.pop("title", name)
-    if not isinstance(title, str):
-        raise ConfigurationError(f"preset: {name}: title: is not text")
     recognize = tuple(frozenset(column.lower() for column in columns) for columns in given.pop("recognize", []))
-    known = {item.name: item for item in fields(ColumnMapping)}
+    known = {item.name: item for item in fields(ColumnMapping) if item.name in _ACCEPTED}
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known:
             raise ConfigurationError(f"preset: {name}: unknown key {key!r}{did_you_mean(key, known)}")
-        try:
-            values[key] = _value(key, value)
-        except KeyError as error:
-            raise ConfigurationError(f"preset: {name}: {key}: a measure has no {error.args[0]}") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"preset: {name}: {key}: {error or 'has a value of another kind'}") from error
-    return Preset(name=name, title=title, recognize=recognize, mapping=ColumnMapping(**values))
+        values[key] = _value(key, value)
+    try:
+        mapping = ColumnMapping(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"preset: {name}: {error}") from None
+    return Preset(name=name, title=title, recognize=recognize, mapping=mapping)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: object) -> bool:
+    return _is_text(value) or (isinstance(value, list) and all(map(_is_text, value)))
+
+
+def _is_lists(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, list) and all(map(_is_text, item)) for item in value)
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (str, int, Decimal)) and not isinstance(value, bool)
+
+
+def _is_measure(value: object) -> bool:
+    if not isinstance(value, dict):
+        return _is_text(value)
+    kinds = {"metric_key": _is_text, "minus": _is_texts, "without": _is_text}
+    return "metric_key" in value and all(key in kinds and kinds[key](item) for key, item in value.items())
+
+
+def _table_of(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+_TEXT = (_is_text, "text")
+_TRUTH = (lambda value: isinstance(value, bool), "true or false")
+_TEXTS = (_is_texts, "a list of text, or one text")
+_TABLE_OF_TEXTS = (_table_of(_is_texts), "a table of text, or of lists of text")
+_TABLE_OF_SCALARS = (_table_of(_is_scalar), "a table of text or numbers")
+
+_ACCEPTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("title", "explode", "measure_names", "timezone", "time_format", "decimal"), _TEXT),
+    **dict.fromkeys(
+        ("keep_zero", "last_line_wins", "flatten", "dimensions", "day_first", "ids_by_column"),
+        _TRUTH,
+    ),
+    **dict.fromkeys((*_LISTS, "null", "null_text"), _TEXTS),
+    **dict.fromkeys(("columns", "names"), _TABLE_OF_TEXTS),
+    **dict.fromkeys(("constants", "defaults"), _TABLE_OF_SCALARS),
+    **dict.fromkeys(("tags", "tag_columns"), (_table_of(_is_text), "a table of text")),
+    "cost_factors": (
+        lambda value: _is_scalar(value) or (isinstance(value, list) and all(map(_is_scalar, value))),
+        "a list of columns or numbers",
+    ),
+    "key": (lambda value: _is_texts(value) or _is_lists(value), "a list of columns, or of such lists"),
+    "recognize": (_is_lists, "a list of lists of columns"),
+    "measures": (_table_of(_is_measure), "a table of metrics, or of tables with metric_key, minus and without"),
+}
+"""Key of a preset -> (whether it can have the value, which values it accepts)."""
 
 
 def _value(key: str, value: Any) -> Any:
     """The value of a field of `ColumnMapping` from its TOML value."""
     if key in ("columns", "names"):
-        return {column: tuple([sources] if isinstance(sources, str) else sources) for column, sources in value.items()}
+        return {column: _texts(sources) for column, sources in value.items()}
     if key == "measures":
         return {
             source: Measure(metric_key=metric)
             if isinstance(metric, str)
             else Measure(
-                metric_key=metric["metric_key"], minus=tuple(metric.get("minus", ())), without=metric.get("without", "")
+                metric_key=metric["metric_key"],
+                minus=_texts(metric.get("minus", ())),
+                without=metric.get("without", ""),
             )
             for source, metric in value.items()
         }
     if key in ("constants", "defaults", "tags", "tag_columns"):
         return {column: str(text) for column, text in value.items()}
-    if isinstance(value, str) and key in _LISTS:
-        value = [value]
-    if key == "key":
-        return (tuple(value),) if all(isinstance(column, str) for column in value) else tuple(map(tuple, value))
+    if key == "key" and _is_lists(value):
+        return tuple(map(tuple, value))
     if key in _LISTS:
-        return tuple(value)
+        return (_texts(value),) if key == "key" else _texts(value)
     if key in ("null", "null_text"):
-        return frozenset(value)
+        return frozenset(_texts(value))
     return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else (str(value),)

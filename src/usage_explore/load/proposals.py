@@ -11,20 +11,21 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time
 from decimal import Decimal
 from itertools import combinations
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from usage_explore.decimals import exact_sum
-from usage_explore.files.values import InvalidValue, uuid_text
+from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
-from usage_explore.load.readers import TimeReader, number_reader
 from usage_explore.load.run import LoadOptions
+from usage_explore.load.times import TimeReader, has_abbreviation, open_date, reads
 
 MAX_PROPOSED_MEASURES = 12
 """Columns of numbers that are proposed as measures."""
@@ -78,6 +79,16 @@ _TIME = (
 )  # fmt: skip
 """Words in a column's name that mean a documented column, or that it is none; the first in a row means most."""
 
+_CLOCK_WORDS = frozenset(("time", "hour", "clock", "uhrzeit", "zeit", "uhr", "stunde"))
+_ANY_CLOCK_WORDS = frozenset(("of", "day", "start", "started", "begin", "from", "local", "event"))
+"""Words of a column's name that mean a time of day, and words that may be beside them; "talk time" is a duration."""
+
+_CLOCK = re.compile(
+    r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]+)?)?(?:\s*[AaPp]\.?[Mm]\.?|\s*Uhr)?"
+    r"(?P<zone>\s*(?:Z|[+-][0-9]{2}:?[0-9]{2}|(?![AP]M)[A-Z]{2,5}))?"
+)
+"""A time of day."""
+
 _GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
 """Last names in a path that mean something only with the one before: tenant.id, price.total."""
 
@@ -100,12 +111,19 @@ def _words_of(part: str) -> list[str]:
 
 @dataclass(kw_only=True)
 class Profile:
-    """What the first values of a column are: counts of times, numbers and words; `amounts` has an item per row."""
+    """What the first values of a column are: counts of times, numbers and words; `amounts` has an item per row.
+
+    `dates` are times without a time of day, `clocks` times of day alone; `local_…` those without an offset.
+    """
 
     name: str
     values: int = 0
     times: int = 0
     local_times: int = 0
+    dates: int = 0
+    short_years: int = 0
+    clocks: int = 0
+    local_clocks: int = 0
     numbers: int = 0
     commas: int = 0
     points: int = 0
@@ -128,10 +146,12 @@ class Profile:
 
     @property
     def is_time(self) -> bool:
-        """Whether the values are times; bare numbers are so only where the name says it."""
+        """Whether the values are times; bare numbers, and dates like 1.2.26, are so only where the name says it."""
         if not self.is_all(self.times):
             return False
-        return not self.is_all(self.numbers) or bool({*words(self.name)} & {*_TIME, *_LATER_TIMES})
+        return not (self.is_all(self.numbers) or self.short_years) or bool(
+            {*words(self.name)} & {*_TIME, *_LATER_TIMES}
+        )
 
     @property
     def can_be_metric(self) -> bool:
@@ -141,12 +161,9 @@ class Profile:
 
 def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: frozenset[str]) -> dict[str, Profile]:
     """The profile of every column that has plain values; values in `null` do not count."""
-    times = TimeReader(ZoneInfo("UTC"), None)
-    times.day_first = True
-    month_first = TimeReader(ZoneInfo("UTC"), None)
-    month_first.day_first = False
-    zoned = TimeReader(None, None)
-    zoned.day_first = True
+    day_first, month_first, zoned = (TimeReader(zone, None) for zone in (ZoneInfo("UTC"), ZoneInfo("UTC"), None))
+    for times in (day_first, month_first, zoned):
+        times.day_first, times.has_short_years = times is not month_first, True
     point, comma = number_reader("."), number_reader(",")
     found = {name: Profile(name=name) for name in names}
     for record in records:
@@ -156,10 +173,19 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
             if raw is None or raw == "" or isinstance(raw, (Mapping, list)) or (isinstance(raw, str) and raw in null):
                 continue
             profile.values += 1
-            if _reads(times.read, raw) or _reads(month_first.read, raw):
+            dates = day_first.counts["dates"] + month_first.counts["dates"]
+            if has_abbreviation(raw):
                 profile.times += 1
-                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not _reads(zoned.read, raw)
-            is_point, is_comma = _reads(point, raw), _reads(comma, raw)
+            elif reads(day_first.read, raw) or reads(month_first.read, raw):
+                profile.times += 1
+                profile.local_times += raw.tzinfo is None if isinstance(raw, datetime) else not reads(zoned.read, raw)
+                is_date = day_first.counts["dates"] + month_first.counts["dates"] > dates
+                profile.dates += is_date or (isinstance(raw, datetime) and raw.time() == time())
+                profile.short_years += (date_ := open_date(raw)) is not None and date_.has_short_year
+            elif clock := _CLOCK.fullmatch(str(raw).strip()):
+                profile.clocks += 1
+                profile.local_clocks += clock["zone"] is None
+            is_point, is_comma = reads(point, raw), reads(comma, raw)
             if is_point or is_comma:
                 profile.numbers += 1
                 profile.points += is_point and not is_comma and isinstance(raw, str) and "," in raw
@@ -174,46 +200,6 @@ def profiles(names: Iterable[str], records: Sequence[Mapping[str, Any]], null: f
             if len(profile.texts) <= _MAX_METRICS:
                 profile.texts[str(raw)] += 1
     return {name: profile for name, profile in found.items() if profile.values}
-
-
-def _reads(read: Any, raw: object) -> bool:
-    try:
-        read(raw)
-    except InvalidValue:
-        return False
-    return True
-
-
-_NUMERIC_DATE = re.compile(
-    r"\d{1,2}(?P<separator>[/-])\d{1,2}(?P=separator)\d{4}"
-    r"(?:(?P<gap>,?[Tt ] *)(?P<clock>\d{1,2}:\d\d)(?P<seconds>:\d\d)?"
-    r"(?:(?P<mark>[.,])\d+)?(?P<half> *[AaPp][Mm])?)?(?P<zone> *Z)?",
-    re.ASCII,
-)
-
-
-def time_formats(texts: Sequence[str]) -> dict[str, str]:
-    """The forms of times like 03/04/2026 8:00 PM, by what they mean: {"the day is first": "%d/%m/%Y %I:%M %p", …}.
-
-    Only forms that read all the texts; none where the texts have no such form, or several.
-    """
-    match = _NUMERIC_DATE.fullmatch(texts[0].strip()) if texts else None
-    if match is None:
-        return {}
-    clock = ""
-    if match["clock"]:
-        clock = f"{match['gap']}{'%I' if match['half'] else '%H'}:%M{':%S' if match['seconds'] else ''}"
-        clock += f"{match['mark']}%f" if match["mark"] else ""
-        clock += f"{' ' * match['half'].count(' ')}%p" if match["half"] else ""
-    zone = match["zone"].replace("Z", "%z") if match["zone"] else ""
-    formats = {
-        f"the {first} is first": match["separator"].join(form) + clock + zone
-        for first, form in (("day", ("%d", "%m", "%Y")), ("month", ("%m", "%d", "%Y")))
-    }
-    readers = {meaning: TimeReader(ZoneInfo("UTC"), form).read for meaning, form in formats.items()}
-    return {
-        meaning: form for meaning, form in formats.items() if all(_reads(readers[meaning], text) for text in {*texts})
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +248,8 @@ class _Finder:
         """Propose columns for what is missing."""
         if "timestamp" in self._missing:
             self._timestamp()
+        elif "timestamp" not in (*self._mapping.columns, *self._mapping.constants):
+            self._time_of_day("timestamp")
         self._key()
         if "customer_id" in self._missing or not self._has("customer_id"):
             self._customer()
@@ -301,7 +289,7 @@ class _Finder:
         mapped = {"id", "idempotency_key"} & (self._mapping.columns.keys() | self._mapping.constants.keys())
         if profile is None or mapped or self._mapping.key or "idempotency_key" in self._columns:
             return
-        if not all(_reads(uuid_text, text) for text in profile.texts):
+        if not all(reads(uuid_text, text) for text in profile.texts):
             self._map("idempotency_key", "id", "its values are no UUIDs, so it is the key of the row")
 
     def _timestamp(self) -> None:
@@ -310,6 +298,24 @@ class _Finder:
         if early:
             name = synonym("timestamp", early) or self._by_words(_TIME, early) or early[0]
             self._map("timestamp", name, "its values are times")
+            self._time_of_day(name)
+
+    def _time_of_day(self, name: str) -> None:
+        """Join the column of dates with the only one that has their time of day."""
+        profile, own = self._columns.get(name), {*words(name)}
+        if profile is None or not profile.is_all(profile.dates):
+            return
+        clocks = [
+            one.name
+            for one in self._free.values()
+            if one.is_all(one.clocks)
+            and (means := {*words(one.name)}) & _CLOCK_WORDS
+            and means <= _CLOCK_WORDS | _ANY_CLOCK_WORDS | own
+        ]
+        if len(clocks) == 1:
+            self._free.pop(name, None)
+            self._map("timestamp", f"{name}+{clocks[0]}", "dates, and their times of day")
+            self._free.pop(clocks[0])
 
     def _customer(self) -> None:
         names = [one.name for one in self._free.values() if not one.is_time]
@@ -456,8 +462,11 @@ class _Finder:
         """Propose zone, decimal mark and words for no value, where the mapped columns need them."""
         options, mapping, columns = self.options, self._mapping, self._columns
         sources = {**{column: chain[0] for column, chain in mapping.columns.items() if chain}, **options.mapping}
-        times = columns.get(sources.get("timestamp", "timestamp"))
-        if times and times.local_times and not (options.timezone or mapping.timezone):
+        source = sources.get("timestamp", "timestamp")
+        first, *clocks = [source] if source in columns else source.split("+")
+        is_local = all(one.local_clocks for name in clocks if (one := columns.get(name.strip())))
+        times = columns.get(first.strip())
+        if times and times.local_times and is_local and not (options.timezone or mapping.timezone):
             self.options = replace(self.options, timezone="UTC")
             self.reasons["timezone"] = "times have no offset; UTC is a guess, name the zone they are in"
         names = [sources.get(name, name) for name in ("quantity", "external_cost_amount")] + [

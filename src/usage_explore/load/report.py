@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -191,12 +192,18 @@ def notes(mapper: RowMapper) -> Iterator[str]:
     counts, mapping = mapper.counts, mapper.mapping
     for column, times in mapper.times.items():
         if times.decided_by:
-            yield f"{column}: the {'day' if times.day_first else 'month'} is first, by {times.decided_by}"
+            first = "month" if times.day_first is False else "day"
+            years = "; years of two digits are 2000 to 2099" if times.has_short_years else ""
+            yield f"{column}: the {first} is first, by {times.decided_by}{years}"
         if number := times.counts["dates"]:
             yield f"{counted(number, 'date')} in {column} read as midnight in {times.timezone}"
             free = [name for name in mapper.names if name not in mapper.taken()]
+            source = mapper.sources[column][0]
             if clock := next((name for name in free if name.strip().lower() in _CLOCK_COLUMNS), None):
-                yield f"the column {clock!r} may have the time of day of {column}; it is not read as a time"
+                yield (
+                    f"the column {clock!r} may have the time of day of {column}, but is not read; join it with --map"
+                    f" {shlex.quote(f'{column}={source}+{clock}')}"
+                )
         if number := times.counts["local_times"]:
             yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
         if number := times.counts["ambiguous"]:
@@ -241,6 +248,10 @@ _VALUE = re.compile(r"""'(?:\\.|[^'\\])*(?:'|…)|"(?:\\.|[^"\\])*(?:"|…)|-?\d
 """The value at the start of a reason, as `files.values.quoted` writes it."""
 
 
+_OTHER_NUMBERS = re.compile(r"(?<!has a value in column )\b\d[\d,]*\b(?! fields?\b)")
+"""Numbers in a reason that do not make it another fault, such as the place of a letter; those of fields do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A kind of fault: `rows` of the `read` rows have it. `examples` are (line, reason), one for each of a few values.
@@ -278,7 +289,7 @@ class FaultCounter:
     def add(self, line: int, column: str, reason: str) -> None:
         """Count a fault of a row."""
         value = _VALUE.match(reason)
-        kind = column, re.sub(r"\d[\d,]*", "0", reason[value.end() :] if value else reason)
+        kind = column, _OTHER_NUMBERS.sub("0", reason[value.end() :] if value else reason)
         if kind not in self._rows and len(self._rows) >= MAX_KEPT_FAULTS:
             return
         self._rows[kind] = self._rows.get(kind, 0) + 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from itertools import chain, repeat
 from typing import Any
 from uuid import UUID
@@ -22,14 +20,16 @@ from usage_explore.files.values import (
     number_text,
     plain_text,
 )
+from usage_explore.load.column_names import ColumnNames
 from usage_explore.load.costs import CostReader, currency_text
 from usage_explore.load.dimensions import DimensionReader
 from usage_explore.load.fields import KINDS, READERS, REQUIRED, Field
 from usage_explore.load.identifiers import Identifiers
-from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, zone
+from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Measure, NamePattern, zone
+from usage_explore.load.numbers import is_number, number_reader
 from usage_explore.load.paths import exploded, is_total, member
-from usage_explore.load.readers import TimeReader, is_number, number_reader
 from usage_explore.load.report import notes
+from usage_explore.load.times import TimeReader
 from usage_explore.names import LOCAL_NAME, kind_of
 
 Row = list[str | None]
@@ -55,13 +55,12 @@ _METRIC, _QUANTITY, _KEY, _COST, _CURRENCY, _DIMENSIONS, _CUSTOMER, _ORGANIZATIO
 )
 
 
-class RowMapper:
+class RowMapper(ColumnNames):
     """Makes rows of the records of a file that has the columns `names` (paths for nested JSON).
 
-    `sampled`: the names are those of the first rows only, so later rows may have other columns. `organization` is the
-    id for rows that name none; `is_local` says that it is the default, so a row of a file with a column for it must
-    name one. After the rows, `ids.texts` has the text of ids that are made, `readable` the readable name by
-    (organization, kind, id).
+    `sampled` is that of `ColumnNames`. `organization` is the id for rows that name none; `is_local` says that it is the
+    default, so a row of a file with a column for it must name one. After the rows, `ids.texts` has the text of ids that
+    are made, `readable` the readable name by (organization, kind, id).
     """
 
     def __init__(
@@ -73,9 +72,7 @@ class RowMapper:
         is_local: bool = False,
         sampled: bool = False,
     ) -> None:
-        self.mapping = mapping
-        self.names = names
-        self.sampled = sampled
+        super().__init__(mapping, names, sampled=sampled)
         self.ids = Identifiers(by_column=mapping.ids_by_column)
         self.readable: dict[tuple[str, str, str], str] = {}
         self.counts: Counter[str] = Counter()
@@ -86,8 +83,7 @@ class RowMapper:
         self.sources = {column: self._sources(column) for column in KINDS if column not in mapping.constants}
         self.fields = [self._field(column, sources) for column, sources in self.sources.items() if sources]
         self.is_measured = any(
-            source in mapping.stated or self._in_names(source)
-            for source in (*mapping.measures, *mapping.measure_members)
+            source in mapping.stated or self.has(source) for source in (*mapping.measures, *mapping.measure_members)
         )
         """Whether a record becomes several events, each with the row's key and its metric as key."""
         self.measures = {
@@ -98,8 +94,8 @@ class RowMapper:
             if self.is_measured and self.resolve(source)
         }
         self._measure_members = self.resolved(mapping.measure_members) if self.is_measured else ()
-        self._measure_name = re.compile(mapping.measure_names)
-        self._key = next((self.resolved(key) for key in mapping.key if all(map(self._in_names, key))), ())
+        self._measure_name = NamePattern(mapping.measure_names)
+        self._key = next((self.resolved(key) for key in mapping.key if all(map(self.has, key))), ())
         # the names of an export of ours, which are names again and no dimensions
         own = {column: name for column in ID_COLUMNS if (name := f"{kind_of(column)}_name") in names}
         self._own_names = {name for column, name in own.items() if column not in mapping.names and not mapping.keep}
@@ -140,7 +136,11 @@ class RowMapper:
     def _sources(self, column: str) -> tuple[str, ...]:
         mapping = self.mapping
         if column in mapping.columns:
-            sources = self.resolved(mapping.columns[column])
+            sources = tuple(
+                spelled
+                for source in mapping.columns[column]
+                if (spelled := (KINDS[column] == "time" and self.join(source)) or self.resolve(source))
+            )
             if sources or column in mapping.stated:
                 return sources
         taken = {source for sources in mapping.columns.values() for source in sources} | mapping.measures.keys()
@@ -155,7 +155,7 @@ class RowMapper:
             readers = tuple(zip(sources, repeat(self._reader(column)), strict=False))
         null = mapping.null_text | mapping.null if kind == "number" else mapping.null_text
         is_chain = len(mapping.columns.get(column, ())) > 1 or bool(mapping.null_text)
-        return Field(column, _PLACES[column], readers, kind == "text" and not is_chain, null)
+        return Field(column, _PLACES[column], readers, kind == "text" and not is_chain, null, self.joined)
 
     def _reader(self, column: str) -> Callable[[object], str]:
         mapping = self.mapping
@@ -163,31 +163,11 @@ class RowMapper:
             timezone = zone(mapping.timezone) if mapping.timezone else None
             self.times[column] = TimeReader(timezone, mapping.time_format)
             self.times[column].day_first = mapping.day_first
+            self.times[column].has_short_years = mapping.day_first is not None
             return self.times[column].read
         if KINDS[column] == "number":
             return self._number
         return currency_text if column == "external_cost_currency" and column in mapping.columns else READERS[column]
-
-    def resolve(self, source: str) -> str | None:
-        """The file's spelling of a column or path: exact, else the only one that differs in case; None for none.
-
-        A name that the first rows of a sampled file lack is taken as it is, as later rows may have it.
-        """
-        if source in self.names:
-            return source
-        same = [name for name in self.names if name.lower() == source.lower()]
-        if len(same) == 1:
-            return same[0]
-        if "*" in source:
-            mapped = {name for sources in self.mapping.columns.values() for name in sources}
-            fits = [name for name in self.names if fnmatchcase(name, source) and name not in mapped]
-            return fits[0] if len(fits) == 1 else None
-        top, dot, _ = source.partition(".")
-        return source if self.sampled or (dot and top in self.names) else None
-
-    def resolved(self, sources: Iterable[str]) -> tuple[str, ...]:
-        """The file's spelling of the sources that it has."""
-        return tuple(spelled for source in sources if (spelled := self.resolve(source)) is not None)
 
     def _row_of(self, constants: Mapping[str, str], option: str) -> Row:
         row: Row = [None] * len(COLUMNS)
@@ -208,7 +188,7 @@ class RowMapper:
         mapping = self.mapping
         tags = {self.resolve(source) or source: prefix for source, prefix in mapping.tags.items()}
         first = {column: self._first_present(sources) for column, sources in self.sources.items() if sources}
-        used = set(first.values())  # fallbacks are dimensions too
+        used = self.columns_of(first.values())  # fallbacks are dimensions too
         used |= {*self.measures, *tags, *self._only_with}
         for measure in self.measures.values():
             used.update(measure.minus)
@@ -240,7 +220,7 @@ class RowMapper:
 
     def _first_present(self, sources: Sequence[str]) -> str:
         """The first source that the file has; of sampled rows some source may come only later."""
-        return next((source for source in sources if self._in_names(source)), sources[0])
+        return next((source for source in sources if self.has(source)), sources[0])
 
     def _must_name(self, column: str) -> bool:
         """Whether every row has to name an id, as the file has a column of that name or an option names one."""
@@ -252,21 +232,17 @@ class RowMapper:
         """Whether the file has one of the sources; later rows of a sampled file may have optional ones."""
         if self.sampled and column not in REQUIRED:
             return True
-        return any(self._in_names(source) for source in sources)
-
-    def _in_names(self, source: str) -> bool:
-        spelled = self.resolve(source)
-        return spelled is not None and (spelled in self.names or (not self.sampled and "." in spelled))
+        return any(self.has(source) for source in sources)
 
     def measures_member(self, path: str) -> bool:
         """Whether a number at the path is a measure, as its object's members are."""
         source, _, name = path.rpartition(".")
-        return source in self._measure_members and self._measure_name.fullmatch(name) is not None
+        return source in self._measure_members and self._measure_name.matches(name)
 
     def taken(self) -> set[str]:
         """The columns of the file that are mapped or measured."""
-        sources = {source for sources in self.sources.values() for source in sources} | self.measures.keys()
-        return sources.intersection(self.names)
+        sources = self.columns_of(source for sources in self.sources.values() for source in sources)
+        return (sources | self.measures.keys()).intersection(self.names)
 
     @property
     def names_organization(self) -> bool:
@@ -282,7 +258,7 @@ class RowMapper:
         mapping = self.mapping
         if column in mapping.constants or column in mapping.defaults:
             return True
-        if any(self._in_names(source) for source in self.sources.get(column, ())):
+        if any(self.has(source) for source in self.sources.get(column, ())):
             return True
         if column in ("quantity", "metric_key") and self.is_measured:
             return True
@@ -294,6 +270,7 @@ class RowMapper:
         """Column of the file -> kind of value that it has to give, for sources with types."""
         kinds = {source: KINDS[field.column] for field in self.fields for source, _ in field.readers}
         kinds |= dict.fromkeys(self.measures, "number")
+        kinds |= {name: "part of a time" for columns in self.joined.values() for name in columns}
         return {source: kind for source, kind in kinds.items() if source in self.names}
 
     @property
@@ -302,7 +279,7 @@ class RowMapper:
         plain_sources = all(len(field.readers) == 1 and field.readers[0][0] in self.names for field in self.fields)
         return self._is_simple and not self.is_measured and not self.sampled and plain_sources
 
-    def fill(self, columns: list[list[str | None]]) -> bool:
+    def fill(self, columns: list[Sequence[str | None]]) -> bool:
         """Set the organization of rows without one, as `rows` does; False where a row lacks a required value."""
         for column, place in self._required:
             if None not in columns[place]:
@@ -423,7 +400,7 @@ class RowMapper:
             numbers = {
                 name: number_text(raw)
                 for name, raw in members.items()
-                if self._measure_name.fullmatch(name) and is_number(raw)
+                if self._measure_name.matches(name) and is_number(raw)
             }
             for name, number in numbers.items():
                 is_measured = True

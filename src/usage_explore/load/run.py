@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,18 @@ from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
+from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
 from usage_explore.files.sources import Record, Source, paths
-from usage_explore.files.text_sources import CsvSource
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
-from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, copy_text
+from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
 from usage_explore.load.column_check import check_columns, check_readable
-from usage_explore.load.decimal_marks import check_points
+from usage_explore.load.date_order import DateOrder
+from usage_explore.load.decimal_marks import DecimalMarks
 from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
-from usage_explore.load.readers import decide_order
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
 from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
@@ -121,7 +122,10 @@ class LoadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A file that was looked into: its columns, the preset and the mapping that fit it."""
+    """A file that was looked into: its columns, the preset and the mapping that fit it.
+
+    `description` is the file's format in words.
+    """
 
     file: Path | StandardInput
     names: tuple[str, ...]
@@ -129,6 +133,7 @@ class Prepared:
     preset: Preset | None
     mapping: ColumnMapping
     options: LoadOptions
+    description: str
     delimiter: str | None = None
 
     @property
@@ -143,19 +148,24 @@ class Prepared:
     def ready(self, mapper: RowMapper) -> RowMapper:
         """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
         check_columns(mapper, self.path)
-        for given in mapper.fields:
-            if (times := mapper.times.get(given.column)) and times.day_first is None:
-                decide_order(self.path, given.column, times, self.values(given))
-        if self.mapping.decimal is None:
-            check_points(self.path, mapper, self.delimiter, self.records())
+        mapping = self.mapping
+        orders = [
+            (given, DateOrder(given.column, mapper.times[given.column]))
+            for given in mapper.fields
+            if given.column in mapper.times and mapping.time_format is None and mapping.day_first is None
+        ]
+        marks = [] if mapping.decimal else [DecimalMarks(mapper, self.delimiter)]
+        open_orders, open_marks = orders, marks
+        for line, record in self.records() if orders or marks else ():
+            open_orders = [(given, order) for given, order in open_orders if order.sees(line, value_of(given, record))]
+            open_marks = [mark for mark in open_marks if mark.sees(line, record)]
+            if not open_orders and not open_marks:
+                break
+        for _, order in orders:
+            order.decide(self.path)
+        for mark in marks:
+            mark.decide(self.path)
         return mapper
-
-    def values(self, given: Field) -> Iterator[tuple[int, object]]:
-        """(line, value) of the column for each row that can be read."""
-        for line, record in self.records():
-            with suppress(InvalidValue):
-                value = given.first(record)
-                yield line, value[2] if value else None
 
     def records(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """(line, record) for each row that can be read."""
@@ -166,10 +176,19 @@ class Prepared:
                         yield line, single
 
 
+def value_of(given: Field, record: Mapping[str, Any]) -> object:
+    """The value of a documented column in a record, as the file has it; None where there is none."""
+    with suppress(InvalidValue):
+        value = given.first(record)
+        return value[2] if value else None
+    return None
+
+
 def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
     """Look at a file's columns, by its header or its first rows. Raises `LoadError`, `ConfigurationError`."""
     with options.open(file) as source:
-        names, sampled, delimiter = source.sample_names(_SAMPLED_ROWS), source.names is None, source.delimiter
+        names, sampled = source.sample_names(_SAMPLED_ROWS), source.names is None
+        description, delimiter = source.description, source.delimiter
         if sampled and not names:
             check_readable(islice(source, _SAMPLED_ROWS), source)
     preset = options.chosen_preset(names)
@@ -186,7 +205,14 @@ def prepare(file: Path | StandardInput, options: LoadOptions) -> Prepared:
             )
         names, sampled = paths(_exploded(first, mapping.explode)), True
     return Prepared(
-        file=file, names=names, sampled=sampled, preset=preset, mapping=mapping, options=options, delimiter=delimiter
+        file=file,
+        names=names,
+        sampled=sampled,
+        preset=preset,
+        mapping=mapping,
+        options=options,
+        description=description,
+        delimiter=delimiter,
     )
 
 
@@ -364,14 +390,14 @@ def _load(
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
         with connection.cursor() as cursor, cursor.copy(stage.copy_statement()) as copy:
             ordinal = 0
-            for lines, rows in _batches(source, mapper, rejected, show):
-                if skip_bad or not rejected.rows:
-                    keyed = [row[_KEY] is not None for row in rows]
-                    for row, has_key in zip(rows, keyed, strict=True):
-                        if not has_key:
-                            row[_KEY] = row_hash(row)
-                    copy.write(copy_text(ordinal, lines, keyed, rows))
-                    ordinal += len(rows)
+            for lines, columns in _batches(source, mapper, rejected, show):
+                if lines and (skip_bad or not rejected.rows):
+                    keyed = [key is not None for key in columns[_KEY]]
+                    if not all(keyed):
+                        rows = zip(*columns, strict=True)
+                        columns[_KEY] = [row_hash(row) if row[_KEY] is None else row[_KEY] for row in rows]
+                    copy.write(copy_text(ordinal, lines, keyed, columns))
+                    ordinal += len(lines)
         if rejected.rows and not skip_bad:
             raise rejected.error()
         show(source.position, source.length, f"{source.path.name}: writing")
@@ -424,26 +450,41 @@ def _load(
 
 def _batches(
     source: Source, mapper: RowMapper, rejected: RejectedRows, show: ShowProgress
-) -> Iterator[tuple[list[int], list[Row]]]:
-    """The lines and rows of the events that can be loaded, many at a time.
+) -> Iterator[tuple[list[int], list[Values]]]:
+    """The lines and columns of the events that can be loaded, many at a time.
 
     The rows of the file that cannot be loaded are added to `rejected`.
     """
     batch_mapper = BatchMapper(mapper) if isinstance(source, CsvSource) else None
-    records = iter(source)
-    while batch := list(islice(records, ROWS_PER_BATCH)):
+    if batch_mapper and batch_mapper.is_possible and isinstance(source, CsvSource):
+        batches = _csv_batches(source, batch_mapper)
+    else:
+        records = iter(source)
+        batches = ((batch, None) for batch in iter(lambda: list(islice(records, ROWS_PER_BATCH)), []))
+    for batch, columns in batches:
         show(source.position, source.length)
-        if batch_mapper and all(reason is None for _, _, reason in batch):
-            rows = batch_mapper.rows([record or {} for _, record, _ in batch])
-            if rows is not None:
-                rejected.read += len(batch)
-                yield [line for line, _, _ in batch], rows
-                continue
+        if columns is not None:
+            rejected.read += len(batch)
+            yield [line for line, _, _ in batch], columns
+            continue
         events = [(line, row) for line, rows in read_rows(batch, mapper, rejected) for row in rows]
-        yield [line for line, _ in events], [row for _, row in events]
+        yield [line for line, _ in events], list(zip(*(row for _, row in events), strict=True))
         if rejected.is_enough:
             return
     show(source.position, source.length)
+
+
+def _csv_batches(source: CsvSource, mapper: BatchMapper) -> Iterator[tuple[list[Record], list[Values] | None]]:
+    """Records and, where the batch mapper can read them all, the columns of their events; their values are left out."""
+    rows = source.rows()
+    while batch := list(islice(rows, ROWS_PER_BATCH)):
+        values = [row for _, row, _ in batch if row is not None]
+        is_whole = len(values) == len(batch)
+        columns = mapper.columns(source.columns(values), partial(map, source.record, values)) if is_whole else None
+        if columns is not None:
+            yield [(line, None, None) for line, _, _ in batch], columns
+        else:
+            yield [(line, None if row is None else source.record(row), reason) for line, row, reason in batch], None
 
 
 def read_rows(records: Iterable[Record], mapper: RowMapper, rejected: RejectedRows) -> Iterator[tuple[int, list[Row]]]:

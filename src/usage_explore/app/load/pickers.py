@@ -95,7 +95,7 @@ class _Source:
     def of(cls, base: FileCheck, column: str) -> _Source:
         """The choices for a column of the events; what the check proposes or found is chosen."""
         if source := base.options.mapping.get(column):
-            return cls("", source, base.names)
+            return cls("", source, tuple(dict.fromkeys((*base.names, source))))  # "Date+Time" is no column
         if column in base.options.constants:
             return cls("", f"{_CONSTANT}{base.options.constants[column]}", base.names)
         sources = [mapped.source for mapped in base.mapping if mapped.column == column]

@@ -1,0 +1,82 @@
+"""Numbers as people export them: decimal commas, thousands separators, currency signs, parentheses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from usage_explore.files.values import InvalidValue, number_text, quoted
+
+_CURRENCY_SIGN = re.compile(r"^([+-]?)\s*(?:[$€£¥₹]|US\$)\s*([+-]?)|\s*[$€£¥₹]$")
+_IN_PARENTHESES = re.compile(r"\(([^()]+)\)")
+_SEPARATED = {
+    ".": re.compile(r"[+-]?\d{1,3}(?:([, '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:\.\d+)?", re.ASCII),
+    ",": re.compile(r"[+-]?\d{1,3}(?:([. '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:,\d+)?", re.ASCII),
+}
+"""Decimal mark -> a number with thousands separators."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+
+
+def number_reader(decimal: str | None) -> Callable[[object], str]:
+    """A reader of numbers with the decimal mark "." or ","; with None, the mark is a point and nothing else is set.
+
+    A currency sign is left out, and a number in parentheses is negative. Thousands separators are left out where the
+    decimal mark is given; without it 1,234 may be 1234 or 1.234 and is refused. Raises `InvalidValue`.
+    """
+
+    def with_mark(raw: str, mark: str) -> str:
+        text = bare_number(raw)
+        if match := _SEPARATED[mark].fullmatch(text):
+            text = text.replace(match[1], "")
+        if mark == ".":
+            return text
+        if "." in text:
+            raise InvalidValue(f"{quoted(raw)} has a point where the decimal mark is a comma (--decimal ,)")
+        return text.replace(",", ".")
+
+    def number(raw: object) -> str:
+        if type(raw) is not str:
+            return number_text(raw)
+        if decimal != ",":
+            try:
+                return number_text(raw)
+            except InvalidValue:
+                if decimal is None and _is_ambiguous(text := bare_number(raw)):
+                    raise InvalidValue(
+                        f"{quoted(raw)} has a comma or thousands separators; name the decimal mark: --decimal . or"
+                        " --decimal ,"
+                    ) from None
+                text = with_mark(raw, ".")
+                if text == raw.strip():
+                    raise
+        else:
+            text = with_mark(raw, ",")
+        try:
+            return number_text(text)
+        except InvalidValue:
+            if decimal == "," and "," in raw:
+                raise InvalidValue(f"{quoted(raw)} is not a number with a decimal comma (--decimal ,)") from None
+            return number_text(raw)  # raises, with the text of the file
+
+    return number
+
+
+def bare_number(text: str) -> str:
+    """The text without currency sign and parentheses, which make it negative: "($1.50)" is "-1.50"."""
+    text = text.strip()
+    if match := _IN_PARENTHESES.fullmatch(text):
+        text = "-" + match[1].strip()
+    return _CURRENCY_SIGN.sub(r"\1\2", text)
+
+
+def _is_ambiguous(text: str) -> bool:
+    return _DECIMAL_COMMA.fullmatch(text) is not None or any(mark.fullmatch(text) for mark in _SEPARATED.values())
+
+
+def is_number(raw: object) -> bool:
+    """Whether the value is a number with a decimal point."""
+    try:
+        number_text(raw)
+    except InvalidValue:
+        return False
+    return True
