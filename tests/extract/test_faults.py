@@ -43,7 +43,8 @@ def many(extract: Extract, number: int = 4_000) -> None:
     """Events of 100 days."""
     extract.execute(
         "INSERT INTO usage_events (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at,"
-        " idempotency_key, dimensions) SELECT gen_random_uuid(), %s, %s, 'tokens', n, t, t, n::text, '{\"model\": \"a\"}'"
+        " idempotency_key, dimensions)"
+        " SELECT gen_random_uuid(), %s, %s, 'tokens', n, t, t, n::text, jsonb_build_object('model', 'a')"
         " FROM (SELECT n, %s::timestamptz + n * interval '100 days' / %s AS t FROM generate_series(0, %s) n) AS made",
         ORGANIZATION,
         ORGANIZATION,
@@ -155,6 +156,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_one_before(
 
 def test_two_that_refresh_at_once_take_turns(extract: Extract) -> None:
     many(extract)
+    extract.execute("UPDATE usage_events SET ingested_at = ingested_at - interval '1 year'")
     failures: list[BaseException] = []
 
     def run() -> None:

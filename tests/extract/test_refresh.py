@@ -9,7 +9,7 @@ import pytest
 
 from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, TABLE, TIMEOUT, Extract, event, smaller
 from usage_explore.db import ddl
-from usage_explore.extract import changes, folder, manifest, refresh
+from usage_explore.extract import changes, folder, manifest, refresh, watermark
 
 LATER = NOON + 2 * DAY
 
@@ -34,7 +34,8 @@ def test_events_that_arrive_are_added_once(built: Extract) -> None:
     assert built.verify().differences == ()
 
 
-def test_an_open_transaction_holds_the_watermark_back(built: Extract) -> None:
+def test_an_open_transaction_holds_the_watermark_back(built: Extract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watermark, "LEAST_SETTLE", timedelta(0))
     with ddl.connect(built.url) as other:
         other.execute("SELECT 1")
         report = refresh.refresh(built.connection, built.target, settle=timedelta(0), timeout=TIMEOUT)
@@ -173,3 +174,13 @@ def test_small_segments_are_merged_and_readers_keep_theirs(extract: Extract) -> 
     extract.refresh(NOON + DAY)
     assert {path.name for path in extract.folder.glob("*.parquet")} == {s.rows.name for s in extract.manifest.segments}
     extract.check()
+
+
+def test_segments_of_other_widths_are_merged_without_rounding(extract: Extract) -> None:
+    amounts = ["1", "0.5", "0.00001", "99999999999999999999", "-0.25", "9" * 30 + ".12"]
+    for number, text in enumerate(amounts):
+        extract.add(event(NOON + number * HOUR, quantity=Decimal(text), external_cost_amount=Decimal(text)))
+        extract.refresh(NOON + (number + 1) * HOUR)
+        extract.check()
+    assert len(extract.manifest.segments) < len(amounts)
+    assert extract.verify().differences == ()

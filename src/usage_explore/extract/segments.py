@@ -182,11 +182,18 @@ def write(
 
 
 def merged(
-    connection: duckdb.DuckDBPyConnection, folder: Path, segments: Sequence[Segment], known: Sequence[Layout]
+    connection: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], known: Sequence[Layout]
 ) -> Segment | None:
-    """One segment with the rows of several of the same dimensions."""
-    relation = parquet(folder, [segment.rows.name for segment in segments])
-    return write(connection, folder, relation, segments[0].layout.dimensions, known, choose_summary=True)
+    """One segment with the rows of several of the same dimensions. Raises `Unfit`, `ExtractError`."""
+    relations = list(_by_widths(folder, chosen).values())
+    exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
+    parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
+    relation = relations[0] if len(relations) == 1 else f"({parts})"
+    one = write(connection, folder, relation, chosen[0].layout.dimensions, known, choose_summary=True)
+    after = totals(connection, folder, [one] if one else [], "0")
+    if after != totals(connection, folder, chosen, "0"):
+        raise ExtractError(f"{folder}: merging changed the sums of {len(chosen)} segments; they stay as they are")
+    return one
 
 
 def without(
@@ -222,9 +229,8 @@ def totals(
 ) -> dict[int, Totals]:
     """The totals of the rows that pass a condition by an integer expression of `ts` and `ing`."""
     found: dict[int, Totals] = {}
-    for group in {(s.layout.quantity, s.layout.cost) for s in segments}:
-        names = [s.rows.name for s in segments if (s.layout.quantity, s.layout.cost) == group]
-        for number, events, quantity, costed, cost in _totals(connection, parquet(folder, names), key, condition):
+    for relation in _by_widths(folder, segments).values():
+        for number, events, quantity, costed, cost in _totals(connection, relation, key, condition):
             before = found.get(number)
             if before is not None:
                 events, costed = events + before.events, costed + before.costed
@@ -233,8 +239,19 @@ def totals(
     return found
 
 
+def _by_widths(folder: Path, segments: Sequence[Segment]) -> dict[tuple[tuple[int, int], tuple[int, int]], str]:
+    """The SQL of reading segments, for each width of the decimals.
+
+    DuckDB rounds silently to the width of the first file, and in a UNION to a scale that leaves room for 38 digits.
+    """
+    names: dict[tuple[tuple[int, int], tuple[int, int]], list[str]] = {}
+    for segment in segments:
+        names.setdefault((segment.layout.quantity, segment.layout.cost), []).append(segment.rows.name)
+    return {widths: parquet(folder, group) for widths, group in names.items()}
+
+
 def parquet(folder: Path, names: Collection[str]) -> str:
-    """The SQL of reading files of the folder."""
+    """The SQL of reading files of the folder, of the same layout."""
     paths = ", ".join(_text(str(folder / name)) for name in names)
     return f"read_parquet([{paths}])"
 
@@ -298,8 +315,11 @@ def _widths(
     """The precision and scale of a decimal column, that of another segment where it fits. Raises `Unfit`."""
     kind = _fetch(connection, f"SELECT any_value(typeof({column})) FROM {relation}")[0] or "VARCHAR"
     if kind.startswith("DECIMAL"):
-        precision, scale = map(int, kind.removeprefix("DECIMAL(").rstrip(")").split(","))
-        whole = precision - scale
+        scale = int(kind.removeprefix("DECIMAL(").rstrip(")").split(",")[1])
+        (whole,) = _fetch(
+            connection,
+            f"SELECT coalesce(length(ltrim(split_part(max(abs({column}))::VARCHAR, '.', 1), '0')), 0) FROM {relation}",
+        )
     else:
         plain, whole, scale = _fetch(
             connection,
