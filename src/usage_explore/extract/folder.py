@@ -177,10 +177,11 @@ def drop(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     with writing(folder):
+        there = (folder / files.NAME).exists()
         (folder / files.NAME).unlink(missing_ok=True)
         for path in folder.glob("*.parquet"):
             path.unlink(missing_ok=True)
-    return True  # the lock stays: another process may be waiting for it
+    return there  # the folder and its lock stay: another process may be waiting for it
 
 
 def _files(held: Manifest) -> Iterator[File]:

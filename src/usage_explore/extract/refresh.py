@@ -50,6 +50,8 @@ RETRY_UNFIT = DAY
 
 _FIRST_STEP = DAY
 _LONGEST_STEP = 365 * DAY
+_ROWS_PER_STEP = MAX_ROWS_PER_READ * 9 // 10
+
 _MAX_SPANS = 100
 """Spans that are read again one by one; where more differ, all between the first and the last is."""
 
@@ -256,11 +258,7 @@ class _Writer:
                 added = [] if first is None else self.read(held, "ingested_at", since, until)
             held = self.put(held, [*held.segments, *added], watermark=until)
             self.steps += 1
-            read = self.rows - before
-            if read < MAX_ROWS_PER_READ // 2:
-                step = min(step * 2, _LONGEST_STEP)
-            elif read > 2 * MAX_ROWS_PER_READ:
-                step = max(step // 2, HOUR)
+            step = _paced(step, self.rows - before)
             if self.progress and first is not None:
                 began = first if began is None else began
                 self.progress(instant(began), instant(until), instant(target))
@@ -403,6 +401,12 @@ def _filtered(
         if rest is not None:
             kept.append(rest)
     return kept
+
+
+def _paced(step: int, rows: int) -> int:
+    """The length of the next step, after one that read some rows: so that it reads about one segment's."""
+    wanted = step * _ROWS_PER_STEP // max(rows, 1)
+    return max(min(wanted, 4 * step, _LONGEST_STEP), HOUR)
 
 
 def _is_small(segment: Segment) -> bool:

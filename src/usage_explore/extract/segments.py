@@ -34,6 +34,7 @@ MAX_KEYS = 10_000
 """Dimension keys that an extract may have."""
 
 CODEC = "lz4_raw"
+"""Compression. For generated events zstd takes 45 bytes in place of 54, and its scans 1.4 times the time."""
 
 SLOT = 900_000_000
 HOUR = 3_600_000_000

@@ -1,0 +1,97 @@
+"""The command `usage-explore extract`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, Extract, event
+from support import generated_events
+from support.waiting import eventually
+from usage_explore.cli.main import main
+
+
+def run(extract: Extract, *arguments: str) -> Result:
+    options = ["--database-url", extract.url, "--home", str(extract.home)]
+    return CliRunner().invoke(main, ["extract", *options, *arguments])
+
+
+@pytest.fixture
+def filled(extract: Extract) -> Extract:
+    """A table with old events of two organizations."""
+    rows = [event(NOON - 365 * DAY + number * HOUR, dimensions='{"model": "a"}') for number in range(50)]
+    other = event(NOON - 365 * DAY, organization_id=generated_events.NEIGHBOUR)
+    extract.add(*rows, other)
+    return extract
+
+
+def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
+    shown = run(filled, "--show").output
+    assert shown.count("none; usage-explore extract makes it") == 2
+    created = run(filled)
+    assert created.exit_code == 0, created.output
+    assert f"Organization {ORGANIZATION}: 50 events ingested before" in created.output
+    assert f"Organization {generated_events.NEIGHBOUR}: 1 event ingested before" in created.output
+    filled.check()
+    shown = run(filled, "--show", "--organization-id", str(ORGANIZATION)).output
+    assert "50 events in 1 segment" in shown
+    assert "columns of dimensions: model" in shown
+    assert str(filled.folder) in shown
+    assert run(filled, "--verify").exit_code == 0
+    filled.execute("UPDATE usage_events SET quantity = 2.5 WHERE organization_id = %s", ORGANIZATION)
+    differing = run(filled, "--verify")
+    assert differing.exit_code == 1
+    assert "1 event, quantity 2.5; in the extract: 1 event, quantity 1" in differing.output
+    assert "50 hours compared, 50 differ." in differing.output
+    assert run(filled, "--verify", "--repair").exit_code == 1
+    assert "50 hours compared, no difference." in run(filled, "--verify").output
+    filled.check()
+    assert run(filled, "--drop").output.count("removed") == 2
+    assert run(filled, "--drop").output.count("there was no extract") == 2
+
+
+def test_what_does_not_fit_is_said(filled: Extract) -> None:
+    filled.execute("UPDATE usage_events SET quantity = 'NaN' WHERE organization_id = %s", ORGANIZATION)
+    result = run(filled)
+    assert result.exit_code == 0
+    assert "quantity is NaN" in result.output
+    assert "queries read the events: quantity is NaN" in run(filled, "--show").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--show", "--drop"], "give one of them"),
+        (["--repair"], "give --verify too"),
+        (["--every", "1x"], "is not a span"),
+        (["--organization-id", "0a0a0a0a-0000-4000-8000-00000000ffff"], "is not an organization you may see"),
+    ],
+)
+def test_wrong_options_are_errors(filled: Extract, arguments: list[str], words: str) -> None:
+    result = run(filled, *arguments)
+    assert result.exit_code != 0
+    assert words in result.output
+    assert not list(filled.home.glob("extract/*/*"))
+
+
+def test_every_goes_on_until_it_is_ended(filled: Extract, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "usage_explore", "extract", "--every", "1s", "--database-url", filled.url]
+    command += ["--home", str(filled.home), "--organization-id", str(ORGANIZATION)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        eventually(lambda: process.poll() is not None or (filled.folder / "manifest.json").exists())
+        eventually(lambda: process.poll() is not None or filled.manifest.rows == 50)
+        filled.add(event(NOON - 100 * DAY))  # behind the watermark: the comparison of the next refresh is about days
+        filled.execute(
+            "UPDATE usage_events SET ingested_at = now() - interval '1 hour' WHERE timestamp = %s", NOON - 100 * DAY
+        )
+        eventually(lambda: process.poll() is not None or filled.manifest.rows == 51)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "Stopped." in output
+    filled.check()
