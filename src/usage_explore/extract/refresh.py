@@ -156,11 +156,11 @@ class _Writer:
         held, rebuilt = self.usable(relation)
         if held and held.unfit and not again and now - held.refreshed < RETRY_UNFIT:
             return Report(manifest=held)
+        if held is None or held.unfit:  # written before anything is read, so that loads announce what they change
+            held = self.put(self.empty(relation, now), ())
         announced = changes.announced(self.folder)  # before the open transactions are looked at
         safe = watermark.safe(self.connection, settle)
         done = [change for change in announced if safe.has_ended(change.at)]
-        if held is None or held.unfit:
-            held = self.empty(relation, now)
         try:
             self.take_keys(held)
             if held.watermark is not None:
