@@ -379,5 +379,5 @@ def test_a_directory_of_names_that_cannot_be_used_is_a_warning(
 ) -> None:
     events_connection.execute(change)
     events_connection.commit()
-    findings = [finding for finding in examine(filled, "usage_events", TIMEOUT, (), named) if finding.name == "names"]
+    findings = [finding for finding in examine(filled, "usage_events", TIMEOUT, named) if finding.name == "names"]
     assert [finding.message.split(", so ids")[0] for finding in findings] == [said] * bool(said)

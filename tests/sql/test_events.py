@@ -184,11 +184,11 @@ def test_the_frame_has_every_column_typed_even_when_empty(store: Store) -> None:
 
 def test_the_answer_has_the_documented_envelope(store: Store) -> None:
     page = store.events(EventQuery(limit=2)).to_dict()
-    assert page.keys() == {"data", "pagination"}
+    assert page.keys() == {"data", "pagination", "hints"}
     assert page["pagination"].keys() == {"cursor", "has_more", "limit"}
     assert page["pagination"]["has_more"] is True
     last = store.events(EventQuery(metric_key="nothing")).to_dict()
-    assert last == {"data": [], "pagination": {"cursor": None, "has_more": False, "limit": 25}}
+    assert last == {"data": [], "pagination": {"cursor": None, "has_more": False, "limit": 25}, "hints": []}
 
 
 def test_an_organization_is_never_guessed_nor_granted(store: Store, everyone: Store) -> None:
@@ -209,7 +209,7 @@ def test_pickers_count_what_is_there(store: Store, own: list[Row]) -> None:
 
     metrics = Counter(row.metric_key for row in own)
     assert {choice.value: choice.events for choice in store.metric_keys()} == metrics
-    keys = Counter(key for row in own for key in json.loads(row.dimensions))
+    keys = Counter(key for row in own for key, value in json.loads(row.dimensions).items() if value is not None)
     assert {choice.value: choice.events for choice in store.dimension_keys()} == keys
     models = Counter(text for row in own if (text := query_oracle.group_text(row, "dim:model")) is not None)
     assert {choice.value: choice.events for choice in store.dimension_values("model")} == models

@@ -18,6 +18,7 @@ from psycopg import sql
 from pyarrow import csv
 from sqlalchemy import Table
 
+from usage_explore.db.catalog import check_instants
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
 from usage_explore.extract.manifest import instant, micros
@@ -61,7 +62,8 @@ class Events:
         self.connection, self.table, self.organization_id = connection, table, organization_id
 
     def relation(self) -> int:
-        """The table's oid. Raises `TableMismatch` if it is gone."""
+        """The table's oid. Raises `TableMismatch` if it is gone, or its times have no zone."""
+        check_instants(self.connection, self.table.fullname)
         name = identifier(self.table).as_string(self.connection)
         (oid,) = self._row(sql.SQL("SELECT to_regclass({})::oid::bigint").format(sql.Literal(name)))
         if oid is None:
