@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
@@ -178,6 +178,25 @@ def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[f
     page.keyboard.press("Control+c")
     return str(page.evaluate("navigator.clipboard.readText()"))
 
+
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+def in_scheme(page: Page, scheme: Literal["light", "dark"]) -> Page:
+    """The page at rest as it is in a colour scheme; the app's charts and own colours follow when it runs again."""
+    if not page.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches"):
+        page.emulate_media(color_scheme=scheme)
+        at_rest(page)
+        page.keyboard.press("r")  # Streamlit's key to run the page again
+        page.wait_for_function(_FOLLOWS, arg=CHART)
+    return at_rest(page)
+
+
+_FOLLOWS = """selector => {
+    const [chart, app] = [selector, '.stApp'].map(each => document.querySelector(each))
+    return !chart || getComputedStyle(chart).backgroundColor === getComputedStyle(app).backgroundColor
+}"""
+"""Whether the chart, if there is one, has the background of the page."""
 
 EXCLUDED = {
     ".brush_brush_bg, .brush_brush": "Vega-Lite's two marks for the brush, which take no name",
