@@ -44,7 +44,7 @@ class KeptPages:
         page = self._free[key].pop() if self._free[key] else self._new(options)
         self._taken.append((key, page))
         page.set_viewport_size({"width": 1400, "height": 1200})
-        page.emulate_media(color_scheme=color_scheme)
+        page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")  # animations cost a tenth of the CPU
         return page
 
     def release(self) -> set[str]:
@@ -126,13 +126,19 @@ def sees(page: Page, text: str) -> None:
     settled(page)
 
 
+_PICTURE = "document.querySelector(selector)?.outerHTML.replace(/clip\\d+|gradient_\\d+/g, 'part')"
+
+
 def picture(page: Page) -> str:
     """The chart as the browser drew it, without the numbers a rendering gives its parts."""
-    return str(
-        page.evaluate(
-            "selector => document.querySelector(selector).outerHTML.replace(/clip\\d+|gradient_\\d+/g, 'part')", CHART
-        )
-    )
+    return str(page.evaluate(f"selector => {_PICTURE}", CHART))
+
+
+def shows(page: Page, expected: str) -> None:
+    """Wait until the chart is this picture, and the page is at rest: a busy browser rests before it draws, too."""
+    page.wait_for_function(f"([selector, expected]) => {_PICTURE} === expected", arg=[CHART, expected], polling=50)
+    settled(page)
+    assert picture(page) == expected
 
 
 @dataclass(frozen=True)
