@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import psycopg
 import pytest
+from altair.utils.schemapi import SchemaBase
 
 from support import generated_events
 from support.database_servers import forgo_durability, fresh_database, kind, remove_server, short_folder
@@ -72,6 +73,24 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
                 patch.delenv(name)
         patch.setenv("USAGE_EXPLORE_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+VALIDATE = vars(SchemaBase)["validate"]
+"""Altair's validation of a chart, and of every part of it, against Vega-Lite's schema."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _unvalidated_charts() -> Iterator[None]:
+    """Charts are not validated against Vega-Lite's schema, which is more than half of what it costs to make one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SchemaBase, "validate", classmethod(lambda *_: None))
+        yield
+
+
+@pytest.fixture
+def validated_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are validated, as they are outside of tests."""
+    monkeypatch.setattr(SchemaBase, "validate", VALIDATE)
 
 
 @pytest.fixture

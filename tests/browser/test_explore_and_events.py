@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from psycopg import sql
 
-from support.browser_pages import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled
+from support.browser_pages import ALERT, CHART, Site, address, bars, choice, parameters, picture, sees, settled, shows
 from support.demo_database import ACME, CEDAR, WINDOW
 from usage_explore import AggregateQuery, EventQuery, Store, formatting
 from usage_explore.db import ddl
@@ -48,14 +48,12 @@ def test_back_and_forward_restore_what_was_shown(visit: Visit) -> None:
     assert len(set(shown)) == 4
     for expected in reversed(shown[:-1]):
         page.go_back()
-        settled(page)
-        assert picture(page) == expected
+        shows(page, expected)
     for name in ("day", "events", "bars"):
         expect(choice(page, name)).to_be_checked()
     for expected in shown[1:]:
         page.go_forward()
-        settled(page)
-        assert picture(page) == expected
+        shows(page, expected)
 
 
 def test_presets_stay_relative_in_the_link(visit: Visit) -> None:
@@ -132,7 +130,7 @@ def test_the_time_zone_is_at_the_right_or_begins_a_line(visit: Visit, width: int
     assert (zone["y"] > name["y"] + name["height"]) == (width < 1440)
 
 
-@pytest.mark.parametrize(("width", "height"), [(1400, 1200), (1024, 700), (390, 700)])
+@pytest.mark.parametrize(("width", "height"), [(1400, 1200), (390, 700)])
 def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, width: int, height: int) -> None:
     page = settled(visit(address("", **LINK)))
     page.set_viewport_size({"width": width, "height": height})
@@ -151,7 +149,7 @@ def test_the_open_list_of_values_covers_no_button_of_the_picker(visit: Visit, wi
 
 def test_controls_show_the_link_though_a_click_interrupts_the_first_run(visit: Visit) -> None:
     page = visit("about:blank")
-    for _ in range(4):
+    for _ in range(2):
         page.goto(address("", **LINK, bucket="week", chart="lines"))
         page.get_by_role("button", name="Filter", exact=True).click()
         settled(page)
@@ -212,7 +210,7 @@ def test_a_picked_bar_survives_another_measure_bucket_and_grouping(visit: Visit,
     assert parameters(page)["series"] == ["value:eu-central"]
 
 
-@pytest.mark.parametrize("bucket", ["hour", "day", "week"])
+@pytest.mark.parametrize("bucket", ["hour", "week"])
 def test_only_a_click_or_a_drag_changes_what_is_picked(visit: Visit, bucket: str) -> None:
     picked = {"series": "value:tokens_out", "span": "2026-09-08T00:00:00Z/2026-09-09T00:00:00Z"}
     page = settled(visit(address("", **LINK, bucket=bucket, **picked)))
@@ -392,8 +390,7 @@ def test_a_database_that_is_away_is_noticed_and_so_is_its_return(visit: Visit, s
     expect(page.locator(ALERT)).to_have_count(0)
     expect(choice(page, "week")).to_be_checked()
     page.go_back()
-    settled(page)
-    assert picture(page) == before
+    shows(page, before)
 
 
 def test_a_bad_link_says_what_is_wrong_and_offers_to_start_over(visit: Visit) -> None:

@@ -140,6 +140,7 @@ def data(spec: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return []
 
 
+@pytest.mark.usefixtures("validated_charts")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_every_chart_compiles(case: str, kind: charts.SeriesKind) -> None:
@@ -165,6 +166,7 @@ def test_a_title_is_the_description_broken_at_spaces(key: str) -> None:
             assert " ".join(chart.to_dict()["title"]["text"]) == describe(query, whole_seconds=True)
 
 
+@pytest.mark.usefixtures("validated_charts")
 @pytest.mark.parametrize("bucket", ["hour", "day", "week"])
 def test_no_axis_is_described_in_milliseconds(bucket: str) -> None:
     asked = answer(EVERY, "2026-10-25T00:00:00Z", "2026-11-03T00:00:00Z", bucket=bucket, timezone="Europe/Berlin")
@@ -584,6 +586,7 @@ def rules(svg: str) -> list[float]:
     return [float(x) for x in re.findall(r'aria-roledescription="rule mark"[^>]*transform="translate\(([\d.]+),', svg)]
 
 
+@pytest.mark.usefixtures("validated_charts")
 @pytest.mark.parametrize("kind", ["bars", "lines", "area"])
 @pytest.mark.parametrize("dark", [True, False])
 def test_a_mark_is_where_its_time_is(kind: charts.SeriesKind, dark: bool) -> None:
@@ -645,6 +648,7 @@ def test_a_layer_with_times_is_refused_and_a_level_is_not() -> None:
     assert b"</svg>" in charts.image(level | drawn, "svg")
 
 
+@pytest.mark.usefixtures("validated_charts")
 @pytest.mark.parametrize("interactive", [True, False])
 def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     one = answer(EVERY)
@@ -668,6 +672,7 @@ def test_charts_are_put_together_as_they_are_alone(interactive: bool) -> None:
     assert b"</svg>" in charts.image(wide, "svg")
 
 
+@pytest.mark.usefixtures("validated_charts")
 def test_own_colours_and_names() -> None:
     asked = answer(EVERY)
     drawn = asked.chart(colors={"gpt-x": "#12ab34", "Other (folded)": "#000001"}, names={"gpt-x": "Our model"})

@@ -218,8 +218,10 @@ def app(home: Path) -> Iterator[subprocess.Popen[str]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("whom", ["the command", "its group"])
+# by kill, by a service manager, and by Ctrl-C
+@pytest.mark.parametrize(
+    ("number", "whom"), [(signal.SIGTERM, "the command"), (signal.SIGTERM, "its group"), (signal.SIGINT, "its group")]
+)
 def test_app_answers_and_ends_in_order(
     app: subprocess.Popen[str], home: Path, number: signal.Signals, whom: str
 ) -> None:

@@ -12,6 +12,8 @@ from usage_explore.explain.chart import chart
 from usage_explore.explain.result import Cell, Part
 from usage_explore.query.queries import AggregateQuery
 
+pytestmark = pytest.mark.usefixtures("validated_charts")
+
 QUERY = AggregateQuery(since="2026-11-01T00:00:00Z", until="2026-11-08T00:00:00Z")
 CUSTOMER = "0b9c1a2e-7f1e-5d6c-9b4e-1d2f3a4b5c6d"
 

@@ -87,7 +87,7 @@ def test_strings_as_names_raise_query_errors_alone(model: type[Query]) -> None:
             faults_of(model, [(name, f"dim:{text}")])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(MODELS), st.data(), st.text(st.characters(), max_size=30))
 def test_any_text(model: type[Query], data: st.DataObject, text: str) -> None:
     name = data.draw(st.sampled_from(names(model)))

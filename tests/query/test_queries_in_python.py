@@ -113,7 +113,7 @@ KEYS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(KEYS, st.text(), min_size=1, max_size=4), KEYS)
 def test_each_key_is_one_dimension_however_it_is_carried(filters: dict[str, str], key: str) -> None:
     """A link names every dimension; the question is the same from its repr, its JSON, a pickle and a copy."""

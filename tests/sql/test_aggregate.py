@@ -92,7 +92,7 @@ def test_the_answer_is_the_oracle_s(
         ]
 
 
-@ours
+@settings(ours, max_examples=40)  # each value is compared with the oracle's above
 @given(window=windows(), group_by=groups, top=st.integers(0, 3), metric=st.sampled_from(["count", "sum_quantity"]))
 def test_series_sum_to_the_ungrouped_answer(
     store: Store, window: tuple[str, datetime, datetime], group_by: str, top: int, metric: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
 
@@ -44,7 +44,7 @@ class KeptPages:
         page = self._free[key].pop() if self._free[key] else self._new(options)
         self._taken.append((key, page))
         page.set_viewport_size({"width": 1400, "height": 1200})
-        page.emulate_media(color_scheme=color_scheme)
+        page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")  # animations cost a tenth of the CPU
         return page
 
     def release(self) -> set[str]:
@@ -126,13 +126,19 @@ def sees(page: Page, text: str) -> None:
     settled(page)
 
 
+_PICTURE = "document.querySelector(selector)?.outerHTML.replace(/clip\\d+|gradient_\\d+/g, 'part')"
+
+
 def picture(page: Page) -> str:
     """The chart as the browser drew it, without the numbers a rendering gives its parts."""
-    return str(
-        page.evaluate(
-            "selector => document.querySelector(selector).outerHTML.replace(/clip\\d+|gradient_\\d+/g, 'part')", CHART
-        )
-    )
+    return str(page.evaluate(f"selector => {_PICTURE}", CHART))
+
+
+def shows(page: Page, expected: str) -> None:
+    """Wait until the chart is this picture, and the page is at rest: a busy browser rests before it draws, too."""
+    page.wait_for_function(f"([selector, expected]) => {_PICTURE} === expected", arg=[CHART, expected], polling=50)
+    settled(page)
+    assert picture(page) == expected
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,25 @@ def copied(page: Page, table: Locator, first: tuple[float, float], last: tuple[f
     page.keyboard.press("Control+c")
     return str(page.evaluate("navigator.clipboard.readText()"))
 
+
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+def in_scheme(page: Page, scheme: Literal["light", "dark"]) -> Page:
+    """The page at rest as it is in a colour scheme; the app's charts and own colours follow when it runs again."""
+    if not page.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches"):
+        page.emulate_media(color_scheme=scheme)
+        at_rest(page)
+        page.keyboard.press("r")  # Streamlit's key to run the page again
+        page.wait_for_function(_FOLLOWS, arg=CHART)
+    return at_rest(page)
+
+
+_FOLLOWS = """selector => {
+    const [chart, app] = [selector, '.stApp'].map(each => document.querySelector(each))
+    return !chart || getComputedStyle(chart).backgroundColor === getComputedStyle(app).backgroundColor
+}"""
+"""Whether the chart, if there is one, has the background of the page."""
 
 EXCLUDED = {
     ".brush_brush_bg, .brush_brush": "Vega-Lite's two marks for the brush, which take no name",
