@@ -33,7 +33,7 @@ MAX_SUMMARY_SHARE = 0.25
 MAX_KEYS = 10_000
 """Dimension keys that an extract may have."""
 
-MAX_MEMORY = 512_000_000
+MAX_MEMORY = 400_000_000
 """Bytes of memory that a writer takes, however much it may: sorting a segment needs no more, or spills."""
 
 CODEC = "lz4_raw"
