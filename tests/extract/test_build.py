@@ -131,7 +131,7 @@ def test_many_segments_have_all_rows_once(extract: Extract) -> None:
         for _ in range(500)
     ]
     extract.add(*rows)
-    with smaller(MAX_ROWS_PER_READ=40, MAX_SEGMENT_ROWS=100, MIN_SUMMARY_ROWS=10):
+    with smaller(MAX_ROWS_PER_READ=40, MAX_SEGMENT_ROWS=100, MIN_SUMMARY_ROWS=10, _BLOCK_BYTES=2_000):
         report = extract.refresh(NOON + 100 * DAY)
         assert len(report.manifest.segments) > 4
         assert report.steps > 3

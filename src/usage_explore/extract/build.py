@@ -127,7 +127,8 @@ class Events:
 
     def read(self, keys: Sequence[str], condition: Condition) -> Generator[pa.Table]:
         """The events of a condition, up to `MAX_ROWS_PER_READ` at a time, with the columns `segments.write` expects."""
-        self.connection.execute("SET LOCAL statement_timeout = 0")  # the time of writing the files counts, too
+        (timeout,) = self._row(sql.SQL("SELECT current_setting('statement_timeout')"))
+        self._limit("0")  # the time of writing the files counts, too
         tables: list[pa.Table] = []
         block: list[bytes] = []
         rows = block_bytes = total_bytes = 0
@@ -146,8 +147,13 @@ class Events:
                     rows = total_bytes = 0
         if block:
             tables.append(_decoded(b"".join(block), keys))
+        self._limit(timeout)
         if tables:
             yield pa.concat_tables(tables)
+
+    def _limit(self, timeout: str) -> None:
+        """Bound the next statements of the transaction."""
+        self.connection.execute("SELECT set_config('statement_timeout', %s, true)", [timeout])
 
     def _copy(self, keys: Sequence[str], condition: Condition) -> sql.Composed:
         columns: list[sql.Composable] = [sql.Identifier(name) for name in (*_IDS, *_TEXTS, *_TIMES)]

@@ -33,6 +33,9 @@ MAX_SUMMARY_SHARE = 0.25
 MAX_KEYS = 10_000
 """Dimension keys that an extract may have."""
 
+MAX_MEMORY = 400_000_000
+"""Bytes of memory that a writer takes, however much it may: sorting a segment needs no more, or spills."""
+
 CODEC = "lz4_raw"
 """Compression. For generated events zstd takes 45 bytes in place of 54, and its scans 1.4 times the time."""
 
@@ -88,7 +91,7 @@ def engine(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnec
             "SET autoinstall_known_extensions = false",
             "SET autoload_known_extensions = false",
             f"SET temp_directory = {_text(str(temporary(folder)))}",
-            f"SET memory_limit = '{resources.memory}B'",
+            f"SET memory_limit = '{min(resources.memory, MAX_MEMORY)}B'",
             f"SET threads = {resources.threads}",
             f"SET allowed_directories = [{_text(str(folder))}]",
             "SET enable_progress_bar = false",
