@@ -87,8 +87,10 @@ class Store:
         return f"<Store: {self.table.fullname} at {address!r}, organization {organization}>"
 
     def close(self) -> None:
-        """Close all connections of the pool. `with connect() as store:` does it at the end."""
+        """Close all connections of the pool, and the extracts. `with connect() as store:` does it at the end."""
         self.engine.dispose()
+        if self.extracts is not None:
+            self.extracts.close()
 
     def __enter__(self) -> Store:
         return self

@@ -7,6 +7,8 @@ outside the folder and no network, and its memory, threads and time are limited.
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import threading
 import zlib
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil  # type: ignore[import-untyped]
 
 from usage_explore.db import timeouts
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout
@@ -59,7 +62,16 @@ class Extracts:
         if seen is None or seen.state != state:
             seen = _Seen(state, manifest.read(folder))
             self._manifests[folder] = seen
+            for path in [path for path in list(self._verified) if path.parent == folder and not path.exists()]:
+                self._verified.pop(path, None)
         return seen.manifest
+
+    def close(self) -> None:
+        """End the DuckDB; the next statement starts another one."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
 
     def check(self, folder: Path, segments: list[Segment], *, summaries: bool = True) -> None:
         """Compare the files of segments with the manifest: size and CRC-32, once for each state of a file.
@@ -134,10 +146,17 @@ class Extracts:
 
 
 def connect(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that can read and write below `root` alone, and whose settings cannot be changed."""
+    """A DuckDB in memory that can read and write below `root` alone, and whose settings cannot be changed.
+
+    What does not fit into its memory is in `root/tmp/<process id>`; folders of processes that have ended are removed.
+    """
+    spilled = root / "tmp"
+    for place in spilled.glob("*"):
+        if place.name.isdecimal() and not psutil.pid_exists(int(place.name)):
+            shutil.rmtree(place, ignore_errors=True)
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     settings: dict[str, object] = {
-        "temp_directory": str(root / "tmp"),
+        "temp_directory": str(spilled / str(os.getpid())),
         "memory_limit": f"{resources.memory}B",
         "threads": resources.threads,
         "allowed_directories": [str(root)],
