@@ -26,9 +26,17 @@ _HAS_TIMESCALEDB = text("SELECT to_regclass('timescaledb_information.jobs') IS N
 
 
 def exists_since(
-    connection: Connection, table: Table, query: Query, now: datetime, extract: Manifest | None
+    connection: Connection,
+    table: Table,
+    query: Query,
+    now: datetime,
+    extract: Manifest | None,
+    first: datetime | None = None,
 ) -> datetime | None:
-    """The time of the first event, if older ones were removed and the query's window begins before; else None."""
+    """The time of the first event, if older ones were removed and the query's window begins before; else None.
+
+    `first` is that time where it is known already.
+    """
     since: datetime | None = None
     if isinstance(query, Windowed):
         since = query.span[0]
@@ -40,8 +48,9 @@ def exists_since(
     removed = horizon is not None and since < now - horizon
     if not removed and extract is None:
         return None
-    everything = EventQuery(organization_id=query.organization_id)
-    first: datetime | None = connection.execute(filters.first(table, everything)).scalar_one()
+    if first is None:
+        everything = EventQuery(organization_id=query.organization_id)
+        first = connection.execute(filters.first(table, everything)).scalar_one()
     if not removed and extract is not None:
         oldest = min((segment.first for segment in extract.segments), default=None)
         behind = [bound for bound in (oldest, extract.removed_before) if bound is not None]

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
-from sqlalchemy import Connection, Select, Table, text
+from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, case, extract, func, select
+from sqlalchemy import column as sql_column
+from sqlalchemy import table as sql_table
+from sqlalchemy.dialects.postgresql import OID
 
 from usage_explore.extract import changes, folder, retention, statement
 from usage_explore.extract.engine import Extracts, ExtractUnusable
@@ -28,12 +32,7 @@ from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
 from usage_explore.sql.identifiers import quoted
 
-_TABLE = text("""
-SELECT current_user::text AS role, to_regclass(:events)::oid::bigint AS relation,
-       (SELECT relkind IN ('r', 'p') FROM pg_class WHERE oid = to_regclass(:events)) AS is_table,
-       extract(epoch FROM current_setting('statement_timeout')::interval)::float8 AS timeout_seconds
-""")
-
+_RELATION = sql_table("pg_class", sql_column("oid"), sql_column("relkind"))
 
 _NO_TIMEOUT = timedelta(days=1)
 
@@ -96,6 +95,7 @@ class Paths:
     table: Table
     now: datetime
     extracts: Extracts | None
+    _held: dict[UUID, Held | ExtractUnusable] = field(default_factory=dict)
 
     def aggregate(self, query: AggregateQuery) -> tuple[tuple[Series, ...], int, Served]:
         """The series of a resolved query, the number of metrics that they add up, and the path.
@@ -117,10 +117,11 @@ class Paths:
     def exists_since(self, query: Query) -> datetime | None:
         """The time of the first event, if older ones were removed and the query's window begins before; else None."""
         try:
-            extract = self.held(query).manifest
+            held = self.held(query)
         except ExtractUnusable:
-            extract = None
-        return retention.exists_since(self.connection, self.table, query, self.now, extract)
+            return retention.exists_since(self.connection, self.table, query, self.now, None)
+        first = None if held.first is None else instant(held.first)
+        return retention.exists_since(self.connection, self.table, query, self.now, held.manifest, first)
 
     def count(self, query: EventQuery) -> int:
         """The number of events of a query."""
@@ -172,10 +173,21 @@ class Paths:
         if self.extracts is None:
             raise ExtractUnusable("the extract is switched off")
         assert query.organization_id is not None  # noqa: S101 - the store resolves the organization first
-        name = quoted(self.table.name, self.table.schema)
-        row = self.connection.execute(_TABLE, {"events": name}).one()
-        place = self._source(row.role).folder(self.extracts.home, query.organization_id)
-        manifest = self.extracts.manifest(place)
+        found = self._held.get(query.organization_id)
+        if found is None:
+            try:
+                found = self._look_up(self.extracts, query.organization_id)
+            except ExtractUnusable as error:
+                found = error
+            self._held[query.organization_id] = found
+        if isinstance(found, ExtractUnusable):
+            raise found
+        return found
+
+    def _look_up(self, extracts: Extracts, organization_id: UUID) -> Held:
+        row = self.connection.execute(_state(self.table, organization_id)).one()
+        place = self._source(row.role).folder(extracts.home, organization_id)
+        manifest = extracts.manifest(place)
         if manifest is None:
             raise ExtractUnusable("there is no extract of these events")
         if changes.pending(place):
@@ -186,12 +198,10 @@ class Paths:
             raise ExtractUnusable("the extract of these events is not built yet")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
-        everything = EventQuery(organization_id=query.organization_id)
-        first = self.connection.execute(filters.first(self.table, everything)).scalar_one() if row.is_table else None
-        if row.is_table and first is None:
+        if row.is_table and row.first is None:
             raise ExtractUnusable("the table has no events of the organization")
         timeout = timedelta(seconds=row.timeout_seconds) if row.timeout_seconds else _NO_TIMEOUT
-        return Held(place, manifest, manifest.watermark, None if first is None else micros(first), timeout)
+        return Held(place, manifest, manifest.watermark, None if row.first is None else micros(row.first), timeout)
 
     def _source(self, role: str) -> folder.Source:
         """The table as the role sees it, looked up once for each connection."""
@@ -255,6 +265,21 @@ class Paths:
         span = _span(query)
         used = [segment for segment in held.manifest.segments if statement.overlaps(segment, span)]
         self.extracts.check(held.folder, used)
+
+
+def _state(table: Table, organization_id: UUID) -> Select[Any]:
+    """What decides whether an extract can answer, and the organization's first event, unless the table is a view."""
+    relation = func.to_regclass(quoted(table.name, table.schema))
+    is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
+    first = filters.first(table, EventQuery(organization_id=organization_id)).scalar_subquery()
+    timeout = func.current_setting("statement_timeout").cast(Interval)
+    return select(
+        func.current_user().cast(Text).label("role"),
+        relation.cast(OID).cast(BigInteger).label("relation"),
+        is_table.label("is_table"),
+        case((is_table, first)).label("first"),
+        extract("epoch", timeout).cast(Double).label("timeout_seconds"),
+    )
 
 
 def _scale(scans: Sequence[Scan], tail: Tail) -> int:
