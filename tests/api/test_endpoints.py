@@ -112,7 +112,7 @@ def test_an_aggregate_echoes_the_question_as_it_took_effect(client: httpx.Client
     answer = got(client, AGGREGATE, "metric_key=Other&metric_key=tokens_in&not:dim:model=large&since=-2d&top=3")
     assert set(answer) == {
         *("bucket", "group_by", "metric", "since", "until", "series"),
-        *("timezone", "top", "as_of", "capped", "metrics", "filters", "hints"),
+        *("timezone", "top", "as_of", "capped", "exists_since", "metrics", "filters", "hints"),
     }
     assert (answer["bucket"], answer["group_by"], answer["metric"]) == ("day", "none", "count")
     assert (answer["timezone"], answer["top"], answer["as_of"], answer["capped"]) == ("UTC", 3, None, False)

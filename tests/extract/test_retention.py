@@ -1,0 +1,95 @@
+"""Where old events were removed, every answer that reaches before the first one says so, and paths agree."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support import extracts
+from support.database_servers import kind
+from support.extracts import ORGANIZATION
+from support.query_oracle import utc
+from usage_explore import AggregateQuery, EventQuery, Store, connect
+from usage_explore.db import ddl
+from usage_explore.sql.hints import HintWarning
+
+DAY = timedelta(days=1)
+FIRST, LAST = utc(2026, 3, 1), utc(2026, 3, 21)
+WINDOW = AggregateQuery(since=FIRST, until=LAST, metric="count", timezone="Europe/Berlin")
+
+
+def days(start: datetime, number: int) -> list[datetime]:
+    return [start + index * DAY + timedelta(hours=7, minutes=13) for index in range(number)]
+
+
+@pytest.fixture
+def store(events_database_url: str, events_connection: ddl.Connection, tmp_path: Path) -> Store:
+    extracts.add(events_connection, *days(FIRST, 20), number=3)
+    extracts.build(events_database_url, tmp_path)
+    return connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path)
+
+
+def check(store: Store, total: int, since: datetime | None) -> None:
+    """Extract and events agree, and each says since when events exist if that is known."""
+    with store, pytest.warns(HintWarning) if since else pytest.MonkeyPatch.context():
+        fast = store.aggregate(WINDOW)
+        raw = dataclasses.replace(store, extracts=None).aggregate(WINDOW)
+        assert fast.served.because is None
+        assert (fast.total, raw.total) == (total, total)
+        assert fast.served.exists_since == since
+        (series,) = fast.series
+        assert [point.value for point in series.points] == [point.value for point in raw.series[0].points]
+        for point in series.points:
+            assert point.complete == (point.start >= (since or FIRST) and point.end <= LAST)
+        listing = EventQuery(occurred_after=FIRST, occurred_before=LAST)
+        assert store.count(listing) == total
+        said = [hint for hint in store.events(listing).hints if "have been removed" in hint]
+        assert bool(said) == bool(since)
+        assert bool([hint for hint in fast.hints if "have been removed" in hint]) == bool(since)
+
+
+def test_nothing_is_said_where_nothing_was_removed(store: Store) -> None:
+    check(store, 60, None)
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_deleted_events_are_counted_nowhere(
+    store: Store, events_connection: ddl.Connection, events_database_url: str, tmp_path: Path, refreshed: bool
+) -> None:
+    events_connection.execute("DELETE FROM usage_events WHERE timestamp < '2026-03-06Z'")
+    events_connection.commit()
+    if refreshed:
+        extracts.build(events_database_url, tmp_path)
+    check(store, 45, utc(2026, 3, 6, 7, 13))
+
+
+def test_a_retention_policy_is_a_boundary_without_an_extract(
+    events_database_url: str, events_connection: ddl.Connection, tmp_path: Path
+) -> None:
+    if kind(events_database_url) != "timescaledb":
+        pytest.skip("no TimescaleDB here; USAGE_EXPLORE_TEST_DATABASE_URL may name one")
+    now = datetime.now(UTC)
+    extracts.add(events_connection, *days(now - 100 * DAY, 99))
+    extracts.build(events_database_url, tmp_path)
+    row = events_connection.execute("SELECT add_retention_policy('usage_events', INTERVAL '60 days')").fetchone()
+    assert row is not None
+    events_connection.commit()
+    events_connection.autocommit = True
+    events_connection.execute("CALL run_job(%s)", row)
+    first, count = events_connection.execute("SELECT min(timestamp), count(*) FROM usage_events").fetchone() or (
+        None,
+        0,
+    )
+    assert 50 < count < 99
+    with connect(events_database_url, organization_id=ORGANIZATION, home=tmp_path) as store:
+        raw = dataclasses.replace(store, extracts=None)
+        for since in ("-99d", "-70d"):
+            query = AggregateQuery(since=since, timezone="Europe/Berlin")
+            with pytest.warns(HintWarning, match="have been removed"):
+                answers = [given.aggregate(query.replace(until=now)) for given in (store, raw)]
+            assert [answer.total for answer in answers] == [count, count]
+            assert [answer.served.exists_since for answer in answers] == [first, first]
+        assert raw.aggregate(AggregateQuery(since="-30d")).served.exists_since is None
