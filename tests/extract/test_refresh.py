@@ -184,3 +184,27 @@ def test_segments_of_other_widths_are_merged_without_rounding(extract: Extract) 
         extract.check()
     assert len(extract.manifest.segments) < len(amounts)
     assert extract.verify().differences == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "metric_key = 'other'",
+        "price_key = ''",
+        "customer_id = product_id",
+        "dimensions = '{}'",
+        "timestamp = timestamp + interval '1 microsecond'",
+        "ingested_at = ingested_at + interval '1 microsecond'",
+        "wallet_currency = 'EUR'",
+        "idempotency_key = 'k' || idempotency_key",
+    ],
+)
+def test_verifying_compares_every_value(extract: Extract, change: str) -> None:
+    extract.add(*(event(NOON + number * HOUR, dimensions='{"a": 1.50, "ü": [null]}') for number in range(3)))
+    extract.add(event(NOON, product_id=ORGANIZATION, wallet_currency="USD", dimensions='{"a": 1.50}'))
+    extract.refresh(LATER)
+    assert extract.verify().differences == ()
+    extract.execute(f"UPDATE usage_events SET {change} WHERE product_id IS NOT NULL")
+    assert [each.hour for each in extract.verify(fix=True).differences] == [NOON]
+    assert extract.verify().differences == ()
+    extract.check()

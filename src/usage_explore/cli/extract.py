@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from usage_explore.db.ddl import Connection
     from usage_explore.extract.folder import Source
     from usage_explore.extract.manifest import Manifest
-    from usage_explore.extract.refresh import Report, Target
+    from usage_explore.extract.refresh import Difference, Report, Target
     from usage_explore.extract.segments import Totals
 
 _MAX_RETRY_SECONDS = 60.0
@@ -41,7 +41,7 @@ _MAX_DIFFERENCES = 20
 
 @click.command()
 @click.option("--show", is_flag=True, help="Say what the extract holds, and change nothing.")
-@click.option("--verify", is_flag=True, help="Compare counts and sums with the events; exit code 1 on differences.")
+@click.option("--verify", is_flag=True, help="Compare every value with the events; exit code 1 on differences.")
 @click.option("--repair", is_flag=True, help="With --verify: read what differs again.")
 @click.option(
     "--every", metavar="SPAN", callback=span, help="Keep going: refresh again and again, such as 5m, until it is ended."
@@ -213,7 +213,7 @@ def _verify(connection: Connection, settings: Settings, repair: bool) -> None:
         for difference in result.differences[:_MAX_DIFFERENCES]:
             say(
                 f"  ingested from {difference.hour:%Y-%m-%d %H:%M} UTC for an hour: {_totals(difference.events)};"
-                f" in the extract: {_totals(difference.extract)}"
+                f" in the extract: {_totals(difference.extract)}{_hint(difference)}"
             )
         if not result.damaged:
             number = len(result.differences)
@@ -225,6 +225,10 @@ def _verify(connection: Connection, settings: Settings, repair: bool) -> None:
         if not repair:
             say("Read what differs again with: usage-explore extract --verify --repair")
         sys.exit(1)
+
+
+def _hint(difference: Difference) -> str:
+    return ", but other values in some columns" if difference.events == difference.extract else ""
 
 
 def _totals(totals: Totals | None) -> str:

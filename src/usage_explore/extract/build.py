@@ -43,10 +43,8 @@ _SAMPLE_ROWS = 10_000
 _BLOCK_BYTES = 8_000_000
 
 _IDS = ("id", "customer_id", "product_id", "subscription_id")
-_TEXTS = (
-    *("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency"),
-    *("quantity", "external_cost_amount"),
-)
+_DECIMALS = ("quantity", "external_cost_amount")
+_TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency", *_DECIMALS)
 _TIMES = {"timestamp": "ts", "ingested_at": "ing"}
 _VARYING = {"id", "idempotency_key", "quantity", "external_cost_amount", "rare", "dimensions"}
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -123,6 +121,22 @@ class Events:
                 events=events, quantity=_decimal(quantity), costed=costed, cost=_decimal(cost)
             )
             for start, events, quantity, costed, cost in self.connection.execute(statement).fetchall()
+        }
+
+    def contents(self, condition: Condition) -> dict[int, int]:
+        """Sums of 32 bits of the MD5 of each row but its decimals, by hour of `ingested_at` since 1970."""
+        names = [name for name in (*_IDS, *_TEXTS) if name not in _DECIMALS]
+        texts = [sql.SQL("{}::text").format(sql.Identifier(name)) for name in names]
+        texts += [sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint::text").format(sql.Identifier(n)) for n in _TIMES]
+        parts = [sql.SQL("coalesce({}, chr(1))").format(text) for text in (*texts, sql.SQL("dimensions::text"))]
+        statement = sql.SQL(
+            "SELECT date_bin('1 hour', ingested_at, {}),"
+            " sum(('x' || left(md5(concat_ws(chr(2), {})), 8))::bit(32)::bigint & 4294967295)"
+            " FROM {} WHERE {} GROUP BY 1"
+        ).format(sql.Literal(EARLIEST), sql.SQL(", ").join(parts), identifier(self.table), self._all(condition))
+        hour = timedelta(hours=1)
+        return {
+            (start - EARLIEST) // hour: int(content) for start, content in self.connection.execute(statement).fetchall()
         }
 
     def read(self, keys: Sequence[str], condition: Condition) -> Generator[pa.Table]:

@@ -7,7 +7,7 @@ are on disk: a refresh may stop anywhere, and the next one goes on. Only SELECT 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +85,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An hour of ingestion in which the extract differs from the events."""
+    """An hour of ingestion in which the extract differs from the events; with equal totals, in other columns."""
 
     hour: datetime
     events: Totals | None
@@ -124,7 +124,7 @@ def refresh(
 def verify(
     connection: Connection, target: Target, *, timeout: timedelta, fix: bool = False, wait: float = 0.0
 ) -> Verified | None:
-    """Compare counts and sums of every hour of ingestion with the events; None without an extract.
+    """Compare counts, sums and checksums of every hour of ingestion with the events; None without an extract.
 
     With `fix`, hours that differ are read again, and an extract with damaged files is removed.
     """
@@ -188,9 +188,10 @@ class _Writer:
             return Verified(hours=0, differences=(), damaged=tuple(broken))
         self.take_keys(held)
         with self.snapshot():
-            there = self.events.totals("ingested_at", within("ingested_at", None, held.watermark))
-            here = self.totals(held.segments, f"ing // {HOUR}")
-            hours = _differing(there, here)
+            before = within("ingested_at", None, held.watermark)
+            there, here = self.events.totals("ingested_at", before), self.totals(held.segments, f"ing // {HOUR}")
+            contents = segments.contents(self.engine, self.folder, held.segments, f"ing // {HOUR}")
+            hours = sorted({*_differing(there, here), *_differing(self.events.contents(before), contents)})
             if fix and hours:
                 try:
                     self.reread(held, "ing", _spans(hours, HOUR, held.watermark))
@@ -423,7 +424,7 @@ def _touches(segment: Segment, column: str, spans: Sequence[tuple[int, int]]) ->
     return any(since <= last and first < until for since, until in spans)
 
 
-def _differing(there: dict[int, Totals], here: dict[int, Totals]) -> list[int]:
+def _differing(there: Mapping[int, object], here: Mapping[int, object]) -> list[int]:
     return sorted(number for number in there.keys() | here.keys() if there.get(number) != here.get(number))
 
 

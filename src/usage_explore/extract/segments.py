@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -189,7 +190,7 @@ def merged(
     connection: duckdb.DuckDBPyConnection, folder: Path, chosen: Sequence[Segment], known: Sequence[Layout]
 ) -> Segment | None:
     """One segment with the rows of several of the same dimensions. Raises `Unfit`, `ExtractError`."""
-    relations = list(_by_widths(folder, chosen).values())
+    relations = list(_by_layout(folder, chosen).values())
     exact = "SELECT * REPLACE (quantity::VARCHAR AS quantity, external_cost_amount::VARCHAR AS external_cost_amount)"
     parts = " UNION ALL BY NAME ".join(f"{exact} FROM {relation}" for relation in relations)
     relation = relations[0] if len(relations) == 1 else f"({parts})"
@@ -233,7 +234,7 @@ def totals(
 ) -> dict[int, Totals]:
     """The totals of the rows that pass a condition by an integer expression of `ts` and `ing`."""
     found: dict[int, Totals] = {}
-    for relation in _by_widths(folder, segments).values():
+    for relation in _by_layout(folder, segments).values():
         for number, events, quantity, costed, cost in _totals(connection, relation, key, condition):
             before = found.get(number)
             if before is not None:
@@ -243,14 +244,30 @@ def totals(
     return found
 
 
-def _by_widths(folder: Path, segments: Sequence[Segment]) -> dict[tuple[tuple[int, int], tuple[int, int]], str]:
-    """The SQL of reading segments, for each width of the decimals.
+def contents(
+    connection: duckdb.DuckDBPyConnection, folder: Path, segments: Sequence[Segment], key: str
+) -> dict[int, int]:
+    """Checksums as of `build.Events.contents`, by an integer expression of `ts` and `ing`."""
+    texts = [f"coalesce({name}::VARCHAR, chr(1))" for name in (*_IDS, *_TEXTS, "ts", "ing", "dimensions")]
+    found: Counter[int] = Counter()
+    for relation in _by_layout(folder, segments).values():
+        for number, content in connection.execute(
+            f"SELECT {key}, sum(('0x' || left(md5(concat_ws(chr(2), {', '.join(texts)})), 8))::UINTEGER)"
+            f" FROM {relation} GROUP BY 1"
+        ).fetchall():
+            found[number] += int(content)
+    return dict(found)
+
+
+def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[tuple[object, ...], str]:
+    """The SQL of reading segments, for each layout.
 
     DuckDB rounds silently to the width of the first file, and in a UNION to a scale that leaves room for 38 digits.
     """
-    names: dict[tuple[tuple[int, int], tuple[int, int]], list[str]] = {}
+    names: dict[tuple[object, ...], list[str]] = {}
     for segment in segments:
-        names.setdefault((segment.layout.quantity, segment.layout.cost), []).append(segment.rows.name)
+        layout = segment.layout
+        names.setdefault((layout.quantity, layout.cost, layout.dimensions), []).append(segment.rows.name)
     return {widths: parquet(folder, group) for widths, group in names.items()}
 
 
