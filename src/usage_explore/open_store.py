@@ -10,8 +10,8 @@ from uuid import UUID
 from usage_explore import config
 from usage_explore.db import engine as db_engine
 from usage_explore.db.schema import events_table
+from usage_explore.extract.connection import Resources
 from usage_explore.extract.engine import Extracts
-from usage_explore.extract.segments import Resources
 from usage_explore.store import Store
 
 

@@ -20,8 +20,8 @@ from support.query_oracle import Row, utc
 from usage_explore.db import ddl
 from usage_explore.db.schema import events_table
 from usage_explore.extract import folder, manifest, refresh, watermark
+from usage_explore.extract.connection import Resources
 from usage_explore.extract.manifest import Manifest, Segment
-from usage_explore.extract.segments import Resources
 
 ORGANIZATION = generated_events.ORGANIZATION
 TABLE = events_table()

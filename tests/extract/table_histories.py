@@ -21,7 +21,7 @@ from usage_explore import AggregateQuery, connect
 from usage_explore.db import ddl
 from usage_explore.db.schema import COLUMNS, events_table
 from usage_explore.extract import folder, refresh, watermark
-from usage_explore.extract.segments import Resources
+from usage_explore.extract.connection import Resources
 from usage_explore.load import load_files
 
 START = utc(2026, 10, 22)

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from extract.small_extract import DAY, HOUR, NOON, Extract, event, smaller
+from support.database_servers import kind
 from support.query_oracle import utc
 from usage_explore.db import ddl
 from usage_explore.extract import folder
@@ -72,10 +73,13 @@ def test_every_value_of_every_column_is_the_events(extract: Extract) -> None:
     times = [utc(1970, 1, 1), utc(2199, 12, 31, 23) + timedelta(microseconds=1), NOON - timedelta(microseconds=1)]
     rows += [event(time, ingested_at=NOON) for time in times]
     extract.add(*rows)
-    extract.execute("UPDATE usage_events SET timestamp = '0044-03-15 BC' WHERE id = %s", rows[0].id)
-    extract.execute("UPDATE usage_events SET timestamp = 'infinity' WHERE id = %s", rows[1].id)
+    outside = 0
+    if kind(extract.url) != "timescaledb":  # a hypertable cannot hold them
+        extract.execute("UPDATE usage_events SET timestamp = '0044-03-15 BC' WHERE id = %s", rows[0].id)
+        extract.execute("UPDATE usage_events SET timestamp = 'infinity' WHERE id = %s", rows[1].id)
+        outside = 2
     report = extract.refresh(NOON + HOUR)
-    assert report.rows == report.manifest.rows == len(rows) - 2
+    assert report.rows == report.manifest.rows == len(rows) - outside
     assert report.manifest.unfit == ""
     extract.check()
 

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from usage_explore.db import catalog, ddl
 from usage_explore.db.schema import events_table
 from usage_explore.extract import folder, refresh, watermark
-from usage_explore.extract.segments import Resources
+from usage_explore.extract.connection import Resources
 
 ORGANIZATION = UUID("0a0a0a0a-0000-4000-8000-000000000001")
 

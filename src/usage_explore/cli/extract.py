@@ -281,8 +281,8 @@ def _targets(connection: Connection, settings: Settings, *, gone: bool = False) 
     from usage_explore.db.catalog import organizations
     from usage_explore.db.schema import events_table
     from usage_explore.extract import folder
+    from usage_explore.extract.connection import Resources
     from usage_explore.extract.refresh import Target
-    from usage_explore.extract.segments import Resources
 
     table = events_table(settings.table)
     source = folder.source(connection, config.database_url(settings), table)

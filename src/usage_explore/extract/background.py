@@ -25,9 +25,9 @@ from usage_explore.db.catalog import relation
 from usage_explore.db.schema import events_table
 from usage_explore.errors import UsageExploreError
 from usage_explore.extract import folder, manifest
+from usage_explore.extract.connection import Resources
 from usage_explore.extract.manifest import instant, micros
 from usage_explore.extract.refresh import Target, refresh
-from usage_explore.extract.segments import Resources
 from usage_explore.sql.identifiers import identifier
 
 MAX_TAIL_EVENTS = 20_000

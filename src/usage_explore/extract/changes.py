@@ -1,36 +1,39 @@
 """Announcements of events that a load inserts or deletes behind the watermark of an extract on this machine.
 
-A load announces them before it commits. From then on the extract does not answer, until a refresh that began after the
-load's transaction ended has read these events again. Announcements of loads that were undone cost a reading, no more.
+A load announces them before it commits, and again afterwards for extracts whose first build began meanwhile. From then
+on the extract does not answer, until a refresh that began after the load's transaction ended has read these events
+again. Announcements of loads that were undone cost a reading, no more.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 from uuid import UUID
 
 from usage_explore.extract import manifest
 from usage_explore.extract.manifest import micros
 
-NAME = "changes.jsonl"
+_ENDING = ".change"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """Events ingested from `first` to `last`, both inclusive, may differ; by a transaction that began at `at`.
 
-    Microseconds since 1970.
+    Microseconds since 1970. Each is a file of its own, `name`.
     """
 
     at: int
     first: int
     last: int
+    name: str = ""
 
 
 def announce(home: Path, relation: int, at: datetime, ingested: Mapping[UUID, tuple[datetime, datetime]]) -> None:
@@ -40,33 +43,31 @@ def announce(home: Path, relation: int, at: datetime, ingested: Mapping[UUID, tu
     the changes and began at `at`.
     """
     for organization_id, (first, last) in ingested.items():
-        line = json.dumps({"at": micros(at), "first": micros(first), "last": micros(last)}) + "\n"
+        change = Change(at=micros(at), first=micros(first), last=micros(last), name=f"{token_hex(8)}{_ENDING}")
         for folder in (home / "extract").glob(f"*/{organization_id}"):
             held = manifest.read(folder)
             if held is not None and held.relation == relation:
-                with (folder / NAME).open("a", encoding="ascii") as file:
-                    file.write(line)
+                with (folder / change.name).open("w", encoding="ascii") as file:
+                    json.dump(asdict(change), file)
                     file.flush()
                     os.fsync(file.fileno())
 
 
 def pending(folder: Path) -> bool:
     """Whether the extract has changes that it does not hold yet."""
-    return (folder / NAME).exists()
+    return any(folder.glob(f"*{_ENDING}"))
 
 
 def announced(folder: Path) -> list[Change]:
-    """The announced changes."""
-    try:
-        lines = (folder / NAME).read_text("ascii").splitlines()
-    except FileNotFoundError:
-        return []
-    return [Change(**json.loads(line)) for line in lines if line.endswith("}")]
+    """The announced changes, but for those that are being written."""
+    result = []
+    for path in folder.glob(f"*{_ENDING}"):
+        with suppress(FileNotFoundError, ValueError):
+            result.append(Change(**json.loads(path.read_text("ascii"))))
+    return result
 
 
-def forget(folder: Path, done: list[Change]) -> None:
+def forget(folder: Path, done: Iterable[Change]) -> None:
     """Remove the announcements that the extract holds now; others stay."""
-    rest = [change for change in announced(folder) if change not in done]
-    if not rest:
-        with suppress(FileNotFoundError):
-            (folder / NAME).unlink()
+    for change in done:
+        (folder / change.name).unlink(missing_ok=True)

@@ -23,8 +23,8 @@ import psutil  # type: ignore[import-untyped]
 from usage_explore.db import timeouts
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout
 from usage_explore.extract import manifest
+from usage_explore.extract.connection import Resources, connect
 from usage_explore.extract.manifest import File, Manifest, Segment
-from usage_explore.extract.segments import Resources
 
 _CHUNK_BYTES = 2**20
 
@@ -141,42 +141,20 @@ class Extracts:
     def _instance(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._database is None:
-                self._database = connect(self.home / "extract", self.resources)
+                self._database = _connected(self.home / "extract", self.resources)
             return self._database
 
 
-def connect(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that can read and write below `root` alone, and whose settings cannot be changed.
+def _connected(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
+    """A DuckDB for the folders below `root`, which spills to `root/tmp/<process id>`.
 
-    What does not fit into its memory is in `root/tmp/<process id>`; folders of processes that have ended are removed.
+    Folders of processes that have ended are removed.
     """
     spilled = root / "tmp"
     for place in spilled.glob("*"):
         if place.name.isdecimal() and not psutil.pid_exists(int(place.name)):
             shutil.rmtree(place, ignore_errors=True)
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
-    settings: dict[str, object] = {
-        "temp_directory": str(spilled / str(os.getpid())),
-        "memory_limit": f"{resources.memory}B",
-        "threads": resources.threads,
-        "allowed_directories": [str(root)],
-        "TimeZone": "UTC",
-        "parquet_metadata_cache": True,
-        "enable_progress_bar": False,
-        "enable_external_access": False,
-    }
-    for name, value in settings.items():
-        connection.execute(f"SET {name} = {_literal(value)}")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    return str(value) if isinstance(value, int) else "'{}'".format(str(value).replace("'", "''"))
+    return connect(root, resources, spilled / str(os.getpid()))
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

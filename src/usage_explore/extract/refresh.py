@@ -34,8 +34,9 @@ from usage_explore.extract.build import (
     within,
 )
 from usage_explore.extract.changes import Change
+from usage_explore.extract.connection import Resources
 from usage_explore.extract.manifest import Layout, Manifest, Segment, instant
-from usage_explore.extract.segments import HOUR, Resources, Totals, Unfit
+from usage_explore.extract.segments import HOUR, Totals, Unfit
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where the reading began, how far it is now, and how far it shall go: times of ingestion."""

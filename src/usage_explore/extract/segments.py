@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 
+from usage_explore.extract.connection import Resources, connect, quoted
 from usage_explore.extract.folder import ExtractError, described, errors, temporary
 from usage_explore.extract.manifest import Layout, Segment
 
@@ -63,14 +64,6 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a DuckDB may use: memory in bytes and threads."""
-
-    memory: int
-    threads: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Totals:
     """Counts and exact sums of some events; a sum is None without values."""
 
@@ -86,20 +79,9 @@ def engine(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnec
 
     Raises `ExtractError` when the disk is full or the memory too small.
     """
-    connection = duckdb.connect()
+    limited = Resources(memory=min(resources.memory, MAX_MEMORY), threads=resources.threads)
+    connection = connect(folder, limited, temporary(folder))
     try:
-        for statement in (
-            "SET autoinstall_known_extensions = false",
-            "SET autoload_known_extensions = false",
-            f"SET temp_directory = {_text(str(temporary(folder)))}",
-            f"SET memory_limit = '{min(resources.memory, MAX_MEMORY)}B'",
-            f"SET threads = {resources.threads}",
-            f"SET allowed_directories = [{_text(str(folder))}]",
-            "SET enable_progress_bar = false",
-            "SET enable_external_access = false",
-            "SET lock_configuration = true",
-        ):
-            connection.execute(statement)
         with errors(folder):
             yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
@@ -273,7 +255,7 @@ def _by_layout(folder: Path, segments: Sequence[Segment]) -> dict[tuple[object, 
 
 def parquet(folder: Path, names: Collection[str]) -> str:
     """The SQL of reading files of the folder, of the same layout."""
-    paths = ", ".join(_text(str(folder / name)) for name in names)
+    paths = ", ".join(quoted(str(folder / name)) for name in names)
     return f"read_parquet([{paths}])"
 
 
@@ -317,14 +299,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, select: str, path: Path, rows: 
     """Write the rows of a statement to a file, and count them there. Raises `ExtractError` if some are missing."""
     try:
         connection.execute(
-            f"COPY ({select}) TO {_text(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
+            f"COPY ({select}) TO {quoted(str(path))} (FORMAT parquet, COMPRESSION {CODEC}, PARQUET_VERSION v2,"
             " USE_TMP_FILE false)"
         )
     except duckdb.ConversionException as error:
         raise Unfit(f"a value does not fit: {' '.join(str(error).split())}; correct it in the events") from None
     if os.name == "posix":
         path.chmod(0o600)
-    (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({_text(str(path))})")
+    (written,) = _fetch(connection, f"SELECT sum(num_rows)::BIGINT FROM parquet_file_metadata({quoted(str(path))})")
     if rows is not None and written != rows:
         raise ExtractError(f"{path}: {written:,} rows were written in place of {rows:,}; run it again")
     return int(written)
@@ -427,9 +409,3 @@ def _has_null(connection: duckdb.DuckDBPyConnection, relation: str, key: str) ->
 def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
     (row,) = connection.execute(statement).fetchall()  # to the end: an open result blocks the connection
     return tuple(row)
-
-
-def _text(value: str) -> str:
-    """A text as SQL."""
-    escaped = value.replace("'", "''")
-    return f"'{escaped}'"

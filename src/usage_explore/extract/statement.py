@@ -18,6 +18,7 @@ from decimal import Decimal
 from itertools import groupby, pairwise
 from typing import Any
 
+from usage_explore.extract.connection import quoted
 from usage_explore.extract.manifest import Layout, Segment, micros
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
@@ -285,7 +286,7 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
         if scan.summary:
             column, unit = "hour", HOUR
         selected.append(f"{bucket(column, [micros(edge) // unit for edge in measure.edges])} AS bucket")
-    source = f"read_parquet([{', '.join(map(_quoted, scan.files))}])"
+    source = f"read_parquet([{', '.join(map(quoted, scan.files))}])"
     key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
     if measure.group == KEYS:
         return _key_counts(statement, query, scan, source)
@@ -438,11 +439,6 @@ def count(query: Query, scanned: Sequence[Scan], tail: Tail) -> tuple[str, list[
     return f"SELECT coalesce(sum(events), 0) FROM ({pieces(statement, query, scanned, tail, Measure())})", (
         statement.parameters
     )
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
 
 
 def texts(values: Iterable[Decimal]) -> Iterator[str]:

@@ -311,10 +311,11 @@ def _load_all(
                     connection.commit()
                 with file.options.open(file.file) as source, connection.transaction():
                     source.expect(mapper.kinds(), assume_utc=bool(file.mapping.timezone))
-                    done = _load(
+                    done, stage = _load(
                         connection, table, names, source, file, mapper, scope, skip_bad, progress, settle, home
                     )
                     reports.append(done)
+                stage.announce_committed()
         except (LoadError, DatabaseError) as error:
             if len(files) > 1:
                 raise type(error)(f"{error}\n{loaded_so_far(reports, [file.path for file in files])}") from error
@@ -384,7 +385,7 @@ def _load(
     progress: bool | ShowProgress,
     settle: timedelta,
     home: Path | None,
-) -> FileReport:
+) -> tuple[FileReport, Stage]:
     rejected = RejectedRows(source, None if skip_bad else _MAX_REJECTED_ROWS)
     stage = Stage(connection, table, last_line_wins=file.mapping.last_line_wins, measured=mapper.is_measured, home=home)
     with progress_bar(source.path.name, source.unit_of_length, shown=progress) as show:
@@ -422,7 +423,7 @@ def _load(
             )
         written = stage.write(settle)
         show(source.length, source.length, source.path.name)
-    return FileReport(
+    report = FileReport(
         path=source.path,
         loaded=written.loaded,
         already_there=already_there,
@@ -446,6 +447,7 @@ def _load(
         changed=changed,
         superseded=superseded,
     )
+    return report, stage
 
 
 def _batches(

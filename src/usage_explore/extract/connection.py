@@ -1,0 +1,46 @@
+"""A DuckDB in memory that reads and writes below one folder, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a DuckDB may use: memory in bytes and threads."""
+
+    memory: int
+    threads: int
+
+
+def connect(folder: Path, resources: Resources, temporary: Path) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that sees `folder` only, loads no extension, and whose settings cannot be changed.
+
+    What does not fit into its memory is in `temporary`.
+    """
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    for statement in (
+        f"SET temp_directory = {quoted(str(temporary))}",
+        f"SET memory_limit = '{resources.memory}B'",
+        f"SET threads = {resources.threads}",
+        f"SET allowed_directories = [{quoted(str(folder))}]",
+        "SET TimeZone = 'UTC'",
+        "SET parquet_metadata_cache = true",
+        "SET enable_progress_bar = false",
+        "SET enable_external_access = false",
+        "SET lock_configuration = true",
+    ):
+        connection.execute(statement)
+    return connection
+
+
+def quoted(value: str) -> str:
+    """A text as SQL.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'{}'".format(value.replace("'", "''"))
