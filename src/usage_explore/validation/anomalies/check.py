@@ -20,7 +20,13 @@ from sqlalchemy import Select, Table
 
 from usage_explore import formatting
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total
-from usage_explore.detector.breaks import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
+from usage_explore.detector.breaks import (
+    HISTORY_DAYS,
+    LONG_SILENCE_WEEKS,
+    MIN_LEVEL_SCORE,
+    MIN_SILENCE_DAYS,
+    REGULAR_DAY_SHARE,
+)
 from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS, SEASONS_LEARNED
 from usage_explore.errors import NotExact
 from usage_explore.formatting import counted, data_value, duration, exact, listed, percent
@@ -155,7 +161,8 @@ def finding(examination: Examination, incident: Incident) -> Finding:
 
     `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
     `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
-    which begins with that bucket, they are the usual ones after and before.
+    which begins with that bucket, they are the usual ones after and before. `excess` is by how much all of it differs
+    from what was expected, negative for less.
     """
     lead, (since, until) = incident.lead, incident.span
     sums = _sums(examination, incident)
@@ -166,6 +173,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         "expected": _about(lead.expected),
         "low": _about(lead.low),
         "high": _about(lead.high),
+        "excess": _about(lead.excess),
         "bucket": rfc3339(lead.bucket),
         "step": lead.step,
         "reason": lead.reason,
@@ -279,7 +287,10 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     else:
         there = f"a quantity of {exact(Decimal(sums.actual))}"
     low, high, expected = (exact(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
-    against = f"against about {expected} expected, in a band from {low} to {high}"
+    against = f"against about {expected} expected"
+    is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
+    if is_outside:  # the median of a new level's first week may lie in the band of its days
+        against += f", in a band from {low} to {high}" + (" for the median of a week" if lead.lasts else "")
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)
@@ -346,7 +357,8 @@ CHECK = Check(
         f" events left its band; that is judged from {MIN_EVENTS} events in all",
         "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS} largest customers of at least"
         f" {MIN_CUSTOMER_EVENTS} events a day, in metrics of at least {MIN_HOURLY_EVENTS} events an hour",
-        "new levels": "days only; usage that begins or ends altogether is left to the check of silences",
+        "new levels": f"a week whose median differs by {MIN_LEVEL_SCORE:g} of half the band from that before and after,"
+        " or days outside of it; days only; usage that begins or ends altogether is left to the check of silences",
         "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
         f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
         f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"

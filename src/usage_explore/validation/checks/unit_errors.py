@@ -321,6 +321,7 @@ def _finding(examination: Examination, severity: Severity, customer_error: _Cust
             examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until
         ),
         facts=(
+            ("unit wrong by", f"{'×' if error.multiplies else '÷'}{factor_words(error.factors)}"),
             ("usual median", plain(error.usual)),
             ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
             ("quantity in the usual unit, about", " or ".join(_corrected(error, quantity))),
