@@ -113,6 +113,15 @@ def _overlap(finding: Finding, other: Finding) -> Decimal:
     )
 
 
+def _same_outage(specific: Findings, other: Finding) -> Findings:
+    """The finding on days without events of all customers, if a customer's silence lasts no longer."""
+    return [
+        finding
+        for finding in specific
+        if finding.is_general and finding.since - _DAY < other.since and other.until < finding.until + _DAY
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Findings of the check `specific` may explain one of the check `other`.
@@ -134,6 +143,7 @@ RULES = (
     Rule("quantities", "shifts", _accounts_for),
     Rule("duplicates", "shifts", _accounts_for),
     Rule("look_alikes", "shifts", _accounts_for),
+    Rule("shifts", "silence", _same_outage),
     Rule("after_finalization", "late_arrivals", _same_events),
     Rule("new_usage", "unrated", _same_subscriptions),
     Rule("currencies", "wallets", _same_currencies),
@@ -167,7 +177,7 @@ def folded(results: Sequence[Result]) -> tuple[Result, ...]:
 def _concerns(finding: Finding, other: Finding) -> bool:
     """Whether a finding may be on the events of the other."""
     return (
-        other.customer_id in (None, finding.customer_id)
+        (finding.is_general or other.customer_id in (None, finding.customer_id))
         and (other.metric_key is None or finding.metric_key in (None, other.metric_key))
         and finding.since < other.until
         and other.since < finding.until
