@@ -128,6 +128,7 @@ class Finding:
         """The finding as JSON carries it: ids, times and decimals as text, nulls kept; beside each id its name."""
         return {
             "check": self.check,
+            "also_seen_by": list(self.also_seen_by),
             "severity": self.severity,
             "sentence": self.sentence,
             "since": rfc3339(self.since),
@@ -140,7 +141,6 @@ class Finding:
             **{name: _text(getattr(self, name)) for name in SUBJECTS},
             **{f"{kind_of(name)}_name": names.name(name, getattr(self, name)) for name in ID_COLUMNS},
             "facts": dict(self.facts),
-            "also_seen_by": list(self.also_seen_by),
             "question": describe(self.question),
             "url": self.url(app_url),
         }
