@@ -82,6 +82,13 @@ def test_a_long_outage_of_all_is_one_finding_that_silence_saw_too(events_databas
     assert (finding.since, finding.until) == gap(rows, 12)
 
 
+def test_where_the_data_ends_is_left_to_silence(events_database_url: str) -> None:
+    rows = [row for customer in range(3) for row in regular(customer, 12, without(20, 29))]
+    (first, *others) = findings(events_database_url, rows)
+    assert (first.check, first.is_general, first.also_seen_by) == ("silence", True, ())
+    assert not any(finding.is_general for finding in others)
+
+
 def test_two_outages_of_one_customer_are_two_findings(events_database_url: str) -> None:
     first, second = without(10), without(20)
     rows = regular(0, 12, lambda at: first(at) and second(at))

@@ -82,9 +82,15 @@ def zero_days(counts: Mapping[UUID | None, Floats | npt.NDArray[np.float32]], gr
     """The days from column `first` on without events of usage that is otherwise regular; those of all customers first.
 
     Days that are reported do not make the usage irregular; days without events before `first` do. A customer's are left
-    out where all customers together have none, and from three days on, which are silences.
+    out where all customers together have none. From three days on they are silences: a customer's are left out, and
+    those of all customers at the end.
     """
-    whole = list(_of_row(None, counts[None], grid, first)) if None in counts else []
+    last = max((end for end in grid.ends if end is not None), default=None)
+    whole = [
+        days
+        for days in (_of_row(None, counts[None], grid, first) if None in counts else ())
+        if days.days < MIN_SILENCE_DAYS or days.until != last
+    ]
     result = list(whole)
     for customer, row in counts.items():
         if customer is not None:
