@@ -64,11 +64,15 @@ MAX_SMALL_CUSTOMERS = 10
 
 @dataclass(slots=True, kw_only=True)
 class Batch(UsageSum):
-    """Events of one `kind`: `arrived` bounds when they arrived, `lags` the time from an event to its arrival."""
+    """Events of one `kind`: `arrived` bounds when they arrived, `lags` the time from an event to its arrival.
+
+    `times` bounds the column `times` of the suspects, such as how often an event was sent; 1 without such a column.
+    """
 
     kind: str
     arrived: tuple[datetime, datetime]
     lags: tuple[timedelta, timedelta]
+    times: tuple[int, int] = (1, 1)
 
     @classmethod
     def of_row(cls, row: Any) -> Batch:
@@ -79,6 +83,7 @@ class Batch(UsageSum):
             until=row.last + INSTANT,
             arrived=(row.first_arrival, row.last_arrival),
             lags=(row.shortest, row.longest),
+            times=(row.fewest_times, row.most_times),
             metrics={row.metric_key: (row.events, row.quantity)},
             costs={} if row.cost is None else {row.currency: row.cost},
             customers={row.customer_id},
@@ -100,6 +105,7 @@ class Batch(UsageSum):
         self.add(other)
         self.arrived = min(self.arrived[0], other.arrived[0]), max(self.arrived[1], other.arrived[1])
         self.lags = min(self.lags[0], other.lags[0]), max(self.lags[1], other.lags[1])
+        self.times = min(self.times[0], other.times[0]), max(self.times[1], other.times[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +152,11 @@ def batch_columns(table: Table) -> list[ColumnElement[Any]]:
 def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None) -> Select[Any]:
     """The suspects by kind, customer, batch, metric and currency, batches in order.
 
-    `suspects` has the `batch_columns` and `kind` text. `moment` is the time that the events of a batch are close in,
-    `cluster` a column of suspects whose values stay apart.
+    `suspects` has the `batch_columns` and `kind` text, and may have `times` integer. `moment` is the time that the
+    events of a batch are close in, `cluster` a column of suspects whose values stay apart.
     Columns: `kind`, `customer_id`, `batch` bigint, `metric_key`, `currency`, `events` bigint, `quantity` and `cost`
-    numeric, `first`, `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags.
+    numeric, `first`, `last`, `first_arrival`, `last_arrival` timestamptz, `shortest` and `longest` interval, the lags,
+    `fewest_times` and `most_times`.
     """
     c = suspects.c
     time = c[moment]
@@ -163,6 +170,7 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
     batch = func.sum(m.begins).over(partition_by=[m.kind, m.customer_id], order_by=[m[column.name] for column in order])
     numbered = select(marked, batch.label("batch")).cte("numbered")
     n = numbered.c
+    times = n.get("times", literal(1))
     return (
         select(
             n.kind,
@@ -173,6 +181,8 @@ def batched(suspects: CTE, moment: str = "timestamp", cluster: str | None = None
             func.max(n.ingested_at).label("last_arrival"),
             func.min(n.ingested_at - n.timestamp).label("shortest"),
             func.max(n.ingested_at - n.timestamp).label("longest"),
+            func.min(times).label("fewest_times"),
+            func.max(times).label("most_times"),
         )
         .group_by(n.kind, n.batch, *sum_keys(numbered))
         .order_by(n.kind, n.customer_id, n.batch)

@@ -73,6 +73,7 @@ class Finding:
     events", "cost in EUR", "lines of price p1", "invoice lines") came to in the period: 0.02 is two per cent; it may
     pass 1. `question` shows it; `facts` are further things to know, by name.
     `is_general` is true of what concerns the data as a whole, such as its end: it ranks first within its severity.
+    `also_seen_by` names the checks whose findings on the same events were folded into this one.
     """
 
     check: str
@@ -94,6 +95,7 @@ class Finding:
     wallet_currency: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
     is_general: bool = False
+    also_seen_by: tuple[str, ...] = ()
 
     def url(self, app_url: str) -> str:
         """The link that opens what it shows in the app."""
@@ -127,6 +129,7 @@ class Finding:
         """The finding as JSON carries it: ids, times and decimals as text, nulls kept; beside each id its name."""
         return {
             "check": self.check,
+            "also_seen_by": list(self.also_seen_by),
             "severity": self.severity,
             "sentence": self.sentence,
             "since": rfc3339(self.since),
@@ -183,7 +186,7 @@ class Outcome:
     `sheet` is a table for those who sign off, such as the wallets' preview: its columns are the check's to document,
     decimals are `Decimal`. `note` says what was left aside, when anything was; `is_partial` is true if that is usage
     which could not be judged, such as series of too few events. `skipped` says why nothing could be judged at all: such
-    a check is not clean.
+    a check is not clean. `reported_by` names the checks whose findings include some of this one, see `folding`.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -192,6 +195,7 @@ class Outcome:
     note: str = ""
     is_partial: bool = False
     skipped: str = ""
+    reported_by: tuple[str, ...] = ()
 
 
 class Examine(Protocol):
@@ -314,8 +318,9 @@ class Result:
 
     @property
     def is_clean(self) -> bool:
-        """Whether it ran, had something to examine, and has no finding."""
-        return self.outcome is not None and not self.outcome.findings and self.outcome.looked_at > 0
+        """Whether it ran, had something to examine, and has no finding, nor one that another check reports."""
+        outcome = self.outcome
+        return outcome is not None and not (outcome.findings or outcome.reported_by) and outcome.looked_at > 0
 
     @property
     def is_partial(self) -> bool:
@@ -462,6 +467,7 @@ class Validation:
                     "note": result.outcome.note if result.outcome else "",
                     "partial": result.is_partial,
                     "findings": len(result.outcome.findings) if result.outcome else None,
+                    "reported_by": list(result.outcome.reported_by) if result.outcome else [],
                     "milliseconds": round(result.took.total_seconds() * 1000, 1),
                 }
                 for result in self.results

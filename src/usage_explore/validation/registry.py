@@ -34,6 +34,7 @@ from usage_explore.validation.checks import (
     unrated,
     wallets,
 )
+from usage_explore.validation.folding import folded
 from usage_explore.validation.input_tables import Preferences, PreferenceSource, read_preferences
 from usage_explore.validation.periods import totals, unexamined
 from usage_explore.validation.reconciliation import check as reconciliation
@@ -94,7 +95,7 @@ def _hint(name: object) -> str:
 
 
 def run(examination: Examination, checks: Iterable[Check], progress: Progress | None = None) -> tuple[Result, ...]:
-    """Each check's result on the examination's snapshot.
+    """Each check's result on the examination's snapshot, with findings on one incident folded, see `folding`.
 
     What a single check cannot do, such as add up quantities that are no numbers or end in time, is its result; where
     the database does not answer at all, nothing is.
@@ -105,7 +106,7 @@ def run(examination: Examination, checks: Iterable[Check], progress: Progress | 
         show(check.name, 0.0)
         results.append(_run(examination, check, show))
         show(check.name, 1.0)
-    return tuple(results)
+    return folded(results)
 
 
 def _run(examination: Examination, check: Check, show: Progress) -> Result:

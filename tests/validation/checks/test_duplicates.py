@@ -273,3 +273,32 @@ def test_the_rows_of_a_neighbour_are_no_duplicates(events_connection: ddl.Connec
     assert store.organization_id == ORGANIZATION
     assert examine(store, "duplicates", september()).is_clean
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("copies", "apart", "words"),
+    [
+        ([1] * 12, timedelta(0), "the same content: sent twice, billed twice;"),
+        ([2] * 12, timedelta(0), "the same content: sent 3 times, billed 3 times;"),
+        ([1, 3] * 6, timedelta(0), "the same content: sent up to 4 times, billed up to 4 times;"),
+        ([2] * 12, timedelta(minutes=1), "at another time: sent again with a new time, billed 3 times;"),
+    ],
+)
+def test_the_sentence_says_how_often_the_events_were_sent(
+    events_connection: ddl.Connection, events_database_url: str, copies: list[int], apart: timedelta, words: str
+) -> None:
+    rows = [
+        event(
+            SINCE + timedelta(hours=number) + copy * apart,
+            quantity=Decimal(5),
+            idempotency_key=f"k{number}",
+            ingested_at=SINCE + timedelta(days=2, minutes=copy),
+        )
+        for number, extra in enumerate(copies)
+        for copy in range(extra + 1)
+    ]
+    store = store_of(events_connection, events_database_url, rows)
+    (finding,) = store.validate(september(), checks=["duplicates"]).findings
+    store.close()
+    assert words in finding.sentence
+    assert (finding.events, finding.quantity) == (sum(copies), 5 * sum(copies))

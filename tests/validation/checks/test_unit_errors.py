@@ -14,7 +14,14 @@ from support.check_results import examine, shown
 from support.plain_events import JUNE, SINCE, SMALL, UNTIL, beside, event, september, store_of, total
 from support.query_oracle import Row
 from usage_explore.db import ddl
-from usage_explore.validation.checks.unit_errors import FACTORS, MIN_DAILY_EVENTS, MIN_HISTORY_DAYS, Day, unit_errors
+from usage_explore.validation.checks.unit_errors import (
+    FACTORS,
+    MIN_DAILY_EVENTS,
+    MIN_HISTORY_DAYS,
+    Day,
+    factor_words,
+    unit_errors,
+)
 
 DAY = timedelta(days=1)
 DIGITS = Context(prec=25)
@@ -123,7 +130,11 @@ def test_numbers_beyond_floats_are_judged_too(exponent: int) -> None:
 
     usual = [day(number, 1) for number in range(MIN_HISTORY_DAYS)]
     (error,) = unit_errors([*usual, day(MIN_HISTORY_DAYS, 1_024), day(MIN_HISTORY_DAYS + 1, 1)])
-    assert (error.factor, error.multiplies, [each.number for each in error.days]) == (1_024, True, [MIN_HISTORY_DAYS])
+    assert (error.factors, error.multiplies, [each.number for each in error.days]) == (
+        (1_024,),
+        True,
+        [MIN_HISTORY_DAYS],
+    )
     assert error.corrected(error.days[0].quantity) == usual[0].quantity
 
 
@@ -136,3 +147,34 @@ def test_a_slip_of_few_events_that_are_most_of_the_quantity_is_high(
     (finding,) = store.validate(september(), checks=["unit_slips"]).findings
     assert (finding.severity, finding.events) == ("high", 10)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("shape", "per_day", "slipped_days", "factor", "words"),
+    [
+        ("ones", 12, 1, 1_000, "a unit wrong by 1,000 makes"),
+        ("ones", 12, 1, 1_024, "a unit wrong by 1,024 makes"),
+        ("narrow", 12, 1, 1_000, "a unit wrong by 1,000 or 1,024 makes"),
+        ("narrow", 12, 1, 60, "a unit wrong by 60 makes"),
+        ("narrow", 200, 10, 1_000, "a unit wrong by 1,000 makes"),
+        ("narrow", 200, 10, 1_024, "a unit wrong by 1,024 makes"),
+    ],
+)
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_it_names_the_factors_that_the_quantities_cannot_tell_apart(
+    shape: str, per_day: int, slipped_days: int, factor: int, words: str, multiplies: bool
+) -> None:
+    draw = random.Random(7)
+
+    def day(number: int, factor: Fraction) -> Day:
+        quantities = sorted(
+            DIGITS.divide(Decimal(SHAPES[shape](draw)) * factor.numerator, Decimal(factor.denominator))
+            for _ in range(per_day)
+        )
+        quartiles = [quantities[per_day * part // 4] for part in (1, 2, 3)]
+        return Day(number, quartiles, per_day, sum(quantities, Decimal(0)), SINCE, SINCE)
+
+    slip = Fraction(factor) if multiplies else Fraction(1, factor)
+    (error,) = unit_errors(day(number, slip if number >= 28 else Fraction(1)) for number in range(28 + slipped_days))
+    assert error.multiplies == multiplies
+    assert f"a unit wrong by {factor_words(error.factors)} makes" == words

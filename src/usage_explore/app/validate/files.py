@@ -190,6 +190,8 @@ def _outcome(result: Result) -> None:
             f"{formatting.counted(len(outcome.findings), 'finding')} among {among}; they are in the list of findings. "
             f"{outcome.note}"
         )
+    elif outcome.reported_by:
+        sentence(f"No finding of its own among {among}. {outcome.note}")
     else:
         st.success(markdown.plain(f"Nothing wrong among {among}. {outcome.note}"), icon=":material/check_circle:")
 

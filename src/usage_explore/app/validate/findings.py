@@ -362,4 +362,6 @@ def _result_text(result: Result) -> str:
         return f"skipped: {_NEEDS[result.check.needs]}" if result.check.needs in _NEEDS else "skipped"
     if outcome.findings:
         return formatting.counted(len(outcome.findings), "finding")
+    if outcome.reported_by:
+        return f"reported by {', '.join(CHECKS[name].title for name in outcome.reported_by)}"
     return "clean" if outcome.looked_at else "nothing to check"

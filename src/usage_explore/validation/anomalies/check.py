@@ -20,7 +20,13 @@ from sqlalchemy import Select, Table
 
 from usage_explore import formatting
 from usage_explore.decimals import Number, exact_sum, plain, rfc3339, total
-from usage_explore.detector.breaks import HISTORY_DAYS, LONG_SILENCE_WEEKS, MIN_SILENCE_DAYS, REGULAR_DAY_SHARE
+from usage_explore.detector.breaks import (
+    HISTORY_DAYS,
+    LONG_SILENCE_WEEKS,
+    MIN_LEVEL_SCORE,
+    MIN_SILENCE_DAYS,
+    REGULAR_DAY_SHARE,
+)
 from usage_explore.detector.scoring import HALF_BAND_DEVIATIONS, SEASONS_LEARNED
 from usage_explore.errors import NotExact
 from usage_explore.formatting import counted, data_value, duration, exact, listed, percent
@@ -28,7 +34,7 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.queries import AggregateQuery, Metric, Period
 from usage_explore.results.types import Series
-from usage_explore.validation.anomalies import series
+from usage_explore.validation.anomalies import series, zero_days
 from usage_explore.validation.anomalies.deviations import (
     HIGH_DROP_REST,
     HIGH_DROP_SHARE,
@@ -49,6 +55,7 @@ from usage_explore.validation.anomalies.deviations import (
     with_sums,
 )
 from usage_explore.validation.anomalies.series import HISTORY, Block, Grid, Step
+from usage_explore.validation.anomalies.zero_days import ZeroDays
 from usage_explore.validation.check import Check, Examination, Finding, Outcome, limited
 from usage_explore.validation.checks import silence
 from usage_explore.validation.usage_sums import metric_filter
@@ -85,8 +92,10 @@ def statement(table: Table, period: Period) -> Select[Any]:
 
 def examine(examination: Examination) -> Outcome:
     """The incidents of the period."""
-    deviating, looked_at, sparse = _deviations(examination)
-    findings = []
+    deviating, zero, looked_at, sparse = _deviations(examination)
+    deviating, zero = _without_repeats(deviating, zero)
+    days, more = limited(zero, "customers' days without events", lambda rest: f"about {_missing(rest)} events")
+    findings = [zero_days.finding(examination, NAME, one) for one in days]
     shown, smaller = limited(
         incidents(examination, deviating, lambda: silence.reported(examination)),
         "incidents",
@@ -96,7 +105,7 @@ def examine(examination: Examination) -> Outcome:
     for number, incident in enumerate(shown):
         findings.append(finding(examination, incident))
         examination.progress(0.8 + 0.2 * number / MAX_INCIDENTS)
-    notes = (smaller, sparse)
+    notes = (smaller, more, sparse)
     return Outcome(
         findings=tuple(findings),
         looked_at=looked_at,
@@ -105,16 +114,45 @@ def examine(examination: Examination) -> Outcome:
     )
 
 
-def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
-    """Every deviation in the period, how many series were judged, and a note on those with too few events."""
+def _missing(days: Iterable[ZeroDays]) -> str:
+    return f"{sum(one.usual for one in days):,.0f}"
+
+
+def _without_repeats(deviating: list[Deviation], zero: list[ZeroDays]) -> tuple[list[Deviation], list[ZeroDays]]:
+    """The deviations and days without events, each time once, the most events first.
+
+    Days without any customer's events are reported as such; a customer's only where no drop is.
+    """
+    whole = [days for days in zero if days.customer_id is None]
+    kept = [
+        deviation
+        for deviation in deviating
+        if deviation.shape != "drop" or not any(days.overlaps(deviation.since, deviation.until) for days in whole)
+    ]
+    drops = [deviation for deviation in kept if deviation.shape == "drop" and deviation.part >= MIN_OWN_SHARE]
+    remaining = [
+        days
+        for days in zero
+        if not any(
+            drop.customer_id in (None, days.customer_id) and days.overlaps(drop.since, drop.until) for drop in drops
+        )
+    ]
+    return kept, sorted(remaining, key=lambda days: (-days.usual, str(days.customer_id), days.since))
+
+
+def _deviations(examination: Examination) -> tuple[list[Deviation], list[ZeroDays], int, str]:
+    """Every deviation and every regular customer's days without events in the period, how many series were judged, and
+    a note on those with too few events.
+    """
     days, hours = series.grid(examination, "day"), series.grid(examination, "hour")
     if days is None or hours is None:
-        return [], 0, ""
+        return [], [], 0, ""
     result: list[Deviation] = []
     events: dict[UUID, float] = {}
     first = _first(days, examination)
     used = enough = dense = 0
     whole: Block | None = None
+    counts_by_day: zero_days.Counts = {}
     for block in with_sums(series.blocks(examination, days, "customer_id"), days):
         in_period = np.nansum(block.values["count"][:, first:], axis=1) > 0
         counts = np.nansum(block.values["count"], axis=1)[in_period]
@@ -123,9 +161,14 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
         dense += int(np.count_nonzero(counts >= MIN_QUANTITY_EVENTS * np.count_nonzero(~days.unknown)))
         result += deviations(block, days, first)
         whole = block
+        if None not in block.customers:  # not the sums
+            zero_days.add_counts(counts_by_day, block)
         for customer, number in zip(block.customers, np.nansum(block.values["count"], axis=1).tolist(), strict=True):
             if customer is not None:
                 events[customer] = events.get(customer, 0) + number
+    if examination.period.customer_id is not None:
+        counts_by_day.pop(None, None)
+    zero = zero_days.zero_days(counts_by_day, days, first)
     examination.progress(0.5)
     least = MIN_CUSTOMER_EVENTS * int(np.count_nonzero(~days.unknown))
     large = sorted((one for one in events if events[one] >= max(least, 1)), key=lambda one: (-events[one], one))
@@ -137,12 +180,25 @@ def _deviations(examination: Examination) -> tuple[list[Deviation], int, str]:
         for block in series.blocks(examination, hours, "none"):
             result += deviations(hourly(block, hours, whole, days), hours, first)
     examination.progress(0.8)
-    sparse = (
-        f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
-        f" judged, and of {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events a day only the number of"
-        " events was"
-    )
-    return result, enough, sparse if dense < used else ""
+    return result, zero, enough, _sparse(used, enough, dense)
+
+
+def _sparse(used: int, enough: int, dense: int) -> str:
+    """The note on series with too few events, and on which of their changes are not reported."""
+    notes = []
+    if enough < used:
+        notes.append(
+            f"of {counted(used, 'series', 'series')} {used - enough:,} with fewer than {MIN_EVENTS} events were not"
+            " judged"
+        )
+    if dense < enough:
+        notes.append(
+            f"of {counted(enough, 'series', 'series')} {enough - dense:,} with fewer than {MIN_QUANTITY_EVENTS} events"
+            f" a day only the number of events was judged: neither a change of their quantity alone is reported, nor"
+            f" one by fewer than {MIN_EVENTS} events, but a day without events of a customer with"
+            f" {zero_days.MIN_USUAL_EVENTS} or more on every other day"
+        )
+    return "; ".join(notes)
 
 
 def _first(grid: Grid, examination: Examination) -> int:
@@ -156,7 +212,8 @@ def finding(examination: Examination, incident: Incident) -> Finding:
 
     `facts` holds `actual`, `expected`, `low` and `high` of the `bucket` (its start) that lies farthest out, in steps of
     `step`, of the `measure` (events, quantity) of the `metric`: what the question's chart shows there. Of a new level,
-    which begins with that bucket, they are the usual ones after and before.
+    which begins with that bucket, they are the usual ones after and before. `excess` is by how much all of it differs
+    from what was expected, negative for less.
     """
     lead, (since, until) = incident.lead, incident.span
     sums = _sums(examination, incident)
@@ -167,6 +224,7 @@ def finding(examination: Examination, incident: Incident) -> Finding:
         "expected": _about(lead.expected),
         "low": _about(lead.low),
         "high": _about(lead.high),
+        "excess": _about(lead.excess),
         "bucket": rfc3339(lead.bucket),
         "step": lead.step,
         "reason": lead.reason,
@@ -280,7 +338,10 @@ def _sentence(examination: Examination, incident: Incident, sums: _Sums) -> str:
     else:
         there = f"a quantity of {exact(Decimal(sums.actual))}"
     low, high, expected = (exact(Decimal(_about(value))) for value in (lead.low, lead.high, lead.expected))
-    against = f"against about {expected} expected, in a band from {low} to {high}"
+    against = f"against about {expected} expected"
+    is_outside = sums.actual is None or not lead.low <= float(sums.actual) <= lead.high
+    if is_outside:  # the median of a new level's first week may lie in the band of its days
+        against += f", in a band from {low} to {high}" + (" for the median of a week" if lead.lasts else "")
     day = formatting.span(lead.bucket.astimezone(zone), (lead.bucket + timedelta(hours=1)).astimezone(zone))
     if lead.step == "day":
         end = buckets.following(lead.bucket, "day", zone)
@@ -348,7 +409,9 @@ CHECK = Check(
         f" events left its band; that is judged from {MIN_EVENTS} events in all",
         "hours": f"for all customers together, and for the {MAX_HOURLY_CUSTOMERS} largest customers of at least"
         f" {MIN_CUSTOMER_EVENTS} events a day, in metrics of at least {MIN_HOURLY_EVENTS} events an hour",
-        "new levels": "days only; usage that begins or ends altogether is left to the check of silences",
+        "days without events": zero_days.parameter(),
+        "new levels": f"a week whose median differs by {MIN_LEVEL_SCORE:g} of half the band from that before and after,"
+        " or days outside of it; days only; usage that begins or ends altogether is left to the check of silences",
         "high": f"a spike of {HIGH_SPIKE_RATIO:g} times the expected or more that adds {HIGH_SPIKE_SHARE:.0%} to the"
         f" customer's usage of the metric in the period, or a drop to {HIGH_DROP_REST:.0%} or less that takes"
         f" {HIGH_DROP_SHARE:.0%} of it, if it is at least {percent(MIN_METRIC_SHARE)} of the metric's usage by all"

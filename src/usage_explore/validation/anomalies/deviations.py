@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from usage_explore.detector import Anomaly, Detection, detect
 from usage_explore.detector.anomalies import figure
-from usage_explore.detector.breaks import filled, while_away
+from usage_explore.detector.breaks import MIN_LEVEL_SCORE, filled, while_away
 from usage_explore.query.queries import Metric
 from usage_explore.validation.anomalies.series import MEASURES, Block, Floats, Grid, Step
 from usage_explore.validation.check import SEVERITIES, Examination, Severity
@@ -210,7 +210,12 @@ def _outside(band: _Band, steps: int) -> str:
 
 
 def _lasting(anomaly: Anomaly) -> _Band:
-    return _Band(0, anomaly.value, anomaly.expected, anomaly.low, anomaly.high)
+    """The new level and the one before, with the band that it left: of single steps, or the narrower one of levels."""
+    low, high = anomaly.low, anomaly.high
+    if low <= anomaly.value <= high:
+        half = MIN_LEVEL_SCORE * (high - anomaly.expected)
+        low, high = anomaly.expected - half, anomaly.expected + half
+    return _Band(0, anomaly.value, anomaly.expected, low, high)
 
 
 def _farthest(detection: Detection, row: int, start: int, end: int) -> _Band:

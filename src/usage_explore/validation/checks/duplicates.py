@@ -37,17 +37,12 @@ HIGH_SHARE = Decimal("0.001")
 NAME = "duplicates"
 COPY, MOVED, REUSE = "copy", "moved", "reuse"
 
-_AGAIN = {
-    COPY: "with the same content: sent twice, billed twice",
-    MOVED: "with the same content at another time: sent again with a new time, billed twice",
-    REUSE: "with an event of other content: a correction, or a key used again",
-}
-
 
 def statement(table: Table, period: Period) -> Select[Any]:
     """The superfluous events of a resolved period, see `batched`.
 
     `kind` is `copy` where all is as in the first event of the key, `moved` where all but the time is, else `reuse`.
+    `times` counts the events of the key with the content of the first, that one included.
     """
     return batched(_superfluous(table, period))
 
@@ -65,6 +60,7 @@ def _superfluous(table: Table, period: Period) -> CTE:
     arrived = (
         select(
             *batch_columns(table),
+            c.idempotency_key,
             and_(*conditions(table, period)).label("concerned"),
             func.row_number().over(**by_key).label("arrival"),
             and_(*(column == func.first_value(column).over(**by_key) for column in content)).label("same"),
@@ -74,10 +70,13 @@ def _superfluous(table: Table, period: Period) -> CTE:
         .cte("arrived")
     )
     a = arrived.c
+    kind = case((and_(a.same, a.at_once), COPY), (a.same, MOVED), else_=REUSE).label("kind")
+    times = func.count().filter(a.same).over(partition_by=a.idempotency_key).label("times")
+    counted = select(arrived, kind, times).cte("counted")
+    n, helpers = counted.c, ("idempotency_key", "concerned", "arrival", "same", "at_once")
     return (
-        select(*(column for column in a if column.name not in ("concerned", "arrival", "same", "at_once")))
-        .add_columns(case((and_(a.same, a.at_once), COPY), (a.same, MOVED), else_=REUSE).label("kind"))
-        .where(a.concerned, a.arrival > 1)
+        select(*(column for column in n if column.name not in helpers))
+        .where(n.concerned, n.arrival > 1)
         .cte("superfluous")
     )
 
@@ -86,10 +85,21 @@ def _severity(batch: Batch, own: Decimal) -> Severity:
     return "high" if batch.kind != REUSE and own >= HIGH_SHARE else "medium"
 
 
+def _predicate(batch: Batch) -> str:
+    fewest, most = batch.times
+    times = "twice" if most == 2 else f"{most:,} times" if fewest == most else f"up to {most:,} times"
+    again = {
+        COPY: f"with the same content: sent {times}, billed {times}",
+        MOVED: f"with the same content at another time: sent again with a new time, billed {times}",
+        REUSE: "with an event of other content: a correction, or a key used again",
+    }
+    return f": their idempotency keys had arrived before {again[batch.kind]}"
+
+
 _WORDING = BatchWording(
     check=NAME,
     severity=_severity,
-    predicate=lambda batch: f": their idempotency keys had arrived before {_AGAIN[batch.kind]}",
+    predicate=_predicate,
     stray_severity=lambda stray: "medium",
 )
 

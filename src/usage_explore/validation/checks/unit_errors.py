@@ -82,6 +82,12 @@ _MIN_SPREAD = 0.05
 _MAX_SHIFT_DIFFERENCE = math.log(3)
 """Difference between the days of one error, as a logarithm; 60 and 1,000 differ by more."""
 
+_RATIO_ERRORS = 3
+"""Standard errors of the ratio within which a factor agrees with it."""
+
+_MEDIAN_ERROR = 1.2533
+"""Standard error of the median of many values, in those of the mean."""
+
 _LOG_FACTORS = {sign * math.log(factor): (factor, sign) for factor in FACTORS for sign in (1, -1)}
 
 
@@ -101,18 +107,20 @@ class Day:
 class UnitError:
     """Consecutive days with events whose quantities are `ratio` times the history's `usual` median.
 
-    `factor` is the nearest of `FACTORS`; it `multiplies` the quantities or else divides them.
+    `factors` are those of `FACTORS` that the ratio agrees with, the nearest first: several if it is too uncertain to
+    tell them apart, such as 1,000 and 1,024. They `multiply` the quantities or else divide them.
     """
 
     days: tuple[Day, ...]
-    factor: int
+    factors: tuple[int, ...]
     multiplies: bool
     ratio: float
     usual: Decimal
 
-    def corrected(self, quantity: Decimal) -> Decimal:
-        """The quantity in the usual unit."""
-        return quantity / self.factor if self.multiplies else quantity * self.factor
+    def corrected(self, quantity: Decimal, factor: int | None = None) -> Decimal:
+        """The quantity in the usual unit, by the factor, the nearest by default."""
+        factor = factor or self.factors[0]
+        return quantity / factor if self.multiplies else quantity * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +181,19 @@ def unit_errors(days: Iterable[Day]) -> Iterator[UnitError]:
     history: deque[tuple[float, ...]] = deque(maxlen=MAX_HISTORY_DAYS)
     medians: deque[Decimal] = deque(maxlen=MAX_HISTORY_DAYS)
     run: list[tuple[Day, float]] = []
-    usual = Decimal(0)
     for day in days:
         logs = tuple(map(_log, day.quartiles))
         shift = _shift(logs, history)
+        if run and (shift is None or abs(shift - run[0][1]) > _MAX_SHIFT_DIFFERENCE):
+            yield _unit_error(run, history, medians)
+            run = []
         if shift is None:
             history.append(logs)
             medians.append(day.quartiles[1])
-        if run and (shift is None or abs(shift - run[0][1]) > _MAX_SHIFT_DIFFERENCE):
-            yield _unit_error(run, usual)
-            run = []
-        if shift is not None:
-            usual = usual if run else median_high(medians)
+        else:
             run.append((day, shift))
     if run:
-        yield _unit_error(run, usual)
+        yield _unit_error(run, history, medians)
 
 
 def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float | None:
@@ -199,7 +205,7 @@ def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float 
         before = [quartiles[index] for quartiles in history]
         middle = median(before)
         shifts.append(value - middle)
-        spreads.append(max(_MIN_SPREAD, 1.4826 * median(abs(quartile - middle) for quartile in before)))
+        spreads.append(max(_MIN_SPREAD, _spread(before)))
     day_shift = median(shifts)
     factor = min(_LOG_FACTORS, key=lambda log: abs(log - day_shift))
     for shift, spread in zip(shifts, spreads, strict=True):
@@ -210,10 +216,25 @@ def _shift(logs: tuple[float, ...], history: deque[tuple[float, ...]]) -> float 
     return day_shift
 
 
-def _unit_error(run: list[tuple[Day, float]], usual: Decimal) -> UnitError:
-    shift = median(shift for _, shift in run)
-    factor, sign = _LOG_FACTORS[min(_LOG_FACTORS, key=lambda log: abs(log - shift))]
-    return UnitError(tuple(day for day, _ in run), factor, sign > 0, math.exp(shift), usual)
+def _unit_error(
+    run: list[tuple[Day, float]], history: Sequence[tuple[float, ...]], medians: Sequence[Decimal]
+) -> UnitError:
+    shifts = [shift for _, shift in run]
+    shift = median(shifts)
+    spread = max(_spread([logs[1] for logs in history]), _spread(shifts))
+    error = _MEDIAN_ERROR * spread * math.sqrt(1 / len(shifts) + 1 / len(history))
+    nearest, *others = sorted(_LOG_FACTORS, key=lambda log: abs(log - shift))
+    # quantities of few values, such as whole numbers, have a spread of 0: then the nearest one's error is the measure
+    most = max(_RATIO_ERRORS * error, 2 * abs(nearest - shift))
+    agreeing = [nearest, *(log for log in others if abs(log - shift) <= most and log * nearest > 0)]
+    factors = tuple(_LOG_FACTORS[log][0] for log in agreeing)
+    return UnitError(tuple(day for day, _ in run), factors, nearest > 0, math.exp(shift), median_high(medians))
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The robust standard deviation: 1.4826 times the median distance from the median."""
+    middle = median(values)
+    return 1.4826 * median(abs(value - middle) for value in values)
 
 
 def _log(quantity: Decimal) -> float:
@@ -287,7 +308,7 @@ def _finding(examination: Examination, severity: Severity, customer_error: _Cust
         sentence=f"{counted(events, 'event')} of customer {customer}, {data_value(metric)},"
         f" {span_in(since, until, examination.period.zone)}: on {counted(len(error.days), 'day')} all quartiles of the"
         f" quantities are about {ratio:,.0f} {compared} those of the customer's days before, as a unit wrong by"
-        f" {error.factor:,} makes them.",
+        f" {factor_words(error.factors)} makes them.",
         since=since,
         until=until,
         events=events,
@@ -300,12 +321,23 @@ def _finding(examination: Examination, severity: Severity, customer_error: _Cust
             examination, [metric], customer_id=customer, occurred_after=since, occurred_before=until
         ),
         facts=(
+            ("unit wrong by", f"{'×' if error.multiplies else '÷'}{factor_words(error.factors)}"),
             ("usual median", plain(error.usual)),
             ("medians of the days", ", ".join(plain(day.quartiles[1]) for day in error.days[:MAX_HISTORY_DAYS])),
-            ("quantity in the usual unit, about", plain(Decimal(f"{error.corrected(quantity):.6g}"))),
+            ("quantity in the usual unit, about", " or ".join(_corrected(error, quantity))),
             *cost_facts(costs),
         ),
     )
+
+
+def factor_words(factors: Iterable[int]) -> str:
+    """`1,000 or 1,024`."""
+    return " or ".join(f"{factor:,}" for factor in sorted(factors))
+
+
+def _corrected(error: UnitError, quantity: Decimal) -> list[str]:
+    """The quantity in the usual unit by each factor that the ratio agrees with, smallest factor first."""
+    return [plain(Decimal(f"{error.corrected(quantity, factor):.6g}")) for factor in sorted(error.factors)]
 
 
 def _totals(examination: Examination, error: _CustomerError) -> tuple[int, Decimal, dict[str | None, Decimal]]:
@@ -340,6 +372,8 @@ CHECK = Check(
         "factors": ", ".join(f"×{factor:,} and ÷{factor:,}" for factor in FACTORS),
         "history": f"the customer's latest {MAX_HISTORY_DAYS} days of the metric before, at least {MIN_HISTORY_DAYS},"
         f" within {duration(HISTORY)} before the period; a day has at least {MIN_DAILY_EVENTS} positive quantities",
+        "factor": f"each that the ratio agrees with to {_RATIO_ERRORS} standard errors, of the spread of the days'"
+        " medians; several, such as 1,000 or 1,024, if that does not tell them apart",
         "unit error": "all quartiles of a day are shifted from those of the history by the same factor, each by more"
         f" than {MIN_DEVIATION} times the history's own spread",
         "high": f"at least {MIN_HIGH_EVENTS} events, and the excess or shortfall is at least {percent(HIGH_SHARE)} of"

@@ -207,10 +207,13 @@ def _split(examination: Examination, shown: Preview) -> list[Finding]:
                 sentence=f"The usage of customer {customer} goes to {counted(len(ranked), 'wallet')}: {goes};"
                 f" {percent(share)} of it not to {data_value(ranked[0][0])}.",
                 question=examination.aggregate_question(customer_id=customer, group_by="wallet_currency"),
-                facts=tuple(
-                    (f"wallet {data_value(wallet)}, {data_value(metric)}", f"quantity {plain(quantity)}")
-                    for wallet, usage in ranked
-                    for metric, (_, quantity) in sorted(usage.metrics.items())
+                facts=(
+                    ("wallets", f"{len(ranked)}"),
+                    *(
+                        (f"wallet {data_value(wallet)}, {data_value(metric)}", f"quantity {plain(quantity)}")
+                        for wallet, usage in ranked
+                        for metric, (_, quantity) in sorted(usage.metrics.items())
+                    ),
                 ),
                 **(whole.fields(examination) | share_fields),
             )

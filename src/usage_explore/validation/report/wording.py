@@ -105,7 +105,7 @@ def verdict(validation: Validation) -> str:
 
 
 def outcome(result: Result) -> str:
-    """The result of a check: `clean`, `3 findings`, `skipped: invoices was not given`, `FAILED: …`."""
+    """The result of a check: `clean`, `3 findings`, `reported by unit_slips`, `skipped: …`, `FAILED: …`."""
     if result.outcome is None:
         return (
             f"FAILED: {text(result.failed, MAX_SENTENCE_CHARACTERS)}"
@@ -114,6 +114,8 @@ def outcome(result: Result) -> str:
         )
     if result.outcome.findings:
         return counted(len(result.outcome.findings), "finding")
+    if result.outcome.reported_by:
+        return f"reported by {', '.join(result.outcome.reported_by)}"
     return "clean" if result.outcome.looked_at else "nothing to examine"
 
 

@@ -1,0 +1,204 @@
+"""Days without any event of a customer, or of all customers, that otherwise had events on every day.
+
+Such a day is clear evidence even of little usage, whose changes are not judged otherwise: all metrics count together.
+Usage with days off, such as weekends or holidays, in the four weeks before is not judged, and usage that varies so much
+that a day without events may be chance neither. Longer silences of a customer are left to the check of silences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import func, select
+
+from usage_explore.decimals import plain
+from usage_explore.detector.breaks import MIN_SILENCE_DAYS
+from usage_explore.detector.ordering import runs
+from usage_explore.formatting import counted, short, span, span_in
+from usage_explore.query import validators
+from usage_explore.sql.filters import conditions
+from usage_explore.validation.anomalies.series import Block, Floats, Grid
+from usage_explore.validation.check import Examination, Finding, Severity
+from usage_explore.validation.periods import INSTANT
+from usage_explore.validation.usage_sums import events_share
+
+HISTORY_DAYS = 28
+"""Days before, each with events, that say that usage is regular, and how much of it is usual."""
+
+MAX_CHANCE = 1e-6
+"""Probability of the days without events by the usage of those days, at most."""
+
+MIN_USUAL_EVENTS = math.ceil(-math.log(MAX_CHANCE))
+"""Usual events a day from which a day without events is reported; more if the days differ by more than chance."""
+
+HIGH_SHARE = Decimal("0.1")
+"""Share of a customer's events in the period, missing, from which its days without events are high."""
+
+MEDIUM_SHARE = Decimal("0.001")
+"""Share of all events of the period, missing, from which other ones are medium."""
+
+_CHART_MARGIN = timedelta(days=28)
+_WEEK = 7
+_DAY = timedelta(days=1)
+
+Counts = dict[UUID | None, npt.NDArray[np.float32]]
+"""Events by day: of each customer, and under None of all together."""
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroDays:
+    """Days without events, `since` to `until`, half-open: a customer's, or of all customers together (None).
+
+    `usual` events would have come on them. `counted` is how many came on all other days of the period.
+    """
+
+    customer_id: UUID | None
+    since: datetime
+    until: datetime
+    days: int
+    usual: float
+    counted: float
+
+    def overlaps(self, since: datetime, until: datetime) -> bool:
+        """Whether the half-open span has a time in common."""
+        return self.since < until and since < self.until
+
+
+def add_counts(counts: Counts, block: Block) -> None:
+    """Add the events of a block's customers, and of all together."""
+    for customer, row in zip(block.customers, block.values["count"], strict=True):
+        for owner in {customer, None}:
+            counts[owner] = counts[owner] + row if owner in counts else row.astype(np.float32)
+
+
+def zero_days(counts: Mapping[UUID | None, Floats | npt.NDArray[np.float32]], grid: Grid, first: int) -> list[ZeroDays]:
+    """The days from column `first` on without events of usage that is otherwise regular; those of all customers first.
+
+    Days that are reported do not make the usage irregular; days without events before `first` do. A customer's are left
+    out where all customers together have none. From three days on they are silences: a customer's are left out, and
+    those of all customers at the end.
+    """
+    last = max((end for end in grid.ends if end is not None), default=None)
+    whole = [
+        days
+        for days in (_of_row(None, counts[None], grid, first) if None in counts else ())
+        if days.days < MIN_SILENCE_DAYS or days.until != last
+    ]
+    result = list(whole)
+    for customer, row in counts.items():
+        if customer is not None:
+            result += [
+                days
+                for days in _of_row(customer, row, grid, first)
+                if days.days < MIN_SILENCE_DAYS and not any(days.overlaps(one.since, one.until) for one in whole)
+            ]
+    return result
+
+
+def _of_row(customer: UUID | None, row: Floats | npt.NDArray[np.float32], grid: Grid, first: int) -> Iterator[ZeroDays]:
+    zero = row == 0
+    if not zero[first:].any():
+        return
+    known = ~np.isnan(row)
+    for _, start, end in runs(zero[np.newaxis]):
+        before = np.flatnonzero(known[:start])[-HISTORY_DAYS:]
+        if len(before) < HISTORY_DAYS or not (row[before] > 0).all():
+            continue
+        usual = _usual(row, before, range(start, end))
+        if end > first and usual is not None:
+            known[start:end] = False  # later days are judged as if these were unknown
+            since, until = grid.span(start, end)
+            yield ZeroDays(customer, since, until, end - start, usual, float(np.nansum(row[first:])))
+
+
+def _usual(row: Floats | npt.NDArray[np.float32], before: npt.NDArray[np.intp], days: Collection[int]) -> float | None:
+    """The usual events on the days; None if there may be none of them by chance.
+
+    The usual events of a day are the mean of the same weekdays before, or that of all days if it is less. The variance
+    beyond that of a Poisson distribution makes the distribution negative binomial.
+    """
+    phases = before % _WEEK
+    means = np.array([row[before[phases == phase]].mean() for phase in range(_WEEK)])
+    expected = means[phases]
+    dispersion = max(1.0, float(((row[before] - expected) ** 2 / expected).sum()) / (HISTORY_DAYS - _WEEK))
+    usual = sum(min(float(means[day % _WEEK]), float(row[before].mean())) for day in days)
+    weight = math.log(dispersion) / (dispersion - 1) if dispersion > 1 else 1.0
+    return usual if usual * weight >= -math.log(MAX_CHANCE) else None
+
+
+def finding(examination: Examination, check: str, days: ZeroDays) -> Finding:
+    """The finding on days without events, from the last event before to the first one after, exactly."""
+    zone = examination.period.zone
+    since, until = _span(examination, days)
+    usual = round(Decimal(days.usual))
+    on = span(days.since.astimezone(zone), days.until.astimezone(zone))
+    whose = "No customer has an event" if days.customer_id is None else f"Customer {days.customer_id} has no event"
+    before = "there were" if days.customer_id is None else "it had"
+    return Finding(
+        check=check,
+        severity=_severity(examination, days),
+        sentence=f"{whose} on {on}, while {before} some on each of the {HISTORY_DAYS} days before: about"
+        f" {short(usual)} events stayed away, from {span_in(since, until, zone)}.",
+        since=since,
+        until=until,
+        events=0,
+        question=examination.aggregate_question(
+            since=max(days.since - _CHART_MARGIN, validators.EARLIEST),
+            until=max(min(days.until + _CHART_MARGIN, examination.closed_until), days.until),
+            bucket="day",
+            metric="count",
+            **({} if days.customer_id is None else {"customer_id": days.customer_id}),
+        ),
+        **events_share(examination, usual),
+        customer_id=days.customer_id,
+        facts=(
+            ("days without events", counted(days.days, "day")),
+            ("measure", "events"),
+            ("actual", "0"),
+            ("expected", plain(usual)),
+            ("excess", plain(-usual)),
+        ),
+        is_general=days.customer_id is None,
+    )
+
+
+def _severity(examination: Examination, days: ZeroDays) -> Severity:
+    if days.customer_id is None:
+        return "high"
+    if Decimal(days.usual) >= HIGH_SHARE * Decimal(days.counted):
+        return "high"
+    return "medium" if Decimal(days.usual) >= MEDIUM_SHARE * examination.totals.events else "low"
+
+
+def _span(examination: Examination, days: ZeroDays) -> tuple[datetime, datetime]:
+    """From the last event before the days to the first one after them, or to where usage can be complete."""
+    table, period = examination.table, examination.period
+    time = table.c.timestamp
+    owner = [] if days.customer_id is None else [table.c.customer_id == days.customer_id]
+
+    def edge(value: object, since: datetime, until: datetime) -> datetime | None:
+        around = conditions(table, period.replace(since=since, until=until))
+        statement = select(value).where(*around, *owner)  # type: ignore[call-overload]
+        result: datetime | None = examination.connection.execute(statement).scalar_one()
+        return result
+
+    last = edge(func.max(time), max(days.since - HISTORY_DAYS * _DAY, validators.EARLIEST), days.since)
+    end = examination.closed_until
+    back = edge(func.min(time), days.until, end) if days.until < end else None
+    return days.since if last is None else last + INSTANT, back or end
+
+
+def parameter() -> str:
+    """What is judged, for the check's parameters."""
+    return (
+        f"a customer with events on each of the {HISTORY_DAYS} days before, all its metrics together, that has none for"
+        f" a day or two, from about {MIN_USUAL_EVENTS} usual events a day on: a probability of {MAX_CHANCE:g} at most,"
+        " by the mean of the same weekdays and their variance; the same of all customers together, for any time: high"
+    )

@@ -1,0 +1,224 @@
+"""One incident, one finding: findings that another check's more specific finding explains are folded into it.
+
+Ten quantities times 1,000 are outsized, have a wrong unit and cost a thousandth of the usual: one incident, which
+`unit_slips` describes best. `RULES` lists which check explains which. The finding that is kept has the graver severity,
+the names of the other checks (`also_seen_by`, and the end of the sentence), and their sentences, with their exact
+numbers, among its facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+
+from usage_explore.formatting import counted, listed
+from usage_explore.validation.check import SEVERITIES, Finding, Result
+from usage_explore.validation.periods import part
+
+MIN_EXPLAINED_SHARE = Decimal("0.8")
+"""Share of a spike or rise that other events account for, from which they explain it."""
+
+Findings = Sequence[Finding]
+
+_DAY = timedelta(days=1)
+_FACT = "also seen by"
+
+
+def _same_events(specific: Findings, other: Finding) -> Findings:
+    """The findings, if together they have as many events as the other, with the same first and last one."""
+    is_same = (
+        sum(finding.events for finding in specific) == other.events > 0
+        and min(finding.since for finding in specific) == other.since
+        and max(finding.until for finding in specific) == other.until
+    )
+    return specific if is_same else ()
+
+
+def _same_subscriptions(specific: Findings, other: Finding) -> Findings:
+    return _same_events(specific, other) if dict(other.facts).get("missing") == "subscription" else ()
+
+
+def _same_currencies(specific: Findings, other: Finding) -> Findings:
+    unusual = [finding for finding in specific if dict(finding.facts).get("fault") == "unusual"]
+    return _same_events(unusual, other) if other.wallet_currency is not None else ()
+
+
+def _same_wallets(specific: Findings, other: Finding) -> Findings:
+    """The findings on costs in another currency, if all the customer's wallets but one have such a finding."""
+    foreign = [finding for finding in specific if finding.wallet_currency is not None]
+    wallets = dict(other.facts).get("wallets")
+    if wallets is None or other.customer_id is None:
+        return ()
+    return foreign if len({finding.wallet_currency for finding in foreign}) >= int(wallets) - 1 else ()
+
+
+def _in_wrong_unit(specific: Findings, other: Finding) -> Findings:
+    """The findings whose events include the other's, if that moved in the direction of their wrong unit."""
+    if other.check == "unit_costs":
+        multiplies = Decimal(dict(other.facts)["times the usual cost"]) < 1
+    else:
+        multiplies = other.quantity is not None and other.quantity > 0  # far too large, neither zero nor negative
+    alike = [finding for finding in specific if _multiplies(finding) == multiplies]
+    if other.customer_id is None:  # of several customers: only if all of their events have a wrong unit
+        return _same_events(alike, other)
+    within = [finding for finding in alike if finding.since <= other.since and other.until <= finding.until]
+    return within if other.events <= sum(finding.events for finding in within) else ()
+
+
+def _shifts_in_wrong_unit(specific: Findings, other: Finding) -> Findings:
+    """The findings on the days on which the quantity left its band, to the side of their wrong unit."""
+    facts = dict(other.facts)
+    if facts["measure"] != "quantity":
+        return ()
+    return [
+        finding
+        for finding in specific
+        if finding.since - _DAY < other.since
+        and other.until < finding.until + _DAY
+        and _multiplies(finding) == (Decimal(facts["excess"]) > 0)
+    ]
+
+
+def _multiplies(finding: Finding) -> bool:
+    return dict(finding.facts)["unit wrong by"].startswith("×")
+
+
+def _accounts_for(specific: Findings, other: Finding) -> Findings:
+    """The findings on superfluous events, if these are `MIN_EXPLAINED_SHARE` of the excess of a shift.
+
+    Of a finding that lasts longer than the shift, the same part counts as of its time.
+    """
+    facts = dict(other.facts)
+    excess = Decimal(facts["excess"])
+    if excess <= 0:
+        return ()
+    if other.metric_key is not None and all(finding.metric_key is not None for finding in specific):
+        by_quantity = facts["measure"] == "quantity"
+        sizes = [finding.quantity if by_quantity else Decimal(finding.events) for finding in specific]
+    else:  # several metrics: their units differ, so shares of the events are compared
+        actual = Decimal(0 if facts["actual"] == "not a number" else facts["actual"])
+        excess = other.events * part(actual - Decimal(facts["expected"]), actual)
+        sizes = [Decimal(finding.events) for finding in specific]
+    explained = [(size or Decimal(0)) * _overlap(finding, other) for size, finding in zip(sizes, specific, strict=True)]
+    return specific if sum(explained) >= MIN_EXPLAINED_SHARE * excess else ()
+
+
+def _overlap(finding: Finding, other: Finding) -> Decimal:
+    """The part of the finding's time that lies in the other's."""
+    shared = min(finding.until, other.until) - max(finding.since, other.since)
+    return part(
+        max(shared, timedelta(0)) // timedelta.resolution, (finding.until - finding.since) // timedelta.resolution
+    )
+
+
+def _same_outage(specific: Findings, other: Finding) -> Findings:
+    """The finding on days without events of all customers, if a customer's silence lasts no longer."""
+    return [
+        finding
+        for finding in specific
+        if finding.is_general and finding.since - _DAY < other.since and other.until < finding.until + _DAY
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Findings of the check `specific` may explain one of the check `other`.
+
+    `explaining` is given one or more findings that share a customer and a metric with the other and overlap its time,
+    and returns those that explain it, none if it is an incident of its own.
+    """
+
+    specific: str
+    other: str
+    explaining: Callable[[Findings, Finding], Findings]
+
+
+RULES = (
+    Rule("unit_slips", "quantities", _in_wrong_unit),
+    Rule("unit_slips", "unit_costs", _in_wrong_unit),
+    Rule("unit_slips", "shifts", _shifts_in_wrong_unit),
+    Rule("quantities", "unit_costs", _same_events),
+    Rule("quantities", "shifts", _accounts_for),
+    Rule("duplicates", "shifts", _accounts_for),
+    Rule("look_alikes", "shifts", _accounts_for),
+    Rule("shifts", "silence", _same_outage),
+    Rule("after_finalization", "late_arrivals", _same_events),
+    Rule("new_usage", "unrated", _same_subscriptions),
+    Rule("currencies", "wallets", _same_currencies),
+    Rule("wallets", "wallets", _same_wallets),
+)
+"""The checks whose findings explain others', in the order in which they are folded."""
+
+
+def folded(results: Sequence[Result]) -> tuple[Result, ...]:
+    """The results, with each finding that others explain folded into the first of these; the exact numbers stay."""
+    findings = {result.check.name: list(result.outcome.findings) for result in results if result.outcome is not None}
+    reported_by: dict[str, list[str]] = {}
+    for rule in RULES:
+        kept = findings.get(rule.specific, [])
+        for other in findings.get(rule.other, ())[:]:
+            specific = [finding for finding in kept if finding is not other and _concerns(finding, other)]
+            explaining = rule.explaining(specific, other) if specific else ()
+            for finding in explaining:
+                kept[kept.index(finding)] = _with(finding, other)
+            if explaining:
+                findings[rule.other].remove(other)
+                reported_by.setdefault(rule.other, []).append(rule.specific)
+    return tuple(
+        _result(result, findings[name], reported_by.get(name, ()))
+        if (name := result.check.name) in findings
+        else result
+        for result in results
+    )
+
+
+def _concerns(finding: Finding, other: Finding) -> bool:
+    """Whether a finding may be on the events of the other."""
+    return (
+        (finding.is_general or other.customer_id in (None, finding.customer_id))
+        and (other.metric_key is None or finding.metric_key in (None, other.metric_key))
+        and finding.since < other.until
+        and other.since < finding.until
+    )
+
+
+def _with(finding: Finding, other: Finding) -> Finding:
+    """The finding with the other folded into it."""
+    names = dict.fromkeys((*finding.also_seen_by, other.check, *other.also_seen_by))
+    seen_by = tuple(name for name in names if name != finding.check)
+    number = sum(name.startswith(f"{_FACT} {other.check}") for name, _ in finding.facts)
+    same_check = f" {other.sentence}" if other.check == finding.check else ""
+    sentence = finding.sentence.removesuffix(_also(finding.also_seen_by)) + same_check + _also(seen_by)
+    return replace(
+        finding,
+        severity=min(finding.severity, other.severity, key=list(SEVERITIES).index),
+        sentence=sentence,
+        also_seen_by=seen_by,
+        facts=(*finding.facts, (f"{_FACT} {other.check}{f' ({number + 1})' if number else ''}", other.sentence)),
+    )
+
+
+def _also(checks: Iterable[str]) -> str:
+    names = ", ".join(checks)
+    return f" Also seen by: {names}." if names else ""
+
+
+def _result(result: Result, findings: Sequence[Finding], reported_by: Sequence[str]) -> Result:
+    """The result with these findings; `reported_by` names the check of each finding that it no longer has."""
+    if result.outcome is None:
+        return result
+    checks, note = sorted({*reported_by} - {result.check.name}), ""
+    if checks:
+        number = counted(sum(name != result.check.name for name in reported_by), "finding")
+        note = f"{number} on the same events as those of {listed(checks)}, reported there"
+    return replace(
+        result,
+        outcome=replace(
+            result.outcome,
+            findings=tuple(findings),
+            note="; ".join(filter(None, (result.outcome.note, note))),
+            reported_by=tuple(checks),
+        ),
+    )
