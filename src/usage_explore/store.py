@@ -19,7 +19,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import config
-from usage_explore.answers import Aggregate, EventPage
+from usage_explore.answers import Aggregate, EventPage, Leaderboards
 from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
@@ -31,12 +31,21 @@ from usage_explore.errors import Fault, QueryError, ScopeError
 from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
+from usage_explore.extract.leaderboards import leaderboards
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
-from usage_explore.results.types import Choice, Event, event_ids, named_events, named_series
+from usage_explore.query.queries import (
+    AggregateQuery,
+    EventQuery,
+    LeaderboardQuery,
+    Period,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
+from usage_explore.results.types import Choice, Event, event_ids, named_boards, named_events, named_series
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -247,6 +256,49 @@ class Store:
             app_url=self.app_url,
             served=served,
             store=self,
+            hints=hinted,
+        )
+
+    def leaderboards(
+        self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
+    ) -> Leaderboards:
+        """The `top` largest values of every column and dimension, by default 5, with their shares of the total.
+
+        Of an `AggregateQuery` the filters, window, `as_of` and metric count; its window is not shortened, so
+        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, `NotExact` for a sum of
+        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+
+        >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
+        """
+        given = LeaderboardQuery() if query is None else query
+        if isinstance(given, AggregateQuery):
+            shared = given.shared_with(LeaderboardQuery)
+            given = LeaderboardQuery(**{**shared, "top": top})
+        requested = expect(LeaderboardQuery, given)
+        if top is not None:
+            requested = requested.replace(top=top)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            now = _now(connection)
+            resolved = scoped.resolve(now)
+            boards, total, metrics, omitted, served = leaderboards(self._paths(connection, now), resolved)
+            ids = (
+                (board.group, leader.key)
+                for board in boards
+                if board.group in filters.ID_COLUMNS
+                for leader in board.leaders
+                if leader.key
+            )
+            names = self._directory(connection, resolved).names(ids)
+            hinted = self._hint(connection, resolved, empty=not metrics, exists_since=served.exists_since)
+        return Leaderboards(
+            query=resolved,
+            boards=named_boards(boards, names),
+            total=total,
+            metrics=metrics,
+            omitted=omitted,
+            now=now,
+            served=served,
+            names=names,
             hints=hinted,
         )
 

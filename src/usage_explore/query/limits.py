@@ -19,6 +19,12 @@ MAX_PICTURE_POINTS = 20_000
 MAX_TOP = 1_000
 """Series kept beside Other; `top=0` keeps all."""
 
+MAX_LEADERS = 50
+"""Values of each leaderboard."""
+
+MAX_LEADERBOARD_DIMENSIONS = 50
+"""Dimension keys that have a leaderboard: those of most events."""
+
 MAX_VALUES = 1_000
 """Values in all filters of a query together, plus `top` unless `group_by` is `none`."""
 
