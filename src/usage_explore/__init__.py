@@ -5,7 +5,7 @@
 >>> store.aggregate(AggregateQuery(group_by="metric_key")).chart()  # doctest: +SKIP
 """
 
-from usage_explore.answers import Aggregate, EventPage, Leaderboards
+from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
 from usage_explore.errors import QueryError, UsageExploreError
 from usage_explore.open_store import connect
 from usage_explore.query.describe import describe
@@ -19,6 +19,7 @@ __all__ = [
     "Event",
     "EventPage",
     "EventQuery",
+    "Events",
     "LeaderboardQuery",
     "Leaderboards",
     "Period",

@@ -19,12 +19,13 @@ from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
 from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.query.url_params import link
-from usage_explore.results import frames
+from usage_explore.results import arrow, frames
 from usage_explore.results.types import AggregateData, Event, Leaderboard, Series, Served, json_value
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+    import pyarrow as pa
 
 _MAX_OUTAGE_SECONDS = 30.0
 """Time that iterating over pages waits for a database that is unavailable."""
@@ -143,6 +144,36 @@ class EventPage:
             },
             "hints": list(self.hints),
         }
+
+
+@dataclass(frozen=True)
+class Events:
+    """All events of a query, newest first, in memory. It can be pickled.
+
+    `query` is the query as it took effect, its `limit` without meaning. `table` is a `pyarrow.Table` with the columns
+    of a Parquet export: ids and `dimensions` (JSON) string, decimals decimal128(38, s), s their largest scale, or
+    string with a note in the field's metadata if that cannot represent all of them, times timestamp[us, UTC]; then, if
+    the organization has names, `customer_name`, `product_name`, `subscription_name` and `organization_name`.
+    """
+
+    query: EventQuery
+    table: pa.Table = field(repr=False)
+    served: Served = field(compare=False)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per event with the columns of `table`, as in `EventPage.frame`.
+
+        Ids are str, decimals `Decimal` objects, times datetime64[us, UTC], `dimensions` parsed JSON.
+        """
+        from usage_explore.db.engine import parsed_json
+
+        return arrow.to_pandas(self.table, parsed_json)
+
+    def __repr__(self) -> str:
+        return f"<Events: {len(self):,} events; {describe(self.query)}>"
 
 
 @dataclass(frozen=True)

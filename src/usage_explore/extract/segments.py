@@ -4,6 +4,8 @@ Rows come from a relation with the columns of a segment but `slot`; decimals and
 decimal column is as wide as its values need, and what no width holds raises `Unfit`.
 """
 
+
+
 from __future__ import annotations
 
 import json
