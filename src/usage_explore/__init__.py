@@ -5,11 +5,11 @@
 >>> store.aggregate(AggregateQuery(group_by="metric_key")).chart()  # doctest: +SKIP
 """
 
-from usage_explore.answers import Aggregate, EventPage
+from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
 from usage_explore.errors import QueryError, UsageExploreError
 from usage_explore.open_store import connect
 from usage_explore.query.describe import describe
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery, Period
 from usage_explore.results.types import Event
 from usage_explore.store import Store
 
@@ -19,6 +19,9 @@ __all__ = [
     "Event",
     "EventPage",
     "EventQuery",
+    "Events",
+    "LeaderboardQuery",
+    "Leaderboards",
     "Period",
     "QueryError",
     "Store",

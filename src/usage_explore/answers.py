@@ -10,21 +10,22 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from usage_explore.decimals import plain, rfc3339
+from usage_explore.decimals import Number, plain, rfc3339
 from usage_explore.errors import ConfigurationError, DatabaseError, DatabaseUnavailable, Fault, QueryError
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query, parsed_instant
 from usage_explore.query.describe import describe
 from usage_explore.query.filters import DIMENSION, TEXT_COLUMNS, dimension_key
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.query.url_params import link
-from usage_explore.results import frames
-from usage_explore.results.types import AggregateData, Event, Series, json_value
+from usage_explore.results import arrow, frames
+from usage_explore.results.types import AggregateData, Event, Leaderboard, Series, Served, json_value
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
+    import pyarrow as pa
 
 _MAX_OUTAGE_SECONDS = 30.0
 """Time that iterating over pages waits for a database that is unavailable."""
@@ -146,6 +147,36 @@ class EventPage:
 
 
 @dataclass(frozen=True)
+class Events:
+    """All events of a query, newest first, in memory. It can be pickled.
+
+    `query` is the query as it took effect, its `limit` without meaning. `table` is a `pyarrow.Table` with the columns
+    of a Parquet export: ids and `dimensions` (JSON) string, decimals decimal128(38, s), s their largest scale, or
+    string with a note in the field's metadata if that cannot represent all of them, times timestamp[us, UTC]; then, if
+    the organization has names, `customer_name`, `product_name`, `subscription_name` and `organization_name`.
+    """
+
+    query: EventQuery
+    table: pa.Table = field(repr=False)
+    served: Served = field(compare=False)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row per event with the columns of `table`, as in `EventPage.frame`.
+
+        Ids are str, decimals `Decimal` objects, times datetime64[us, UTC], `dimensions` parsed JSON.
+        """
+        from usage_explore.db.engine import parsed_json
+
+        return arrow.to_pandas(self.table, parsed_json)
+
+    def __repr__(self) -> str:
+        return f"<Events: {len(self):,} events; {describe(self.query)}>"
+
+
+@dataclass(frozen=True)
 class Aggregate(AggregateData):
     """Usage over time: the answer to an `AggregateQuery`, exact to the last digit.
 
@@ -251,14 +282,6 @@ class Aggregate(AggregateData):
     def to_dict(self) -> dict[str, Any]:
         """The answer as the API returns it in JSON."""
         query = self.query
-        filters: dict[str, list[str]] = {}
-        plain_names = set(type(query).model_fields) - set(Query.model_fields) | {
-            "as_of",
-            "organization_id",
-        }
-        for name, value in url_params.values(query):
-            if name not in plain_names:
-                filters.setdefault(name, []).append(value)
         since, until = query.span
         return {
             "bucket": query.bucket,
@@ -272,7 +295,7 @@ class Aggregate(AggregateData):
             "capped": self.capped,
             "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
             "metrics": self.metrics,
-            "filters": filters,
+            "filters": _filters(query),
             "series": [self._series_dict(series) for series in self.series],
             "hints": list(self.hints),
         }
@@ -312,6 +335,105 @@ class Aggregate(AggregateData):
             elif kept.kind == "missing":
                 excluded.setdefault("missing", set()).add(group)
         return {"exclude": excluded}
+
+
+@dataclass(frozen=True)
+class Leaderboards:
+    """The largest values of every column and dimension under one query's filters: the answer to a `LeaderboardQuery`.
+
+    `query` is the query as it took effect: absolute, of one organization. `boards` has a `Leaderboard` for each column
+    that can be grouped by, then for each dimension key of the query's events, those of most events first: at most 50,
+    `omitted` is the number of others. `total` is exact: `int` for counts, `Decimal` for sums; `metrics` is the number
+    of different metrics in it. `now` is the database's clock, `served` and `hints` are those of an `Aggregate`. It can
+    be pickled.
+    """
+
+    query: LeaderboardQuery
+    boards: tuple[Leaderboard, ...]
+    total: Number
+    metrics: int
+    omitted: int
+    now: datetime
+    served: Served = field(compare=False)
+    names: Names = field(default=NO_NAMES, compare=False, repr=False)
+    hints: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __getitem__(self, group: str) -> Leaderboard:
+        """The leaderboard of a group such as `customer_id` or `dim:model`. Raises `KeyError`."""
+        for board in self.boards:
+            if board.group == group:
+                return board
+        raise KeyError(group)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per leaderboard and value, by rank.
+
+        Columns: `group`, `kind` (value, missing or other), `key`, `label` (str; the name of an id that has one),
+        `total` (int64 for counts, `Decimal` objects for sums), `share` (`Decimal`, 6 decimal places; None of a total
+        of 0), `members` (int64: values in the row).
+        """
+        return frames.leaderboards(self.boards, self.query.metric, self.names)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Leaderboards: {len(self.boards):,} columns and dimensions, total {plain(self.total)};"
+            f" {self.names.in_text(describe(self.query))}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>{self.frame.to_html(max_rows=60)}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "frame"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as the API returns it in JSON."""
+        query = self.query
+        since, until = query.span
+        return {
+            "metric": query.metric,
+            "since": rfc3339(since),
+            "until": rfc3339(until),
+            "timezone": query.timezone,
+            "top": query.top,
+            "as_of": rfc3339(query.as_of) if query.as_of else None,
+            "total": json_value(self.total),
+            "exists_since": rfc3339(self.served.exists_since) if self.served.exists_since else None,
+            "metrics": self.metrics,
+            "omitted": self.omitted,
+            "filters": _filters(query),
+            "leaderboards": [
+                {
+                    "group": board.group,
+                    "values": board.values,
+                    "leaders": [
+                        {
+                            "key": leader.key,
+                            "kind": leader.kind,
+                            "label": leader.label,
+                            "name": leader.name,
+                            "total": json_value(leader.total),
+                            "share": json_value(leader.share),
+                            "members": leader.members,
+                        }
+                        for leader in board.leaders
+                    ],
+                }
+                for board in self.boards
+            ],
+            "hints": list(self.hints),
+        }
+
+
+def _filters(query: Query) -> dict[str, list[str]]:
+    """The filter parameters, each with its values."""
+    filters: dict[str, list[str]] = {}
+    others = set(type(query).model_fields) - set(Query.model_fields) | {"as_of", "organization_id"}
+    for name, value in url_params.values(query):
+        if name not in others:
+            filters.setdefault(name, []).append(value)
+    return filters
 
 
 class AggregateSource(Protocol):

@@ -6,6 +6,7 @@ A query is resolved once, with the database's clock, in the READ ONLY transactio
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import psycopg
+import pyarrow as pa
 from sqlalchemy import Connection, Engine, Table
 
 from usage_explore import config
-from usage_explore.answers import Aggregate, EventPage
+from usage_explore.answers import Aggregate, EventPage, Events, Leaderboards
 from usage_explore.console import progress_bar
 from usage_explore.db import engine as db_engine
 from usage_explore.db.catalog import check_instants
@@ -28,15 +30,27 @@ from usage_explore.db.schema import names_table
 from usage_explore.db.tenancy import Scope
 from usage_explore.decimals import decimal_context
 from usage_explore.errors import Fault, QueryError, ScopeError
-from usage_explore.export import ExportReport, Progress, csv_page, csv_pages, export
+from usage_explore.export import EventPages, ExportReport, Progress, csv_page, csv_pages, export, is_csv
 from usage_explore.extract import retention
 from usage_explore.extract.engine import Extracts
+from usage_explore.extract.leaderboards import leaderboards
+from usage_explore.extract.read import ExtractReader
 from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
-from usage_explore.query.queries import AggregateQuery, EventQuery, Period, Position, decode_cursor, encode_cursor
-from usage_explore.results.types import Choice, Event, event_ids, named_events, named_series
+from usage_explore.query.limits import MAX_READ_EVENTS
+from usage_explore.query.queries import (
+    AggregateQuery,
+    EventQuery,
+    LeaderboardQuery,
+    Period,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
+from usage_explore.results import arrow
+from usage_explore.results.types import Choice, Event, Served, event_ids, named_boards, named_events, named_series
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters as statements
 from usage_explore.sql import hints
@@ -197,6 +211,31 @@ class Store:
         with self._transaction(EventQuery(as_of=as_of)) as (connection, scoped):
             return connection.execute(statements.first(self.table, scoped)).scalar_one()
 
+    def read(self, query: EventQuery | None = None) -> Events:
+        """All events of the query as an Arrow table, newest first, from its cursor on if it has one.
+
+        They are held in memory, about 500 bytes each: more than 10,000,000 are an error, `export` writes any number.
+        Raises `QueryError`, `ScopeError`, `DatabaseError`.
+
+        >>> store.read(EventQuery(metric_key="tokens_in")).to_pandas()  # doctest: +SKIP
+        """
+        requested = expect(EventQuery, EventQuery() if query is None else query)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            began = time.perf_counter()
+            reader = self._reader(connection, scoped, as_csv=False)
+            total, spans = reader.measure()
+            if total > MAX_READ_EVENTS:
+                message = f"has {total:,} events, more than {MAX_READ_EVENTS:,}; narrow it, or use store.export"
+                raise QueryError([Fault("query", message)])
+            schema = arrow.schema(reader.columns, spans)
+            names_of = self._directory(connection, scoped).reader()
+            tables = [arrow.with_names(table, names_of) for table in reader.tables(schema)]
+            table = pa.concat_tables(tables or [arrow.with_names(schema.empty_table(), names_of)])
+            took = timedelta(seconds=time.perf_counter() - began)
+            since = reader.paths.exists_since(scoped)
+            self._hint(connection, scoped, empty=not total, exists_since=since)
+        return Events(query=scoped, table=table, served=Served(reader.because, took, since))
+
     def pin(self, query: _Q) -> _Q:
         """The query whose numbers stay the same: absolute, with its organization, and `known` as `as_of`.
 
@@ -247,6 +286,49 @@ class Store:
             app_url=self.app_url,
             served=served,
             store=self,
+            hints=hinted,
+        )
+
+    def leaderboards(
+        self, query: AggregateQuery | LeaderboardQuery | None = None, top: int | None = None
+    ) -> Leaderboards:
+        """The `top` largest values of every column and dimension, by default 5, with their shares of the total.
+
+        Of an `AggregateQuery` the filters, window, `as_of` and metric count; its window is not shortened, so
+        `leaderboards(answer.query)` is about the same events as `answer`. Raises `QueryError`, `NotExact` for a sum of
+        NaN or infinite quantities, `ScopeError`, `DatabaseError`.
+
+        >>> store.leaderboards(AggregateQuery(dimensions={"region": "eu-west"}), top=3).frame  # doctest: +SKIP
+        """
+        given = LeaderboardQuery() if query is None else query
+        if isinstance(given, AggregateQuery):
+            shared = given.shared_with(LeaderboardQuery)
+            given = LeaderboardQuery(**{**shared, "top": top})
+        requested = expect(LeaderboardQuery, given)
+        if top is not None:
+            requested = requested.replace(top=top)
+        with self._transaction(requested, snapshot=True, empty=False) as (connection, scoped):
+            now = _now(connection)
+            resolved = scoped.resolve(now)
+            boards, total, metrics, omitted, served = leaderboards(self._paths(connection, now), resolved)
+            ids = (
+                (board.group, leader.key)
+                for board in boards
+                if board.group in filters.ID_COLUMNS
+                for leader in board.leaders
+                if leader.key
+            )
+            names = self._directory(connection, resolved).names(ids)
+            hinted = self._hint(connection, resolved, empty=not metrics, exists_since=served.exists_since)
+        return Leaderboards(
+            query=resolved,
+            boards=named_boards(boards, names),
+            total=total,
+            metrics=metrics,
+            omitted=omitted,
+            now=now,
+            served=served,
+            names=names,
             hints=hinted,
         )
 
@@ -332,13 +414,15 @@ class Store:
         `ScopeError`, `DatabaseError`.
         """
         transaction = self._transaction(expect(EventQuery, query), snapshot=True)
+        as_csv = is_csv(path)
         with (
             progress_bar("export", "events", shown=bool(progress) and not callable(progress)) as show,
             transaction as (connection, scoped),
         ):
             report = progress if callable(progress) else show
             names_of = self._directory(connection, scoped).reader()
-            written = export(connection, self.table, scoped, _position(scoped), path, report, escape_formulas, names_of)
+            reader = self._reader(connection, scoped, as_csv=as_csv)
+            written = export(reader, path, report, escape_formulas, names_of)
             self._hint(connection, scoped, empty=not written.events)
             return written
 
@@ -349,14 +433,14 @@ class Store:
         """
         with self._transaction(expect(EventQuery, query), snapshot=True) as (connection, scoped):
             names_of = self._directory(connection, scoped).reader()
-            yield from csv_pages(connection, self.table, scoped, _position(scoped), escape_formulas, names_of)
+            yield from csv_pages(self._reader(connection, scoped, as_csv=True), escape_formulas, names_of)
 
     def events_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> tuple[bytes, str | None]:
         """The page of `events` as the CSV of `export`, and the cursor of the next page."""
         with self._transaction(expect(EventQuery, query)) as (connection, scoped):
             names_of = self._directory(connection, scoped).reader()
-            after = _position(scoped)
-            page, following = csv_page(connection, self.table, scoped, after, escape_formulas, names_of)
+            pages = EventPages(connection, self.table, scoped, _position(scoped), as_csv=True)
+            page, following = csv_page(pages, escape_formulas, names_of)
         return page, encode_cursor(following, scoped) if following else None
 
     def sql(self, query: AggregateQuery | EventQuery) -> str:
@@ -472,6 +556,11 @@ class Store:
 
     def _paths(self, connection: Connection, now: datetime) -> Paths:
         return Paths(connection, self.table, now, self.extracts)
+
+    def _reader(self, connection: Connection, query: EventQuery, *, as_csv: bool) -> ExtractReader:
+        after = _position(query)
+        pages = EventPages(connection, self.table, query, after, as_csv)
+        return ExtractReader(self._paths(connection, _now(connection)), query, after, as_csv, pages)
 
     def _directory(self, connection: Connection, query: Query) -> Directory:
         return Directory(connection, names_table(self.names_table, self.table), query)

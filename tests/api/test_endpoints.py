@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import generated_events, query_oracle
-from support.api_server import AGGREGATE, EVENTS, EXPORT
+from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS
 from support.query_oracle import Row, utc
 from support.random_filters import filters, with_filters
-from usage_explore import AggregateQuery, EventQuery, Store
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -57,6 +58,29 @@ def test_an_aggregate_is_the_packages_aggregate(
     window = {"since": centre - timedelta(days=2), "until": centre + timedelta(days=2), "timezone": zone}
     query = with_filters(AggregateQuery, chosen).replace(**window, **rest)
     assert got(client, AGGREGATE, query.query_string()) == store.aggregate(query).to_dict()
+
+
+@pytest.mark.parametrize(
+    "given", [{"metric": "count", "top": 1}, {"dimensions": {"region": "eu"}, "as_of": utc(2026, 6, 3)}]
+)
+def test_leaderboards_are_the_packages_leaderboards(client: httpx.Client, store: Store, given: dict[str, Any]) -> None:
+    window = {"since": utc(2026, 5, 1), "until": utc(2026, 11, 10), "metric": "sum_quantity"}
+    query = LeaderboardQuery(**{**window, **given})
+    answer = got(client, LEADERBOARDS, query.query_string())
+    assert answer == store.leaderboards(query).to_dict()
+    boards = {board["group"]: board for board in answer["leaderboards"]}
+    assert {"customer_id", "wallet_currency", "dim:model", "dim:region"} <= boards.keys()
+    for board in boards.values():
+        total = sum(Fraction(leader["total"]) for leader in board["leaders"])
+        assert total == Fraction(answer["total"])
+        assert len([leader for leader in board["leaders"] if leader["kind"] != "other"]) <= query.top
+
+
+@pytest.mark.parametrize("parameter", ["bucket=day", "group_by=dim:model", "top=0", "top=51", "limit=5", "chart=bars"])
+def test_a_leaderboard_refuses_other_parameters(client: httpx.Client, parameter: str) -> None:
+    answer = client.get(f"{LEADERBOARDS}?{parameter}")
+    assert answer.status_code == 400
+    assert [error["parameter"] for error in answer.json()["errors"]] == [parameter.partition("=")[0]]
 
 
 def test_an_aggregate_says_which_path_answered(client: httpx.Client) -> None:

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support import generated_events
-from support.api_server import AGGREGATE, EVENTS, EXPORT, asking
-from usage_explore import AggregateQuery, EventQuery, Store
+from support.api_server import AGGREGATE, EVENTS, EXPORT, LEADERBOARDS, asking
+from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, Store
 from usage_explore.api import openapi
 from usage_explore.api.endpoints import Csv, View
 from usage_explore.query import validators
 from usage_explore.query.base import Query
 from usage_explore.query.filters import GROUPS
 
-PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", EXPORT, "/healthz", "/readyz"}
+PATHS = {EVENTS, AGGREGATE, f"{AGGREGATE}.png", f"{AGGREGATE}.svg", LEADERBOARDS, EXPORT, "/healthz", "/readyz"}
 SPREAD = {"dimensions": "dim", "exclude": "not"}
 
 
@@ -59,6 +59,7 @@ def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any], clie
         (AGGREGATE, [AggregateQuery, Csv], set()),
         (f"{AGGREGATE}.png", [AggregateQuery, View], set()),
         (f"{AGGREGATE}.svg", [AggregateQuery, View], set()),
+        (LEADERBOARDS, [LeaderboardQuery], set()),
         (EXPORT, [EventQuery, Csv], {"limit"}),
     ],
 )
@@ -145,6 +146,9 @@ def test_the_answers_are_described_strictly(document: dict[str, Any], client: ht
         ("EventPage", f"{EVENTS}?limit=100"),
         ("Aggregate", f"{AGGREGATE}?{window}&group_by=dim:model&top=2&as_of=2026-11-20T00:00:00Z"),
         ("Aggregate", f"{AGGREGATE}?{window}&metric=sum_quantity&missing=dim:region"),
+        ("Leaderboards", f"{LEADERBOARDS}?{window}&as_of=2026-11-20T00:00:00Z"),
+        ("Leaderboards", f"{LEADERBOARDS}?{window}&metric=sum_quantity&dim:region=eu&top=1"),
+        ("Leaderboards", f"{LEADERBOARDS}?metric_key=nothing"),
         ("State", "/healthz"),
         ("Problem", f"{EVENTS}?limit=0"),
         ("Problem", "/nothing"),

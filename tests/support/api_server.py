@@ -24,6 +24,7 @@ from usage_explore.db import ddl
 EVENTS = "/v1/usage-events"
 AGGREGATE = f"{EVENTS}/aggregate"
 EXPORT = f"{EVENTS}/export"
+LEADERBOARDS = f"{EVENTS}/leaderboards"
 
 
 def command(word: str, port: int, *options: str) -> list[str]:

@@ -29,7 +29,7 @@ from usage_explore.api.endpoints import Csv, Endpoints, View
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, MIN_COMPRESSED_BYTES, PNG, SVG, Compression
 from usage_explore.api.service import ClientGone, Limits, Service
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.store import Store
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -93,6 +93,16 @@ def create_app(
         "A metric per bucket of the window, by group: the largest series, and the rest as Other. Totals are exact.",
         [*aggregate, *csv],
         openapi.answer_responses("Aggregate", CSV, description="The query as it took effect, and its series.")
+        | openapi.problem_responses(ProblemType.NOT_EXACT),
+    )
+    _add(
+        app,
+        f"{_EVENTS}/leaderboards",
+        service.authorized(endpoints.leaderboards),
+        "Leaderboards",
+        "The largest values of every column and dimension under the query's filters and window, with their shares.",
+        openapi.parameters(LeaderboardQuery),
+        openapi.answer_responses("Leaderboards", description="The query as it took effect, and its leaderboards.")
         | openapi.problem_responses(ProblemType.NOT_EXACT),
     )
     for name, endpoint, media_type in (("png", endpoints.png, PNG), ("svg", endpoints.svg, SVG)):

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from usage_explore import charts
-from usage_explore.answers import Aggregate
+from usage_explore.answers import Aggregate, Leaderboards
 from usage_explore.api import problems, service
 from usage_explore.api.problems import Problem, ProblemType
 from usage_explore.api.responses import CSV, JSON, PNG, SVG, is_pinned, negotiated, response
@@ -31,7 +31,7 @@ from usage_explore.errors import Fault, QueryError, ScopeError, TableMismatch
 from usage_explore.query import url_params, validators
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_PICTURE_POINTS, MAX_QUERY_STRING_BYTES
-from usage_explore.query.queries import AggregateQuery, EventQuery
+from usage_explore.query.queries import AggregateQuery, EventQuery, LeaderboardQuery
 from usage_explore.query.url_params import query_string, to_pairs
 from usage_explore.results import formulas, frames
 from usage_explore.store import Store
@@ -191,6 +191,20 @@ class Endpoints:
         request.state.query, request.state.rows = answer.query, _points(answer)
         return response(request, content, media_type, pinned=pinned, headers=_timing_headers(answer))
 
+    async def leaderboards(self, request: Request) -> Response:
+        """The largest values of every column and dimension, as JSON."""
+        media_type = negotiated(request, JSON)
+        query = _parse_query(LeaderboardQuery, pairs(request), ())
+
+        def work(store: Store) -> tuple[Leaderboards, bool]:
+            pinned = is_pinned(store, query)
+            return store.leaderboards(query), pinned
+
+        answer, pinned = await self.service.run(request, query, work)
+        request.state.query, request.state.rows = answer.query, sum(len(board.leaders) for board in answer.boards)
+        headers = _timing_headers(answer)
+        return response(request, _json(answer.to_dict()), media_type, pinned=pinned, headers=headers)
+
     async def export(self, request: Request) -> Response:
         """Every event of the query as streamed CSV, from its cursor on if it has one.
 
@@ -264,7 +278,7 @@ def _points(answer: Aggregate) -> int:
     return sum(len(series.points) for series in answer.series)
 
 
-def _timing_headers(answer: Aggregate) -> dict[str, str]:
+def _timing_headers(answer: Aggregate | Leaderboards) -> dict[str, str]:
     """Which path answered, `extract` or `events`, and the database's milliseconds."""
     milliseconds = answer.served.took / timedelta(milliseconds=1)
     return {"Server-Timing": f"{answer.served.path};dur={milliseconds:.1f}"}

@@ -21,7 +21,7 @@ from usage_explore.db.schema import events_table
 from usage_explore.names import NAME_COLUMNS
 from usage_explore.query import limits
 from usage_explore.query.filters import DIMENSION, EMPTY, GROUPS, TEXT_COLUMNS
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
 from usage_explore.query.url_params import NOT
 from usage_explore.results.types import SeriesKind
 
@@ -176,6 +176,7 @@ def components() -> dict[str, Schema]:
             points={"type": "array", "items": ref("Point")},
         ),
         "Aggregate": _aggregate(),
+        "Leaderboards": _leaderboards(),
         "Problem": _problem(),
         "State": _object(state={"type": "string", "enum": ["ok"]}),
     }
@@ -202,6 +203,67 @@ def _event() -> Schema:
     return _object(**fields)
 
 
+_ECHO: dict[str, Schema] = {
+    "exists_since": {
+        **_INSTANT,
+        "type": ["string", "null"],
+        "description": "Time of the first event, if older ones were removed and the window begins before: what began"
+        " before it is not complete.",
+    },
+    "hints": _HINTS,
+    "timezone": {"type": "string"},
+    "as_of": {**_INSTANT, "type": ["string", "null"]},
+    "metrics": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "Number of different metrics in the sum: a sum over several has no unit.",
+    },
+    "filters": {
+        "type": "object",
+        "description": "Filter parameters, each with its values.",
+        "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    },
+}
+
+
+def _leaderboards() -> Schema:
+    declared = LeaderboardQuery.model_json_schema()["properties"]
+    total = {"anyOf": [{"type": "integer", "description": "A count."}, _DECIMAL]}
+    share = {
+        **_DECIMAL,
+        "description": "Part of the query's total, rounded half-even to 6 decimal places; null of a total of 0.",
+        "examples": ["0.25"],
+    }
+    leader = _object(
+        key=_nullable({"type": "string", "description": "The value; null unless `kind` is `value`."}),
+        kind={"type": "string", "enum": ["value", "missing", "other"]},
+        label={"type": "string"},
+        name=_nullable({"type": "string", "description": f"{_NAME} Only of an id."}),
+        total=total,
+        share=_nullable(share),
+        members={"type": "integer", "minimum": 0, "description": "Number of values in the row."},
+    )
+    board = _object(
+        group={"type": "string", "description": "A column, or `dim:<key>`."},
+        values={"type": "integer", "minimum": 0, "description": "Number of different values."},
+        leaders={"type": "array", "items": leader, "maxItems": limits.MAX_LEADERS + 1},
+    )
+    return _object(
+        metric={"enum": declared["metric"]["enum"], "type": "string"},
+        since=_INSTANT,
+        until=_INSTANT,
+        top={name: declared["top"][name] for name in ("type", "minimum", "maximum")},
+        total=total,
+        omitted={
+            "type": "integer",
+            "minimum": 0,
+            "description": f"Number of dimension keys beyond the {limits.MAX_LEADERBOARD_DIMENSIONS} of most events.",
+        },
+        **_ECHO,
+        leaderboards={"type": "array", "items": board},
+    )
+
+
 def _aggregate() -> Schema:
     declared = AggregateQuery.model_json_schema()["properties"]
     echoed = {name: {"enum": declared[name]["enum"], "type": "string"} for name in ("bucket", "metric")}
@@ -210,30 +272,13 @@ def _aggregate() -> Schema:
         group_by={"type": "string"},
         since={**_INSTANT, "description": "As it took effect: absolute, and later than requested if `capped`."},
         until=_INSTANT,
-        timezone={"type": "string"},
         top={name: declared["top"][name] for name in ("type", "minimum", "maximum")},
-        as_of=_nullable(_INSTANT),
         capped={
             "type": "boolean",
             "description": f"Whether `since` was moved to stay within {limits.MAX_AGGREGATE_BUCKETS:,} buckets.",
         },
-        exists_since={
-            **_nullable(_INSTANT),
-            "description": "Time of the first event, if older ones were removed and the window begins before; buckets"
-            " before it are not complete.",
-        },
-        metrics={
-            "type": "integer",
-            "minimum": 0,
-            "description": "Number of different metrics in the sum: a sum over several has no unit.",
-        },
-        filters={
-            "type": "object",
-            "description": "Filter parameters, each with its values.",
-            "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
-        },
+        **_ECHO,
         series={"type": "array", "items": ref("Series")},
-        hints=_HINTS,
     )
 
 

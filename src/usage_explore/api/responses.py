@@ -18,8 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from usage_explore.api.problems import Problem, ProblemType
-from usage_explore.query.base import Query
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.base import Query, Windowed
 from usage_explore.store import Store
 
 JSON = "application/json"
@@ -40,7 +39,7 @@ def is_pinned(store: Store, query: Query) -> bool:
     """Whether the query's answer can never change from now on; call it before the query runs."""
     if query.as_of is None or (query.organization_id is None and store.organization_id is None):
         return False
-    if isinstance(query, AggregateQuery) and query.is_relative:
+    if isinstance(query, Windowed) and query.is_relative:
         return False
     return store.is_settled(query)
 

@@ -92,7 +92,7 @@ def engine(url: str, statement_timeout: timedelta, revive: Callable[[], object] 
     }
     made = create_engine(
         _address(url, given),
-        json_deserializer=_parsed_json,
+        json_deserializer=parsed_json,
         pool_pre_ping=True,
         pool_size=10,  # connecting takes longer than a query
         max_overflow=0,
@@ -173,7 +173,7 @@ def _allow(connection: Connection, statement_timeout: timedelta) -> None:
         driver.allow(statement_timeout)
 
 
-def _parsed_json(given: bytes | str) -> Any:
+def parsed_json(given: bytes | str) -> Any:
     """JSON with exact numbers; text if it is nested deeper than `_MAX_JSON_DEPTH`."""
     text = given if isinstance(given, str) else given.decode()
     try:

@@ -19,6 +19,7 @@ from typing import Any
 
 import duckdb
 import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
 
 from usage_explore.db import timeouts
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout
@@ -99,17 +100,14 @@ class Extracts:
         Raises `StatementTimeout` after `timeout`, `ExtractUnusable` for a sum of more digits than DuckDB has, a file
         that went away, or too little memory.
         """
-        with self._cursor(timeout) as cursor:
-            try:
-                return cursor.execute(statement, parameters).fetchall()
-            except duckdb.OutOfRangeException as error:
-                raise ExtractUnusable("a sum has more than 38 digits") from error
-            except duckdb.ConversionException as error:
-                raise ExtractUnusable("a number has more than 38 digits") from error
-            except duckdb.OutOfMemoryException as error:
-                raise ExtractUnusable("its answer needs more memory than USAGE_EXPLORE_EXTRACT_MEMORY") from error
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                raise ExtractUnusable("a file of it cannot be read") from error
+        with self._cursor(timeout) as cursor, _errors():
+            return cursor.execute(statement, parameters).fetchall()
+
+    def arrow(self, statement: str, parameters: list[Any], timeout: timedelta) -> pa.Table:
+        """The result of a statement as an Arrow table. Raises as `run`."""
+        with self._cursor(timeout) as cursor, _errors():
+            table: pa.Table = cursor.sql(statement, params=parameters).to_arrow_table()
+            return table
 
     @contextlib.contextmanager
     def _cursor(self, timeout: timedelta) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -143,6 +141,21 @@ class Extracts:
             if self._database is None:
                 self._database = _connected(self.home / "extract", self.resources)
             return self._database
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Raise `ExtractUnusable` for what only the events can answer."""
+    try:
+        yield
+    except duckdb.OutOfRangeException as error:
+        raise ExtractUnusable("a sum has more than 38 digits") from error
+    except duckdb.ConversionException as error:
+        raise ExtractUnusable("a number has more than 38 digits") from error
+    except duckdb.OutOfMemoryException as error:
+        raise ExtractUnusable("its answer needs more memory than USAGE_EXPLORE_EXTRACT_MEMORY") from error
+    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+        raise ExtractUnusable("a file of it cannot be read") from error
 
 
 def _connected(root: Path, resources: Resources) -> duckdb.DuckDBPyConnection:

@@ -8,7 +8,7 @@ snapshot: a refresh that ends after it began only moves events from the tail to 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import OID
 
 from usage_explore.extract import changes, folder, retention, statement
 from usage_explore.extract.engine import Extracts, ExtractUnusable
-from usage_explore.extract.manifest import Manifest, instant, micros
+from usage_explore.extract.manifest import Manifest, Segment, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -77,14 +77,24 @@ class Held:
 
     def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
         """The scans of a resolved query: of its window, no earlier than the table's first event."""
+        unit = statement.HOUR if edges is None else statement.unit_of(edges)
+        named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
+        return self.scans_of(self.manifest.segments, query, self.span(query), unit, named)
+
+    def span(self, query: Query) -> Span:
+        """The window of a resolved query, no earlier than the table's first event."""
         span = _span(query)
         if self.first is not None:
             span = replace(span, since=max(self.first, span.since if span.since is not None else self.first))
-        unit = statement.HOUR if edges is None else statement.unit_of(edges)
-        named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
+        return span
+
+    def scans_of(
+        self, segments: Iterable[Segment], query: Query, span: Span, unit: int, named: Iterable[str]
+    ) -> list[Scan]:
+        """The scans of some segments over a span; see `statement.scans`."""
         if span.since is not None and span.until is not None and span.since >= span.until:
             return []
-        return statement.scans(self.manifest.segments, query, span, unit, named, lambda name: str(self.folder / name))
+        return statement.scans(segments, query, span, unit, named, lambda name: str(self.folder / name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +139,7 @@ class Paths:
             held = self.held(query)
             scans = held.scans(query, "none", None)
             tail = self._tail(held, query, Measure())
-            return int(self._run(held, *statement.count(query, scans, tail))[0][0])
+            return int(self.run(held, *statement.count(query, scans, tail))[0][0])
         except ExtractUnusable:
             return int(self.connection.execute(filters.count(self.table, query)).scalar_one())
 
@@ -143,7 +153,7 @@ class Paths:
             tail = self._tail(held, query, Measure(group=group))
             return [
                 (value, int(number))
-                for value, number in self._run(held, *statement.choices(query, scans, tail, group, most))
+                for value, number in self.run(held, *statement.choices(query, scans, tail, group, most))
             ]
         except ExtractUnusable:
             return [(row.value, row.events) for row in self.connection.execute(events(self.table, query))]
@@ -158,7 +168,7 @@ class Paths:
             scans = held.scans(query, query.group_by, edges, metrics=True)
             tail = self._tail(held, query, measure)
             measure = replace(measure, scale=_scale(scans, tail))
-            rows = self._run(held, *statement.metric_series(query, scans, tail, measure))
+            rows = self.run(held, *statement.metric_series(query, scans, tail, measure))
         except ExtractUnusable:
             yield from self.connection.execute(events).partitions(size)
             return
@@ -222,10 +232,11 @@ class Paths:
         scans = held.scans(query, query.group_by, edges, metrics=by_metric)
         tail = self._tail(held, query, measure)
         measure = replace(measure, scale=_scale(scans, tail))
-        rows = self._run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
+        rows = self.run(held, *statement.aggregate(query, scans, tail, measure, metric_keys=by_metric))
         return [_Row(*row) for row in rows]
 
-    def _run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
+    def run(self, held: Held, text: str, parameters: list[Any]) -> list[Any]:
+        """The rows of a statement of the extract."""
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         return self.extracts.run(text, parameters, held.timeout)
 
@@ -234,7 +245,7 @@ class Paths:
 
         Raises `ExtractUnusable` for a damaged file, and for a sum that is no number.
         """
-        self._check(held, query)
+        self.check(held, query)
         watermark = instant(held.watermark)
         if query.as_of is not None and query.as_of < watermark:
             return Tail()
@@ -260,7 +271,8 @@ class Paths:
             scale=max((-int(quantity.as_tuple().exponent) for quantity in quantities), default=0),
         )
 
-    def _check(self, held: Held, query: Query) -> None:
+    def check(self, held: Held, query: Query) -> None:
+        """Check the files that the query may read. Raises `ExtractUnusable` for a damaged one."""
         assert self.extracts is not None  # noqa: S101 - `held` raises without
         span = _span(query)
         used = [segment for segment in held.manifest.segments if statement.overlaps(segment, span)]

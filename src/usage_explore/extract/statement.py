@@ -213,6 +213,11 @@ def expression(statement: Statement, scan: Scan, group: str) -> str:
     return f"(rare ->> {statement.bind(pointer)})"
 
 
+def source(scan: Scan) -> str:
+    """The files of a scan as a table."""
+    return f"read_parquet([{', '.join(map(quoted, scan.files))}])"
+
+
 def conditions(statement: Statement, scan: Scan, query: Query) -> list[str]:
     """The query's filters, its span and what was ingested."""
     result: list[str] = []
@@ -286,10 +291,9 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
         if scan.summary:
             column, unit = "hour", HOUR
         selected.append(f"{bucket(column, [micros(edge) // unit for edge in measure.edges])} AS bucket")
-    source = f"read_parquet([{', '.join(map(quoted, scan.files))}])"
     key = expression(statement, scan, measure.group) if measure.grouped and measure.group != KEYS else ""
     if measure.group == KEYS:
-        return _key_counts(statement, query, scan, source)
+        return _key_counts(statement, query, scan, source(scan))
     if key:
         selected.append(f"{key} AS key")
     if measure.metrics:
@@ -301,20 +305,20 @@ def _piece(statement: Statement, query: Query, scan: Scan, measure: Measure) -> 
     where = " AND ".join(conditions(statement, scan, query)) or "true"
     # without a grouping an empty scan would give one row of NULL
     grouping = f"GROUP BY {', '.join(str(number + 1) for number in range(by))}" if by else "HAVING count(*) > 0"
-    return f"SELECT {', '.join(selected)} FROM {source} WHERE {where} {grouping}"
+    return f"SELECT {', '.join(selected)} FROM {source(scan)} WHERE {where} {grouping}"
 
 
-def _key_counts(statement: Statement, query: Query, scan: Scan, source: str) -> str:
+def _key_counts(statement: Statement, query: Query, scan: Scan, files: str) -> str:
     """How many events have each dimension key with a value."""
     where = " AND ".join(conditions(statement, scan, query)) or "true"
     dimensions = scan.layout.dimensions
     counts = ", ".join(f"count(d{index})" for index in range(len(dimensions)))
     names = statement.bind(list(dimensions), "VARCHAR[]")
-    columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {source} WHERE {where}"
+    columns = f"SELECT unnest({names}) AS key, unnest([{counts}])::HUGEINT AS events FROM {files} WHERE {where}"
     again = " AND ".join(conditions(statement, scan, query)) or "true"
     rare = (
         "SELECT key, count(*)::HUGEINT AS events FROM (SELECT unnest(json_keys(rare)) AS key"
-        f" FROM {source} WHERE rare IS NOT NULL AND {again}) GROUP BY 1"
+        f" FROM {files} WHERE rare IS NOT NULL AND {again}) GROUP BY 1"
     )
     return " UNION ALL ".join([columns] * bool(dimensions) + [rare])
 

@@ -19,6 +19,12 @@ MAX_PICTURE_POINTS = 20_000
 MAX_TOP = 1_000
 """Series kept beside Other; `top=0` keeps all."""
 
+MAX_LEADERS = 50
+"""Values of each leaderboard."""
+
+MAX_LEADERBOARD_DIMENSIONS = 50
+"""Dimension keys that have a leaderboard: those of most events."""
+
 MAX_VALUES = 1_000
 """Values in all filters of a query together, plus `top` unless `group_by` is `none`."""
 
@@ -36,6 +42,9 @@ MAX_QUERY_STRING_BYTES = 65_536
 
 MAX_PARAMETERS = 1_100
 """`name=value` pairs of a query string: more than any valid query has."""
+
+MAX_READ_EVENTS = 10_000_000
+"""Events that `Store.read` keeps in memory, about 500 bytes each."""
 
 MAX_UPLOAD_MEGABYTES = 20
 """Size of a file that is uploaded in the app."""

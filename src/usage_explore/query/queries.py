@@ -1,4 +1,5 @@
-"""The public queries: raw events (`EventQuery`), usage over time (`AggregateQuery`), a billing period (`Period`).
+"""The public queries: raw events (`EventQuery`), usage over time (`AggregateQuery`), the largest values of every
+dimension (`LeaderboardQuery`), a billing period (`Period`).
 
 A cursor is the position of the last row of a page of events, as URL-safe base64 of a version byte, the row's
 `timestamp` in microseconds, its `id`, a fingerprint of organization and every filter (`as_of` included, `limit` not),
@@ -25,7 +26,7 @@ from usage_explore.query import buckets, validators
 from usage_explore.query.base import Query, Windowed, optional_instant
 from usage_explore.query.buckets import Bucket
 from usage_explore.query.filters import GROUPS, group
-from usage_explore.query.limits import MAX_TOP
+from usage_explore.query.limits import MAX_LEADERS, MAX_TOP
 from usage_explore.query.url_params import InPython
 
 Metric = Literal["count", "sum_quantity"]
@@ -123,6 +124,21 @@ class AggregateQuery(Windowed):
 
     def _grouping(self) -> tuple[str, int]:
         return self.group_by, 0 if self.group_by == "none" else max(self.top, 1)
+
+
+class LeaderboardQuery(Windowed):
+    """The largest values of every column and dimension in `[since, until)`: `LeaderboardQuery(window="last_month")`.
+
+    The window may be relative; it has no buckets, so it is never shortened. Raises `QueryError` with all faults
+    together.
+    """
+
+    metric: Annotated[Metric, BeforeValidator(partial(validators.choice, allowed=METRICS))] = Field(
+        "count", description="The measure: the number of events, or the exact sum of their quantity."
+    )
+    top: Annotated[int, BeforeValidator(partial(validators.integer, low=1, high=MAX_LEADERS))] = Field(
+        5, ge=1, le=MAX_LEADERS, description="Largest values to keep of each column and dimension; the rest is Other."
+    )
 
 
 class Period(Windowed):

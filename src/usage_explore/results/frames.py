@@ -21,7 +21,7 @@ from usage_explore.names import NAME_COLUMNS, Names
 from usage_explore.results import formulas
 
 if TYPE_CHECKING:
-    from usage_explore.results.types import AggregateData, Event
+    from usage_explore.results.types import AggregateData, Event, Leaderboard
 
 _TIMES = ("timestamp", "ingested_at")
 
@@ -154,6 +154,23 @@ def aggregate(answer: AggregateData) -> pd.DataFrame:
         "kind": pd.Series([series.kind for series, _ in cells], dtype="str"),
         "label": pd.Series(point_labels, dtype="str"),
         "value": pd.Series([point.value for _, point in cells], dtype=number),
+    }
+    return pd.DataFrame(columns)
+
+
+def leaderboards(boards: Sequence[Leaderboard], metric: str, names: Names) -> pd.DataFrame:
+    """One row per leaderboard and value; see `Leaderboards.frame`."""
+    rows = [(board.group, leader) for board in boards for leader in board.leaders]
+    number = "int64" if metric == "count" else "object"
+    shown = [(names.known(group, leader.key) if leader.key else None) or leader.label for group, leader in rows]
+    columns: dict[str, Any] = {
+        "group": pd.Series([group for group, _ in rows], dtype="str"),
+        "kind": pd.Series([leader.kind for _, leader in rows], dtype="str"),
+        "key": pd.Series([leader.key for _, leader in rows], dtype="str"),
+        "label": pd.Series(shown, dtype="str"),
+        "total": pd.Series([leader.total for _, leader in rows], dtype=number),
+        "share": pd.Series([leader.share for _, leader in rows], dtype="object"),
+        "members": pd.Series([leader.members for _, leader in rows], dtype="int64"),
     }
     return pd.DataFrame(columns)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal, NamedTuple, Self, cast
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from usage_explore.names import NAME_COLUMNS, NO_NAMES, Names
 from usage_explore.query.filters import ID_COLUMNS
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
+
+_SHARE_PLACES = 6
+"""Decimal places of a share."""
 
 SeriesKind = Literal["all", "value", "missing", "other"]
 
@@ -84,9 +88,60 @@ class Series:
     @property
     def label(self) -> str:
         """The name of the series: All, the value itself, (empty), (missing) or Other."""
-        if self.kind == "value":
-            return self.key or "(empty)"
-        return {"all": "All", "missing": "(missing)", "other": "Other"}[self.kind]
+        return _label(self.kind, self.key)
+
+
+def _label(kind: SeriesKind, key: str | None) -> str:
+    if kind == "value":
+        return key or "(empty)"
+    return {"all": "All", "missing": "(missing)", "other": "Other"}[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """A row of a leaderboard: a value, the events without one ("missing"), or all that follow ("other").
+
+    `share` is the part of the query's total, rounded half-even to 6 decimal places, None of a total of 0; negative
+    quantities make shares below 0 and above 1. `members` is the number of values in the row. `name` is that of the
+    customer, product or subscription whose id is `key`, None if unknown; rows that differ in nothing else are equal.
+    """
+
+    kind: SeriesKind
+    key: str | None
+    total: Number
+    share: Decimal | None
+    members: int
+    name: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """The value itself, (empty), (missing) or Other."""
+        return _label(self.kind, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """The largest values of a `group`, a column or `dim:<key>`, by total, ranked and folded like series.
+
+    `values` is the number of its different values.
+    """
+
+    group: str
+    values: int
+    leaders: tuple[Leader, ...]
+
+
+def leader(kind: SeriesKind, key: str | None, value: Number, whole: Number, members: int) -> Leader:
+    """The row of a value, with its share of the whole.
+
+    >>> leader("value", "eu", 1, 3, 1).share
+    Decimal('0.333333')
+    """
+    share = None
+    if whole:
+        millionths = round(Fraction(value) / Fraction(whole) * 10**_SHARE_PLACES)  # half-even
+        share = Decimal(f"{millionths}E-{_SHARE_PLACES}")
+    return Leader(kind, key, value, share, members)
 
 
 class _ValueAndEvents(NamedTuple):
@@ -255,6 +310,16 @@ def named_events(events: Sequence[Event], names: Names) -> tuple[Event, ...]:
         }
         named.append(replace(event, **found))
     return tuple(named)
+
+
+def named_boards(boards: Iterable[Leaderboard], names: Names) -> tuple[Leaderboard, ...]:
+    """The leaderboards with the names of their ids."""
+    return tuple(
+        replace(board, leaders=tuple(replace(row, name=names.name(board.group, row.key)) for row in board.leaders))
+        if names and board.group in ID_COLUMNS
+        else board
+        for board in boards
+    )
 
 
 def named_series(series: tuple[Series, ...], query: AggregateQuery, names: Names) -> tuple[Series, ...]:

@@ -12,7 +12,7 @@ It returns one row per series, with its points as an array in bucket order. If t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     DateTime,
     Dialect,
     FromClause,
@@ -37,6 +38,7 @@ from sqlalchemy import (
     null,
     select,
     true,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.sql.expression import CTE
@@ -44,7 +46,7 @@ from sqlalchemy.types import UserDefinedType
 
 from usage_explore.query.base import Query
 from usage_explore.query.limits import MAX_POINTS
-from usage_explore.query.queries import AggregateQuery
+from usage_explore.query.queries import AggregateQuery, LeaderboardQuery
 from usage_explore.sql.filters import conditions, expression, object_keys
 
 _STEPS = (timedelta(weeks=1), timedelta(days=1), timedelta(hours=1), timedelta(minutes=15))
@@ -120,6 +122,35 @@ def sums(
     ]
     measured = [func.count().label("events"), *([func.sum(table.c.quantity).label("quantity")] if quantity else [])]
     return select(*by, *measured).select_from(source).where(*conditions(table, query), condition).group_by(*by)
+
+
+def sums_of_groups(
+    table: Table, query: Query, condition: ColumnElement[bool], groups: Sequence[str], *, quantity: bool
+) -> CompoundSelect[Any]:
+    """Sums of the query's events that also satisfy a condition, for each of several groups; the table is read once.
+
+    Columns: `board` integer (the index in `groups`), `key` text, `events` bigint, `quantity` numeric (if wanted).
+    """
+    keys = [expression(table, group).cast(Text).label(f"g{index}") for index, group in enumerate(groups)]
+    rows = select(*keys, table.c.quantity).where(*conditions(table, query), condition).cte("events")
+    rows = rows.prefix_with("MATERIALIZED", dialect="postgresql")
+    measured = [func.count().label("events"), *([func.sum(rows.c.quantity).label("quantity")] if quantity else [])]
+    return union_all(
+        *(
+            select(literal(index, Integer).label("board"), key.label("key"), *measured).group_by(key)
+            for index, key in enumerate(rows.c[label.name] for label in keys)
+        )
+    )
+
+
+def leaders(table: Table, query: LeaderboardQuery, group: str) -> Select[Any]:
+    """The statement of one leaderboard of a resolved query: columns `kind`, `key`, `total`, `members`, by rank."""
+    key = expression(table, group).cast(Text).label("key")
+    measured = func.count() if query.metric == "count" else func.sum(table.c.quantity)
+    points = select(key, measured.label("value")).where(*conditions(table, query)).group_by(key).cte("points")
+    _, series = _ranked(points, query.top)
+    total = series.c.total.cast(BigInteger() if query.metric == "count" else Numeric())
+    return select(series.c.kind, series.c.key, total.label("total"), series.c.members).order_by(series.c.position)
 
 
 def _key(table: Table, group: str) -> list[Label[Any]]:

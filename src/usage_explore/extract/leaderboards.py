@@ -1,0 +1,235 @@
+"""The largest values of every column and dimension: from the extract in one statement, or from the events.
+
+Each file is read once for all groups, its summary for those that it has. The tail is one statement of the database.
+Both paths give the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from usage_explore.decimals import Number, exact_sum
+from usage_explore.errors import NotExact
+from usage_explore.extract import statement
+from usage_explore.extract.engine import ExtractUnusable
+from usage_explore.extract.manifest import Layout, Segment, instant, micros
+from usage_explore.extract.routing import Held, Paths
+from usage_explore.extract.statement import KEYS, Scan, Statement, Tail
+from usage_explore.query.filters import DIMENSION, GROUPS
+from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
+from usage_explore.query.queries import LeaderboardQuery
+from usage_explore.results.types import Leaderboard, SeriesKind, Served, leader
+from usage_explore.sql import aggregate as aggregation
+from usage_explore.sql import filters
+
+
+class Boards(NamedTuple):
+    """The leaderboards of a query: columns first, then dimensions, those of most events first.
+
+    `total` is the query's, `metrics` the number of different metrics in it, `omitted` the number of dimension keys
+    beyond `MAX_LEADERBOARD_DIMENSIONS`.
+    """
+
+    boards: tuple[Leaderboard, ...]
+    total: Number
+    metrics: int
+    omitted: int
+    served: Served
+
+
+class _Row(NamedTuple):
+    kind: SeriesKind
+    key: str | None
+    total: Number
+    members: int
+
+
+_Rows = dict[str, list[_Row]]
+"""The rows of each group, by rank."""
+
+
+def leaderboards(paths: Paths, query: LeaderboardQuery) -> Boards:
+    """The leaderboards of a resolved query. Raises `NotExact`, `DatabaseError`."""
+    began = time.perf_counter()
+    because = None
+    try:
+        rows, omitted = _from_extract(paths, query)
+    except ExtractUnusable as error:
+        because = str(error)
+        rows, omitted = _from_events(paths, query)
+    since = paths.exists_since(query)
+    served = Served(because, timedelta(seconds=time.perf_counter() - began), since)
+    totals = [row.total for of_group in rows.values() for row in of_group]
+    if query.metric == "sum_quantity" and not all(total.is_finite() for total in totals if not isinstance(total, int)):
+        raise NotExact.not_finite()
+    metrics = rows["metric_key"]  # which every event has
+    zero: Number = 0 if query.metric == "count" else Decimal(0)
+    whole = exact_sum((row.total for row in metrics), zero)
+    boards = tuple(
+        Leaderboard(
+            group,
+            sum(row.members for row in of_group),
+            tuple(leader(row.kind, row.key, row.total, whole, row.members) for row in of_group),
+        )
+        for group, of_group in rows.items()
+    )
+    return Boards(boards, whole, sum(row.members for row in metrics), omitted, served)
+
+
+def _from_events(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
+    keys = [row.value for row in paths.connection.execute(filters.dimension_keys(paths.table, query))]
+    groups = [*GROUPS, *(DIMENSION + key for key in keys[:MAX_LEADERBOARD_DIMENSIONS])]
+    rows = {
+        group: [_Row(*row) for row in paths.connection.execute(aggregation.leaders(paths.table, query, group))]
+        for group in groups
+    }
+    return rows, max(len(keys) - MAX_LEADERBOARD_DIMENSIONS, 0)
+
+
+def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
+    held = paths.held(query)
+    paths.check(held, query)
+    keys, omitted = _keys(paths, held, query)
+    groups = [*GROUPS, *(DIMENSION + key for key in keys)]
+    scanned = list(_scans(held, query, groups))
+    tail, scale = _tail(paths, held, query, groups)
+    scale = max(scale, *(scan.layout.quantity[1] for scan, _ in scanned), 0)
+    rows: _Rows = {group: [] for group in groups}
+    present: defaultdict[str, int] = defaultdict(int)
+    for board, kind, key, total, members, events in paths.run(held, *_statement(query, groups, scanned, tail, scale)):
+        number = int(total) if query.metric == "count" else total
+        rows[groups[board]].append(_Row(kind, key, number, members))
+        present[groups[board]] += int(events or 0)
+    dimensions = sorted((group for group in groups if present[group]), key=lambda group: (-present[group], group))
+    ordered = [*GROUPS, *(group for group in dimensions if group not in GROUPS)]
+    return {group: rows[group] for group in ordered}, omitted
+
+
+def _keys(paths: Paths, held: Held, query: LeaderboardQuery) -> tuple[list[str], int]:
+    """Dimension keys that the query's events may have, and the number of those beyond the limit."""
+    tail = {}
+    if _has_tail(held, query):
+        late = paths.table.c.ingested_at >= instant(held.watermark)
+        selected = aggregation.sums(paths.table, query, late, KEYS)
+        tail = {row.key: row.events for row in paths.connection.execute(selected) if row.key}
+    scanned = held.scans(query, "none", None)
+    keys = {key for scan in scanned for key in scan.keys if key} | tail.keys()
+    if len(keys) <= MAX_LEADERBOARD_DIMENSIONS:
+        return sorted(keys), 0
+    pieces = Tail(keys=list(tail), events=list(tail.values()))
+    counted = paths.run(held, *statement.choices(query, held.scans(query, KEYS, None), pieces, KEYS, None))
+    kept = [key for key, _ in counted[:MAX_LEADERBOARD_DIMENSIONS]]
+    return kept, max(len(counted) - MAX_LEADERBOARD_DIMENSIONS, 0)
+
+
+def _has_tail(held: Held, query: LeaderboardQuery) -> bool:
+    return query.as_of is None or query.as_of >= instant(held.watermark)
+
+
+def _tail(paths: Paths, held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> tuple[list[Any], int]:
+    """(board, key, events, quantity) of what was ingested at the watermark or later, and the quantities' scale."""
+    if not _has_tail(held, query):
+        return [], 0
+    late = paths.table.c.ingested_at >= instant(held.watermark)
+    quantity = query.metric == "sum_quantity"
+    selected = aggregation.sums_of_groups(paths.table, query, late, groups, quantity=quantity)
+    rows = list(paths.connection.execute(selected))
+    if not quantity:
+        return rows, 0
+    if not all(row.quantity.is_finite() for row in rows):
+        raise ExtractUnusable("some quantities are no numbers")
+    return rows, max((-int(row.quantity.as_tuple().exponent) for row in rows), default=0)
+
+
+def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterator[tuple[Scan, list[int]]]:
+    """Scans, and the indexes of the groups that each of them counts: every event once for every group."""
+    filtered = statement.named_groups(query, "none")
+    as_of = None if query.as_of is None else micros(query.as_of)
+    alike: defaultdict[tuple[Layout, bool], list[Segment]] = defaultdict(list)
+    for segment in held.manifest.segments:
+        has_summary = segment.summary is not None and (as_of is None or segment.last_ingested <= as_of)
+        alike[segment.layout, has_summary].append(segment)
+    for (layout, has_summary), segments in alike.items():
+        absent = {*groups} - {*GROUPS} - {DIMENSION + key for segment in segments for key in segment.keys}
+        from_summary: list[int] = []
+        from_rows: list[int] = []
+        for index, group in enumerate(groups):
+            needed = filtered | ({group} - absent)
+            fits = has_summary and {layout.column(name) for name in needed} <= set(layout.summary)
+            (from_summary if fits else from_rows).append(index)
+        for chosen in (from_summary, from_rows):
+            named = filtered | ({groups[index] for index in chosen} - absent)
+            for scan in held.scans_of(segments, query, held.span(query), statement.HOUR, named) if chosen else ():
+                yield scan, chosen
+
+
+def _statement(
+    query: LeaderboardQuery,
+    groups: Sequence[str],
+    scanned: Sequence[tuple[Scan, list[int]]],
+    tail: Sequence[Any],
+    scale: int,
+) -> tuple[str, list[Any]]:
+    """Columns: `board`, `kind`, `key`, `total`, `members`, `present` (events that have a value); by rank."""
+    made = Statement()
+    quantity = query.metric == "sum_quantity"
+    parts = [_piece(made, query, scan, groups, chosen, scale if quantity else None) for scan, chosen in scanned]
+    if tail or not parts:
+        lists = [
+            f"unnest({made.bind([row.board for row in tail], 'BIGINT[]')}) AS board",
+            f"unnest({made.bind([row.key for row in tail], 'VARCHAR[]')}) AS key",
+            f"unnest({made.bind([row.events for row in tail], 'HUGEINT[]')}) AS events",
+        ]
+        if quantity:
+            texts = made.bind(list(statement.texts(row.quantity for row in tail)), "VARCHAR[]")
+            lists.append(f"unnest({texts})::DECIMAL(38, {scale}) AS quantity")
+        parts.append(f"SELECT {', '.join(lists)}")
+    value = "sum(quantity)" if quantity else "sum(events)"
+    text = f"""
+WITH sums AS (
+    SELECT board, key, sum(events) AS events, {value} AS value FROM ({" UNION ALL ".join(parts)}) GROUP BY board, key
+),
+ranked AS (
+    SELECT board, key, events, value,
+           row_number() OVER (PARTITION BY board ORDER BY value DESC, key IS NULL, key) AS rank
+    FROM sums
+)
+SELECT board, CASE WHEN rank > {query.top} THEN 'other' WHEN max(key) IS NULL THEN 'missing' ELSE 'value' END AS kind,
+       CASE WHEN rank <= {query.top} THEN max(key) END AS key, sum(value) AS total, count(key) AS members,
+       sum(events) FILTER (WHERE key IS NOT NULL) AS present
+FROM (SELECT board, key, events, value, least(rank, {query.top + 1}) AS rank FROM ranked)
+GROUP BY board, rank
+ORDER BY board, rank"""
+    return text, made.parameters
+
+
+def _piece(
+    made: Statement, query: LeaderboardQuery, scan: Scan, groups: Sequence[str], chosen: list[int], scale: int | None
+) -> str:
+    """The sums of one scan by each of the chosen groups."""
+    names = [f"g{index}" for index in chosen]
+    columns = [
+        f"{statement.expression(made, scan, groups[index])} AS {name}"
+        for index, name in zip(chosen, names, strict=True)
+    ]
+    where = " AND ".join(statement.conditions(made, scan, query)) or "true"
+    measures = [*(["events"] if scan.summary else []), *(["quantity"] if scale is not None else [])]
+    # a bit of `grouping` is 0 for the column that a set groups by, the first column's bit is the highest
+    all_bits = (1 << len(names)) - 1
+    cases = " ".join(
+        f"WHEN {all_bits ^ (1 << (len(names) - 1 - place))} THEN {index}" for place, index in enumerate(chosen)
+    )
+    sums = [f"{'sum(events)' if scan.summary else 'count(*)'}::HUGEINT AS events"]
+    if scale is not None:
+        sums.append(f"sum(quantity)::DECIMAL(38, {scale}) AS quantity")
+    return (
+        f"SELECT CASE grouping({', '.join(names)}) {cases} END::BIGINT AS board,"
+        f" coalesce({', '.join(f'{name}::VARCHAR' for name in names)}) AS key, {', '.join(sums)}"
+        f" FROM (SELECT {', '.join([*columns, *measures])} FROM {statement.source(scan)} WHERE {where})"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({name})' for name in names)})"
+    )

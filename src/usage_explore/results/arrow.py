@@ -1,0 +1,87 @@
+"""Events as Arrow tables with the columns of an export, typed or as the text of CSV.
+
+Typed: ids and dimensions string, decimals decimal128(38, s) or string, times timestamp[us, UTC]. CSV: all string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from usage_explore.names import NAME_COLUMNS, Names
+from usage_explore.results import formulas
+from usage_explore.results.frames import DecimalSpan
+
+DECIMALS = ("quantity", "external_cost_amount")
+TIMES = ("timestamp", "ingested_at")
+
+NamesOf = Callable[[Iterable[tuple[str, str]]], Names]
+"""Reads the names of (column, id) pairs."""
+
+
+def schema(columns: Iterable[str], spans: Mapping[str, DecimalSpan] | None) -> pa.Schema:
+    """The schema of a table with these columns; `spans` are the digits of the decimals, None for CSV."""
+
+    def field(name: str) -> pa.Field[Any]:
+        if spans is not None and name in DECIMALS:
+            return spans[name].field(name)
+        return pa.field(name, pa.timestamp("us", tz="UTC") if spans is not None and name in TIMES else pa.string())
+
+    return pa.schema([field(name) for name in columns])
+
+
+def from_rows(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> pa.Table:
+    """Rows of text, and datetimes in `TIMES`, as a table whose decimals are still text."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return pa.table({name: _array(name, values) for name, values in zip(names, columns, strict=True)})
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array[Any]:
+    times = name in TIMES and values and not isinstance(values[0], str)
+    return pa.array(values, pa.timestamp("us", tz="UTC") if times else pa.string())
+
+
+def with_names(table: pa.Table, names_of: NamesOf | None) -> pa.Table:
+    """The table and the columns of `NAME_COLUMNS`, if there are names."""
+    if names_of is None:
+        return table
+    encoded = {column: table[column].combine_chunks().dictionary_encode() for column in NAME_COLUMNS.values()}
+    different = {column: [str(id_) for id_ in ids.dictionary.to_pylist()] for column, ids in encoded.items()}
+    names = names_of((column, id_) for column, ids in different.items() for id_ in ids)
+    for heading, column in NAME_COLUMNS.items():
+        known = pa.array([names.name(column, id_) for id_ in different[column]], pa.string())
+        table = table.append_column(heading, known.take(encoded[column].indices))
+    return table
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """The table, with all text escaped that a spreadsheet would run."""
+    columns = []
+    for column in table.columns:
+        encoded = column.combine_chunks().dictionary_encode()
+        columns.append(pa.array(formulas.column(encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices))
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def to_pandas(table: pa.Table, parsed: Callable[[str], Any]) -> pd.DataFrame:
+    """A frame like that of a page of events: decimals `Decimal`, times datetime64[us, UTC], `dimensions` parsed."""
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column = table[name]
+        if name == "dimensions":
+            values = [None if text is None else parsed(text) for text in column.to_pylist()]
+            columns[name] = pd.Series(values, dtype="object")
+        elif name in DECIMALS:
+            values = column.to_pylist()
+            if pa.types.is_string(column.type):
+                values = [None if text is None else Decimal(text) for text in values]
+            columns[name] = pd.Series(values, dtype="object")
+        elif name in TIMES:
+            columns[name] = column.to_pandas()
+        else:
+            columns[name] = pd.Series(column.to_pandas(), dtype="str")
+    return pd.DataFrame(columns)
