@@ -50,7 +50,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"USAGE_EXPLORE_{name}", value)
 
 
-def test_defaults() -> None:
+def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USAGE_EXPLORE_HOME")
     assert settings() == Settings(
         database_url=None,
         organization_id=None,
@@ -80,6 +81,7 @@ def test_option_beats_environment() -> None:
 
 @pytest.mark.parametrize("name", FULL)
 def test_blank_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv("USAGE_EXPLORE_HOME")
     absent = settings()
     monkeypatch.setenv(f"USAGE_EXPLORE_{name}", " ")
     assert settings() == absent

@@ -246,12 +246,12 @@ def test_commands_are_the_documented_ones() -> None:
         "demo",
         "doctor",
         "export",
+        "extract",
         "init",
         "keys",
         "load",
         "names",
         "organizations",
-        "extract",
         "stop",
         "validate",
     ]

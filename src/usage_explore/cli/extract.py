@@ -88,7 +88,8 @@ def refresh_extract(connection: Connection, settings: Settings) -> None:
     import psycopg
 
     from usage_explore.extract import manifest as files
-    from usage_explore.extract.folder import ExtractBusy, ExtractError
+    from usage_explore.extract.connection import ExtractError
+    from usage_explore.extract.folder import ExtractBusy
 
     connection.commit()
     try:
@@ -254,7 +255,8 @@ def _refresh_every(pause: timedelta) -> None:
     """Refresh every `pause` until Ctrl-C or SIGTERM. A failure after the first refresh is printed and retried."""
     import psycopg
 
-    from usage_explore.extract.folder import ExtractBusy, ExtractError
+    from usage_explore.extract.connection import ExtractError
+    from usage_explore.extract.folder import ExtractBusy
 
     with suppress(KeyboardInterrupt), on_sigterm(lambda _: KeyboardInterrupt()):
         with connected() as (connection, settings):

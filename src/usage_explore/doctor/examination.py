@@ -6,6 +6,7 @@ A failed check becomes a finding and the others go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -234,7 +235,9 @@ def _timeout_findings(theirs: Mapping[str, int | None], ours: timedelta) -> list
 def _extract(connection: Connection, examined: Relation, *, url: str, home: Path) -> list[Finding]:
     """Findings that make aggregates faster; results are the same without an extract."""
     source = folder.source(connection, url, events_table(f"{examined.schema}.{examined.name}"))
-    places = sorted((home / "extract" / source.name).glob("*/"))
+    places: list[Path] = []
+    with suppress(OSError):  # a name that no folder can have
+        places = sorted((home / "extract" / source.name).glob("*/"))
     held = [(place, manifest) for place in places if (manifest := manifests.read(place))]
     if not held:
         if examined.rows < _MIN_ROWS:

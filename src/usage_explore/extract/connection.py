@@ -7,6 +7,13 @@ from pathlib import Path
 
 import duckdb
 
+from usage_explore.errors import UsageExploreError
+from usage_explore.query import validators
+
+
+class ExtractError(UsageExploreError):
+    """The extract could not be written, for example because the disk is full; it is as it was before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -19,8 +26,15 @@ class Resources:
 def connect(folder: Path, resources: Resources, temporary: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB that sees `folder` only, loads no extension, and whose settings cannot be changed.
 
-    What does not fit into its memory is in `temporary`.
+    What does not fit into its memory is in `temporary`. Raises `ExtractError` for a path that is not UTF-8.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ExtractError(
+            f"home: {validators.shorten(str(folder), 200)} is not UTF-8 text, which DuckDB needs; choose another folder"
+            " for extracts (--home, USAGE_EXPLORE_HOME)"
+        ) from None
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
     for statement in (
         f"SET temp_directory = {quoted(str(temporary))}",

@@ -30,6 +30,7 @@ from usage_explore.db.ddl import Connection
 from usage_explore.db.locks import locked
 from usage_explore.errors import TableMismatch, UsageExploreError
 from usage_explore.extract import manifest as files
+from usage_explore.extract.connection import ExtractError
 from usage_explore.extract.manifest import File, Manifest
 from usage_explore.sql.identifiers import identifier
 
@@ -46,10 +47,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_r
 
 class ExtractBusy(UsageExploreError):
     """Another process refreshes the extract; what it does is not lost, so nothing has to be done."""
-
-
-class ExtractError(UsageExploreError):
-    """The extract could not be written, for example because the disk is full; it is as it was before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from usage_explore.extract.build import (
     within,
 )
 from usage_explore.extract.changes import Change
-from usage_explore.extract.connection import Resources
+from usage_explore.extract.connection import ExtractError, Resources
 from usage_explore.extract.manifest import Layout, Manifest, Segment, instant
 from usage_explore.extract.segments import HOUR, Totals, Unfit
 
@@ -254,7 +254,7 @@ class _Writer:
             before = self.rows
             with self.snapshot():
                 if self.events.relation() != held.relation:
-                    raise folders.ExtractError(f"{held.table}: the table was made anew meanwhile; run it again")
+                    raise ExtractError(f"{held.table}: the table was made anew meanwhile; run it again")
                 first = self.events.next_ingested(since, target)
                 until = target if first is None else min(first + step, target)
                 added = [] if first is None else self.read(held, "ingested_at", since, until)

@@ -19,8 +19,8 @@ from typing import Any
 
 import duckdb
 
-from usage_explore.extract.connection import Resources, connect, quoted
-from usage_explore.extract.folder import ExtractError, described, errors, temporary
+from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
+from usage_explore.extract.folder import described, errors, temporary
 from usage_explore.extract.manifest import Layout, Segment
 
 MAX_SEGMENT_ROWS = 1_000_000
