@@ -425,7 +425,8 @@ class Store:
             names_of = self._directory(connection, scoped).reader()
             reader = self._reader(connection, scoped, as_csv=as_csv)
             written = export(reader, path, report, escape_formulas, names_of)
-            self._hint(connection, scoped, empty=not written.events)
+            since = reader.paths.exists_since(scoped)
+            self._hint(connection, scoped, empty=not written.events, exists_since=since)
             return written
 
     def export_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> Generator[bytes]:
