@@ -39,7 +39,6 @@ from usage_explore.extract.routing import Paths
 from usage_explore.names import NO_NAMES, Names
 from usage_explore.query import filters, validators
 from usage_explore.query.base import Query, expect
-from usage_explore.query.limits import MAX_READ_EVENTS
 from usage_explore.query.queries import (
     AggregateQuery,
     EventQuery,
@@ -65,6 +64,9 @@ _Q = TypeVar("_Q", bound=Query)
 
 _MAX_CHOICES = 100_000
 """Values of a group that one call returns."""
+
+_MAX_READ_EVENTS = 10_000_000
+"""Events that `Store.read` keeps in memory, about 500 bytes each."""
 
 _RECENT_ARRIVALS = (timedelta(days=1), timedelta(days=30))
 """Windows before now in which the latest arrival is searched first: TimescaleDB's columnstore skips older chunks."""
@@ -224,8 +226,8 @@ class Store:
             began = time.perf_counter()
             reader = self._reader(connection, scoped, as_csv=False)
             total, spans = reader.measure()
-            if total > MAX_READ_EVENTS:
-                message = f"has {total:,} events, more than {MAX_READ_EVENTS:,}; narrow it, or use store.export"
+            if total > _MAX_READ_EVENTS:
+                message = f"has {total:,} events, more than {_MAX_READ_EVENTS:,}; narrow it, or use store.export"
                 raise QueryError([Fault("query", message)])
             schema = arrow.schema(reader.columns, spans)
             names_of = self._directory(connection, scoped).reader()
@@ -423,7 +425,8 @@ class Store:
             names_of = self._directory(connection, scoped).reader()
             reader = self._reader(connection, scoped, as_csv=as_csv)
             written = export(reader, path, report, escape_formulas, names_of)
-            self._hint(connection, scoped, empty=not written.events)
+            since = reader.paths.exists_since(scoped)
+            self._hint(connection, scoped, empty=not written.events, exists_since=since)
             return written
 
     def export_csv(self, query: EventQuery, *, escape_formulas: bool = False) -> Generator[bytes]:

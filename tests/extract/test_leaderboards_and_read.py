@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +19,7 @@ import pytest
 from pyarrow import parquet
 
 from extract.table_histories import Answers, History, matching
-from support import query_oracle
+from support import generated_events, query_oracle
 from support.query_oracle import EXACT, Row
 from usage_explore import AggregateQuery, EventQuery, LeaderboardQuery, QueryError, Store
 from usage_explore.decimals import plain
@@ -101,13 +103,24 @@ def test_leaderboards(events_database_url: str, tmp_path: Path, seed: int, monke
             paths.add(fast.served.path)
         assert "extract" in paths
         everything = AggregateQuery(since="1970-01-01T00:00:00Z", until="2200-01-01T00:00:00Z", metric="sum_quantity")
+        some = next(row for row in made.rows if row.organization_id == generated_events.ORGANIZATION)
+        made.append(
+            [
+                dataclasses.replace(some, id=uuid4(), ingested_at=made.clock, dimensions=text)
+                for text in ('{"fresh": "x", "none": null, "": "y"}', "[1]", '"text"')
+            ]
+        )
+        late = answers.fast.leaderboards(everything.replace(metric="count"))
+        assert late.served.because is None
+        assert late.boards == answers.raw.leaderboards(everything.replace(metric="count")).boards
+        assert [board.group for board in late.boards[len(GROUPS) :]] == ["dim:model", "dim:region", "dim:fresh"]
         monkeypatch.setattr(leaderboards, "MAX_LEADERBOARD_DIMENSIONS", 1)
         counts = answers.fast.leaderboards(everything.replace(metric="count"))
         assert counts.served.because is None
         assert counts.boards == answers.raw.leaderboards(everything.replace(metric="count")).boards
         few = answers.fast.leaderboards(everything)  # perhaps from the events: a sum may have more than 38 digits
         assert few.boards == answers.raw.leaderboards(everything).boards
-        assert (len(few.boards), few.omitted) == (len(GROUPS) + 1, 1)
+        assert (len(few.boards), few.omitted) == (len(GROUPS) + 1, 2)
         assert few["dim:model"].values > 5
         assert pickle.loads(pickle.dumps(few)) == few
         frame = few.frame
@@ -226,7 +239,7 @@ def test_a_file_that_breaks_midway_loses_nothing(
 
 
 def test_a_result_that_memory_cannot_hold_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usage_explore.store.MAX_READ_EVENTS", 10)
+    monkeypatch.setattr("usage_explore.store._MAX_READ_EVENTS", 10)
     with pytest.raises(QueryError, match=r"query: has [0-9,]+ events, more than 10; narrow it, or use store\.export"):
         store.read()
 

@@ -46,6 +46,10 @@ def check(store: Store, total: int, since: datetime | None) -> None:
             assert point.complete == (point.start >= (since or FIRST) and point.end <= LAST)
         listing = EventQuery(occurred_after=FIRST, occurred_before=LAST)
         assert store.count(listing) == total
+        boards, events = store.leaderboards(WINDOW), store.read(listing)
+        assert (boards.total, len(events)) == (total, total)
+        assert (boards.served.exists_since, events.served.exists_since) == (since, since)
+        assert (boards.served.because, events.served.because) == (None, None)
         said = [hint for hint in store.events(listing).hints if "have been removed" in hint]
         assert bool(said) == bool(since)
         assert bool([hint for hint in fast.hints if "have been removed" in hint]) == bool(since)

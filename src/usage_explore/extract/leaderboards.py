@@ -112,16 +112,17 @@ def _from_extract(paths: Paths, query: LeaderboardQuery) -> tuple[_Rows, int]:
 
 def _keys(paths: Paths, held: Held, query: LeaderboardQuery) -> tuple[list[str], int]:
     """Dimension keys that the query's events may have, and the number of those beyond the limit."""
-    tail = {}
-    if _has_tail(held, query):
-        late = paths.table.c.ingested_at >= instant(held.watermark)
-        selected = aggregation.sums(paths.table, query, late, KEYS)
-        tail = {row.key: row.events for row in paths.connection.execute(selected) if row.key}
-    scanned = held.scans(query, "none", None)
-    keys = {key for scan in scanned for key in scan.keys if key} | tail.keys()
+    keys = {key for scan in held.scans(query, "none", None) for key in scan.keys}
+    late = paths.table.c.ingested_at >= instant(held.watermark)
+    has_tail = _has_tail(held, query)
+    if has_tail:
+        keys |= {*paths.connection.execute(filters.further_keys(paths.table, query, late, sorted(keys))).scalars()}
+    keys -= {""}  # which no query can name
     if len(keys) <= MAX_LEADERBOARD_DIMENSIONS:
         return sorted(keys), 0
-    pieces = Tail(keys=list(tail), events=list(tail.values()))
+    selected = aggregation.sums(paths.table, query, late, KEYS)
+    counts = {row.key: row.events for row in paths.connection.execute(selected)} if has_tail else {}
+    pieces = Tail(keys=list(counts), events=list(counts.values()))
     counted = paths.run(held, *statement.choices(query, held.scans(query, KEYS, None), pieces, KEYS, None))
     kept = [key for key, _ in counted[:MAX_LEADERBOARD_DIMENSIONS]]
     return kept, max(len(counted) - MAX_LEADERBOARD_DIMENSIONS, 0)

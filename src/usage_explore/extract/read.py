@@ -37,6 +37,7 @@ _MAX_TAIL_EVENTS = 200_000
 
 _PAGE_EVENTS = 20_000
 
+_CONSTANT = "organization_id"
 _UUIDS = ("id", "customer_id", "product_id", "subscription_id")
 _INSTANTS = {"timestamp": "ts", "ingested_at": "ing"}
 
@@ -82,6 +83,7 @@ class ExtractReader:
     events: Events
     because: str | None = field(default=None, init=False)
     _plan: _Plan | None = field(default=None, init=False)
+    _constant: pa.Array[Any] = field(default_factory=lambda: pa.array([], pa.string()), init=False)
 
     @property
     def columns(self) -> list[str]:
@@ -171,10 +173,11 @@ class ExtractReader:
         assert self.paths.extracts is not None  # noqa: S101 - `held` raises without
         made = Statement()
         parts = [self._rows(made, scan, plan.spans) for scan in scans]
-        selected = ", ".join(self._column(name) for name in self.columns)
+        selected = ", ".join(self._column(name) for name in self.columns if name != _CONSTANT)
         text = f"SELECT {selected} FROM ({' UNION ALL '.join(parts)}) AS r ORDER BY r.ts DESC, r.id DESC"
         table = self.paths.extracts.arrow(text, made.parameters, plan.held.timeout)
-        table = table.cast(schema)
+        constant = self._organization_ids(table.num_rows)
+        table = table.add_column(self.columns.index(_CONSTANT), _CONSTANT, constant).cast(schema)
         if not late.num_rows:
             return table
         return pa.concat_tables([table, late]).sort_by([("timestamp", "descending"), ("id", "descending")])
@@ -191,13 +194,17 @@ class ExtractReader:
                 else:
                     written = f"{name}::DECIMAL(38, {spans[name].scale})"  # of at least as many digits as any value
                 selected.append(f"{written} AS {name}")
-            elif name != "organization_id":
+            elif name != _CONSTANT:
                 selected.append(_INSTANTS.get(name, name))
         return f"SELECT {', '.join(selected)} FROM {statement.source(scan)} WHERE {self._where(made, scan)}"
 
+    def _organization_ids(self, size: int) -> pa.Array[Any]:
+        """The organization's id, as often as that; all slices share its memory."""
+        if len(self._constant) < size:
+            self._constant = pa.array([str(self.query.organization_id)] * size, pa.string())
+        return self._constant.slice(0, size)
+
     def _column(self, name: str) -> str:
-        if name == "organization_id":
-            return f"'{self.query.organization_id}'::VARCHAR AS organization_id"
         if name in _UUIDS:
             return f"r.{name}::VARCHAR AS {name}"
         if column := _INSTANTS.get(name):

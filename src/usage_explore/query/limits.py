@@ -43,8 +43,5 @@ MAX_QUERY_STRING_BYTES = 65_536
 MAX_PARAMETERS = 1_100
 """`name=value` pairs of a query string: more than any valid query has."""
 
-MAX_READ_EVENTS = 10_000_000
-"""Events that `Store.read` keeps in memory, about 500 bytes each."""
-
 MAX_UPLOAD_MEGABYTES = 20
 """Size of a file that is uploaded in the app."""

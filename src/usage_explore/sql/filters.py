@@ -38,6 +38,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy import column as sql_column
@@ -224,9 +225,25 @@ def dimension_keys(table: Table, query: Query) -> Select[Any]:
 
 def object_keys(table: FromClause) -> Any:
     """A table function: one row per event and dimension key, with the columns `key` and `value`, NULL for null."""
+    return func.jsonb_each_text(_objects(table)).table_valued("key", "value").render_derived(name="keys")
+
+
+def further_keys(table: Table, query: Query, condition: ColumnElement[bool], known: Iterable[str]) -> Select[str]:
+    """The dimension keys beside the known ones of the query's events that also satisfy a condition."""
+    further = _objects(table).op("-", return_type=JSONB())(array(known, Text()))
+    keys = func.jsonb_object_keys(further).table_valued("key").render_derived(name="keys")
+    return (
+        select(keys.c.key)
+        .join_from(table, keys, true())
+        .where(*conditions(table, query), condition, further != literal("{}").cast(JSONB))
+        .distinct()
+    )
+
+
+def _objects(table: FromClause) -> ColumnElement[Any]:
+    """The dimensions, an empty object where they are another kind of JSON."""
     dimensions = table.c.dimensions
-    objects = case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
-    return func.jsonb_each_text(objects).table_valued("key", "value").render_derived(name="keys")
+    return case((func.jsonb_typeof(dimensions) == "object", dimensions), else_=literal("{}").cast(JSONB))
 
 
 def organizations(table: Table, *, distributed: bool = False) -> Select[Any]:
