@@ -187,7 +187,7 @@ def test_the_documented_layers_are_those_of_the_contract() -> None:
     (drawn,) = blocks(document, "text")
     assert drawn.split("\n")[:-1] == layers
     packages = {name for layer in layers for name in layer.split(" | ")}
-    assert packages <= set(re.findall(r"^\| `([a-z]+)` \|", document.read_text(), re.MULTILINE))
+    assert packages <= set(re.findall(r"^\| `([a-z_]+)` \|", document.read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize(("module", "example"), EXAMPLES)
