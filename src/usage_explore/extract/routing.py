@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, case, extract, func, select
+from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, extract, func, select
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
@@ -195,7 +195,7 @@ class Paths:
         return found
 
     def _look_up(self, extracts: Extracts, organization_id: UUID) -> Held:
-        row = self.connection.execute(_state(self.table, organization_id)).one()
+        row = self.connection.execute(_state(self.table)).one()
         place = self._source(row.role).folder(extracts.home, organization_id)
         manifest = extracts.manifest(place)
         if manifest is None:
@@ -208,10 +208,15 @@ class Paths:
             raise ExtractUnusable("the extract of these events is not built yet")
         if manifest.relation != row.relation:
             raise ExtractUnusable("the table was created anew after the extract")
-        if row.is_table and row.first is None:
-            raise ExtractUnusable("the table has no events of the organization")
+        first: int | None = None
+        if row.is_table:  # a statement of its own, as Citus joins no catalog with a distributed table
+            everything = EventQuery(organization_id=organization_id)
+            earliest = self.connection.execute(filters.first(self.table, everything)).scalar_one()
+            if earliest is None:
+                raise ExtractUnusable("the table has no events of the organization")
+            first = micros(earliest)
         timeout = timedelta(seconds=row.timeout_seconds) if row.timeout_seconds else _NO_TIMEOUT
-        return Held(place, manifest, manifest.watermark, None if row.first is None else micros(row.first), timeout)
+        return Held(place, manifest, manifest.watermark, first, timeout)
 
     def _source(self, role: str) -> folder.Source:
         """The table as the role sees it, looked up once for each connection."""
@@ -279,17 +284,15 @@ class Paths:
         self.extracts.check(held.folder, used)
 
 
-def _state(table: Table, organization_id: UUID) -> Select[Any]:
-    """What decides whether an extract can answer, and the organization's first event, unless the table is a view."""
+def _state(table: Table) -> Select[Any]:
+    """The role, the table's oid and kind, and the statement timeout of the session."""
     relation = func.to_regclass(quoted(table.name, table.schema))
     is_table = select(_RELATION.c.relkind.in_(("r", "p"))).where(_RELATION.c.oid == relation).scalar_subquery()
-    first = filters.first(table, EventQuery(organization_id=organization_id)).scalar_subquery()
     timeout = func.current_setting("statement_timeout").cast(Interval)
     return select(
         func.current_user().cast(Text).label("role"),
         relation.cast(OID).cast(BigInteger).label("relation"),
         is_table.label("is_table"),
-        case((is_table, first)).label("first"),
         extract("epoch", timeout).cast(Double).label("timeout_seconds"),
     )
 
