@@ -50,6 +50,17 @@ def folded(rows: Iterable[Row], query: AggregateQuery) -> Answer:
     }
 
 
+def board(rows: Iterable[tuple[str | None, int]], query: AggregateQuery) -> Answer:
+    """Another engine's rows of a leaderboard's group, by the query's `group_by`, ranked and folded in Python."""
+    start = query.span[0]
+    return totals(folded(((start, None if key is None else str(key), value) for key, value in rows), query))
+
+
+def totals(answer: Answer) -> Answer:
+    """The answer without its points."""
+    return {name: {"total": points["total"]} for name, points in answer.items()}
+
+
 def difference(expected: Answer, found: Answer) -> str | None:
     """Where two answers differ, in words; None where they are equal to the last digit."""
     for name in expected.keys() | found.keys():

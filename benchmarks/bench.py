@@ -10,21 +10,26 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import database, ingest, paging, redraw, sizes
+from benchmarks import database, exporting, ingest, paging, redraw, sizes
 from benchmarks.crowd import crowd
+from benchmarks.extract import Extract
 from benchmarks.file_engines import ChDB, DuckDB
 from benchmarks.home import Home
 from benchmarks.postgres_engines import Panel, UsageExplore
-from benchmarks.questions import aggregates, pages, pickers
+from benchmarks.questions import aggregates, leaderboards, pages, pickers
 from benchmarks.rows import Rows, organization
 from benchmarks.side_by_side import compare
 from benchmarks.worker import Worker
 from usage_explore.db import ddl, embedded
 from usage_explore.errors import UsageExploreError
 
-OURS, RAW, PANEL = "usage-explore", "without rollup", "panel statement"
+OURS, EVENTS, PANEL = "usage-explore", "without extract", "panel statement"
 DUCKDB, TUNED, CHDB = "DuckDB", "DuckDB, tuned", "chDB"
-_CROWDED = ("Q1", "Q2", "Q3", "Q5", "Q6", "Q7")
+BEHIND = "usage-explore, extract behind"
+_CROWDED = {
+    "Q1 to Q5": ("Q1", "Q2", "Q3", "Q4", "Q5"),
+    "Q8 to Q13": ("Q8", "Q9", "Q10", "Q11", "Q12", "Q13"),
+}
 
 Say = Callable[[str], object]
 
@@ -46,6 +51,11 @@ class Plan:
     def rows(self) -> Rows:
         """The rows of the run."""
         return self.home.rows
+
+    @property
+    def extract(self) -> Extract:
+        """The extract of the run, beside the rows; its server is started."""
+        return Extract(self.address(), self.home.path / f"extract-{self.server}", self.rows)
 
     def address(self) -> str:
         """The server's URL; the embedded one is started."""
@@ -70,16 +80,21 @@ def run(plan: Plan, say: Say) -> dict[str, Any]:
         }
     with _connection(plan) as connection:  # an embedded server has stopped and starts again: the first answers are cold
         url = plan.address()
+        if "extract" in plan.parts:
+            say(f"{plan.server}, {plan.rows.number:,} rows: extract")
+            found["extract"] = plan.extract.build(min(plan.rounds, 5))
+        else:
+            plan.extract.ensure()
         workers = (
-            Worker(OURS, UsageExplore, url, organization()),
-            Worker(RAW, UsageExplore, url, organization(), rollup=False),
+            Worker(OURS, UsageExplore, url, organization(), plan.extract.home("current")),
+            Worker(EVENTS, UsageExplore, url, organization()),
             Worker(PANEL, Panel, url, organization()),
         )
         with contextlib.ExitStack() as stack:
             for worker in workers:
                 stack.enter_context(worker)
             running = _Running(plan, connection, workers, found, say)
-            for part in plan.parts:
+            for part in (part for part in plan.parts if part in _PARTS):
                 say(f"{plan.server}, {plan.rows.number:,} rows: {part}")
                 try:
                     _PARTS[part](running)
@@ -103,7 +118,7 @@ def _connection(plan: Plan) -> Iterator[ddl.Connection]:
 
 @dataclass(frozen=True)
 class _Running:
-    """What the parts work with: `workers` are usage-explore, the same without rollup, and the panel."""
+    """What the parts work with: `workers` are usage-explore, the same without extract, and the panel."""
 
     plan: Plan
     connection: ddl.Connection
@@ -128,9 +143,20 @@ def _questions(running: _Running) -> None:
             else:
                 workers.append(worker)
                 found["disk"][name] = plan.home.size(file)
-        found["questions"] = compare(workers, PANEL, aggregates(plan.rows.until), plan.rounds, running.say)
+        found["questions"] = compare(
+            workers, PANEL, [*aggregates(plan.rows.until), leaderboards(plan.rows.until)], plan.rounds, running.say
+        )
         found["memory"] = {worker.name: round(worker.peak_memory()) for worker in workers}
     found["memory"]["server"] = sizes.server_memory(running.connection)
+
+
+def _tail(running: _Running) -> None:
+    """The same questions with an extract that lacks the newest 100,000 events, beside one that lacks an hour's."""
+    plan, ours = running.plan, running.workers[0]
+    home = plan.extract.home("behind")
+    with Worker(BEHIND, UsageExplore, plan.address(), organization(), home) as behind:
+        questions = [each for each in aggregates(plan.rows.until) if not each.query.as_of]
+        running.found["tail"] = compare([ours, behind], OURS, questions, plan.rounds, running.say)
 
 
 def _pages(running: _Running) -> None:
@@ -138,7 +164,7 @@ def _pages(running: _Running) -> None:
     asked = [page for page in pages() if page.depth < plan.rows.number / 2]
     ours, _, panel = running.workers
     found = compare([ours, panel], PANEL, asked, plan.rounds, running.say)
-    engine = UsageExplore(plan.address(), organization())
+    engine = UsageExplore(plan.address(), organization(), plan.extract.home("current"))
     in_server = paging.in_server(running.connection, engine, asked, plan.rounds * 3)
     engine.close()
     running.found["pages"] = [entry | {"in_server": in_server[entry["name"]]} for entry in found]
@@ -152,28 +178,37 @@ def _pickers(running: _Running) -> None:
 def _crowd(running: _Running) -> None:
     """The panel may use every index here: hiding them would need the table for one client alone."""
     plan, url = running.plan, running.plan.address()
-    asked = [each for each in aggregates(plan.rows.until) if each.name in _CROWDED]
-    shared = UsageExplore(url, organization())
+    shared = UsageExplore(url, organization(), plan.extract.home("current"))
     panels = [Panel(url, organization(), paging_only=False) for _ in range(plan.clients)]
-    running.found["crowd"] = {
-        OURS: crowd([shared.ask] * plan.clients, asked, plan.seconds),
-        PANEL: crowd([panel.ask for panel in panels], asked, plan.seconds),
-    }
+    running.found["crowd"] = {}
+    for words, names in _CROWDED.items():
+        asked = [each for each in aggregates(plan.rows.until) if each.name in names]
+        running.found["crowd"][words] = {
+            OURS: crowd([shared.ask] * plan.clients, asked, plan.seconds),
+            PANEL: crowd([panel.ask for panel in panels], asked, plan.seconds),
+        }
     for engine in (shared, *panels):
         engine.close()
 
 
-def _refresh(running: _Running) -> None:
-    running.found["refresh"] = ingest.refreshing(running.connection, running.plan.rows, 5)
+def _export(running: _Running) -> None:
+    plan = running.plan
+    running.found["export"] = exporting.exports(
+        plan.address(), plan.extract.home("current"), plan.home.path / "exports", plan.rows
+    )
 
 
 def _ingest(running: _Running) -> None:
     plan = running.plan
-    running.found["ingest"] = ingest.ingesting(plan.address(), plan.rows, plan.seconds, 2, running.say)
+    running.found["ingest"] = ingest.ingesting(
+        plan.address(), plan.extract.folder / "ingest", plan.rows, plan.seconds, 2, running.say
+    )
 
 
 def _redraw(running: _Running) -> None:
-    running.found["redraw"] = redraw.redraws(running.plan.address(), running.plan.rows)
+    running.found["redraw"] = redraw.redraws(
+        running.plan.address(), running.plan.extract.copy("current", "app"), running.plan.rows
+    )
 
 
 _FILES: dict[str, tuple[str, Callable[..., Any], str, dict[str, Any]]] = {
@@ -186,12 +221,13 @@ FILES = {name: file for name, (_, _, file, _) in _FILES.items()}
 
 _PARTS = {
     "questions": _questions,
+    "tail": _tail,
     "pages": _pages,
     "pickers": _pickers,
     "crowd": _crowd,
-    "refresh": _refresh,
+    "export": _export,
     "redraw": _redraw,
     "ingest": _ingest,
 }
-PARTS = tuple(_PARTS)
+PARTS = ("extract", *_PARTS)
 """What can be measured, in this order."""

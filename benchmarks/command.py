@@ -88,7 +88,7 @@ def main(
     grown: list[dict[str, Any]] = []
     report.write(found, grown, note, results)
     for number in _sizes(grow):
-        grown += found[:1] if number == rows else _ran(plan(number, ("questions", "pages", "refresh"), files))
+        grown += found[:1] if number == rows else _ran(plan(number, ("extract", "questions", "pages"), files))
         report.write(found, grown, note, results)  # each takes long, and may be the last
     for server, url in (("timescaledb", timescaledb), ("citus", citus)):
         if url:

@@ -1,4 +1,4 @@
-"""The rows in PostgreSQL: table, indexes, statistics and rollup, each step timed; made once for the same rows."""
+"""The rows in PostgreSQL: table, indexes and statistics, each step timed; made once for the same rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +21,6 @@ from benchmarks.rows import Rows
 from usage_explore.db import StorageOptions, ddl
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import COLUMNS, events_table, indexes
-from usage_explore.rollup import catalog, refresh_run
-from usage_explore.rollup.refresh import advance
-from usage_explore.sql.rollup_plan import DAY, HOUR, floor, kept_table, rollup_table
 
 Say = Callable[[str], object]
 
@@ -52,44 +48,16 @@ def prepare(connection: Connection, rows: Rows, say: Say, *, distribute: bool = 
     """The database of these rows: made, unless it is there. Another table of that name is refused.
 
     A hypertable's older chunks are in the columnstore; with `distribute` the table is spread over Citus's workers.
-
-    The rollup reaches up to the last full hour before `rows.until`, as it does in use: up to an hour of events is read
-    beside it.
     """
     found = _marker(connection)
     if found is None:
         loaded = _load(connection, rows, say, distribute)
         loaded.disk.update(sizes.events(connection))
-    elif found["rows"] == _described(rows):
-        loaded = Loaded(found["seconds"], found["disk"])
-    else:
+        _mark(connection, rows, loaded)
+        return loaded
+    if found["rows"] != _described(rows):
         raise SystemExit(f"{TABLE.name} is there and holds something else ({found['rows']}); name another database")
-    if not _usable(connection, rows):
-        catalog.drop(connection, TABLE)
-        with loaded.step("make the rollup", say):
-            refresh(connection, rows.until)
-        loaded.disk.update(sizes.rollup(connection))
-    _mark(connection, rows, loaded)
-    wind(connection, floor(rows.until, HOUR))
-    return loaded
-
-
-def refresh(connection: Connection, until: datetime) -> float:
-    """Refresh the rollup as it would have been refreshed at `until`: seconds."""
-    with connection.transaction():
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    began = time.perf_counter()
-    refresh_run.refresh(connection, TABLE, settle=row[0] - until)
-    return time.perf_counter() - began
-
-
-def wind(connection: Connection, until: datetime) -> None:
-    """Take the rollup back, within a day, to how it was when it was refreshed at `until`, a full hour."""
-    with connection.transaction():
-        connection.execute(f"DELETE FROM {TABLE.name}_rollup WHERE ingested >= %s", [until])
-        connection.execute(f"UPDATE {TABLE.name}_rollup_kept SET watermark = %s WHERE watermark > %s", [until, until])
-    advance(connection, TABLE, until)
+    return Loaded(found["seconds"], found["disk"])
 
 
 def copy(connection: Connection, events: pa.Table) -> None:
@@ -148,20 +116,6 @@ def _columnstore_job(connection: Connection) -> int | None:
             [TABLE.name],
         ).fetchone()
     return row[0] if row else None
-
-
-def _usable(connection: Connection, rows: Rows) -> bool:
-    """Whether there is a rollup as this version makes it, that can be taken back to `until`: it ends on that day."""
-    with connection.transaction():
-        for table in (rollup_table(TABLE), kept_table(TABLE)):
-            found = connection.execute(
-                "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-                [table.name],
-            ).fetchall()
-            if {name for (name,) in found} != set(table.columns.keys()):
-                return False
-        row = connection.execute(f"SELECT max(watermark) FROM {TABLE.name}_rollup_kept").fetchone()
-    return row is not None and row[0] is not None and floor(row[0], DAY) == floor(rows.until, DAY)
 
 
 def _described(rows: Rows) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, RAW, TUNED
+from benchmarks.bench import CHDB, DUCKDB, EVENTS, OURS, PANEL, TUNED
 from usage_explore.charts.picture import image
 from usage_explore.charts.style import LIGHT
 
 _COLORS = {
     OURS: LIGHT.hues[0],
-    RAW: LIGHT.shades[0],
+    EVENTS: LIGHT.shades[0],
     PANEL: LIGHT.hues[7],
     DUCKDB: LIGHT.hues[6],
     TUNED: LIGHT.shades[6],
     CHDB: LIGHT.hues[2],
 }
 _STEPS = [1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000]
-_GROWING = {"Q1": "Q1, from the rollup", "Q3": "Q3, from the rollup", "Q8": "Q8, from the events"}
+_GROWING = {"Q1": "Q1, events by metric", "Q3": "Q3, quantity by model", "Q8": "Q8, a region by model"}
 _WIDTH = 620
 
 
@@ -90,7 +90,7 @@ def _questions(run: dict[str, Any]) -> Any:
         height=alt.Step(27),
         title=alt.Title(
             f"Milliseconds from question to answer, {run['rows']:,} events",
-            subtitle="Median of warm runs in Python; at the right how many times faster than the panel statement",
+            subtitle="Fastest warm run in Python; at the right how many times faster than the panel statement",
         ),
     )
 

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from benchmarks import plain
-from benchmarks.answers import Answer, folded
-from benchmarks.questions import Aggregated, Query
+from benchmarks.answers import board, folded
+from benchmarks.questions import Aggregated, Query, Ranked
+from benchmarks.rows import DIMENSION_KEYS
 
 _IDS = ("id", "organization_id", "customer_id", "product_id", "subscription_id")
 
@@ -21,7 +22,7 @@ class DuckDB:
     """DuckDB in this process, on a native table in `file`, made of Parquet files unless it is there.
 
     As it comes the rows are in the order of their ingestion and the dimensions are JSON; `tuned`, the rows are in the
-    order of the questions and the dimensions are VARIANT, the fastest of its types for them.
+    order of organization and time and every dimension key has a column of its own beside the JSON.
     """
 
     def __init__(self, parquet: Path, file: Path, *, tuned: bool = False) -> None:
@@ -37,7 +38,7 @@ class DuckDB:
             made.execute(
                 f"CREATE TABLE {plain.TABLE} AS SELECT * REPLACE ({cast}, timestamp::TIMESTAMP AS timestamp,"
                 " ingested_at::TIMESTAMP AS ingested_at,"
-                f" dimensions::JSON{'::VARIANT' if tuned else ''} AS dimensions)"
+                f" dimensions::JSON AS dimensions){_KEYS if tuned else ''}"
                 f" FROM '{parquet}/*.parquet' {'ORDER BY organization_id, timestamp' if tuned else ''}"
             )
             made.close()
@@ -50,14 +51,24 @@ class DuckDB:
         pass
 
     def ask(self, question: Query) -> Any:
+        return self.connection.execute(self._statement(question)).fetchall()
+
+    def _statement(self, question: Query) -> str:
+        if isinstance(question, Ranked):
+            return plain.boards(question.query, question.groups, self)
         assert isinstance(question, Aggregated)
-        return self.connection.execute(plain.aggregate(question.query, self)).fetchall()
+        return plain.aggregate(question.query, self)
 
     def after(self) -> None:
         pass
 
-    def read(self, question: Query, found: Any) -> Answer:
+    def read(self, question: Query, found: Any) -> Any:
         """Buckets come by the zone's wall clock."""
+        if isinstance(question, Ranked):
+            groups: dict[str, list[tuple[str | None, int]]] = {group: [] for group in question.groups}
+            for bits, key, value in found:
+                groups[question.groups[plain.board_number(bits, len(groups))]].append((key, value))
+            return {group: board(rows, question.query.replace(group_by=group)) for group, rows in groups.items()}
         assert isinstance(question, Aggregated)
         zone = ZoneInfo(question.query.timezone)
         rows = [(_moment(start).replace(tzinfo=zone).astimezone(UTC), key, value) for start, key, value in found]
@@ -77,7 +88,7 @@ class DuckDB:
         return f"TIMESTAMP '{at:%Y-%m-%d %H:%M:%S.%f}'"
 
     def dimension(self, key: str) -> str:
-        return f"dimensions.{key}::VARCHAR" if self.tuned else f"dimensions ->> '$.{key}'"
+        return key if self.tuned else f"dimensions ->> '$.{key}'"
 
 
 class ChDB:
@@ -103,16 +114,25 @@ class ChDB:
         pass
 
     def ask(self, question: Query) -> Any:
+        if isinstance(question, Ranked):
+            statements = (plain.board(question.query, group, self) for group in question.groups)
+            return [self._rows(statement, ("key", "value")) for statement in statements]
         assert isinstance(question, Aggregated)
-        answer = self.session.query(plain.aggregate(question.query, self), "Arrow")
+        return self._rows(plain.aggregate(question.query, self), ("time", "key", "value"))
+
+    def _rows(self, statement: str, names: tuple[str, ...]) -> list[Any]:
+        answer = self.session.query(statement, "Arrow")
         columns = pa.ipc.open_file(answer.bytes()).read_all()
-        return list(zip(*(columns[name].to_pylist() for name in ("time", "key", "value")), strict=True))
+        return list(zip(*(columns[name].to_pylist() for name in names), strict=True))
 
     def after(self) -> None:
         pass
 
-    def read(self, question: Query, found: Any) -> Answer:
+    def read(self, question: Query, found: Any) -> Any:
         """Buckets come as seconds since 1970, weeks as dates."""
+        if isinstance(question, Ranked):
+            pairs = zip(question.groups, found, strict=True)
+            return {group: board(rows, question.query.replace(group_by=group)) for group, rows in pairs}
         assert isinstance(question, Aggregated)
         rows = [(_moment(start).replace(tzinfo=UTC), key, value) for start, key, value in found]
         return folded(rows, question.query)
@@ -134,6 +154,8 @@ class ChDB:
     def dimension(self, key: str) -> str:
         return f"dimensions.{key}.:String"
 
+
+_KEYS = "".join(f", dimensions ->> '$.{key}' AS {key}" for key in DIMENSION_KEYS)
 
 _MERGE_TREE = f"""
 CREATE TABLE {plain.TABLE} (

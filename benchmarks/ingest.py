@@ -1,18 +1,19 @@
-"""Ingesting with and without a refresh at work, and what a refresh takes after one more hour of events.
+"""Ingesting with and without refreshes of the extract at work.
 
-The events belong to an organization of their own and are removed afterwards. The hour is the last one before `until`:
-the rollup is taken back to where it was an hour before, which leaves that hour for the refresh to read.
+The events belong to an organization of their own, which has its own extract; both are removed afterwards.
 """
 
 from __future__ import annotations
 
 import itertools
+import shutil
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,11 +21,11 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import database
-from benchmarks.database import TABLE, refresh, wind
+from benchmarks.database import TABLE
+from benchmarks.extract import HOUR, hour, refresh, target
 from benchmarks.rows import Rows
 from usage_explore.db import ddl
 from usage_explore.db.ddl import Connection
-from usage_explore.sql.rollup_plan import HOUR, floor
 
 BATCH = 10_000
 PAUSE = 2.0
@@ -37,21 +38,7 @@ _STRANGER = uuid4()
 Say = Callable[[str], object]
 
 
-def refreshing(connection: Connection, rows: Rows, rounds: int) -> dict[str, Any]:
-    """Seconds of a refresh after one more hour of events, all of what it does included, and the events of the hour."""
-    now = floor(rows.until, HOUR)
-    took = []
-    for _ in range(rounds):
-        wind(connection, now - HOUR)
-        took.append(refresh(connection, now))
-    with connection.transaction():
-        row = connection.execute(
-            f"SELECT count(*) FROM {TABLE.name} WHERE ingested_at >= %s AND ingested_at < %s", [now - HOUR, now]
-        ).fetchone()
-    return {"seconds": round(statistics.median(took), 2), "events": row[0] if row else 0}
-
-
-def ingesting(url: str, rows: Rows, seconds: float, turns: int, say: Say) -> dict[str, Any]:
+def ingesting(url: str, home: Path, rows: Rows, seconds: float, turns: int, say: Say) -> dict[str, Any]:
     """Events per second by COPY in batches, with and without refreshes that keep up with them, in turns."""
     stream = _Stream(rows)
     rates: dict[bool, list[float]] = {False: [], True: []}
@@ -61,15 +48,13 @@ def ingesting(url: str, rows: Rows, seconds: float, turns: int, say: Say) -> dic
             for turn in range(turns * 2):
                 busy = turn % 4 in (1, 2)  # without, with, with, without: a slow drift meets both
                 say(f"ingest for {seconds:g} s {'with' if busy else 'without'} refreshes …")
-                rates[busy].append(_rate(connection, stream, seconds, url, refreshes if busy else None))
+                rates[busy].append(_rate(connection, stream, seconds, (url, home), refreshes if busy else None))
         finally:
             say("remove what was ingested …")
             with connection.transaction():
-                for name in (TABLE.name, f"{TABLE.name}_rollup", f"{TABLE.name}_rollup_kept"):
-                    connection.execute(f"DELETE FROM {name} WHERE organization_id = %s".encode(), [_STRANGER])
-            wind(connection, floor(rows.until, HOUR))
-            for name in (TABLE.name, f"{TABLE.name}_rollup"):
-                database.run(connection, f"VACUUM ANALYZE {name}")
+                connection.execute(f"DELETE FROM {TABLE.name} WHERE organization_id = %s".encode(), [_STRANGER])
+            shutil.rmtree(home, ignore_errors=True)
+            database.run(connection, f"VACUUM ANALYZE {TABLE.name}")
     without, along = statistics.median(rates[False]), statistics.median(rates[True])
     return {
         "per_second": round(without),
@@ -86,7 +71,7 @@ class _Stream:
 
     def __init__(self, rows: Rows) -> None:
         self.sent = 0
-        self.reached = floor(rows.until, HOUR) + HOUR
+        self.reached = hour(rows.until) + HOUR
         """Up to when, by their own clock, events were sent."""
         self._drawn = self._draw(rows)
 
@@ -116,10 +101,12 @@ class _Stream:
                 yield from (chunk.slice(first, BATCH) for first in range(0, len(chunk), BATCH))
 
 
-def _rate(connection: Connection, stream: _Stream, seconds: float, url: str, refreshes: list[float] | None) -> float:
+def _rate(
+    connection: Connection, stream: _Stream, seconds: float, where: tuple[str, Path], refreshes: list[float] | None
+) -> float:
     """Events per second of the time that COPY and COMMIT took; making the events is not counted."""
     end = threading.Event()
-    thread = threading.Thread(target=_refresh, args=(url, stream, end, refreshes), daemon=True)
+    thread = threading.Thread(target=_refresh, args=(*where, stream, end, refreshes), daemon=True)
     if refreshes is not None:
         thread.start()
     sent, working, began = 0, 0.0, time.perf_counter()
@@ -137,8 +124,10 @@ def _rate(connection: Connection, stream: _Stream, seconds: float, url: str, ref
     return sent / working
 
 
-def _refresh(url: str, stream: _Stream, end: threading.Event, refreshes: list[float]) -> None:
+def _refresh(url: str, home: Path, stream: _Stream, end: threading.Event, refreshes: list[float]) -> None:
     with ddl.connect(url) as connection:
         while not end.is_set():
-            refreshes.append(refresh(connection, stream.reached))
+            began = time.perf_counter()
+            refresh(connection, target(connection, url, home, _STRANGER), stream.reached)
+            refreshes.append(time.perf_counter() - began)
             end.wait(PAUSE)

@@ -38,16 +38,43 @@ class Postgres:
 
 def aggregate(query: AggregateQuery, dialect: Dialect) -> str:
     """All groups, neither ranked nor folded, empty buckets left out: columns `time`, `key` and `value`."""
-    since, until = query.span
-    where = _where(query, dialect)
-    where += [f"timestamp >= {dialect.instant(since)}", f"timestamp < {dialect.instant(until)}"]
     key = "NULL" if query.group_by == "none" else _group(query.group_by, dialect)
     value = "count(*)" if query.metric == "count" else "sum(quantity)"
     by = "1" if query.group_by == "none" else "1, 2"
     return (
         f"SELECT {dialect.bucket(query.bucket, query.timezone)} AS time, {key} AS key, {value} AS value"
-        f" FROM {TABLE} WHERE {' AND '.join(where)} GROUP BY {by} ORDER BY {by}"
+        f" FROM {TABLE} WHERE {_span(query, dialect)} GROUP BY {by} ORDER BY {by}"
     )
+
+
+def _span(query: AggregateQuery, dialect: Dialect) -> str:
+    """The condition of a resolved query: its filters and its window."""
+    since, until = query.span
+    where = _where(query, dialect)
+    return " AND ".join([*where, f"timestamp >= {dialect.instant(since)}", f"timestamp < {dialect.instant(until)}"])
+
+
+def board(query: AggregateQuery, group: str, dialect: Dialect) -> str:
+    """All values of a group with their number of events: columns `key` and `value`."""
+    key = _group(group, dialect)
+    return f"SELECT {key} AS key, count(*) AS value FROM {TABLE} WHERE {_span(query, dialect)} GROUP BY 1"
+
+
+def boards(query: AggregateQuery, groups: tuple[str, ...], dialect: Dialect) -> str:
+    """All values of several groups in one statement: columns `board` (the bits of `grouping`), `key` and `value`."""
+    names = [f"g{number}" for number in range(len(groups))]
+    columns = ", ".join(f"{_group(group, dialect)} AS {name}" for group, name in zip(groups, names, strict=True))
+    key = f"coalesce({', '.join(f'{name}::VARCHAR' for name in names)})"
+    return (
+        f"SELECT grouping({', '.join(names)}) AS board, {key} AS key, count(*) AS value"
+        f" FROM (SELECT {columns} FROM {TABLE} WHERE {_span(query, dialect)})"
+        f" GROUP BY GROUPING SETS ({', '.join(f'({name})' for name in names)})"
+    )
+
+
+def board_number(bits: int, groups: int) -> int:
+    """The index of the group that a row of `boards` is grouped by: its bit is 0, the first group's is the highest."""
+    return groups - ((1 << groups) - 1 - bits).bit_length()
 
 
 def page(asked: Paged, dialect: Dialect) -> str:
@@ -76,6 +103,9 @@ def _where(query: AggregateQuery | EventQuery, dialect: Dialect) -> list[str]:
         found.append(f"metric_key IN ({', '.join(map(repr, query.metric_key))})")
     for key, wanted in query.dimensions:
         found.append(f"{dialect.dimension(key)} IN ({', '.join(map(repr, wanted))})")
+    for group, values in query.exclude:
+        column = _group(group, dialect)
+        found.append(f"({column} IS NULL OR {column} NOT IN ({', '.join(map(repr, values))}))")
     if query.as_of:
         found.append(f"ingested_at <= {dialect.instant(query.as_of)}")
     return found

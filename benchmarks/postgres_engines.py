@@ -1,34 +1,39 @@
-"""Engines on PostgreSQL and its kin: usage-explore by the rollup and without it, and the panel's plain statement."""
+"""Engines on PostgreSQL and its kin: usage-explore by the extract and without it, and the panel's plain statement."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from benchmarks import plain
-from benchmarks.answers import folded, ours
+from benchmarks.answers import board, folded, ours, totals
 from benchmarks.database import PAGING, TABLE
-from benchmarks.questions import Aggregated, Paged, Picked, Query
+from benchmarks.questions import Aggregated, Paged, Picked, Query, Ranked
 from usage_explore import Aggregate, EventQuery, Store, connect
 from usage_explore.db.schema import indexes
 from usage_explore.query.queries import Position, encode_cursor
 
 
 class UsageExplore:
-    """The package itself: a question in, an answer object out."""
+    """The package itself: a question in, an answer object out. Without a `home`, from the events alone."""
 
-    def __init__(self, url: str, organization_id: UUID, *, rollup: bool = True) -> None:
-        opened = connect(url, organization_id, statement_timeout=600)
-        self.store: Store = dataclasses.replace(opened, rollup=rollup)
+    def __init__(self, url: str, organization_id: UUID, home: Path | None = None) -> None:
+        opened = connect(url, organization_id, home=home, statement_timeout=600)
+        self.store: Store = opened if home else dataclasses.replace(opened, extracts=None)
         self.cursors: dict[Paged, EventQuery] = {}
 
     def ask(self, question: Query) -> Any:
         match question:
             case Aggregated():
                 return self.store.aggregate(question.query)
+            case Ranked():
+                return {
+                    group: self.store.aggregate(question.query.replace(group_by=group)) for group in question.groups
+                }
             case Paged():
                 return self.store.events(self.cursors.get(question, question.query))
             case Picked(group="keys"):
@@ -56,6 +61,8 @@ class UsageExplore:
         match question:
             case Aggregated():
                 return ours(found)
+            case Ranked():
+                return {group: totals(ours(answer)) for group, answer in found.items()}
             case Paged():
                 return [event.id for event in found.events]
             case Picked():
@@ -66,6 +73,8 @@ class UsageExplore:
 
     def how(self, found: Any) -> str | None:
         """Which path answered."""
+        if isinstance(found, dict):
+            return "events" if any(answer.served.path == "events" for answer in found.values()) else "extract"
         return found.served.path if isinstance(found, Aggregate) else None
 
     def close(self) -> None:
@@ -91,31 +100,37 @@ class Panel:
             for index in indexes(TABLE):
                 if index.name != PAGING:
                     self.connection.execute(f"DROP INDEX {index.name}".encode())
-            self.connection.execute(f"EXPLAIN {self._statement(question)}".encode())  # look at the table anew
+            for statement in self._statements(question):
+                self.connection.execute(f"EXPLAIN {statement}".encode())  # look at the table anew
 
     def ask(self, question: Query) -> Any:
-        return self.connection.execute(self._statement(question).encode()).fetchall()
+        return [self.connection.execute(each.encode()).fetchall() for each in self._statements(question)]
 
     def after(self) -> None:
         self.connection.rollback()
 
-    def _statement(self, question: Query) -> str:
+    def _statements(self, question: Query) -> list[str]:
         match question:
             case Aggregated():
-                return plain.aggregate(question.query, plain.Postgres())
+                return [plain.aggregate(question.query, plain.Postgres())]
+            case Ranked():
+                return [plain.board(question.query, group, plain.Postgres()) for group in question.groups]
             case Paged():
-                return plain.page(question, plain.Postgres())
+                return [plain.page(question, plain.Postgres())]
             case Picked():
-                return plain.values(question, self.organization_id, plain.Postgres())
+                return [plain.values(question, self.organization_id, plain.Postgres())]
 
     def read(self, question: Query, found: Any) -> Any:
         match question:
             case Aggregated():
-                return folded(found, question.query)
+                return folded(found[0], question.query)
+            case Ranked():
+                pairs = zip(question.groups, found, strict=True)
+                return {group: board(rows, question.query.replace(group_by=group)) for group, rows in pairs}
             case Paged():
-                return [row[0] for row in found]
+                return [row[0] for row in found[0]]
             case Picked():
-                return [(str(value), events) for value, events in found]
+                return [(str(value), events) for value, events in found[0]]
 
     def how(self, found: Any) -> str | None:
         return None

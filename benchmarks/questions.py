@@ -1,10 +1,10 @@
-"""What is asked: aggregates Q1 to Q10, pinned ones, pages and pickers, all over windows that end at `until`."""
+"""What is asked: aggregates Q1 to Q13, leaderboards, pages and pickers, all over windows that end at `until`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.rows import customer, organization
 from usage_explore import AggregateQuery, EventQuery
@@ -12,20 +12,37 @@ from usage_explore import AggregateQuery, EventQuery
 PINNED_AGO = timedelta(hours=20)
 """How long ago the pinned questions were pinned; their window ended then."""
 
+PINNED_BETWEEN = timedelta(days=3, hours=7, minutes=13, seconds=21, microseconds=654_321)
+"""How long ago Q13 was pinned: at no full hour, minute or second."""
+
 SETTLE = timedelta(minutes=5)
 DEPTH = 1_000_000
+
+BOARDS = (
+    *("customer_id", "product_id", "subscription_id", "metric_key", "price_key", "wallet_currency"),
+    *("dim:model", "dim:status", "dim:api_key"),
+)
 RARE = 1_500
 """The rank of a customer with about one event in 12,000."""
 
 
 @dataclass(frozen=True)
 class Aggregated:
-    """An aggregate. `served`: by the rollup, or raw where two dimensions or the zone forbid that."""
+    """An aggregate."""
 
     name: str
     words: str
     query: AggregateQuery
-    served: Literal["rollup", "raw"] = "rollup"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Leaderboards: the `top` values of each group under the query's filters, in its window."""
+
+    name: str
+    words: str
+    query: AggregateQuery
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,16 +64,16 @@ class Picked:
     group: str
 
 
-Query = Aggregated | Paged | Picked
+Query = Aggregated | Ranked | Paged | Picked
 
 
 def aggregates(until: datetime) -> list[Aggregated]:
-    """Q1 to Q10, one customer by a dimension, and Q1 to Q5 as they were pinned 20 hours before."""
+    """Q1 to Q13, and Q1 to Q5 as they were pinned 20 hours before."""
 
-    def asked(name: str, words: str, days: int, served: Any = "rollup", **given: Any) -> Aggregated:
+    def asked(name: str, words: str, days: int, **given: Any) -> Aggregated:
         since = until - timedelta(days=days)
         query = AggregateQuery(organization_id=organization(), since=since, until=until, **given)
-        return Aggregated(name, words, query, served)
+        return Aggregated(name, words, query)
 
     west, ranked = {"region": "eu-west"}, customer(9)
     live = [
@@ -69,8 +86,8 @@ def aggregates(until: datetime) -> list[Aggregated]:
         asked("Q5", "30 days by day, events by API key (500)", 30, group_by="dim:api_key"),
         asked("Q6", "90 days by day in Europe/Berlin, events", 90, timezone="Europe/Berlin"),
         asked("Q7", "30 days by day, one region by metric", 30, group_by="metric_key", dimensions=west),
-        asked("Q8", "30 days by day, one region by model", 30, "raw", group_by="dim:model", dimensions=west),
-        asked("Q9", "30 days by day in Asia/Kathmandu (+05:45)", 30, "raw", timezone="Asia/Kathmandu"),
+        asked("Q8", "30 days by day, one region by model", 30, group_by="dim:model", dimensions=west),
+        asked("Q9", "30 days by day in Asia/Kathmandu (+05:45)", 30, timezone="Asia/Kathmandu"),
         asked(
             "Q10",
             "120 days by week, quantity by wallet",
@@ -79,13 +96,35 @@ def aggregates(until: datetime) -> list[Aggregated]:
             metric="sum_quantity",
             group_by="wallet_currency",
         ),
-        asked("Q11", "30 days by day, a customer by model", 30, "raw", group_by="dim:model", customer_id=ranked),
+        asked("Q11", "30 days by day, a customer by model", 30, group_by="dim:model", customer_id=ranked),
+        asked(
+            "Q12",
+            "30 days by day, two regions without a model by status",
+            30,
+            group_by="dim:status",
+            dimensions={"region": ["eu-west", "us-east"]},
+            exclude={"dim:model": "mini"},
+        ),
     ]
     pinned = [
         Aggregated(f"{each.name}p", f"{each.words}; pinned", _pinned(each.query, until - PINNED_AGO))
         for each in live[:5]
     ]
-    return live + pinned
+    between = Aggregated("Q13", "Q1 pinned at an arbitrary instant", _pinned(live[0].query, until - PINNED_BETWEEN))
+    return [*live, between, *pinned]
+
+
+def leaderboards(until: datetime) -> Ranked:
+    """L: the five largest values of nine columns and dimensions in one region."""
+    query = AggregateQuery(
+        organization_id=organization(),
+        since=until - timedelta(days=30),
+        until=until,
+        bucket="week",
+        dimensions={"region": "eu-west"},
+        top=5,
+    )
+    return Ranked("L", "30 days, nine leaderboards of one region", query, BOARDS)
 
 
 def pages() -> list[Paged]:

@@ -37,6 +37,8 @@ _DIMENSIONS: dict[str, tuple[tuple[str, ...], float]] = {
 }
 """The values of each key, the frequent ones first, and the share of events without it."""
 
+DIMENSION_KEYS = tuple(_DIMENSIONS)
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),

@@ -1,13 +1,12 @@
-"""The same questions to every engine, interleaved; a time counts when the answer equals the plain statement's."""
+"""The same questions to every engine, interleaved; a time counts when the answer equals the reference's."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.answers import difference
-from benchmarks.questions import Aggregated, Query
+from benchmarks.questions import Aggregated, Query, Ranked
 from benchmarks.worker import Answer, Worker
 
 Say = Callable[[str], object]
@@ -16,7 +15,7 @@ Say = Callable[[str], object]
 def compare(
     workers: Sequence[Worker], reference: str, questions: Iterable[Query], rounds: int, say: Say
 ) -> list[dict[str, Any]]:
-    """One entry per question: `first` and the median of the `warm` runs in ms by engine, and who is `unequal`.
+    """One entry per question: `first` and the fastest of the `warm` runs in ms by engine, and who is `unequal`.
 
     An engine that ever answered otherwise than the `reference` has no warm time. The first round meets everything cold;
     then each round asks every question of every engine once, taking turns, so that whatever else the machine does
@@ -42,7 +41,7 @@ def compare(
                     entry["first"][name] = round(answer.took, 2)
     for (question_name, name), milliseconds in times.items():
         if name not in entries[question_name]["unequal"]:
-            entries[question_name]["warm"][name] = round(statistics.median(milliseconds), 2)
+            entries[question_name]["warm"][name] = round(min(milliseconds), 2)
     return list(entries.values())
 
 
@@ -61,4 +60,7 @@ def _entry(question: Query) -> dict[str, Any]:
 def _different(question: Query, expected: Answer, answer: Answer) -> str | None:
     if isinstance(question, Aggregated):
         return difference(expected.answer, answer.answer)
+    if isinstance(question, Ranked):
+        pairs = ((group, difference(expected.answer[group], answer.answer[group])) for group in question.groups)
+        return next((f"{group}: {wrong}" for group, wrong in pairs if wrong), None)
     return None if expected.answer == answer.answer else f"{str(expected.answer)[:80]} and {str(answer.answer)[:80]}"

@@ -1,4 +1,4 @@
-"""How large things are: tables, indexes and rollup on disk, processes in memory; and the machine."""
+"""How large things are: table and indexes on disk, processes in memory; and the machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.rows import organization
-from usage_explore.db import catalog
 from usage_explore.db.ddl import Connection
 from usage_explore.db.schema import events_table
-from usage_explore.rollup.catalog import identifier
-from usage_explore.sql.rollup_plan import rollup_table
 
 TABLE = events_table()
 
@@ -22,8 +18,6 @@ _PACKAGES = ("usage-explore", "sqlalchemy", "psycopg", "pandas", "streamlit", "d
 _TABLE = "SELECT pg_table_size('{table}'), pg_indexes_size('{table}')"
 _HYPERTABLE = "SELECT table_bytes + toast_bytes, index_bytes FROM hypertable_detailed_size('{table}')"
 _DISTRIBUTED = "SELECT citus_table_size('{table}'), citus_total_relation_size('{table}') - citus_table_size('{table}')"
-_ROLLUP = "SELECT count(*) FROM {table}_rollup"
-_KEPT = "SELECT dimension, grain::text FROM {table}_rollup_kept WHERE organization_id = '{owner}' ORDER BY share"
 
 
 def events(connection: Connection) -> dict[str, int]:
@@ -33,16 +27,6 @@ def events(connection: Connection) -> dict[str, int]:
         statement = _HYPERTABLE if "timescaledb" in extensions else _DISTRIBUTED if "citus" in extensions else _TABLE
         table, indexes = _row(connection, statement)
     return {"table": table, "indexes": indexes}
-
-
-def rollup(connection: Connection) -> dict[str, Any]:
-    """Bytes and rows of the rollup, its index included, and what it keeps of the organization that is asked about."""
-    with connection.transaction():
-        size = catalog.table_size(connection, identifier(rollup_table(TABLE)))
-        rows = connection.execute(_ROLLUP.format(table=TABLE.name).encode()).fetchone()
-        kept = connection.execute(_KEPT.format(table=TABLE.name, owner=organization()).encode()).fetchall()
-    grains = {name: grain or "left out" for name, grain in kept}
-    return {"rollup": size, "rollup_rows": rows[0] if rows else 0, "kept": grains}
 
 
 def _row(connection: Connection, statement: str) -> tuple[int, int]:

@@ -111,10 +111,10 @@ def run(given: argparse.Namespace) -> list[str]:
         log = Log()
         shared = Shared(log, Marks(), questions.pinned(as_of.replace(microsecond=0)))
         with writer(running.database_url, given.rate, BOTH) as process:
-            with refreshing(running.database_url), watching(running, log) as looks:
+            with refreshing(running), watching(running, log) as looks:
                 asyncio.run(load(running, shared, given.clients, given.minutes * 60, given.think))
             written = committed(process)
-        missing = asyncio.run(lost(running, written)) + differences(running.database_url)
+        missing = asyncio.run(lost(running, written)) + differences(running)
         wrong = faults(log, looks, given.minutes, running.log.read_text(errors="replace"), missing)
     browsers, sessions, programs = shares(given.clients)
     plan = {

@@ -94,7 +94,7 @@ def _markdown(found: dict[str, Any]) -> str:
         *(f"- {fault}" for fault in found["faults"]),
         *([""] if found["faults"] else []),
         f"- **Data**: {plan['data']}, and {plan['written_per_second']:g} events a second ingested the whole time "
-        f"({plan['written']:,} in all, one in twenty up to three days late), the rollup refreshed every minute.",
+        f"({plan['written']:,} in all, one in twenty up to three days late), the extract refreshed every minute.",
         f"- **Clients**: {plan['mix']}",
         f"- **Asked**: {found['requests']:,} requests, {found['requests_per_second']} a second; "
         f"{found['unexpected']} unexpected answers, {found['busy_503']} times 503.",

@@ -28,7 +28,7 @@ _PATIENCE = 30
 
 @dataclass(frozen=True)
 class Running:
-    """What runs: where the app answers, a key for each organization, and whom to watch."""
+    """What runs: where the app answers, a key for each organization, whom to watch, and the settings of all."""
 
     address: str
     database_url: str
@@ -36,6 +36,7 @@ class Running:
     app: psutil.Process
     postmaster: psutil.Process
     log: Path
+    environment: dict[str, str]
 
 
 @contextlib.contextmanager
@@ -66,6 +67,7 @@ def servers(organizations: list[UUID]) -> Iterator[Running]:
                 app=psutil.Process(process.pid),
                 postmaster=psutil.Process(postmaster),
                 log=log,
+                environment=environment,
             )
     finally:
         if (home / "data").exists():
@@ -83,18 +85,18 @@ def writer(database_url: str, rate: float, organizations: list[UUID]) -> Iterato
 
 
 @contextlib.contextmanager
-def refreshing(database_url: str) -> Iterator[None]:
-    """The rollup, refreshed every minute in a process of its own."""
-    command = [sys.executable, "-P", "-m", "usage_explore", "rollup", "--every", "1m"]
-    with started(command, _environment(database_url), subprocess.DEVNULL, subprocess.DEVNULL):
+def refreshing(running: Running) -> Iterator[None]:
+    """The extract, refreshed every minute in a process of its own."""
+    command = [sys.executable, "-P", "-m", "usage_explore", "extract", "--every", "1m"]
+    with started(command, running.environment, subprocess.DEVNULL, subprocess.DEVNULL):
         yield
 
 
-def differences(database_url: str) -> list[str]:
-    """What is wrong with the rollup: nothing, where it counts what the events say."""
-    command = [sys.executable, "-P", "-m", "usage_explore", "rollup", "--verify", "--all"]
-    done = subprocess.run(command, env=_environment(database_url), capture_output=True, text=True)
-    return [] if done.returncode == 0 else [f"rollup: {done.stdout}{done.stderr}"[:1_000]]
+def differences(running: Running) -> list[str]:
+    """What is wrong with the extract: nothing, where it counts what the events say."""
+    command = [sys.executable, "-P", "-m", "usage_explore", "extract", "--verify"]
+    done = subprocess.run(command, env=running.environment, capture_output=True, text=True)
+    return [] if done.returncode == 0 else [f"extract: {done.stdout}{done.stderr}"[:1_000]]
 
 
 def committed(process: subprocess.Popen[bytes]) -> dict[UUID, int]:
@@ -140,10 +142,6 @@ def _family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def _environment(database_url: str) -> dict[str, str]:
-    return {**config.settings(database_url=database_url).environment(), "PYTHONWARNINGS": "ignore"}
 
 
 def _command(environment: dict[str, str], *arguments: str) -> str:

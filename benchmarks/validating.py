@@ -2,8 +2,8 @@
 
     python -m benchmarks.validating --rows 10000000
 
-It validates the 120 days of the organization with most of the events, with the rollup, and writes
-benchmarks/results/validation.md. `python -m benchmarks` makes the rows.
+It validates the 120 days of the organization with most of the events, with its extract, and writes
+benchmarks/results/validation.md. `python -m benchmarks` makes the rows and the extract.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import click
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.command import RESULTS, last
+from benchmarks.extract import Extract
 from benchmarks.home import Home, default_folder
 from benchmarks.rows import Rows, organization
 from usage_explore import Period, connect
+from usage_explore.db import embedded
 from usage_explore.validation import Validation
 
 _EVERY = 0.2
@@ -40,7 +42,10 @@ def main(rows: int, seed: int, folder: Path, results: Path) -> None:
     if not home.postgres.exists():
         raise click.ClickException(f"{home.postgres} is not there; run python -m benchmarks --rows {rows} first")
     whole = Period(since=until - timedelta(days=120), until=until, finalized_at=until + timedelta(minutes=1))
-    with connect(home=home.postgres, organization_id=organization()) as store:
+    url = embedded.start(home.postgres)
+    extract = Extract(url, home.path / "extract-postgresql", home.rows)
+    extract.ensure()
+    with connect(url, organization(), home=extract.home("current")) as store:
         began = time.perf_counter()
         with _watched() as highest:
             validation = store.validate(whole)

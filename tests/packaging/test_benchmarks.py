@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,8 +16,8 @@ def test_a_small_run_compares_every_answer(home: Path, tmp_path: Path) -> None:
     given = {
         "rows": "10000",
         "rounds": "1",
-        "engines": "",
-        "only": "questions,pages,pickers",
+        "engines": "duckdb-tuned",
+        "only": "extract,questions,tail,pages,pickers,export",
         "folder": str(home),
         "results": str(tmp_path / "results"),
     }
@@ -25,10 +27,14 @@ def test_a_small_run_compares_every_answer(home: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     (run,) = json.loads((tmp_path / "results" / "bench.json").read_text())["runs"]
-    asked = run["questions"] + run["pages"] + run["pickers"]
-    assert {entry["name"] for entry in asked} > {"Q1", "Q11", "Q5p", "P1", "V4"}
+    assert not run["skipped"]
+    asked = run["questions"] + run["tail"] + run["pages"] + run["pickers"]
+    assert {entry["name"] for entry in asked} > {"Q1", "Q13", "Q5p", "L", "P1", "V4"}
     assert [entry["unequal"] for entry in asked] == [{}] * len(asked)
     assert all(entry["warm"] for entry in asked)
-    assert "rollup" in {path for entry in asked for path in entry["paths"].values()}
+    assert {entry["paths"]["usage-explore"] for entry in run["questions"]} == {"extract"}
+    assert all("DuckDB, tuned" in entry["warm"] for entry in run["questions"])
+    assert run["extract"]["events"] == pytest.approx(8000, rel=0.1)
+    assert run["export"]["csv"]["events"] == run["export"]["parquet"]["events"]
     assert "| Q1 |" in (tmp_path / "results" / "bench.md").read_text()
     assert (tmp_path / "results" / "bench.svg").read_bytes().startswith(b"<svg")
