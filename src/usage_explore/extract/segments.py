@@ -358,7 +358,10 @@ def _fits(connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequenc
 def _choose_summary(
     connection: duckdb.DuckDBPyConnection, relation: str, dimensions: int, rows: int
 ) -> tuple[str, ...]:
-    """The columns of a summary, those of few values first as long as it stays small; none if it never is."""
+    """The columns of a summary, dimensions before others, as long as it stays small; none if it never is.
+
+    Both in the order of their number of values.
+    """
     candidates = [*_SUMMARIZED, *(f"d{number}" for number in range(dimensions))]
     counts = _fetch(
         connection, f"SELECT {', '.join(f'approx_count_distinct({name})' for name in candidates)} FROM {relation}"
@@ -366,10 +369,10 @@ def _choose_summary(
     chosen: tuple[str, ...] = ("metric_key",)
     if not _fits(connection, relation, chosen, rows):
         return ()
-    for number, name in sorted(zip(counts, candidates, strict=True)):
-        if number > rows * MAX_SUMMARY_SHARE:
-            break
-        if _fits(connection, relation, (*chosen, name), rows):
+    for _, number, name in sorted(
+        (name in _SUMMARIZED, number, name) for number, name in zip(counts, candidates, strict=True)
+    ):
+        if number <= rows * MAX_SUMMARY_SHARE and _fits(connection, relation, (*chosen, name), rows):
             chosen = (*chosen, name)
     return chosen
 
