@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from usage_explore import Aggregate, AggregateQuery
+from usage_explore.results.types import Leaderboard
 
 Row = tuple[datetime, str | None, Decimal | int]
 """Start of a bucket, key, value."""
@@ -53,12 +54,13 @@ def folded(rows: Iterable[Row], query: AggregateQuery) -> Answer:
 def board(rows: Iterable[tuple[str | None, int]], query: AggregateQuery) -> Answer:
     """Another engine's rows of a leaderboard's group, by the query's `group_by`, ranked and folded in Python."""
     start = query.span[0]
-    return totals(folded(((start, None if key is None else str(key), value) for key, value in rows), query))
-
-
-def totals(answer: Answer) -> Answer:
-    """The answer without its points."""
+    answer = folded(((start, None if key is None else str(key), value) for key, value in rows), query)
     return {name: {"total": points["total"]} for name, points in answer.items()}
+
+
+def leaders(found: Leaderboard) -> Answer:
+    """A leaderboard of usage-explore."""
+    return {(row.kind, row.key): {"total": Decimal(row.total)} for row in found.leaders}
 
 
 def difference(expected: Answer, found: Answer) -> str | None:

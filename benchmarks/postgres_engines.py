@@ -10,10 +10,11 @@ from uuid import UUID
 import psycopg
 
 from benchmarks import plain
-from benchmarks.answers import board, folded, ours, totals
+from benchmarks.answers import board, folded, leaders, ours
 from benchmarks.database import PAGING, TABLE
 from benchmarks.questions import Aggregated, Paged, Picked, Query, Ranked
 from usage_explore import Aggregate, EventQuery, Store, connect
+from usage_explore.answers import Leaderboards
 from usage_explore.db.schema import indexes
 from usage_explore.query.queries import Position, encode_cursor
 
@@ -31,9 +32,7 @@ class UsageExplore:
             case Aggregated():
                 return self.store.aggregate(question.query)
             case Ranked():
-                return {
-                    group: self.store.aggregate(question.query.replace(group_by=group)) for group in question.groups
-                }
+                return self.store.leaderboards(question.query, question.query.top)
             case Paged():
                 return self.store.events(self.cursors.get(question, question.query))
             case Picked(group="keys"):
@@ -62,7 +61,7 @@ class UsageExplore:
             case Aggregated():
                 return ours(found)
             case Ranked():
-                return {group: totals(ours(answer)) for group, answer in found.items()}
+                return {group: leaders(found[group]) for group in question.groups}
             case Paged():
                 return [event.id for event in found.events]
             case Picked():
@@ -73,9 +72,7 @@ class UsageExplore:
 
     def how(self, found: Any) -> str | None:
         """Which path answered."""
-        if isinstance(found, dict):
-            return "events" if any(answer.served.path == "events" for answer in found.values()) else "extract"
-        return found.served.path if isinstance(found, Aggregate) else None
+        return found.served.path if isinstance(found, Aggregate | Leaderboards) else None
 
     def close(self) -> None:
         self.store.close()

@@ -137,9 +137,10 @@ def _resources(run: dict[str, Any]) -> Iterator[str]:
             f" a refresh after one more hour read {held['read']:,} events in {held['refresh_seconds']:g} s."
         )
     for form, made in run.get("export", {}).items():
+        what = "`read`" if form == "read" else f"Export to {form}"
         yield (
-            f"\nExport of {made['events']:,} events as {form}: {made['seconds']:g} s, {made['bytes'] / 1e6:,.0f} MB, in"
-            f" a process of {made['peak_mib']:,} MiB at most ({made['before_mib']:,} before)."
+            f"\n{what} of {made['events']:,} events, in {made['bytes'] / 1e6:,.0f} MB: {made['seconds']:g} s, in a process"
+            f" of {made['peak_mib']:,} MiB at most ({made['before_mib']:,} before)."
         )
     if memory := run.get("memory"):
         yield "\n| memory | MiB at most |\n|---|--:|"
@@ -201,7 +202,7 @@ outside of the time.
   chDB has a MergeTree in that order, with JSON dimensions.
 
 The extract reaches up to the last full hour, so every live answer also reads the events of up to an hour from the
-database. Pinned questions were pinned 20 hours before, Q13 three days, seven hours and some minutes before. L is nine
-aggregates of usage-explore, one after the other, nine panel statements, and one statement with GROUPING SETS in DuckDB.
-Memory includes Python and the harness, about 150 MiB.
+database. Pinned questions were pinned 20 hours before, Q13 three days, seven hours and some minutes before. L is
+`store.leaderboards`, which also gives the region's own board, nine panel statements, and one statement with GROUPING
+SETS in DuckDB. Memory includes Python and the harness, about 150 MiB.
 """
