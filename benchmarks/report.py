@@ -139,8 +139,8 @@ def _resources(run: dict[str, Any]) -> Iterator[str]:
     for form, made in run.get("export", {}).items():
         what = "`read`" if form == "read" else f"Export to {form}"
         yield (
-            f"\n{what} of {made['events']:,} events, in {made['bytes'] / 1e6:,.0f} MB: {made['seconds']:g} s, in a process"
-            f" of {made['peak_mib']:,} MiB at most ({made['before_mib']:,} before)."
+            f"\n{what} of {made['events']:,} events, in {made['bytes'] / 1e6:,.0f} MB: {made['seconds']:g} s, in a"
+            f" process of {made['peak_mib']:,} MiB at most ({made['before_mib']:,} before)."
         )
     if memory := run.get("memory"):
         yield "\n| memory | MiB at most |\n|---|--:|"

@@ -1,32 +1,42 @@
-"""The results in a few lines, written between the two marks of docs/benchmarks.md by a run into benchmarks/results."""
+"""The results in a few lines, written between two marks of documents by a run into benchmarks/results.
+
+docs/benchmarks.md has all questions, README.md some of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import CHDB, DUCKDB, OURS, PANEL, TUNED
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- benchmarks -->\n", "<!-- /benchmarks -->\n"
 
 _ENGINES = (OURS, PANEL, DUCKDB, TUNED, CHDB)
+_SOME = ("Q1", "Q2", "Q5", "Q8", "Q12", "L")
 _PINNED_TWICE = ("Q1p", "Q2p", "Q3p", "Q4p", "Q5p")
 
 
-def renew(run: dict[str, Any], document: Path = DOCUMENT) -> None:
-    """Replace the text between the marks of the document, if it has them, by the run's summary."""
+def renew(run: dict[str, Any], root: Path = ROOT) -> None:
+    """Replace the text between the marks of the documents, where they have them, by the run's summary."""
+    every = tuple(entry["name"] for entry in run["questions"] if entry["name"] not in _PINNED_TWICE)
+    _replace(root / "docs" / "benchmarks.md", [*table(run, every, _ENGINES), "", " ".join(_sentences(run))])
+    _replace(root / "README.md", table(run, _SOME, (OURS, PANEL, TUNED)))
+
+
+def _replace(document: Path, lines: Iterable[str]) -> None:
     text = document.read_text()
     if BEGIN in text and END in text:
         before, _, rest = text.partition(BEGIN)
-        document.write_text(before + BEGIN + "\n".join(summary(run)) + "\n" + END + rest.partition(END)[2])
+        document.write_text(before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
 
 
-def summary(run: dict[str, Any]) -> Iterator[str]:
-    """A table of the questions, and a sentence about the rest."""
+def table(run: dict[str, Any], questions: tuple[str, ...], engines: tuple[str, ...]) -> Iterator[str]:
+    """A table of some questions."""
     machine = run["machine"]
-    shown = [name for name in _ENGINES if any(name in entry["warm"] for entry in run["questions"])]
+    shown = [name for name in engines if any(name in entry["warm"] for entry in run["questions"])]
     yield (
         f"Milliseconds from query to result, {run['rows'] / 1e6:g} million events, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB, PostgreSQL {machine['postgresql']}:"
@@ -35,12 +45,10 @@ def summary(run: dict[str, Any]) -> Iterator[str]:
     yield f"| query | {' | '.join(shown)} |"
     yield f"|---|{'--:|' * len(shown)}"
     for entry in run["questions"]:
-        if entry["name"] not in _PINNED_TWICE:
+        if entry["name"] in questions:
             times = [entry["warm"].get(name) for name in shown]
             cells = ["differs" if took is None else f"{took:,.1f}" if took < 100 else f"{took:,.0f}" for took in times]
             yield f"| {entry['words']} | {' | '.join(cells)} |"
-    yield ""
-    yield " ".join(_sentences(run))
 
 
 def _sentences(run: dict[str, Any]) -> Iterator[str]:
