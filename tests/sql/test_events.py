@@ -18,7 +18,10 @@ from support.query_oracle import Row, utc
 from support.random_filters import filters, with_filters
 from usage_explore import Event, EventQuery, QueryError, Store, connect
 from usage_explore.db import ddl
+from usage_explore.db.schema import events_table
 from usage_explore.errors import ScopeError
+from usage_explore.query.queries import Position
+from usage_explore.sql import filters as statements
 
 ours = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -241,3 +244,38 @@ def test_a_store_shows_no_password() -> None:
 
 def test_the_extent_is_the_first_and_last_event(store: Store, own: list[Row]) -> None:
     assert store.extent() == (min(row.timestamp for row in own), max(row.timestamp for row in own))
+
+
+def test_a_page_far_from_the_newest_event_reads_as_much_as_the_first(connection: ddl.Connection) -> None:
+    """In both directions: the index is read from the cursor on, not from the newest or the oldest event."""
+    table, organization_id = events_table(), uuid4()
+    ddl.ensure_schema(connection, table.name)
+    connection.execute(
+        f"INSERT INTO {table.name} (id, organization_id, customer_id, metric_key, quantity, timestamp, ingested_at,"
+        " idempotency_key, dimensions) SELECT gen_random_uuid(), %s, gen_random_uuid(), 'requests', 1, at, at, number,"
+        " '{}' FROM generate_series(1, 20000) AS number, LATERAL (SELECT '2026-01-01Z'::timestamptz + number *"
+        " interval '1 minute' AS at)",
+        [organization_id],
+    )
+    connection.execute(f"ANALYZE {table.name}".encode())
+    connection.execute("SET LOCAL enable_seqscan = off")
+    connection.execute("SET LOCAL enable_sort = off")
+    query = EventQuery(organization_id=organization_id)
+    middle = Position(utc(2026, 1, 1) + timedelta(minutes=10_000), UUID(int=0))
+    first, after, before = (
+        _blocks(connection, statements.to_sql(statement))
+        for statement in (
+            statements.page(table, query, 100),
+            statements.page(table, query, 100, middle),
+            statements.page_before(table, query, 100, middle),
+        )
+    )
+    assert after <= first + 10
+    assert before <= first + 10
+
+
+def _blocks(connection: ddl.Connection, statement: str) -> int:
+    row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}".encode()).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

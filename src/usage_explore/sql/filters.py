@@ -15,14 +15,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
     Boolean,
-    Column,
     ColumnElement,
     Connection,
     FromClause,
@@ -68,6 +67,9 @@ FIRST_SCAN_EVENTS, LONG_SCAN_EVENTS = 2_000, 10_000
 _MAX_SHORTFALL = 2
 """The long scan is skipped if the page needs more than this many times the events that it would find."""
 
+_RESOLUTION = timedelta(microseconds=1)
+"""Of PostgreSQL's times."""
+
 _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before", "as_of")
 """Parameters that an index serves in page order, or that exclude hardly any events."""
 
@@ -79,6 +81,10 @@ def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
 
     Raises `ScopeError` if the query names no organization, `ValueError` for a relative window.
     """
+    return [*_without_window(table, query), *within_bounds(table.c.timestamp, *_window(query))]
+
+
+def _without_window(table: Table, query: Query) -> list[ColumnElement[bool]]:
     c = table.c
     result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
@@ -86,7 +92,7 @@ def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
     result += within_bounds(c.ingested_at)
     if query.as_of is not None:
         result.append(c.ingested_at <= query.as_of)
-    return result + _window(c.timestamp, query)
+    return result
 
 
 def within_bounds(
@@ -148,21 +154,32 @@ def array(values: Iterable[Any], kind: TypeEngine[Any]) -> ColumnElement[Any]:
 
 
 def page(table: Table, query: EventQuery, rows: int | None, after: Position | None = None) -> Select[Any]:
-    """Up to `rows` events after a position, newest first; None for all."""
+    """Up to `rows` events after a position, newest first; None for all.
+
+    The position is the only upper bound of the time: beside a later one PostgreSQL begins to read the index at that.
+    """
     c = table.c
-    statement = select(table).where(*conditions(table, query))
+    since, until = _window(query)
     if after is not None:
-        statement = statement.where(_keyset(table) < _bound(table, after), c.timestamp <= after.timestamp)
+        until = min(until or LATEST, min(after.timestamp, LATEST) + _RESOLUTION)
+    statement = select(table).where(*_without_window(table, query), *within_bounds(c.timestamp, since, until))
+    if after is not None:
+        statement = statement.where(_keyset(table) < _bound(table, after))
     return statement.order_by(c.timestamp.desc(), c.id.desc()).limit(rows)
 
 
 def page_before(table: Table, query: EventQuery, rows: int | None, before: Position) -> Select[Any]:
-    """Up to `rows` events at or before a position, nearest first, which is oldest first; None for all."""
+    """Up to `rows` events at or before a position, nearest first, which is oldest first; None for all.
+
+    The position is the only lower bound of the time, as the upper one of `page`.
+    """
     c = table.c
+    since, until = _window(query)
+    bounds = within_bounds(c.timestamp, max(since or EARLIEST, before.timestamp), until)
     return (
         select(table)
-        .where(*conditions(table, query))
-        .where(_keyset(table) >= _bound(table, before), c.timestamp >= before.timestamp)
+        .where(*_without_window(table, query), *bounds)
+        .where(_keyset(table) >= _bound(table, before))
         .order_by(c.timestamp, c.id)
         .limit(rows)
     )
@@ -289,17 +306,14 @@ def to_sql(statement: Select[Any]) -> str:
     return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
-def _window(timestamp: Column[datetime], query: Query) -> list[ColumnElement[bool]]:
-    since: datetime | None
-    until: datetime | None
+def _window(query: Query) -> tuple[datetime | None, datetime | None]:
     match query:
         case Windowed():
-            since, until = query.span
+            return query.span
         case EventQuery():
-            since, until = query.occurred_after, query.occurred_before
+            return query.occurred_after, query.occurred_before
         case _:
-            since, until = None, None
-    return within_bounds(timestamp, since, until)
+            return None, None
 
 
 def _containing(dimensions: ColumnElement[Any], key: str, values: Texts) -> list[ColumnElement[bool]]:
