@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, extract, func, select
+from sqlalchemy import BigInteger, Connection, Double, Interval, Select, Table, Text, extract, func, select, true
 from sqlalchemy import column as sql_column
 from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
@@ -254,10 +254,17 @@ class Paths:
         watermark = instant(held.watermark)
         if query.as_of is not None and query.as_of < watermark:
             return Tail()
-        selected = aggregation.sums(
+        tail = aggregation.ingested_since(
             self.table,
             query,
-            self.table.c.ingested_at >= watermark,
+            watermark,
+            statement.named_groups(query, measure.group) - {statement.KEYS},
+            keys=measure.group == statement.KEYS,
+        )
+        selected = aggregation.sums(
+            tail,
+            query,
+            true(),
             measure.group,
             measure.edges,
             metrics=measure.metrics,

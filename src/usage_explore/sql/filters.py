@@ -76,7 +76,7 @@ _INDEXED = ("organization_id", "customer_id", "occurred_after", "occurred_before
 _Rows = Sequence[Row[Any]]
 
 
-def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
+def conditions(table: FromClause, query: Query) -> list[ColumnElement[bool]]:
     """The query's organization, filters and window as SQL conditions.
 
     Raises `ScopeError` if the query names no organization, `ValueError` for a relative window.
@@ -84,7 +84,7 @@ def conditions(table: Table, query: Query) -> list[ColumnElement[bool]]:
     return [*_without_window(table, query), *within_bounds(table.c.timestamp, *_window(query))]
 
 
-def _without_window(table: Table, query: Query) -> list[ColumnElement[bool]]:
+def _without_window(table: FromClause, query: Query) -> list[ColumnElement[bool]]:
     c = table.c
     result = [scope(c.organization_id, query), *filters(partial(expression, table), query)]
     for key, values in query.dimensions:
