@@ -311,3 +311,44 @@ def test_options_and_presets_are_listed():
     assert "focus" in CliRunner().invoke(main, ["load", "--list-presets"]).stdout
     wrong = CliRunner().invoke(main, ["load", "x.csv", "--set", "metric_key"])
     assert "--set: 'metric_key' is not COLUMN=VALUE" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "command"),
+    [
+        (
+            "Day,Account Number,Service,Minutes,Charge (USD)\n2026-10-01,A-1,Voice,5,$1.5\n2026-10-02,A-2,SMS,6,$0.5\n",
+            {"mapping": {"metric_key": "Service"}},
+            "--map metric_key=Service --map timestamp=Day --map 'customer_id=Account Number'"
+            " --map 'external_cost_amount=Charge (USD)' --map quantity=Minutes --set external_cost_currency=USD",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Currency,Cost\n2026-10-01,a,m,1,EUR,1\n2026-10-02,b,m,2,EUR,2\n",
+            {"mapping": {"external_cost_amount": "Cost"}},
+            "--map external_cost_amount=Cost --map timestamp=Date --map customer_id=Customer"
+            " --map external_cost_currency=Currency --map quantity=Qty --map metric_key=Metric",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Cost,List Cost\n2026-10-01,a,m,1,1,2\n2026-10-02,b,n,2,3,4\n",
+            {"mapping": {"external_cost_amount": "List Cost", "metric_key": "Metric", "quantity": "Qty"}},
+            "--map 'external_cost_amount=List Cost' --map metric_key=Metric --map quantity=Qty --map timestamp=Date"
+            " --map customer_id=Customer",
+        ),
+        (
+            "Date,Customer,In,Out,Fee EUR\n2026-10-01,a,1,4,0.5\n2026-10-02,b,2,5,0.5\n",
+            {"measures": ["In"]},
+            "--map timestamp=Date --map customer_id=Customer --map 'external_cost_amount=Fee EUR'"
+            " --set external_cost_currency=EUR --measure In",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Fee EUR\n2026-10-01,a,m,4,0.5\n2026-10-02,b,m,5,0.5\n",
+            {"mapping": {"timestamp": "Date", "customer_id": "Customer", "metric_key": "Metric", "quantity": "Qty"}},
+            "--map timestamp=Date --map customer_id=Customer --map metric_key=Metric --map quantity=Qty"
+            " --map 'external_cost_amount=Fee EUR' --set external_cost_currency=EUR",
+        ),
+    ],
+)
+def test_an_option_replaces_the_proposal_of_its_own_column_alone(tmp_path, text, options, command):
+    found = check(tmp_path, text, **options)
+    assert found.command.partition("file.csv ")[2] == f"{command} --timezone UTC"
+    assert found.rejected == 0

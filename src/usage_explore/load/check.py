@@ -23,7 +23,7 @@ from usage_explore.files.open import STANDARD_INPUT, StandardInput
 from usage_explore.files.sources import Record, Source
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
-from usage_explore.load.mapping import ID_COLUMNS, Preset
+from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
@@ -197,7 +197,10 @@ def _times(file: Prepared, mapper: RowMapper) -> list[str]:
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
     records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
     columns = profiles(file.names, records, file.mapping.null_text)
-    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns, _lists(file, records))
+    unnamed = [] if file.preset else RowMapper(ColumnMapping(), file.names, None, sampled=file.sampled).missing()
+    return propose(
+        file.options, file.mapping, mapper.missing(), unnamed, mapper.taken(), columns, _lists(file, records)
+    )
 
 
 def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:

@@ -212,14 +212,15 @@ class Proposal:
 
 
 def propose(
-    options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], taken: Iterable[str],
-    columns: Mapping[str, Profile], lists: Sequence[str] = (),
+    options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], unnamed: Sequence[str],
+    taken: Iterable[str], columns: Mapping[str, Profile], lists: Sequence[str] = (),
 ) -> Proposal:  # fmt: skip
     """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
 
-    `lists` are the paths to lists of objects in JSON.
+    `unnamed` are the columns that would be missing without the options for columns: each of these replaces the proposal
+    for its own column, and the others stay. `lists` are the paths to lists of objects in JSON.
     """
-    found = _Finder(options, mapping, missing, columns, frozenset(taken), lists)
+    found = _Finder(options, mapping, missing, unnamed, columns, frozenset(taken), lists)
     found.columns_of_events()
     found.values()
     return Proposal(options=found.options, reasons=found.reasons, notes=tuple(found.notes))
@@ -231,6 +232,7 @@ class _Finder:
         options: LoadOptions,
         mapping: ColumnMapping,
         missing: Sequence[str],
+        unnamed: Sequence[str],
         columns: Mapping[str, Profile],
         taken: frozenset[str],
         lists: Sequence[str],
@@ -241,6 +243,7 @@ class _Finder:
         self.notes: list[str] = []
         self._mapping = mapping
         self._missing = set(missing)
+        self._unnamed = {*missing, *unnamed}
         self._columns = columns
         self._free = {name: one for name, one in columns.items() if name not in taken}
 
@@ -251,10 +254,11 @@ class _Finder:
         elif "timestamp" not in (*self._mapping.columns, *self._mapping.constants):
             self._time_of_day("timestamp")
         self._key()
-        if "customer_id" in self._missing or not self._has("customer_id"):
+        if "customer_id" in self._unnamed and not self._is_given("customer_id"):
             self._customer()
-        if "quantity" in self._missing or "metric_key" in self._missing:
+        if self._unnamed & {"quantity", "metric_key"}:
             self._cost()
+        if self._missing & {"quantity", "metric_key"}:
             self._amounts()
         metric = self._columns.get(self.options.mapping.get("metric_key", "metric_key"))
         totals = [text for text in metric.texts if re.match("(?i)total", text)] if metric else []
@@ -265,9 +269,9 @@ class _Finder:
         if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
             self._set("customer_id", "local", "the file names no customer")
 
-    def _has(self, column: str) -> bool:
-        mapping = self._mapping
-        return column in mapping.columns or column in mapping.constants or column not in self._missing
+    def _is_given(self, column: str) -> bool:
+        """Whether the preset or an option names the column of the events, or the file has it."""
+        return column in self._mapping.columns or column in self._mapping.constants or column in self._columns
 
     def _map(self, column: str, name: str, reason: str) -> None:
         self.options = replace(self.options, mapping={**self.options.mapping, column: name})
@@ -345,8 +349,6 @@ class _Finder:
         ]
 
     def _cost(self) -> None:
-        if self._mapping.columns.get("external_cost_amount") or "external_cost_amount" in self.options.mapping:
-            return
         currencies = self._currencies()
         costs: dict[str, tuple[bool, ...]] = {}
         for one in self._free.values():
@@ -355,24 +357,25 @@ class _Finder:
             is_priced = own & _COST_IN_CURRENCY and (has_currency or currencies) and self._is_cost(one, currencies)
             if one.is_number and not own & _NO_COST and (own & _COST or own & _CURRENCIES or is_priced):
                 costs[one.name] = ("total" in own, bool(own & _COST), has_currency, one.fractions > 0)
-        if not costs:
-            return
-        name = max(costs, key=lambda name: costs[name])
-        signs = self._columns[name].signs
-        self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
+        name = self.options.mapping.get("external_cost_amount")
+        if name is None and costs and not self._is_given("external_cost_amount"):
+            name = max(costs, key=lambda name: costs[name])
+            self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
         for other in costs:
             self._free.pop(other, None)
-        if self._has_cost_currency():
-            return
-        named = [word.upper() for word in words(name) if word in _CURRENCIES]
-        near = [one for one in currencies if one in self._free]
-        near.sort(key=lambda one: one.rpartition(".")[0] != name.rpartition(".")[0])
-        if near:
-            self._map("external_cost_currency", near[0], "its values are currencies")
+        if name is not None and name in self._columns and not self._is_given("external_cost_currency"):
+            self._cost_currency(self._columns[name], [one for one in currencies if one in self._free])
+
+    def _cost_currency(self, cost: Profile, currencies: list[str]) -> None:
+        """The currency of a cost: the nearest column of currencies, else that of the name, else that of the signs."""
+        named = [word.upper() for word in words(cost.name) if word in _CURRENCIES]
+        currencies.sort(key=lambda one: one.rpartition(".")[0] != cost.name.rpartition(".")[0])
+        if currencies:
+            self._map("external_cost_currency", currencies[0], "its values are currencies")
         elif len(named) == 1:
-            self._set("external_cost_currency", named[0], f"the name {name} has the currency")
-        elif [*signs] == ["€"]:
-            self._set("external_cost_currency", "EUR", f"the values of {name} have the sign €")
+            self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
+        elif [*cost.signs] == ["€"]:
+            self._set("external_cost_currency", "EUR", f"the values of {cost.name} have the sign €")
 
     def _is_cost(self, one: Profile, currencies: Sequence[str]) -> bool:
         """Whether a price or amount is one of money: an amount with a sign or a currency, a price with a unit or total.
@@ -383,10 +386,6 @@ class _Finder:
         if own & {"price", "preis"}:
             return "total" in own or any({"price", "unit"} <= {*words(name)} for name in currencies)
         return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
-
-    def _has_cost_currency(self) -> bool:
-        taken = (*self._mapping.columns, *self._mapping.constants, *self.options.mapping, *self.options.constants)
-        return "external_cost_currency" in taken
 
     def _amounts(self) -> None:
         numbers = [one.name for one in self._free.values() if one.is_number and not {*words(one.name)} & _NO_MEASURE]
