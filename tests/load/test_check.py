@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from usage_explore.cli.main import main
+from usage_explore.errors import LoadError
 from usage_explore.load import LoadOptions, check_file
 
 TIME = "2026-01-31T08:00:00Z"
@@ -352,3 +353,36 @@ def test_an_option_replaces_the_proposal_of_its_own_column_alone(tmp_path, text,
     found = check(tmp_path, text, **options)
     assert found.command.partition("file.csv ")[2] == f"{command} --timezone UTC"
     assert found.rejected == 0
+
+
+@pytest.mark.parametrize("column", ["Service", "Größe"])
+def test_text_that_is_not_utf_8_is_read_as_cp1252_and_said(tmp_path, column):
+    path = tmp_path / "file.csv"
+    rows = "".join(f"2026-10-{n:02},Müller,ä,5 €\n" for n in range(1, 31))
+    path.write_bytes(f"Date,Customer,{column},Qty\n{rows}x,é,ä,1\n".encode("cp1252"))
+    found = check_file(path)
+    assert (found.events, found.rejected) == (30, 1)
+    assert found.examples[0][1]["customer_id"] == "Müller"
+    assert column in found.names
+    assert "the file is not UTF-8" in str(found)
+    commands = [line for line in str(found).splitlines() if line.startswith("  usage-explore load")]
+    assert len(commands) == 2
+    assert all("--encoding cp1252" in line for line in commands)
+
+
+def test_damaged_utf_8_is_not_read_as_cp1252(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_bytes(
+        "Date,Customer,Metric,Qty\n2026-10-01,Müller,m,5\n2026-10-02,x�,m,6\n".encode().replace(
+            b"\xef\xbf\xbd", b"\xfc"
+        )
+    )
+    found = check_file(path)
+    assert (found.events, found.rejected, found.options.encoding) == (1, 1, None)
+
+
+def test_a_load_without_columns_says_that_the_text_is_not_utf_8(tmp_path, load):
+    path = tmp_path / "file.csv"
+    path.write_bytes("Datum;Kunde\n2026-10-01;Müller\n".encode("cp1252"))
+    with pytest.raises(LoadError, match=r"is not UTF-8 text; .*--encoding cp1252"):
+        load(path)

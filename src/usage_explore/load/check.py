@@ -19,7 +19,7 @@ from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
-from usage_explore.files.open import STANDARD_INPUT, StandardInput
+from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
 from usage_explore.files.sources import Record, Source
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
@@ -132,9 +132,18 @@ def check_file(
 
 
 def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, show: ShowProgress) -> FileCheck:
-    file = prepare(input_, given)
+    options, reasons = given, {}
+    if proposals and given.encoding is None and (encoding := likely_encoding(input_)):
+        options = replace(given, encoding=encoding)
+        reasons["encoding"] = (
+            f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
+        )
+    file = prepare(input_, options)
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    proposal = _proposal(file, mapper) if proposals else Proposal(options=given, reasons={})
+    proposal = Proposal(options=options, reasons={})
+    if proposals:
+        proposal = _proposal(file, mapper)
+        proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(input_, proposal.options)
         mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
@@ -231,7 +240,7 @@ def _mapped(
         if source in file.names:
             reason = reasons.get("measures") or ("--measure" if given.measures else by_preset)
             yield MappedColumn("quantity", source, f"{reason}; metric {measure.metric_key}")
-    for option in ("timezone", "decimal", "null"):
+    for option in ("encoding", "timezone", "decimal", "null"):
         if option in reasons:
             value = getattr(file.options, option)
             text = value if isinstance(value, str) else " ".join(map(repr, value))
