@@ -386,3 +386,37 @@ def test_a_load_without_columns_says_that_the_text_is_not_utf_8(tmp_path, load):
     path.write_bytes("Datum;Kunde\n2026-10-01;Müller\n".encode("cp1252"))
     with pytest.raises(LoadError, match=r"is not UTF-8 text; .*--encoding cp1252"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["Kundennr", "Kundennummer", "Kunden-Nr.", "Customer No.", "accountid", "AccountNumber"]
+)
+def test_a_number_of_a_customer_is_no_measure(tmp_path, name):
+    rows = "A;10000;x;1,5;01.10.2026\nB;10001;y;2,5;02.10.2026\nA;10000;y;2,5;13.10.2026\n"
+    found, words = proposed(tmp_path, f"Kunde;{name};Artikel;Menge;Datum\n{rows}")
+    assert {"metric_key=Artikel", "quantity=Menge"} <= words
+    assert (f"customer_id={name}" in words) == (name != "accountid" and name != "AccountNumber")
+    assert [(total.name, total.amount) for total in found.totals] == [("y", Decimal(5)), ("x", Decimal("1.5"))]
+
+
+@pytest.mark.parametrize("name", ["Artikelnr", "Rechnungsnummer", "zipcode", "Error Code", "orderid", "Phone No"])
+def test_columns_of_numbers_that_name_something_are_no_measures(tmp_path, name):
+    found, _ = proposed(tmp_path, f"Customer,Date,{name},Calls\na,{TIME},5,2\n")
+    assert [total.name for total in found.totals] == ["Calls"]
+    found, _ = proposed(tmp_path, f"Customer,Date,Number of Calls\na,{TIME},5\n")
+    assert [total.name for total in found.totals] == ["Number of Calls"]
+
+
+@pytest.mark.parametrize(("sign", "currency"), [("£", "GBP"), ("€", "EUR"), ("₹", "INR"), ("$", None), ("¥", None)])
+def test_a_sign_that_means_one_currency_names_it(tmp_path, sign, currency):
+    found = check(tmp_path, f"Date,Customer,Metric,Qty,Fee\n{TIME},a,m,1,{sign}1.10\n{TIME},b,m,2,{sign}2.20\n")
+    assert [(cost.name, cost.amount) for cost in found.costs] == [(currency, Decimal("3.3"))]
+
+
+def test_a_price_of_a_row_of_several_amounts_is_a_cost(tmp_path):
+    _, words = proposed(
+        tmp_path, f"created,team,deployment,tokens_in,tokens_out,price,currency\n{TIME},a,x,5,6,0.5,USD\n"
+    )
+    assert {"external_cost_amount=price", "external_cost_currency=currency"} <= words
+    _, words = proposed(tmp_path, f"created,team,seats,price,currency\n{TIME},a,5,0.5,USD\n")
+    assert "external_cost_amount=price" not in words

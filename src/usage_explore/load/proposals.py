@@ -40,12 +40,12 @@ _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
 
 _CUSTOMER = (
-    "customer", "client", "kunde", "kunden", "kundennummer", "tenant", "account", "distinct", "person", "user",
-    "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
+    "customer", "client", "kunden", "kunde", "tenant", "account", "distinct", "person", "user", "username",
+    "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
 )  # fmt: skip
 _METRIC = (
-    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "feature", "operation",
-    "action", "kind", "category", "resource",
+    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel", "article",
+    "item", "feature", "operation", "action", "kind", "category", "resource",
 )  # fmt: skip
 _QUANTITY = frozenset((
     "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
@@ -58,11 +58,14 @@ _COST_IN_CURRENCY = frozenset(("amount", "price", "preis"))
 """Words that mean a cost only where the values have a currency."""
 
 _CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
+_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
+"""Signs of currencies that mean one; $ and ¥ mean several."""
+
 _NO_COST = frozenset((
     "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
     "bytes", "gb", "mb", "count", "currency",
 ))  # fmt: skip
-_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer", "kundennummer"))
+_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer"))
 _NAME = frozenset(("name", "email", "label", "title"))
 _NO_MEASURE = frozenset((
     "id", "year", "month", "week", "day", "hour", "number", "no", "nr", "nummer", "code", "status", "version",
@@ -89,8 +92,17 @@ _CLOCK = re.compile(
 )
 """A time of day."""
 
+_COUNT_OF = (["number", "of"], ["no", "of"])
+"""First words of a name that make it a count: "number of calls"."""
+
 _GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
 """Last names in a path that mean something only with the one before: tenant.id, price.total."""
+
+_COMPOUND = re.compile(
+    r"([^\W\d_]{3,})(nr|nummer|number|uuid)|(post|zip|area|bar|error|status)(code)"
+    rf"|({'|'.join((*_CUSTOMER, *_METRIC))}|order|invoice|contract|device)(ids?|no)"
+)
+"""Words that name a number, such as kundennr and accountid: two words in one."""
 
 _CAMEL = re.compile(r"(?<=[^\W\d_A-ZÄÖÜ])(?=[A-ZÄÖÜ])|(?<=[A-ZÄÖÜ])(?=[A-ZÄÖÜ][^\W\d_A-ZÄÖÜ])")
 
@@ -106,7 +118,9 @@ def words(name: str) -> list[str]:
 
 
 def _words_of(part: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+    found = [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+    compounds = {word: match.groups() for word in found if (match := _COMPOUND.fullmatch(word))}
+    return [part for word in found for part in compounds.get(word, (word,)) if part]
 
 
 @dataclass(kw_only=True)
@@ -374,21 +388,29 @@ class _Finder:
             self._map("external_cost_currency", currencies[0], "its values are currencies")
         elif len(named) == 1:
             self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
-        elif [*cost.signs] == ["€"]:
-            self._set("external_cost_currency", "EUR", f"the values of {cost.name} have the sign €")
+        elif len(cost.signs) == 1 and (code := _SIGNS.get(sign := next(iter(cost.signs)))):
+            self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
 
     def _is_cost(self, one: Profile, currencies: Sequence[str]) -> bool:
         """Whether a price or amount is one of money: an amount with a sign or a currency, a price with a unit or total.
 
-        A bare price may be one per unit; beside its own currency (Price, PriceUnit) it is what was charged.
+        A bare price may be one per unit. It is what was charged beside its own currency (Price, PriceUnit), and beside
+        several amounts, none of which is the quantity that it could be multiplied by.
         """
         own = {*words(one.name)}
         if own & {"price", "preis"}:
-            return "total" in own or any({"price", "unit"} <= {*words(name)} for name in currencies)
+            amounts = [name for name in self._measures() if not {*words(name)} & (_COST | _CURRENCIES)]
+            is_of_row = len(amounts) > 1 and not any({*words(name)} & _QUANTITY for name in amounts)
+            return "total" in own or is_of_row or any({"price", "unit"} <= {*words(name)} for name in currencies)
         return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
 
+    def _measures(self) -> list[str]:
+        """The columns of numbers that can be amounts; "number of calls" is one, a call's number is none."""
+        means = {one.name: words(one.name) for one in self._free.values() if one.is_number}
+        return [name for name, own in means.items() if not {*own[2 * (own[:2] in _COUNT_OF) :]} & _NO_MEASURE]
+
     def _amounts(self) -> None:
-        numbers = [one.name for one in self._free.values() if one.is_number and not {*words(one.name)} & _NO_MEASURE]
+        numbers = self._measures()
         if "quantity" not in self._missing:
             self._metric("")
             return
