@@ -420,3 +420,14 @@ def test_a_price_of_a_row_of_several_amounts_is_a_cost(tmp_path):
     assert {"external_cost_amount=price", "external_cost_currency=currency"} <= words
     _, words = proposed(tmp_path, f"created,team,seats,price,currency\n{TIME},a,5,0.5,USD\n")
     assert "external_cost_amount=price" not in words
+
+
+@pytest.mark.parametrize(
+    "months", [("Jul 2026", "Aug 2026"), ("October 2026", "November 2026"), ("2026-10", "2026-11")]
+)
+@pytest.mark.parametrize("column", ["Month", "Period"])
+def test_whole_months_are_times(tmp_path, months, column):
+    found, words = proposed(tmp_path, f"{column},Client,Units\n{months[0]},a,1\n{months[1]},b,2\n")
+    assert {f"timestamp={column}", "customer_id=Client", "Units"} <= words
+    assert (found.first.day, found.last.day, found.last.month - found.first.month) == (1, 1, 1)
+    assert "2 whole months in timestamp read as midnight of its first day in UTC" in found.notes
