@@ -431,3 +431,13 @@ def test_whole_months_are_times(tmp_path, months, column):
     assert {f"timestamp={column}", "customer_id=Client", "Units"} <= words
     assert (found.first.day, found.last.day, found.last.month - found.first.month) == (1, 1, 1)
     assert "2 whole months in timestamp read as midnight of its first day in UTC" in found.notes
+
+
+def test_a_list_of_events_deep_in_a_response_is_named(tmp_path):
+    item = {"account": {"id": "c0"}, "meter": "gb", "usage": {"value": 5, "recordedAt": TIME}}
+    response = {"ok": True, "meta": {"page": 1, "links": [{"rel": "self"}]}, "result": {"usage": [item, item]}}
+    found = check(tmp_path, json.dumps(response), "file.json")
+    assert "timestamp" in found.missing
+    assert "in the list 'result.usage'" in str(found)
+    assert 'explode = "result.usage"' in str(found)
+    assert "meta.page" not in found.command

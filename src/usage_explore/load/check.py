@@ -20,7 +20,7 @@ from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
 from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
-from usage_explore.files.sources import Record, Source
+from usage_explore.files.sources import Record, Source, paths
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
 from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
@@ -213,10 +213,23 @@ def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
 
 
 def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:
-    """The paths to lists of objects, such as attributes.measurements."""
+    """The paths to lists of objects, such as attributes.measurements; those whose items have times and numbers first.
+
+    The lists of the first record count.
+    """
     parents = dict.fromkeys(name.rpartition(".")[0] for name in file.names if "." in name)
-    values = ((parent, member(record, parent)) for record in records[:1] for parent in parents)
-    return [path for path, value in values if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    values = {parent: member(record, parent) for record in records[:1] for parent in parents}
+    lists = {path: value for path, value in values.items() if isinstance(value, list) and value}
+    return sorted(
+        (path for path, items in lists.items() if all(isinstance(item, Mapping) for item in items)),
+        key=lambda path: not _has_events(lists[path][:_PROFILED_ROWS]),
+    )
+
+
+def _has_events(items: list[Mapping[str, Any]]) -> bool:
+    """Whether the items have a column of times and one of numbers."""
+    columns = profiles(paths(items), items, frozenset()).values()
+    return any(one.is_time for one in columns) and any(one.is_number for one in columns)
 
 
 def _mapped(

@@ -232,7 +232,8 @@ def propose(
     """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
 
     `unnamed` are the columns that would be missing without the options for columns: each of these replaces the proposal
-    for its own column, and the others stay. `lists` are the paths to lists of objects in JSON.
+    for its own column, and the others stay. `lists` are the paths to lists of objects in JSON, the likeliest list of
+    events first.
     """
     found = _Finder(options, mapping, missing, unnamed, columns, frozenset(taken), lists)
     found.columns_of_events()
@@ -263,6 +264,9 @@ class _Finder:
 
     def columns_of_events(self) -> None:
         """Propose columns for what is missing."""
+        if "timestamp" in self._missing and self._lists and not any(one.is_time for one in self._free.values()):
+            self._note_list("times and amounts may lie")
+            return
         if "timestamp" in self._missing:
             self._timestamp()
         elif "timestamp" not in (*self._mapping.columns, *self._mapping.constants):
@@ -282,6 +286,13 @@ class _Finder:
             )
         if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
             self._set("customer_id", "local", "the file names no customer")
+
+    def _note_list(self, what: str) -> None:
+        path = self._lists[0]
+        self.notes.append(
+            f"{what} in the list {path!r}: name it in a preset, ./mine.toml, with the line"
+            f' explode = "{path}", and load with --preset ./mine.toml; each item becomes a row'
+        )
 
     def _is_given(self, column: str) -> bool:
         """Whether the preset or an option names the column of the events, or the file has it."""
@@ -423,10 +434,7 @@ class _Finder:
         rows = max((one.values for one in self._columns.values()), default=0)
         sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
         if not numbers and self._lists:
-            self.notes.append(
-                f"the amounts lie in the list {self._lists[0]!r}: name it in a preset, ./mine.toml, with the line"
-                f' explode = "{self._lists[0]}", and load with --preset ./mine.toml; each item becomes a row'
-            )
+            self._note_list("the amounts lie")
             return
         if "metric_key" not in self._missing:
             quantity = quantity or (numbers[0] if numbers else None)
