@@ -7,7 +7,6 @@ word "customer" names the customer, columns of numbers are quantities unless the
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.name_words import CUSTOMER_WORDS, METRIC_WORDS, words
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
 from usage_explore.load.run import LoadOptions
@@ -39,14 +39,6 @@ _MIN_ROWS_OF_SUM = 2
 _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
 
-_CUSTOMER = (
-    "customer", "client", "kunden", "kunde", "tenant", "account", "distinct", "person", "user", "username",
-    "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
-)  # fmt: skip
-_METRIC = (
-    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel", "article",
-    "item", "feature", "operation", "action", "kind", "category", "resource",
-)  # fmt: skip
 _QUANTITY = frozenset((
     "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
     "verbrauch",
@@ -94,33 +86,6 @@ _CLOCK = re.compile(
 
 _COUNT_OF = (["number", "of"], ["no", "of"])
 """First words of a name that make it a count: "number of calls"."""
-
-_GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
-"""Last names in a path that mean something only with the one before: tenant.id, price.total."""
-
-_COMPOUND = re.compile(
-    r"([^\W\d_]{3,})(nr|nummer|number|uuid)|(post|zip|area|bar|error|status)(code)"
-    rf"|({'|'.join((*_CUSTOMER, *_METRIC))}|order|invoice|contract|device)(ids?|no)"
-)
-"""Words that name a number, such as kundennr and accountid: two words in one."""
-
-_CAMEL = re.compile(r"(?<=[^\W\d_A-ZÄÖÜ])(?=[A-ZÄÖÜ])|(?<=[A-ZÄÖÜ])(?=[A-ZÄÖÜ][^\W\d_A-ZÄÖÜ])")
-
-
-def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part.
-
-    A last part such as id has the words of the part before too: ["tenant", "id"] of tenant.id.
-    """
-    parts = [part for part in re.split(r"[./]", unicodedata.normalize("NFC", name)) if part] or [name]
-    own = _words_of(parts[-1])
-    return [*_words_of(parts[-2]), *own] if len(parts) > 1 and {*own} <= _GENERIC else own
-
-
-def _words_of(part: str) -> list[str]:
-    found = [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
-    compounds = {word: match.groups() for word in found if (match := _COMPOUND.fullmatch(word))}
-    return [part for word in found for part in compounds.get(word, (word,)) if part]
 
 
 @dataclass(kw_only=True)
@@ -359,10 +324,10 @@ class _Finder:
         """The column of customers: ids before names, names with no other word before those with more."""
         ordered = sorted(names, key=lambda name: 0 if (own := {*words(name)}) & _ID else 2 if own & _NAME else 1)
         plain = [
-            (word, name) for word in _CUSTOMER for name in ordered if word in words(name)
+            (word, name) for word in CUSTOMER_WORDS for name in ordered if word in words(name)
             and {*words(name)} <= {word, *_ID, *_NAME}
         ]  # fmt: skip
-        return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(_CUSTOMER, ordered)
+        return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(CUSTOMER_WORDS, ordered)
 
     def _currencies(self) -> list[str]:
         """The columns of codes of three letters whose names say currency, or the unit of a price (PriceUnit)."""
@@ -444,7 +409,7 @@ class _Finder:
                 self._map("quantity", quantity, "its values are numbers")
             return
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        metric = synonym("metric_key", metrics) or self._by_words(_METRIC, metrics)
+        metric = synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics)
         if metric is not None and numbers and len(sparse) == len(numbers) and self._free[metric].values == rows:
             filled = self._columns[numbers[0]].values
             reason = f"each row counts as 1: no column of amounts is in all rows ({numbers[0]}: {filled} of {rows})"
@@ -478,7 +443,7 @@ class _Finder:
 
     def _metric(self, name: str) -> None:
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        name = name or synonym("metric_key", metrics) or self._by_words(_METRIC, metrics) or ""
+        name = name or synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics) or ""
         repeated = [name for name in metrics if self._free[name].values > len(self._free[name].texts)]
         if name:
             self._map("metric_key", name, "its name means a metric, its values are a few texts")
