@@ -441,3 +441,11 @@ def test_a_list_of_events_deep_in_a_response_is_named(tmp_path):
     assert "in the list 'result.usage'" in str(found)
     assert 'explode = "result.usage"' in str(found)
     assert "meta.page" not in found.command
+
+
+def test_an_option_names_a_column_in_any_case(tmp_path):
+    text = 'Date,Customer,Metric,Qty,Currency,Cost\n01.10.2026,a,m,1,EUR,"1,5"\n02.10.2026,b,m,2,EUR,"2,5"\n'
+    found = check(tmp_path, text, mapping={"external_cost_amount": "cost", "timestamp": "date"})
+    assert found.options.mapping["external_cost_currency"] == "Currency"
+    assert (found.options.timezone, found.options.decimal) == ("UTC", ",")
+    assert [(cost.name, cost.amount) for cost in found.costs] == [("EUR", Decimal(4))]

@@ -259,6 +259,11 @@ class _Finder:
             f' explode = "{path}", and load with --preset ./mine.toml; each item becomes a row'
         )
 
+    def _profile(self, name: str) -> Profile | None:
+        """The column of a name, which an option may write in another case."""
+        same = [one for one in self._columns.values() if one.name.lower() == name.strip().lower()]
+        return self._columns.get(name.strip()) or (same[0] if len(same) == 1 else None)
+
     def _is_given(self, column: str) -> bool:
         """Whether the preset or an option names the column of the events, or the file has it."""
         return column in self._mapping.columns or column in self._mapping.constants or column in self._columns
@@ -353,8 +358,9 @@ class _Finder:
             self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
         for other in costs:
             self._free.pop(other, None)
-        if name is not None and name in self._columns and not self._is_given("external_cost_currency"):
-            self._cost_currency(self._columns[name], [one for one in currencies if one in self._free])
+        cost = self._profile(name or "")
+        if cost is not None and not self._is_given("external_cost_currency"):
+            self._cost_currency(cost, [one for one in currencies if one in self._free])
 
     def _cost_currency(self, cost: Profile, currencies: list[str]) -> None:
         """The currency of a cost: the nearest column of currencies, else that of the name, else that of the signs."""
@@ -454,19 +460,19 @@ class _Finder:
 
     def values(self) -> None:
         """Propose zone, decimal mark and words for no value, where the mapped columns need them."""
-        options, mapping, columns = self.options, self._mapping, self._columns
+        options, mapping = self.options, self._mapping
         sources = {**{column: chain[0] for column, chain in mapping.columns.items() if chain}, **options.mapping}
         source = sources.get("timestamp", "timestamp")
-        first, *clocks = [source] if source in columns else source.split("+")
-        is_local = all(one.local_clocks for name in clocks if (one := columns.get(name.strip())))
-        times = columns.get(first.strip())
+        first, *clocks = [source] if self._profile(source) else source.split("+")
+        is_local = all(one.local_clocks for name in clocks if (one := self._profile(name)))
+        times = self._profile(first)
         if times and times.local_times and is_local and not (options.timezone or mapping.timezone):
             self.options = replace(self.options, timezone="UTC")
             self.reasons["timezone"] = "times have no offset; UTC is a guess, name the zone they are in"
         names = [sources.get(name, name) for name in ("quantity", "external_cost_amount")] + [
             text.partition("=")[0] for text in options.measures
         ]
-        numbers = [one for name in names if (one := columns.get(name)) and one.is_number]
+        numbers = [one for name in names if (one := self._profile(name)) and one.is_number]
         if not (options.decimal or mapping.decimal):
             commas, points = sum(one.commas for one in numbers), sum(one.points for one in numbers)
             if (commas > 0) != (points > 0):
