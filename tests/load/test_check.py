@@ -449,3 +449,9 @@ def test_an_option_names_a_column_in_any_case(tmp_path):
     assert found.options.mapping["external_cost_currency"] == "Currency"
     assert (found.options.timezone, found.options.decimal) == ("UTC", ",")
     assert [(cost.name, cost.amount) for cost in found.costs] == [("EUR", Decimal(4))]
+
+
+@pytest.mark.parametrize("name", ["Subscriber", "Mandant"])
+def test_subscribers_and_mandants_are_customers(tmp_path, name):
+    _, words = proposed(tmp_path, f"Bill Date,{name},Qty\n{TIME},a,5\n{TIME},b,6\n")
+    assert f"customer_id={name}" in words

@@ -6,8 +6,8 @@ import re
 import unicodedata
 
 CUSTOMER_WORDS = (
-    "customer", "client", "kunden", "kunde", "tenant", "account", "distinct", "person", "user", "username",
-    "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
+    "customer", "client", "kunden", "kunde", "tenant", "subscriber", "mandant", "account", "distinct", "person",
+    "user", "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
 )  # fmt: skip
 METRIC_WORDS = (
     "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "artikel", "article",
