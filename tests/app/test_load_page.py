@@ -158,6 +158,29 @@ def test_the_command_on_the_page_loads_the_same(
     assert len(stored(events_database_url)) == 2
 
 
+def test_text_that_is_not_utf_8_is_read_as_cp1252_and_said(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), "when,customer,calls\n2026-10-01,Müller,3\n2026-10-02,Zoë,4\n".encode("cp1252"))
+    assert "Encoding cp1252: the file is not UTF-8" in said(app)
+    click(app)
+    assert [row[1] for row in stored(events_database_url)] == [3, 4]
+
+
+def test_a_changed_picker_leaves_the_other_proposals(load: OpenLoad) -> None:
+    rows = "".join(f"2026-10-0{n},A-{n},m{n % 2},{n},x,$1.5\n" for n in range(1, 6))
+    app = drop(load(), f"Day,Account Number,Service,Minutes,Plan,Charge (USD)\n{rows}")
+    picker(app, "Metric").select("Plan").run()
+    unbroken(app)
+    assert [picker(app, label).value for label in ("Time", "Customer", "Metric", "Quantity", "Cost")] == [
+        "Day",
+        "Account Number",
+        "Plan",
+        "Minutes",
+        "Charge (USD)",
+    ]
+    assert "5 customers · 1 metric" in said(app)
+    assert "--map 'customer_id=Account Number'" in app.code[-1].value
+
+
 def test_a_column_that_is_cleared_is_not_proposed_again(load: OpenLoad) -> None:
     app = drop(load(), SEMICOLONS)
     unbroken(picker(app, "Time").set_value(None).run())

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from usage_explore.cli.main import main
+from usage_explore.errors import LoadError
 from usage_explore.load import LoadOptions, check_file
 
 TIME = "2026-01-31T08:00:00Z"
@@ -311,3 +312,146 @@ def test_options_and_presets_are_listed():
     assert "focus" in CliRunner().invoke(main, ["load", "--list-presets"]).stdout
     wrong = CliRunner().invoke(main, ["load", "x.csv", "--set", "metric_key"])
     assert "--set: 'metric_key' is not COLUMN=VALUE" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "command"),
+    [
+        (
+            "Day,Account Number,Service,Minutes,Charge (USD)\n2026-10-01,A-1,Voice,5,$1.5\n2026-10-02,A-2,SMS,6,$0.5\n",
+            {"mapping": {"metric_key": "Service"}},
+            "--map metric_key=Service --map timestamp=Day --map 'customer_id=Account Number'"
+            " --map 'external_cost_amount=Charge (USD)' --map quantity=Minutes --set external_cost_currency=USD",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Currency,Cost\n2026-10-01,a,m,1,EUR,1\n2026-10-02,b,m,2,EUR,2\n",
+            {"mapping": {"external_cost_amount": "Cost"}},
+            "--map external_cost_amount=Cost --map timestamp=Date --map customer_id=Customer"
+            " --map external_cost_currency=Currency --map quantity=Qty --map metric_key=Metric",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Cost,List Cost\n2026-10-01,a,m,1,1,2\n2026-10-02,b,n,2,3,4\n",
+            {"mapping": {"external_cost_amount": "List Cost", "metric_key": "Metric", "quantity": "Qty"}},
+            "--map 'external_cost_amount=List Cost' --map metric_key=Metric --map quantity=Qty --map timestamp=Date"
+            " --map customer_id=Customer",
+        ),
+        (
+            "Date,Customer,In,Out,Fee EUR\n2026-10-01,a,1,4,0.5\n2026-10-02,b,2,5,0.5\n",
+            {"measures": ["In"]},
+            "--map timestamp=Date --map customer_id=Customer --map 'external_cost_amount=Fee EUR'"
+            " --set external_cost_currency=EUR --measure In",
+        ),
+        (
+            "Date,Customer,Metric,Qty,Fee EUR\n2026-10-01,a,m,4,0.5\n2026-10-02,b,m,5,0.5\n",
+            {"mapping": {"timestamp": "Date", "customer_id": "Customer", "metric_key": "Metric", "quantity": "Qty"}},
+            "--map timestamp=Date --map customer_id=Customer --map metric_key=Metric --map quantity=Qty"
+            " --map 'external_cost_amount=Fee EUR' --set external_cost_currency=EUR",
+        ),
+    ],
+)
+def test_an_option_replaces_the_proposal_of_its_own_column_alone(tmp_path, text, options, command):
+    found = check(tmp_path, text, **options)
+    assert found.command.partition("file.csv ")[2] == f"{command} --timezone UTC"
+    assert found.rejected == 0
+
+
+@pytest.mark.parametrize("column", ["Service", "Größe"])
+def test_text_that_is_not_utf_8_is_read_as_cp1252_and_said(tmp_path, column):
+    path = tmp_path / "file.csv"
+    rows = "".join(f"2026-10-{n:02},Müller,ä,5 €\n" for n in range(1, 31))
+    path.write_bytes(f"Date,Customer,{column},Qty\n{rows}x,é,ä,1\n".encode("cp1252"))
+    found = check_file(path)
+    assert (found.events, found.rejected) == (30, 1)
+    assert found.examples[0][1]["customer_id"] == "Müller"
+    assert column in found.names
+    assert "the file is not UTF-8" in str(found)
+    commands = [line for line in str(found).splitlines() if line.startswith("  usage-explore load")]
+    assert len(commands) == 2
+    assert all("--encoding cp1252" in line for line in commands)
+
+
+def test_damaged_utf_8_is_not_read_as_cp1252(tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_bytes(
+        "Date,Customer,Metric,Qty\n2026-10-01,Müller,m,5\n2026-10-02,x�,m,6\n".encode().replace(
+            b"\xef\xbf\xbd", b"\xfc"
+        )
+    )
+    found = check_file(path)
+    assert (found.events, found.rejected, found.options.encoding) == (1, 1, None)
+
+
+def test_a_load_without_columns_says_that_the_text_is_not_utf_8(tmp_path, load):
+    path = tmp_path / "file.csv"
+    path.write_bytes("Datum;Kunde\n2026-10-01;Müller\n".encode("cp1252"))
+    with pytest.raises(LoadError, match=r"is not UTF-8 text; .*--encoding cp1252"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["Kundennr", "Kundennummer", "Kunden-Nr.", "Customer No.", "accountid", "AccountNumber"]
+)
+def test_a_number_of_a_customer_is_no_measure(tmp_path, name):
+    rows = "A;10000;x;1,5;01.10.2026\nB;10001;y;2,5;02.10.2026\nA;10000;y;2,5;13.10.2026\n"
+    found, words = proposed(tmp_path, f"Kunde;{name};Artikel;Menge;Datum\n{rows}")
+    assert {"metric_key=Artikel", "quantity=Menge"} <= words
+    assert (f"customer_id={name}" in words) == (name != "accountid" and name != "AccountNumber")
+    assert [(total.name, total.amount) for total in found.totals] == [("y", Decimal(5)), ("x", Decimal("1.5"))]
+
+
+@pytest.mark.parametrize("name", ["Artikelnr", "Rechnungsnummer", "zipcode", "Error Code", "orderid", "Phone No"])
+def test_columns_of_numbers_that_name_something_are_no_measures(tmp_path, name):
+    found, _ = proposed(tmp_path, f"Customer,Date,{name},Calls\na,{TIME},5,2\n")
+    assert [total.name for total in found.totals] == ["Calls"]
+    found, _ = proposed(tmp_path, f"Customer,Date,Number of Calls\na,{TIME},5\n")
+    assert [total.name for total in found.totals] == ["Number of Calls"]
+
+
+@pytest.mark.parametrize(("sign", "currency"), [("£", "GBP"), ("€", "EUR"), ("₹", "INR"), ("$", None), ("¥", None)])
+def test_a_sign_that_means_one_currency_names_it(tmp_path, sign, currency):
+    found = check(tmp_path, f"Date,Customer,Metric,Qty,Fee\n{TIME},a,m,1,{sign}1.10\n{TIME},b,m,2,{sign}2.20\n")
+    assert [(cost.name, cost.amount) for cost in found.costs] == [(currency, Decimal("3.3"))]
+
+
+def test_a_price_of_a_row_of_several_amounts_is_a_cost(tmp_path):
+    _, words = proposed(
+        tmp_path, f"created,team,deployment,tokens_in,tokens_out,price,currency\n{TIME},a,x,5,6,0.5,USD\n"
+    )
+    assert {"external_cost_amount=price", "external_cost_currency=currency"} <= words
+    _, words = proposed(tmp_path, f"created,team,seats,price,currency\n{TIME},a,5,0.5,USD\n")
+    assert "external_cost_amount=price" not in words
+
+
+@pytest.mark.parametrize(
+    "months", [("Jul 2026", "Aug 2026"), ("October 2026", "November 2026"), ("2026-10", "2026-11")]
+)
+@pytest.mark.parametrize("column", ["Month", "Period"])
+def test_whole_months_are_times(tmp_path, months, column):
+    found, words = proposed(tmp_path, f"{column},Client,Units\n{months[0]},a,1\n{months[1]},b,2\n")
+    assert {f"timestamp={column}", "customer_id=Client", "Units"} <= words
+    assert (found.first.day, found.last.day, found.last.month - found.first.month) == (1, 1, 1)
+    assert "2 whole months in timestamp read as midnight of its first day in UTC" in found.notes
+
+
+def test_a_list_of_events_deep_in_a_response_is_named(tmp_path):
+    item = {"account": {"id": "c0"}, "meter": "gb", "usage": {"value": 5, "recordedAt": TIME}}
+    response = {"ok": True, "meta": {"page": 1, "links": [{"rel": "self"}]}, "result": {"usage": [item, item]}}
+    found = check(tmp_path, json.dumps(response), "file.json")
+    assert "timestamp" in found.missing
+    assert "in the list 'result.usage'" in str(found)
+    assert 'explode = "result.usage"' in str(found)
+    assert "meta.page" not in found.command
+
+
+def test_an_option_names_a_column_in_any_case(tmp_path):
+    text = 'Date,Customer,Metric,Qty,Currency,Cost\n01.10.2026,a,m,1,EUR,"1,5"\n02.10.2026,b,m,2,EUR,"2,5"\n'
+    found = check(tmp_path, text, mapping={"external_cost_amount": "cost", "timestamp": "date"})
+    assert found.options.mapping["external_cost_currency"] == "Currency"
+    assert (found.options.timezone, found.options.decimal) == ("UTC", ",")
+    assert [(cost.name, cost.amount) for cost in found.costs] == [("EUR", Decimal(4))]
+
+
+@pytest.mark.parametrize("name", ["Subscriber", "Mandant"])
+def test_subscribers_and_mandants_are_customers(tmp_path, name):
+    _, words = proposed(tmp_path, f"Bill Date,{name},Qty\n{TIME},a,5\n{TIME},b,6\n")
+    assert f"customer_id={name}" in words

@@ -305,3 +305,25 @@ def test_rejected_rows_keep_no_names(load):
     with pytest.raises(LoadError):
         load.csv("customer_id,metric_key,quantity,timestamp\ncus_1,seats,x,2026-10-01T00:00:00Z\n")
     assert names(load) == set()
+
+
+@pytest.mark.parametrize(
+    ("response", "dimensions"),
+    [
+        ({"usage": None}, {}),
+        ({"usage": None, "region": "eu"}, {"response": {"region": "eu"}}),
+    ],
+)
+@pytest.mark.parametrize("is_text", [False, True])
+def test_an_exploded_list_is_no_dimension_of_its_items(load_again, tmp_path, response, dimensions, is_text):
+    items = [
+        {"customer_id": "a", "metric_key": "m", "quantity": n, "timestamp": "2026-01-01T00:00:00Z"} for n in (1, 2)
+    ]
+    response = {**response, "usage": items}
+    preset = tmp_path / "mine.toml"
+    preset.write_text('explode = "response.usage"')
+    path = tmp_path / "file.jsonl"
+    path.write_text(json.dumps({"response": json.dumps(response) if is_text else response}))
+    load_again(path, preset=str(preset))
+    rows = sorted(load_again.rows("quantity, dimensions"), key=lambda row: row[0])
+    assert rows == [(1, dimensions), (2, dimensions)]

@@ -16,7 +16,7 @@ from usage_explore.files.csv_source import CsvSource
 from usage_explore.files.exact_json import decode_at
 from usage_explore.files.json_source import JsonSource
 from usage_explore.files.sources import MAX_ROW_BYTES, Source
-from usage_explore.files.text_sources import JsonLinesSource, as_utf_8, detect, is_binary
+from usage_explore.files.text_sources import JsonLinesSource, as_utf_8, detect, is_binary, not_utf_8
 
 KINDS = {
     # format -> its name in messages
@@ -114,6 +114,17 @@ def open_source(
             raise LoadError(f"{shown}: cannot be read: {error.strerror or error}") from error
         source.own(stack)
         return source
+
+
+def likely_encoding(file: Path | StandardInput) -> str | None:
+    """The likely encoding of a text file that is not UTF-8, "cp1252"; None for others, and for a file without data."""
+    shown, path = (file.path, file.file) if isinstance(file, StandardInput) else (file, file)
+    try:
+        content = Content(shown, file=path)
+        is_text = path.is_file() and not _binary_kind(content, None) and not is_binary(_start_text(content, "latin-1"))
+        return not_utf_8(content.start) if is_text else None
+    except (OSError, LoadError, ConfigurationError):
+        return None  # the file is refused in words when it is opened
 
 
 def _opened(

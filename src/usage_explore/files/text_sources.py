@@ -152,6 +152,8 @@ _BYTE_ORDER_MARKS = (
 _BINARY = re.compile("[\0-\x08\x0e-\x19\x1b-\x1f]")
 """Control characters that text does not have; 1A ends files of old systems."""
 
+_UTF_8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+
 _READ_BYTES = 64 * 1024
 
 
@@ -197,6 +199,18 @@ def _utf_16(start: bytes) -> str | None:
         if nulls.count(0) * 4 > len(nulls) and not others.count(0):
             return encoding
     return None
+
+
+def not_utf_8(start: bytes) -> str | None:
+    """The likely encoding of text that is not UTF-8, by its first bytes: "cp1252"; None for text that may be UTF-8.
+
+    A damaged UTF-8 file, in which other characters are UTF-8, is none of cp1252.
+    """
+    is_cp1252 = not (_UTF_8_CHARACTER.search(start) or start.isascii() or detect(start) != "utf-8")
+    try:
+        return "cp1252" if is_cp1252 and start.decode("cp1252") else None
+    except UnicodeDecodeError:
+        return None
 
 
 def label(encoding: str) -> str:

@@ -19,11 +19,11 @@ from usage_explore.console import ShowProgress, table
 from usage_explore.db.schema import COLUMNS
 from usage_explore.decimals import exact_sum, plain
 from usage_explore.errors import LoadError
-from usage_explore.files.open import STANDARD_INPUT, StandardInput
-from usage_explore.files.sources import Record, Source
+from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding
+from usage_explore.files.sources import Record, Source, paths
 from usage_explore.formatting import counted, listed
 from usage_explore.load.column_check import listed_columns
-from usage_explore.load.mapping import ID_COLUMNS, Preset
+from usage_explore.load.mapping import ID_COLUMNS, ColumnMapping, Preset
 from usage_explore.load.paths import member
 from usage_explore.load.proposals import Proposal, profiles, propose
 from usage_explore.load.report import Fault, RejectedRows, fault_lines
@@ -132,9 +132,18 @@ def check_file(
 
 
 def _checked(input_: Path | StandardInput, given: LoadOptions, proposals: bool, show: ShowProgress) -> FileCheck:
-    file = prepare(input_, given)
+    options, reasons = given, {}
+    if proposals and given.encoding is None and (encoding := likely_encoding(input_)):
+        options = replace(given, encoding=encoding)
+        reasons["encoding"] = (
+            f"the file is not UTF-8; {encoding} (Windows, Western Europe) is a guess, check its letters"
+        )
+    file = prepare(input_, options)
     mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
-    proposal = _proposal(file, mapper) if proposals else Proposal(options=given, reasons={})
+    proposal = Proposal(options=options, reasons={})
+    if proposals:
+        proposal = _proposal(file, mapper)
+        proposal = replace(proposal, reasons={**proposal.reasons, **reasons})
     if proposal.reasons:
         file = prepare(input_, proposal.options)
         mapper = file.mapper(LOCAL_ORGANIZATION, is_local=True)
@@ -197,14 +206,30 @@ def _times(file: Prepared, mapper: RowMapper) -> list[str]:
 def _proposal(file: Prepared, mapper: RowMapper) -> Proposal:
     records = [record for _, record in islice(file.records(), _PROFILED_ROWS)]
     columns = profiles(file.names, records, file.mapping.null_text)
-    return propose(file.options, file.mapping, mapper.missing(), mapper.taken(), columns, _lists(file, records))
+    unnamed = [] if file.preset else RowMapper(ColumnMapping(), file.names, None, sampled=file.sampled).missing()
+    return propose(
+        file.options, file.mapping, mapper.missing(), unnamed, mapper.taken(), columns, _lists(file, records)
+    )
 
 
 def _lists(file: Prepared, records: list[Mapping[str, Any]]) -> list[str]:
-    """The paths to lists of objects, such as attributes.measurements."""
+    """The paths to lists of objects, such as attributes.measurements; those whose items have times and numbers first.
+
+    The lists of the first record count.
+    """
     parents = dict.fromkeys(name.rpartition(".")[0] for name in file.names if "." in name)
-    values = ((parent, member(record, parent)) for record in records[:1] for parent in parents)
-    return [path for path, value in values if isinstance(value, list) and value and isinstance(value[0], Mapping)]
+    values = {parent: member(record, parent) for record in records[:1] for parent in parents}
+    lists = {path: value for path, value in values.items() if isinstance(value, list) and value}
+    return sorted(
+        (path for path, items in lists.items() if all(isinstance(item, Mapping) for item in items)),
+        key=lambda path: not _has_events(lists[path][:_PROFILED_ROWS]),
+    )
+
+
+def _has_events(items: list[Mapping[str, Any]]) -> bool:
+    """Whether the items have a column of times and one of numbers."""
+    columns = profiles(paths(items), items, frozenset()).values()
+    return any(one.is_time for one in columns) and any(one.is_number for one in columns)
 
 
 def _mapped(
@@ -228,7 +253,7 @@ def _mapped(
         if source in file.names:
             reason = reasons.get("measures") or ("--measure" if given.measures else by_preset)
             yield MappedColumn("quantity", source, f"{reason}; metric {measure.metric_key}")
-    for option in ("timezone", "decimal", "null"):
+    for option in ("encoding", "timezone", "decimal", "null"):
         if option in reasons:
             value = getattr(file.options, option)
             text = value if isinstance(value, str) else " ".join(map(repr, value))

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from usage_explore.load.row_mapper import RowMapper
 
 
-def check_columns(mapper: RowMapper, path: Path) -> None:
-    """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping."""
+def check_columns(mapper: RowMapper, path: Path, of_encoding: str = "") -> None:
+    """Raise `LoadError`, with a hint, when a file with these columns cannot be loaded by the mapping.
+
+    `of_encoding` is a clause on text that is not UTF-8, for the error on missing columns.
+    """
     present = dict.fromkeys(mapper.names)
     for column, sources in mapper.mapping.columns.items():
         if column in mapper.mapping.stated and not mapper.is_present(column, mapper.sources.get(column, ())):
@@ -40,7 +43,7 @@ def check_columns(mapper: RowMapper, path: Path) -> None:
             f"{path}: the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
             f"{'are' if len(missing) > 1 else 'is'} missing; where the file has them by other names, load it with "
             f"--map {' --map '.join(options)}; the file has {listed_columns(present)}"
-            f"{_misused(mapper, missing)}; --check proposes options"
+            f"{_misused(mapper, missing)}{of_encoding}; --check proposes options"
         )
 
 

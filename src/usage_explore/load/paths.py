@@ -31,7 +31,7 @@ def member(record: Mapping[str, Any], path: str) -> Any:
 
 
 def exploded(record: Mapping[str, Any], path: str) -> Iterator[Mapping[str, Any]]:
-    """A record for each item of the list at `path`, with the other columns; the record itself without a path.
+    """A record for each item of the list at `path`, with all but the list; the record itself without a path.
 
     Raises `InvalidValue` where there is no list of objects.
     """
@@ -43,11 +43,25 @@ def exploded(record: Mapping[str, Any], path: str) -> Iterator[Mapping[str, Any]
         items = loads(items)
     if not isinstance(items, list):
         raise InvalidValue(f"has no list {path!r}")
-    rest = {name: value for name, value in record.items() if name != path}
+    rest = _without(record, path)
     for item in items:
         if not isinstance(item, Mapping):
             raise InvalidValue(f"has an item in {path!r} that is no object")
         yield {**rest, **item}
+
+
+def _without(record: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The record without the member at a path, and without the objects that had nothing else."""
+    others = {name: value for name, value in record.items() if name != path}
+    top, dot, rest = path.partition(".")
+    if path in record or not dot or top not in record:
+        return others
+    value = others[top]
+    value = loads_object(value) if isinstance(value, str) else value
+    if inner := _without(value, rest):
+        return {**others, top: inner}
+    del others[top]
+    return others
 
 
 def amounts(record: Mapping[str, Any], path: str) -> Iterator[Any]:

@@ -7,7 +7,6 @@ word "customer" names the customer, columns of numbers are quantities unless the
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from usage_explore.files.values import uuid_text
 from usage_explore.formatting import listed
 from usage_explore.load.column_check import synonym
 from usage_explore.load.mapping import ColumnMapping
+from usage_explore.load.name_words import CUSTOMER_WORDS, METRIC_WORDS, words
 from usage_explore.load.numbers import number_reader
 from usage_explore.load.paths import member
 from usage_explore.load.run import LoadOptions
@@ -39,14 +39,6 @@ _MIN_ROWS_OF_SUM = 2
 _SHARE_OF_KIND = 0.95
 """Share of a column's values that have to be times, or numbers, for the column to be one of times or numbers."""
 
-_CUSTOMER = (
-    "customer", "client", "kunde", "kunden", "kundennummer", "tenant", "account", "distinct", "person", "user",
-    "username", "email", "member", "subject", "owner", "team", "workspace", "namespace", "project",
-)  # fmt: skip
-_METRIC = (
-    "metric", "meter", "sku", "event", "type", "product", "service", "leistung", "produkt", "feature", "operation",
-    "action", "kind", "category", "resource",
-)  # fmt: skip
 _QUANTITY = frozenset((
     "quantity", "qty", "usage", "units", "count", "amount", "value", "volume", "consumption", "menge", "anzahl",
     "verbrauch",
@@ -58,11 +50,14 @@ _COST_IN_CURRENCY = frozenset(("amount", "price", "preis"))
 """Words that mean a cost only where the values have a currency."""
 
 _CURRENCIES = frozenset(("usd", "eur", "gbp", "chf", "jpy", "cad", "aud", "sek", "nok", "dkk", "pln", "inr"))
+_SIGNS = {"€": "EUR", "£": "GBP", "₹": "INR"}
+"""Signs of currencies that mean one; $ and ¥ mean several."""
+
 _NO_COST = frozenset((
     "unit", "rate", "per", "stückpreis", "einzelpreis", "sec", "secs", "second", "seconds", "ms", "minutes", "hours",
     "bytes", "gb", "mb", "count", "currency",
 ))  # fmt: skip
-_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer", "kundennummer"))
+_ID = frozenset(("id", "ids", "uuid", "sid", "key", "number", "no", "nr", "nummer"))
 _NAME = frozenset(("name", "email", "label", "title"))
 _NO_MEASURE = frozenset((
     "id", "year", "month", "week", "day", "hour", "number", "no", "nr", "nummer", "code", "status", "version",
@@ -89,24 +84,8 @@ _CLOCK = re.compile(
 )
 """A time of day."""
 
-_GENERIC = frozenset(("id", "uuid", "name", "total", "currency", "value", "unit"))
-"""Last names in a path that mean something only with the one before: tenant.id, price.total."""
-
-_CAMEL = re.compile(r"(?<=[^\W\d_A-ZÄÖÜ])(?=[A-ZÄÖÜ])|(?<=[A-ZÄÖÜ])(?=[A-ZÄÖÜ][^\W\d_A-ZÄÖÜ])")
-
-
-def words(name: str) -> list[str]:
-    """The words of a column's name in lower case: ["usage", "start", "date"] of lineItem/UsageStartDate's last part.
-
-    A last part such as id has the words of the part before too: ["tenant", "id"] of tenant.id.
-    """
-    parts = [part for part in re.split(r"[./]", unicodedata.normalize("NFC", name)) if part] or [name]
-    own = _words_of(parts[-1])
-    return [*_words_of(parts[-2]), *own] if len(parts) > 1 and {*own} <= _GENERIC else own
-
-
-def _words_of(part: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[^\W\d_]+", _CAMEL.sub(" ", part))]
+_COUNT_OF = (["number", "of"], ["no", "of"])
+"""First words of a name that make it a count: "number of calls"."""
 
 
 @dataclass(kw_only=True)
@@ -212,14 +191,16 @@ class Proposal:
 
 
 def propose(
-    options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], taken: Iterable[str],
-    columns: Mapping[str, Profile], lists: Sequence[str] = (),
+    options: LoadOptions, mapping: ColumnMapping, missing: Sequence[str], unnamed: Sequence[str],
+    taken: Iterable[str], columns: Mapping[str, Profile], lists: Sequence[str] = (),
 ) -> Proposal:  # fmt: skip
     """The options, with more for the `missing` columns, and for values that need a zone, mark or word.
 
-    `lists` are the paths to lists of objects in JSON.
+    `unnamed` are the columns that would be missing without the options for columns: each of these replaces the proposal
+    for its own column, and the others stay. `lists` are the paths to lists of objects in JSON, the likeliest list of
+    events first.
     """
-    found = _Finder(options, mapping, missing, columns, frozenset(taken), lists)
+    found = _Finder(options, mapping, missing, unnamed, columns, frozenset(taken), lists)
     found.columns_of_events()
     found.values()
     return Proposal(options=found.options, reasons=found.reasons, notes=tuple(found.notes))
@@ -231,6 +212,7 @@ class _Finder:
         options: LoadOptions,
         mapping: ColumnMapping,
         missing: Sequence[str],
+        unnamed: Sequence[str],
         columns: Mapping[str, Profile],
         taken: frozenset[str],
         lists: Sequence[str],
@@ -241,20 +223,25 @@ class _Finder:
         self.notes: list[str] = []
         self._mapping = mapping
         self._missing = set(missing)
+        self._unnamed = {*missing, *unnamed}
         self._columns = columns
         self._free = {name: one for name, one in columns.items() if name not in taken}
 
     def columns_of_events(self) -> None:
         """Propose columns for what is missing."""
+        if "timestamp" in self._missing and self._lists and not any(one.is_time for one in self._free.values()):
+            self._note_list("times and amounts may lie")
+            return
         if "timestamp" in self._missing:
             self._timestamp()
         elif "timestamp" not in (*self._mapping.columns, *self._mapping.constants):
             self._time_of_day("timestamp")
         self._key()
-        if "customer_id" in self._missing or not self._has("customer_id"):
+        if "customer_id" in self._unnamed and not self._is_given("customer_id"):
             self._customer()
-        if "quantity" in self._missing or "metric_key" in self._missing:
+        if self._unnamed & {"quantity", "metric_key"}:
             self._cost()
+        if self._missing & {"quantity", "metric_key"}:
             self._amounts()
         metric = self._columns.get(self.options.mapping.get("metric_key", "metric_key"))
         totals = [text for text in metric.texts if re.match("(?i)total", text)] if metric else []
@@ -265,9 +252,21 @@ class _Finder:
         if "customer_id" in self._missing and not self.options.mapping and not self.options.measures:
             self._set("customer_id", "local", "the file names no customer")
 
-    def _has(self, column: str) -> bool:
-        mapping = self._mapping
-        return column in mapping.columns or column in mapping.constants or column not in self._missing
+    def _note_list(self, what: str) -> None:
+        path = self._lists[0]
+        self.notes.append(
+            f"{what} in the list {path!r}: name it in a preset, ./mine.toml, with the line"
+            f' explode = "{path}", and load with --preset ./mine.toml; each item becomes a row'
+        )
+
+    def _profile(self, name: str) -> Profile | None:
+        """The column of a name, which an option may write in another case."""
+        same = [one for one in self._columns.values() if one.name.lower() == name.strip().lower()]
+        return self._columns.get(name.strip()) or (same[0] if len(same) == 1 else None)
+
+    def _is_given(self, column: str) -> bool:
+        """Whether the preset or an option names the column of the events, or the file has it."""
+        return column in self._mapping.columns or column in self._mapping.constants or column in self._columns
 
     def _map(self, column: str, name: str, reason: str) -> None:
         self.options = replace(self.options, mapping={**self.options.mapping, column: name})
@@ -330,10 +329,10 @@ class _Finder:
         """The column of customers: ids before names, names with no other word before those with more."""
         ordered = sorted(names, key=lambda name: 0 if (own := {*words(name)}) & _ID else 2 if own & _NAME else 1)
         plain = [
-            (word, name) for word in _CUSTOMER for name in ordered if word in words(name)
+            (word, name) for word in CUSTOMER_WORDS for name in ordered if word in words(name)
             and {*words(name)} <= {word, *_ID, *_NAME}
         ]  # fmt: skip
-        return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(_CUSTOMER, ordered)
+        return plain[0][1] if plain else synonym("customer_id", ordered) or self._by_words(CUSTOMER_WORDS, ordered)
 
     def _currencies(self) -> list[str]:
         """The columns of codes of three letters whose names say currency, or the unit of a price (PriceUnit)."""
@@ -345,8 +344,6 @@ class _Finder:
         ]
 
     def _cost(self) -> None:
-        if self._mapping.columns.get("external_cost_amount") or "external_cost_amount" in self.options.mapping:
-            return
         currencies = self._currencies()
         costs: dict[str, tuple[bool, ...]] = {}
         for one in self._free.values():
@@ -355,41 +352,47 @@ class _Finder:
             is_priced = own & _COST_IN_CURRENCY and (has_currency or currencies) and self._is_cost(one, currencies)
             if one.is_number and not own & _NO_COST and (own & _COST or own & _CURRENCIES or is_priced):
                 costs[one.name] = ("total" in own, bool(own & _COST), has_currency, one.fractions > 0)
-        if not costs:
-            return
-        name = max(costs, key=lambda name: costs[name])
-        signs = self._columns[name].signs
-        self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
+        name = self.options.mapping.get("external_cost_amount")
+        if name is None and costs and not self._is_given("external_cost_amount"):
+            name = max(costs, key=lambda name: costs[name])
+            self._map("external_cost_amount", name, "its name means a cost, its values are numbers")
         for other in costs:
             self._free.pop(other, None)
-        if self._has_cost_currency():
-            return
-        named = [word.upper() for word in words(name) if word in _CURRENCIES]
-        near = [one for one in currencies if one in self._free]
-        near.sort(key=lambda one: one.rpartition(".")[0] != name.rpartition(".")[0])
-        if near:
-            self._map("external_cost_currency", near[0], "its values are currencies")
+        cost = self._profile(name or "")
+        if cost is not None and not self._is_given("external_cost_currency"):
+            self._cost_currency(cost, [one for one in currencies if one in self._free])
+
+    def _cost_currency(self, cost: Profile, currencies: list[str]) -> None:
+        """The currency of a cost: the nearest column of currencies, else that of the name, else that of the signs."""
+        named = [word.upper() for word in words(cost.name) if word in _CURRENCIES]
+        currencies.sort(key=lambda one: one.rpartition(".")[0] != cost.name.rpartition(".")[0])
+        if currencies:
+            self._map("external_cost_currency", currencies[0], "its values are currencies")
         elif len(named) == 1:
-            self._set("external_cost_currency", named[0], f"the name {name} has the currency")
-        elif [*signs] == ["€"]:
-            self._set("external_cost_currency", "EUR", f"the values of {name} have the sign €")
+            self._set("external_cost_currency", named[0], f"the name {cost.name} has the currency")
+        elif len(cost.signs) == 1 and (code := _SIGNS.get(sign := next(iter(cost.signs)))):
+            self._set("external_cost_currency", code, f"the values of {cost.name} have the sign {sign}")
 
     def _is_cost(self, one: Profile, currencies: Sequence[str]) -> bool:
         """Whether a price or amount is one of money: an amount with a sign or a currency, a price with a unit or total.
 
-        A bare price may be one per unit; beside its own currency (Price, PriceUnit) it is what was charged.
+        A bare price may be one per unit. It is what was charged beside its own currency (Price, PriceUnit), and beside
+        several amounts, none of which is the quantity that it could be multiplied by.
         """
         own = {*words(one.name)}
         if own & {"price", "preis"}:
-            return "total" in own or any({"price", "unit"} <= {*words(name)} for name in currencies)
+            amounts = [name for name in self._measures() if not {*words(name)} & (_COST | _CURRENCIES)]
+            is_of_row = len(amounts) > 1 and not any({*words(name)} & _QUANTITY for name in amounts)
+            return "total" in own or is_of_row or any({"price", "unit"} <= {*words(name)} for name in currencies)
         return "value" not in own and bool(one.signs or own & _CURRENCIES or currencies)
 
-    def _has_cost_currency(self) -> bool:
-        taken = (*self._mapping.columns, *self._mapping.constants, *self.options.mapping, *self.options.constants)
-        return "external_cost_currency" in taken
+    def _measures(self) -> list[str]:
+        """The columns of numbers that can be amounts; "number of calls" is one, a call's number is none."""
+        means = {one.name: words(one.name) for one in self._free.values() if one.is_number}
+        return [name for name, own in means.items() if not {*own[2 * (own[:2] in _COUNT_OF) :]} & _NO_MEASURE]
 
     def _amounts(self) -> None:
-        numbers = [one.name for one in self._free.values() if one.is_number and not {*words(one.name)} & _NO_MEASURE]
+        numbers = self._measures()
         if "quantity" not in self._missing:
             self._metric("")
             return
@@ -402,10 +405,7 @@ class _Finder:
         rows = max((one.values for one in self._columns.values()), default=0)
         sparse = [name for name in numbers if self._columns[name].values < rows * _SHARE_OF_KIND]
         if not numbers and self._lists:
-            self.notes.append(
-                f"the amounts lie in the list {self._lists[0]!r}: name it in a preset, ./mine.toml, with the line"
-                f' explode = "{self._lists[0]}", and load with --preset ./mine.toml; each item becomes a row'
-            )
+            self._note_list("the amounts lie")
             return
         if "metric_key" not in self._missing:
             quantity = quantity or (numbers[0] if numbers else None)
@@ -415,7 +415,7 @@ class _Finder:
                 self._map("quantity", quantity, "its values are numbers")
             return
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        metric = synonym("metric_key", metrics) or self._by_words(_METRIC, metrics)
+        metric = synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics)
         if metric is not None and numbers and len(sparse) == len(numbers) and self._free[metric].values == rows:
             filled = self._columns[numbers[0]].values
             reason = f"each row counts as 1: no column of amounts is in all rows ({numbers[0]}: {filled} of {rows})"
@@ -449,7 +449,7 @@ class _Finder:
 
     def _metric(self, name: str) -> None:
         metrics = [one.name for one in self._free.values() if one.can_be_metric]
-        name = name or synonym("metric_key", metrics) or self._by_words(_METRIC, metrics) or ""
+        name = name or synonym("metric_key", metrics) or self._by_words(METRIC_WORDS, metrics) or ""
         repeated = [name for name in metrics if self._free[name].values > len(self._free[name].texts)]
         if name:
             self._map("metric_key", name, "its name means a metric, its values are a few texts")
@@ -460,19 +460,19 @@ class _Finder:
 
     def values(self) -> None:
         """Propose zone, decimal mark and words for no value, where the mapped columns need them."""
-        options, mapping, columns = self.options, self._mapping, self._columns
+        options, mapping = self.options, self._mapping
         sources = {**{column: chain[0] for column, chain in mapping.columns.items() if chain}, **options.mapping}
         source = sources.get("timestamp", "timestamp")
-        first, *clocks = [source] if source in columns else source.split("+")
-        is_local = all(one.local_clocks for name in clocks if (one := columns.get(name.strip())))
-        times = columns.get(first.strip())
+        first, *clocks = [source] if self._profile(source) else source.split("+")
+        is_local = all(one.local_clocks for name in clocks if (one := self._profile(name)))
+        times = self._profile(first)
         if times and times.local_times and is_local and not (options.timezone or mapping.timezone):
             self.options = replace(self.options, timezone="UTC")
             self.reasons["timezone"] = "times have no offset; UTC is a guess, name the zone they are in"
         names = [sources.get(name, name) for name in ("quantity", "external_cost_amount")] + [
             text.partition("=")[0] for text in options.measures
         ]
-        numbers = [one for name in names if (one := columns.get(name)) and one.is_number]
+        numbers = [one for name in names if (one := self._profile(name)) and one.is_number]
         if not (options.decimal or mapping.decimal):
             commas, points = sum(one.commas for one in numbers), sum(one.points for one in numbers)
             if (commas > 0) != (points > 0):

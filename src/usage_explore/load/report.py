@@ -204,6 +204,8 @@ def notes(mapper: RowMapper) -> Iterator[str]:
                     f"the column {clock!r} may have the time of day of {column}, but is not read; join it with --map"
                     f" {shlex.quote(f'{column}={source}+{clock}')}"
                 )
+        if number := times.counts["months"]:
+            yield f"{counted(number, 'whole month')} in {column} read as midnight of its first day in {times.timezone}"
         if number := times.counts["local_times"]:
             yield f"{counted(number, 'time')} in {column} without an offset read in {times.timezone}"
         if number := times.counts["ambiguous"]:

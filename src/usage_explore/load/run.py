@@ -21,8 +21,9 @@ from usage_explore.db.ddl import ensure_schema
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.csv_source import CsvSource
-from usage_explore.files.open import STANDARD_INPUT, StandardInput, open_source
+from usage_explore.files.open import STANDARD_INPUT, StandardInput, likely_encoding, open_source
 from usage_explore.files.sources import Record, Source, paths
+from usage_explore.files.text_sources import NOT_UTF_8
 from usage_explore.files.values import InvalidValue
 from usage_explore.formatting import counted
 from usage_explore.load.batches import ROWS_PER_BATCH, BatchMapper, Values, copy_text
@@ -147,7 +148,8 @@ class Prepared:
 
     def ready(self, mapper: RowMapper) -> RowMapper:
         """The mapper with the order of days and months in the rows. Raises `LoadError`, for open points too."""
-        check_columns(mapper, self.path)
+        encoding = likely_encoding(self.file) if self.options.encoding is None and mapper.missing() else None
+        check_columns(mapper, self.path, "; the file is not UTF-8 text" + NOT_UTF_8 if encoding else "")
         mapping = self.mapping
         orders = [
             (given, DateOrder(given.column, mapper.times[given.column]))

@@ -63,6 +63,13 @@ _NAMED = re.compile(
     r"(?:\.?\s+|[./-])(?P<year>[0-9]{4}|[0-9]{2})" + _CLOCK
 )
 
+_MONTH_FORMS = (
+    re.compile(r"(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})"),
+    re.compile(r"(?P<month>[0-9]{2})[-/](?P<year>[0-9]{4})"),
+    re.compile(r"(?P<month>[^\W\d_]{3,9})(?:\.?\s+|[-/])(?P<year>[0-9]{4})"),
+)
+"""Whole months: 2026-10, 10/2026, Oct 2026."""
+
 
 def _numbered(*names: str) -> Mapping[str, int]:
     return {name: number for number, same in enumerate(names) for name in same.split()}
@@ -153,8 +160,8 @@ class TimeReader:
     `format` is that of Python's strptime. `day_first` says what 03/04/2026 is, and `has_short_years` that the year is
     last in 03/04/26, which is 2026; where they are unset, such times are errors. `decided_by` are the lines that show
     it. An abbreviation such as CET is read only if the clock of `timezone` has it at that time. `counts` has for the
-    report: "dates", "local_times", "ambiguous" (a clock shows the time twice, or not at all) and "truncated" (finer
-    than a microsecond).
+    report: "dates", "months" (read as their first day), "local_times", "ambiguous" (a clock shows the time twice, or
+    not at all) and "truncated" (finer than a microsecond).
     """
 
     def __init__(self, timezone: ZoneInfo | None, format: str | None) -> None:
@@ -240,6 +247,9 @@ class TimeReader:
                 if weekday not in (None, date(self._year(match["year"], raw), number, int(day)).weekday()):
                     raise InvalidValue(f"{quoted(raw)} has a weekday that is not that of its date")
                 return instant
+        if first := _first_of_month(text):
+            counters.append("months")
+            return self._local(first, raw, counters)
         if match := _COMPACT.fullmatch(text):
             return self._at((match[1], match[2], match[3]), (None, None, None, None), None, raw, counters)
         raise InvalidValue(
@@ -302,7 +312,7 @@ class TimeReader:
                 f"{quoted(raw)} has no offset; name its zone with --timezone, such as --timezone UTC or --timezone"
                 " Europe/Berlin"
             )
-        if "dates" not in counters:
+        if not {"dates", "months"} & {*counters}:
             counters.append("local_times")
         local = moment.replace(tzinfo=self.timezone)
         if local.utcoffset() != local.replace(fold=1).utcoffset():
@@ -361,6 +371,15 @@ def _part(value: object) -> str:
     if isinstance(value, datetime) and value.time() == time():
         value = value.date()
     return str(value)
+
+
+def _first_of_month(text: str) -> datetime | None:
+    """The first day of a whole month, without a zone; None for other text."""
+    match = next((match for form in _MONTH_FORMS if (match := form.fullmatch(text))), None)
+    if match is None:
+        return None
+    month = _MONTHS.get(match["month"].lower()) or (int(match["month"]) if match["month"].isdigit() else 0)
+    return datetime(int(match["year"]), month, 1) if 1 <= month <= 12 else None  # noqa: DTZ001 - a zone is set later
 
 
 def _exact(raw: str) -> str:

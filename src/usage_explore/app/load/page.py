@@ -121,6 +121,8 @@ def _checked_with_picks(file: File, base: FileCheck, key: str) -> FileCheck:
             st.caption("Proposed from names and values; change what is not right.")
         elif base.preset is not None:
             st.caption(markdown.plain(f"As the preset {base.preset.name} has it; change what is not right."))
+        if reason := base.reasons.get("encoding"):
+            st.caption(markdown.plain(f"{pickers.ENCODING} {base.options.encoding}: {reason}."))
         options = pickers.columns_and_values(base, key)
     return base if options == base.options else work.checked(file, options, proposals=False)
 
