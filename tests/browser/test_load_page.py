@@ -54,8 +54,10 @@ def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, em
         "since": ["2026-10-01T06:00:00Z"],
         "until": ["2026-10-02T07:31:00Z"],
         "timezone": ["Europe/Berlin"],
+        "metric": ["sum_quantity"],
+        "metric_key": ["licences"],
     }
-    page.goto(f"{page.url}&metric=sum_quantity&bucket=hour")
+    page.goto(f"{page.url}&bucket=hour")
     settled(page)
     assert "1,241.75" in page.content()
     with psycopg.connect(empty_site.database_url) as connection:

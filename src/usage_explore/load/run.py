@@ -18,6 +18,7 @@ from sqlalchemy import Table
 from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
+from usage_explore.db.names import own_names
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.csv_source import CsvSource
@@ -33,7 +34,7 @@ from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
+from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
@@ -443,6 +444,8 @@ def _load(
         last=stage.last,
         organizations=stage.organizations,
         customers=stage.customers,
+        metric_key=stage.metric_key,
+        names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
         changed=changed,
         superseded=superseded,
