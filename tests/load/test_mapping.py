@@ -272,8 +272,11 @@ def test_one_other_organization_does_not_matter_and_several_are_listed(load, tab
         load.csv(table_of(idempotency_key="k3"), organization_id=None)
     assert f"the table holds 2 organizations: {UUID(int=7)}, {ORG}" in str(refused.value)
     assert "Give --organization-id UUID" in str(refused.value)
+    acme = made("organization", "acme")
     load.csv(table_of(idempotency_key="k3"), organization_id=None, constants={"organization_id": "acme"})
-    assert made("organization", "acme") in {row[0] for row in load.rows("organization_id")}
+    assert acme in {row[0] for row in load.rows("organization_id")}
+    with pytest.raises(LoadError, match=rf"the table holds 3 organizations: .*acme \({acme}\)"):
+        load.csv(table_of(idempotency_key="k4"), organization_id=None)
 
 
 def test_a_file_without_customers_has_one_and_an_empty_cell_is_a_fault(load):

@@ -302,7 +302,7 @@ def _load_all(
         for file in files:
             scope = _scope(file, replace_by, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
-    mappers = [_mapper(connection, table, name, file, organization_id) for file in files]
+    mappers = [_mapper(connection, table, names, name, file, organization_id) for file in files]
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
@@ -328,7 +328,9 @@ def _load_all(
     return reports
 
 
-def _mapper(connection: Connection, table: Table, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
+def _mapper(
+    connection: Connection, table: Table, directory: Table, name: str, file: Prepared, organization: UUID | None
+) -> RowMapper:
     """The mapper for a file. Rows without an organization belong to `organization`, else to the local one.
 
     Raises `LoadError` where that would be a guess, as the table holds several other organizations.
@@ -344,7 +346,11 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
         return file.ready(mapper)
     if mapper.names_organization:
         return file.ready(file.mapper(None))
-    ids = ", ".join(map(str, there[:_MAX_LISTED_ORGANIZATIONS]))
+    listed = there[:_MAX_LISTED_ORGANIZATIONS]
+    with mapped_errors(file.path, name):
+        names = own_names(connection, directory, listed)
+        connection.rollback()
+    ids = ", ".join(names.full("organization", one) for one in listed)
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(
         f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
