@@ -25,6 +25,7 @@ from support.waiting import PATIENCE
 from usage_explore import config
 from usage_explore.access.api_keys import Keyring
 from usage_explore.app.load import permission
+from usage_explore.app.load.result import for_pickers
 from usage_explore.app.uploads import File, private_copy
 from usage_explore.load import LOCAL_ORGANIZATION, app_links, load_files, loaded_queries
 from usage_explore.query.limits import MAX_UPLOAD_MEGABYTES
@@ -219,6 +220,37 @@ def test_faults_are_shown_once_by_column_and_refuse_the_file(load: OpenLoad, eve
     unbroken(app.checkbox[0].set_value(True).run())
     click(app)
     assert [row[1] for row in stored(events_database_url)] == [1, 4]
+
+
+def test_the_page_speaks_of_its_pickers_and_not_of_options(load: OpenLoad) -> None:
+    messages = [
+        "belong to the organization 'local'; name another with --organization-id UUID or --set organization_id=NAME",
+        "is not a time; write it like 2026-01-31T08:00:00Z, or give its form with --time-format",
+        "'1,5' is not a number with a decimal comma (--decimal ,)",
+        "belong to the customer 'local'; name a column with --map customer_id=COLUMN",
+    ]
+    for message, label in zip(messages, ("Organization", "Form of the times", "Decimal mark", "Customer"), strict=True):
+        assert f"“{label}”" in for_pickers(message)
+        assert "--" not in for_pickers(message)
+    assert "terminal, load the file again with --replace" in for_pickers("twice: load the file again with --replace")
+    app = drop(load(), (SAMPLES / "cursor_team.csv").read_bytes(), "team.csv")
+    click(app)
+    shown = said(app).replace("\\", "")
+    assert "--" not in shown, shown
+    assert f"organization local ({LOCAL_ORGANIZATION})" in shown
+
+
+def test_columns_that_the_file_lacks_are_folded(load: OpenLoad, events_database_url: str) -> None:
+    app = drop(load(), "day,customer,metric,quantity,cost,currency\n2026-10-13,acme,seats,2,3.5,EUR\n")
+    labels = [box.label for box in app.selectbox]
+    assert {"Cost", "Cost currency"} <= set(labels)
+    assert not {"Product", "Subscription", "Price", "Wallet", "Idempotency key", "Ingested"} & set(labels)
+    more = next(toggle for toggle in app.toggle if toggle.label == "More columns: product, subscription, price …")
+    unbroken(more.set_value(True).run())
+    unbroken(picker(app, "Product").set_value("metric").run())
+    click(app)
+    columns = "external_cost_amount::text, external_cost_currency, product_id IS NOT NULL"
+    assert stored(events_database_url, columns) == [("3.5", "EUR", True)]
 
 
 def test_the_sheet_of_a_workbook_is_picked(load: OpenLoad, events_database_url: str) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+import pytest
 from playwright.sync_api import Page, expect
 
 from support.browser_pages import CHART, Site, at_rest, parameters, settled
+from support.demo_database import ACME
 from usage_explore.load import LOCAL_ORGANIZATION
 
 SAMPLES = Path(__file__).parents[1] / "load" / "samples"
@@ -54,13 +56,29 @@ def test_a_file_is_mapped_with_pickers_and_seen_in_explore(new_page: NewPage, em
         "since": ["2026-10-01T06:00:00Z"],
         "until": ["2026-10-02T07:31:00Z"],
         "timezone": ["Europe/Berlin"],
+        "metric": ["sum_quantity"],
+        "metric_key": ["licences"],
     }
-    page.goto(f"{page.url}&metric=sum_quantity&bucket=hour")
+    page.goto(f"{page.url}&bucket=hour")
     settled(page)
     assert "1,241.75" in page.content()
     with psycopg.connect(empty_site.database_url) as connection:
         rows = connection.execute("SELECT metric_key, sum(quantity)::text FROM usage_events GROUP BY 1").fetchall()
     assert rows == [("licences", "1241.75")]
+
+
+@pytest.mark.parametrize("path", ["/", "/load"])
+def test_the_links_between_the_pages_share_a_line_on_a_phone(visit: Callable[..., Page], path: str) -> None:
+    page = visit(f"{path}?organization_id={ACME}")
+    page.set_viewport_size({"width": 390, "height": 900})
+    at_rest(page)
+    links = [page.get_by_role("link", name=name, exact=True) for name in ("Explore", "Events", "Validate", "Load")]
+    boxes = [link.bounding_box() for link in links]
+    assert len({round(box["y"]) for box in boxes if box}) == 1, boxes
+    header = page.locator(".st-key-header").bounding_box()
+    assert header is not None
+    assert header["height"] < 160
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_recognized_file_takes_two_clicks(new_page: NewPage, empty_site: Site) -> None:

@@ -49,7 +49,8 @@ def test_a_customer_list_is_loaded_and_listed(run: Run, events_connection: ddl.C
     )
     result = run("names", "load", file)
     assert result.exit_code == 0, result.output
-    assert "2 customers, 1 organization, 1 product; 4 new or changed" in result.output
+    changes = "2 customers, 1 organization, 1 product; 4 new or changed"
+    assert f"{changes}, of organization Metering GmbH ({ORGANIZATION})." in result.output
     made = uuid5(NAMESPACE, "customer=cus_7")
     assert rows(events_connection) == [
         ("customer", made, "cus_7", "Birch & Sons", None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from click.testing import CliRunner, Result
 from extract.small_extract import DAY, HOUR, NOON, ORGANIZATION, Extract, event
 from support import generated_events
 from support.waiting import eventually
+from usage_explore import AggregateQuery
 from usage_explore.cli.main import main
+from usage_explore.config import Settings
+from usage_explore.open_store import opened
 
 
 def run(extract: Extract, *arguments: str) -> Result:
@@ -53,6 +57,41 @@ def test_it_creates_shows_verifies_repairs_and_drops(filled: Extract) -> None:
     filled.check()
     assert run(filled, "--drop").output.count("removed") == 2
     assert run(filled, "--drop").output.count("there was no extract") == 2
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "empty manifest", "cut manifest"])
+def test_a_damaged_extract_is_called_damaged(filled: Extract, harm: str) -> None:
+    """By --show, --verify, answers and `doctor`; a refresh and --verify --repair make it good."""
+    for repairing in ([], ["--verify", "--repair"]):
+        assert run(filled).exit_code == 0
+        path = filled.folder / ("manifest.json" if "manifest" in harm else filled.manifest.segments[0].rows.name)
+        content = bytearray(path.read_bytes())
+        if harm == "remove":
+            path.unlink()
+        elif harm == "flip":
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        else:
+            path.write_bytes(content[: 0 if harm == "empty manifest" else len(content) // 2])
+        own = ["--organization-id", str(ORGANIZATION)]
+        shown = run(filled, "--show", *own).output
+        assert re.search(rf"damaged.*: {path.name}; .*anew", shown), shown
+        assert "none; usage-explore extract makes it" not in shown
+        settings = Settings(home=filled.home, organization_id=ORGANIZATION, database_url=filled.url)
+        with opened(settings) as store:
+            answer = store.aggregate(AggregateQuery(since=NOON - 366 * DAY, until=NOON))
+        assert re.search("damaged|missing", answer.served.because or ""), answer.served
+        assert answer.total == 50
+        doctor = CliRunner().invoke(main, ["doctor", "--database-url", filled.url, "--home", str(filled.home)]).output
+        assert re.search(f"damaged.*{path.name}|{path.name}.*damaged", " ".join(doctor.split())), doctor
+        verified = run(filled, "--verify", *own)
+        assert verified.exit_code == 1
+        assert f"damaged or missing, so a refresh builds it anew: {path.name}" in verified.output
+        run(filled, *repairing)
+        assert run(filled).exit_code == 0
+        filled.check()
+        assert "anew" not in run(filled, "--show").output
+        assert run(filled, "--verify").exit_code == 0
 
 
 def test_what_does_not_fit_is_said(filled: Extract) -> None:

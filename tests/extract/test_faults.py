@@ -101,6 +101,7 @@ def test_a_damaged_manifest_is_replaced(extract: Extract, content: bytes) -> Non
     many(extract, 100)
     extract.refresh(LATER)
     (extract.folder / manifest.NAME).write_bytes(content)
+    assert extract.verify().damaged == (manifest.NAME,)
     report = extract.refresh(LATER)
     assert "manifest" in report.rebuilt
     extract.check()
@@ -124,7 +125,7 @@ def test_a_full_disk_leaves_what_was_there(extract: Extract, small_disk: Path) -
     large = "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 4000)"
     extract.execute(f"UPDATE usage_events SET idempotency_key = ({large}) || idempotency_key")
     extract.add(*(event(NOON + 160 * DAY, idempotency_key=os.urandom(100_000).hex()) for _ in range(20)))
-    with pytest.raises(ExtractError, match=r"could not be written: .*free space"):
+    with pytest.raises(ExtractError, match=r"could not be written: the disk is full; free space there, or move"):
         extract.refresh(LATER)
     assert extract.manifest == before
     assert folder.damaged(small_disk, before) == []
@@ -146,7 +147,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_one_before(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(ExtractError, match="No space left on device"):
+        with pytest.raises(ExtractError, match="could not be written: the disk is full; free space"):
             extract.refresh(LATER)
     assert extract.manifest == before
     extract.check()

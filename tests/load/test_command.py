@@ -29,8 +29,8 @@ def test_a_file_is_loaded_and_the_second_time_it_says_so(run, load, table_of):
     assert first.exit_code == again.exit_code == 0
     window = f"  from 2026-01-31 08:00:00 +00:00 to 2026-01-31 08:00:00 +00:00, 1 customer, organization {ORG}"
     link = (
-        f"In the app: http://127.0.0.1:8501/?organization_id={ORG}&since=2026-01-31T08:00:00Z"
-        "&until=2026-01-31T08:01:00Z"
+        f"In the app: http://127.0.0.1:8501/?organization_id={ORG}&metric_key=tokens&since=2026-01-31T08:00:00Z"
+        "&until=2026-01-31T08:01:00Z&metric=sum_quantity"
     )
     assert first.stdout.splitlines() == [f"{path}: loaded 1 event (0 already there, 0 rejected)", window, link]
     assert again.stdout.splitlines() == [

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from usage_explore.errors import ConfigurationError, LoadError
-from usage_explore.load import LOCAL_ORGANIZATION
+from usage_explore.load import LOCAL_ORGANIZATION, loaded_queries
 from usage_explore.load.identifiers import Identifiers
 from usage_explore.load.mapping import parse_preset
 
@@ -234,6 +234,31 @@ def test_without_an_organization_events_are_local_and_it_is_said(load, table_of)
     assert load.rows("organization_id") == [(LOCAL_ORGANIZATION,)]
     assert "1 row without an organization belong to the organization 'local'" in str(report)
     assert made("organization", "local") == LOCAL_ORGANIZATION
+    assert f"1 customer, organization local ({LOCAL_ORGANIZATION})" in str(report)
+
+
+def test_the_report_names_organizations_and_a_given_name_outlives_loads(load, table_of):
+    acme = made("organization", "acme")
+    report = load.csv(table_of(), organization_id=None, constants={"organization_id": "acme"})
+    assert f", organization acme ({acme})" in str(report)
+    load.connection.execute("UPDATE usage_names SET name = 'Acme AI' WHERE id = %s", [acme])
+    load.connection.commit()
+    report = load.csv(table_of(), organization_id=None, constants={"organization_id": "acme"})
+    assert f", organization Acme AI ({acme})" in str(report)
+    assert report.loaded == 0
+
+
+def test_the_link_adds_up_one_metric_and_counts_several_by_metric(load, table_of):
+    one = load.csv(table_of())
+    long = load.csv(table_of(metric_key="m," * 512, idempotency_key="k2").replace("m," * 512, f'"{"m," * 512}"'))
+    several = load.csv(table_of({}, {"metric_key": "calls", "idempotency_key": "k3"}))
+    (query,) = loaded_queries([one], "UTC")
+    assert (query.metric, query.metric_key, query.group_by) == ("sum_quantity", ("tokens",), "none")
+    (query,) = loaded_queries([long], "UTC")
+    assert (query.metric, query.metric_key, query.group_by) == ("sum_quantity", ("m," * 512,), "none")
+    for reports in ([several], [one, several], [one, long]):
+        (query,) = loaded_queries(reports, "UTC")
+        assert (query.metric, query.metric_key, query.group_by) == ("count", (), "metric_key"), reports
 
 
 def test_one_other_organization_does_not_matter_and_several_are_listed(load, table_of):
@@ -247,8 +272,11 @@ def test_one_other_organization_does_not_matter_and_several_are_listed(load, tab
         load.csv(table_of(idempotency_key="k3"), organization_id=None)
     assert f"the table holds 2 organizations: {UUID(int=7)}, {ORG}" in str(refused.value)
     assert "Give --organization-id UUID" in str(refused.value)
+    acme = made("organization", "acme")
     load.csv(table_of(idempotency_key="k3"), organization_id=None, constants={"organization_id": "acme"})
-    assert made("organization", "acme") in {row[0] for row in load.rows("organization_id")}
+    assert acme in {row[0] for row in load.rows("organization_id")}
+    with pytest.raises(LoadError, match=rf"the table holds 3 organizations: .*acme \({acme}\)"):
+        load.csv(table_of(idempotency_key="k4"), organization_id=None)
 
 
 def test_a_file_without_customers_has_one_and_an_empty_cell_is_a_fault(load):
@@ -290,11 +318,13 @@ def test_texts_and_names_of_ids_are_kept_for_their_own_organization(load):
         "globex,cus_2,,seats,3,2026-10-01T00:00:00Z,c\n",
         organization_id=None,
     )
-    ids = dict(load.connection.execute("SELECT name, organization_id FROM usage_names WHERE kind = 'organization'"))
+    ids = dict(
+        load.connection.execute("SELECT external_id, organization_id FROM usage_names WHERE kind = 'organization'")
+    )
     assert names(load) == {
-        (ids["acme"], "organization", "acme", "acme"),
+        (ids["acme"], "organization", "acme", None),
         (ids["acme"], "customer", "cus_1", "Müller GmbH"),
-        (ids["globex"], "organization", "globex", "globex"),
+        (ids["globex"], "organization", "globex", None),
         (ids["globex"], "customer", "cus_1", "Secret Ltd"),
         (ids["globex"], "customer", "cus_2", None),
     }

@@ -77,8 +77,9 @@ def store(demo_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 
 @documents(having="```python")
-def test_the_python_of_a_document_runs(document: Path, store: Store) -> None:
-    """All blocks of a document share their names, as the cells of a notebook do."""
+def test_the_python_of_a_document_runs(document: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a document share their names, as the cells of a notebook do; no setting names the organization."""
+    monkeypatch.delenv("USAGE_EXPLORE_ORGANIZATION_ID")
     code = "\n".join(blocks(document, "python"))
     for relative, absolute in IN_DEMO_DATA.items():
         code = code.replace(relative, absolute)

@@ -35,12 +35,14 @@ _WAIT_SECONDS = 600.0
 _MAX_ROWS_BUILT_UNASKED = 1_000_000
 """Events in a table of another server up to which `load` makes a first extract."""
 
+_BUILDS_ANEW = "queries read the events until `usage-explore extract` has built it anew"
+
 _MAX_DIFFERENCES = 20
 """Differences that are printed; further ones are counted."""
 
 
 @click.command()
-@click.option("--show", is_flag=True, help="Say what the extract holds, and change nothing.")
+@click.option("--show", is_flag=True, help="Say what the extract holds and whether it is whole; change nothing.")
 @click.option("--verify", is_flag=True, help="Compare every value with the events; exit code 1 on differences.")
 @click.option("--repair", is_flag=True, help="With --verify: read what differs again.")
 @click.option(
@@ -166,11 +168,18 @@ def _state(target: Target, report: Report) -> str:
 
 def _show(connection: Connection, settings: Settings) -> None:
     from usage_explore.extract import manifest as manifests
+    from usage_explore.extract.folder import damaged
 
     for target in _targets(connection, settings):
         say(f"Organization {target.organization_id}: {target.folder}")
-        for line in _lines(manifests.read(target.folder)):
+        manifest = manifests.read(target.folder)
+        if manifest is None and manifests.is_unreadable(target.folder):
+            say(f"  damaged, or written by another version: {manifests.NAME}; {_BUILDS_ANEW}")
+            continue
+        for line in _lines(manifest):
             say(f"  {line}")
+        if manifest and (names := damaged(target.folder, manifest)):
+            say(f"  damaged or missing: {', '.join(names)}; {_BUILDS_ANEW}")
 
 
 def _lines(manifest: Manifest | None) -> Iterator[str]:

@@ -59,6 +59,12 @@ WHERE c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND has_s
        OR a.attname IN ('kind', 'external_id', 'name', 'preferred_currency') AND t.typname IN ('text', 'varchar'))
 """
 
+_OWN_NAMES = """
+SELECT id, coalesce(name, external_id) FROM {}
+WHERE kind = 'organization' AND id = organization_id AND id = ANY(%s) AND coalesce(name, external_id) IS NOT NULL
+ORDER BY 2 DESC
+"""
+
 _UPSERT = """
 INSERT INTO {table} AS stored (organization_id, kind, id, external_id, name, preferred_currency)
 SELECT %s, new.* FROM unnest(%s::text[], %s::uuid[], %s::text[], %s::text[], %s::text[]) AS new
@@ -265,6 +271,18 @@ def remember(
         return upsert(connection, table, organization_id, rows)[0]
     except TableMismatch:
         return None
+
+
+def own_names(connection: psycopg.Connection[Any], table: Table, organization_ids: Sequence[UUID]) -> Names:
+    """The own names of these organizations, on a connection that writes; none where the directory cannot be read."""
+    with suppress(psycopg.Error), connection.transaction():  # a refused statement leaves the transaction usable
+        fits = connection.execute(_FITS.encode(), {"table": table.name, "schema": table.schema}).fetchone()
+        if fits and fits[0]:
+            rows = connection.execute(
+                sql.SQL(_OWN_NAMES).format(identifier(table)), [list(organization_ids)]
+            ).fetchall()
+            return Names({("organization", str(id_)): name for id_, name in rows if name.strip()})
+    return NO_NAMES
 
 
 def _checked(ids: Iterable[tuple[str, UUID | str]]) -> list[tuple[str, UUID | str]]:

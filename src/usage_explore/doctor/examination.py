@@ -239,11 +239,21 @@ def _extract(connection: Connection, examined: Relation, *, url: str, home: Path
     with suppress(OSError):  # a name that no folder can have
         places = sorted((home / "extract" / source.name).glob("*/"))
     held = [(place, manifest) for place in places if (manifest := manifests.read(place))]
-    if not held:
+    unreadable = [
+        Finding(
+            "extract",
+            "warning",
+            f"of organization {place.name}: {manifests.NAME} is damaged, or written by another version",
+            "usage-explore extract",
+        )
+        for place in places
+        if manifests.is_unreadable(place)
+    ]
+    if not held and not unreadable:
         if examined.rows < _MIN_ROWS:
             return [Finding("extract", "ok", "none, and so few events need none")]
         return [Finding("extract", "warning", "none, so aggregates read the events", "usage-explore extract")]
-    return [_state(connection, place, manifest, examined) for place, manifest in held]
+    return [*unreadable, *(_state(connection, place, manifest, examined) for place, manifest in held)]
 
 
 def _state(connection: Connection, place: Path, manifest: Manifest, examined: Relation) -> Finding:

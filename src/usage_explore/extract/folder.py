@@ -9,6 +9,7 @@ folders are readable by their owner only.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -37,6 +38,7 @@ from usage_explore.sql.identifiers import identifier
 _LOCK = "lock"
 _TEMPORARY = "temporary"
 _READ_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _SOURCE = """
 SELECT c.oid::bigint, n.nspname, c.relname, current_database(), current_user,
@@ -130,10 +132,16 @@ def errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ExtractError(
-            f"{folder}: the extract could not be written: {error.strerror or error}; free space there, or move it with"
-            " --home (USAGE_EXPLORE_HOME). What was there before is unharmed."
-        ) from error
+        reason = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
+        raise not_written(folder, reason) from error
+
+
+def not_written(folder: Path, reason: str, *, fix: str = "free space there") -> ExtractError:
+    """The error of an extract that could not be written, and how to correct it."""
+    return ExtractError(
+        f"{folder}: the extract could not be written: {reason}; {fix}, or move it with --home (USAGE_EXPLORE_HOME)."
+        " What was there before is unharmed."
+    )
 
 
 def temporary(folder: Path) -> Path:
@@ -175,10 +183,15 @@ def drop(folder: Path) -> bool:
         return False
     with writing(folder):
         there = (folder / files.NAME).exists()
-        (folder / files.NAME).unlink(missing_ok=True)
-        for path in folder.glob("*.parquet"):
-            path.unlink(missing_ok=True)
+        forget(folder)
     return there  # the folder and its lock stay: another process may be waiting for it
+
+
+def forget(folder: Path) -> None:
+    """Remove manifest and files, while the lock is held."""
+    (folder / files.NAME).unlink(missing_ok=True)
+    for path in folder.glob("*.parquet"):
+        path.unlink(missing_ok=True)
 
 
 def _files(held: Manifest) -> Iterator[File]:

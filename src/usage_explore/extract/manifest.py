@@ -149,6 +149,11 @@ def read(folder: Path) -> Manifest | None:
         return None
 
 
+def is_unreadable(folder: Path) -> bool:
+    """Whether there is a manifest that `read` cannot give: damaged, or of another version."""
+    return (folder / NAME).exists() and read(folder) is None
+
+
 def write(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest by a rename, on disk when this returns."""
     document = {"version": VERSION, **dataclasses.asdict(manifest), "organization_id": str(manifest.organization_id)}

@@ -180,6 +180,10 @@ class _Writer:
 
     def verify(self, fix: bool) -> Verified | None:
         held = files.read(self.folder)
+        if held is None and files.is_unreadable(self.folder):
+            if fix:
+                folders.forget(self.folder)
+            return Verified(hours=0, differences=(), damaged=(files.NAME,))
         if held is None or held.watermark is None:
             return None
         broken = folders.damaged(self.folder, held)
@@ -209,8 +213,8 @@ class _Writer:
         """The extract, None if it has to be built; and why an existing one has to."""
         held = files.read(self.folder)
         if held is None:
-            there = (self.folder / files.NAME).exists()
-            return None, "its manifest was damaged, or written by another version" if there else ""
+            unreadable = files.is_unreadable(self.folder)
+            return None, "its manifest was damaged, or written by another version" if unreadable else ""
         if held.relation != relation or held.organization_id != self.target.organization_id:
             return None, "the table was made anew"
         broken = folders.damaged(self.folder, held)

@@ -22,6 +22,7 @@ from sqlalchemy import table as sql_table
 from sqlalchemy.dialects.postgresql import OID
 
 from usage_explore.extract import changes, folder, retention, statement
+from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
 from usage_explore.extract.manifest import Manifest, Segment, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
@@ -199,6 +200,8 @@ class Paths:
         place = self._source(row.role).folder(extracts.home, organization_id)
         manifest = extracts.manifest(place)
         if manifest is None:
+            if manifests.is_unreadable(place):
+                raise ExtractUnusable("the manifest of the extract is damaged, or written by another version")
             raise ExtractUnusable("there is no extract of these events")
         if changes.pending(place):
             raise ExtractUnusable("events behind its watermark were changed, and it has not been refreshed since")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import duckdb
 
 from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
-from usage_explore.extract.folder import described, errors, temporary
+from usage_explore.extract.folder import described, errors, not_written, temporary
 from usage_explore.extract.manifest import Layout, Segment
 
 MAX_SEGMENT_ROWS = 1_000_000
@@ -59,6 +60,13 @@ _SUMMARIZED = (
 """Columns that a summary may have beside `metric_key` and the dimensions."""
 
 
+_SIGNS_OF_A_FULL_DISK = ("No space left on device", "Disk quota exceeded", "'max_temp_directory_size' setting")
+"""In errors of DuckDB; the last is of spilling, for which DuckDB takes the free space of the disk."""
+
+_NESTED_MESSAGE = re.compile(r'"exception_message":"((?:[^"\\]|\\.)*)"')
+"""The message in the JSON that DuckDB's errors of writing in the background hold."""
+
+
 class Unfit(Exception):
     """The events hold something that no column of the extract can: why, and what to do about it."""
 
@@ -85,12 +93,14 @@ def engine(folder: Path, resources: Resources) -> Iterator[duckdb.DuckDBPyConnec
         with errors(folder):
             yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        words = " ".join(str(error).split())
-        raise ExtractError(
-            f"{folder}: the extract could not be written: {words}; free space there, move it with --home"
-            " (USAGE_EXPLORE_HOME), or let it have more memory (USAGE_EXPLORE_EXTRACT_MEMORY). What was there before is"
-            " unharmed."
-        ) from error
+        text = " ".join(str(error).split())
+        if any(sign in text for sign in _SIGNS_OF_A_FULL_DISK):
+            raise not_written(folder, "the disk is full") from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            fix = "let it have more memory (USAGE_EXPLORE_EXTRACT_MEMORY)"
+            raise not_written(folder, "the memory is too small", fix=fix) from error
+        nested = _NESTED_MESSAGE.search(text)
+        raise not_written(folder, nested[1].replace('\\"', '"') if nested else text) from error
     finally:
         connection.close()
 

@@ -19,7 +19,7 @@ from usage_explore.files.open import open_source
 from usage_explore.files.values import InvalidValue, uuid_text
 from usage_explore.formatting import counted
 from usage_explore.load.identifiers import Identifiers
-from usage_explore.names import KINDS, LOCAL_ORGANIZATION, Key
+from usage_explore.names import KINDS, LOCAL_ORGANIZATION, NO_NAMES, Key, Names
 from usage_explore.query import validators
 from usage_explore.sql.identifiers import identifier
 
@@ -34,16 +34,18 @@ _COLUMNS = ("id", "external_id", "name", "kind", "preferred_currency")
 
 @dataclass(frozen=True, slots=True)
 class NamesReport:
-    """Names of a file by kind, and how many of them were new or changed."""
+    """Names of a file by kind, and how many of them were new or changed. `names` has that of the organization."""
 
     path: Path
     organization_id: UUID
     kinds: Mapping[str, int]
     changed: int
+    names: Names = NO_NAMES
 
     def __str__(self) -> str:
         kinds = ", ".join(counted(number, kind) for kind, number in sorted(self.kinds.items()))
-        return f"{self.path}: {kinds}; {self.changed:,} new or changed, of organization {self.organization_id}."
+        organization = self.names.full("organization", self.organization_id)
+        return f"{self.path}: {kinds}; {self.changed:,} new or changed, of organization {organization}."
 
 
 class _Row(NamedTuple):
@@ -86,7 +88,8 @@ def load_names(
         entries[row.kind, id_] = row.line, Entry(row.kind, id_, row.external_id, row.name, row.preferred_currency)
     _raise(path, faults)
     _, changed = directory.upsert(connection, table, organization, (entry for _, entry in entries.values()))
-    return NamesReport(path, organization, Counter(kind for kind, _ in entries), changed)
+    names = directory.own_names(connection, table, [organization])
+    return NamesReport(path, organization, Counter(kind for kind, _ in entries), changed, names)
 
 
 def _only_organization(connection: psycopg.Connection[Any], events: Table) -> UUID:

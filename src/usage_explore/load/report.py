@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from usage_explore.errors import LoadError
 from usage_explore.files.sources import Source
 from usage_explore.formatting import counted, duration, listed, zoned
-from usage_explore.names import LOCAL_NAME
+from usage_explore.names import LOCAL_NAME, NO_NAMES, Names
 from usage_explore.query.queries import AggregateQuery
 from usage_explore.query.url_params import link
 
@@ -66,7 +66,8 @@ class FileReport:
     already there whose amounts differ from the stored event. `superseded` counts stored events that were deleted
     because the file no longer has them (`replace`). `rejections` has the first 1,000 rejected values, `faults` their
     kinds. `notes` are sentences about what was decided for the rows. `first`, `last`, `organizations` and `customers`
-    (their number) are those of all events of the file. `writing` is how long the table was written. `str()` has one
+    (their number) are those of all events of the file; `metric_key` is their metric, None if they have several, and
+    `names` has the organizations' names. `writing` is how long the table was written. `str()` has one
     line for each of these.
     """
 
@@ -90,6 +91,8 @@ class FileReport:
     last: datetime | None = None
     organizations: tuple[UUID, ...] = ()
     customers: int = 0
+    metric_key: str | None = None
+    names: Names = NO_NAMES
     read: int = 0
     faults: tuple[Fault, ...] = ()
 
@@ -107,7 +110,8 @@ class FileReport:
             f"({self.already_there:,} already there, {self.rejected:,} rejected)"
         )
         if self.first and self.last:
-            organizations = ", ".join(map(str, self.organizations[:MAX_LISTED_ORGANIZATIONS]))
+            listed_ones = self.organizations[:MAX_LISTED_ORGANIZATIONS]
+            organizations = ", ".join(self.names.full("organization", one) for one in listed_ones)
             yield (
                 f"  from {zoned(self.first, _UTC)} to {zoned(self.last, _UTC)}, "
                 f"{counted(self.customers, 'customer')}, {_plural(len(self.organizations), 'organization')} "
@@ -159,7 +163,11 @@ def app_links(reports: Sequence[FileReport], app_url: str, timezone: str) -> lis
 
 
 def loaded_queries(reports: Sequence[FileReport], timezone: str) -> list[AggregateQuery]:
-    """The query of exactly the minutes of the files' events, one for each of the first few organizations."""
+    """The query of exactly the minutes of the files' events, one for each of the first few organizations.
+
+    It adds up quantities where the files have one metric; different metrics have different units, so of several the
+    events are counted by metric.
+    """
     queries = []
     for organization in dict.fromkeys(one for report in reports for one in report.organizations):
         spans = [report for report in reports if organization in report.organizations]
@@ -170,7 +178,11 @@ def loaded_queries(reports: Sequence[FileReport], timezone: str) -> list[Aggrega
             since=first.replace(second=0, microsecond=0),
             until=last.replace(second=0, microsecond=0) + timedelta(minutes=1),
             timezone=timezone,
+            group_by="metric_key",
         )
+        metrics = {report.metric_key for report in spans}
+        if (metric_key := metrics.pop()) is not None and not metrics:
+            query = query.replace(group_by="none", metric="sum_quantity", metric_key=(metric_key,))
         queries.append(query)
     return queries[:MAX_LISTED_ORGANIZATIONS]
 

@@ -18,6 +18,7 @@ from sqlalchemy import Table
 from usage_explore.console import ShowProgress, progress_bar
 from usage_explore.db.catalog import organizations, relation
 from usage_explore.db.ddl import ensure_schema
+from usage_explore.db.names import own_names
 from usage_explore.db.schema import COLUMNS, names_table
 from usage_explore.errors import ConfigurationError, DatabaseError, LoadError
 from usage_explore.files.csv_source import CsvSource
@@ -34,7 +35,7 @@ from usage_explore.load.fields import Field, row_hash
 from usage_explore.load.mapping import ColumnMapping, Measure, Preset, preset_named, recognized
 from usage_explore.load.paths import exploded, member
 from usage_explore.load.replace import PERIOD_COLUMNS, without_scope
-from usage_explore.load.report import FileReport, RejectedRows, loaded_so_far
+from usage_explore.load.report import MAX_LISTED_ORGANIZATIONS, FileReport, RejectedRows, loaded_so_far
 from usage_explore.load.row_mapper import Row, RowMapper
 from usage_explore.load.staging import STAGE, Connection, Stage, mapped_errors
 from usage_explore.names import LOCAL_ORGANIZATION
@@ -303,7 +304,7 @@ def _load_all(
         for file in files:
             scope = _scope(file, replace_by, len(files))
     name = f"{table.schema}.{table.name}" if table.schema else table.name
-    mappers = [_mapper(connection, table, name, file, organization_id) for file in files]
+    mappers = [_mapper(connection, table, names, name, file, organization_id) for file in files]
     reports: list[FileReport] = []
     for file, mapper in zip(files, mappers, strict=True):
         try:
@@ -329,7 +330,9 @@ def _load_all(
     return reports
 
 
-def _mapper(connection: Connection, table: Table, name: str, file: Prepared, organization: UUID | None) -> RowMapper:
+def _mapper(
+    connection: Connection, table: Table, directory: Table, name: str, file: Prepared, organization: UUID | None
+) -> RowMapper:
     """The mapper for a file. Rows without an organization belong to `organization`, else to the local one.
 
     Raises `LoadError` where that would be a guess, as the table holds several other organizations.
@@ -345,7 +348,11 @@ def _mapper(connection: Connection, table: Table, name: str, file: Prepared, org
         return file.ready(mapper)
     if mapper.names_organization:
         return file.ready(file.mapper(None))
-    ids = ", ".join(map(str, there[:_MAX_LISTED_ORGANIZATIONS]))
+    listed = there[:_MAX_LISTED_ORGANIZATIONS]
+    with mapped_errors(file.path, name):
+        names = own_names(connection, directory, listed)
+        connection.rollback()
+    ids = ", ".join(names.full("organization", one) for one in listed)
     more = f" and {len(there) - _MAX_LISTED_ORGANIZATIONS:,} more" if len(there) > _MAX_LISTED_ORGANIZATIONS else ""
     raise LoadError(
         f"{file.path}: whose events are these? Give --organization-id UUID, a column organization_id or --set"
@@ -445,6 +452,8 @@ def _load(
         last=stage.last,
         organizations=stage.organizations,
         customers=stage.customers,
+        metric_key=stage.metric_key,
+        names=own_names(connection, names, stage.organizations[:MAX_LISTED_ORGANIZATIONS]),
         restated=written.restated,
         changed=changed,
         superseded=superseded,

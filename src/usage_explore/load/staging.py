@@ -190,6 +190,7 @@ class Stage:
         self.last: datetime | None = None
         self.organizations: tuple[UUID, ...] = ()
         self.customers = 0
+        self.metric_key: str | None = None
         self._events = placed(connection, table)
         self._table = identifier(table)
         self._name = self._table.as_string(connection)
@@ -229,10 +230,10 @@ class Stage:
             "SELECT pg_advisory_xact_lock(hashtext('usage-explore load ' || %s::regclass::oid))", [self._name]
         )
         row = self._run(
-            "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id)"
-            " FROM {stage}"
+            "SELECT min(timestamp), max(timestamp), array_agg(DISTINCT organization_id), count(DISTINCT customer_id),"
+            " CASE WHEN min(metric_key) = max(metric_key) THEN min(metric_key) END FROM {stage}"
         ).fetchone()
-        first, last, organizations, self.customers = row or (None, None, None, 0)
+        first, last, organizations, self.customers, self.metric_key = row or (None, None, None, 0, None)
         self.first, self.last, self.organizations = first, last, tuple(organizations or ())
         self._span = {"first": first, "last": last, "organizations": organizations or []}
         if first is None:
@@ -270,13 +271,18 @@ class Stage:
                 text, name = texts.get((kind, id_)), readable.get((str(organization), kind, id_))
                 if text or name:
                     entries.setdefault(organization, []).append((kind, id_, text, name))
-        for organization, own in entries.items():
-            text = texts.get(("organization", str(organization)))
-            if text is None and organization == LOCAL_ORGANIZATION:
-                text = LOCAL_NAME
-            if text:
-                own.append(("organization", str(organization), text, text))
-            remember(self._connection, names, organization, own)
+        named = {LOCAL_ORGANIZATION: LOCAL_NAME}
+        named |= {UUID(id_): text for (kind, id_), text in texts.items() if kind == "organization"}
+        present = sql.SQL(
+            "SELECT named.id FROM unnest(%s::uuid[]) AS named (id)"
+            " WHERE EXISTS (SELECT FROM {} WHERE organization_id = named.id)"
+        ).format(STAGE)
+        for (organization,) in self._connection.execute(present, [list(named)]).fetchall():
+            # as its external id: a name that `names load` gave stays
+            own = ("organization", str(organization), named[organization], None)
+            entries.setdefault(organization, []).append(own)
+        for organization, own_entries in entries.items():
+            remember(self._connection, names, organization, own_entries)
 
     def taken_ids(self, *, drop: bool) -> tuple[int, list[tuple[int, str]]]:
         """Rows whose id another row has at the same time: their number, and (line, reason) of the first 1,000.

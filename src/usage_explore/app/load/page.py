@@ -66,15 +66,16 @@ def _dropped() -> tuple[str, File] | None:
     with right:
         st.caption(
             "The file is checked first; nothing is written until you load it, and then all of its rows or none. It is"
-            f" kept for this session alone and then deleted. Larger than {MAX_UPLOAD_MEGABYTES} MB? Load it in a"
-            " terminal:"
+            " kept for this session alone and then deleted."
         )
-        st.code("usage-explore load FILE", language=None)
     # the browser reports a file that is too large; this is for requests past the browser
     if uploaded is not None and uploaded.size > MAX_UPLOAD_MEGABYTES * 2**20:
         _problem(f"The file is larger than {MAX_UPLOAD_MEGABYTES} MB; load it with `usage-explore load FILE`.")
         return None
     if uploaded is None:
+        with st.expander(f"A file larger than {MAX_UPLOAD_MEGABYTES} MB", key="larger"):
+            st.caption("Load it in a terminal:")
+            st.code("usage-explore load FILE", language=None)
         return None
     return uploaded.file_id, File(uploaded.name, uploaded.getvalue())
 

@@ -51,6 +51,9 @@ _PARQUET = b"PAR1"
 
 _MAX_LABEL_CHARACTERS = 200
 
+_MAX_COLUMNS_IN_LABEL = 3
+"""Further columns that the label of their toggle names."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -222,16 +225,13 @@ def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
     measures = _measures(base, key)
     with required:
         fields = [one for one in REQUIRED if not (measures and one.column in ("metric_key", "quantity"))]
-        meant = _pickers(fields, base, names, key)
-    proposed = {one.column: _Source.of(base, one.column) for one in OPTIONAL}
-    is_open = any(source.chosen for source in proposed.values())
+        used = [one for one in OPTIONAL if _Source.of(base, one.column).chosen]
+        meant = _pickers([*fields, *used], base, names, key)
+    others = [one for one in OPTIONAL if one not in used]
     with st.container(horizontal=True, gap="medium", key="toggles"):
-        is_open = st.toggle("More columns: cost, product, price, keys", value=is_open, key=f"more {key}")
+        is_open = bool(others) and st.toggle(_more(others), key=f"more {key}")
         dimensions = st.toggle("Keep the other columns as dimensions", value=True, key=f"dimensions {key}")
-    if is_open:
-        meant |= _pickers(OPTIONAL, base, names, key)
-    else:
-        meant |= {column: source.meant(source.chosen) for column, source in proposed.items()}
+    meant |= _pickers(others, base, names, key) if is_open else dict.fromkeys(one.column for one in others)
     kept = [column for column in ("organization_id", "id") if column not in meant]
     return replace(
         base.options,
@@ -243,6 +243,16 @@ def columns_and_values(base: FileCheck, key: str) -> LoadOptions:
         dimensions=dimensions,
         **_values(base, key),
     )
+
+
+def _more(fields: Sequence[Field]) -> str:
+    """The label of the toggle of further columns.
+
+    >>> _more([Field("price_key", "Price", ""), Field("ingested_at", "Ingested", "")])
+    'More columns: price, ingested'
+    """
+    shown = ", ".join(one.label.lower() for one in fields[:_MAX_COLUMNS_IN_LABEL])
+    return f"More columns: {shown}{' …' * (len(fields) > _MAX_COLUMNS_IN_LABEL)}"
 
 
 def _measures(base: FileCheck, key: str) -> tuple[str, ...]:

@@ -13,13 +13,22 @@ import streamlit as st
 from usage_explore import formatting
 from usage_explore.app import grid, markdown
 from usage_explore.app.header import headline_number
-from usage_explore.app.load.pickers import IN_PLACE_OF
+from usage_explore.app.load.pickers import IN_PLACE_OF, LABELS
 from usage_explore.formatting import counted
 from usage_explore.load import FileCheck, FileReport
 from usage_explore.load.check import MAX_LISTED_METRICS
 from usage_explore.load.report import MAX_LISTED_FAULTS, Fault
 
-_OPTION = re.compile(rf"(?<!\S)(?:{'|'.join(IN_PLACE_OF)})(?![\w-])")
+_OPTION = re.compile(rf"(?<![\w-])(?:{'|'.join(IN_PLACE_OF)})(?![\w-])")
+
+_ON_THE_PAGE = {
+    # advice of the command -> that of the page
+    "name another with --organization-id UUID or --set organization_id=NAME": "choose another under “Organization”",
+    "name a column with --map customer_id=COLUMN": f"choose a column under “{LABELS['customer_id']}”",
+    "join it with --map": "in a terminal, join it with --map",
+    "load the file again with --replace": "in a terminal, load the file again with --replace",
+    "load the others with --skip-bad": "leave their rows out",
+}
 _MAX_LINE_CHARACTERS = 600
 """Characters of a fault or note that are shown."""
 
@@ -50,7 +59,7 @@ def show_check(check: FileCheck) -> None:
         with right:
             _totals(check)
     for note in check.notes:
-        st.caption(markdown.plain(formatting.shortened(note, _MAX_LINE_CHARACTERS)))
+        st.caption(markdown.plain(_line(note)))
 
 
 def _summary(check: FileCheck, zone: ZoneInfo) -> str:
@@ -121,7 +130,12 @@ def _fault(fault: Fault) -> str:
 
 
 def for_pickers(text: str) -> str:
-    """A message of the command with the labels of pickers in place of its options."""
+    """A message of the command with the labels of pickers in place of its options, such as “Form of the times”.
+
+    What the page cannot do is said to need a terminal.
+    """
+    for advice, on_the_page in _ON_THE_PAGE.items():
+        text = text.replace(advice, on_the_page)
     return _OPTION.sub(lambda option: f"“{IN_PLACE_OF[option[0]]}”", text)
 
 
@@ -141,4 +155,4 @@ def outcome_lines(report: FileReport, notes: Sequence[str]) -> None:
 
 
 def _line(text: str) -> str:
-    return formatting.shortened(text.strip(), _MAX_LINE_CHARACTERS)
+    return formatting.shortened(for_pickers(text.strip()), _MAX_LINE_CHARACTERS)
