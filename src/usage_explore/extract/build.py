@@ -21,9 +21,10 @@ from sqlalchemy import Table
 from usage_explore.db.catalog import check_instants
 from usage_explore.db.ddl import Connection
 from usage_explore.errors import TableMismatch
-from usage_explore.extract.manifest import instant, micros
+from usage_explore.extract.manifest import IDS, TEXTS, instant, micros
 from usage_explore.extract.segments import Totals
 from usage_explore.query.validators import EARLIEST, LATEST
+from usage_explore.results.arrow import DECIMALS
 from usage_explore.sql.identifiers import identifier
 
 MAX_ROWS_PER_READ = 500_000
@@ -42,9 +43,6 @@ BEGINNING, END = micros(EARLIEST), micros(LATEST)
 _SAMPLE_ROWS = 10_000
 _BLOCK_BYTES = 8_000_000
 
-_IDS = ("id", "customer_id", "product_id", "subscription_id")
-_DECIMALS = ("quantity", "external_cost_amount")
-_TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency", *_DECIMALS)
 _TIMES = {"timestamp": "ts", "ingested_at": "ing"}
 _VARYING = {"id", "idempotency_key", "quantity", "external_cost_amount", "rare", "dimensions"}
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -125,7 +123,7 @@ class Events:
 
     def contents(self, condition: Condition) -> dict[int, int]:
         """Sums of 32 bits of the MD5 of each row but its decimals, by hour of `ingested_at` since 1970."""
-        names = [name for name in (*_IDS, *_TEXTS) if name not in _DECIMALS]
+        names = [*IDS, *TEXTS]
         texts = [sql.SQL("{}::text").format(sql.Identifier(name)) for name in names]
         texts += [sql.SQL("(extract(epoch FROM {}) * 1000000)::bigint::text").format(sql.Identifier(n)) for n in _TIMES]
         parts = [sql.SQL("coalesce({}, chr(1))").format(text) for text in (*texts, sql.SQL("dimensions::text"))]
@@ -170,7 +168,7 @@ class Events:
         self.connection.execute("SELECT set_config('statement_timeout', %s, true)", [timeout])
 
     def _copy(self, keys: Sequence[str], condition: Condition) -> sql.Composed:
-        columns: list[sql.Composable] = [sql.Identifier(name) for name in (*_IDS, *_TEXTS, *_TIMES)]
+        columns: list[sql.Composable] = [sql.Identifier(name) for name in (*IDS, *TEXTS, *DECIMALS, *_TIMES)]
         columns += [sql.SQL("dimensions ->> {}").format(sql.Literal(key)) for key in keys]
         columns += [_rare(keys), sql.Identifier("dimensions")]
         return sql.SQL("COPY (SELECT {} FROM {} WHERE {}) TO STDOUT (FORMAT csv)").format(
@@ -217,7 +215,7 @@ def _rare(keys: Sequence[str]) -> sql.Composed:
 
 
 def _names(keys: Sequence[str]) -> list[str]:
-    return [*_IDS, *_TEXTS, *_TIMES, *(f"d{number}" for number in range(len(keys))), "rare", "dimensions"]
+    return [*IDS, *TEXTS, *DECIMALS, *_TIMES, *(f"d{number}" for number in range(len(keys))), "rare", "dimensions"]
 
 
 def _decoded(data: bytes, keys: Sequence[str]) -> pa.Table:

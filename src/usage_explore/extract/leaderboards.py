@@ -17,15 +17,16 @@ from usage_explore.decimals import Number, exact_sum
 from usage_explore.errors import NotExact
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
-from usage_explore.extract.manifest import Layout, Segment, instant, micros
+from usage_explore.extract.manifest import HOUR, Layout, Segment, instant, micros
 from usage_explore.extract.routing import Held, Paths
-from usage_explore.extract.statement import KEYS, Scan, Statement, Tail
+from usage_explore.extract.statement import Scan, Statement, Tail
 from usage_explore.query.filters import DIMENSION, GROUPS
 from usage_explore.query.limits import MAX_LEADERBOARD_DIMENSIONS
 from usage_explore.query.queries import LeaderboardQuery
 from usage_explore.results.types import Leaderboard, SeriesKind, Served, leader
 from usage_explore.sql import aggregate as aggregation
 from usage_explore.sql import filters
+from usage_explore.sql.aggregate import KEYS
 
 
 class Boards(NamedTuple):
@@ -165,7 +166,7 @@ def _scans(held: Held, query: LeaderboardQuery, groups: Sequence[str]) -> Iterat
             (from_summary if fits else from_rows).append(index)
         for chosen in (from_summary, from_rows):
             named = filtered | ({groups[index] for index in chosen} - absent)
-            for scan in held.scans_of(segments, query, held.span(query), statement.HOUR, named) if chosen else ():
+            for scan in held.scans_of(segments, query, held.span(query), HOUR, named) if chosen else ():
                 yield scan, chosen
 
 

@@ -39,6 +39,13 @@ NAME = "manifest.json"
 GRACE = timedelta(minutes=15)
 """Time that a file stays after the manifest no longer names it, for readers of the manifest before."""
 
+HOUR, SLOT = 3_600_000_000, 900_000_000
+"""Microseconds of a summary's hours, and of the 15-minute slots of a segment."""
+
+IDS = ("id", "customer_id", "product_id", "subscription_id")
+TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency")
+"""Columns of a segment that are UUID, and those that are VARCHAR beside the dimensions."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from usage_explore.extract import statement
 from usage_explore.extract.engine import ExtractUnusable
-from usage_explore.extract.manifest import instant, micros
+from usage_explore.extract.manifest import IDS, SLOT, instant, micros
 from usage_explore.extract.routing import Held, Paths
-from usage_explore.extract.statement import SLOT, Scan, Span, Statement
+from usage_explore.extract.statement import Scan, Span, Statement
 from usage_explore.query.queries import EventQuery, Position
 from usage_explore.results import arrow
 from usage_explore.results.arrow import DECIMALS
@@ -38,7 +38,6 @@ _MAX_TAIL_EVENTS = 200_000
 _PAGE_EVENTS = 20_000
 
 _CONSTANT = "organization_id"
-_UUIDS = ("id", "customer_id", "product_id", "subscription_id")
 _INSTANTS = {"timestamp": "ts", "ingested_at": "ing"}
 
 
@@ -205,7 +204,7 @@ class ExtractReader:
         return self._constant.slice(0, size)
 
     def _column(self, name: str) -> str:
-        if name in _UUIDS:
+        if name in IDS:
             return f"r.{name}::VARCHAR AS {name}"
         if column := _INSTANTS.get(name):
             written = f"strftime(make_timestamp(r.{column}), '%Y-%m-%dT%H:%M:%S.%fZ')" if self.as_csv else f"r.{column}"

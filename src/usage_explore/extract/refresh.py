@@ -35,8 +35,8 @@ from usage_explore.extract.build import (
 )
 from usage_explore.extract.changes import Change
 from usage_explore.extract.connection import ExtractError, Resources
-from usage_explore.extract.manifest import Layout, Manifest, Segment, instant
-from usage_explore.extract.segments import HOUR, Totals, Unfit
+from usage_explore.extract.manifest import HOUR, Layout, Manifest, Segment, instant
+from usage_explore.extract.segments import Totals, Unfit
 
 Progress = Callable[[datetime, datetime, datetime], object]
 """Called with where the reading began, how far it is now, and how far it shall go: times of ingestion."""

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import OID
 from usage_explore.extract import changes, folder, retention, statement
 from usage_explore.extract import manifest as manifests
 from usage_explore.extract.engine import Extracts, ExtractUnusable
-from usage_explore.extract.manifest import Manifest, Segment, instant, micros
+from usage_explore.extract.manifest import HOUR, Manifest, Segment, instant, micros
 from usage_explore.extract.statement import Measure, Scan, Span, Tail
 from usage_explore.query.base import Query, Windowed
 from usage_explore.query.queries import AggregateQuery, EventQuery
@@ -78,7 +78,7 @@ class Held:
 
     def scans(self, query: Query, group: str, edges: Sequence[datetime] | None, *, metrics: bool = False) -> list[Scan]:
         """The scans of a resolved query: of its window, no earlier than the table's first event."""
-        unit = statement.HOUR if edges is None else statement.unit_of(edges)
+        unit = HOUR if edges is None else statement.unit_of(edges)
         named = statement.named_groups(query, group) | ({"metric_key"} if metrics else set())
         return self.scans_of(self.manifest.segments, query, self.span(query), unit, named)
 
@@ -261,8 +261,8 @@ class Paths:
             self.table,
             query,
             watermark,
-            statement.named_groups(query, measure.group) - {statement.KEYS},
-            keys=measure.group == statement.KEYS,
+            statement.named_groups(query, measure.group) - {aggregation.KEYS},
+            keys=measure.group == aggregation.KEYS,
         )
         selected = aggregation.sums(
             tail,

@@ -22,7 +22,7 @@ import duckdb
 
 from usage_explore.extract.connection import ExtractError, Resources, connect, quoted
 from usage_explore.extract.folder import described, errors, not_written, temporary
-from usage_explore.extract.manifest import Layout, Segment
+from usage_explore.extract.manifest import IDS, SLOT, TEXTS, Layout, Segment
 
 MAX_SEGMENT_ROWS = 1_000_000
 """Rows that segments may have after they are merged."""
@@ -42,17 +42,11 @@ MAX_MEMORY = 400_000_000
 CODEC = "lz4_raw"
 """Compression. For generated events zstd takes 45 bytes in place of 54, and its scans 1.4 times the time."""
 
-SLOT = 900_000_000
-HOUR = 3_600_000_000
-"""Microseconds."""
-
 _SCALES = (0, 2, 4, 6, 9, 12, 18, 24, 30)
 """Decimal places of columns, so that few layouts arise."""
 
 _MAX_DIGITS, _NARROW_DIGITS = 38, 18
 
-_TEXTS = ("metric_key", "price_key", "idempotency_key", "external_cost_currency", "wallet_currency")
-_IDS = ("id", "customer_id", "product_id", "subscription_id")
 _SUMMARIZED = (
     *("customer_id", "product_id", "subscription_id"),
     *("price_key", "external_cost_currency", "wallet_currency"),
@@ -125,14 +119,14 @@ def write(
         return None
     quantity = _widths(connection, relation, "quantity", [layout.quantity for layout in known])
     cost = _widths(connection, relation, "external_cost_amount", [layout.cost for layout in known])
-    ids = ", ".join(f"{name}::UUID AS {name}" for name in _IDS)
+    ids = ", ".join(f"{name}::UUID AS {name}" for name in IDS)
     dimensions = "".join(f"d{number}, " for number in range(len(keys)))
     name = secrets.token_hex(8)
     path, summary_path = folder / f"{name}.parquet", folder / f"{name}-hours.parquet"
     try:
         _copy(
             connection,
-            f"SELECT {ids}, {', '.join(_TEXTS)}, quantity::DECIMAL{quantity} AS quantity,"
+            f"SELECT {ids}, {', '.join(TEXTS)}, quantity::DECIMAL{quantity} AS quantity,"
             f" external_cost_amount::DECIMAL{cost} AS external_cost_amount, ts, ing,"
             f" (ts // {SLOT})::INTEGER AS slot, {dimensions}rare, dimensions FROM {relation} ORDER BY ts",
             path,
@@ -240,7 +234,7 @@ def contents(
     connection: duckdb.DuckDBPyConnection, folder: Path, segments: Sequence[Segment], key: str
 ) -> dict[int, int]:
     """Checksums as of `build.Events.contents`, by an integer expression of `ts` and `ing`."""
-    texts = [f"coalesce({name}::VARCHAR, chr(1))" for name in (*_IDS, *_TEXTS, "ts", "ing", "dimensions")]
+    texts = [f"coalesce({name}::VARCHAR, chr(1))" for name in (*IDS, *TEXTS, "ts", "ing", "dimensions")]
     found: Counter[int] = Counter()
     for relation in _by_layout(folder, segments).values():
         for number, content in connection.execute(

@@ -19,20 +19,15 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from usage_explore.extract.connection import quoted
-from usage_explore.extract.manifest import Layout, Segment, micros
+from usage_explore.extract.manifest import HOUR, SLOT, Layout, Segment, micros
 from usage_explore.query.base import Query
 from usage_explore.query.filters import DIMENSION, ID_COLUMNS, TEXT_COLUMNS, dimension_group
 from usage_explore.query.limits import MAX_POINTS
 from usage_explore.query.queries import AggregateQuery
-
-HOUR, SLOT = 3_600_000_000, 900_000_000
-"""Microseconds of the summary's hours, and of the rows' slots."""
+from usage_explore.sql.aggregate import KEYS
 
 _MAX_LISTED_VALUES = 50
 """Values of a filter that are parameters of their own, which lets DuckDB skip row groups without them."""
-
-KEYS = "keys"
-"""The group whose values are the dimension keys that an event has: an event counts once for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Span:
     until: int | None
 
     def conditions(self, column: str, unit: int = 1) -> list[str]:
-        """The span as conditions on a column that counts units of so many microseconds since 1970."""
+        """The span as conditions on a column that counts units of `unit` microseconds since 1970."""
         bounds = ((">=", self.since), ("<", self.until))
         return [f"{column} {operator} {bound // unit}" for operator, bound in bounds if bound is not None]
 
