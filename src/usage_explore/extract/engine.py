@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import threading
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,9 +24,8 @@ from usage_explore.db import timeouts
 from usage_explore.errors import DatabaseUnavailable, StatementTimeout
 from usage_explore.extract import manifest
 from usage_explore.extract.connection import Resources, connect
+from usage_explore.extract.folder import is_whole
 from usage_explore.extract.manifest import File, Manifest, Segment
-
-_CHUNK_BYTES = 2**20
 
 
 class ExtractUnusable(Exception):
@@ -74,13 +72,13 @@ class Extracts:
                 self._database.close()
                 self._database = None
 
-    def check(self, folder: Path, segments: list[Segment], *, summaries: bool = True) -> None:
+    def check(self, folder: Path, segments: list[Segment]) -> None:
         """Compare the files of segments with the manifest: size and CRC-32, once for each state of a file.
 
         Raises `ExtractUnusable` for a missing or damaged file.
         """
         for segment in segments:
-            for file in (segment.rows, segment.summary) if summaries else (segment.rows,):
+            for file in (segment.rows, segment.summary):
                 if file is not None:
                     self._check(folder / file.name, file)
 
@@ -90,7 +88,7 @@ class Extracts:
             raise ExtractUnusable(f"its file {path.name} is missing")
         if self._verified.get(path) == state:
             return
-        if state[0] != file.bytes or _crc(path) != file.crc:
+        if not is_whole(path, file):
             raise ExtractUnusable(f"its file {path.name} is damaged")
         self._verified[path] = state
 
@@ -177,11 +175,3 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _crc(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            value = zlib.crc32(chunk, value)
-    return value

@@ -151,17 +151,22 @@ def temporary(folder: Path) -> Path:
 
 def described(path: Path, rows: int) -> File:
     """The file with its size and checksum, on disk when this returns."""
-    crc, size = 0, 0
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        while part := file.read(_READ_BYTES):
-            crc, size = zlib.crc32(part, crc), size + len(part)
-    return File(name=path.name, bytes=size, crc=crc, rows=rows)
+    return File(name=path.name, bytes=path.stat().st_size, crc=_crc(path), rows=rows)
 
 
-def damaged(folder: Path, held: Manifest, *, content: bool = True) -> list[str]:
-    """The names of files that are missing or have another size; with `content`, or another checksum."""
-    return [file.name for file in _files(held) if not _is_whole(folder / file.name, file, content)]
+def is_whole(path: Path, file: File) -> bool:
+    """Whether a file is there, with the size and the checksum of the manifest."""
+    try:
+        return path.stat().st_size == file.bytes and _crc(path) == file.crc
+    except OSError:
+        return False
+
+
+def damaged(folder: Path, held: Manifest) -> list[str]:
+    """The names of files that are missing, or have another size or checksum."""
+    return [file.name for file in _files(held) if not is_whole(folder / file.name, file)]
 
 
 def replace(folder: Path, before: Manifest | None, after: Manifest) -> None:
@@ -201,13 +206,12 @@ def _files(held: Manifest) -> Iterator[File]:
             yield segment.summary
 
 
-def _is_whole(path: Path, file: File, content: bool) -> bool:
-    try:
-        if path.stat().st_size != file.bytes:
-            return False
-        return not content or described(path, file.rows) == file
-    except OSError:
-        return False
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            crc = zlib.crc32(part, crc)
+    return crc
 
 
 def _make(folder: Path) -> None:
