@@ -119,9 +119,7 @@ def test_announced_changes_are_read_once_their_transaction_has_ended(built: Extr
     built.refresh(much_later)
     with ddl.connect(built.url) as other:
         other.execute("UPDATE usage_events SET metric_key = 'other'")
-        row = other.execute("SELECT now(), 'usage_events'::regclass::oid::bigint").fetchone()
-        assert row is not None
-        changes.announce(built.home, row[1], row[0], {ORGANIZATION: (NOON, NOON + DAY)})
+        changes.announce(other, built.target.table, built.home, {ORGANIZATION: (NOON, NOON + DAY)})
         assert changes.pending(built.folder)
         refresh.refresh(built.connection, built.target, settle=timedelta(0), timeout=TIMEOUT)
         assert changes.pending(built.folder)

@@ -348,11 +348,7 @@ def _append_day(connection: Connection, demo: _Demo, day: date, until: datetime,
                 copy.write("".join(copy_lines(fresh, tenant)))
             if demo.home is not None:  # events that arrived between two runs may be before an extract's watermark
                 times = _instant(fresh["ingested_at"].min()), _instant(fresh["ingested_at"].max())
-                row = connection.execute(
-                    "SELECT %s::regclass::oid::bigint, transaction_timestamp()", [demo.name.as_string(connection)]
-                ).fetchone()
-                relation, at = row or (0, until)
-                changes.announce(demo.home, relation, at, {TENANTS[tenant].id: times})
+                changes.announce(connection, demo.table, demo.home, {TENANTS[tenant].id: times})
         if tenant == MAIN:
             for incident in planted(demo.seed, day, rows, until):
                 _record_incident(connection, demo.key, incident)

@@ -17,8 +17,13 @@ from pathlib import Path
 from secrets import token_hex
 from uuid import UUID
 
+from sqlalchemy import Table
+
+from usage_explore.db.ddl import Connection
 from usage_explore.extract import manifest
 from usage_explore.extract.manifest import micros
+from usage_explore.query.validators import EARLIEST
+from usage_explore.sql.identifiers import identifier
 
 _ENDING = ".change"
 
@@ -36,12 +41,27 @@ class Change:
     name: str = ""
 
 
-def announce(home: Path, relation: int, at: datetime, ingested: Mapping[UUID, tuple[datetime, datetime]]) -> None:
-    """Announce changes to the extracts of a table, by its oid, below `home`: of every role, for these organizations.
+def announce(
+    connection: Connection,
+    table: Table,
+    home: Path,
+    ingested: Mapping[UUID, tuple[datetime, datetime]],
+    *,
+    committed: bool = False,
+) -> None:
+    """Announce changes to the extracts of a table below `home`: of every role, for these organizations.
 
     `ingested` has the first and the last `ingested_at` of the changed events. Belongs into the transaction that makes
-    the changes and began at `at`.
+    the changes; after it with `committed`.
     """
+    if not ingested:
+        return
+    row = connection.execute(
+        "SELECT to_regclass(%s)::oid::bigint, transaction_timestamp()", [identifier(table).as_string(connection)]
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a select without FROM has one row
+    relation, began = row
+    at = EARLIEST if committed else began
     for organization_id, (first, last) in ingested.items():
         change = Change(at=micros(at), first=micros(first), last=micros(last), name=f"{token_hex(8)}{_ENDING}")
         for folder in (home / "extract").glob(f"*/{organization_id}"):

@@ -27,7 +27,6 @@ from usage_explore.formatting import counted
 from usage_explore.load.replace import STORED_ID, supersede
 from usage_explore.load.report import MAX_KEPT_REJECTIONS
 from usage_explore.names import LOCAL_NAME, LOCAL_ORGANIZATION
-from usage_explore.query.validators import EARLIEST
 from usage_explore.sql.identifiers import identifier
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -182,7 +181,6 @@ class Stage:
         self._home = home
         self._superseded: dict[UUID, tuple[datetime, datetime]] = {}
         self._changed: dict[UUID, tuple[datetime, datetime]] = {}
-        self._relation = 0
         self._last_line_wins = last_line_wins
         self._row_key = sql.SQL(_ROW_KEYS[measured])
         self._earlier_lines = 0
@@ -349,15 +347,13 @@ class Stage:
         for organization_id, *times in self._run(_GIVEN_TIMES):
             old = self._changed.get(organization_id, times)
             self._changed[organization_id] = min(times[0], old[0]), max(times[1], old[1])
-        if self._changed:
-            row = self._connection.execute("SELECT %s::regclass::oid::bigint, transaction_timestamp()", [self._name])
-            self._relation, at = row.fetchone() or (0, EARLIEST)
-            changes.announce(self._home, self._relation, at, self._changed)
+        changes.announce(self._connection, self._events, self._home, self._changed)
 
     def announce_committed(self) -> None:
         """Announce the changes again after their commit, to extracts whose first build began meanwhile."""
-        if self._home is not None and self._changed:
-            changes.announce(self._home, self._relation, EARLIEST, self._changed)
+        if self._home is not None:
+            with self._connection.transaction():
+                changes.announce(self._connection, self._events, self._home, self._changed, committed=True)
 
     def _insert(self, began: datetime) -> int:
         """Missing ids are a hash of (organization, time, key, occurrence), so every load of the file gives the same."""
